@@ -1,0 +1,1 @@
+"""Facts of the trade: configuration, errors, the journal. Standard library only."""

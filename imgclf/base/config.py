@@ -1,0 +1,66 @@
+"""Everything a user can choose, as frozen values that travel to and from JSON."""
+
+import dataclasses
+import hashlib
+import json
+from typing import Any, Literal
+
+Part = Literal["train", "val", "test"]
+PARTS: tuple[Part, ...] = ("train", "val", "test")
+
+Aspect = Literal["squash", "crop", "pad"]
+Augment = Literal["none", "light"]
+Link = Literal["hard", "symlink", "copy"]
+
+# Raised when the decoder or the resize rule changes what a pixel is: old prepared pixels are then made anew.
+DECODER_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How decoded pixels become the model's input; stored in the bundle and the only way back in.
+
+    height, width: the model's input size in pixels. aspect: `squash` ignores the aspect ratio, `crop` takes the
+    centre, `pad` adds grey bars. kernel: area when shrinking, linear when enlarging. colour: RGB, 0 to 255.
+    """
+
+    height: int
+    width: int
+    aspect: Aspect = "squash"
+    kernel: str = "area-linear"
+    colour: str = "rgb"
+    decoder: int = DECODER_VERSION
+
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits that change whenever a pixel could."""
+        return hashlib.sha256(to_json(self).encode()).hexdigest()[:12]
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitConfig:
+    """Shares of train, validation and test (they add to 1), and the seed of the shuffle."""
+
+    train: float = 0.70
+    val: float = 0.15
+    test: float = 0.15
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """One training run. image_size: pixels a side, or None to choose from the pictures."""
+
+    epochs: int = 20
+    batch_size: int = 32
+    image_size: int | None = None
+    aspect: Aspect = "squash"
+    augment: Augment = "light"
+    learning_rate: float = 2e-3
+    seed: int = 0
+    model: str = "cnn"
+
+
+def to_json(value: Any) -> str:
+    """A dataclass as one line of JSON with sorted keys."""
+    return json.dumps(dataclasses.asdict(value), sort_keys=True)

@@ -1,0 +1,69 @@
+"""Where imgclf keeps its own files: beside the data, or in the user's cache when the data is read-only."""
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+from imgclf.base.errors import ImgclfError
+
+STATE_NAME = ".imgclf"
+
+
+def check_data_folder(data: Path) -> None:
+    """Raise ImgclfError unless `data` is a folder."""
+    if not data.exists():
+        raise ImgclfError(f"{data}: no such folder; give the folder that holds one folder of pictures per class")
+    if not data.is_dir():
+        raise ImgclfError(f"{data}: a file, not a folder; give the folder that holds one folder of pictures per class")
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for imgclf (not created here)."""
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "imgclf"
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether a file can be made in the folder, found out by making one: permission bits alone do not tell."""
+    probe = folder / f".imgclf-probe-{os.getpid()}"
+    try:
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def state_folder(data: Path) -> Path:
+    """The folder for everything imgclf adds about `data`, created if missing.
+
+    It is `DATA/.imgclf`, or a folder of the user's cache named after the data folder's path when that is read-only.
+    Raises ImgclfError when `data` is no folder, or when neither place can be written.
+    """
+    check_data_folder(data)
+    inside = data / STATE_NAME
+    if (inside.is_dir() and is_writable(inside)) or (not inside.exists() and is_writable(data)):
+        folder = inside
+    else:
+        resolved = data.resolve()
+        digest = hashlib.sha256(os.fsencode(resolved)).hexdigest()[:12]
+        folder = cache_folder() / "data" / f"{resolved.name}-{digest}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImgclfError(
+            f"{data}: read-only, and the cache folder {folder} cannot be made ({error.strerror}); "
+            "set XDG_CACHE_HOME to a folder that can be written"
+        ) from error
+    return folder
+
+
+def is_inside(state: Path, data: Path) -> bool:
+    """Whether the state folder lies within the data folder, as it does unless that is read-only."""
+    return state == data / STATE_NAME

@@ -1,0 +1,261 @@
+"""Moves that can be undone and survive a kill, atomic writes, and the lock on a data folder.
+
+A batch of moves is first written as a plan, `journal/0001-clean.doing.json`, and flushed to disk. Only then are files moved,
+one by one, and at the end the plan is renamed to `.done.json`; undoing renames it to `.undoing.json`, moves back, and ends at
+`.undone.json`. Whatever instant a command is killed at, the name says what to finish and the disk says which moves are done.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from imgclf.base.errors import ImgclfError
+
+
+@dataclasses.dataclass(frozen=True)
+class Move:
+    """One file's way, as paths relative to the data folder with forward slashes."""
+
+    source: str
+    target: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """A move that was not carried out, and why; nothing was overwritten."""
+
+    move: Move
+    reason: str
+
+
+def apply(data: Path, state: Path, command: str, moves: Iterable[Move]) -> list[Failure]:
+    """Write the plan ahead, carry it out, and return the moves that could not be made."""
+    moves = list(moves)
+    if not moves:
+        return []
+    folder = state / "journal"
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = folder / f"{next_number(state):04d}-{command}.doing.json"
+    content = {
+        "format": 1,
+        "command": command,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "moves": [[move.source, move.target] for move in moves],
+    }
+    # ASCII JSON carries names that are not valid UTF-8 as surrogate escapes, there and back unchanged.
+    write_atomic(plan, json.dumps(content, indent=0).encode("ascii"))
+    return _carry_out(data, plan, forward=True)
+
+
+def next_number(state: Path) -> int:
+    """The number that the next batch will get."""
+    return 1 + max((int(path.name.split("-")[0]) for path in _plans(state)), default=0)
+
+
+def undo(data: Path, state: Path) -> tuple[list[Move], list[Failure]]:
+    """Take back every batch that is done, newest first. Returns the moves as made now, and those that failed."""
+    made: list[Move] = []
+    failed: list[Failure] = []
+    for plan in sorted(_plans(state, ".done.json"), reverse=True):
+        back = [Move(move.target, move.source) for move in _read(plan)]
+        renamed = _rename(plan, ".undoing.json")
+        failures = _carry_out(data, renamed, forward=False)
+        failed += failures
+        lost = {failure.move for failure in failures}
+        made += [move for move in back if move not in lost]
+    return made, failed
+
+
+def recover(data: Path, state: Path) -> list[str]:
+    """Finish what a killed command began, and say so in one line each."""
+    said = []
+    for plan in sorted(_plans(state, ".doing.json")):
+        failures = _carry_out(data, plan, forward=True)
+        said.append(f"finished an interrupted {_command(plan)}" + _not_moved(failures))
+    for plan in sorted(_plans(state, ".undoing.json"), reverse=True):
+        failures = _carry_out(data, plan, forward=False)
+        said.append(f"finished an interrupted undo of {_command(plan)}" + _not_moved(failures))
+    return said
+
+
+def _not_moved(failures: list[Failure]) -> str:
+    if not failures:
+        return ""
+    return f"; {len(failures)} not moved, first {failures[0].move.source!r}: {failures[0].reason}"
+
+
+def _command(plan: Path) -> str:
+    return plan.name.split(".")[0].split("-", 1)[1]
+
+
+def _plans(state: Path, ending: str = ".json") -> list[Path]:
+    return [path for path in (state / "journal").glob("[0-9]*-*.json") if path.name.endswith(ending)]
+
+
+def _read(plan: Path) -> list[Move]:
+    try:
+        content = json.loads(plan.read_bytes())
+        return [Move(source, target) for source, target in content["moves"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ImgclfError(
+            f"{plan}: this journal is damaged ({error}); the files it moved are in the quarantine folder beside it"
+        ) from error
+
+
+def _rename(plan: Path, ending: str) -> Path:
+    target = plan.with_name(plan.name.split(".")[0] + ending)
+    os.replace(plan, target)
+    _sync_folder(plan.parent)
+    return target
+
+
+def _carry_out(data: Path, plan: Path, *, forward: bool) -> list[Failure]:
+    """Make every move of the plan that is not made yet; safe to call again after a kill."""
+    moves = _read(plan)
+    if not forward:
+        moves = [Move(move.target, move.source) for move in reversed(moves)]
+    failures = []
+    for move in moves:
+        reason = _move(data / move.source, data / move.target)
+        if reason:
+            failures.append(Failure(move, reason))
+        elif not forward:
+            _remove_empty_parents(data / move.source, data)
+    # A batch of which something could not be taken back stays "done", so that a later undo tries again.
+    _rename(plan, (".done.json" if failures else ".undone.json") if not forward else ".done.json")
+    return failures
+
+
+def _move(source: Path, target: Path) -> str:
+    """Move one file, never over another; returns "" or why not. Doing it twice is doing it once."""
+    if not os.path.lexists(source):
+        return "" if os.path.lexists(target) else "the file is no longer there"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(target):
+            # Killed between the link and the unlink below, the file has both names.
+            if os.path.samestat(os.lstat(source), os.lstat(target)):
+                source.unlink()
+                return ""
+            return f"{target.name} exists already"
+        try:
+            os.link(source, target, follow_symlinks=False)  # unlike rename, a link never replaces a file
+        except FileExistsError:
+            return f"{target.name} exists already"
+        except (OSError, NotImplementedError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS, errno.EXDEV):
+                raise
+            os.rename(source, target)  # no hard links here (FAT, some network folders); the lock keeps other commands out
+            return ""
+        source.unlink()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _remove_empty_parents(path: Path, data: Path) -> None:
+    """Remove the quarantine folders that an undo emptied."""
+    for folder in path.parents:
+        if folder == data or "quarantine" not in folder.relative_to(data).parts:
+            return
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+
+
+# -- atomic writes ----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, with the same ending, that takes its name when the block ends without an error."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write the whole file or leave the old one; text is UTF-8 with surrogate escapes for undecodable names."""
+    if isinstance(content, str):
+        content = content.encode("utf-8", "surrogateescape")
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Readable JSON, written atomically."""
+    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def _sync_folder(folder: Path) -> None:
+    if sys.platform == "win32":
+        return  # a folder cannot be opened there, and its entries are journalled by the file system
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# -- the lock ---------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def locked(state: Path, command: str) -> Iterator[None]:
+    """Hold the data folder for one command. The system drops the lock when its owner dies, so none is ever stale."""
+    path = state / "lock"
+    with open(path, "a+b") as file:
+        if not _try_lock(file):
+            file.seek(0)
+            owner = file.read(200).decode("utf-8", "replace").strip() or "another command"
+            raise ImgclfError(f"{state.parent}: in use by {owner}; wait for it to finish and try again")
+        file.truncate(0)
+        file.write(f"imgclf {command} (process {os.getpid()})".encode())
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+            _unlock(file)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(file: IO[bytes]) -> bool:
+        try:
+            file.seek(1 << 30)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+    def _unlock(file: IO[bytes]) -> None:
+        file.seek(1 << 30)
+        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+else:
+    import fcntl
+
+    def _try_lock(file: IO[bytes]) -> bool:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def _unlock(file: IO[bytes]) -> None:
+        fcntl.flock(file, fcntl.LOCK_UN)

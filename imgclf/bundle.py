@@ -1,0 +1,171 @@
+"""A finished run as a value: class names, recipe and weights together, answering on LiteRT without TensorFlow."""
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgclf.base import journal
+from imgclf.base.config import Recipe
+from imgclf.base.errors import ImgclfError
+from imgclf.base.parallel import ordered_map
+
+FORMAT = 1
+FILE = "bundle.json"
+MODEL = "model.keras"
+LITERT = "model.tflite"
+
+
+class Bundle:
+    """A run folder that holds `bundle.json`; only a finished run does.
+
+    `info` is the content of bundle.json; `class_names` gives each output of the model its name, in order.
+    """
+
+    def __init__(self, path: Path, info: dict[str, Any]) -> None:
+        self.path = path
+        self.info = info
+        self.class_names: tuple[str, ...] = tuple(info["class_names"])
+        self.recipe = Recipe(**info["recipe"])
+        self._of_thread = threading.local()
+
+    @classmethod
+    def load(cls, path: Path) -> "Bundle":
+        """Read and check a run folder; raises ImgclfError saying what is broken."""
+        if not path.is_dir():
+            raise ImgclfError(f"{path}: no such run folder; train one with `imgclf train`")
+        file = path / FILE
+        try:
+            info = json.loads(file.read_bytes())
+        except FileNotFoundError as error:
+            raise ImgclfError(f"{path}: not a finished run ({FILE} is missing); choose another or train anew") from error
+        except (OSError, ValueError) as error:
+            raise ImgclfError(f"{file}: broken bundle, it cannot be read ({error})") from error
+        if not isinstance(info, dict) or not isinstance(info.get("format"), int):
+            raise ImgclfError(f"{file}: broken bundle, it is no bundle description")
+        if info["format"] > FORMAT:
+            raise ImgclfError(f"{file}: written by a newer imgclf (format {info['format']}, this one reads {FORMAT}); update")
+        try:
+            bundle = cls(path, info)
+            sizes = info["files"]
+            recipe_hash = info["recipe_hash"]
+        except (KeyError, TypeError) as error:
+            raise ImgclfError(f"{file}: broken bundle, {error} is missing or wrong") from error
+        if recipe_hash != bundle.recipe.hash:
+            raise ImgclfError(
+                f"{file}: broken bundle, the recipe does not match its hash; it was edited or made by another decoder"
+            )
+        for name, expected in sizes.items():
+            actual = (path / name).stat().st_size if (path / name).is_file() else None
+            if actual != expected["bytes"]:
+                state = "is missing" if actual is None else f"has {actual:,} bytes where {expected['bytes']:,} were written"
+                raise ImgclfError(f"{path / name}: broken bundle, the file {state}; copy the run folder again or retrain")
+        return bundle
+
+    def probability(self, image: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Class probabilities, (classes,), of one (h, w, 3) uint8 picture at the recipe's size. Any thread may call."""
+        engine = self._engine()
+        engine.set_tensor(engine.get_input_details()[0]["index"], image[np.newaxis].astype(np.float32))
+        engine.invoke()
+        output = engine.get_tensor(engine.get_output_details()[0]["index"])[0].astype(np.float64)
+        if len(self.class_names) == 2:
+            return np.array([1 - output[0], output[0]])
+        return output  # type: ignore[no-any-return]
+
+    def probabilities(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
+        """(n, classes) for n pictures at the recipe's size, on all cores."""
+        rows = list(ordered_map(self.probability, images))
+        return np.array(rows).reshape(-1, len(self.class_names))
+
+    def _engine(self) -> Any:
+        """This thread's own interpreter: one a thread with one thread each is the way to throughput."""
+        engine = getattr(self._of_thread, "engine", None)
+        if engine is None:
+            from ai_edge_litert.interpreter import Interpreter
+
+            try:
+                engine = Interpreter(str(self.path / LITERT), num_threads=1)
+                engine.allocate_tensors()
+                shape = tuple(engine.get_input_details()[0]["shape"])
+            except (ValueError, RuntimeError) as error:
+                raise ImgclfError(f"{self.path / LITERT}: broken bundle, the model cannot be loaded; retrain") from error
+            if shape != (1, self.recipe.height, self.recipe.width, 3):
+                raise ImgclfError(f"{self.path / LITERT}: broken bundle, its input {shape} does not fit the recipe")
+            self._of_thread.engine = engine
+        return engine
+
+
+def write(path: Path, info: dict[str, Any]) -> Bundle:
+    """Finish a run: describe its files and write bundle.json, last and atomically."""
+    files = {
+        name: {
+            "bytes": (path / name).stat().st_size,
+            "sha256": hashlib.sha256((path / name).read_bytes()).hexdigest(),
+        }
+        for name in (MODEL, LITERT)
+    }
+    recipe = Recipe(**info["recipe"])
+    finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
+    journal.write_json(
+        path / FILE, {"format": FORMAT, **info, "recipe_hash": recipe.hash, "files": files, "finished": finished}
+    )
+    return Bundle.load(path)
+
+
+def new_run_folder(model: str, run_dir: Path | None, runs: Path = Path("runs")) -> Path:
+    """Make the folder of a new run: `run_dir`, which must be missing or empty, or `runs/<time>-<model>`."""
+    if run_dir is not None:
+        if run_dir.exists() and not run_dir.is_dir():
+            raise ImgclfError(f"{run_dir}: a file, not a folder; give --run-dir a new folder")
+        if run_dir.exists() and any(run_dir.iterdir()):
+            raise ImgclfError(f"{run_dir}: not empty, and a run never writes over another; give --run-dir a new folder")
+        _make(run_dir, exist_ok=True)
+        return run_dir
+    stem = f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{model}"
+    for name in (stem, *(f"{stem}-{number}" for number in range(2, 1000))):
+        with contextlib.suppress(FileExistsError):
+            _make(runs / name, exist_ok=False)
+            return runs / name
+    raise ImgclfError(f"{runs}: cannot make a new run folder {stem}")
+
+
+def _make(folder: Path, *, exist_ok: bool) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=exist_ok)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise ImgclfError(f"{folder}: cannot make this folder: {error.strerror}; choose another with --run-dir") from error
+
+
+def find(run: str | None, runs: Path = Path("runs")) -> Bundle:
+    """The bundle a user means: a path, the name of a run under `runs/`, or the newest finished one for None and "latest"."""
+    if run not in (None, "latest"):
+        path = Path(run or "")
+        return Bundle.load(runs / path if not path.exists() and (runs / path).exists() else path)
+    newest: tuple[str, str] | None = None
+    for file in runs.glob(f"*/{FILE}"):
+        # One broken run must not hide the others, nor be passed over when it is the newest: it sorts by its file's time.
+        try:
+            finished = str(json.loads(file.read_bytes())["finished"])
+        except (OSError, ValueError, KeyError, TypeError):
+            modified = datetime.datetime.fromtimestamp(os.stat(file).st_mtime, datetime.UTC)
+            finished = modified.isoformat(timespec="microseconds")
+        newest = max(newest or ("", ""), (finished, file.parent.name))
+    if newest is None:
+        raise ImgclfError(f"{runs}: no finished run here; train one with `imgclf train`, or give --run FOLDER")
+    return Bundle.load(runs / newest[1])
+
+
+def describe_recipe(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as bundle.json holds it."""
+    return dataclasses.asdict(recipe)

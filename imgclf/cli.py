@@ -1,0 +1,306 @@
+"""Every command: options in, one call to a verb, one call to the console. Verbs are imported inside the bodies."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import imgclf
+from imgclf.base.config import Aspect, Augment, Link, Part, SplitConfig, TrainConfig
+from imgclf.base.errors import ImgclfError, UsageError
+from imgclf.display import console
+
+
+class Commands(TyperGroup):
+    """Where errors become one line and an exit code: 1 expected, 2 usage, 3 a bug, 130 interrupted."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ImgclfError as error:
+            console.error(str(error))
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            console.say("interrupted")
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            # The reader of our output has gone, as in `imgclf predict ... | head`.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(1) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            # Typer's own usage errors carry an exit code and print themselves.
+            if hasattr(error, "exit_code"):
+                raise
+            console.error(f"a bug in imgclf ({type(error).__name__}: {error}); the details are in {_log_bug()}")
+            raise typer.Exit(3) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="From a folder of pictures per class to a classifier you can trust.\n\n"
+    "The usual order: clean, preview, split, train, evaluate, predict. "
+    "The data folder is `data` and the run the newest finished one under `runs/` unless you say otherwise.",
+)
+
+Data = Annotated[
+    Path, typer.Argument(help="Folder with one folder of pictures per class, or with train/val/test folders of such.")
+]
+Run = Annotated[
+    str, typer.Option("--run", metavar="RUN", help="A run folder, its name under runs/, or `latest`: the newest finished one.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.data(f"imgclf {imgclf.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def clean(
+    data: Data = Path("data"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look and report, move nothing.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Put back every file that clean moved or renamed.")] = False,
+    as_json: Json = False,
+    report: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Also write one row per file to this CSV.")] = None,
+) -> None:
+    """Decode every file; quarantine what is broken, mend wrong extensions. Nothing is deleted, all can be undone."""
+    from imgclf import clean as verb
+
+    if undo and (dry_run or report):
+        raise UsageError("--undo goes alone: leave out --dry-run and --report")
+    if undo:
+        restored, problems = verb.undo(data)
+        if as_json:
+            console.as_json({"restored": restored, "problems": problems})
+        else:
+            console.data(f"{len(restored):,} files are back where they were")
+        for problem in problems:
+            console.error(problem)
+        raise typer.Exit(1 if problems else 0)
+    with console.progress("decoding") as progress:
+        result = verb.clean(data, dry_run=dry_run, progress=progress)
+    if report:
+        verb.write_report(result, report)
+    if as_json:
+        console.as_json(result.to_dict())
+    else:
+        console.cleaning(result)
+
+
+@app.command()
+def preview(
+    data: Data = Path("data"),
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="The sheet's file; DATA/.imgclf/preview.png if not given.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Also show the sheet in a window until a key is pressed.")] = False,
+    part: Annotated[Part | None, typer.Option("--split", help="Only this part of the split.")] = None,
+    augmented: Annotated[
+        bool, typer.Option("--augmented", help="Show what the network is fed: its size, changed at random as in training.")
+    ] = False,
+    samples: Annotated[int, typer.Option(min=1, max=40, help="Pictures a class on the sheet.")] = 8,
+    image_size: Annotated[
+        int | None, typer.Option(min=16, max=1024, help="Pixels a side for --augmented, as for train.")
+    ] = None,
+    aspect: Annotated[Aspect, typer.Option(help="For --augmented, as for train.")] = "squash",
+    augment: Annotated[Augment, typer.Option(help="For --augmented, as for train.")] = "light",
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Draw a contact sheet, a row of samples per class, and list counts, sizes, formats and imbalance."""
+    from imgclf import preview as verb
+
+    config = TrainConfig(image_size=image_size, aspect=aspect, augment=augment, seed=seed) if augmented else None
+    with console.progress("reading headers") as progress:
+        result = verb.preview(data, part=part, feed=config, columns=samples, seed=seed, out=out, progress=progress)
+    if as_json:
+        console.as_json(result.to_dict())
+    else:
+        console.preview(result)
+    if show:
+        verb.show(result.sheet)
+
+
+@app.command()
+def split(
+    data: Data = Path("data"),
+    train: Annotated[float | None, typer.Option(help="Share for training.", show_default="0.7")] = None,
+    val: Annotated[
+        float | None, typer.Option(help="Share for validation, which chooses the best epoch.", show_default="0.15")
+    ] = None,
+    test: Annotated[
+        float | None, typer.Option(help="Share for the test, which is looked at last.", show_default="0.15")
+    ] = None,
+    seed: Seed = 0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace another split that is in force; the old one is kept beside.")
+    ] = False,
+    export: Annotated[Path | None, typer.Option(metavar="DIR", help="Also make DIR/train/<class>/... for other tools.")] = None,
+    link: Annotated[Link, typer.Option(help="How --export places pictures.")] = "hard",
+    as_json: Json = False,
+) -> None:
+    """Divide the pictures into train, validation and test parts, the same share of each class, as a manifest."""
+    from imgclf import split as verb
+
+    shares = verb.shares(train, val, test)
+    with console.progress("hashing") as progress:
+        result = verb.split(data, SplitConfig(**shares, seed=seed), force=force, progress=progress)
+    if as_json:
+        console.as_json(result.to_dict())
+    else:
+        console.split(result)
+    if export:
+        with console.progress("exporting") as progress:
+            notes = verb.export(result.manifest, data, export, link, progress)
+        for note in (*notes, f"exported to {export}"):
+            console.say(note)
+
+
+@app.command()
+def train(
+    data: Data = Path("data"),
+    epochs: Annotated[int, typer.Option(help="Passes over the training part.")] = 20,
+    batch_size: Annotated[int, typer.Option(help="Pictures a step.")] = 32,
+    image_size: Annotated[
+        int | None, typer.Option(help="Pixels a side.", show_default="128, or less for small pictures")
+    ] = None,
+    aspect: Annotated[
+        Aspect, typer.Option(help="Fit a picture to the square: squash it, crop its centre, or pad it.")
+    ] = "squash",
+    augment: Annotated[Augment, typer.Option(help="Random changes to training pictures.")] = "light",
+    learning_rate: Annotated[float, typer.Option(help="Adam's step size at its peak.")] = 2e-3,
+    seed: Seed = 0,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the run; it must be new or empty.", show_default="runs/<time>-cnn")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a convolutional network and keep its best epoch as a bundle. Prints the run folder on stdout."""
+    from imgclf import split as splitting
+    from imgclf import train as verb
+
+    config = TrainConfig(
+        epochs=epochs, batch_size=batch_size, image_size=image_size, aspect=aspect, augment=augment,
+        learning_rate=learning_rate, seed=seed,
+    )  # fmt: skip
+    verb.check(config)
+    if not splitting.exists(data):
+        console.say("no split yet: making the default one, 70% train, 15% validation, 15% test")
+        console.split(splitting.split(data), talk=True)
+    with console.TrainingDisplay(epochs) as display:
+        bundle = verb.train(data, config, run_dir=run_dir, listener=display)
+    if as_json:
+        console.as_json({"run": str(bundle.path), **bundle.info})
+    else:
+        console.trained(bundle)
+
+
+@app.command()
+def evaluate(
+    data: Annotated[
+        Path | None, typer.Argument(help="The run's own data if not given, or another folder with the same classes.")
+    ] = None,
+    run: Run = "latest",
+    part: Annotated[Part | None, typer.Option("--split", help="Part to score.", show_default="test")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score a run: loss, accuracy, precision, recall and F1 a class, confusion matrix; written into the run."""
+    from imgclf import bundle
+    from imgclf import evaluate as verb
+
+    with console.progress("evaluating") as progress:
+        result = verb.evaluate(bundle.find(run), data, part, progress=progress)
+    if as_json:
+        console.as_json(result.to_dict())
+    else:
+        console.evaluation(result)
+
+
+@app.command()
+def predict(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Files, folders, globs, or - for paths on stdin, one a line.")
+    ],
+    run: Run = "latest",
+    top: Annotated[int, typer.Option(min=1, help="Likeliest classes to give.")] = 1,
+    as_json: Json = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON record a line, as they are done.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with a header, as they are done.")] = False,
+) -> None:
+    """Say what is on pictures: one record per input, in order, unreadable ones with their error. Exit code 1 if any failed."""
+    from imgclf import bundle
+    from imgclf import predict as verb
+
+    forms = [name for name, wanted in (("json", as_json), ("jsonl", jsonl), ("csv", as_csv)) if wanted]
+    if len(forms) > 1:
+        raise UsageError("--json, --jsonl and --csv exclude each other")
+    model = bundle.find(run)
+    top = min(top, len(model.class_names))
+    failed = console.predictions(verb.predict(model, _with_stdin(inputs), top=top), forms[0] if forms else "table", top)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _with_stdin(inputs: Iterable[str]) -> Iterator[str]:
+    for name in inputs:
+        if name == "-":
+            yield from (os.fsdecode(line).rstrip("\r\n") for line in sys.stdin.buffer if line.strip())
+        else:
+            yield name
+
+
+def _log_bug() -> str:
+    """Write the traceback being handled to a file of the user's cache; returns its path."""
+    import time
+    import traceback
+
+    from imgclf.base.folders import cache_folder
+
+    text = f"imgclf {imgclf.__version__}, Python {sys.version}\n{sys.argv}\n{traceback.format_exc()}"
+    try:
+        folder = cache_folder() / "logs"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+        path.write_text(text, "utf-8", errors="backslashreplace")
+    except OSError:
+        with tempfile.NamedTemporaryFile("w", suffix=".log", prefix="imgclf-", delete=False, errors="backslashreplace") as file:
+            file.write(text)
+        return file.name
+    return str(path)
+
+
+def _quiet_libraries() -> None:
+    """Keep what C++ libraries (TensorFlow, LiteRT, libpng) write to descriptor 2 off the screen; sys.stderr goes on."""
+    real = os.dup(2)
+    os.set_inheritable(real, False)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    sys.stderr = os.fdopen(real, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+
+
+def main() -> None:
+    """The `imgclf` command."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    _quiet_libraries()
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    app()

@@ -1,0 +1,310 @@
+"""What a person sees: tables on stdout, talk and progress on stderr. Used by cli.py alone."""
+
+import contextlib
+import csv
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from imgclf.bundle import Bundle
+    from imgclf.clean import Cleaning
+    from imgclf.evaluate import Evaluation
+    from imgclf.predict import Prediction
+    from imgclf.preview import Preview
+    from imgclf.split import Split
+    from imgclf.train import Epoch
+
+LONGEST_LIST = 40  # rows of a table of files before the rest is left to --report and --json
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def say(text: str, *, style: str | None = None) -> None:
+    """One line of talk."""
+    err.print(Text(text), style=style, soft_wrap=True)
+
+
+def error(text: str) -> None:
+    """One line that says what went wrong and what to do."""
+    err.print(Text.assemble(("imgclf: error: ", "bold red"), text), soft_wrap=True)
+
+
+def data(text: str) -> None:
+    """One line of data on stdout, exactly as given."""
+    sys.stdout.write(text + "\n")
+
+
+def as_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    data(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+@contextlib.contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr while the block runs; gives the function to call with (done, total). Silent when piped."""
+    with _bar() as bar:
+        task = bar.add_task(what, total=None)
+        last = 0.0
+
+        def update(done: int, total: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last > 0.05 or done == total:
+                last = now
+                bar.update(task, completed=done, total=total)
+
+        yield update
+
+
+def _bar() -> "Progress":
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+
+
+def _table(*headings: str, title: str | None = None) -> Table:
+    """A plain table: first column to the left, the others to the right."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if number else "left", header_style="bold", overflow="fold")
+    return table
+
+
+def _row(table: Table, *cells: Any, style: str | None = None) -> None:
+    table.add_row(*(Text(str(cell)) for cell in cells), style=style)
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}"
+
+
+# -- one function a verb ----------------------------------------------------------------------------------------------------
+
+
+def cleaning(result: "Cleaning") -> None:
+    """Counts by action, then every file that was or would be touched."""
+    counts = result.counts()
+    moved = [finding for finding in result.findings if finding.action in ("quarantined", "renamed")]
+    if moved:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for heading, ratio in (("action", None), ("file", 3), ("why", 2)):
+            table.add_column(heading, header_style="bold", overflow="fold", ratio=ratio)
+        for finding in moved[:LONGEST_LIST]:
+            colour = "red" if finding.action == "quarantined" else "yellow"
+            why = finding.detail
+            if finding.action == "renamed":
+                why += f", now {Path(finding.moved_to).name}"
+            table.add_row(Text(finding.action, colour), Text(finding.path), Text(why))
+        out.print(table)
+        if len(moved) > LONGEST_LIST:
+            out.print(f"... and {len(moved) - LONGEST_LIST} more; --report FILE.csv lists all")
+        out.print()
+    for reason, number in _by_rule(result).items():
+        out.print(Text(f"ignored {number:,}: {reason}"))
+    total = len(result.findings)
+    would = "would be " if result.dry_run else ""
+    out.print(
+        f"{total:,} files: {counts['kept']:,} kept, {counts['renamed']:,} {would}renamed, "
+        f"{counts['quarantined']:,} {would}quarantined, {counts['ignored']:,} ignored"
+    )
+    for note in result.notes:
+        say(note)
+    if moved and not result.dry_run:
+        say(f"Nothing was deleted; `imgclf clean {result.data} --undo` puts every file back.")
+
+
+def _by_rule(result: "Cleaning") -> dict[str, int]:
+    rules: dict[str, int] = {}
+    for finding in result.findings:
+        if finding.action == "ignored":
+            rules[finding.detail] = rules.get(finding.detail, 0) + 1
+    return dict(sorted(rules.items()))
+
+
+def preview(result: "Preview") -> None:
+    """Counts, shares, sizes and formats by class."""
+    table = _table("class", "pictures", "share", "median", "smallest", "largest", "formats")
+    total = sum(info.count for info in result.classes)
+    for info in result.classes:
+        formats = ", ".join(f"{name} {count:,}" for name, count in info.formats)
+        if info.unreadable:
+            formats += f", unreadable {info.unreadable:,}"
+        sizes = [f"{width}x{height}" for width, height in (info.median_size, info.smallest, info.largest)]
+        _row(table, info.name, f"{info.count:,}", _share(info.count / total), *sizes, formats)
+    out.print(table)
+    out.print(f"{total:,} pictures, {len(result.classes)} classes, imbalance {result.imbalance:.2f} (largest / smallest)")
+    for path, reason in result.left_out:
+        say(f"left out {path}: {reason}")
+
+
+def split(result: "Split", *, talk: bool = False) -> None:
+    """Classes by parts; on stderr when it is only talk."""
+    for note in result.notes:
+        say(note)
+    table = _table("class", "train", "val", "test", "all")
+    totals = [0, 0, 0]
+    for name, counts in result.manifest.counts().items():
+        numbers = [counts["train"], counts["val"], counts["test"]]
+        totals = [total + number for total, number in zip(totals, numbers, strict=True)]
+        _row(table, name, *(f"{number:,}" for number in (*numbers, sum(numbers))))
+    _row(table, "all", *(f"{number:,}" for number in (*totals, sum(totals))), style="bold")
+    (err if talk else out).print(table)
+    say(f"{'wrote' if result.changed else 'unchanged'}: {result.path}")
+
+
+class TrainingDisplay:
+    """A line an epoch on stderr, and a bar within the epoch on a terminal."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._spent = 0.0
+
+    def __enter__(self) -> "TrainingDisplay":
+        self._bar = _bar()
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        if self._bar:
+            self._bar.__exit__(*details)
+
+    def note(self, text: str) -> None:
+        say(text, style="yellow")
+
+    def preparing(self, done: int, total: int) -> None:
+        self._advance("preparing pictures", done, total)
+
+    def started(self, run_dir: Path, summary: str) -> None:
+        self._advance("building", 0, None)
+        say(f"run {run_dir}")
+        say(summary)
+        say("epoch    loss  accuracy  val loss  val accuracy  images/s   left")
+
+    def batch(self, epoch: int, done: int, total: int) -> None:
+        self._advance(f"epoch {epoch}/{self.epochs}", done, total)
+
+    def epoch(self, epoch: "Epoch") -> None:
+        self._spent += epoch.seconds
+        left = self._spent / epoch.epoch * (self.epochs - epoch.epoch)
+        star = "*" if epoch.is_best else " "
+        say(
+            f"{epoch.epoch:>5} {epoch.loss:>7.4f} {epoch.accuracy:>9.4f} {epoch.val_loss:>9.4f} "
+            f"{epoch.val_accuracy:>12.4f}{star} {epoch.images_per_second:>9.0f} {_minutes(left):>6}"
+        )
+
+    def _advance(self, what: str, done: int, total: int | None) -> None:
+        if self._bar is None:
+            return
+        if self._task is None:
+            self._task = self._bar.add_task(what, total=total)
+        self._bar.update(self._task, description=what, completed=done, total=total)
+
+
+def trained(bundle: "Bundle") -> None:
+    """How the best epoch did, and on stdout the run folder."""
+    figures = bundle.info["metrics"]
+    say(
+        f"best epoch {figures['best_epoch']} of {figures['epochs']}: validation accuracy {figures['val_accuracy']:.4f}, "
+        f"loss {figures['val_loss']:.4f}; it is what was saved"
+    )
+    say("`imgclf evaluate` scores it on the test part; `imgclf predict IMAGE` uses it")
+    data(str(bundle.path))
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds + 0.5) // 60}:{int(seconds + 0.5) % 60:02d}"
+
+
+def evaluation(result: "Evaluation") -> None:
+    """Score with interval, per-class table, confusion matrix."""
+    for note in result.notes:
+        say(note, style="yellow")
+    for path, reason in result.left_out:
+        say(f"left out {path}: {reason}", style="yellow")
+    low, high = result.interval
+    out.print(Text(f"{result.run} on {result.on}: {result.pictures:,} pictures"))
+    out.print(f"accuracy {result.accuracy:.4f} (95% interval {low:.3f} to {high:.3f}), loss {result.loss:.4f}")
+    out.print()
+    table = _table("class", "precision", "recall", "f1", "pictures")
+    for score in result.classes:
+        _row(table, score.name, *(f"{value:.3f}" for value in (score.precision, score.recall, score.f1)), f"{score.support:,}")
+    out.print(table)
+    out.print()
+    if len(result.class_names) <= 12:
+        table = _table("true \\ predicted", *result.class_names)
+        for name, row in zip(result.class_names, result.confusion.tolist(), strict=True):
+            _row(table, name, *(f"{count:,}" for count in row))
+        out.print(table)
+    else:
+        say(f"confusion matrix of {len(result.class_names)} classes: see the PNG")
+    say(f"wrote {result.run}/evaluation-{result.name}.json, predictions-{result.name}.csv, confusion-{result.name}.png")
+
+
+def predictions(records: "Iterable[Prediction]", form: str, top: int) -> int:
+    """Print records as a `table`, `json`, `jsonl` or `csv`, as they come where the form allows; returns how many failed."""
+    failed = 0
+    counted: list[Prediction] = []
+
+    def count(records: "Iterable[Prediction]") -> "Iterator[Prediction]":
+        nonlocal failed
+        for record in records:
+            failed += record.error is not None
+            yield record
+
+    if form == "jsonl":
+        for record in count(records):
+            data(json.dumps(_record(record), ensure_ascii=False))
+            sys.stdout.flush()
+    elif form == "json":
+        as_json([_record(record) for record in count(records)])
+    elif form == "csv":
+        _csv(count(records), top)
+    else:
+        counted = list(count(records))
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for heading in ("input", "label", "probability", *(["also"] if top > 1 else [])):
+            table.add_column(heading, header_style="bold", overflow="fold")
+        for record in counted:
+            if record.error is not None or record.probability is None:
+                table.add_row(Text(record.input), Text("error", "red"), Text(record.error or "", "red"))
+            else:
+                also = ", ".join(f"{label} {probability:.4f}" for label, probability in record.top[1:])
+                table.add_row(Text(record.input), Text(record.label or ""), f"{record.probability:.4f}", Text(also))
+        out.print(table)
+    return failed
+
+
+def _record(record: "Prediction") -> dict[str, Any]:
+    return {
+        "input": record.input,
+        "label": record.label,
+        "probability": record.probability,
+        "top": [{"label": label, "probability": probability} for label, probability in record.top],
+        "error": record.error,
+    }
+
+
+def _csv(records: "Iterable[Prediction]", top: int) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    others = [name for place in range(2, top + 1) for name in (f"label_{place}", f"probability_{place}")]
+    writer.writerow(["input", "label", "probability", "error", *others])
+    for record in records:
+        more = [value for pair in record.top[1:] for value in pair]
+        writer.writerow(
+            [record.input, record.label, record.probability, record.error, *more, *[None] * (len(others) - len(more))]
+        )
+        sys.stdout.flush()

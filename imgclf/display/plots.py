@@ -1,0 +1,64 @@
+"""Matplotlib figures, returned and never shown; drawn without pyplot, so no display and no global state is touched."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imgclf.base import journal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write a figure as PNG, atomically."""
+    with journal.atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def curves(history: Sequence[Mapping[str, Any]]) -> "Figure":
+    """Loss and accuracy by epoch, train and validation, the best epoch marked; `history` as in history.csv."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    epochs = [entry["epoch"] for entry in history]
+    best = [entry for entry in history if entry["is_best"]][-1]
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        axes.plot(epochs, [entry[name] for entry in history], marker=".", color="tab:blue", label="train")
+        axes.plot(epochs, [entry[f"val_{name}"] for entry in history], marker=".", color="tab:orange", label="validation")
+        axes.axvline(best["epoch"], color="grey", linestyle=":", linewidth=1)
+        axes.plot([best["epoch"]], [best[f"val_{name}"]], marker="*", markersize=13, color="tab:red", linestyle="",
+                  label=f"best epoch {best['epoch']}: {best[f'val_{name}']:.3f}")  # fmt: skip
+        axes.set(title=name.capitalize(), xlabel="epoch", ylabel=name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
+
+
+def confusion(matrix: "NDArray[np.int64]", class_names: Sequence[str], title: str) -> "Figure":
+    """A confusion matrix: counts in the cells, colour by share of the true class."""
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    count = len(class_names)
+    side = min(24.0, max(4.5, 1.6 + 0.62 * count))
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    share = matrix / np.maximum(1, matrix.sum(axis=1, keepdims=True))
+    drawn = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    short = [name if len(name) <= 18 else name[:17] + "…" for name in class_names]
+    turn = 0 if count <= 3 else 60
+    axes.set_xticks(range(count), short, rotation=turn, ha="center" if not turn else "right", rotation_mode="anchor")
+    axes.set_yticks(range(count), short)
+    axes.set(title=title, xlabel="predicted", ylabel="true")
+    if count <= 30:
+        for row in range(count):
+            for column in range(count):
+                colour = "white" if share[row, column] > 0.55 else "black"
+                axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
+    figure.colorbar(drawn, ax=axes, label="share of the true class", fraction=0.046)
+    return figure

@@ -1,0 +1,19 @@
+"""Tables as files, by pandas: CSV that a spreadsheet opens, written whole or not at all."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from imgclf.base import journal
+from imgclf.base.errors import ImgclfError
+
+
+def write_csv(rows: Sequence[Mapping[str, Any]], path: Path, columns: Sequence[str] | None = None) -> None:
+    """Rows as CSV in UTF-8, one column a key; raises ImgclfError when the place cannot be written."""
+    import pandas as pd
+
+    text = pd.DataFrame(list(rows), columns=list(columns) if columns else None).to_csv(index=False, lineterminator="\n")
+    try:
+        journal.write_atomic(path, text)
+    except OSError as error:
+        raise ImgclfError(f"{path}: cannot be written: {error.strerror or error}; choose another file") from error

@@ -1,0 +1,182 @@
+"""`imgclf evaluate`: how good a finished run is on pictures it was not fitted to, written into the run."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgclf import dataset
+from imgclf.base import journal
+from imgclf.base.config import Part
+from imgclf.base.errors import ImageError, ImgclfError
+from imgclf.base.parallel import ordered_map
+from imgclf.bundle import Bundle
+from imgclf.dataset import Sample
+from imgclf.learning import metrics
+from imgclf.pixels import images
+
+MANIFEST = "split.csv"
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Scores of one run on one set of pictures. interval: 95% Wilson interval of the accuracy; confusion: true x predicted."""
+
+    run: str
+    on: str  # which pictures, in words
+    name: str  # short name of the same, as in the file names
+    class_names: tuple[str, ...]
+    pictures: int
+    loss: float
+    accuracy: float
+    interval: tuple[float, float]
+    classes: tuple[metrics.ClassScore, ...]
+    confusion: NDArray[np.int64]
+    predictions: tuple[dict[str, Any], ...]  # path, label, predicted, probability of the predicted class
+    left_out: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: everything but the single predictions, which have a CSV file of their own."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "predictions"}
+        return values | {
+            "classes": [dataclasses.asdict(score) for score in self.classes],
+            "confusion": self.confusion.tolist(),
+        }
+
+
+def evaluate(
+    bundle: Bundle,
+    data: Path | None = None,
+    part: Part | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Score a run on a part of its own split (the test part unless told otherwise), or on another data folder.
+
+    Other folders must have class folders of the same names; pictures the run was trained on are reported as such. Damaged
+    pictures are left out and named. Raises ImgclfError when there is nothing to score.
+    """
+    root = data or Path(bundle.info["data"]["path"])
+    manifest = dataset.read_manifest(bundle.path / MANIFEST)
+    notes: list[str] = []
+    if not root.is_dir():
+        raise ImgclfError(f"{root}: no such folder; give the data folder: imgclf evaluate DATA")
+    if _is_own(root, manifest, bundle):
+        samples, name, notes = _own_part(root, manifest, part)
+        on = f"the {name} part of the run's own split"
+    else:
+        if part is not None and not dataset.part_folders(root):
+            raise ImgclfError(f"{root}: not the data this run was trained on, and it has no {part} folder; leave --split out")
+        samples, name = _other_data(root, bundle, part)
+        on = f"all pictures of {root}" if part is None else f"the {part} folder of {root}"
+        notes += _seen_in_training(root, samples, manifest)
+    if not samples:
+        raise ImgclfError(f"{root}: no picture to evaluate in {on}")
+
+    def one(sample: Sample) -> NDArray[np.float64] | ImageError:
+        try:
+            return bundle.probability(images.load(bundle.recipe, root / sample.path))
+        except ImageError as error:
+            return error
+
+    rows, true, predictions, left_out = [], [], [], []
+    for done, (sample, answer) in enumerate(zip(samples, ordered_map(one, samples), strict=True), 1):
+        if isinstance(answer, ImageError):
+            left_out.append((sample.path, str(answer)))
+        else:
+            rows.append(answer)
+            true.append(bundle.class_names.index(sample.label or ""))
+            best = int(answer.argmax())
+            predictions.append(
+                {"path": sample.path, "label": sample.label, "predicted": bundle.class_names[best], "probability": answer[best]}
+            )
+        if progress:
+            progress(done, len(samples))
+    if not rows:
+        raise ImgclfError(f"{root}: none of the {len(samples)} pictures in {on} can be read; run `imgclf clean`")
+    truth, probabilities = np.array(true, np.int64), np.array(rows)
+    matrix = metrics.confusion(truth, probabilities.argmax(axis=1), len(bundle.class_names))
+    evaluation = Evaluation(
+        run=str(bundle.path),
+        on=on,
+        name=name,
+        class_names=bundle.class_names,
+        pictures=len(rows),
+        loss=metrics.cross_entropy(truth, probabilities),
+        accuracy=metrics.accuracy(matrix),
+        interval=metrics.wilson_interval(int(np.trace(matrix)), len(rows)),
+        classes=tuple(metrics.class_scores(matrix, bundle.class_names)),
+        confusion=matrix,
+        predictions=tuple(predictions),
+        left_out=tuple(left_out),
+        notes=tuple(notes),
+    )
+    write(evaluation, bundle.path)
+    return evaluation
+
+
+def write(evaluation: Evaluation, run_dir: Path) -> None:
+    """Leave `evaluation-<name>.json`, `predictions-<name>.csv` and `confusion-<name>.png` in a run folder."""
+    from imgclf.display import plots, report
+
+    try:
+        journal.write_json(run_dir / f"evaluation-{evaluation.name}.json", evaluation.to_dict())
+        report.write_csv(evaluation.predictions, run_dir / f"predictions-{evaluation.name}.csv")
+        title = f"{evaluation.name}: {evaluation.accuracy:.1%} of {evaluation.pictures} pictures right"
+        figure = plots.confusion(evaluation.confusion, evaluation.class_names, title)
+        plots.save(figure, run_dir / f"confusion-{evaluation.name}.png")
+    except OSError as error:
+        raise ImgclfError(f"{run_dir}: the results cannot be written: {error.strerror or error}") from error
+
+
+def _is_own(root: Path, manifest: dataset.Manifest, bundle: Bundle) -> bool:
+    """Whether a folder is the run's data: the recorded one, or one that holds most of the split's files under their paths."""
+    if root.resolve() == Path(bundle.info["data"]["path"]):
+        return True
+    some = manifest.rows[:: max(1, len(manifest.rows) // 50)]
+    hashes = dataset.content_hashes(root, [row.path for row in some if (root / row.path).is_file()])
+    return 2 * sum(1 for row in some if hashes.get(row.path) == row.sha256) > len(some)
+
+
+def _own_part(root: Path, manifest: dataset.Manifest, part: Part | None) -> tuple[list[Sample], str, list[str]]:
+    notes = []
+    has_test = any(row.split == "test" for row in manifest.rows)
+    if part is None:
+        part = "test" if has_test else "val"
+        if not has_test:
+            notes.append("there is no test part; the validation part chose the best epoch, so this score flatters the run")
+    if part == "train":
+        notes.append("these pictures trained the network: the score says how well it remembers, not how good it is")
+    rows = [row for row in manifest.rows if row.split == part]
+    samples = [Sample(row.path, row.label) for row in rows if (root / row.path).exists()]
+    gone = len(rows) - len(samples)
+    if gone:
+        notes.append(f"{gone} of the {len(rows)} pictures of the {part} part are no longer in {root}")
+    hashes = dataset.content_hashes(root, [sample.path for sample in samples])
+    changed = [row.path for row in rows if row.path in hashes and hashes[row.path] != row.sha256]
+    if changed:
+        notes.append(f"{len(changed)} pictures have changed since the run's split was made, first {changed[0]}")
+    return samples, part, notes
+
+
+def _other_data(root: Path, bundle: Bundle, part: Part | None) -> tuple[list[Sample], str]:
+    everything, _left_out = dataset.index(root)
+    unknown = sorted(set(everything.class_names) - set(bundle.class_names))
+    if unknown:
+        raise ImgclfError(f"{root}: class {unknown[0]} is unknown to this run, which knows {', '.join(bundle.class_names)}")
+    folders = dataset.part_folders(root)
+    samples = [s for s in everything.samples if part is None or folders[s.path.split("/", 1)[0]] == part]
+    return samples, "other" if part is None else f"other-{part}"
+
+
+def _seen_in_training(root: Path, samples: list[Sample], manifest: dataset.Manifest) -> list[str]:
+    hashes = dataset.content_hashes(root, [sample.path for sample in samples])
+    trained = {row.sha256 for row in manifest.rows if row.split == "train"}
+    seen = sum(1 for digest in hashes.values() if digest in trained)
+    if not seen:
+        return []
+    return [f"{seen} of these {len(samples)} pictures were in the run's training part: the score flatters the run"]

@@ -1,0 +1,1 @@
+"""Pictures in: the decoder, the resize recipe, augmentation."""

@@ -1,0 +1,317 @@
+"""THE decoder, bytes to pixels, and THE resize recipe. Nothing else in imgclf decodes or resizes a picture.
+
+Every picture comes out as (height, width, 3) uint8 RGB: EXIF orientation applied, grey copied to three channels, palettes
+expanded, CMYK converted, transparency laid over white, 16 bits scaled from the bits in use, first frame of an animation.
+"""
+
+import dataclasses
+import io
+import os
+import stat
+import struct
+from pathlib import Path
+from typing import Any
+
+# OpenCV's own limit, read when it first decodes: a second guard behind the header check below.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 28))
+
+import imagesize
+import numpy as np
+from numpy.typing import NDArray
+
+from imgclf.base.config import Recipe
+from imgclf.base.errors import ImageError, ImgclfError
+
+try:
+    import cv2
+except ImportError as failure:  # the opencv-python wheel needs the system's libGL, which a server lacks
+    raise ImgclfError(
+        f"OpenCV does not load ({failure}); on a server without a display run "
+        "`pip uninstall -y opencv-python && pip install opencv-python-headless`, "
+        "or install the system's libGL (Debian: apt-get install libgl1 libglib2.0-0)"
+    ) from failure
+
+cv2.setNumThreads(1)  # imgclf runs one picture a core; OpenCV's own threads would only get in the way
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged files are reported by us, with their names
+
+Image = NDArray[np.uint8]  # (height, width, 3) RGB
+
+MAX_PIXELS = 1 << 27  # 134 megapixels, checked in the header before anything is allocated: 400 MB of RGB
+MAX_BYTES = 1 << 30
+
+# Formats the decoder reads, each with the extensions that are right for it, the usual one first.
+FORMATS: dict[str, tuple[str, ...]] = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png", ".apng"),
+    "GIF": (".gif",),
+    "BMP": (".bmp", ".dib"),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "AVIF": (".avif",),
+    "JPEG 2000": (".jp2", ".j2k", ".jpx"),
+    "PNM": (".ppm", ".pgm", ".pbm", ".pnm"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What a picture's first bytes say: format, and the stored width and height in pixels (before orientation)."""
+
+    format: str
+    width: int
+    height: int
+
+
+def sniff(head: bytes) -> str | None:
+    """The format that the first 32 bytes announce, or None."""
+    if head.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF"
+    if head.startswith(b"BM") and head[6:10] == bytes(4):
+        return "BMP"
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return "TIFF"
+    if head[4:12] in (b"ftypavif", b"ftypavis") or (head[4:12] == b"ftypmif1" and b"avif" in head[16:32]):
+        return "AVIF"
+    if head.startswith((b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")):
+        return "JPEG 2000"
+    if len(head) > 2 and head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
+        return "PNM"
+    return None
+
+
+def _not_an_image(head: bytes) -> str:
+    """Name the commonest impostors, so that the user knows where they came from."""
+    text = head.lstrip().lower()
+    if text.startswith((b"<!doctype html", b"<html", b"<head")):
+        return "not an image but an HTML page"
+    if text.startswith((b"<svg", b"<?xml")):
+        return "a vector image (SVG) or XML, which has no pixels; export it as PNG"
+    if head.startswith(b"%PDF"):
+        return "not an image but a PDF"
+    if head.startswith(b"PK\x03\x04"):
+        return "not an image but a ZIP archive"
+    if head[4:8] == b"ftyp":
+        kind = head[8:12].decode("ascii", "replace")
+        if kind in ("heic", "heix", "mif1", "msf1", "hevc"):
+            return "a HEIC photo, which OpenCV does not read; convert it to JPEG"
+        return f"not an image but a video ({kind.strip()})"
+    return "not an image"
+
+
+def read(path: Path) -> bytes:
+    """A picture file's bytes. Raises ImageError for what is no regular file, unreadable, empty, no image or over 1 GiB."""
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageError("not-a-file", "a folder, not an image file")
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError("not-a-file", "not a regular file (a pipe, socket or device)")
+        if status.st_size == 0:
+            raise ImageError("empty", "the file has zero bytes")
+        with open(path, "rb") as file:
+            head = file.read(64)
+            if sniff(head[:32]) is None:
+                raise ImageError("not-an-image", _not_an_image(head))
+            if status.st_size > MAX_BYTES:
+                raise ImageError("too-large", f"{status.st_size:,} bytes, more than the limit of {MAX_BYTES:,}")
+            return head + file.read()
+    except FileNotFoundError as error:
+        raise ImageError("missing", "no such file") from error
+    except OSError as error:
+        raise ImageError("unreadable", f"cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # a path with a NUL byte
+        raise ImageError("missing", f"no such file ({error})") from error
+
+
+def header(data: bytes) -> Header:
+    """Format and size from the header alone; raises ImageError when there is none, or over MAX_PIXELS."""
+    if not data:
+        raise ImageError("empty", "zero bytes")
+    kind = sniff(data[:32])
+    if kind is None:
+        raise ImageError("not-an-image", _not_an_image(data[:64]))
+    try:
+        if kind == "AVIF":
+            width, height = _avif_size(data)
+        else:
+            width, height = imagesize.get(io.BytesIO(data), exif_rotation=False)
+    except Exception as error:  # whatever a parser of damaged bytes stumbles over means the same thing here
+        raise ImageError("damaged", f"damaged {kind}: its header cannot be read") from error
+    if width <= 0 or height <= 0:
+        raise ImageError("damaged", f"damaged {kind}: its header gives no size")
+    if width * height > MAX_PIXELS:
+        raise ImageError("too-large", f"{width} x {height} pixels, more than the limit of {MAX_PIXELS // 1_000_000} megapixels")
+    return Header(kind, int(width), int(height))
+
+
+def decode(data: bytes) -> Image:
+    """Decode a whole picture to (height, width, 3) uint8 RGB; raises ImageError. A truncated file never passes."""
+    kind = header(data).format
+    buffer = np.frombuffer(data, np.uint8)
+    try:
+        if kind == "JPEG":  # the common case in one call: EXIF, grey and CMYK are handled by OpenCV
+            image: Any = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
+        else:
+            image, kinds, metadata = cv2.imdecodeWithMetadata(buffer, flags=cv2.IMREAD_UNCHANGED)
+            if kind == "AVIF" and image is not None and image.dtype != np.uint8:
+                image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_BGR)  # 10 or 12 bits: OpenCV knows how many
+    except (cv2.error, MemoryError) as error:
+        raise ImageError("damaged", f"damaged {kind}: it cannot be decoded") from error
+    if image is None or image.size == 0:
+        raise ImageError("damaged", f"damaged or truncated {kind}: it cannot be decoded to the end")
+    if kind == "JPEG":
+        return image  # type: ignore[no-any-return]
+    image = _to_rgb(_to_uint8(image, kind), kind)
+    if kind in ("PNG", "WEBP"):
+        exif = next((bytes(m) for k, m in zip(kinds, metadata, strict=True) if k == cv2.IMAGE_METADATA_EXIF), b"")
+        return _orient(image, _exif_orientation(exif))
+    if kind == "AVIF":
+        return _avif_orient(image, data)
+    return np.ascontiguousarray(image)
+
+
+def _to_uint8(image: NDArray[Any], kind: str) -> NDArray[np.uint8]:
+    """Eight bits a channel. 16-bit values are scaled from the bits in use (8, 10, 12, 14, 16): dim scans do not go black."""
+    if image.dtype == np.uint8:
+        return image
+    if image.dtype == np.uint16:
+        colours = image[..., :3] if image.ndim == 3 else image
+        scaled = image.astype(np.float32) * np.float32(255 / _full_scale(colours))
+        if image.ndim == 3 and image.shape[2] == 4:
+            scaled[..., 3] = image[..., 3].astype(np.float32) * np.float32(255 / _full_scale(image[..., 3]))
+        return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    if image.dtype in (np.float32, np.float64):
+        top = float(image.max()) if np.isfinite(image).all() else -1.0
+        full = next((full for full in (1.0, 255.0, 65535.0) if top <= full), None)
+        if top < 0 or full is None or float(image.min()) < 0:
+            raise ImageError("unsupported", f"{kind} with floating-point values outside 0..1, 0..255 and 0..65535")
+        return np.rint(image.astype(np.float64) * (255.0 / full)).astype(np.uint8)
+    raise ImageError("unsupported", f"{kind} with {image.dtype} samples, which is not supported; convert it to 8 or 16 bits")
+
+
+def _full_scale(values: NDArray[Any]) -> int:
+    top = int(values.max())
+    return next(full for full in (255, 1023, 4095, 16383, 65535) if top <= full)
+
+
+def _to_rgb(image: NDArray[np.uint8], kind: str) -> NDArray[Any]:
+    """OpenCV's grey, BGR or BGRA as RGB; what is transparent shows white."""
+    if image.ndim == 2 or image.shape[2] == 1:
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+    if image.shape[2] == 3:
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    if image.shape[2] == 4:
+        rgb = cv2.cvtColor(image, cv2.COLOR_BGRA2RGB)
+        alpha = image[..., 3:]
+        if alpha.min() == 255:
+            return rgb
+        weight = alpha.astype(np.uint16)
+        return ((rgb * weight + 255 * (255 - weight) + 127) // 255).astype(np.uint8)
+    raise ImageError("unsupported", f"{kind} with {image.shape[2]} channels, which is not supported; convert it to RGB")
+
+
+def _exif_orientation(exif: bytes) -> int:
+    """The orientation tag (1 to 8) of an EXIF block's first directory; 1 when there is none."""
+    exif = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None:
+        return 1
+    try:
+        (offset,) = struct.unpack_from(order + "I", exif, 4)
+        (count,) = struct.unpack_from(order + "H", exif, offset)
+        for index in range(count):
+            tag, _type, _count, value = struct.unpack_from(order + "HHIH", exif, offset + 2 + 12 * index)
+            if tag == 0x0112:
+                return value if 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1
+
+
+def _orient(image: NDArray[Any], orientation: int) -> Image:
+    """Turn and mirror as EXIF orientation 1 to 8 asks."""
+    if orientation in (5, 6, 7, 8):
+        image = image.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
+
+
+def _avif_size(data: bytes) -> tuple[int, int]:
+    """The largest size among the `ispe` boxes: a thumbnail or an alpha plane has one of its own, never a larger one."""
+    sizes: list[tuple[int, int]] = []
+    position = data.find(b"ispe")
+    while position >= 0 and len(sizes) < 64:
+        sizes.append(struct.unpack_from(">II", data, position + 8))
+        position = data.find(b"ispe", position + 4, 1 << 16)
+    return max(sizes, key=lambda size: size[0] * size[1])
+
+
+def _avif_orient(image: NDArray[Any], data: bytes) -> Image:
+    """Apply AVIF's own rotation and mirror boxes, which OpenCV leaves out (a turn to the left in steps of 90 degrees)."""
+    end = 1 << 16
+    turn = data.find(b"\0\0\0\x09irot", 0, end)
+    if turn >= 0 and turn + 8 < len(data):
+        image = np.rot90(image, data[turn + 8] & 3)
+    mirror = data.find(b"\0\0\0\x09imir", 0, end)
+    if mirror >= 0 and mirror + 8 < len(data):
+        image = image[:, ::-1] if data[mirror + 8] & 1 else image[::-1]
+    return np.ascontiguousarray(image)
+
+
+# -- the recipe -------------------------------------------------------------------------------------------------------------
+
+
+def resize(image: Image, width: int, height: int) -> Image:
+    """Resize to exactly width x height: area averaging where it shrinks (no aliasing), linear where it grows."""
+    now_height, now_width = image.shape[:2]
+    if (now_width, now_height) == (width, height):
+        return image
+    if now_width > width or now_height > height:
+        image = cv2.resize(image, (min(width, now_width), min(height, now_height)), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    if image.shape[:2] != (height, width):
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+    return image
+
+
+def apply(recipe: Recipe, image: Image) -> Image:
+    """A decoded picture as the model's input: (recipe.height, recipe.width, 3) uint8 RGB."""
+    height, width = image.shape[:2]
+    if recipe.aspect == "squash":
+        return resize(image, recipe.width, recipe.height)
+    across, down = recipe.width / width, recipe.height / height
+    if recipe.aspect == "crop":
+        scale = max(across, down)
+        part_width = min(width, max(1, round(recipe.width / scale)))
+        part_height = min(height, max(1, round(recipe.height / scale)))
+        left, top = (width - part_width) // 2, (height - part_height) // 2
+        part = image[top : top + part_height, left : left + part_width]
+        return resize(np.ascontiguousarray(part), recipe.width, recipe.height)
+    scale = min(across, down)
+    inner_width = min(recipe.width, max(1, round(width * scale)))
+    inner_height = min(recipe.height, max(1, round(height * scale)))
+    canvas = np.full((recipe.height, recipe.width, 3), 128, np.uint8)
+    left, top = (recipe.width - inner_width) // 2, (recipe.height - inner_height) // 2
+    canvas[top : top + inner_height, left : left + inner_width] = resize(image, inner_width, inner_height)
+    return canvas
+
+
+def load(recipe: Recipe, path: Path) -> Image:
+    """A file as the model's input; raises ImageError."""
+    return apply(recipe, decode(read(path)))
+
+
+def encode(image: Image, extension: str) -> bytes:
+    """RGB pixels as a file's bytes: `.bmp` or `.png`, both lossless."""
+    done, data = cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise ImageError("unsupported", f"OpenCV cannot write {extension}")
+    return data.tobytes()

@@ -1,0 +1,84 @@
+"""`imgclf predict`: one record for every requested input, in order, whatever happens to it."""
+
+import dataclasses
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from imgclf.base.errors import ImageError
+from imgclf.base.parallel import ordered_map
+from imgclf.bundle import Bundle
+from imgclf.pixels import images
+
+KNOWN_EXTENSIONS = {extension for extensions in images.FORMATS.values() for extension in extensions}
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What the run says of one input. top: the likeliest classes with their probabilities; error: why there is no answer."""
+
+    input: str
+    label: str | None
+    probability: float | None
+    top: tuple[tuple[str, float], ...] = ()
+    error: str | None = None
+
+
+def predict(bundle: Bundle, inputs: Iterable[str], *, top: int = 1) -> Iterator[Prediction]:
+    """Predict paths, folders (every picture below) and globs, on all cores, each record as soon as it is its turn."""
+
+    def one(item: tuple[str, str | None]) -> Prediction:
+        name, problem = item
+        if problem:
+            return Prediction(name, None, None, (), problem)
+        try:
+            probabilities = bundle.probability(images.load(bundle.recipe, Path(name)))
+        except ImageError as error:
+            return Prediction(name, None, None, (), str(error))
+        ranked = sorted(zip(bundle.class_names, probabilities, strict=True), key=lambda pair: -pair[1])
+        pairs = tuple((label, float(probability)) for label, probability in ranked[:top])
+        return Prediction(name, pairs[0][0], pairs[0][1], pairs)
+
+    return ordered_map(one, expand(inputs))
+
+
+def expand(inputs: Iterable[str]) -> Iterator[tuple[str, str | None]]:
+    """(path, None) for every file asked for, or (input, problem) where one stands for nothing.
+
+    A folder stands for the files below it that are pictures by name or by their first bytes, sorted; hidden ones are passed
+    over. A name with *, ? or [ that no file bears is a glob.
+    """
+    for name in inputs:
+        if os.path.isdir(name):
+            found = list(_pictures(name))
+            yield from ((path, None) for path in found)
+            if not found:
+                yield name, "no images in this folder"
+        elif glob.has_magic(name) and not os.path.lexists(name):
+            matches = sorted(glob.glob(name, recursive=True))
+            if matches:
+                yield from expand(
+                    glob.escape(match) if glob.has_magic(match) and not os.path.lexists(match) else match for match in matches
+                )
+            else:
+                yield name, "no file matches this pattern"
+        else:
+            yield name, None
+
+
+def _pictures(folder: str) -> Iterator[str]:
+    for here, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            path = os.path.join(here, name)
+            if not name.startswith(".") and (Path(name).suffix.lower() in KNOWN_EXTENSIONS or _begins_like_one(path)):
+                yield path
+
+
+def _begins_like_one(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return images.sniff(file.read(32)) is not None
+    except OSError:
+        return False

@@ -1,0 +1,225 @@
+"""`imgclf preview`: what is in a data folder, as figures and as a contact sheet drawn with OpenCV."""
+
+import collections
+import dataclasses
+import os
+import random
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from imgclf import dataset
+from imgclf.base import journal
+from imgclf.base.config import Part, Recipe, TrainConfig
+from imgclf.base.errors import ImageError, ImgclfError
+from imgclf.base.folders import state_folder
+from imgclf.base.parallel import ordered_map
+from imgclf.dataset import Dataset, Sample
+from imgclf.pixels import augment, images
+
+TILE = 112  # pixels a side
+GAP = 6
+TEXT = 190  # width of the column of names
+PAPER, INK, SOFT = (250, 250, 248), (30, 30, 30), (120, 120, 120)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassSummary:
+    """One class: how many pictures, their sizes in pixels, and their formats, commonest first."""
+
+    name: str
+    count: int
+    unreadable: int
+    median_size: tuple[int, int]
+    smallest: tuple[int, int]
+    largest: tuple[int, int]
+    formats: tuple[tuple[str, int], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Preview:
+    """Figures by class, the largest class as a multiple of the smallest, and files that are no pictures."""
+
+    data: str
+    classes: tuple[ClassSummary, ...]
+    imbalance: float
+    left_out: tuple[tuple[str, str], ...]
+    path: Path
+    sheet: images.Image
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: the figures and where the sheet lies."""
+        return {
+            "data": self.data,
+            "sheet": str(self.path),
+            "imbalance": self.imbalance,
+            "classes": [dataclasses.asdict(info) for info in self.classes],
+            "left_out": [list(item) for item in self.left_out],
+        }
+
+
+def preview(
+    data: Path,
+    *,
+    part: Part | None = None,
+    feed: TrainConfig | None = None,
+    columns: int = 8,
+    seed: int = 0,
+    out: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Preview:
+    """Count a data folder, or one part of its split, and write its contact sheet to `out` (DATA/.imgclf/preview.png if None).
+
+    feed: show each picture as a training with this configuration is fed it, instead of the photograph. Raises ImgclfError.
+    """
+    out = out or state_folder(data) / "preview.png"
+    _check_out(out, data)
+    shown, left_out = load(data, part)
+    classes = summarize(shown, progress)
+    counts = [info.count for info in classes]
+    fed = None
+    if feed:
+        side = feed.image_size or dataset.auto_image_size(shown, feed.seed)
+        fed = (Recipe(side, side, feed.aspect), feed.augment)
+    picture = sheet(shown, classes, columns=columns, seed=seed, feed=fed)
+    try:
+        journal.write_atomic(out, images.encode(picture, ".png"))
+    except OSError as error:
+        raise ImgclfError(f"{out}: cannot be written: {error.strerror}; choose another place with --out") from error
+    return Preview(str(data), classes, max(counts) / max(1, min(counts)), tuple(left_out), out, picture)
+
+
+def load(data: Path, part: Part | None) -> tuple[Dataset, list[tuple[str, str]]]:
+    """The data set to preview: all of a folder, or one part of its split."""
+    if part is None:
+        return dataset.index(data)
+    manifest = dataset.read_manifest(dataset.manifest_path(data))
+    parts, _notes = dataset.load_parts(data, manifest)
+    if not parts[part].samples:
+        raise ImgclfError(f"{data}: the {part} part of the split is empty")
+    return parts[part], []
+
+
+def summarize(shown: Dataset, progress: Callable[[int, int], None] | None = None) -> tuple[ClassSummary, ...]:
+    """Read every header (not the pixels) and count."""
+
+    def one(sample: Sample) -> images.Header | None:
+        try:
+            return images.header(images.read(shown.root / sample.path))
+        except ImageError:
+            return None
+
+    headers: dict[str, list[images.Header | None]] = {name: [] for name in shown.class_names}
+    for done, (sample, head) in enumerate(zip(shown.samples, ordered_map(one, shown.samples), strict=True), 1):
+        headers[sample.label or ""].append(head)
+        if progress:
+            progress(done, len(shown.samples))
+    return tuple(_summarize_class(name, found) for name, found in headers.items())
+
+
+def _summarize_class(name: str, headers: Sequence[images.Header | None]) -> ClassSummary:
+    known = [head for head in headers if head]
+    sizes = sorted(((head.width, head.height) for head in known), key=lambda size: size[0] * size[1]) or [(0, 0)]
+    median = (round(statistics.median(w for w, _ in sizes)), round(statistics.median(h for _, h in sizes)))
+    formats = collections.Counter(head.format for head in known)
+    return ClassSummary(
+        name, len(headers), len(headers) - len(known), median, sizes[0], sizes[-1], tuple(formats.most_common())
+    )
+
+
+def sheet(
+    shown: Dataset,
+    classes: Sequence[ClassSummary],
+    *,
+    columns: int = 8,
+    seed: int = 0,
+    feed: tuple[Recipe, str] | None = None,
+) -> images.Image:
+    """A contact sheet, (h, w, 3) uint8 RGB: a row of drawn samples a class, with name, count and sizes.
+
+    feed: (recipe, augmentation) to show each picture as the network is fed it, instead of the photograph.
+    """
+    by_class: Mapping[str, list[Sample]] = {name: [] for name in shown.class_names}
+    for sample in shown.samples:
+        by_class[sample.label or ""].append(sample)
+    drawn = {
+        name: random.Random(f"{seed}:{name}").sample(samples, min(columns, len(samples))) for name, samples in by_class.items()
+    }
+    flat = [sample for samples in drawn.values() for sample in samples]
+    tiles = dict(zip((s.path for s in flat), ordered_map(lambda s: _tile(shown.root, s, seed, feed), flat), strict=True))
+    row_height = TILE + 2 * GAP
+    canvas = np.full((row_height * len(drawn) + GAP, TEXT + columns * (TILE + GAP) + GAP, 3), PAPER, np.uint8)
+    for row, info in enumerate(classes):
+        top = row * row_height + GAP
+        _write(canvas, _shorten(info.name, 20), 12, top + 36, INK, 17)
+        plural = "picture" if info.count == 1 else "pictures"
+        _write(canvas, f"{info.count:,} {plural}", 12, top + 60, SOFT, 13)
+        _write(canvas, f"median {info.median_size[0]} x {info.median_size[1]} px", 12, top + 80, SOFT, 13)
+        for column, sample in enumerate(drawn[info.name]):
+            left = TEXT + column * (TILE + GAP)
+            canvas[top : top + TILE, left : left + TILE] = tiles[sample.path]
+        if row:
+            cv2.line(canvas, (12, top - GAP), (canvas.shape[1] - 12, top - GAP), (225, 225, 222), 1)
+    return canvas
+
+
+def _tile(root: Path, sample: Sample, seed: int, feed: tuple[Recipe, str] | None) -> images.Image:
+    try:
+        picture = images.decode(images.read(root / sample.path))
+    except ImageError:
+        tile = np.full((TILE, TILE, 3), (235, 225, 225), np.uint8)
+        _write(tile, "unreadable", 18, TILE // 2, (160, 40, 40), 13)
+        return tile
+    if feed:
+        recipe, augmentation = feed
+        picture = images.apply(recipe, picture)
+        if augmentation != "none":
+            picture = augment.light(picture, random.Random(f"{seed}:{sample.path}").getrandbits(62))
+        # Enlarged without smoothing, so that the pixels are seen as they are.
+        return cv2.resize(picture, (TILE, TILE), interpolation=cv2.INTER_NEAREST)  # type: ignore[return-value]
+    scale = TILE / max(picture.shape[:2])
+    width, height = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
+    left, top = (TILE - width) // 2, (TILE - height) // 2
+    tile = np.full((TILE, TILE, 3), (238, 238, 236), np.uint8)
+    tile[top : top + height, left : left + width] = images.resize(picture, width, height)
+    return tile
+
+
+def _shorten(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _write(canvas: images.Image, text: str, x: int, y: int, colour: tuple[int, int, int], size: int) -> None:
+    """Text in any script: OpenCV 5 draws with a built-in TrueType font."""
+    cv2.putText(canvas, text, (x, y), colour, cv2.FontFace("sans"), size)
+
+
+def _check_out(out: Path, data: Path) -> None:
+    """Refuse what is no PNG file, and places in the data set, where the sheet would become a sample."""
+    if out.is_dir():
+        raise ImgclfError(f"{out}: a folder; give --out a file name that ends in .png")
+    if out.suffix.lower() != ".png":
+        raise ImgclfError(f"{out}: a sheet is written as PNG; give --out a file name that ends in .png")
+    if data.resolve() in out.resolve().parents and out.parent != state_folder(data):
+        raise ImgclfError(f"{out}: lies inside the data folder {data}; give --out another place")
+
+
+def show(picture: images.Image) -> None:
+    """Show a sheet in a window until a key is pressed; raises ImgclfError where there is no display."""
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise ImgclfError("--show needs a display and there is none here; open the PNG instead")
+    backend: Any = cv2.currentUIFramework() if hasattr(cv2, "currentUIFramework") else ""
+    try:
+        cv2.imshow("imgclf preview", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        while cv2.waitKey(100) < 0 and cv2.getWindowProperty("imgclf preview", cv2.WND_PROP_VISIBLE) >= 1:
+            pass
+        cv2.destroyAllWindows()
+    except cv2.error as error:
+        raise ImgclfError(
+            f"--show: this OpenCV cannot open a window ({backend or 'headless build'}); install opencv-python, or open the PNG"
+        ) from error
