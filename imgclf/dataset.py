@@ -37,7 +37,7 @@ PART_NAMES: dict[str, Part] = {
 LARGEST_AUTO_SIZE = 128  # pixels a side
 LITTER = {"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"}  # what Windows and macOS leave in folders of pictures
 
-Progress = Callable[[int, int], None]  # (done, total)
+Progress = Callable[[int, int], object]  # (done, total)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,7 +52,7 @@ def shares(train: float | None, val: float | None, test: float | None) -> dict[P
     given = {part: value for part, value in zip(PARTS, (train, val, test), strict=True) if value is not None}
     if any(not math.isfinite(value) or value < 0 for value in given.values()):
         raise UsageError("--train, --val and --test must not be negative")
-    if sum(given.values()) > 1 + 1e-9:
+    if max(given.values(), default=0) > 1 and all(value == 0 or value >= 1 for value in given.values()):
         given = {part: value / 100 for part, value in given.items()}
     total = sum(given.values())
     missing = [part for part in PARTS if part not in given]

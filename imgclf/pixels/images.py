@@ -167,7 +167,8 @@ def decode(data: bytes) -> Image:
         raise ImageError("damaged", f"damaged or truncated {kind}: it cannot be decoded to the end")
     if kind == "JPEG":
         return image  # type: ignore[no-any-return]
-    image = _to_rgb(_to_uint8(image, kind), kind)
+    premultiplied = kind == "TIFF" and image.dtype == np.uint8  # libtiff's RGBA reader multiplies colours by alpha
+    image = _to_rgb(_to_uint8(image, kind), kind, premultiplied)
     if kind in ("PNG", "WEBP"):
         exif = next((bytes(m) for k, m in zip(kinds, metadata, strict=True) if k == cv2.IMAGE_METADATA_EXIF), b"")
         return _orient(image, _exif_orientation(exif))
@@ -185,13 +186,13 @@ def _to_uint8(image: NDArray[Any], kind: str) -> NDArray[np.uint8]:
         scaled = image.astype(np.float32) * np.float32(255 / _full_scale(colours))
         if image.ndim == 3 and image.shape[2] == 4:
             scaled[..., 3] = image[..., 3].astype(np.float32) * np.float32(255 / _full_scale(image[..., 3]))
-        return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+        return scaled.round().clip(0, 255).astype(np.uint8)
     if image.dtype in (np.float32, np.float64):
         top = float(image.max()) if np.isfinite(image).all() else -1.0
         full = next((full for full in (1.0, 255.0, 65535.0) if top <= full), None)
         if top < 0 or full is None or float(image.min()) < 0:
             raise ImageError("unsupported", f"{kind} with floating-point values outside 0..1, 0..255 and 0..65535")
-        return np.rint(image.astype(np.float64) * (255.0 / full)).astype(np.uint8)
+        return (image.astype(np.float64) * (255.0 / full)).round().astype(np.uint8)
     raise ImageError("unsupported", f"{kind} with {image.dtype} samples, which is not supported; convert it to 8 or 16 bits")
 
 
@@ -200,7 +201,7 @@ def _full_scale(values: NDArray[Any]) -> int:
     return next(full for full in (255, 1023, 4095, 16383, 65535) if top <= full)
 
 
-def _to_rgb(image: NDArray[np.uint8], kind: str) -> NDArray[Any]:
+def _to_rgb(image: NDArray[np.uint8], kind: str, premultiplied: bool) -> NDArray[Any]:
     """OpenCV's grey, BGR or BGRA as RGB; what is transparent shows white."""
     if image.ndim == 2 or image.shape[2] == 1:
         return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
@@ -212,6 +213,8 @@ def _to_rgb(image: NDArray[np.uint8], kind: str) -> NDArray[Any]:
         if alpha.min() == 255:
             return rgb
         weight = alpha.astype(np.uint16)
+        if premultiplied:
+            return (rgb + (255 - weight)).clip(max=255).astype(np.uint8)
         return ((rgb * weight + 255 * (255 - weight) + 127) // 255).astype(np.uint8)
     raise ImageError("unsupported", f"{kind} with {image.shape[2]} channels, which is not supported; convert it to RGB")
 

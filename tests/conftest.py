@@ -1,0 +1,125 @@
+"""Small real files and folders for the tests, made anew each time."""
+
+import io
+import os
+import random
+import shutil
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+# Rich wraps at the terminal's width; the tests fix it. Nothing imgclf writes may reach the real cache folder.
+os.environ["COLUMNS"] = "100"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+def photo(seed: int, width: int = 60, height: int = 40) -> Image.Image:
+    """A smooth colour picture, different for each seed."""
+    small = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def encoded(picture: Image.Image, form: str = "JPEG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+
+
+def bomb() -> bytes:
+    """A small PNG that claims 20,000 x 20,000 pixels."""
+    size = (20_000).to_bytes(4, "big")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + png_chunk(b"IHDR", size + size + bytes([8, 0, 0, 0, 0]))
+        + png_chunk(b"IDAT", zlib.compress(bytes(20_001 * 100)))
+        + png_chunk(b"IEND", b"")
+    )
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def make_classes(root: Path, counts: dict[str, int], size: int = 32) -> Path:
+    """Class folders that a small network can tell apart: each class has a colour of its own, with noise."""
+    for number, (name, count) in enumerate(counts.items()):
+        for index in range(count):
+            random_ = np.random.default_rng(1000 * number + index)
+            base = np.zeros((size, size, 3)) + 90
+            base[..., number % 3] += 60
+            if number >= 3:
+                base[: size // 2] -= 60
+            noisy = np.clip(base + random_.normal(0, 25, base.shape), 0, 255).astype(np.uint8)
+            write(root / name / f"{index:03d}.png", encoded(Image.fromarray(noisy), "PNG"))
+    return root
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    """Every file under a folder outside imgclf's own, by relative path, with its bytes."""
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and ".imgclf" not in path.relative_to(root).parts
+    }
+
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def imgclf(tmp_path: Path) -> Run:
+    """Run the real command in `tmp_path`: `imgclf("clean", "data")`."""
+
+    def run(*arguments: object, stdin: str | bytes = "", cwd: Path = tmp_path, **options: Any) -> Any:
+        command = [sys.executable, "-m", "imgclf", *map(str, arguments)]
+        content = stdin.encode() if isinstance(stdin, str) else stdin
+        done = subprocess.run(command, input=content, capture_output=True, cwd=cwd, timeout=300, **options)
+        return subprocess.CompletedProcess(
+            command, done.returncode, done.stdout.decode("utf-8", "surrogateescape"), done.stderr.decode("utf-8", "replace")
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `data` (three classes of 24) and a finished run of three epochs under `runs/toy`; do not write into it."""
+    from imgclf import split
+    from imgclf.base.config import TrainConfig
+    from imgclf.train import train
+
+    root = tmp_path_factory.mktemp("trained")
+    make_classes(root / "data", {"blue": 24, "green": 24, "red": 24})
+    split.split(root / "data")
+    train(root / "data", TrainConfig(epochs=3, batch_size=8), run_dir=root / "runs" / "toy")
+    return root
+
+
+@pytest.fixture
+def project(trained: Path, tmp_path: Path) -> Path:
+    """A copy of `trained` to work in."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def shuffled(items: list[Any], seed: int) -> list[Any]:
+    items = list(items)
+    random.Random(seed).shuffle(items)
+    return items

@@ -1,0 +1,191 @@
+"""Moves, undo, recovery after a kill at every single step, atomic writes and the lock."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import tree, write
+
+from imgclf.base import journal
+from imgclf.base.errors import ImgclfError
+from imgclf.base.folders import state_folder
+from imgclf.base.journal import Failure, Move
+
+
+def plans(state: Path) -> list[str]:
+    return sorted(path.name for path in (state / "journal").iterdir())
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    for name in ("a/1.jpg", "a/2.jpg", "b/1.jpg"):
+        write(tmp_path / "data" / name, name.encode())
+    return tmp_path / "data"
+
+
+MOVES = [
+    Move("a/1.jpg", ".imgclf/quarantine/0001/a/1.jpg"),
+    Move("b/1.jpg", ".imgclf/quarantine/0001/b/1.jpg"),
+    Move("a/2.jpg", "a/3.jpg"),
+]
+
+
+def test_apply_and_undo_restore_every_byte(data: Path) -> None:
+    before, state = tree(data), state_folder(data)
+    assert journal.apply(data, state, "clean", MOVES) == []
+    assert tree(data) == {"a/3.jpg": b"a/2.jpg"}
+    assert (state / "quarantine/0001/b/1.jpg").read_bytes() == b"b/1.jpg"
+    made, failed = journal.undo(data, state)
+    assert failed == []
+    assert [move.target for move in made] == ["a/1.jpg", "b/1.jpg", "a/2.jpg"]
+    assert tree(data) == before
+    assert not (state / "quarantine").exists()
+    assert plans(state) == ["0001-clean.undone.json"]
+    assert journal.undo(data, state) == ([], [])
+
+
+def test_undo_takes_back_all_batches_newest_first(data: Path) -> None:
+    before, state = tree(data), state_folder(data)
+    journal.apply(data, state, "clean", [Move("a/1.jpg", "a/x.jpg")])
+    journal.apply(data, state, "clean", [Move("a/x.jpg", "a/y.jpg")])
+    assert plans(state) == ["0001-clean.done.json", "0002-clean.done.json"]
+    journal.undo(data, state)
+    assert tree(data) == before
+
+
+def test_nothing_is_ever_overwritten(data: Path) -> None:
+    state = state_folder(data)
+    failures = journal.apply(data, state, "clean", [Move("a/1.jpg", "a/2.jpg")])
+    assert failures == [Failure(Move("a/1.jpg", "a/2.jpg"), "2.jpg exists already")]
+    assert tree(data)["a/2.jpg"] == b"a/2.jpg"
+
+
+def test_undo_over_a_new_file_keeps_both_and_tries_again(data: Path) -> None:
+    state = state_folder(data)
+    journal.apply(data, state, "clean", MOVES)
+    write(data / "a/1.jpg", b"new")
+    _made, failed = journal.undo(data, state)
+    assert [failure.move.target for failure in failed] == ["a/1.jpg"]
+    assert tree(data) == {"a/1.jpg": b"new", "a/2.jpg": b"a/2.jpg", "b/1.jpg": b"b/1.jpg"}
+    assert (state / "quarantine/0001/a/1.jpg").read_bytes() == b"a/1.jpg"
+    (data / "a/1.jpg").unlink()
+    _made, failed = journal.undo(data, state)
+    assert failed == []
+    assert tree(data)["a/1.jpg"] == b"a/1.jpg"
+
+
+def test_a_vanished_file_is_reported(data: Path) -> None:
+    failures = journal.apply(data, state_folder(data), "clean", [Move("a/9.jpg", "a/10.jpg")])
+    assert failures == [Failure(Move("a/9.jpg", "a/10.jpg"), "the file is no longer there")]
+
+
+@pytest.mark.parametrize("step", range(1, 30))
+@pytest.mark.parametrize("act", ["apply", "undo"])
+def test_a_kill_at_any_system_call_loses_nothing(data: Path, step: int, act: str) -> None:
+    """A child process kills itself before its step-th change to the disk; the next command finishes what it began."""
+    before, state = tree(data), state_folder(data)
+    if act == "undo":
+        journal.apply(data, state, "clean", MOVES)
+    child = f"""
+import os, signal
+from pathlib import Path
+from imgclf.base import journal
+from imgclf.base.journal import Move
+steps = 0
+def counted(name):
+    real = getattr(os, name)
+    def call(*arguments, **options):
+        global steps
+        steps += 1
+        if steps == {step}:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*arguments, **options)
+    setattr(os, name, call)
+for name in ("link", "unlink", "replace", "rename", "mkdir", "rmdir", "fsync"):
+    counted(name)
+data = Path({str(data)!r})
+moves = [Move(*pair) for pair in {[(move.source, move.target) for move in MOVES]!r}]
+journal.{"apply(data, data / '.imgclf', 'clean', moves)" if act == "apply" else "undo(data, data / '.imgclf')"}
+"""
+    done = subprocess.run([sys.executable, "-c", child], timeout=60, capture_output=True)
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    everything = {path.read_bytes() for path in data.rglob("*.jpg")}
+    assert everything == set(before.values()), "a file is gone"
+    journal.recover(data, state)
+    if (state / "journal").exists():
+        assert all(name.endswith((".done.json", ".undone.json")) for name in plans(state) if not name.startswith("."))
+    journal.undo(data, state)
+    assert tree(data) == before
+
+
+def test_recover_says_what_it_finished(data: Path) -> None:
+    state = state_folder(data)
+    (state / "journal").mkdir()
+    content = {"format": 1, "moves": [[move.source, move.target] for move in MOVES]}
+    (state / "journal" / "0001-clean.doing.json").write_text(json.dumps(content))
+    assert journal.recover(data, state) == ["finished an interrupted clean"]
+    assert tree(data) == {"a/3.jpg": b"a/2.jpg"}
+    assert journal.recover(data, state) == []
+
+
+def test_a_damaged_plan_is_named(data: Path) -> None:
+    state = state_folder(data)
+    write(state / "journal" / "0001-clean.done.json", b"{")
+    with pytest.raises(ImgclfError, match=r"0001-clean.done.json: this journal is damaged"):
+        journal.undo(data, state)
+
+
+def test_names_that_are_not_utf8_survive(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.jpg")
+    write(tmp_path / "a" / name, b"x")
+    state = state_folder(tmp_path)
+    journal.apply(tmp_path, state, "clean", [Move(f"a/{name}", ".imgclf/quarantine/0001/x")])
+    journal.undo(tmp_path, state)
+    assert tree(tmp_path) == {f"a/{name}": b"x"}
+
+
+def test_links_are_moved_as_links(data: Path) -> None:
+    (data / "a/link.jpg").symlink_to("missing.jpg")
+    state = state_folder(data)
+    assert journal.apply(data, state, "clean", [Move("a/link.jpg", ".imgclf/quarantine/0001/a/link.jpg")]) == []
+    assert os.readlink(state / "quarantine/0001/a/link.jpg") == "missing.jpg"
+
+
+def test_atomic_writes_leave_the_old_file_when_they_fail(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.json", b"old")
+    with pytest.raises(RuntimeError), journal.atomic_path(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise RuntimeError
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("x.json", b"old")]
+    journal.write_atomic(path, "new")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("x.json", b"new")]
+
+
+def test_the_lock_names_its_owner_and_dies_with_it(tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", "import sys, time; from pathlib import Path; from imgclf.base import journal\n"
+         "with journal.locked(Path(sys.argv[1]), 'clean'):\n print('held', flush=True); time.sleep(60)", str(tmp_path)],
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert holder.stdout
+    holder.stdout.readline()
+    with (
+        pytest.raises(ImgclfError, match=rf"in use by imgclf clean \(process {holder.pid}\)"),
+        journal.locked(tmp_path, "split"),
+    ):
+        pass
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            with journal.locked(tmp_path, "split"):
+                break
+        except ImgclfError:
+            assert time.monotonic() < deadline

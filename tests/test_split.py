@@ -1,0 +1,274 @@
+"""split: parts are disjoint, complete, stratified, and the same for the same seed."""
+
+import collections
+import csv
+import itertools
+import json
+import os
+from pathlib import Path
+
+import keras
+import pytest
+from conftest import Run, encoded, make_classes, photo, shuffled, tree, write
+
+from imgclf import dataset, split
+from imgclf.base.config import PARTS, SplitConfig
+from imgclf.base.errors import ImgclfError, UsageError
+from imgclf.dataset import Sample
+
+DEFAULT = {"train": 0.70, "val": 0.15, "test": 0.15}
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (0, (0, 0, 0)), (1, (1, 0, 0)), (2, (2, 0, 0)), (3, (1, 1, 1)), (4, (2, 1, 1)), (5, (3, 1, 1)), (7, (5, 1, 1)),
+        (10, (7, 2, 1)), (20, (14, 3, 3)), (1000, (700, 150, 150)),
+    ],
+)  # fmt: skip
+def test_quotas_by_largest_remainder(count: int, expected: tuple[int, int, int]) -> None:
+    assert tuple(split.quotas(count, DEFAULT).values()) == expected
+
+
+def test_quotas_add_up_and_stay_within_one_of_the_ideal() -> None:
+    for count, train, val in itertools.product(range(120), (0.5, 0.6, 0.8), (0.0, 0.1, 0.15)):
+        fractions = {"train": train, "val": val, "test": 1 - train - val}
+        numbers = split.quotas(count, fractions)
+        assert sum(numbers.values()) == count
+        if count >= 20:
+            assert all(abs(numbers[part] - count * fractions[part]) < 1 for part in PARTS)
+        if val == 0:
+            assert numbers["val"] == 0
+
+
+def test_shares() -> None:
+    assert split.shares(None, None, None) == pytest.approx(DEFAULT)
+    assert split.shares(80, 10, 10) == pytest.approx({"train": 0.8, "val": 0.1, "test": 0.1})
+    assert split.shares(None, None, 0.2) == pytest.approx({"train": 0.8 * 70 / 85, "val": 0.8 * 15 / 85, "test": 0.2})
+    assert split.shares(0.9, 0.1, None) == pytest.approx({"train": 0.9, "val": 0.1, "test": 0.0})
+    for bad in [
+        (0.5, 0.2, 0.2),
+        (0.9, 0.2, None),
+        (-0.1, None, None),
+        (0, 0.5, 0.5),
+        (float("nan"), None, None),
+        (90, 20, None),
+    ]:
+        with pytest.raises(UsageError):
+            split.shares(*bad)
+
+
+def samples(counts: dict[str, int]) -> tuple[list[Sample], dict[str, str]]:
+    made = [Sample(f"{label}/{n}.jpg", label) for label, count in counts.items() for n in range(count)]
+    return made, {sample.path: f"{number:064x}" for number, sample in enumerate(made)}
+
+
+def test_plan_is_complete_stratified_and_independent_of_disk_order() -> None:
+    made, hashes = samples({"a": 100, "b": 37, "c": 3})
+    manifest = split.plan(made, hashes, DEFAULT, seed=5)
+    assert sorted(row.path for row in manifest.rows) == sorted(sample.path for sample in made)
+    assert manifest.counts() == {
+        "a": {"train": 70, "val": 15, "test": 15},
+        "b": {"train": 26, "val": 6, "test": 5},
+        "c": {"train": 1, "val": 1, "test": 1},
+    }
+    for seed in range(5):
+        assert split.plan(shuffled(made, seed), hashes, DEFAULT, seed=5) == manifest
+    assert split.plan(made, hashes, DEFAULT, seed=6) != manifest
+
+
+def test_every_picture_is_as_likely_to_be_tested_as_any_other() -> None:
+    made, hashes = samples({"a": 20, "b": 20})
+    tested = collections.Counter(
+        row.path for seed in range(400) for row in split.plan(made, hashes, DEFAULT, seed).rows if row.split == "test"
+    )
+    assert len(tested) == 40
+    assert 30 <= min(tested.values()) <= max(tested.values()) <= 95  # 60 expected, standard deviation 7
+
+
+def test_identical_files_are_never_torn_apart() -> None:
+    made, hashes = samples({"a": 60, "b": 60})
+    for first, second in [("a/0.jpg", "a/1.jpg"), ("a/2.jpg", "b/3.jpg"), ("b/4.jpg", "b/5.jpg"), ("b/4.jpg", "b/6.jpg")]:
+        hashes[second] = hashes[first]
+    for seed in range(50):
+        manifest = split.plan(made, hashes, DEFAULT, seed)
+        parts = collections.defaultdict(set)
+        for row in manifest.rows:
+            parts[row.sha256].add(row.split)
+        assert all(len(value) == 1 for value in parts.values())
+        assert manifest.counts()["a"] == manifest.counts()["b"] == {"train": 42, "val": 9, "test": 9}
+
+
+# -- on disk ----------------------------------------------------------------------------------------------------------
+
+
+def test_manifest_survives_writing_and_reading(tmp_path: Path) -> None:
+    made = make_classes(tmp_path / "data", {"a,b": 6, 'c"d': 6, "猫": 6}, size=8)
+    write(made / "a,b" / os.fsdecode(b"caf\xe9\n.png"), encoded(photo(1), "PNG"))
+    result = split.split(made)
+    assert result.changed
+    assert dataset.read_manifest(result.path) == result.manifest
+    again = split.split(made)
+    assert not again.changed
+    assert again.manifest == result.manifest
+
+
+def test_an_existing_manifest_is_replaced_only_with_force(tmp_path: Path) -> None:
+    made = make_classes(tmp_path / "data", {"a": 10, "b": 10}, size=8)
+    first = split.split(made)
+    old = first.path.read_bytes()
+    with pytest.raises(ImgclfError, match=r"another split is in force \(0 pictures are new, 0 are gone, \d+ would change"):
+        split.split(made, SplitConfig(seed=1))
+    assert first.path.read_bytes() == old
+    second = split.split(made, SplitConfig(seed=1), force=True)
+    assert second.manifest != first.manifest
+    assert (first.path.parent / "split-1.csv").read_bytes() == old
+
+
+def test_what_is_no_picture_is_left_out_and_named(tmp_path: Path) -> None:
+    made = make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
+    write(made / "a" / "notes.txt", b"milk")
+    write(made / "a" / "empty.png", b"")
+    write(made / "a" / "picture-without-a-name", encoded(photo(1)))
+    result = split.split(made)
+    assert result.notes == ("left out a/empty.png: zero bytes", "left out a/notes.txt: not an image")
+    assert "a/picture-without-a-name" in {row.path for row in result.manifest.rows}
+
+
+def test_identical_files_under_two_classes_are_reported(tmp_path: Path) -> None:
+    made = make_classes(tmp_path / "data", {"a": 5, "b": 5}, size=8)
+    write(made / "b" / "copy.png", (made / "a" / "000.png").read_bytes())
+    assert "2 identical files lie under different classes: a/000.png, b/copy.png" in split.split(made).notes
+
+
+def test_ready_made_parts_are_used_as_they_are(tmp_path: Path) -> None:
+    for part in ("train", "Validation", "test"):
+        make_classes(tmp_path / part, {"a": 3, "b": 2}, size=8)
+    result = split.split(tmp_path)
+    assert {row.path.split("/")[0].lower()[:3] + row.split for row in result.manifest.rows} == {"tratrain", "valval", "testest"}
+    assert result.manifest.counts() == {name: dict.fromkeys(PARTS, n) for name, n in (("a", 3), ("b", 2))}
+    # The same files in all three parts: that is leakage, and it is said.
+    assert "leakage: 5 identical pictures lie in more than one part of this folder" in result.notes
+
+
+def test_a_missing_validation_part_is_taken_from_train(tmp_path: Path) -> None:
+    make_classes(tmp_path / "train", {"a": 17, "b": 17}, size=8)
+    for index in range(4):
+        write(tmp_path / "test" / "ab"[index % 2] / f"{index}.png", encoded(photo(index), "PNG"))
+    result = split.split(tmp_path)
+    assert result.manifest.counts() == {name: {"train": 14, "val": 3, "test": 2} for name in "ab"}
+    assert all(row.path.startswith("test/") == (row.split == "test") for row in result.manifest.rows)
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [({"a": 5}, "one class only"), ({"a": 5, "b": 0}, "the class folder b has no images")],
+)
+def test_unusable_folders_are_named(counts: dict[str, int], words: str, tmp_path: Path) -> None:
+    make_classes(tmp_path, counts, size=8)
+    for name in counts:
+        (tmp_path / name).mkdir(exist_ok=True)
+    with pytest.raises(ImgclfError, match=words):
+        split.split(tmp_path)
+
+
+def test_parts_without_class_folders(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        write(tmp_path / part / "1.jpg", encoded(photo(1)))
+    with pytest.raises(ImgclfError, match="test, train hold no class folders"):
+        split.split(tmp_path)
+
+
+def test_a_class_without_training_pictures(tmp_path: Path) -> None:
+    make_classes(tmp_path / "train", {"a": 5, "b": 5}, size=8)
+    make_classes(tmp_path / "test", {"a": 5, "c": 5}, size=8)
+    with pytest.raises(ImgclfError, match="class c: no picture of it is in the train part"):
+        split.split(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("path,label\n", "not a split manifest"),
+        ("path,label,split,group,sha256\na/1.jpg,a,nowhere,x,y\n", "line 2: expected"),
+        ("path,label,split,group,sha256\na/1.jpg,a\n", "line 2: expected"),
+    ],
+)
+def test_a_broken_manifest_is_named(text: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ImgclfError, match=words):
+        dataset.read_manifest(write(tmp_path / "split.csv", text.encode()))
+
+
+# -- export -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("link", ["hard", "symlink", "copy"])
+def test_keras_sees_the_manifest_in_an_export(link: str, tmp_path: Path) -> None:
+    """Class names, counts and files that Keras' own loader finds are those of the manifest."""
+    made = make_classes(tmp_path / "data", {"b 2": 12, "a": 7, "c10": 20}, size=8)
+    write(made / "a" / "deep" / "000.png", encoded(photo(1), "PNG"))
+    before = tree(made)
+    result = split.split(made)
+    split.export(result.manifest, made, tmp_path / "out", link)
+    for part in PARTS:
+        seen = keras.utils.image_dataset_from_directory(
+            tmp_path / "out" / part, image_size=(8, 8), shuffle=False, verbose=False, follow_links=True
+        )
+        rows = [row for row in result.manifest.rows if row.split == part]
+        assert tuple(seen.class_names) == result.manifest.class_names
+        found = {os.path.relpath(path, tmp_path / "out" / part) for path in seen.file_paths}
+        assert found == {row.path for row in rows}
+        assert sum(len(labels) for _images, labels in seen) == len(rows)
+        for path in seen.file_paths:
+            inside = os.path.relpath(path, tmp_path / "out" / part)
+            assert Path(path).read_bytes() == before[inside]
+            assert Path(path).is_symlink() == (link == "symlink")
+    assert tree(made) == before
+
+
+def test_export_never_mixes_with_other_files(tmp_path: Path) -> None:
+    made = make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
+    manifest = split.split(made).manifest
+    write(tmp_path / "out" / "mine.txt", b"x")
+    for target, words in [
+        (tmp_path / "out", "not an empty folder"),
+        (made / "out", "inside the data folder"),
+        (made, "exists"),
+    ]:
+        with pytest.raises(ImgclfError, match=words):
+            split.export(manifest, made, target, "copy")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out"]
+
+
+def test_export_of_a_folder_that_was_split_already(tmp_path: Path) -> None:
+    for seed, part in enumerate(("train", "val", "test")):
+        for label in "ab":
+            write(tmp_path / "data" / part / label / "1.png", encoded(photo(seed * 2 + ord(label)), "PNG"))
+    manifest = split.split(tmp_path / "data").manifest
+    split.export(manifest, tmp_path / "data", tmp_path / "out", "copy")
+    assert tree(tmp_path / "out") == tree(tmp_path / "data")
+
+
+# -- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_command(imgclf: Run, tmp_path: Path) -> None:
+    make_classes(tmp_path / "data", {"a": 20, "b": 40}, size=8)
+    done = imgclf("split", "data/", "--json")
+    assert done.returncode == 0
+    answer = json.loads(done.stdout)
+    assert answer["counts"] == {"a": {"train": 14, "val": 3, "test": 3}, "b": {"train": 28, "val": 6, "test": 6}}
+    with open(tmp_path / answer["manifest"], newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["path", "label", "split", "group", "sha256"]
+    assert len(rows) == 60
+    done = imgclf("split")
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        ["class", "train", "val", "test", "all"], ["a", "14", "3", "3", "20"], ["b", "28", "6", "6", "40"],
+        ["all", "42", "9", "9", "60"]]  # fmt: skip
+    assert done.stderr == "unchanged: data/.imgclf/split.csv\n"
+    done = imgclf("split", "--test", "0.5")
+    assert done.returncode == 1
+    assert "add --force to replace it" in done.stderr
+    done = imgclf("split", "--test", "1.5", "--val", "0.4")
+    assert done.returncode == 2
