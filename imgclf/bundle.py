@@ -56,20 +56,26 @@ class Bundle:
             raise ImgclfError(f"{file}: written by a newer imgclf (format {info['format']}, this one reads {FORMAT}); update")
         try:
             bundle = cls(path, info)
-            sizes = info["files"]
+            files = {name: {"bytes": entry["bytes"], "sha256": entry["sha256"]} for name, entry in info["files"].items()}
             recipe_hash = info["recipe_hash"]
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ImgclfError(f"{file}: broken bundle, {error} is missing or wrong") from error
         if recipe_hash != bundle.recipe.hash:
             raise ImgclfError(
                 f"{file}: broken bundle, the recipe does not match its hash; it was edited or made by another decoder"
             )
-        for name, expected in sizes.items():
-            actual = (path / name).stat().st_size if (path / name).is_file() else None
-            if actual != expected["bytes"]:
-                state = "is missing" if actual is None else f"has {actual:,} bytes where {expected['bytes']:,} were written"
-                raise ImgclfError(f"{path / name}: broken bundle, the file {state}; copy the run folder again or retrain")
+        bundle._check_files(files)
         return bundle
+
+    def _check_files(self, files: dict[str, dict[str, Any]]) -> None:
+        """Sizes of all files, and the content of the one that answers."""
+        for name, expected in files.items():
+            path = self.path / name
+            actual = path.stat().st_size if path.is_file() else None
+            if actual is None:
+                raise ImgclfError(f"{path}: broken bundle, the file is missing; copy the run folder again or retrain")
+            if actual != expected["bytes"] or (name == LITERT and _sha256(path) != expected["sha256"]):
+                raise ImgclfError(f"{path}: broken bundle, not the file that was written; copy the run folder again or retrain")
 
     def probability(self, image: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Class probabilities, (classes,), of one (h, w, 3) uint8 picture at the recipe's size. Any thread may call."""
@@ -109,7 +115,7 @@ def write(path: Path, info: dict[str, Any]) -> Bundle:
     files = {
         name: {
             "bytes": (path / name).stat().st_size,
-            "sha256": hashlib.sha256((path / name).read_bytes()).hexdigest(),
+            "sha256": _sha256(path / name),
         }
         for name in (MODEL, LITERT)
     }
@@ -119,6 +125,11 @@ def write(path: Path, info: dict[str, Any]) -> Bundle:
         path / FILE, {"format": FORMAT, **info, "recipe_hash": recipe.hash, "files": files, "finished": finished}
     )
     return Bundle.load(path)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def new_run_folder(model: str, run_dir: Path | None, runs: Path = Path("runs")) -> Path:

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,6 +44,7 @@ class Commands(TyperGroup):
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
+    rich_markup_mode=None,  # plain help: the boxes took a third of the start-up time
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="From a folder of pictures per class to a classifier you can trust.\n\n"
@@ -83,7 +83,11 @@ def clean(
     as_json: Json = False,
     report: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Also write one row per file to this CSV.")] = None,
 ) -> None:
-    """Decode every file; quarantine what is broken, mend wrong extensions. Nothing is deleted, all can be undone."""
+    """Set aside broken files and mend wrong extensions, undoably.
+
+    Every file in every class folder is decoded to its end. What cannot be used goes to DATA/.imgclf/quarantine; nothing is
+    deleted or rewritten, and --undo puts every file back.
+    """
     from imgclf import clean as verb
 
     if undo and (dry_run or report):
@@ -127,7 +131,10 @@ def preview(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Draw a contact sheet, a row of samples per class, and list counts, sizes, formats and imbalance."""
+    """Draw a contact sheet and list counts, sizes and formats.
+
+    A row of samples per class as a PNG, and a table by class with the imbalance.
+    """
     from imgclf import preview as verb
 
     config = TrainConfig(image_size=image_size, aspect=aspect, augment=augment, seed=seed) if augmented else None
@@ -159,7 +166,11 @@ def split(
     link: Annotated[Link, typer.Option(help="How --export places pictures.")] = "hard",
     as_json: Json = False,
 ) -> None:
-    """Divide the pictures into train, validation and test parts, the same share of each class, as a manifest."""
+    """Divide the pictures into train, validation and test parts.
+
+    The same share of each class in every part, identical files never torn apart, the same for the same seed. The result is a
+    manifest, DATA/.imgclf/split.csv; no picture is copied. A folder with train/val/test folders is used as it is.
+    """
     from imgclf import split as verb
 
     shares = verb.shares(train, val, test)
@@ -195,7 +206,10 @@ def train(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train a convolutional network and keep its best epoch as a bundle. Prints the run folder on stdout."""
+    """Train a network and keep its best epoch as a bundle.
+
+    A Sequential CNN from scratch. Makes the default split when there is none. Prints the run folder on stdout.
+    """
     from imgclf import split as splitting
     from imgclf import train as verb
 
@@ -224,7 +238,10 @@ def evaluate(
     part: Annotated[Part | None, typer.Option("--split", help="Part to score.", show_default="test")] = None,
     as_json: Json = False,
 ) -> None:
-    """Score a run: loss, accuracy, precision, recall and F1 a class, confusion matrix; written into the run."""
+    """Score a run on pictures it was not fitted to.
+
+    Loss, accuracy with its 95% interval, precision, recall and F1 per class, confusion matrix; written into the run folder.
+    """
     from imgclf import bundle
     from imgclf import evaluate as verb
 
@@ -247,7 +264,10 @@ def predict(
     jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON record a line, as they are done.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV with a header, as they are done.")] = False,
 ) -> None:
-    """Say what is on pictures: one record per input, in order, unreadable ones with their error. Exit code 1 if any failed."""
+    """Say what is on pictures, one record per input.
+
+    Records come in the order of the inputs, unreadable ones with their error; the exit code is 1 if any failed.
+    """
     from imgclf import bundle
     from imgclf import predict as verb
 
@@ -271,6 +291,7 @@ def _with_stdin(inputs: Iterable[str]) -> Iterator[str]:
 
 def _log_bug() -> str:
     """Write the traceback being handled to a file of the user's cache; returns its path."""
+    import tempfile
     import time
     import traceback
 

@@ -393,7 +393,7 @@ def auto_image_size(training: Dataset, seed: int) -> int:
     sides = []
     for sample in drawn:
         try:
-            head = images.header(images.read(training.root / sample.path))
+            head = images.read_header(training.root / sample.path)
         except ImageError:
             continue
         sides.append(min(head.width, head.height))

@@ -62,17 +62,19 @@ def evaluate(
     """
     root = data or Path(bundle.info["data"]["path"])
     manifest = dataset.read_manifest(bundle.path / MANIFEST)
-    notes: list[str] = []
     if not root.is_dir():
         raise ImgclfError(f"{root}: no such folder; give the data folder: imgclf evaluate DATA")
     if _is_own(root, manifest, bundle):
         samples, name, notes = _own_part(root, manifest, part)
+        left_out: list[tuple[str, str]] = []
         on = f"the {name} part of the run's own split"
     else:
         if part is not None and not dataset.part_folders(root):
             raise ImgclfError(f"{root}: not the data this run was trained on, and it has no {part} folder; leave --split out")
-        samples, name = _other_data(root, bundle, part)
+        samples, name, left_out = _other_data(root, bundle, part)
+        notes = []
         on = f"all pictures of {root}" if part is None else f"the {part} folder of {root}"
+    if name != "train":
         notes += _seen_in_training(root, samples, manifest)
     if not samples:
         raise ImgclfError(f"{root}: no picture to evaluate in {on}")
@@ -83,7 +85,7 @@ def evaluate(
         except ImageError as error:
             return error
 
-    rows, true, predictions, left_out = [], [], [], []
+    rows, true, predictions = [], [], []
     for done, (sample, answer) in enumerate(zip(samples, ordered_map(one, samples), strict=True), 1):
         if isinstance(answer, ImageError):
             left_out.append((sample.path, str(answer)))
@@ -163,14 +165,14 @@ def _own_part(root: Path, manifest: dataset.Manifest, part: Part | None) -> tupl
     return samples, part, notes
 
 
-def _other_data(root: Path, bundle: Bundle, part: Part | None) -> tuple[list[Sample], str]:
-    everything, _left_out = dataset.index(root)
+def _other_data(root: Path, bundle: Bundle, part: Part | None) -> tuple[list[Sample], str, list[tuple[str, str]]]:
+    everything, left_out = dataset.index(root)
     unknown = sorted(set(everything.class_names) - set(bundle.class_names))
     if unknown:
         raise ImgclfError(f"{root}: class {unknown[0]} is unknown to this run, which knows {', '.join(bundle.class_names)}")
     folders = dataset.part_folders(root)
     samples = [s for s in everything.samples if part is None or folders[s.path.split("/", 1)[0]] == part]
-    return samples, "other" if part is None else f"other-{part}"
+    return samples, "other" if part is None else f"other-{part}", left_out
 
 
 def _seen_in_training(root: Path, samples: list[Sample], manifest: dataset.Manifest) -> list[str]:

@@ -110,7 +110,7 @@ def summarize(shown: Dataset, progress: Callable[[int, int], None] | None = None
 
     def one(sample: Sample) -> images.Header | None:
         try:
-            return images.header(images.read(shown.root / sample.path))
+            return images.read_header(shown.root / sample.path)
         except ImageError:
             return None
 

@@ -1,7 +1,6 @@
 """Everything a user can choose, as frozen values that travel to and from JSON."""
 
 import dataclasses
-import hashlib
 import json
 from typing import Any, Literal
 
@@ -34,6 +33,8 @@ class Recipe:
     @property
     def hash(self) -> str:
         """Twelve hex digits that change whenever a pixel could."""
+        import hashlib  # here, since `imgclf --help` reads this module and should not wait for it
+
         return hashlib.sha256(to_json(self).encode()).hexdigest()[:12]
 
 

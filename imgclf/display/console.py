@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+    from rich.table import Table
 
     from imgclf.bundle import Bundle
     from imgclf.clean import Cleaning
@@ -74,15 +74,17 @@ def _bar() -> "Progress":
     return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
 
 
-def _table(*headings: str, title: str | None = None) -> Table:
-    """A plain table: first column to the left, the others to the right."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+def _table(*headings: str, numbers: bool = True) -> "Table":
+    """A table without lines; the first column to the left, and the others to the right when they are numbers."""
+    from rich.table import Table  # only when a table is due: `--help` has none of ours
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for number, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if number else "left", header_style="bold", overflow="fold")
+        table.add_column(heading, justify="right" if number and numbers else "left", header_style="bold", overflow="fold")
     return table
 
 
-def _row(table: Table, *cells: Any, style: str | None = None) -> None:
+def _row(table: "Table", *cells: Any, style: str | None = None) -> None:
     table.add_row(*(Text(str(cell)) for cell in cells), style=style)
 
 
@@ -98,9 +100,7 @@ def cleaning(result: "Cleaning") -> None:
     counts = result.counts()
     moved = [finding for finding in result.findings if finding.action in ("quarantined", "renamed")]
     if moved:
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for heading, ratio in (("action", None), ("file", 3), ("why", 2)):
-            table.add_column(heading, header_style="bold", overflow="fold", ratio=ratio)
+        table = _table("action", "file", "why", numbers=False)
         for finding in moved[:LONGEST_LIST]:
             colour = "red" if finding.action == "quarantined" else "yellow"
             why = finding.detail
@@ -275,9 +275,7 @@ def predictions(records: "Iterable[Prediction]", form: str, top: int) -> int:
         _csv(count(records), top)
     else:
         counted = list(count(records))
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for heading in ("input", "label", "probability", *(["also"] if top > 1 else [])):
-            table.add_column(heading, header_style="bold", overflow="fold")
+        table = _table("input", "label", "probability", *(["also"] if top > 1 else []), numbers=False)
         for record in counted:
             if record.error is not None or record.probability is None:
                 table.add_row(Text(record.input), Text("error", "red"), Text(record.error or "", "red"))

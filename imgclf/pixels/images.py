@@ -4,13 +4,15 @@ Every picture comes out as (height, width, 3) uint8 RGB: EXIF orientation applie
 expanded, CMYK converted, transparency laid over white, 16 bits scaled from the bits in use, first frame of an animation.
 """
 
+import contextlib
 import dataclasses
 import io
 import os
 import stat
 import struct
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 # OpenCV's own limit, read when it first decodes: a second guard behind the header check below.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 28))
@@ -104,23 +106,17 @@ def _not_an_image(head: bytes) -> str:
     return "not an image"
 
 
-def read(path: Path) -> bytes:
-    """A picture file's bytes. Raises ImageError for what is no regular file, unreadable, empty, no image or over 1 GiB."""
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    """An image file open for reading, and its size in bytes; every refusal of the system becomes an ImageError."""
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
             raise ImageError("not-a-file", "a folder, not an image file")
         if not stat.S_ISREG(status.st_mode):
             raise ImageError("not-a-file", "not a regular file (a pipe, socket or device)")
-        if status.st_size == 0:
-            raise ImageError("empty", "the file has zero bytes")
         with open(path, "rb") as file:
-            head = file.read(64)
-            if sniff(head[:32]) is None:
-                raise ImageError("not-an-image", _not_an_image(head))
-            if status.st_size > MAX_BYTES:
-                raise ImageError("too-large", f"{status.st_size:,} bytes, more than the limit of {MAX_BYTES:,}")
-            return head + file.read()
+            yield file, status.st_size
     except FileNotFoundError as error:
         raise ImageError("missing", "no such file") from error
     except OSError as error:
@@ -129,18 +125,44 @@ def read(path: Path) -> bytes:
         raise ImageError("missing", f"no such file ({error})") from error
 
 
+def read(path: Path) -> bytes:
+    """A picture file's bytes. Raises ImageError for what is no regular file, unreadable, empty, no image or over 1 GiB."""
+    with _opened(path) as (file, size):
+        head = file.read(64)
+        _sniffed(head)
+        if size > MAX_BYTES:
+            raise ImageError("too-large", f"{size:,} bytes, more than the limit of {MAX_BYTES:,}")
+        return head + file.read()
+
+
+def read_header(path: Path) -> Header:
+    """`header` of a file, of which no more is read than that takes."""
+    with _opened(path) as (file, _size):
+        return _header(file)
+
+
 def header(data: bytes) -> Header:
     """Format and size from the header alone; raises ImageError when there is none, or over MAX_PIXELS."""
-    if not data:
-        raise ImageError("empty", "zero bytes")
-    kind = sniff(data[:32])
+    return _header(io.BytesIO(data))
+
+
+def _sniffed(head: bytes) -> str:
+    if not head:
+        raise ImageError("empty", "the file has zero bytes")
+    kind = sniff(head[:32])
     if kind is None:
-        raise ImageError("not-an-image", _not_an_image(data[:64]))
+        raise ImageError("not-an-image", _not_an_image(head))
+    return kind
+
+
+def _header(file: BinaryIO) -> Header:
+    kind = _sniffed(file.read(64))
+    file.seek(0)
     try:
         if kind == "AVIF":
-            width, height = _avif_size(data)
+            width, height = _avif_size(file.read(1 << 16))
         else:
-            width, height = imagesize.get(io.BytesIO(data), exif_rotation=False)
+            width, height = imagesize.get(file, exif_rotation=False)
     except Exception as error:  # whatever a parser of damaged bytes stumbles over means the same thing here
         raise ImageError("damaged", f"damaged {kind}: its header cannot be read") from error
     if width <= 0 or height <= 0:
