@@ -147,6 +147,7 @@ def preview(result: "Preview") -> None:
     out.print(f"{total:,} pictures, {len(result.classes)} classes, imbalance {result.imbalance:.2f} (largest / smallest)")
     for path, reason in result.left_out:
         say(f"left out {path}: {reason}")
+    say(f"wrote {result.path}")
 
 
 def split(result: "Split", *, talk: bool = False) -> None:

@@ -1,0 +1,248 @@
+"""The loader: what is indexed, how pixels are prepared, and what Keras is fed."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import encoded, make_classes, photo, tree, write
+
+from imgclf import dataset, split
+from imgclf.base.config import Recipe
+from imgclf.base.folders import state_folder
+from imgclf.dataset import Prepared
+from imgclf.pixels import augment, images
+
+RECIPE = Recipe(16, 24)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    root = make_classes(tmp_path / "data", {"a": 8, "b": 8}, size=20)
+    write(root / "a" / "photo.webp", encoded(photo(1), "WEBP"))
+    write(root / "b" / "scan.tif", encoded(photo(2), "TIFF"))
+    write(
+        root / "b" / "turned.jpg",
+        encoded(photo(3), exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"),
+    )
+    return root
+
+
+def prepare(data: Path, recipe: Recipe = RECIPE) -> Prepared:
+    manifest = split.split(data, force=True).manifest
+    parts, _notes = dataset.load_parts(data, manifest)
+    return dataset.prepare(data, parts, recipe)
+
+
+def test_prepared_files_are_the_recipes_pixels_bit_for_bit(data: Path) -> None:
+    prepared = prepare(data)
+    seen = 0
+    for part, files in prepared.files.items():
+        for name, source in files.items():
+            expected = images.load(RECIPE, data / source)
+            np.testing.assert_array_equal(images.decode((prepared.folder / part / name).read_bytes()), expected)
+            assert name.split("/")[0] == source.split("/")[0]
+            seen += 1
+    assert seen == 19
+    assert {"a/photo.webp", "b/scan.tif", "b/turned.jpg"} <= {s for files in prepared.files.values() for s in files.values()}
+
+
+def test_keras_returns_exactly_those_pixels(data: Path) -> None:
+    """The contract: what a network is fed is OpenCV's decode and the stored recipe, bit for bit."""
+    prepared = prepare(data)
+    for part, files in prepared.files.items():
+        fed = [image for batch, _labels in dataset.batches(prepared, part, batch_size=4) for image in batch.numpy()]
+        assert len(fed) == len(files)
+        for image, name in zip(fed, sorted(files), strict=True):
+            np.testing.assert_array_equal(image, images.load(RECIPE, data / files[name]))
+
+
+def test_labels_follow_the_class_names(data: Path) -> None:
+    prepared = prepare(data)
+    labels = np.concatenate([labels.numpy() for _images, labels in dataset.batches(prepared, "train", batch_size=4)])
+    expected = [[float(name.startswith("b/"))] for name in sorted(prepared.files["train"])]
+    np.testing.assert_array_equal(labels, expected)
+
+
+def test_three_classes_are_one_hot(tmp_path: Path) -> None:
+    prepared = prepare(make_classes(tmp_path, {"x": 5, "y": 5, "z": 5}, size=16))
+    labels = np.concatenate([labels.numpy() for _images, labels in dataset.batches(prepared, "val", batch_size=2)])
+    np.testing.assert_array_equal(labels, np.eye(3))
+
+
+def test_a_second_preparation_decodes_nothing(data: Path) -> None:
+    first = prepare(data)
+    assert first.made == 19
+    before = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*.bmp")}
+    second = prepare(data)
+    assert (second.made, second.folder) == (0, first.folder)
+    assert {path: path.stat().st_mtime_ns for path in second.folder.rglob("*.bmp")} == before
+
+
+def test_another_split_or_name_decodes_nothing_and_another_size_everything(data: Path) -> None:
+    prepare(data)
+    os.rename(data / "a" / "000.png", data / "a" / "renamed.png")
+    moved = prepare(data)
+    assert moved.made == 0
+    assert "a/renamed.png" in {source for files in moved.files.values() for source in files.values()}
+    assert prepare(data, Recipe(8, 8)).made == 19
+
+
+def test_an_edited_picture_is_prepared_anew(data: Path) -> None:
+    prepare(data)
+    write(data / "a" / "000.png", encoded(photo(99), "PNG"))
+    again = prepare(data)
+    assert again.made == 1
+    part, name = next((part, name) for part, files in again.files.items() for name, s in files.items() if s == "a/000.png")
+    np.testing.assert_array_equal(
+        images.decode((again.folder / part / name).read_bytes()), images.load(RECIPE, data / "a" / "000.png")
+    )
+
+
+def test_a_prepared_file_cut_short_is_made_again(data: Path) -> None:
+    prepared = prepare(data)
+    victim = next(path for path in prepared.folder.parent.joinpath("store").rglob("*.bmp"))
+    victim.write_bytes(victim.read_bytes()[:100])
+    shutil.rmtree(prepared.folder)
+    assert prepare(data).made == 1
+
+
+def test_identical_pictures_are_all_there(tmp_path: Path) -> None:
+    root = make_classes(tmp_path, {"a": 4, "b": 4}, size=16)
+    for copy in ("copy1.png", "copy2.png"):
+        write(root / "a" / copy, (root / "a" / "000.png").read_bytes())
+    prepared = prepare(root)
+    assert sum(len(files) for files in prepared.files.values()) == 10
+    assert sum(1 for _ in prepared.folder.rglob("*.bmp")) == 10
+
+
+def test_damaged_pictures_are_left_out_with_their_names(data: Path) -> None:
+    whole = (data / "a" / "003.png").read_bytes()
+    write(data / "a" / "003.png", whole[: len(whole) // 2])
+    prepared = prepare(data)
+    assert prepared.left_out == (("a/003.png", "damaged or truncated PNG: it cannot be decoded to the end"),)
+    assert sum(len(files) for files in prepared.files.values()) == 18
+
+
+def test_the_data_folder_gets_nothing_but_its_own_folder(data: Path) -> None:
+    before = tree(data)
+    prepare(data)
+    assert tree(data) == before
+    assert sorted(path.name for path in data.iterdir()) == [".imgclf", "a", "b"]
+
+
+def test_changes_since_the_split_are_named(data: Path) -> None:
+    manifest = split.split(data).manifest
+    (data / "a" / "001.png").unlink()
+    write(data / "b" / "new.png", encoded(photo(7), "PNG"))
+    write(data / "b" / "notes.txt", b"milk")
+    parts, notes = dataset.load_parts(data, manifest)
+    assert notes == [
+        "1 pictures of the split are no longer there: a/001.png",
+        "1 pictures are not in the split: b/new.png; `imgclf split --force` takes them in",
+    ]
+    assert sum(len(part.samples) for part in parts.values()) == 18
+
+
+def test_order_and_augmentation_follow_the_seed(data: Path) -> None:
+    prepared = prepare(data)
+
+    def epochs(seed: int) -> list[bytes]:
+        batches = dataset.batches(prepared, "train", batch_size=4, seed=seed, augmentation="light")
+        return [b"".join(images.numpy().tobytes() for images, _labels in batches) for _epoch in range(2)]
+
+    first = epochs(3)
+    assert first[0] != first[1], "each epoch has its own order and changes"
+    assert epochs(3) == first
+    assert epochs(4) != first
+
+
+def test_augmented_batches_are_the_augmentation_of_the_prepared_pixels(data: Path) -> None:
+    """What `preview --augmented` draws is what the network is fed: the same function of the same pixels."""
+    prepared = prepare(data)
+    plain = [image for batch, _ in dataset.batches(prepared, "train", batch_size=4, seed=3) for image in batch.numpy()]
+    fed = [
+        image
+        for batch, _ in dataset.batches(prepared, "train", batch_size=4, seed=3, augmentation="light")
+        for image in batch.numpy()
+    ]
+    import tensorflow as tf
+
+    seeds = tf.data.Dataset.random(seed=dataset.augment_seeds(3), rerandomize_each_iteration=True).take(len(fed))
+    for image, source, seed in zip(fed, plain, seeds, strict=True):
+        np.testing.assert_array_equal(image, augment.light(source, int(seed)))
+
+
+def test_light_augmentation_is_a_function_of_its_seed() -> None:
+    picture = np.asarray(photo(1, 32, 32))
+    np.testing.assert_array_equal(augment.light(picture, 5), augment.light(picture, 5))
+    drawn = {augment.light(picture, seed).tobytes() for seed in range(50)}
+    assert len(drawn) == 50
+
+
+def test_light_augmentation_flips_about_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ROTATION", "ZOOM", "SHIFT", "BRIGHTNESS", "CONTRAST"):
+        monkeypatch.setattr(augment, name, 0.0)
+    picture = np.asarray(photo(1, 32, 24))
+    drawn = {augment.light(picture, seed).tobytes() for seed in range(20)}
+    assert drawn == {picture.tobytes(), np.ascontiguousarray(picture[:, ::-1]).tobytes()}
+
+
+@pytest.mark.parametrize(("side", "expected"), [(20, 32), (45, 40), (100, 96), (300, 128)])
+def test_the_size_follows_small_pictures(side: int, expected: int, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for index in range(5):
+        write(root / "a" / f"{index}.jpg", encoded(photo(index, side * 2, side)))
+    assert dataset.auto_image_size(dataset.index(root)[0], seed=0) == expected
+
+
+def test_counts_and_subset(data: Path) -> None:
+    whole, left_out = dataset.index(data)
+    assert left_out == []
+    assert whole.counts() == {"a": 9, "b": 10}
+    assert whole.subset(["a/000.png"]).counts() == {"a": 1, "b": 0}
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs POSIX users")
+def test_a_read_only_folder_keeps_its_state_in_the_cache(tmp_path: Path) -> None:
+    """In a child that drops root's rights, for which permission bits mean nothing."""
+    root = make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=16)
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    cache.chmod(0o777)
+    for path in [root, *root.iterdir()]:
+        path.chmod(0o555)
+    opened = {path: path.stat().st_mode for path in (tmp_path, *tmp_path.parents[:2])}
+    for path, mode in opened.items():
+        path.chmod(mode | 0o055)
+    child = """
+import concurrent.futures.thread, os, sys  # all that is imported late, since the lesser user may not read our libraries
+from pathlib import Path
+from imgclf import split
+if os.getuid() == 0:
+    os.seteuid(65534)
+made = split.split(Path(sys.argv[1]))
+print(made.path, made.notes[0], sep="\\n")
+"""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", child, str(root)],
+            capture_output=True, text=True, env={**os.environ, "XDG_CACHE_HOME": str(cache)},
+        )  # fmt: skip
+    finally:
+        for path, mode in opened.items():
+            path.chmod(mode)
+        for path in [root, *root.iterdir()]:
+            path.chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    where, note = done.stdout.splitlines()
+    assert where.startswith(str(cache / "imgclf" / "data" / "data-"))
+    assert note == f"{root} is read-only: imgclf keeps its own files in {Path(where).parent}"
+    assert sorted(path.name for path in root.iterdir()) == ["a", "b"]
+
+
+def test_state_folder_is_inside_when_it_can_be(tmp_path: Path) -> None:
+    assert state_folder(tmp_path) == tmp_path / ".imgclf"

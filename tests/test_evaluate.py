@@ -1,0 +1,138 @@
+"""evaluate: honest figures on the right pictures, equal to what Keras and predict say."""
+
+import csv
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Run, encoded, photo, write
+
+from imgclf import dataset
+from imgclf.base.errors import ImgclfError
+from imgclf.bundle import Bundle
+from imgclf.evaluate import evaluate
+from imgclf.pixels import images
+from imgclf.predict import predict
+
+
+def run_of(project: Path) -> Bundle:
+    return Bundle.load(project / "runs" / "toy")
+
+
+def test_figures_equal_kerases_on_the_test_part(project: Path) -> None:
+    import keras
+
+    run = run_of(project)
+    result = evaluate(run, project / "data")
+    rows = [row for row in dataset.read_manifest(run.path / "split.csv").rows if row.split == "test"]
+    assert [p["path"] for p in result.predictions] == [row.path for row in rows]
+    assert result.pictures == len(rows) == 9
+    network = keras.models.load_model(run.path / "model.keras")
+    pixels = np.stack([images.load(run.recipe, project / "data" / row.path) for row in rows]).astype(np.float32)
+    labels = np.eye(3)[[run.class_names.index(row.label) for row in rows]]
+    network.compile(loss="categorical_crossentropy", metrics=["accuracy"])
+    loss, accuracy = network.evaluate(pixels, labels, verbose=0)
+    assert result.loss == pytest.approx(loss, abs=1e-5)
+    assert result.accuracy == pytest.approx(accuracy)
+    assert result.confusion.sum(axis=1).tolist() == [3, 3, 3]
+    assert result.interval[0] <= result.accuracy <= result.interval[1]
+
+
+def test_evaluate_and_predict_say_the_same(project: Path) -> None:
+    run = run_of(project)
+    result = evaluate(run, project / "data", "val")
+    paths = [str(project / "data" / p["path"]) for p in result.predictions]
+    for said, record in zip(result.predictions, predict(run, paths), strict=True):
+        assert (said["predicted"], said["probability"]) == (record.label, record.probability)
+
+
+def test_results_are_written_into_the_run(project: Path) -> None:
+    result = evaluate(run_of(project), project / "data")
+    run = project / "runs" / "toy"
+    written = json.loads((run / "evaluation-test.json").read_text())
+    assert written == json.loads(json.dumps(result.to_dict()))
+    with open(run / "predictions-test.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 9
+    assert images.header((run / "confusion-test.png").read_bytes()).format == "PNG"
+
+
+def test_the_runs_own_split_counts_even_when_the_folder_has_another(project: Path) -> None:
+    from imgclf import split
+    from imgclf.base.config import SplitConfig
+
+    before = evaluate(run_of(project), project / "data")
+    split.split(project / "data", SplitConfig(seed=9), force=True)
+    assert evaluate(run_of(project), project / "data").predictions == before.predictions
+
+
+def test_train_part_says_what_it_is_worth(project: Path) -> None:
+    result = evaluate(run_of(project), project / "data", "train")
+    assert result.pictures == 51
+    assert result.notes == ("these pictures trained the network: the score says how well it remembers, not how good it is",)
+
+
+def test_damaged_missing_and_changed_pictures_are_named(project: Path) -> None:
+    run = run_of(project)
+    rows = [row for row in dataset.read_manifest(run.path / "split.csv").rows if row.split == "test"]
+    damaged, gone, changed = (project / "data" / row.path for row in rows[:3])
+    damaged.write_bytes(damaged.read_bytes()[:300])
+    gone.unlink()
+    changed.write_bytes(encoded(photo(1), "PNG"))
+    result = evaluate(run, project / "data")
+    assert result.pictures == 7
+    assert result.left_out == ((rows[0].path, "damaged or truncated PNG: it cannot be decoded to the end"),)
+    assert result.notes[0].startswith("1 of the 9 pictures of the test part are no longer in")
+    assert result.notes[1] == f"2 pictures have changed since the run's split was made, first {rows[0].path}"
+
+
+def test_training_pictures_that_turn_up_in_the_test_are_counted(project: Path) -> None:
+    run = run_of(project)
+    rows = dataset.read_manifest(run.path / "split.csv").rows
+    trained = next(row for row in rows if row.split == "train")
+    tested = next(row for row in rows if row.split == "test")
+    shutil.copy(project / "data" / trained.path, project / "data" / tested.path)
+    notes = evaluate(run, project / "data").notes
+    assert "1 of these 9 pictures were in the run's training part: the score flatters the run" in notes
+
+
+def test_another_folder(project: Path) -> None:
+    for index in range(3):
+        write(project / "other" / "red" / f"{index}.png", encoded(photo(index), "PNG"))
+    shutil.copy(project / "data" / "green" / "000.png", project / "other" / "red" / "wrong.png")
+    write(project / "other" / "red" / "notes.txt", b"milk")
+    result = evaluate(run_of(project), project / "other")
+    assert (result.name, result.pictures) == ("other", 4)
+    assert result.on == f"all pictures of {project / 'other'}"
+    assert result.left_out == (("red/notes.txt", "not an image"),)
+    assert result.confusion.sum(axis=1).tolist() == [0, 0, 4]
+
+
+def test_a_copy_of_the_data_is_the_runs_own(project: Path) -> None:
+    os.rename(project / "data", project / "moved")
+    assert evaluate(run_of(project), project / "moved").on == "the test part of the run's own split"
+
+
+def test_what_cannot_be_evaluated(project: Path) -> None:
+    write(project / "other" / "purple" / "1.png", encoded(photo(1), "PNG"))
+    with pytest.raises(ImgclfError, match="class purple is unknown to this run, which knows blue, green, red"):
+        evaluate(run_of(project), project / "other")
+    with pytest.raises(ImgclfError, match="no such folder; give the data folder"):
+        evaluate(run_of(project), project / "nowhere")
+    with pytest.raises(ImgclfError, match="it has no test folder; leave --split out"):
+        evaluate(run_of(project), project / "other", "test")
+
+
+def test_command(project: Path, imgclf: Run) -> None:
+    done = imgclf("evaluate", "data")
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert lines[0] == "runs/toy on the test part of the run's own split: 9 pictures"
+    assert lines[1].startswith("accuracy ")
+    done = imgclf("evaluate", "data", "--split", "val", "--json")
+    answer = json.loads(done.stdout)
+    assert (answer["name"], answer["pictures"], answer["class_names"]) == ("val", 12, ["blue", "green", "red"])
+    done = imgclf("evaluate", "data", "--split", "tset")
+    assert done.returncode == 2

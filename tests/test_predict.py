@@ -1,0 +1,165 @@
+"""predict: one record for every input, in order, whatever happens to it."""
+
+import csv
+import io
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import Run, bomb, encoded, photo, write
+
+from imgclf.bundle import Bundle
+from imgclf.predict import Prediction, expand, predict
+
+
+@pytest.fixture
+def inputs(project: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Good and bad inputs, in an order that is not sorted."""
+    monkeypatch.chdir(project)
+    shutil.copytree("data/red", "red")
+    write(project / "red" / "notes.txt", b"milk")
+    write(project / "red" / ".hidden.png", b"x")
+    write(project / "no extension", encoded(photo(1)))
+    write(project / "half.jpg", encoded(photo(1))[:500])
+    write(project / "empty.jpg", b"")
+    write(project / "bomb.png", bomb())
+    (project / "nothing").mkdir()
+    return [
+        "half.jpg",
+        "no extension",
+        "missing.jpg",
+        "red",
+        "data/blue/00[01].png",
+        "empty.jpg",
+        "*.gif",
+        "nothing",
+        "bomb.png",
+    ]
+
+
+def names(folder: str, numbers: range) -> list[str]:
+    return [f"{folder}/{number:03d}.png" for number in numbers]
+
+
+EXPECTED_INPUTS = [
+    "half.jpg", "no extension", "missing.jpg", *names("red", range(24)), *names("data/blue", range(2)),
+    "empty.jpg", "*.gif", "nothing", "bomb.png",
+]  # fmt: skip
+EXPECTED_ERRORS = {
+    "half.jpg": "damaged or truncated JPEG: it cannot be decoded to the end",
+    "missing.jpg": "no such file",
+    "empty.jpg": "the file has zero bytes",
+    "*.gif": "no file matches this pattern",
+    "nothing": "no images in this folder",
+    "bomb.png": "20000 x 20000 pixels, more than the limit of 134 megapixels",
+}
+
+
+def test_one_record_per_input_in_order(project: Path, inputs: list[str]) -> None:
+    records = list(predict(Bundle.load(project / "runs/toy"), inputs, top=2))
+    assert [record.input for record in records] == EXPECTED_INPUTS
+    assert {record.input: record.error for record in records if record.error} == EXPECTED_ERRORS
+    for record in records:
+        if record.error:
+            assert record == Prediction(record.input, None, None, (), record.error)
+        else:
+            assert record.top[0] == (record.label, record.probability)
+            assert len(record.top) == 2
+            assert record.top[0][1] >= record.top[1][1]
+
+
+def test_a_file_whose_name_looks_like_a_glob(tmp_path: Path) -> None:
+    path = write(tmp_path / "a[1].jpg", encoded(photo(1)))
+    assert list(expand([str(path)])) == [(str(path), None)]
+
+
+def test_recursive_globs(tmp_path: Path) -> None:
+    for name in ("x/1.jpg", "x/y/2.jpg"):
+        write(tmp_path / name, b"")
+    assert [path for path, _ in expand([f"{tmp_path}/**/*.jpg"])] == [f"{tmp_path}/x/1.jpg", f"{tmp_path}/x/y/2.jpg"]
+
+
+def test_records_come_before_later_inputs_are_asked_for(project: Path) -> None:
+    """Streaming: a million inputs are never all read first."""
+    asked = 0
+
+    def endless() -> object:
+        nonlocal asked
+        while True:
+            asked += 1
+            yield str(project / "data" / "red" / "000.png")
+
+    records = predict(Bundle.load(project / "runs/toy"), endless())  # type: ignore[arg-type]
+    for _ in range(20):
+        assert next(records).error is None
+    assert asked < 100
+
+
+# -- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_jsonl_json_and_csv_agree(imgclf: Run, inputs: list[str]) -> None:
+    done = {form: imgclf("predict", *inputs, "--top", "3", form) for form in ("--jsonl", "--json", "--csv")}
+    assert {(run.returncode, run.stderr) for run in done.values()} == {(1, "")}
+    lines = [json.loads(line) for line in done["--jsonl"].stdout.splitlines()]
+    assert [line["input"] for line in lines] == EXPECTED_INPUTS
+    assert list(lines[0]) == ["input", "label", "probability", "top", "error"]
+    assert json.loads(done["--json"].stdout) == lines
+    rows = list(csv.DictReader(io.StringIO(done["--csv"].stdout)))
+    assert list(rows[0]) == ["input", "label", "probability", "error", "label_2", "probability_2", "label_3", "probability_3"]
+    for row, line in zip(rows, lines, strict=True):
+        assert (row["input"], row["label"], row["error"]) == (line["input"], line["label"] or "", line["error"] or "")
+        if not line["error"]:
+            assert float(row["probability_3"]) == line["top"][2]["probability"]
+
+
+def test_table_and_exit_code(imgclf: Run, project: Path) -> None:
+    done = imgclf("predict", "data/red/000.png")
+    assert (done.returncode, done.stderr) == (0, "")
+    heading, row = done.stdout.splitlines()
+    assert heading.split() == ["input", "label", "probability"]
+    assert row.split()[0] == "data/red/000.png"
+    done = imgclf("predict", "data/red/000.png", "missing.jpg")
+    assert done.returncode == 1
+    assert "no such file" in done.stdout
+
+
+def test_paths_on_stdin(imgclf: Run, project: Path) -> None:
+    odd = os.fsdecode(b"caf\xe9 .png")
+    shutil.copy(project / "data/red/001.png", project / odd)
+    done = imgclf("predict", "-", "--jsonl", stdin=b"data/red/000.png\n\ncaf\xe9 .png\r\nmissing.png\n")
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(record["input"], record["error"]) for record in records] == [
+        ("data/red/000.png", None), (odd, None), ("missing.png", "no such file")]  # fmt: skip
+    assert done.returncode == 1
+
+
+def test_bad_calls(imgclf: Run, project: Path) -> None:
+    assert imgclf("predict").returncode == 2
+    done = imgclf("predict", "x.jpg", "--json", "--csv")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "imgclf: error: --json, --jsonl and --csv exclude each other\n"
+    done = imgclf("predict", "x.jpg", "--run", "nope")
+    assert done.returncode == 1
+    assert done.stderr == "imgclf: error: nope: no such run folder; train one with `imgclf train`\n"
+    shutil.rmtree(project / "runs")
+    done = imgclf("predict", "x.jpg")
+    assert done.stderr == "imgclf: error: runs: no finished run here; train one with `imgclf train`, or give --run FOLDER\n"
+
+
+def test_a_reader_that_goes_away_is_no_error(project: Path) -> None:
+    import subprocess
+    import sys
+
+    paths = " ".join(["data/red/*.png"] * 50)
+    done = subprocess.run(
+        f"{sys.executable} -m imgclf predict --jsonl {paths} | head -n 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        cwd=project,
+    )
+    assert json.loads(done.stdout)["input"] == "data/red/000.png"
+    assert done.stderr == ""

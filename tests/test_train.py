@@ -1,0 +1,267 @@
+"""train and the bundle it leaves, on a toy set that a few seconds suffice for."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Run, encoded, make_classes, photo, write
+
+from imgclf import bundle, dataset, split
+from imgclf.base.config import TrainConfig
+from imgclf.base.errors import ImgclfError
+from imgclf.bundle import Bundle
+from imgclf.pixels import images
+from imgclf.train import Silent, train
+
+
+def test_a_run_leaves_everything(trained: Path) -> None:
+    run = trained / "runs" / "toy"
+    names = "bundle.json config.json curves.png history.csv last.keras model.keras model.tflite split.csv"
+    assert sorted(path.name for path in run.iterdir()) == names.split()
+    info = json.loads((run / "bundle.json").read_text())
+    manifest = dataset.read_manifest(trained / "data" / ".imgclf" / "split.csv")
+    assert info["class_names"] == ["blue", "green", "red"]
+    assert info["task"] == "categorical"
+    assert info["recipe"] == {
+        "height": 32,
+        "width": 32,
+        "aspect": "squash",
+        "kernel": "area-linear",
+        "colour": "rgb",
+        "decoder": 1,
+    }
+    assert info["data"]["split_hash"] == manifest.hash
+    assert info["data"]["fingerprint"] == manifest.fingerprint
+    assert info["data"]["pictures"] == {"train": 51, "val": 12}
+    assert set(info["packages"]) == {"tensorflow", "keras", "numpy", "ai-edge-litert", "opencv"}
+    assert info["litert_difference"] <= 1e-4
+    assert dataset.read_manifest(run / "split.csv") == manifest
+    assert images.header((run / "curves.png").read_bytes()).format == "PNG"
+    with open(run / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    best = max(rows, key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"])))
+    assert info["metrics"]["best_epoch"] == int(best["epoch"])
+    assert info["metrics"]["val_accuracy"] == pytest.approx(float(best["val_accuracy"]))
+
+
+def test_the_saved_model_is_the_best_epoch_and_loads_with_plain_keras(trained: Path) -> None:
+    """In a process without imgclf; its loss on the prepared validation pixels is the one recorded for the best epoch."""
+    run = trained / "runs" / "toy"
+    info = json.loads((run / "bundle.json").read_text())
+    view = next((trained / "data/.imgclf/prepared").glob("*/*/val")).parent
+    code = f"""
+import sys, keras
+model = keras.models.load_model({str(run / "model.keras")!r})
+load = keras.utils.image_dataset_from_directory
+data = load({str(view / "val")!r}, label_mode="categorical", image_size=(32, 32), verbose=False)
+print(*model.evaluate(data, verbose=0))
+assert "imgclf" not in sys.modules
+assert all(type(layer).__module__.startswith("keras.") for layer in model.layers)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/")
+    assert done.returncode == 0, done.stderr[-2000:]
+    loss, accuracy = map(float, done.stdout.split())
+    assert loss == pytest.approx(info["metrics"]["val_loss"], abs=1e-5)
+    assert accuracy == pytest.approx(info["metrics"]["val_accuracy"])
+
+
+def test_predictions_equal_the_keras_model_on_prepared_pixels(trained: Path) -> None:
+    import keras
+
+    run = Bundle.load(trained / "runs" / "toy")
+    parts, _ = dataset.load_parts(trained / "data", dataset.read_manifest(run.path / "split.csv"))
+    prepared = dataset.prepare(trained / "data", {"test": parts["test"]}, run.recipe)
+    network = keras.models.load_model(run.path / "model.keras")
+    files = sorted(prepared.files["test"])
+    fed = np.concatenate([batch.numpy() for batch, _ in dataset.batches(prepared, "test", batch_size=4)])
+    expected = network.predict_on_batch(fed.astype(np.float32))
+    from imgclf.predict import predict
+
+    paths = [str(trained / "data" / prepared.files["test"][name]) for name in files]
+    for row, record in zip(expected, predict(run, paths, top=3), strict=True):
+        assert dict(record.top) == pytest.approx(dict(zip(run.class_names, row, strict=True)), abs=1e-5)
+
+
+def test_two_classes_have_one_sigmoid_unit(tmp_path: Path) -> None:
+    import keras
+
+    data = make_classes(tmp_path / "data", {"no": 10, "yes": 10})
+    split.split(data)
+    run = train(data, TrainConfig(epochs=1, batch_size=4), run_dir=tmp_path / "run")
+    assert run.info["task"] == "binary"
+    network = keras.models.load_model(run.path / "model.keras")
+    assert network.output_shape == (None, 1)
+    pixels = images.load(run.recipe, data / "yes" / "000.png")
+    answer = run.probability(pixels)
+    assert answer.sum() == pytest.approx(1)
+    assert answer[1] == pytest.approx(float(network.predict_on_batch(pixels[None].astype(np.float32))[0, 0]), abs=1e-5)
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
+    data = make_classes(tmp_path / "data", {"a": 12, "b": 12}, size=32)
+    split.split(data)
+    config = TrainConfig(epochs=2, batch_size=8, seed=5)
+    first, second = (train(data, config, run_dir=tmp_path / name) for name in "xy")
+    import keras
+
+    for name in ("model.keras", "last.keras"):
+        weights = [keras.models.load_model(run.path / name).get_weights() for run in (first, second)]
+        for one, other in zip(*weights, strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert first.info["metrics"] == second.info["metrics"]
+
+
+def test_damaged_and_missing_pictures_are_named_and_stop_nothing(tmp_path: Path) -> None:
+    data = make_classes(tmp_path / "data", {"a": 12, "b": 12})
+    manifest = split.split(data).manifest
+    training = [row.path for row in manifest.rows if row.split == "train"]
+    write(data / training[0], (data / training[0]).read_bytes()[:200])
+    (data / training[1]).unlink()
+    heard: list[str] = []
+
+    class Ears(Silent):
+        def note(self, text: str) -> None:
+            heard.append(text)
+
+    run = train(data, TrainConfig(epochs=1, batch_size=8), run_dir=tmp_path / "run", listener=Ears())
+    assert heard[0].startswith(f"1 pictures of the split are no longer there: {training[1]}")
+    assert heard[1].startswith(f"left out {training[0]}: damaged")
+    assert run.info["data"]["left_out"][0][0] == training[0]
+    assert run.info["data"]["pictures"]["train"] == len(training) - 2
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (TrainConfig(epochs=0), "--epochs must be 1 or more, not 0"),
+        (TrainConfig(batch_size=0), "--batch-size must be 1 or more"),
+        (TrainConfig(image_size=8), "--image-size must be 16 to 1024 pixels, not 8"),
+        (TrainConfig(learning_rate=0), "--learning-rate must be above 0"),
+        (TrainConfig(learning_rate=float("nan")), "--learning-rate must be above 0"),
+        (TrainConfig(seed=-1), "--seed must be 0 to"),
+    ],
+)
+def test_impossible_values_are_refused(config: TrainConfig, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ImgclfError, match=words):
+        train(make_classes(tmp_path, {"a": 3, "b": 3}), config)
+
+
+def test_a_diverging_training_says_so_and_is_never_taken_for_finished(tmp_path: Path) -> None:
+    data = make_classes(tmp_path / "data", {"a": 12, "b": 12})
+    split.split(data)
+    import keras
+
+    from imgclf import model
+
+    original = model.compile
+
+    def hopeless(network: keras.Sequential, **options: object) -> None:
+        original(network, **options)
+        network.layers[-1].kernel.assign(np.full(network.layers[-1].kernel.shape, np.nan))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "compile", hopeless)
+        with pytest.raises(ImgclfError, match=r"no longer a number in epoch 1.*try --learning-rate 0.0002"):
+            train(data, TrainConfig(epochs=1), run_dir=tmp_path / "runs" / "x")
+    with pytest.raises(ImgclfError, match="not a finished run"):
+        Bundle.load(tmp_path / "runs" / "x")
+    with pytest.raises(ImgclfError, match="no finished run here"):
+        bundle.find(None, tmp_path / "runs")
+
+
+# -- bundles ----------------------------------------------------------------------------------------------------------
+
+
+def test_find_takes_the_newest_finished_run(project: Path) -> None:
+    runs = project / "runs"
+    info = json.loads((runs / "toy" / "bundle.json").read_text())
+    for name, finished in [("b-older", "2020-01-01T00:00:00+00:00"), ("a-newer", "2099-01-01T00:00:00+00:00")]:
+        shutil.copytree(runs / "toy", runs / name)
+        (runs / name / "bundle.json").write_text(json.dumps({**info, "finished": finished}))
+    shutil.copytree(runs / "toy", runs / "z-unfinished")
+    (runs / "z-unfinished" / "bundle.json").unlink()
+    assert bundle.find(None, runs).path.name == "a-newer"
+    assert bundle.find("latest", runs).path.name == "a-newer"
+    assert bundle.find("toy", runs).path.name == "toy"
+    assert bundle.find(str(runs / "b-older"), runs).path.name == "b-older"
+    with pytest.raises(ImgclfError, match="not a finished run"):
+        bundle.find("z-unfinished", runs)
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda run: (run / "bundle.json").write_text("{"), r"bundle.json: broken bundle, it cannot be read"),
+        (lambda run: (run / "bundle.json").write_text("[]"), r"broken bundle, it is no bundle description"),
+        (lambda run: (run / "bundle.json").write_text('{"format": 1}'), r"broken bundle, 'class_names' is missing"),
+        (lambda run: (run / "bundle.json").write_text('{"format": 99}'), r"written by a newer imgclf \(format 99"),
+        (lambda run: (run / "model.tflite").unlink(), r"model.tflite: broken bundle, the file is missing"),
+        (lambda run: (run / "model.keras").write_bytes(b"x"), r"model.keras: broken bundle, not the file that was written"),
+        (lambda run: _flip(run / "model.tflite"), r"model.tflite: broken bundle, not the file that was written"),
+        (lambda run: _edit(run, "recipe", {"height": 64, "width": 64}), r"the recipe does not match its hash"),
+        (lambda run: _edit(run, "recipe", {"tall": 64}), r"broken bundle, .*tall"),
+        (lambda run: _edit(run, "files", []), r"broken bundle"),
+        (lambda run: shutil.rmtree(run), "no such run folder"),
+    ],
+)
+def test_broken_bundles_are_named(harm: object, words: str, project: Path) -> None:
+    harm(project / "runs" / "toy")  # type: ignore[operator]
+    with pytest.raises(ImgclfError, match=words):
+        Bundle.load(project / "runs" / "toy")
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _edit(run: Path, key: str, value: object) -> None:
+    info = json.loads((run / "bundle.json").read_text())
+    (run / "bundle.json").write_text(json.dumps({**info, key: value}))
+
+
+def test_run_folders_never_mix(tmp_path: Path) -> None:
+    write(tmp_path / "full" / "x", b"")
+    write(tmp_path / "file", b"")
+    for name, words in [("full", "not empty, and a run never writes over another"), ("file", "a file, not a folder")]:
+        with pytest.raises(ImgclfError, match=words):
+            bundle.new_run_folder("cnn", tmp_path / name)
+    made = {bundle.new_run_folder("cnn", None, tmp_path / "runs").name for _ in range(3)}
+    assert len(made) == 3
+
+
+# -- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_command_makes_the_split_and_prints_the_run(tmp_path: Path, imgclf: Run) -> None:
+    make_classes(tmp_path / "data", {"a": 12, "b": 12})
+    for name in ("broken", "copy"):  # identical files stay together, and the first such group goes to train
+        write(tmp_path / "data" / "a" / f"{name}.jpg", encoded(photo(1))[:-200])
+    done = imgclf("train", "--epochs", "2", "--batch-size", "8")
+    assert done.returncode == 0, done.stderr
+    run = done.stdout.strip()
+    assert done.stdout == f"{run}\n"
+    assert (tmp_path / run / "bundle.json").exists()
+    assert "no split yet" in done.stderr
+    assert "left out a/broken.jpg: damaged or truncated JPEG" in done.stderr
+    for word in ("oneDNN", "cuda", "absl", "XNNPACK", "Warning", "Traceback"):
+        assert word not in done.stderr
+    assert [line.split()[0] for line in done.stderr.splitlines() if line[:5].strip().isdigit()] == ["1", "2"]
+
+
+def test_command_with_bad_folders(tmp_path: Path, imgclf: Run) -> None:
+    for arguments, words in [
+        (("nowhere",), "nowhere: no such folder"),
+        (("data", "--epochs", "0"), "--epochs must be 1 or more, not 0"),
+    ]:
+        done = imgclf("train", *arguments)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"imgclf: error: {words}")
+        assert done.stderr.count("\n") == 1
