@@ -33,6 +33,18 @@ class Commands(TyperGroup):
             raise typer.Exit(1) from None
         except (typer.Exit, typer.Abort):
             raise
+        except ImportError as error:
+            if _opencv_loads():
+                console.error(
+                    f"a package is missing or broken ({error}); install imgclf again: pip install --force-reinstall imgclf"
+                )
+            else:  # the opencv-python wheel needs the system's libGL, which a bare server lacks
+                console.error(
+                    f"OpenCV does not load ({error}); on a machine without a display run "
+                    "`pip uninstall -y opencv-python && pip install opencv-python-headless`, "
+                    "or install the missing library (Debian: apt-get install libgl1 libglib2.0-0)"
+                )
+            raise typer.Exit(1) from None
         except Exception as error:
             # Typer's own usage errors carry an exit code and print themselves.
             if hasattr(error, "exit_code"):
@@ -279,6 +291,14 @@ def predict(
     failed = console.predictions(verb.predict(model, _with_stdin(inputs), top=top), forms[0] if forms else "table", top)
     if failed:
         raise typer.Exit(1)
+
+
+def _opencv_loads() -> bool:
+    try:
+        import cv2  # noqa: F401  (the question is whether this line works)
+    except ImportError:
+        return False
+    return True
 
 
 def _with_stdin(inputs: Iterable[str]) -> Iterator[str]:

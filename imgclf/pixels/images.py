@@ -17,21 +17,13 @@ from typing import Any, BinaryIO
 # OpenCV's own limit, read when it first decodes: a second guard behind the header check below.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 28))
 
+import cv2
 import imagesize
 import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.base.config import Recipe
-from imgclf.base.errors import ImageError, ImgclfError
-
-try:
-    import cv2
-except ImportError as failure:  # the opencv-python wheel needs the system's libGL, which a server lacks
-    raise ImgclfError(
-        f"OpenCV does not load ({failure}); on a server without a display run "
-        "`pip uninstall -y opencv-python && pip install opencv-python-headless`, "
-        "or install the system's libGL (Debian: apt-get install libgl1 libglib2.0-0)"
-    ) from failure
+from imgclf.base.errors import ImageError
 
 cv2.setNumThreads(1)  # imgclf runs one picture a core; OpenCV's own threads would only get in the way
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged files are reported by us, with their names

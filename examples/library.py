@@ -1,0 +1,23 @@
+"""The same work from Python: python library.py DATA_FOLDER RUN_FOLDER"""
+
+import sys
+from pathlib import Path
+
+from imgclf import clean, evaluate, predict, split, train
+from imgclf.base.config import TrainConfig
+
+
+def main(data: Path, run_dir: Path) -> None:
+    print(clean.clean(data).counts())
+    print(split.split(data).manifest.counts())
+    bundle = train.train(data, TrainConfig(epochs=3), run_dir=run_dir)
+    result = evaluate.evaluate(bundle)
+    low, high = result.interval
+    print(f"accuracy {result.accuracy:.3f} ({low:.3f} to {high:.3f}) on {result.on}")
+    for record in predict.predict(bundle, [str(data)]):
+        if record.error is None and record.probability is not None and record.probability < 0.6:
+            print(f"unsure: {record.input} {record.label} {record.probability:.2f}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

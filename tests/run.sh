@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# One command from a fresh machine to a tested project:  bash tests/run.sh [arguments for pytest]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source examples/setup.sh
+environment=${IMGCLF_VENV:-.venv}
+make_environment "$environment" -e '.[dev]'
+"$environment/bin/python" -m pytest "$@"

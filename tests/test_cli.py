@@ -1,0 +1,136 @@
+"""The command as a whole: exit codes, streams, and the six lines that must always work as they stand."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Run, make_classes, write
+
+import imgclf as package
+
+
+def test_the_six_commands_in_order(tmp_path: Path, imgclf: Run) -> None:
+    make_classes(tmp_path / "data", {"a": 14, "b": 14})
+    write(tmp_path / "data" / "a" / "page.jpg", b"<html>")
+    write(tmp_path / "img.jpg", (tmp_path / "data" / "b" / "000.png").read_bytes())
+    for line in ("clean data/", "preview data/", "split data/", "train --epochs 2", "evaluate", "predict img.jpg"):
+        done = imgclf(*line.split())
+        assert done.returncode == 0, (line, done.stderr)
+        assert done.stdout
+        assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "img.jpg", "runs"]
+
+
+def test_version_and_help(imgclf: Run) -> None:
+    assert imgclf("--version").stdout == f"imgclf {package.__version__}\n"
+    for command in ("", "clean", "preview", "split", "train", "evaluate", "predict"):
+        done = imgclf(*([command] if command else []), "--help")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("Usage: ")
+    assert imgclf().returncode == 2
+
+
+@pytest.mark.parametrize("command", ["clean", "preview", "split", "train"])
+def test_a_missing_data_folder(command: str, imgclf: Run, tmp_path: Path) -> None:
+    done = imgclf(command)
+    assert (done.returncode, done.stdout) == (1, "")
+    last = done.stderr.splitlines()[-1]
+    assert last == "imgclf: error: data: no such folder; give the folder that holds one folder of pictures per class"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [["trian"], ["train", "--epochs", "many"], ["split", "--link", "soft"], ["clean", "a", "b"]]
+)
+def test_usage_errors(arguments: list[str], imgclf: Run) -> None:
+    done = imgclf(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Error: " in done.stderr
+
+
+def test_a_bug_leaves_its_traceback_in_a_log(tmp_path: Path) -> None:
+    make_classes(tmp_path / "data", {"a": 1, "b": 1}, size=8)
+    code = (
+        "import sys, imgclf.clean as verb; verb.clean = lambda *a, **k: 1 / 0; sys.argv = ['imgclf', 'clean']\n"
+        "from imgclf.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (3, "")
+    found = re.fullmatch(
+        r"imgclf: error: a bug in imgclf \(ZeroDivisionError: division by zero\); the details are in (.*)\n", done.stderr
+    )
+    assert found, done.stderr
+    log = Path(found[1]).read_text()
+    assert "ZeroDivisionError" in log
+    assert "Traceback" in log
+
+
+def test_interrupted_while_cleaning(tmp_path: Path) -> None:
+    """Ctrl-C: one line, exit code 130, no file moved, no lock left behind."""
+    make_classes(tmp_path / "data", {"a": 3, "b": 3}, size=8)
+    write(tmp_path / "data" / "a" / "page.jpg", b"<html>")
+    code = (
+        "import sys, time, imgclf.pixels.images as images; images.decode = lambda data: time.sleep(30)\n"
+        "sys.argv = ['imgclf', 'clean']; print('ready', flush=True)\n"
+        "from imgclf.cli import main; main()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as child:
+        assert child.stdout
+        child.stdout.readline()
+        lock = tmp_path / "data" / ".imgclf" / "lock"
+        deadline = time.monotonic() + 30
+        while not (lock.exists() and lock.stat().st_size) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.3)
+        child.send_signal(signal.SIGINT)
+        _out, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert err == b"interrupted\n"
+    assert (tmp_path / "data" / "a" / "page.jpg").exists()
+    assert lock.read_bytes() == b""
+
+
+def test_two_commands_on_one_folder(tmp_path: Path, imgclf: Run) -> None:
+    make_classes(tmp_path / "data", {"a": 3, "b": 3}, size=8)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", "import time; from pathlib import Path; from imgclf.base import folders, journal\n"
+         "with journal.locked(folders.state_folder(Path('data')), 'clean'):\n print('held', flush=True); time.sleep(60)"],
+        stdout=subprocess.PIPE, cwd=tmp_path,
+    )  # fmt: skip
+    with holder:
+        assert holder.stdout
+        holder.stdout.readline()
+        done = imgclf("clean")
+        holder.kill()
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"imgclf: error: data: in use by imgclf clean (process {holder.pid}); wait for it to finish and try again\n"
+    )
+    assert imgclf("clean").returncode == 0
+
+
+def test_json_is_the_only_thing_on_stdout(project: Path, imgclf: Run) -> None:
+    for arguments in (["clean"], ["preview"], ["split", "--force"], ["evaluate", "data"], ["predict", "data/red/000.png"]):
+        done = imgclf(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        json.loads(done.stdout)
+
+
+def test_names_in_other_scripts_and_encodings(tmp_path: Path, imgclf: Run) -> None:
+    """Under an ASCII locale: class names and paths come through unharmed."""
+    data = make_classes(tmp_path / "data", {"猫": 12, "собака": 12})
+    odd = os.fsdecode(b"caf\xe9.png")
+    os.rename(data / "猫" / "000.png", data / "猫" / odd)
+    plain = {**os.environ, "LC_ALL": "C"}
+    for arguments in (["clean"], ["split"], ["train", "--epochs", "1"], ["evaluate"], ["preview"]):
+        done = imgclf(*arguments, env=plain)
+        assert done.returncode == 0, (arguments, done.stderr)
+    done = imgclf("predict", f"data/猫/{odd}", "--json", env=plain)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0]["input"] == f"data/猫/{odd}"

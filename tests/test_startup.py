@@ -1,0 +1,69 @@
+"""What is loaded when: asserted by sys.modules in a process of its own, never by seconds."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import make_classes
+
+HEAVY = {"tensorflow", "keras", "pandas", "matplotlib", "cv2", "numpy", "ai_edge_litert"}
+
+
+def loaded(*arguments: str, cwd: Path) -> set[str]:
+    """The heavy packages that one command has imported when it ends."""
+    code = f"""
+import json, sys
+sys.argv = ["imgclf", *{list(arguments)!r}]
+from imgclf.cli import app
+try:
+    app()
+except SystemExit as end:
+    assert not end.code, end.code
+finally:
+    print(json.dumps(sorted(set(sys.modules) & set({sorted(HEAVY)!r}))), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--help"], set()),
+        (["--version"], set()),
+        (["train", "--help"], set()),
+        (["clean", "data"], {"cv2", "numpy"}),
+        (["preview", "data"], {"cv2", "numpy"}),
+        (["split", "data"], {"cv2", "numpy"}),
+        (["predict", "data/red/000.png"], {"cv2", "numpy", "ai_edge_litert"}),
+        (["evaluate", "data"], {"cv2", "numpy", "ai_edge_litert", "pandas", "matplotlib"}),
+    ],
+)
+def test_heavy_packages_load_only_where_they_are_used(arguments: list[str], expected: set[str], project: Path) -> None:
+    assert loaded(*arguments, cwd=project) == expected
+
+
+def test_importing_imgclf_costs_nothing() -> None:
+    code = "import sys; before = set(sys.modules); import imgclf; print(sorted(set(sys.modules) - before))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "['imgclf']\n"
+
+
+def test_a_missing_libgl_is_one_line(tmp_path: Path) -> None:
+    """A cv2 that fails to load as it does on a server: the real message of the dynamic loader, from a stand-in module."""
+    make_classes(tmp_path / "data", {"a": 1, "b": 1}, size=8)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "cv2.py").write_text(
+        "raise ImportError('libGL.so.1: cannot open shared object file: No such file or directory')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; sys.path.insert(0, 'broken'); sys.argv = ['imgclf', 'clean']\n"
+         "from imgclf.cli import main; main()"],
+        capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("imgclf: error: OpenCV does not load (libGL.so.1: cannot open shared object file")
+    assert "pip install opencv-python-headless" in done.stderr
+    assert done.stderr.count("\n") == 1
