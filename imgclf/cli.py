@@ -1,5 +1,6 @@
 """Every command: options in, one call to a verb, one call to the console. Verbs are imported inside the bodies."""
 
+import faulthandler
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -30,6 +31,11 @@ class Commands(TyperGroup):
         except BrokenPipeError:
             # The reader of our output has gone, as in `imgclf predict ... | head`.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(1) from None
+        except OSError as error:
+            # A full disk, a folder that may not be written: the system's own words, and the file.
+            what = f"{error.filename}: " if error.filename else ""
+            console.error(f"{what}{error.strerror or error}; make room or choose another place, then run the command again")
             raise typer.Exit(1) from None
         except (typer.Exit, typer.Abort):
             raise
@@ -336,6 +342,7 @@ def _quiet_libraries() -> None:
     os.set_inheritable(real, False)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     sys.stderr = os.fdopen(real, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+    faulthandler.enable(sys.stderr)  # a crash in native code still says where
 
 
 def main() -> None:

@@ -48,7 +48,9 @@ def main() -> None:
     for _ in range(options.pairs):
         for name, command in commands.items():
             times[name].append(seconds(command))
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {options.pairs} runs each, seconds")
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {options.pairs} runs each, seconds"
+    )
     for name, values in times.items():
         print(f"{name:20} median {statistics.median(values):6.3f}   {min(values):6.3f} to {max(values):6.3f}")
     ratio = statistics.median(times["imgclf predict"]) / statistics.median(times["plain Keras script"])

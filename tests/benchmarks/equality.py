@@ -1,0 +1,41 @@
+"""Hold `imgclf predict` against the saved Keras model, on every test photo of a run.
+
+    python tests/benchmarks/equality.py RUN_FOLDER
+
+Keras is fed the prepared pixels by `keras.utils.image_dataset_from_directory`, as in training; LiteRT the photos themselves.
+Prints the largest probability difference and how many labels agree.
+"""
+
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from imgclf import dataset
+from imgclf.bundle import Bundle
+from imgclf.predict import predict
+
+
+def main(run_dir: Path) -> None:
+    run = Bundle.load(run_dir)
+    root = Path(run.info["data"]["path"])
+    parts, _notes = dataset.load_parts(root, dataset.read_manifest(run_dir / "split.csv"))
+    prepared = dataset.prepare(root, {"test": parts["test"]}, run.recipe)
+    files = sorted(prepared.files["test"])
+    network = keras.models.load_model(run_dir / "model.keras")
+    batches = dataset.batches(prepared, "test", batch_size=32)
+    expected = np.concatenate([network.predict_on_batch(pixels) for pixels, _labels in batches])
+    if expected.shape[1] == 1:
+        expected = np.hstack([1 - expected, expected])
+    paths = [str(root / prepared.files["test"][name]) for name in files]
+    answers = [dict(record.top) for record in predict(run, paths, top=len(run.class_names))]
+    found = np.array([[answer[name] for name in run.class_names] for answer in answers])
+    agree = int((found.argmax(axis=1) == expected.argmax(axis=1)).sum())
+    print(
+        f"{len(files)} test photos: largest probability difference {np.abs(found - expected).max():.2e}, {agree} labels agree"
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

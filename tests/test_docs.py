@@ -1,0 +1,94 @@
+"""README and examples are executed: commands exist, options exist, and the examples run."""
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Run, encoded, make_classes
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def commands() -> list[str]:
+    """Every line of README's indented or fenced blocks that calls imgclf."""
+    lines = [re.sub(r"^\s*\$\s+", "", line).strip() for line in README.splitlines() if re.match(r"( {4}|\$ |imgclf )", line)]
+    return sorted({line.split("  ")[0].split(" #")[0].strip() for line in lines if line.startswith("imgclf ")})
+
+
+def test_readme_names_the_two_setup_commands_once_each() -> None:
+    for line in ("bash examples/quickstart.sh", "bash tests/run.sh"):
+        assert len(re.findall(rf"^    {re.escape(line)}$", README, re.MULTILINE)) == 1
+
+
+def test_every_option_in_the_readme_exists(imgclf: Run) -> None:
+    helps: dict[str, str] = {}
+    found = commands()
+    assert len(found) >= 12
+    for line in found:
+        words = line.split("|")[0].split()
+        verb = words[1]
+        if verb.startswith("-"):
+            continue
+        if verb not in helps:
+            done = imgclf(verb, "--help")
+            assert done.returncode == 0, line
+            helps[verb] = done.stdout
+        for word in words[2:]:
+            if word.startswith("-") and word != "-":
+                assert re.search(rf"(^|\s|,){re.escape(word.split('=')[0])}\b", helps[verb]), line
+
+
+def test_every_verb_and_option_is_in_the_readme(imgclf: Run) -> None:
+    for verb in ("clean", "preview", "split", "train", "evaluate", "predict"):
+        assert f"imgclf {verb}" in README
+        for option in re.findall(r"^\s+(--[a-z-]+)", imgclf(verb, "--help").stdout, re.MULTILINE):
+            assert option in README, (verb, option)
+
+
+def test_examples_make_their_data_set(tmp_path: Path) -> None:
+    """make_dataset.py on a stand-in wheel of the right form, then the command that quickstart.sh runs first."""
+    wheel = tmp_path / "scikit_image-0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for seed, name in enumerate(("brick", "grass", "gravel")):
+            noise = np.random.default_rng(seed).integers(0, 256, (512, 512), dtype=np.uint8)
+            archive.writestr(f"skimage/data/{name}.png", encoded(Image.fromarray(noise), "PNG"))
+    script = ROOT / "examples" / "make_dataset.py"
+    done = subprocess.run([sys.executable, script, wheel, tmp_path / "data"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{tmp_path / 'data'}: 306 files in 3 classes, ten of them dodgy\n"
+    from imgclf import clean
+
+    assert clean.clean(tmp_path / "data").counts() == {"kept": 296, "renamed": 4, "quarantined": 5, "ignored": 1}
+
+
+def test_library_example(tmp_path: Path) -> None:
+    data = make_classes(tmp_path / "data", {"a": 12, "b": 12})
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "library.py", data, tmp_path / "run"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "accuracy " in done.stdout
+    assert (tmp_path / "run" / "bundle.json").exists()
+
+
+@pytest.mark.parametrize("script", ["examples/quickstart.sh", "examples/setup.sh", "tests/run.sh", ".ci/run"])
+def test_shell_scripts_parse_and_can_be_run(script: str) -> None:
+    assert subprocess.run(["bash", "-n", ROOT / script]).returncode == 0
+    assert script == "examples/setup.sh" or os.access(ROOT / script, os.X_OK)
+
+
+def test_a_python_that_is_too_old_is_named(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"source {ROOT}/examples/setup.sh; make_environment {tmp_path}/venv ."],
+        capture_output=True, text=True, env={"PATH": "/nonexistent", "PYTHON": "/bin/false"},
+        executable="/bin/bash",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Python 3.11, 3.12 or 3.13 is needed" in done.stderr
