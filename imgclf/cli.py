@@ -21,7 +21,10 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()  # here, so that a full disk or a closed pipe is met below and not at exit
         except ImgclfError as error:
             console.error(str(error))
             raise typer.Exit(error.exit_code) from None

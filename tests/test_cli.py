@@ -96,6 +96,24 @@ def test_interrupted_while_cleaning(tmp_path: Path) -> None:
     assert lock.read_bytes() == b""
 
 
+def test_a_full_disk_is_one_line(project: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "imgclf", "predict", "data/red/000.png", "--json"],
+            stdout=full, stderr=subprocess.PIPE, text=True, cwd=project,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("imgclf: error: No space left on device")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_folder_that_may_not_be_written(project: Path, imgclf: Run) -> None:
+    (project / "runs" / "toy" / "evaluation-test.json").mkdir()
+    done = imgclf("evaluate", "data")
+    assert done.returncode == 1
+    assert done.stderr.startswith("imgclf: error: runs/toy: the results cannot be written: Is a directory")
+
+
 def test_two_commands_on_one_folder(tmp_path: Path, imgclf: Run) -> None:
     make_classes(tmp_path / "data", {"a": 3, "b": 3}, size=8)
     holder = subprocess.Popen(
