@@ -376,15 +376,16 @@ def load_parts(root: Path, manifest: Manifest) -> tuple[dict[Part, Dataset], lis
     notes = []
     gone = sorted(known - present)
     if gone:
-        notes.append(f"{len(gone)} pictures of the split are no longer there: {_some(gone)}")
+        notes.append(f"pictures of the split that are no longer there: {_some(gone)}")
     new = [path for path in sorted(present - known) if not _peek(root / path)]
     if new:
-        notes.append(f"{len(new)} pictures are not in the split: {_some(new)}; `imgclf split --force` takes them in")
+        notes.append(f"pictures that are not in the split: {_some(new)}; `imgclf split --force` takes them in")
     return {part: manifest.part(root, part).subset(present) for part in PARTS}, notes
 
 
 def _some(paths: Sequence[str]) -> str:
-    return ", ".join(paths[:5]) + (", ..." if len(paths) > 5 else "")
+    """How many, and the first five by name."""
+    return f"{len(paths)} ({', '.join(paths[:5])}{', ...' if len(paths) > 5 else ''})"
 
 
 def auto_image_size(training: Dataset, seed: int) -> int:

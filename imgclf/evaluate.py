@@ -157,11 +157,11 @@ def _own_part(root: Path, manifest: dataset.Manifest, part: Part | None) -> tupl
     samples = [Sample(row.path, row.label) for row in rows if (root / row.path).exists()]
     gone = len(rows) - len(samples)
     if gone:
-        notes.append(f"{gone} of the {len(rows)} pictures of the {part} part are no longer in {root}")
+        notes.append(f"pictures of the {part} part that are no longer in {root}: {gone} of {len(rows)}")
     hashes = dataset.content_hashes(root, [sample.path for sample in samples])
     changed = [row.path for row in rows if row.path in hashes and hashes[row.path] != row.sha256]
     if changed:
-        notes.append(f"{len(changed)} pictures have changed since the run's split was made, first {changed[0]}")
+        notes.append(f"pictures that have changed since the run's split was made: {len(changed)}, first {changed[0]}")
     return samples, part, notes
 
 
@@ -181,4 +181,4 @@ def _seen_in_training(root: Path, samples: list[Sample], manifest: dataset.Manif
     seen = sum(1 for digest in hashes.values() if digest in trained)
     if not seen:
         return []
-    return [f"{seen} of these {len(samples)} pictures were in the run's training part: the score flatters the run"]
+    return [f"pictures that were in the run's training part: {seen} of {len(samples)}; the score flatters the run"]

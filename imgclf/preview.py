@@ -180,6 +180,8 @@ def _tile(root: Path, sample: Sample, seed: int, feed: tuple[Recipe, str] | None
         picture = images.apply(recipe, picture)
         if augmentation != "none":
             picture = augment.light(picture, random.Random(f"{seed}:{sample.path}").getrandbits(62))
+        if max(recipe.width, recipe.height) > TILE:
+            return images.resize(picture, TILE, TILE)
         # Enlarged without smoothing, so that the pixels are seen as they are.
         return cv2.resize(picture, (TILE, TILE), interpolation=cv2.INTER_NEAREST)  # type: ignore[return-value]
     scale = TILE / max(picture.shape[:2])

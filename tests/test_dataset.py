@@ -141,8 +141,8 @@ def test_changes_since_the_split_are_named(data: Path) -> None:
     write(data / "b" / "notes.txt", b"milk")
     parts, notes = dataset.load_parts(data, manifest)
     assert notes == [
-        "1 pictures of the split are no longer there: a/001.png",
-        "1 pictures are not in the split: b/new.png; `imgclf split --force` takes them in",
+        "pictures of the split that are no longer there: 1 (a/001.png)",
+        "pictures that are not in the split: 1 (b/new.png); `imgclf split --force` takes them in",
     ]
     assert sum(len(part.samples) for part in parts.values()) == 18
 

@@ -84,8 +84,8 @@ def test_damaged_missing_and_changed_pictures_are_named(project: Path) -> None:
     result = evaluate(run, project / "data")
     assert result.pictures == 7
     assert result.left_out == ((rows[0].path, "damaged or truncated PNG: it cannot be decoded to the end"),)
-    assert result.notes[0].startswith("1 of the 9 pictures of the test part are no longer in")
-    assert result.notes[1] == f"2 pictures have changed since the run's split was made, first {rows[0].path}"
+    assert result.notes[0] == f"pictures of the test part that are no longer in {project / 'data'}: 1 of 9"
+    assert result.notes[1] == f"pictures that have changed since the run's split was made: 2, first {rows[0].path}"
 
 
 def test_training_pictures_that_turn_up_in_the_test_are_counted(project: Path) -> None:
@@ -95,7 +95,7 @@ def test_training_pictures_that_turn_up_in_the_test_are_counted(project: Path) -
     tested = next(row for row in rows if row.split == "test")
     shutil.copy(project / "data" / trained.path, project / "data" / tested.path)
     notes = evaluate(run, project / "data").notes
-    assert "1 of these 9 pictures were in the run's training part: the score flatters the run" in notes
+    assert "pictures that were in the run's training part: 1 of 9; the score flatters the run" in notes
 
 
 def test_another_folder(project: Path) -> None:

@@ -130,7 +130,7 @@ def test_damaged_and_missing_pictures_are_named_and_stop_nothing(tmp_path: Path)
             heard.append(text)
 
     run = train(data, TrainConfig(epochs=1, batch_size=8), run_dir=tmp_path / "run", listener=Ears())
-    assert heard[0].startswith(f"1 pictures of the split are no longer there: {training[1]}")
+    assert heard[0] == f"pictures of the split that are no longer there: 1 ({training[1]})"
     assert heard[1].startswith(f"left out {training[0]}: damaged")
     assert run.info["data"]["left_out"][0][0] == training[0]
     assert run.info["data"]["pictures"]["train"] == len(training) - 2
