@@ -180,6 +180,12 @@ def split(
         float | None, typer.Option(help="Share for the test, which is looked at last.", show_default="0.15")
     ] = None,
     seed: Seed = 0,
+    group_by: Annotated[
+        str | None, typer.Option(metavar="REGEX", help="Never part paths in which REGEX captures the same text.")
+    ] = None,
+    groups: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Never part paths of one group: columns path, group.")
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace another split that is in force; the old one is kept beside.")
     ] = False,
@@ -196,7 +202,8 @@ def split(
 
     shares = verb.shares(train, val, test)
     with console.progress("hashing") as progress:
-        result = verb.split(data, SplitConfig(**shares, seed=seed), force=force, progress=progress)
+        config = SplitConfig(**shares, seed=seed, group_by=group_by, groups=str(groups) if groups else None)
+        result = verb.split(data, config, force=force, progress=progress)
     if as_json:
         console.as_json(result.to_dict())
     else:

@@ -1,10 +1,12 @@
 """`imgclf split`: divide a data set into train, validation and test parts that share no picture, as a manifest."""
 
 import collections
+import csv
 import dataclasses
 import math
 import os
 import random
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -84,32 +86,91 @@ def quotas(count: int, fractions: Mapping[Part, float]) -> dict[Part, int]:
     return numbers
 
 
-def plan(samples: Sequence[dataset.Sample], hashes: Mapping[str, str], fractions: Mapping[Part, float], seed: int) -> Manifest:
+def group(hashes: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, str]:
+    """The group of every path: files with the same bytes or the same key belong together, however long the chain.
+
+    hashes: content by path; keys: what the user says belongs together (a patient, a burst), for some or all paths. A group is
+    named after the smallest of its content hashes.
+    """
+    parent: dict[str, str] = {}
+
+    def root(node: str) -> str:
+        while parent.setdefault(node, node) != node:
+            parent[node] = node = parent[parent[node]]
+        return node
+
+    for path, digest in hashes.items():
+        content = root(digest)
+        if path in keys:
+            one, other = sorted((content, root(f"~{keys[path]}")))  # "~" sorts behind every hexadecimal digit
+            parent[other] = one
+    return {path: root(digest) for path, digest in hashes.items()}
+
+
+def plan(
+    samples: Sequence[dataset.Sample],
+    hashes: Mapping[str, str],
+    fractions: Mapping[Part, float],
+    seed: int,
+    keys: Mapping[str, str] | None = None,
+) -> Manifest:
     """Assign every sample to a part: stratified by class, the same for the same seed whatever the order on disk.
 
-    Files with the same bytes form a group, which is never torn. Groups of several files are placed first, each where its
-    classes are furthest from their quotas; single files then fill the quotas up.
+    Groups (see `group`) are never torn. Those of several files are placed first, each where its classes are furthest from their
+    quotas; single files then fill the quotas up.
     """
+    group_of = group({sample.path: hashes[sample.path] for sample in samples}, keys or {})
     groups: dict[str, list[dataset.Sample]] = collections.defaultdict(list)
     for sample in sorted(samples, key=lambda sample: sample.path):
-        groups[hashes[sample.path]].append(sample)
+        groups[group_of[sample.path]].append(sample)
     by_class: dict[str, int] = collections.Counter(sample.label or "" for sample in samples)
     left = {label: quotas(count, fractions) for label, count in sorted(by_class.items())}
     order = sorted(groups)
     random.Random(seed).shuffle(order)
-    order.sort(key=lambda group: -len(groups[group]))  # stable: the largest first, otherwise shuffled
+    order.sort(key=lambda name: -len(groups[name]))  # stable: the largest first, otherwise shuffled
+    allowed = [part for part in PARTS if fractions[part] > 0]
     rows = []
-    for group in order:
-        members = groups[group]
+    for name in order:
+        members = groups[name]
         labels = [member.label or "" for member in members]
         if len(members) > 1:  # the part with the most room for all of them
-            part = max(PARTS, key=lambda part: min(left[label][part] for label in labels))
+            part = max(allowed, key=lambda part: min(left[label][part] for label in labels))
         else:  # in shuffled order, filling one part after the other is a random draw
-            part = next((part for part in PARTS if left[labels[0]][part] > 0), "train")
+            part = next((part for part in allowed if left[labels[0]][part] > 0), allowed[0])
         for member, label in zip(members, labels, strict=True):
             left[label][part] -= 1
-            rows.append(Row(member.path, label, part, group[:12], group))
+            rows.append(Row(member.path, label, part, name[:12], hashes[member.path]))
     return Manifest(tuple(sorted(rows, key=lambda row: row.path)))
+
+
+def keys_by_regex(paths: Sequence[str], pattern: str) -> dict[str, str]:
+    """The captured text of each path in which `pattern` is found; raises UsageError for a pattern that cannot serve."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"--group-by {pattern!r} is no regular expression: {error}") from error
+    if not compiled.groups:
+        raise UsageError(
+            f"--group-by {pattern!r} captures nothing; put what names the group in brackets, as in 'patient([0-9]+)'"
+        )
+    found = {path: compiled.search(path) for path in paths}
+    keys = {path: "/".join(part or "" for part in match.groups()) for path, match in found.items() if match}
+    if not keys:
+        raise UsageError(f"--group-by {pattern!r} is found in none of the {len(paths)} paths, such as {paths[0]!r}")
+    return keys
+
+
+def keys_from_file(file: Path) -> dict[str, str]:
+    """Groups by path from a CSV with the columns path and group; raises ImgclfError."""
+    try:
+        with open(file, newline="", encoding="utf-8-sig", errors="surrogateescape") as text:
+            rows = csv.DictReader(text)
+            columns = rows.fieldnames or []
+            if not {"path", "group"} <= set(columns):
+                raise ImgclfError(f"{file}: needs the columns path and group, has {', '.join(columns) or 'none'}")
+            return {row["path"]: row["group"] for row in rows if row["group"]}
+    except OSError as error:
+        raise ImgclfError(f"{file}: cannot be read: {error.strerror}") from error
 
 
 def split(
@@ -132,11 +193,13 @@ def split(
     readable = [sample for sample in everything.samples if sample.path in hashes]
     notes += [f"left out {s.path}: cannot be read" for s in everything.samples if s.path not in hashes]
     folders = dataset.part_folders(data)
+    keys, said = _keys([sample.path for sample in readable], config)
+    notes += said
     if folders:
-        manifest, said = _from_folders(readable, hashes, folders, fractions, config.seed)
+        manifest, said = _from_folders(readable, hashes, folders, fractions, config.seed, keys)
         notes += said
     else:
-        manifest = plan(readable, hashes, fractions, config.seed)
+        manifest = plan(readable, hashes, fractions, config.seed, keys)
     notes += _warnings(manifest, bool(folders))
     path = dataset.manifest_path(data)
     if path.exists():
@@ -155,12 +218,31 @@ def split(
     return Split(manifest, path, True, tuple(notes))
 
 
+def _keys(paths: Sequence[str], config: SplitConfig) -> tuple[dict[str, str], list[str]]:
+    """The user's groups by path, and a note on what they leave out."""
+    if config.group_by and config.groups:
+        raise UsageError("--group-by and --groups exclude each other")
+    if config.group_by:
+        keys = keys_by_regex(paths, config.group_by)
+    elif config.groups:
+        keys = keys_from_file(Path(config.groups))
+        if not set(keys) & set(paths):
+            shown = f"none of its paths, such as {min(keys)!r}, is in the data folder" if keys else "it names no group"
+            raise ImgclfError(f"{config.groups}: {shown}; paths look like {paths[0]!r}")
+    else:
+        return {}, []
+    alone = sum(1 for path in paths if path not in keys)
+    count = len({keys[path] for path in paths if path in keys})
+    return keys, [f"groups kept together: {count}" + (f"; pictures in none of them: {alone}" if alone else "")]
+
+
 def _from_folders(
     samples: Sequence[dataset.Sample],
     hashes: Mapping[str, str],
     folders: Mapping[str, Part],
     fractions: Mapping[Part, float],
     seed: int,
+    keys: Mapping[str, str],
 ) -> tuple[Manifest, list[str]]:
     """The parts that the folders name; a missing validation part is taken from train."""
     notes = [f"used the folder's own parts: {', '.join(sorted(folders))}"]
@@ -170,13 +252,14 @@ def _from_folders(
         if inner <= 0:
             raise UsageError("the folder has no validation part, and --val 0 takes none from train")
         training = [sample for sample in samples if part_of[sample.path] == "train"]
-        drawn = plan(training, hashes, {"train": 1 - inner, "val": inner, "test": 0.0}, seed)
+        drawn = plan(training, hashes, {"train": 1 - inner, "val": inner, "test": 0.0}, seed, keys)
         part_of |= {row.path: row.split for row in drawn.rows}
         notes.append(f"no validation folder: {inner:.0%} of train became the validation part")
     if "test" not in folders.values():
         notes.append("no test folder: `imgclf evaluate` will score the validation part, which also chooses the best epoch")
+    group_of = group({sample.path: hashes[sample.path] for sample in samples}, keys)
     rows = [
-        Row(sample.path, sample.label or "", part_of[sample.path], hashes[sample.path][:12], hashes[sample.path])
+        Row(sample.path, sample.label or "", part_of[sample.path], group_of[sample.path][:12], hashes[sample.path])
         for sample in samples
     ]
     return Manifest(tuple(sorted(rows, key=lambda row: row.path))), notes
@@ -218,7 +301,7 @@ def _keep_old(path: Path) -> None:
     number = 1
     while (old := path.with_name(f"split-{number}.csv")).exists():
         number += 1
-    os.replace(path, old)
+    journal.write_atomic(old, path.read_bytes())
 
 
 def export(

@@ -99,6 +99,27 @@ def test_identical_files_are_never_torn_apart() -> None:
         assert manifest.counts()["a"] == manifest.counts()["b"] == {"train": 42, "val": 9, "test": 9}
 
 
+def test_groups_chain_through_content_and_key() -> None:
+    hashes = {"1": "aa", "2": "bb", "3": "bb", "4": "cc", "5": "dd", "6": "ee"}
+    keys = {"1": "x", "2": "x", "3": "y", "4": "y", "5": "z"}
+    assert split.group(hashes, keys) == {"1": "aa", "2": "aa", "3": "aa", "4": "aa", "5": "dd", "6": "ee"}
+    assert split.group(hashes, {}) == hashes
+
+
+def test_groups_are_kept_together_and_shares_within_one_group() -> None:
+    made, hashes = samples({"a": 100, "b": 60})
+    keys = {sample.path: str(int(sample.path[2:-4]) // 5) for sample in made}  # five of each class share a number
+    for seed in range(20):
+        manifest = split.plan(made, hashes, DEFAULT, seed, keys)
+        parts = collections.defaultdict(set)
+        for row in manifest.rows:
+            parts[keys[row.path]].add(row.split)
+        assert all(len(value) == 1 for value in parts.values())
+        for label, count in (("a", 100), ("b", 60)):
+            for part, share in DEFAULT.items():
+                assert abs(manifest.counts()[label][part] - count * share) <= 5
+
+
 # -- on disk ----------------------------------------------------------------------------------------------------------
 
 
@@ -197,6 +218,47 @@ def test_a_class_without_training_pictures(tmp_path: Path) -> None:
 def test_a_broken_manifest_is_named(text: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(ImgclfError, match=words):
         dataset.read_manifest(write(tmp_path / "split.csv", text.encode()))
+
+
+def test_group_by_and_groups_file_agree(tmp_path: Path) -> None:
+    data = make_classes(tmp_path / "data", {"a": 30, "b": 30}, size=8)
+    by_regex = split.split(data, SplitConfig(group_by=r"(\d\d)\d\.png$"))
+    assert "groups kept together: 3" in by_regex.notes
+    lines = [f"{row.path},{row.path[2:4]}" for row in by_regex.manifest.rows]
+    table = write(tmp_path / "groups.csv", "\n".join(["path,group", *lines]).encode())
+    by_file = split.split(data, SplitConfig(groups=str(table)))
+    assert by_file.manifest == by_regex.manifest
+    parts = collections.defaultdict(set)
+    for row in by_file.manifest.rows:
+        parts[row.path[2:4]].add(row.split)
+    assert sorted(map(len, parts.values())) == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (SplitConfig(group_by="("), "no regular expression"),
+        (SplitConfig(group_by="a/"), "captures nothing"),
+        (SplitConfig(group_by="(patient)"), "is found in none of the 8 paths, such as 'a/000.png'"),
+        (SplitConfig(groups="missing.csv"), "missing.csv: cannot be read: No such file"),
+        (SplitConfig(group_by="(a)", groups="x.csv"), "exclude each other"),
+    ],
+)
+def test_bad_groups_are_named(config: SplitConfig, words: str, tmp_path: Path) -> None:
+    data = make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
+    with pytest.raises(ImgclfError, match=words):
+        split.split(data, config)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("file,group\nx,1\n", "needs the columns path and group, has file, group"), ("", "has none"),
+     ("path,group\nx.png,1\n", "none of its paths, such as 'x.png', is in the data folder; paths look like 'a/000.png'")],
+)  # fmt: skip
+def test_bad_group_files_are_named(text: str, words: str, tmp_path: Path) -> None:
+    data = make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
+    with pytest.raises(ImgclfError, match=words):
+        split.split(data, SplitConfig(groups=str(write(tmp_path / "groups.csv", text.encode()))))
 
 
 # -- export -----------------------------------------------------------------------------------------------------------

@@ -40,12 +40,18 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class SplitConfig:
-    """Shares of train, validation and test (they add to 1), and the seed of the shuffle."""
+    """Shares of train, validation and test (they add to 1), and the seed of the shuffle.
+
+    What is never torn apart beside identical files: paths in which `group_by` (a regular expression) captures the same text, or
+    paths that share a group in the CSV file `groups` (columns path and group).
+    """
 
     train: float = 0.70
     val: float = 0.15
     test: float = 0.15
     seed: int = 0
+    group_by: str | None = None
+    groups: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
