@@ -4,10 +4,8 @@
 once at the model's size; `batches` feeds them to Keras through `keras.utils.image_dataset_from_directory`.
 """
 
-import csv
 import dataclasses
 import hashlib
-import io
 import os
 import random
 import shutil
@@ -19,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imgclf.base import journal
+from imgclf.base import journal, table
 from imgclf.base.config import PARTS, Part, Recipe
 from imgclf.base.errors import ImageError, ImgclfError
 from imgclf.base.folders import STATE_NAME, check_data_folder, is_inside, state_folder
@@ -265,18 +263,16 @@ def content_hashes(root: Path, paths: Sequence[str], progress: Progress | None =
             progress(done, len(paths))
     merged = {**cache, **fresh}
     if merged != cache:
-        rows = io.StringIO()
-        csv.writer(rows, lineterminator="\n").writerows((path, *merged[path]) for path in sorted(merged))
-        journal.write_atomic(cache_file, rows.getvalue())
+        journal.write_atomic(cache_file, "".join(table.line((path, *merged[path])) for path in sorted(merged)))
     return {path: values[2] for path, values in fresh.items()}
 
 
 def _read_hashes(cache_file: Path) -> dict[str, tuple[str, str, str]]:
     try:
-        text = cache_file.read_text("utf-8", "surrogateescape")
+        content = cache_file.read_bytes()
     except OSError:
         return {}
-    return {row[0]: (row[1], row[2], row[3]) for row in csv.reader(io.StringIO(text)) if len(row) == 4}
+    return {row[0]: (row[1], row[2], row[3]) for _number, row in table.rows(content) if len(row) == 4}
 
 
 # -- the split manifest -----------------------------------------------------------------------------------------------------
@@ -291,6 +287,9 @@ class Row:
     split: Part
     group: str
     sha256: str
+
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -328,11 +327,8 @@ class Manifest:
 
     def to_csv(self) -> str:
         """The file's text: a header, then a row a picture."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([field.name for field in dataclasses.fields(Row)])
-        writer.writerows(dataclasses.astuple(row) for row in self.rows)
-        return text.getvalue()
+        lines = [COLUMNS, *((row.path, row.label, row.split, row.group, row.sha256) for row in self.rows)]
+        return "".join(table.line(line) for line in lines)
 
 
 def elsewhere_note(root: Path) -> list[str]:
@@ -349,20 +345,19 @@ def manifest_path(root: Path) -> Path:
 def read_manifest(path: Path) -> Manifest:
     """Read a split manifest; raises ImgclfError naming the line that is wrong."""
     try:
-        text = path.read_text("utf-8", "surrogateescape")
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise ImgclfError(f"{path}: no split yet; run `imgclf split` first") from error
     except OSError as error:
         raise ImgclfError(f"{path}: cannot be read: {error.strerror}") from error
-    reader = csv.reader(io.StringIO(text))
-    expected = [field.name for field in dataclasses.fields(Row)]
-    if next(reader, None) != expected:
-        raise ImgclfError(f"{path}: not a split manifest: its first line is not {','.join(expected)}")
+    lines = iter(table.rows(content))
+    if next(lines, (0, []))[1] != list(COLUMNS):
+        raise ImgclfError(f"{path}: not a split manifest: its first line is not {','.join(COLUMNS)}")
     rows = []
-    for row in reader:
-        if len(row) != len(expected) or row[2] not in PARTS or not row[1]:
+    for number, row in lines:
+        if len(row) != len(COLUMNS) or row[2] not in PARTS or not row[1]:
             raise ImgclfError(
-                f"{path}, line {reader.line_num}: expected {','.join(expected)} with split one of {', '.join(PARTS)}; "
+                f"{path}, line {number}: expected {','.join(COLUMNS)} with split one of {', '.join(PARTS)}; "
                 "mend it, or make a new one with `imgclf split --force`"
             )
         rows.append(Row(row[0], row[1], row[2], row[3], row[4]))

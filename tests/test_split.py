@@ -125,7 +125,7 @@ def test_groups_are_kept_together_and_shares_within_one_group() -> None:
 
 def test_manifest_survives_writing_and_reading(tmp_path: Path) -> None:
     made = make_classes(tmp_path / "data", {"a,b": 6, 'c"d': 6, "猫": 6}, size=8)
-    write(made / "a,b" / os.fsdecode(b"caf\xe9\n.png"), encoded(photo(1), "PNG"))
+    write(made / "a,b" / os.fsdecode(b'caf\xe9\n\r"x\r.png'), encoded(photo(1), "PNG"))
     result = split.split(made)
     assert result.changed
     assert dataset.read_manifest(result.path) == result.manifest

@@ -1,7 +1,6 @@
 """What a person sees: tables on stdout, talk and progress on stderr. Used by cli.py alone."""
 
 import contextlib
-import csv
 import json
 import sys
 import time
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
+
+from imgclf.base.table import line as csv_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -298,12 +299,10 @@ def _record(record: "Prediction") -> dict[str, Any]:
 
 
 def _csv(records: "Iterable[Prediction]", top: int) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
     others = [name for place in range(2, top + 1) for name in (f"label_{place}", f"probability_{place}")]
-    writer.writerow(["input", "label", "probability", "error", *others])
+    sys.stdout.write(csv_line(["input", "label", "probability", "error", *others]))
     for record in records:
         more = [value for pair in record.top[1:] for value in pair]
-        writer.writerow(
-            [record.input, record.label, record.probability, record.error, *more, *[None] * (len(others) - len(more))]
-        )
+        more += [""] * (len(others) - len(more))
+        sys.stdout.write(csv_line([record.input, record.label, record.probability, record.error, *more]))
         sys.stdout.flush()
