@@ -44,6 +44,9 @@ class Listener(Protocol):
     def note(self, text: str) -> object:
         """Something the user should know."""
 
+    def stage(self, name: str) -> object:
+        """Something that takes seconds begins."""
+
     def preparing(self, done: int, total: int) -> object:
         """Pictures decoded so far."""
 
@@ -61,6 +64,7 @@ class Silent:
     """A Listener that does nothing."""
 
     def note(self, text: str) -> None: ...
+    def stage(self, name: str) -> None: ...
     def preparing(self, done: int, total: int) -> None: ...
     def started(self, run_dir: Path, summary: str) -> None: ...
     def batch(self, epoch: int, done: int, total: int) -> None: ...
@@ -94,6 +98,7 @@ def train(
     resolved = {**dataclasses.asdict(config), "image_size": side, "data": str(data.resolve())}
     journal.write_json(run_dir / "config.json", resolved)
     journal.write_atomic(run_dir / "split.csv", manifest.to_csv())
+    listener.stage("loading TensorFlow")
     network = model.build(len(prepared.class_names), recipe.height, recipe.width, seed=config.seed)
     steps = config.epochs * math.ceil(len(prepared.files["train"]) / config.batch_size)
     model.compile(network, learning_rate=config.learning_rate, steps=steps)
@@ -105,6 +110,7 @@ def train(
         f"{depth} convolutional blocks, {network.count_params():,} parameters",
     )
     history = _fit(network, prepared, config, run_dir, listener)
+    listener.stage("exporting")
     return _finish(run_dir, data, config, prepared, manifest, history)
 
 

@@ -187,11 +187,13 @@ class TrainingDisplay:
     def note(self, text: str) -> None:
         say(text, style="yellow")
 
+    def stage(self, name: str) -> None:
+        self._advance(name, 0, None)
+
     def preparing(self, done: int, total: int) -> None:
         self._advance("preparing pictures", done, total)
 
     def started(self, run_dir: Path, summary: str) -> None:
-        self._advance("building", 0, None)
         say(f"run {run_dir}")
         say(summary)
         say("epoch    loss  accuracy  val loss  val accuracy  images/s   left")
