@@ -14,7 +14,7 @@ from imgclf.base.folders import is_inside, state_folder
 from imgclf.base.parallel import ordered_map
 from imgclf.pixels import images
 
-Action = Literal["kept", "renamed", "quarantined", "ignored"]
+Action = Literal["kept", "renamed", "quarantined", "ignored", "stuck"]  # stuck: it should have moved and could not
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Cleaning:
     notes: tuple[str, ...] = ()
 
     def counts(self) -> dict[Action, int]:
-        """Files by action, all four named."""
-        counts: dict[Action, int] = {"kept": 0, "renamed": 0, "quarantined": 0, "ignored": 0}
+        """Files by action, every action named."""
+        counts: dict[Action, int] = {"kept": 0, "renamed": 0, "quarantined": 0, "ignored": 0, "stuck": 0}
         for finding in self.findings:
             counts[finding.action] += 1
         return counts
@@ -89,7 +89,8 @@ def clean(data: Path, *, dry_run: bool = False, progress: Callable[[int, int], N
         if not dry_run:
             moves = [journal.Move(finding.path, finding.moved_to) for finding in findings if finding.moved_to]
             failures = journal.apply(data, state, "clean", moves)
-            notes += [f"{failure.move.source} was not moved: {failure.reason}" for failure in failures]
+            stuck = {failure.move.source: failure.reason for failure in failures}
+            findings = [_stuck(finding, stuck[finding.path]) if finding.path in stuck else finding for finding in findings]
     return Cleaning(data, dry_run, tuple(findings), tuple(notes))
 
 
@@ -144,6 +145,10 @@ def _name_targets(data: Path, state: Path, findings: list[Finding]) -> list[Find
             finding = dataclasses.replace(finding, moved_to=target)
         named.append(finding)
     return named
+
+
+def _stuck(finding: Finding, reason: str) -> Finding:
+    return dataclasses.replace(finding, action="stuck", moved_to="", detail=f"{finding.detail}; could not be moved: {reason}")
 
 
 def _without_wrong_suffix(path: str) -> str:

@@ -130,6 +130,8 @@ def clean(
         console.as_json(result.to_dict())
     else:
         console.cleaning(result)
+    if result.counts()["stuck"]:
+        raise typer.Exit(1)
 
 
 @app.command()

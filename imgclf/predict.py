@@ -68,7 +68,13 @@ def expand(inputs: Iterable[str]) -> Iterator[tuple[str, str | None]]:
 
 
 def _pictures(folder: str) -> Iterator[str]:
-    for here, folders, files in os.walk(folder):
+    seen: set[tuple[int, int]] = set()
+    for here, folders, files in os.walk(folder, followlinks=True):
+        status = os.stat(here)
+        if (status.st_dev, status.st_ino) in seen:  # a link back up
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             path = os.path.join(here, name)

@@ -82,6 +82,11 @@ def train(
     config = config or TrainConfig()
     listener = listener or Silent()
     check(config)
+    place = (run_dir or Path("runs")).resolve()
+    if data.resolve() in (place, *place.parents):
+        raise ImgclfError(
+            f"{run_dir or 'runs'}: lies inside the data folder {data}, where it would become a class; give --run-dir"
+        )
     manifest = dataset.read_manifest(dataset.manifest_path(data))
     parts, notes = dataset.load_parts(data, manifest)
     for note in dataset.elsewhere_note(data) + notes:

@@ -85,7 +85,7 @@ def test_every_file_is_accounted_for(data: Path) -> None:
     result = clean.clean(data)
     assert found(result) == EXPECTED
     assert set(before) == set(EXPECTED)
-    assert result.counts() == {"kept": 6, "renamed": 5, "quarantined": 6, "ignored": 6}
+    assert result.counts() == {"kept": 6, "renamed": 5, "quarantined": 6, "ignored": 6, "stuck": 0}
     for name, (_action, _reason, target) in EXPECTED.items():
         assert (data / (target or name)).read_bytes() == before[name]
 
@@ -110,7 +110,7 @@ def test_a_second_run_changes_nothing(data: Path) -> None:
     clean.clean(data)
     after = tree(data)
     second = clean.clean(data)
-    assert second.counts() == {"kept": 11, "renamed": 0, "quarantined": 0, "ignored": 6}
+    assert second.counts() == {"kept": 11, "renamed": 0, "quarantined": 0, "ignored": 6, "stuck": 0}
     assert tree(data) == after
 
 
@@ -160,6 +160,24 @@ def test_odd_files(tmp_path: Path) -> None:
     assert (root / "cats" / "pipe.jpg").is_fifo()
 
 
+def test_what_cannot_be_moved_is_stuck_and_said(tmp_path: Path, imgclf: Run) -> None:
+    """The same broken file under two names: a linked folder shows it twice, and it moves once."""
+    write(tmp_path / "data" / "cats" / "good.jpg", encoded(photo(1)))
+    write(tmp_path / "data" / "dogs" / "good.jpg", encoded(photo(2)))
+    write(tmp_path / "data" / "cats" / "bad.jpg", b"")
+    (tmp_path / "data" / "dogs" / "link").symlink_to(tmp_path / "data" / "cats")
+    before = tree(tmp_path / "data")
+    done = imgclf("clean", "--json")
+    assert done.returncode == 1
+    answer = json.loads(done.stdout)
+    assert answer["counts"] == {"kept": 3, "renamed": 0, "quarantined": 1, "ignored": 0, "stuck": 1}
+    stuck = next(file for file in answer["files"] if file["action"] == "stuck")
+    assert (stuck["path"], stuck["moved_to"]) == ("dogs/link/bad.jpg", "")
+    assert "could not be moved: the file is no longer there" in stuck["detail"]
+    clean.undo(tmp_path / "data")
+    assert tree(tmp_path / "data") == before
+
+
 def test_a_folder_that_is_split_already(tmp_path: Path) -> None:
     for part in ("train", "validation", "test"):
         write(tmp_path / part / "cats" / "1.jpg", encoded(photo(1)))
@@ -198,7 +216,7 @@ def test_command_reports_json_and_csv(data: Path, imgclf: Run) -> None:
     assert done.returncode == 0
     assert done.stderr == ""
     answer = json.loads(done.stdout)
-    assert answer["counts"] == {"kept": 6, "renamed": 5, "quarantined": 6, "ignored": 6}
+    assert answer["counts"] == {"kept": 6, "renamed": 5, "quarantined": 6, "ignored": 6, "stuck": 0}
     assert {file["path"]: (file["action"], file["reason"], file["moved_to"]) for file in answer["files"]} == EXPECTED
     with open(data.parent / "out.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

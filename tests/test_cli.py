@@ -114,6 +114,16 @@ def test_a_folder_that_may_not_be_written(project: Path, imgclf: Run) -> None:
     assert done.stderr.startswith("imgclf: error: runs/toy: the results cannot be written: Is a directory")
 
 
+def test_escape_sequences_in_names_are_shown_not_sent(tmp_path: Path, imgclf: Run) -> None:
+    make_classes(tmp_path / "data", {"a": 2, "b": 2}, size=8)
+    write(tmp_path / "data" / "a" / "\x1b[31mred.jpg", b"")
+    done = imgclf("clean")
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "a/\\x1b[31mred.jpg" in done.stdout
+    done = imgclf("predict", "\x1b[2J.jpg")
+    assert "\x1b" not in done.stdout + done.stderr
+
+
 def test_two_commands_on_one_folder(tmp_path: Path, imgclf: Run) -> None:
     make_classes(tmp_path / "data", {"a": 3, "b": 3}, size=8)
     holder = subprocess.Popen(

@@ -175,6 +175,17 @@ def test_a_diverging_training_says_so_and_is_never_taken_for_finished(tmp_path: 
         bundle.find(None, tmp_path / "runs")
 
 
+def test_a_run_never_lands_among_the_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_classes(tmp_path / "data", {"a": 6, "b": 6})
+    split.split(data)
+    with pytest.raises(ImgclfError, match="lies inside the data folder"):
+        train(data, TrainConfig(epochs=1), run_dir=data / "run")
+    monkeypatch.chdir(data)
+    with pytest.raises(ImgclfError, match="runs: lies inside the data folder"):
+        train(Path("."), TrainConfig(epochs=1))
+    assert sorted(path.name for path in data.iterdir()) == [".imgclf", "a", "b"]
+
+
 # -- bundles ----------------------------------------------------------------------------------------------------------
 
 

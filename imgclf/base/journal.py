@@ -43,14 +43,7 @@ def apply(data: Path, state: Path, command: str, moves: Iterable[Move]) -> list[
     folder = state / "journal"
     folder.mkdir(parents=True, exist_ok=True)
     plan = folder / f"{next_number(state):04d}-{command}.doing.json"
-    content = {
-        "format": 1,
-        "command": command,
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "moves": [[move.source, move.target] for move in moves],
-    }
-    # ASCII JSON carries names that are not valid UTF-8 as surrogate escapes, there and back unchanged.
-    write_atomic(plan, json.dumps(content, indent=0).encode("ascii"))
+    _write(plan, moves)
     return _carry_out(data, plan, forward=True)
 
 
@@ -109,6 +102,16 @@ def _read(plan: Path) -> list[Move]:
         ) from error
 
 
+def _write(plan: Path, moves: list[Move]) -> None:
+    content = {
+        "format": 1,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "moves": [[move.source, move.target] for move in moves],
+    }
+    # ASCII JSON carries names that are not valid UTF-8 as surrogate escapes, there and back unchanged.
+    write_atomic(plan, json.dumps(content, indent=0).encode("ascii"))
+
+
 def _rename(plan: Path, ending: str) -> Path:
     target = plan.with_name(plan.name.split(".")[0] + ending)
     os.replace(plan, target)
@@ -128,8 +131,12 @@ def _carry_out(data: Path, plan: Path, *, forward: bool) -> list[Failure]:
             failures.append(Failure(move, reason))
         elif not forward:
             _remove_empty_parents(data / move.source, data)
-    # A batch of which something could not be taken back stays "done", so that a later undo tries again.
-    _rename(plan, (".done.json" if failures else ".undone.json") if not forward else ".done.json")
+    if failures:
+        # What was not moved needs no undo, and what could not be taken back is left for a later one.
+        lost = {failure.move for failure in failures}
+        remaining = [move for move in moves if (move in lost) != forward]
+        _write(plan, remaining if forward else [Move(move.target, move.source) for move in reversed(remaining)])
+    _rename(plan, ".done.json" if forward or failures else ".undone.json")
     return failures
 
 

@@ -31,14 +31,20 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 
+def _text(content: str, style: str = "") -> Text:
+    """Text for a terminal: what is not printable, an escape sequence in a file name say, is shown and not sent."""
+    shown = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in content)
+    return Text(shown, style)
+
+
 def say(text: str, *, style: str | None = None) -> None:
     """One line of talk."""
-    err.print(Text(text), style=style, soft_wrap=True)
+    err.print(_text(text, style or ""), soft_wrap=True)
 
 
 def error(text: str) -> None:
     """One line that says what went wrong and what to do."""
-    err.print(Text.assemble(("imgclf: error: ", "bold red"), text), soft_wrap=True)
+    err.print(Text("imgclf: error: ", "bold red") + _text(text), soft_wrap=True)
 
 
 def data(text: str) -> None:
@@ -86,7 +92,7 @@ def _table(*headings: str, numbers: bool = True) -> "Table":
 
 
 def _row(table: "Table", *cells: Any, style: str | None = None) -> None:
-    table.add_row(*(Text(str(cell)) for cell in cells), style=style)
+    table.add_row(*(_text(str(cell)) for cell in cells), style=style)
 
 
 def _share(value: float) -> str:
@@ -99,26 +105,27 @@ def _share(value: float) -> str:
 def cleaning(result: "Cleaning") -> None:
     """Counts by action, then every file that was or would be touched."""
     counts = result.counts()
-    moved = [finding for finding in result.findings if finding.action in ("quarantined", "renamed")]
+    moved = [finding for finding in result.findings if finding.action in ("quarantined", "renamed", "stuck")]
     if moved:
         table = _table("action", "file", "why", numbers=False)
         for finding in moved[:LONGEST_LIST]:
-            colour = "red" if finding.action == "quarantined" else "yellow"
+            colour = "yellow" if finding.action == "renamed" else "red"
             why = finding.detail
             if finding.action == "renamed":
                 why += f", now {Path(finding.moved_to).name}"
-            table.add_row(Text(finding.action, colour), Text(finding.path), Text(why))
+            table.add_row(_text(finding.action, colour), _text(finding.path), _text(why))
         out.print(table)
         if len(moved) > LONGEST_LIST:
             out.print(f"... and {len(moved) - LONGEST_LIST} more; --report FILE.csv lists all")
         out.print()
     for reason, number in _by_rule(result).items():
-        out.print(Text(f"ignored {number:,}: {reason}"))
+        out.print(_text(f"ignored {number:,}: {reason}"))
     total = len(result.findings)
     would = "would be " if result.dry_run else ""
     out.print(
         f"{total:,} files: {counts['kept']:,} kept, {counts['renamed']:,} {would}renamed, "
         f"{counts['quarantined']:,} {would}quarantined, {counts['ignored']:,} ignored"
+        + (f", {counts['stuck']:,} could not be moved" if counts["stuck"] else "")
     )
     for note in result.notes:
         say(note)
@@ -240,7 +247,7 @@ def evaluation(result: "Evaluation") -> None:
     for path, reason in result.left_out:
         say(f"left out {path}: {reason}", style="yellow")
     low, high = result.interval
-    out.print(Text(f"{result.run} on {result.on}: {result.pictures:,} pictures"))
+    out.print(_text(f"{result.run} on {result.on}: {result.pictures:,} pictures"))
     out.print(f"accuracy {result.accuracy:.4f} (95% interval {low:.3f} to {high:.3f}), loss {result.loss:.4f}")
     out.print()
     table = _table("class", "precision", "recall", "f1", "pictures")
@@ -282,10 +289,10 @@ def predictions(records: "Iterable[Prediction]", form: str, top: int) -> int:
         table = _table("input", "label", "probability", *(["also"] if top > 1 else []), numbers=False)
         for record in counted:
             if record.error is not None or record.probability is None:
-                table.add_row(Text(record.input), Text("error", "red"), Text(record.error or "", "red"))
+                table.add_row(_text(record.input), _text("error", "red"), _text(record.error or "", "red"))
             else:
                 also = ", ".join(f"{label} {probability:.4f}" for label, probability in record.top[1:])
-                table.add_row(Text(record.input), Text(record.label or ""), f"{record.probability:.4f}", Text(also))
+                table.add_row(_text(record.input), _text(record.label or ""), f"{record.probability:.4f}", _text(also))
         out.print(table)
     return failed
 
