@@ -121,7 +121,7 @@ def plan(
     """
     group_of = group({sample.path: hashes[sample.path] for sample in samples}, keys or {})
     groups: dict[str, list[dataset.Sample]] = collections.defaultdict(list)
-    for sample in sorted(samples, key=lambda sample: sample.path):
+    for sample in samples:
         groups[group_of[sample.path]].append(sample)
     by_class: dict[str, int] = collections.Counter(sample.label or "" for sample in samples)
     left = {label: quotas(count, fractions) for label, count in sorted(by_class.items())}

@@ -4,7 +4,7 @@ import dataclasses
 import importlib.metadata
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -183,8 +183,6 @@ def _recorder(keras: Any, count: int, config: TrainConfig, run_dir: Path, listen
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             now = time.perf_counter()
-            rank = (logs["val_accuracy"], -logs["val_loss"])
-            best = max(((e.val_accuracy, -e.val_loss) for e in self.history), default=(-1.0, 0.0))
             entry = Epoch(
                 epoch=self.number,
                 loss=logs["loss"],
@@ -193,7 +191,7 @@ def _recorder(keras: Any, count: int, config: TrainConfig, run_dir: Path, listen
                 val_accuracy=logs["val_accuracy"],
                 images_per_second=count / max(1e-9, self.trained - self.began),
                 seconds=now - self.began,
-                is_best=rank > best,
+                is_best=improves(self.history, logs["val_accuracy"], logs["val_loss"]),
             )
             self.history.append(entry)
             _save(self.model, run_dir / "last.keras")
@@ -203,6 +201,11 @@ def _recorder(keras: Any, count: int, config: TrainConfig, run_dir: Path, listen
             listener.epoch(entry)
 
     return Recorder()
+
+
+def improves(history: Sequence[Epoch], val_accuracy: float, val_loss: float) -> bool:
+    """Whether an epoch beats all before it: a higher validation accuracy, or the same with a lower loss."""
+    return all((val_accuracy, -val_loss) > (epoch.val_accuracy, -epoch.val_loss) for epoch in history)
 
 
 def _save(network: "keras.Sequential", path: Path) -> None:

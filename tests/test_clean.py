@@ -160,6 +160,13 @@ def test_odd_files(tmp_path: Path) -> None:
     assert (root / "cats" / "pipe.jpg").is_fifo()
 
 
+def test_two_files_that_want_the_same_new_name(tmp_path: Path) -> None:
+    for name in ("pic", "pic.png", "pic.webp"):
+        write(tmp_path / "cats" / name, encoded(photo(1)))
+    assert [(finding.path, finding.moved_to) for finding in clean.clean(tmp_path, dry_run=True).findings] == [
+        ("cats/pic", "cats/pic.jpg"), ("cats/pic.png", "cats/pic-2.jpg"), ("cats/pic.webp", "cats/pic-3.jpg")]  # fmt: skip
+
+
 def test_what_cannot_be_moved_is_stuck_and_said(tmp_path: Path, imgclf: Run) -> None:
     """The same broken file under two names: a linked folder shows it twice, and it moves once."""
     write(tmp_path / "data" / "cats" / "good.jpg", encoded(photo(1)))

@@ -16,7 +16,7 @@ from imgclf.base.config import TrainConfig
 from imgclf.base.errors import ImgclfError
 from imgclf.bundle import Bundle
 from imgclf.pixels import images
-from imgclf.train import Silent, train
+from imgclf.train import Epoch, Silent, improves, train
 
 
 def test_a_run_leaves_everything(trained: Path) -> None:
@@ -134,6 +134,18 @@ def test_damaged_and_missing_pictures_are_named_and_stop_nothing(tmp_path: Path)
     assert heard[1].startswith(f"left out {training[0]}: damaged")
     assert run.info["data"]["left_out"][0][0] == training[0]
     assert run.info["data"]["pictures"]["train"] == len(training) - 2
+
+
+def test_the_best_epoch_is_by_accuracy_then_by_loss() -> None:
+    def epoch(accuracy: float, loss: float) -> Epoch:
+        return Epoch(1, 0, 0, loss, accuracy, 0, 0, True)
+
+    assert improves([], 0.0, 9.0)
+    history = [epoch(0.5, 1.0), epoch(0.7, 0.9), epoch(0.6, 0.1)]
+    assert improves(history, 0.8, 5.0)
+    assert improves(history, 0.7, 0.8)
+    assert not improves(history, 0.7, 0.9)
+    assert not improves(history, 0.69, 0.0)
 
 
 @pytest.mark.parametrize(
