@@ -41,6 +41,8 @@ class Bundle:
     @classmethod
     def load(cls, path: Path) -> "Bundle":
         """Read and check a run folder; raises ImgclfError saying what is broken."""
+        if path.is_file():
+            raise ImgclfError(f"{path}: a file, not a run folder; give the folder that holds {FILE}")
         if not path.is_dir():
             raise ImgclfError(f"{path}: no such run folder; train one with `imgclf train`")
         file = path / FILE
@@ -63,6 +65,10 @@ class Bundle:
         if recipe_hash != bundle.recipe.hash:
             raise ImgclfError(
                 f"{file}: broken bundle, the recipe does not match its hash; it was edited or made by another decoder"
+            )
+        if info.get("checksum") != checksum(info):
+            raise ImgclfError(
+                f"{file}: broken bundle, it was edited after it was written; copy the run folder again or retrain"
             )
         bundle._check_files(files)
         return bundle
@@ -121,10 +127,15 @@ def write(path: Path, info: dict[str, Any]) -> Bundle:
     }
     recipe = Recipe(**info["recipe"])
     finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
-    journal.write_json(
-        path / FILE, {"format": FORMAT, **info, "recipe_hash": recipe.hash, "files": files, "finished": finished}
-    )
+    whole = {"format": FORMAT, **info, "recipe_hash": recipe.hash, "files": files, "finished": finished}
+    journal.write_json(path / FILE, {**whole, "checksum": checksum(whole)})
     return Bundle.load(path)
+
+
+def checksum(info: dict[str, Any]) -> str:
+    """Over everything in a bundle.json but itself, so that an edited class name is noticed and not believed."""
+    content = json.dumps({key: value for key, value in info.items() if key != "checksum"}, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def _sha256(path: Path) -> str:
@@ -162,7 +173,7 @@ def find(run: str | None, runs: Path = Path("runs")) -> Bundle:
     """The bundle a user means: a path, the name of a run under `runs/`, or the newest finished one for None and "latest"."""
     if run not in (None, "latest"):
         path = Path(run or "")
-        return Bundle.load(runs / path if not path.exists() and (runs / path).exists() else path)
+        return Bundle.load(runs / path if path.name == run and (runs / path).is_dir() else path)
     newest: tuple[str, str] | None = None
     for file in runs.glob(f"*/{FILE}"):
         # One broken run must not hide the others, nor be passed over when it is the newest: it sorts by its file's time.

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from imgclf import dataset
 from imgclf.base import journal
 from imgclf.base.errors import ImageError, ImgclfError
-from imgclf.base.folders import is_inside, state_folder
+from imgclf.base.folders import is_inside, is_writable, state_folder
 from imgclf.base.parallel import ordered_map
 from imgclf.pixels import images
 
@@ -59,12 +59,32 @@ class Cleaning:
         }
 
 
+COLUMNS = [field.name for field in dataclasses.fields(Finding)]
+
+
+def check_report(path: Path, data: Path) -> None:
+    """Refuse a place for the report before anything is moved: one that cannot be written, or a file that is no report."""
+    if path.suffix.lower() != ".csv":
+        raise ImgclfError(f"{path}: a report is written as CSV; give --report a name that ends in .csv")
+    if data.resolve() in path.resolve().parents:
+        raise ImgclfError(f"{path}: lies inside the data folder {data}; give --report another place")
+    if os.path.lexists(path):
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                is_report = file.readline().strip() in ("", ",".join(COLUMNS))
+        except OSError:
+            is_report = False
+        if not is_report:
+            raise ImgclfError(f"{path}: exists and is no report of imgclf, so it is not overwritten; choose another name")
+    if not path.parent.is_dir() or not is_writable(path.parent):
+        raise ImgclfError(f"{path}: the folder {path.parent} is missing or cannot be written; choose another place")
+
+
 def write_report(result: Cleaning, path: Path) -> None:
     """One CSV row per file."""
     from imgclf.display import report
 
-    columns = [field.name for field in dataclasses.fields(Finding)]
-    report.write_csv([dataclasses.asdict(finding) for finding in result.findings], path, columns)
+    report.write_csv([dataclasses.asdict(finding) for finding in result.findings], path, COLUMNS)
 
 
 def clean(data: Path, *, dry_run: bool = False, progress: Callable[[int, int], None] | None = None) -> Cleaning:
@@ -100,7 +120,10 @@ def undo(data: Path) -> tuple[list[str], list[str]]:
     with journal.locked(state, "clean --undo"):
         notes = journal.recover(data, state)
         made, failed = journal.undo(data, state)
-    problems = [f"{failure.move.source} could not go back to {failure.move.target}: {failure.reason}" for failure in failed]
+    problems = [
+        f"{failure.move.source} could not go back to {failure.move.target}: {failure.reason}; make way for it and undo again"
+        for failure in failed
+    ]
     return [move.target for move in made], notes + problems
 
 

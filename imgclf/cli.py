@@ -80,7 +80,7 @@ Run = Annotated[
     str, typer.Option("--run", metavar="RUN", help="A run folder, its name under runs/, or `latest`: the newest finished one.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
-Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of every random choice.")]
 
 
 def _version(wanted: bool) -> None:
@@ -122,6 +122,8 @@ def clean(
         for problem in problems:
             console.error(problem)
         raise typer.Exit(1 if problems else 0)
+    if report:
+        verb.check_report(report, data)
     with console.progress("decoding") as progress:
         result = verb.clean(data, dry_run=dry_run, progress=progress)
     if report:
@@ -174,7 +176,10 @@ def preview(
 @app.command()
 def split(
     data: Data = Path("data"),
-    train: Annotated[float | None, typer.Option(help="Share for training.", show_default="0.7")] = None,
+    train: Annotated[
+        float | None,
+        typer.Option(help="Share for training, as 0.7 or 70; what is not given shares the rest.", show_default="0.7"),
+    ] = None,
     val: Annotated[
         float | None, typer.Option(help="Share for validation, which chooses the best epoch.", show_default="0.15")
     ] = None,
@@ -281,6 +286,8 @@ def evaluate(
         console.as_json(result.to_dict())
     else:
         console.evaluation(result)
+    if result.unwritten:
+        raise ImgclfError(result.unwritten)
 
 
 @app.command()
@@ -359,6 +366,9 @@ def _quiet_libraries() -> None:
 
 def main() -> None:
     """The `imgclf` command."""
+    if "" in sys.argv[1:]:  # it would mean the current folder
+        console.error("an argument is empty; is a variable in your script not set?")
+        sys.exit(UsageError.exit_code)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     _quiet_libraries()
     if hasattr(sys.stdout, "reconfigure"):

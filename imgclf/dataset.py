@@ -175,7 +175,10 @@ def _walk(root: Path, folder: str) -> Iterator[str]:
     stack = [folder]
     while stack:
         here = stack.pop()
-        status = os.stat(root / here)
+        try:
+            status = os.stat(root / here)
+        except FileNotFoundError:  # it went away while we looked
+            continue
         if (status.st_dev, status.st_ino) in seen:
             continue
         seen.add((status.st_dev, status.st_ino))

@@ -1,6 +1,7 @@
 """`imgclf evaluate`: how good a finished run is on pictures it was not fitted to, written into the run."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from imgclf import dataset
 from imgclf.base import journal
 from imgclf.base.config import Part
 from imgclf.base.errors import ImageError, ImgclfError
+from imgclf.base.folders import check_data_folder
 from imgclf.base.parallel import ordered_map
 from imgclf.bundle import Bundle
 from imgclf.dataset import Sample
@@ -38,6 +40,7 @@ class Evaluation:
     predictions: tuple[dict[str, Any], ...]  # path, label, predicted, probability of the predicted class
     left_out: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
+    unwritten: str = ""  # why the results could not be written into the run
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: everything but the single predictions, which have a CSV file of their own."""
@@ -61,9 +64,12 @@ def evaluate(
     pictures are left out and named. Raises ImgclfError when there is nothing to score.
     """
     root = data or Path(bundle.info["data"]["path"])
+    if not (bundle.path / MANIFEST).exists():
+        raise ImgclfError(f"{bundle.path / MANIFEST}: broken bundle, the file is missing; copy the run folder again or retrain")
     manifest = dataset.read_manifest(bundle.path / MANIFEST)
-    if not root.is_dir():
-        raise ImgclfError(f"{root}: no such folder; give the data folder: imgclf evaluate DATA")
+    if data is None and not root.is_dir():
+        raise ImgclfError(f"{root}: the run's data folder is no longer there; give the data folder: imgclf evaluate DATA")
+    check_data_folder(root)
     if _is_own(root, manifest, bundle):
         samples, name, notes = _own_part(root, manifest, part)
         left_out: list[tuple[str, str]] = []
@@ -117,7 +123,10 @@ def evaluate(
         left_out=tuple(left_out),
         notes=tuple(notes),
     )
-    write(evaluation, bundle.path)
+    try:
+        write(evaluation, bundle.path)
+    except ImgclfError as error:
+        return dataclasses.replace(evaluation, unwritten=str(error))  # the figures are worth having all the same
     return evaluation
 
 
@@ -162,6 +171,10 @@ def _own_part(root: Path, manifest: dataset.Manifest, part: Part | None) -> tupl
     changed = [row.path for row in rows if row.path in hashes and hashes[row.path] != row.sha256]
     if changed:
         notes.append(f"pictures that have changed since the run's split was made: {len(changed)}, first {changed[0]}")
+    known = {row.path for row in manifest.rows}
+    others = sum(1 for file in dataset.scan(root) if file.label and not file.ignored and file.path not in known)
+    if others:
+        notes.append(f"files in {root} that are not in the run's split and were not scored: {others}")
     return samples, part, notes
 
 
@@ -172,7 +185,8 @@ def _other_data(root: Path, bundle: Bundle, part: Part | None) -> tuple[list[Sam
         raise ImgclfError(f"{root}: class {unknown[0]} is unknown to this run, which knows {', '.join(bundle.class_names)}")
     folders = dataset.part_folders(root)
     samples = [s for s in everything.samples if part is None or folders[s.path.split("/", 1)[0]] == part]
-    return samples, "other" if part is None else f"other-{part}", left_out
+    name = "other-" + re.sub(r"[^\w.-]+", "-", root.resolve().name)
+    return samples, name if part is None else f"{name}-{part}", left_out
 
 
 def _seen_in_training(root: Path, samples: list[Sample], manifest: dataset.Manifest) -> list[str]:

@@ -28,6 +28,7 @@ class Split:
     path: Path
     changed: bool
     notes: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()  # (path, reason) of files in class folders that are no pictures
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: counts and where the manifest lies; the manifest itself is a CSV file."""
@@ -37,6 +38,7 @@ class Split:
             "hash": self.manifest.hash,
             "counts": self.manifest.counts(),
             "notes": list(self.notes),
+            "left_out": [list(item) for item in self.left_out],
         }
 
 
@@ -53,7 +55,7 @@ def shares(train: float | None, val: float | None, test: float | None) -> dict[P
     default = {"train": 0.70, "val": 0.15, "test": 0.15}
     given = {part: value for part, value in zip(PARTS, (train, val, test), strict=True) if value is not None}
     if any(not math.isfinite(value) or value < 0 for value in given.values()):
-        raise UsageError("--train, --val and --test must not be negative")
+        raise UsageError("--train, --val and --test must be numbers of 0 or more")
     if max(given.values(), default=0) > 1 and all(value == 0 or value >= 1 for value in given.values()):
         given = {part: value / 100 for part, value in given.items()}
     total = sum(given.values())
@@ -188,10 +190,10 @@ def split(
     config = config or SplitConfig()
     fractions: dict[Part, float] = {"train": config.train, "val": config.val, "test": config.test}
     everything, left_out = dataset.index(data, minimum_classes=2)
-    notes = dataset.elsewhere_note(data) + [f"left out {path}: {reason}" for path, reason in left_out]
+    notes = dataset.elsewhere_note(data)
     hashes = dataset.content_hashes(data, [sample.path for sample in everything.samples], progress)
     readable = [sample for sample in everything.samples if sample.path in hashes]
-    notes += [f"left out {s.path}: cannot be read" for s in everything.samples if s.path not in hashes]
+    left_out += [(sample.path, "cannot be read") for sample in everything.samples if sample.path not in hashes]
     folders = dataset.part_folders(data)
     keys, said = _keys([sample.path for sample in readable], config)
     notes += said
@@ -205,7 +207,7 @@ def split(
     if path.exists():
         old = dataset.read_manifest(path)
         if old == manifest:
-            return Split(manifest, path, False, tuple(notes))
+            return Split(manifest, path, False, tuple(notes), tuple(left_out))
         if not force:
             raise ImgclfError(
                 f"{path}: another split is in force ({_difference(old, manifest)}); "
@@ -215,7 +217,7 @@ def split(
         if path.exists():
             _keep_old(path)
         journal.write_atomic(path, manifest.to_csv())
-    return Split(manifest, path, True, tuple(notes))
+    return Split(manifest, path, True, tuple(notes), tuple(left_out))
 
 
 def _keys(paths: Sequence[str], config: SplitConfig) -> tuple[dict[str, str], list[str]]:
@@ -256,7 +258,7 @@ def _from_folders(
         part_of |= {row.path: row.split for row in drawn.rows}
         notes.append(f"no validation folder: {inner:.0%} of train became the validation part")
     if "test" not in folders.values():
-        notes.append("no test folder: `imgclf evaluate` will score the validation part, which also chooses the best epoch")
+        notes.append("no test folder: `imgclf evaluate` will score the validation part")
     group_of = group({sample.path: hashes[sample.path] for sample in samples}, keys)
     rows = [
         Row(sample.path, sample.label or "", part_of[sample.path], group_of[sample.path][:12], hashes[sample.path])
@@ -273,6 +275,12 @@ def _warnings(manifest: Manifest, from_folders: bool) -> list[str]:
         empty = [part for part in ("val", "test") if counts[part] == 0]
         if empty and sum(counts.values()) < 3:
             notes.append(f"class {name} has {sum(counts.values())} pictures, too few for every part")
+    for part in ("val", "test"):
+        if not any(row.split == part for row in manifest.rows):
+            need = (
+                "training needs one to choose the best epoch" if part == "val" else "nothing will be left for an honest score"
+            )
+            notes.append(f"the {part} part is empty: {need}")
     parts_of: dict[str, set[str]] = collections.defaultdict(set)
     for row in manifest.rows:
         parts_of[row.sha256].add(row.split)

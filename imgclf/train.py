@@ -14,7 +14,7 @@ import imgclf
 from imgclf import bundle, dataset, model
 from imgclf.base import journal
 from imgclf.base.config import Part, Recipe, TrainConfig
-from imgclf.base.errors import ImgclfError
+from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.bundle import Bundle
 from imgclf.pixels import images
 
@@ -120,24 +120,25 @@ def train(
 
 
 def check(config: TrainConfig) -> None:
-    """Raise ImgclfError for a value no training can use."""
+    """Raise UsageError for a value no training can use."""
     if config.epochs < 1:
-        raise ImgclfError(f"--epochs must be 1 or more, not {config.epochs}")
+        raise UsageError(f"--epochs must be 1 or more, not {config.epochs}")
     if config.batch_size < 1:
-        raise ImgclfError(f"--batch-size must be 1 or more, not {config.batch_size}")
+        raise UsageError(f"--batch-size must be 1 or more, not {config.batch_size}")
     if config.image_size is not None and not 16 <= config.image_size <= 1024:
-        raise ImgclfError(f"--image-size must be 16 to 1024 pixels, not {config.image_size}")
+        raise UsageError(f"--image-size must be 16 to 1024 pixels, not {config.image_size}")
     if not 0 < config.learning_rate < 10:
-        raise ImgclfError(f"--learning-rate must be above 0 and below 10, not {config.learning_rate:g}")
+        raise UsageError(f"--learning-rate must be above 0 and below 10, not {config.learning_rate:g}")
     if not 0 <= config.seed < 2**31:
-        raise ImgclfError(f"--seed must be 0 to {2**31 - 1}, not {config.seed}")
+        raise UsageError(f"--seed must be 0 to {2**31 - 1}, not {config.seed}")
 
 
 def _check_parts(data: Path, prepared: dataset.Prepared) -> None:
     for part in ("train", "val"):
         if not prepared.files[part]:
             raise ImgclfError(
-                f"{data}: the {part} part has no usable picture; clean the folder and split it anew (imgclf split --force)"
+                f"{data}: the {part} part has no usable picture; add pictures or give it a larger share "
+                f"(imgclf split --{part} 0.2 --force)"
             )
     labels = {name.split("/", 1)[0] for name in prepared.files["train"]}
     for name in prepared.class_names:

@@ -230,10 +230,28 @@ def test_command_reports_json_and_csv(data: Path, imgclf: Run) -> None:
     assert {row["path"]: (row["action"], row["reason"], row["moved_to"]) for row in rows} == EXPECTED
 
 
+def test_a_report_never_overwrites_and_is_refused_before_anything_moves(data: Path, imgclf: Run) -> None:
+    before = tree(data.parent)
+    write(data.parent / "photo.csv", b"precious\n")
+    for place, words in [
+        ("data/cats/good.jpg", "a report is written as CSV"),
+        ("data/cats/new.csv", "lies inside the data folder"),
+        ("photo.csv", "exists and is no report of imgclf"),
+        ("missing/new.csv", "is missing or cannot be written"),
+    ]:
+        done = imgclf("clean", "--report", place)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert words in done.stderr
+    assert tree(data.parent) == {**before, "photo.csv": b"precious\n"}
+    for _ in range(2):  # an earlier report is replaced
+        assert imgclf("clean", "--dry-run", "--report", "new.csv").returncode == 0
+
+
 def test_command_tables(data: Path, imgclf: Run) -> None:
     done = imgclf("clean", "data/", "--dry-run")
     assert done.returncode == 0
-    assert done.stdout.splitlines()[-1] == ("23 files: 6 kept, 5 would be renamed, 6 would be quarantined, 6 ignored")
+    assert done.stdout.splitlines()[-1] == "23 files: 6 kept, 5 to be renamed, 6 to be quarantined, 6 ignored"
+    assert "PNG named .jpg, to become taken-2.png" in done.stdout
     done = imgclf("clean")
     assert "23 files: 6 kept, 5 renamed, 6 quarantined, 6 ignored" in done.stdout
     assert "PNG named .jpg, now taken-2.png" in done.stdout

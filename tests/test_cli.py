@@ -54,6 +54,29 @@ def test_usage_errors(arguments: list[str], imgclf: Run) -> None:
     assert "Error: " in done.stderr
 
 
+def test_an_unset_variable_is_not_the_current_folder(tmp_path: Path, imgclf: Run) -> None:
+    make_classes(tmp_path, {"a": 1, "b": 1}, size=8)
+    for verb in ("clean", "split", "predict"):
+        done = imgclf(verb, "")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == "imgclf: error: an argument is empty; is a variable in your script not set?\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_the_root_and_the_home_folder_are_refused(tmp_path: Path, imgclf: Run) -> None:
+    for place in ("/", tmp_path, tmp_path.parent):
+        done = imgclf("clean", place, env={**os.environ, "HOME": str(tmp_path)})
+        assert done.returncode == 1
+        assert "too much to be a data folder" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_piped_tables_are_not_folded(project: Path, imgclf: Run) -> None:
+    wide = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    name = "x" * 200 + ".jpg"
+    assert f"{name}  " in imgclf("predict", name, env=wide).stdout
+
+
 def test_a_bug_leaves_its_traceback_in_a_log(tmp_path: Path) -> None:
     make_classes(tmp_path / "data", {"a": 1, "b": 1}, size=8)
     code = (
@@ -111,6 +134,7 @@ def test_a_folder_that_may_not_be_written(project: Path, imgclf: Run) -> None:
     (project / "runs" / "toy" / "evaluation-test.json").mkdir()
     done = imgclf("evaluate", "data")
     assert done.returncode == 1
+    assert "accuracy " in done.stdout, "the figures are shown all the same"
     assert done.stderr.startswith("imgclf: error: runs/toy: the results cannot be written: Is a directory")
 
 

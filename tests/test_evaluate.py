@@ -104,7 +104,7 @@ def test_another_folder(project: Path) -> None:
     shutil.copy(project / "data" / "green" / "000.png", project / "other" / "red" / "wrong.png")
     write(project / "other" / "red" / "notes.txt", b"milk")
     result = evaluate(run_of(project), project / "other")
-    assert (result.name, result.pictures) == ("other", 4)
+    assert (result.name, result.pictures) == ("other-other", 4)
     assert result.on == f"all pictures of {project / 'other'}"
     assert result.left_out == (("red/notes.txt", "not an image"),)
     assert result.confusion.sum(axis=1).tolist() == [0, 0, 4]
@@ -119,10 +119,29 @@ def test_what_cannot_be_evaluated(project: Path) -> None:
     write(project / "other" / "purple" / "1.png", encoded(photo(1), "PNG"))
     with pytest.raises(ImgclfError, match="class purple is unknown to this run, which knows blue, green, red"):
         evaluate(run_of(project), project / "other")
-    with pytest.raises(ImgclfError, match="no such folder; give the data folder"):
+    with pytest.raises(ImgclfError, match="nowhere: no such folder"):
         evaluate(run_of(project), project / "nowhere")
     with pytest.raises(ImgclfError, match="it has no test folder; leave --split out"):
         evaluate(run_of(project), project / "other", "test")
+
+
+def test_pictures_beyond_the_runs_split_are_counted(project: Path) -> None:
+    for index in range(5):
+        write(project / "data" / "red" / f"more-{index}.png", encoded(photo(index), "PNG"))
+    result = evaluate(run_of(project), project / "data")
+    assert result.pictures == 9
+    assert f"files in {project / 'data'} that are not in the run's split and were not scored: 5" in result.notes
+
+
+def test_a_lost_split_or_data_folder_is_named(project: Path) -> None:
+    with pytest.raises(ImgclfError, match="the run's data folder is no longer there"):
+        os.rename(project / "data", project / "moved")
+        run = run_of(project)
+        run.info["data"]["path"] = str(project / "data")
+        evaluate(run)
+    (project / "runs" / "toy" / "split.csv").unlink()
+    with pytest.raises(ImgclfError, match=r"split.csv: broken bundle, the file is missing"):
+        evaluate(run_of(project), project / "moved")
 
 
 def test_command(project: Path, imgclf: Run) -> None:

@@ -130,6 +130,7 @@ def test_paths_on_stdin(imgclf: Run, project: Path) -> None:
     odd = os.fsdecode(b"caf\xe9 .png")
     shutil.copy(project / "data/red/001.png", project / odd)
     done = imgclf("predict", "-", "--jsonl", stdin=b"data/red/000.png\n\ncaf\xe9 .png\r\nmissing.png\n")
+    done.stdout.encode("utf-8")  # valid UTF-8, whatever the names
     records = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(record["input"], record["error"]) for record in records] == [
         ("data/red/000.png", None), (odd, None), ("missing.png", "no such file")]  # fmt: skip

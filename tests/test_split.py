@@ -152,7 +152,7 @@ def test_what_is_no_picture_is_left_out_and_named(tmp_path: Path) -> None:
     write(made / "a" / "empty.png", b"")
     write(made / "a" / "picture-without-a-name", encoded(photo(1)))
     result = split.split(made)
-    assert result.notes == ("left out a/empty.png: zero bytes", "left out a/notes.txt: not an image")
+    assert result.left_out == (("a/empty.png", "zero bytes"), ("a/notes.txt", "not an image"))
     assert "a/picture-without-a-name" in {row.path for row in result.manifest.rows}
 
 
@@ -334,3 +334,14 @@ def test_command(imgclf: Run, tmp_path: Path) -> None:
     assert "add --force to replace it" in done.stderr
     done = imgclf("split", "--test", "1.5", "--val", "0.4")
     assert done.returncode == 2
+    done = imgclf("split", "--train", "1", "--val", "0", "--test", "0", "--force")
+    assert "the val part is empty: training needs one to choose the best epoch" in done.stderr
+
+
+def test_only_ten_left_out_files_are_named(imgclf: Run, tmp_path: Path) -> None:
+    data = make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
+    for index in range(13):
+        write(data / "a" / f"{index}.txt", b"milk")
+    lines = imgclf("split").stderr.splitlines()
+    assert sum(line.startswith("left out a/") for line in lines) == 10
+    assert "left out 3 more; `imgclf clean` lists and sets aside what cannot be used" in lines

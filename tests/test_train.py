@@ -201,12 +201,12 @@ def test_a_run_never_lands_among_the_classes(tmp_path: Path, monkeypatch: pytest
 # -- bundles ----------------------------------------------------------------------------------------------------------
 
 
-def test_find_takes_the_newest_finished_run(project: Path) -> None:
+def test_find_takes_the_newest_finished_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = project / "runs"
     info = json.loads((runs / "toy" / "bundle.json").read_text())
     for name, finished in [("b-older", "2020-01-01T00:00:00+00:00"), ("a-newer", "2099-01-01T00:00:00+00:00")]:
         shutil.copytree(runs / "toy", runs / name)
-        (runs / name / "bundle.json").write_text(json.dumps({**info, "finished": finished}))
+        _sign(runs / name, {**info, "finished": finished})
     shutil.copytree(runs / "toy", runs / "z-unfinished")
     (runs / "z-unfinished" / "bundle.json").unlink()
     assert bundle.find(None, runs).path.name == "a-newer"
@@ -215,6 +215,11 @@ def test_find_takes_the_newest_finished_run(project: Path) -> None:
     assert bundle.find(str(runs / "b-older"), runs).path.name == "b-older"
     with pytest.raises(ImgclfError, match="not a finished run"):
         bundle.find("z-unfinished", runs)
+    monkeypatch.chdir(project)
+    (project / "toy").mkdir()  # a folder of the same name beside runs/
+    assert bundle.find("toy").path == Path("runs/toy")
+    with pytest.raises(ImgclfError, match=r"bundle.json: a file, not a run folder"):
+        bundle.find("runs/toy/bundle.json")
 
 
 @pytest.mark.parametrize(
@@ -231,6 +236,7 @@ def test_find_takes_the_newest_finished_run(project: Path) -> None:
         (lambda run: _edit(run, "recipe", {"tall": 64}), r"broken bundle, .*tall"),
         (lambda run: _edit(run, "files", []), r"broken bundle"),
         (lambda run: shutil.rmtree(run), "no such run folder"),
+        (lambda run: _replace(run / "bundle.json", '"blue"', '"violet"'), "broken bundle, it was edited after it was written"),
     ],
 )
 def test_broken_bundles_are_named(harm: object, words: str, project: Path) -> None:
@@ -245,9 +251,17 @@ def _flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def _replace(path: Path, old: str, new: str) -> None:
+    path.write_text(path.read_text().replace(old, new))
+
+
 def _edit(run: Path, key: str, value: object) -> None:
     info = json.loads((run / "bundle.json").read_text())
-    (run / "bundle.json").write_text(json.dumps({**info, key: value}))
+    _sign(run, {**info, key: value})
+
+
+def _sign(run: Path, info: dict[str, object]) -> None:
+    (run / "bundle.json").write_text(json.dumps({**info, "checksum": bundle.checksum(info)}))
 
 
 def test_run_folders_never_mix(tmp_path: Path) -> None:
@@ -280,11 +294,11 @@ def test_command_makes_the_split_and_prints_the_run(tmp_path: Path, imgclf: Run)
 
 
 def test_command_with_bad_folders(tmp_path: Path, imgclf: Run) -> None:
-    for arguments, words in [
-        (("nowhere",), "nowhere: no such folder"),
-        (("data", "--epochs", "0"), "--epochs must be 1 or more, not 0"),
+    for arguments, code, words in [
+        (("nowhere",), 1, "nowhere: no such folder"),
+        (("data", "--epochs", "0"), 2, "--epochs must be 1 or more, not 0"),
     ]:
         done = imgclf("train", *arguments)
-        assert (done.returncode, done.stdout) == (1, "")
+        assert (done.returncode, done.stdout) == (code, "")
         assert done.stderr.startswith(f"imgclf: error: {words}")
         assert done.stderr.count("\n") == 1

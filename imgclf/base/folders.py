@@ -16,6 +16,9 @@ def check_data_folder(data: Path) -> None:
         raise ImgclfError(f"{data}: no such folder; give the folder that holds one folder of pictures per class")
     if not data.is_dir():
         raise ImgclfError(f"{data}: a file, not a folder; give the folder that holds one folder of pictures per class")
+    resolved = data.resolve()
+    if resolved == Path(resolved.anchor) or resolved in (Path.home(), *Path.home().parents):
+        raise ImgclfError(f"{data}: too much to be a data folder ({resolved}); give the folder that holds the class folders")
 
 
 def cache_folder() -> Path:

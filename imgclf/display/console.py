@@ -2,9 +2,10 @@
 
 import contextlib
 import json
+import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
     from imgclf.split import Split
     from imgclf.train import Epoch
 
+LONGEST_NOTES = 10  # left-out files named one by one
 LONGEST_LIST = 40  # rows of a table of files before the rest is left to --report and --json
 
-out = Console(highlight=False)
+# Into a pipe or a file, lines are as long as they need to be: what greps and pastes is never folded.
+out = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 1000)
 err = Console(stderr=True, highlight=False)
 
 
@@ -52,9 +55,26 @@ def data(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
-def as_json(value: Any) -> None:
-    """One JSON document on stdout."""
-    data(json.dumps(value, indent=2, ensure_ascii=False))
+def as_json(value: Any, *, indent: int | None = 2) -> None:
+    """One JSON document on stdout, in valid UTF-8: bytes of file names that are not appear as \\udcXX escapes."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    data(text.encode("utf-8", "backslashreplace").decode())
+
+
+def _left_out(items: "Sequence[tuple[str, str]]") -> None:
+    """The first files that were left out, and how many more."""
+    for path, reason in items[:LONGEST_NOTES]:
+        say(f"left out {path}: {reason}", style="yellow")
+    if len(items) > LONGEST_NOTES:
+        say(
+            f"left out {len(items) - LONGEST_NOTES} more; `imgclf clean` lists and sets aside what cannot be used",
+            style="yellow",
+        )
+
+
+def _count(number: int, noun: str) -> str:
+    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + ("es" if noun.endswith("s") else "s")
+    return f"{number:,} {noun if number == 1 else plural}"
 
 
 @contextlib.contextmanager
@@ -108,12 +128,13 @@ def cleaning(result: "Cleaning") -> None:
     moved = [finding for finding in result.findings if finding.action in ("quarantined", "renamed", "stuck")]
     if moved:
         table = _table("action", "file", "why", numbers=False)
+        would = {"renamed": "rename", "quarantined": "quarantine"} if result.dry_run else {}
         for finding in moved[:LONGEST_LIST]:
             colour = "yellow" if finding.action == "renamed" else "red"
             why = finding.detail
             if finding.action == "renamed":
-                why += f", now {Path(finding.moved_to).name}"
-            table.add_row(_text(finding.action, colour), _text(finding.path), _text(why))
+                why += f", {'to become' if would else 'now'} {Path(finding.moved_to).name}"
+            table.add_row(_text(would.get(finding.action, finding.action), colour), _text(finding.path), _text(why))
         out.print(table)
         if len(moved) > LONGEST_LIST:
             out.print(f"... and {len(moved) - LONGEST_LIST} more; --report FILE.csv lists all")
@@ -121,10 +142,10 @@ def cleaning(result: "Cleaning") -> None:
     for reason, number in _by_rule(result).items():
         out.print(_text(f"ignored {number:,}: {reason}"))
     total = len(result.findings)
-    would = "would be " if result.dry_run else ""
+    yet = "to be " if result.dry_run else ""
     out.print(
-        f"{total:,} files: {counts['kept']:,} kept, {counts['renamed']:,} {would}renamed, "
-        f"{counts['quarantined']:,} {would}quarantined, {counts['ignored']:,} ignored"
+        f"{_count(total, 'file')}: {counts['kept']:,} kept, {counts['renamed']:,} {yet}renamed, "
+        f"{counts['quarantined']:,} {yet}quarantined, {counts['ignored']:,} ignored"
         + (f", {counts['stuck']:,} could not be moved" if counts["stuck"] else "")
     )
     for note in result.notes:
@@ -152,16 +173,17 @@ def preview(result: "Preview") -> None:
         sizes = [f"{width}x{height}" for width, height in (info.median_size, info.smallest, info.largest)]
         _row(table, info.name, f"{info.count:,}", _share(info.count / total), *sizes, formats)
     out.print(table)
-    out.print(f"{total:,} pictures, {len(result.classes)} classes, imbalance {result.imbalance:.2f} (largest / smallest)")
-    for path, reason in result.left_out:
-        say(f"left out {path}: {reason}")
+    sizes_of = f"imbalance {result.imbalance:.2f} (largest / smallest)"
+    out.print(f"{_count(total, 'picture')}, {_count(len(result.classes), 'class')}, {sizes_of}")
+    _left_out(result.left_out)
     say(f"wrote {result.path}")
 
 
 def split(result: "Split", *, talk: bool = False) -> None:
     """Classes by parts; on stderr when it is only talk."""
     for note in result.notes:
-        say(note)
+        say(note, style="yellow")
+    _left_out(result.left_out)
     table = _table("class", "train", "val", "test", "all")
     totals = [0, 0, 0]
     for name, counts in result.manifest.counts().items():
@@ -181,6 +203,7 @@ class TrainingDisplay:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._spent = 0.0
+        self._run_dir: Path | None = None
 
     def __enter__(self) -> "TrainingDisplay":
         self._bar = _bar()
@@ -190,6 +213,8 @@ class TrainingDisplay:
     def __exit__(self, *details: Any) -> None:
         if self._bar:
             self._bar.__exit__(*details)
+        if details[0] is KeyboardInterrupt and self._run_dir and self._spent:
+            say(f"unfinished run {self._run_dir}: its model.keras is the best epoch so far; imgclf uses finished runs only")
 
     def note(self, text: str) -> None:
         say(text, style="yellow")
@@ -201,6 +226,7 @@ class TrainingDisplay:
         self._advance("preparing pictures", done, total)
 
     def started(self, run_dir: Path, summary: str) -> None:
+        self._run_dir = run_dir
         say(f"run {run_dir}")
         say(summary)
         say("epoch    loss  accuracy  val loss  val accuracy  images/s   left")
@@ -244,10 +270,9 @@ def evaluation(result: "Evaluation") -> None:
     """Score with interval, per-class table, confusion matrix."""
     for note in result.notes:
         say(note, style="yellow")
-    for path, reason in result.left_out:
-        say(f"left out {path}: {reason}", style="yellow")
+    _left_out(result.left_out)
     low, high = result.interval
-    out.print(_text(f"{result.run} on {result.on}: {result.pictures:,} pictures"))
+    out.print(_text(f"{result.run} on {result.on}: {_count(result.pictures, 'picture')}"))
     out.print(f"accuracy {result.accuracy:.4f} (95% interval {low:.3f} to {high:.3f}), loss {result.loss:.4f}")
     out.print()
     table = _table("class", "precision", "recall", "f1", "pictures")
@@ -262,7 +287,8 @@ def evaluation(result: "Evaluation") -> None:
         out.print(table)
     else:
         say(f"confusion matrix of {len(result.class_names)} classes: see the PNG")
-    say(f"wrote {result.run}/evaluation-{result.name}.json, predictions-{result.name}.csv, confusion-{result.name}.png")
+    if not result.unwritten:
+        say(f"wrote {result.run}/evaluation-{result.name}.json, predictions-{result.name}.csv, confusion-{result.name}.png")
 
 
 def predictions(records: "Iterable[Prediction]", form: str, top: int) -> int:
@@ -278,7 +304,7 @@ def predictions(records: "Iterable[Prediction]", form: str, top: int) -> int:
 
     if form == "jsonl":
         for record in count(records):
-            data(json.dumps(_record(record), ensure_ascii=False))
+            as_json(_record(record), indent=None)
             sys.stdout.flush()
     elif form == "json":
         as_json([_record(record) for record in count(records)])
@@ -286,13 +312,20 @@ def predictions(records: "Iterable[Prediction]", form: str, top: int) -> int:
         _csv(count(records), top)
     else:
         counted = list(count(records))
-        table = _table("input", "label", "probability", *(["also"] if top > 1 else []), numbers=False)
+        table = _table(
+            "input", "label", "probability", *(["also"] if top > 1 else []), *(["error"] if failed else []), numbers=False
+        )
         for record in counted:
             if record.error is not None or record.probability is None:
-                table.add_row(_text(record.input), _text("error", "red"), _text(record.error or "", "red"))
+                table.add_row(_text(record.input), *[""] * (2 + (top > 1)), _text(record.error or "", "red"))
             else:
-                also = ", ".join(f"{label} {probability:.4f}" for label, probability in record.top[1:])
-                table.add_row(_text(record.input), _text(record.label or ""), f"{record.probability:.4f}", _text(also))
+                others = ", ".join(f"{label} {probability:.4f}" for label, probability in record.top[1:])
+                table.add_row(
+                    _text(record.input),
+                    _text(record.label or ""),
+                    f"{record.probability:.4f}",
+                    *([_text(others)] if top > 1 else []),
+                )
         out.print(table)
     return failed
 
