@@ -71,7 +71,7 @@ def check_report(path: Path, data: Path) -> None:
     if os.path.lexists(path):
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
-                is_report = file.readline().strip() in ("", ",".join(COLUMNS))
+                is_report = file.readline() in ("", ",".join(COLUMNS) + "\n")
         except OSError:
             is_report = False
         if not is_report:
@@ -114,8 +114,11 @@ def clean(data: Path, *, dry_run: bool = False, progress: Callable[[int, int], N
     return Cleaning(data, dry_run, tuple(findings), tuple(notes))
 
 
-def undo(data: Path) -> tuple[list[str], list[str]]:
-    """Put every file that clean moved back where it was. Returns the restored paths, and a line for each that could not be."""
+def undo(data: Path) -> tuple[list[str], list[str], list[str]]:
+    """Put every file that clean moved back where it was.
+
+    Returns the restored paths, a line for each that could not be, and notes.
+    """
     state = state_folder(data)
     with journal.locked(state, "clean --undo"):
         notes = journal.recover(data, state)
@@ -124,7 +127,7 @@ def undo(data: Path) -> tuple[list[str], list[str]]:
         f"{failure.move.source} could not go back to {failure.move.target}: {failure.reason}; make way for it and undo again"
         for failure in failed
     ]
-    return [move.target for move in made], notes + problems
+    return [move.target for move in made], problems, notes
 
 
 def _examine(data: Path, file: dataset.Found) -> Finding:
@@ -143,6 +146,8 @@ def _examine(data: Path, file: dataset.Found) -> Finding:
         kind, width, height = head.format, head.width, head.height
         images.decode(content)
     except ImageError as error:
+        if error.reason == "unreadable":  # by no fault of the picture, perhaps: it stays where it is
+            return Finding(file.path, "stuck", error.reason, str(error), "", kind, width, height, size)
         return Finding(file.path, "quarantined", error.reason, str(error), "", kind, width, height, size)
     right = images.FORMATS[kind]
     suffix = Path(file.path).suffix

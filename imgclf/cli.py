@@ -1,6 +1,7 @@
 """Every command: options in, one call to a verb, one call to the console. Verbs are imported inside the bodies."""
 
 import faulthandler
+import io
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -33,10 +34,11 @@ class Commands(TyperGroup):
             raise typer.Exit(130) from None
         except BrokenPipeError:
             # The reader of our output has gone, as in `imgclf predict ... | head`.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_stdout()
             raise typer.Exit(1) from None
         except OSError as error:
             # A full disk, a folder that may not be written: the system's own words, and the file.
+            _drop_stdout()
             what = f"{error.filename}: " if error.filename else ""
             console.error(f"{what}{error.strerror or error}; make room or choose another place, then run the command again")
             raise typer.Exit(1) from None
@@ -114,9 +116,11 @@ def clean(
     if undo and (dry_run or report):
         raise UsageError("--undo goes alone: leave out --dry-run and --report")
     if undo:
-        restored, problems = verb.undo(data)
+        restored, problems, notes = verb.undo(data)
+        for note in notes:
+            console.say(note)
         if as_json:
-            console.as_json({"restored": restored, "problems": problems})
+            console.as_json({"restored": restored, "problems": problems, "notes": notes})
         else:
             console.data(f"{len(restored):,} files are back where they were")
         for problem in problems:
@@ -208,9 +212,14 @@ def split(
     from imgclf import split as verb
 
     shares = verb.shares(train, val, test)
-    with console.progress("hashing") as progress:
-        config = SplitConfig(**shares, seed=seed, group_by=group_by, groups=str(groups) if groups else None)
-        result = verb.split(data, config, force=force, progress=progress)
+    config = SplitConfig(**shares, seed=seed, group_by=group_by, groups=str(groups) if groups else None)
+    if export:
+        verb.check_export(data, export)
+    if export and not force and config == SplitConfig() and verb.exists(data):
+        result = verb.in_force(data)  # nothing was said about the split: the one in force is what is exported
+    else:
+        with console.progress("hashing") as progress:
+            result = verb.split(data, config, force=force, progress=progress)
     if as_json:
         console.as_json(result.to_dict())
     else:
@@ -318,6 +327,14 @@ def predict(
         raise typer.Exit(1)
 
 
+def _drop_stdout() -> None:
+    """If what is still to be written cannot be, let it go, or Python would try again at exit and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _opencv_loads() -> bool:
     try:
         import cv2  # noqa: F401  (the question is whether this line works)
@@ -357,7 +374,10 @@ def _log_bug() -> str:
 
 def _quiet_libraries() -> None:
     """Keep what C++ libraries (TensorFlow, LiteRT, libpng) write to descriptor 2 off the screen; sys.stderr goes on."""
-    real = os.dup(2)
+    try:
+        real = os.dup(2)
+    except OSError:  # closed by the caller, as in `imgclf ... 2>&-`
+        return
     os.set_inheritable(real, False)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     sys.stderr = os.fdopen(real, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
@@ -366,6 +386,8 @@ def _quiet_libraries() -> None:
 
 def main() -> None:
     """The `imgclf` command."""
+    sys.stdout = sys.stdout or io.StringIO()  # closed by the caller, as in `imgclf ... >&-`
+    sys.stderr = sys.stderr or io.StringIO()
     if "" in sys.argv[1:]:  # it would mean the current folder
         console.error("an argument is empty; is a variable in your script not set?")
         sys.exit(UsageError.exit_code)

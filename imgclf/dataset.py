@@ -87,7 +87,7 @@ def scan(root: Path) -> list[Found]:
     parts = part_folders(root)
     found = [Found(name, None, None, _litter(name) or "not in a class folder") for name in loose]
     for name in folders:
-        if name.startswith("."):
+        if _is_hidden(name):
             found += [Found(path, None, None, "in a hidden folder") for path in _walk(root, name)]
         elif name in parts:
             inner_folders, inner_loose = _top_level(root / name)
@@ -103,9 +103,17 @@ def scan(root: Path) -> list[Found]:
 
 def part_folders(root: Path) -> dict[str, Part]:
     """The train, validation and test folders of a data folder that is already split, by name; empty if it is not."""
-    names = [name for name in _top_level(root)[0] if not name.startswith(".")]
+    names = [name for name in _top_level(root)[0] if not _is_hidden(name)]
     parts = {name: PART_NAMES[name.lower()] for name in names if name.lower() in PART_NAMES}
-    if len(parts) < len(names) or "train" not in parts.values() or len(parts) < 2:
+    if "train" not in parts.values() or len(parts) < 2:
+        return {}
+    others = [name for name in names if name not in parts]
+    if others:
+        if all(any(not _is_hidden(inner) for inner in _top_level(root / name)[0]) for name in parts):
+            raise ImgclfError(
+                f"{root}: {', '.join(sorted(parts))} look like the parts of a split, and {', '.join(others[:3])} beside them "
+                "do not; move one or the other away"
+            )
         return {}
     if not any(_top_level(root / name)[0] for name in parts):
         raise ImgclfError(
@@ -119,7 +127,7 @@ def part_folders(root: Path) -> dict[str, Part]:
 
 
 def _class_files(root: Path, folder: str, label: str, part: Part | None) -> list[Found]:
-    if label.startswith("."):
+    if _is_hidden(label):
         return [Found(path, None, part, "in a hidden folder") for path in _walk(root, folder)]
     _check_class_name(root / folder, label)
     return [
@@ -128,8 +136,12 @@ def _class_files(root: Path, folder: str, label: str, part: Part | None) -> list
     ]
 
 
+def _is_hidden(folder: str) -> bool:
+    return folder.startswith(".") or folder == "__MACOSX"
+
+
 def _hidden(path: str) -> bool:
-    return any(piece.startswith(".") for piece in path.split("/")[:-1])
+    return any(_is_hidden(piece) for piece in path.split("/")[:-1])
 
 
 def _litter(name: str) -> str:
@@ -218,7 +230,7 @@ def class_folders(root: Path) -> list[str]:
     """Sorted class names: the folders under the root, or under its train, validation and test folders."""
     parts = part_folders(root)
     names = {name for part in parts for name in _top_level(root / part)[0]} if parts else set(_top_level(root)[0])
-    return sorted(name for name in names if not name.startswith("."))
+    return sorted(name for name in names if not _is_hidden(name))
 
 
 def _peek(path: Path) -> str:
@@ -241,24 +253,25 @@ def _peek(path: Path) -> str:
 def content_hashes(root: Path, paths: Sequence[str], progress: Progress | None = None) -> dict[str, str]:
     """SHA-256 of each file, by path; unreadable files are left out.
 
-    Known hashes are kept in the state folder with size and modification time, so that an unchanged file is read once only.
+    Known hashes are kept with what the file system says of each file, so that an unchanged one is read only once.
     """
     cache_file = state_folder(root) / "hashes.csv"
     cache = _read_hashes(cache_file)
 
-    def one(path: str) -> tuple[str, tuple[str, str, str]] | None:
+    def one(path: str) -> tuple[str, tuple[str, str]] | None:
         try:
             status = os.stat(root / path)
-            key = (str(status.st_size), str(status.st_mtime_ns))
+            # Inode and change time too: two files that swap their names keep size and modification time.
+            key = f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}"
             known = cache.get(path)
-            if known and known[:2] == key:
+            if known and known[0] == key:
                 return path, known
             with open(root / path, "rb") as file:
-                return path, (*key, hashlib.file_digest(file, "sha256").hexdigest())
+                return path, (key, hashlib.file_digest(file, "sha256").hexdigest())
         except OSError:
             return None
 
-    fresh: dict[str, tuple[str, str, str]] = {}
+    fresh: dict[str, tuple[str, str]] = {}
     for done, result in enumerate(ordered_map(one, paths), 1):
         if result:
             fresh[result[0]] = result[1]
@@ -267,15 +280,18 @@ def content_hashes(root: Path, paths: Sequence[str], progress: Progress | None =
     merged = {**cache, **fresh}
     if merged != cache:
         journal.write_atomic(cache_file, "".join(table.line((path, *merged[path])) for path in sorted(merged)))
-    return {path: values[2] for path, values in fresh.items()}
+    return {path: values[1] for path, values in fresh.items()}
 
 
-def _read_hashes(cache_file: Path) -> dict[str, tuple[str, str, str]]:
+def _read_hashes(cache_file: Path) -> dict[str, tuple[str, str]]:
     try:
         content = cache_file.read_bytes()
     except OSError:
         return {}
-    return {row[0]: (row[1], row[2], row[3]) for _number, row in table.rows(content) if len(row) == 4}
+    try:
+        return {row[0]: (row[1], row[2]) for _number, row in table.rows(content) if len(row) == 3}
+    except ValueError:  # damaged: every file is read once more
+        return {}
 
 
 # -- the split manifest -----------------------------------------------------------------------------------------------------
@@ -341,8 +357,9 @@ def elsewhere_note(root: Path) -> list[str]:
 
 
 def manifest_path(root: Path) -> Path:
-    """Where a data folder's split manifest lies."""
-    return state_folder(root) / "split.csv"
+    """Where a data folder's split manifest lies, or would: one inside a folder that is read-only now still counts."""
+    path, inside = state_folder(root) / "split.csv", root / STATE_NAME / "split.csv"
+    return inside if inside.exists() and not path.exists() else path
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -353,18 +370,20 @@ def read_manifest(path: Path) -> Manifest:
         raise ImgclfError(f"{path}: no split yet; run `imgclf split` first") from error
     except OSError as error:
         raise ImgclfError(f"{path}: cannot be read: {error.strerror}") from error
-    lines = iter(table.rows(content))
-    if next(lines, (0, []))[1] != list(COLUMNS):
-        raise ImgclfError(f"{path}: not a split manifest: its first line is not {','.join(COLUMNS)}")
-    rows = []
-    for number, row in lines:
-        if len(row) != len(COLUMNS) or row[2] not in PARTS or not row[1]:
-            raise ImgclfError(
-                f"{path}, line {number}: expected {','.join(COLUMNS)} with split one of {', '.join(PARTS)}; "
-                "mend it, or make a new one with `imgclf split --force`"
-            )
-        rows.append(Row(row[0], row[1], row[2], row[3], row[4]))
-    return Manifest(tuple(sorted(rows, key=lambda row: row.path)))
+    rows: dict[str, Row] = {}
+    expected = f"expected {','.join(COLUMNS)} with split one of {', '.join(PARTS)}, each path once"
+    remedy = "mend it, or make a new one with `imgclf split --force`"
+    try:
+        lines = iter(table.rows(content))
+        if next(lines, (0, []))[1] != list(COLUMNS):
+            raise ImgclfError(f"{path}: not a split manifest: its first line is not {','.join(COLUMNS)}")
+        for number, row in lines:
+            if len(row) != len(COLUMNS) or row[2] not in PARTS or not row[1] or row[0] in rows:
+                raise ImgclfError(f"{path}, line {number}: {expected}; {remedy}")
+            rows[row[0]] = Row(row[0], row[1], row[2], row[3], row[4])
+    except ValueError as error:
+        raise ImgclfError(f"{path}: {error}; {remedy}") from error
+    return Manifest(tuple(rows[path] for path in sorted(rows)))
 
 
 def load_parts(root: Path, manifest: Manifest) -> tuple[dict[Part, Dataset], list[str]]:
@@ -378,7 +397,13 @@ def load_parts(root: Path, manifest: Manifest) -> tuple[dict[Part, Dataset], lis
     new = [path for path in sorted(present - known) if not _peek(root / path)]
     if new:
         notes.append(f"pictures that are not in the split: {_some(new)}; `imgclf split --force` takes them in")
-    return {part: manifest.part(root, part).subset(present) for part in PARTS}, notes
+    hashes = content_hashes(root, sorted(known & present))
+    changed = [row.path for row in manifest.rows if row.path in hashes and hashes[row.path] != row.sha256]
+    if changed:
+        # What they show now may be in another part: an edited copy of a test picture must not be trained on.
+        notes.append(f"pictures left out because they changed since the split: {_some(changed)}; `imgclf split --force`")
+    usable = present - set(changed)
+    return {part: manifest.part(root, part).subset(usable) for part in PARTS}, notes
 
 
 def _some(paths: Sequence[str]) -> str:
@@ -449,13 +474,14 @@ def prepare(root: Path, parts: Mapping[Part, Dataset], recipe: Recipe, progress:
 
     usable: dict[str, str] = {}
     left_out = []
-    made = 0
+    fresh: set[str] = set()
     for done, (sample, (digest, new, reason)) in enumerate(zip(samples, ordered_map(one, samples), strict=True), 1):
-        made += new
         if digest is None:
             left_out.append((sample.path, reason))
         else:
             usable[sample.path] = digest
+            if new:
+                fresh.add(digest)
         if progress:
             progress(done, len(samples))
 
@@ -470,11 +496,23 @@ def prepare(root: Path, parts: Mapping[Part, Dataset], recipe: Recipe, progress:
     folder = base / hashlib.sha256(content.encode()).hexdigest()[:12]
     if not folder.exists():
         _link_view(folder, store, files, class_names)
-    return Prepared(folder, recipe, class_names, tuple(left_out), made, files)
+    elif fresh:  # a file of the store was damaged and is made anew: its other names here must follow
+        for part in files:
+            for name in files[part]:
+                if _digest(name) in fresh:
+                    temporary = folder / part / f"{name}.tmp"
+                    temporary.unlink(missing_ok=True)
+                    link_or_copy(_stored(store, _digest(name)), temporary)
+                    os.replace(temporary, folder / part / name)
+    return Prepared(folder, recipe, class_names, tuple(left_out), len(fresh), files)
 
 
 def _stored(store: Path, digest: str) -> Path:
     return store / digest[:2] / f"{digest}.bmp"
+
+
+def _digest(name: str) -> str:
+    return name.rsplit("/", 1)[1][:64]
 
 
 def _is_whole(path: Path, size: int) -> bool:
@@ -500,7 +538,7 @@ def _link_view(folder: Path, store: Path, files: Mapping[Part, Mapping[str, str]
         for label in class_names:
             (temporary / part / label).mkdir(parents=True)
         for name in names:
-            source = _stored(store, name.rsplit("/", 1)[1][:64])
+            source = _stored(store, _digest(name))
             link_or_copy(source, temporary / part / name)
     try:
         os.rename(temporary, folder)

@@ -67,6 +67,8 @@ def evaluate(
     if not (bundle.path / MANIFEST).exists():
         raise ImgclfError(f"{bundle.path / MANIFEST}: broken bundle, the file is missing; copy the run folder again or retrain")
     manifest = dataset.read_manifest(bundle.path / MANIFEST)
+    if manifest.hash != bundle.info["data"]["split_hash"]:
+        raise ImgclfError(f"{bundle.path / MANIFEST}: broken bundle, not the split that was written; copy the run folder again")
     if data is None and not root.is_dir():
         raise ImgclfError(f"{root}: the run's data folder is no longer there; give the data folder: imgclf evaluate DATA")
     check_data_folder(root)

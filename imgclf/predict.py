@@ -3,6 +3,7 @@
 import dataclasses
 import glob
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -51,8 +52,10 @@ def expand(inputs: Iterable[str]) -> Iterator[tuple[str, str | None]]:
     """
     for name in inputs:
         if os.path.isdir(name):
-            found = list(_pictures(name))
-            yield from ((path, None) for path in found)
+            found = False
+            for found_path, problem in _pictures(name):
+                found = True
+                yield found_path, problem
             if not found:
                 yield name, "no images in this folder"
         elif glob.has_magic(name) and not os.path.lexists(name):
@@ -67,9 +70,13 @@ def expand(inputs: Iterable[str]) -> Iterator[tuple[str, str | None]]:
             yield name, None
 
 
-def _pictures(folder: str) -> Iterator[str]:
+def _pictures(folder: str) -> Iterator[tuple[str, str | None]]:
+    problems: list[OSError] = []
     seen: set[tuple[int, int]] = set()
-    for here, folders, files in os.walk(folder, followlinks=True):
+    for here, folders, files in os.walk(folder, onerror=problems.append, followlinks=True):
+        while problems:
+            problem = problems.pop()
+            yield str(problem.filename), f"cannot be listed: {problem.strerror}"
         status = os.stat(here)
         if (status.st_dev, status.st_ino) in seen:  # a link back up
             folders.clear()
@@ -79,12 +86,17 @@ def _pictures(folder: str) -> Iterator[str]:
         for name in sorted(files):
             path = os.path.join(here, name)
             if not name.startswith(".") and (Path(name).suffix.lower() in KNOWN_EXTENSIONS or _begins_like_one(path)):
-                yield path
+                yield path, None
+    for problem in problems:
+        yield str(problem.filename), f"cannot be listed: {problem.strerror}"
 
 
 def _begins_like_one(path: str) -> bool:
+    """Whether a file of unknown name is to be predicted: a picture by its first bytes, or one that cannot be read."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return False
         with open(path, "rb") as file:
             return images.sniff(file.read(32)) is not None
     except OSError:
-        return False
+        return True

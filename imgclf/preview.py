@@ -5,7 +5,9 @@ import dataclasses
 import os
 import random
 import statistics
+import struct
 import sys
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from imgclf.pixels import augment, images
 
 TILE = 112  # pixels a side
 GAP = 6
+MARK = b"Software\0imgclf preview"
 TEXT = 190  # width of the column of names
 PAPER, INK, SOFT = (250, 250, 248), (30, 30, 30), (120, 120, 120)
 
@@ -51,6 +54,7 @@ class Preview:
     left_out: tuple[tuple[str, str], ...]
     path: Path
     sheet: images.Image
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: the figures and where the sheet lies."""
@@ -60,6 +64,7 @@ class Preview:
             "imbalance": self.imbalance,
             "classes": [dataclasses.asdict(info) for info in self.classes],
             "left_out": [list(item) for item in self.left_out],
+            "notes": list(self.notes),
         }
 
 
@@ -79,7 +84,7 @@ def preview(
     """
     out = out or state_folder(data) / "preview.png"
     _check_out(out, data)
-    shown, left_out = load(data, part)
+    shown, left_out, notes = load(data, part)
     classes = summarize(shown, progress)
     counts = [info.count for info in classes]
     fed = None
@@ -88,21 +93,22 @@ def preview(
         fed = (Recipe(side, side, feed.aspect), feed.augment)
     picture = sheet(shown, classes, columns=columns, seed=seed, feed=fed)
     try:
-        journal.write_atomic(out, images.encode(picture, ".png"))
+        content = images.encode(picture, ".png")
+        journal.write_atomic(out, content[:33] + _mark() + content[33:])
     except OSError as error:
         raise ImgclfError(f"{out}: cannot be written: {error.strerror}; choose another place with --out") from error
-    return Preview(str(data), classes, max(counts) / max(1, min(counts)), tuple(left_out), out, picture)
+    return Preview(str(data), classes, max(counts) / max(1, min(counts)), tuple(left_out), out, picture, tuple(notes))
 
 
-def load(data: Path, part: Part | None) -> tuple[Dataset, list[tuple[str, str]]]:
-    """The data set to preview: all of a folder, or one part of its split."""
+def load(data: Path, part: Part | None) -> tuple[Dataset, list[tuple[str, str]], list[str]]:
+    """The data set to preview, all of a folder or one part of its split; files that are no pictures; notes."""
     if part is None:
-        return dataset.index(data)
+        return *dataset.index(data), []
     manifest = dataset.read_manifest(dataset.manifest_path(data))
-    parts, _notes = dataset.load_parts(data, manifest)
+    parts, notes = dataset.load_parts(data, manifest)
     if not parts[part].samples:
         raise ImgclfError(f"{data}: the {part} part of the split is empty")
-    return parts[part], []
+    return parts[part], [], notes
 
 
 def summarize(shown: Dataset, progress: Callable[[int, int], None] | None = None) -> tuple[ClassSummary, ...]:
@@ -201,12 +207,26 @@ def _write(canvas: images.Image, text: str, x: int, y: int, colour: tuple[int, i
     cv2.putText(canvas, text, (x, y), colour, cv2.FontFace("sans"), size)
 
 
+def _mark() -> bytes:
+    """A PNG text chunk by which a later preview knows that it may replace the file."""
+    content = b"tEXt" + MARK
+    return struct.pack(">I", len(MARK)) + content + struct.pack(">I", zlib.crc32(content))
+
+
 def _check_out(out: Path, data: Path) -> None:
     """Refuse what is no PNG file, and places in the data set, where the sheet would become a sample."""
     if out.is_dir():
         raise ImgclfError(f"{out}: a folder; give --out a file name that ends in .png")
     if out.suffix.lower() != ".png":
         raise ImgclfError(f"{out}: a sheet is written as PNG; give --out a file name that ends in .png")
+    if os.path.lexists(out):
+        try:
+            with open(out, "rb") as file:
+                is_ours = MARK in file.read(256)
+        except OSError:
+            is_ours = False
+        if not is_ours:
+            raise ImgclfError(f"{out}: exists and is no sheet of imgclf, so it is not overwritten; choose another name")
     if data.resolve() in out.resolve().parents and out.parent != state_folder(data):
         raise ImgclfError(f"{out}: lies inside the data folder {data}; give --out another place")
 

@@ -170,7 +170,15 @@ def keys_from_file(file: Path) -> dict[str, str]:
             columns = rows.fieldnames or []
             if not {"path", "group"} <= set(columns):
                 raise ImgclfError(f"{file}: needs the columns path and group, has {', '.join(columns) or 'none'}")
-            return {row["path"]: row["group"] for row in rows if row["group"]}
+            keys: dict[str, str] = {}
+            for row in rows:
+                if not row["group"]:
+                    continue
+                if keys.setdefault(row["path"], row["group"]) != row["group"]:
+                    raise ImgclfError(f"{file}: {row['path']} is in two groups, {keys[row['path']]} and {row['group']}")
+            return keys
+    except csv.Error as error:
+        raise ImgclfError(f"{file}: not a CSV file that can be read ({error})") from error
     except OSError as error:
         raise ImgclfError(f"{file}: cannot be read: {error.strerror}") from error
 
@@ -196,26 +204,27 @@ def split(
     left_out += [(sample.path, "cannot be read") for sample in everything.samples if sample.path not in hashes]
     folders = dataset.part_folders(data)
     keys, said = _keys([sample.path for sample in readable], config)
-    notes += said
     if folders:
         manifest, said = _from_folders(readable, hashes, folders, fractions, config.seed, keys)
         notes += said
     else:
         manifest = plan(readable, hashes, fractions, config.seed, keys)
+        notes += said
     notes += _warnings(manifest, bool(folders))
-    path = dataset.manifest_path(data)
-    if path.exists():
-        old = dataset.read_manifest(path)
-        if old == manifest:
-            return Split(manifest, path, False, tuple(notes), tuple(left_out))
-        if not force:
-            raise ImgclfError(
-                f"{path}: another split is in force ({_difference(old, manifest)}); "
-                "add --force to replace it (the old one is kept beside it)"
-            )
     with journal.locked(state_folder(data), "split"):
+        path = dataset.manifest_path(data)
         if path.exists():
-            _keep_old(path)
+            old = dataset.read_manifest(path)
+            if old == manifest:
+                return Split(manifest, path, False, tuple(notes), tuple(left_out))
+            if not force:
+                raise ImgclfError(
+                    f"{path}: another split is in force ({_difference(old, manifest)}); "
+                    "add --force to replace it (the old one is kept beside it)"
+                )
+            path = state_folder(data) / path.name
+            if path.exists():
+                _keep_old(path)
         journal.write_atomic(path, manifest.to_csv())
     return Split(manifest, path, True, tuple(notes), tuple(left_out))
 
@@ -283,10 +292,10 @@ def _warnings(manifest: Manifest, from_folders: bool) -> list[str]:
             notes.append(f"the {part} part is empty: {need}")
     parts_of: dict[str, set[str]] = collections.defaultdict(set)
     for row in manifest.rows:
-        parts_of[row.sha256].add(row.split)
+        parts_of[row.group].add(row.split)
     torn = sum(1 for parts in parts_of.values() if len(parts) > 1)
     if torn and from_folders:
-        notes.append(f"leakage: {torn} identical pictures lie in more than one part of this folder")
+        notes.append(f"leakage: identical pictures or groups that lie in more than one part of this folder: {torn}")
     labels_of: dict[str, set[str]] = collections.defaultdict(set)
     for row in manifest.rows:
         labels_of[row.sha256].add(row.label)
@@ -312,13 +321,14 @@ def _keep_old(path: Path) -> None:
     journal.write_atomic(old, path.read_bytes())
 
 
-def export(
-    manifest: Manifest, data: Path, target: Path, link: Link, progress: Callable[[int, int], None] | None = None
-) -> list[str]:
-    """Make `target/<part>/<class>/...` with every picture of the manifest; returns notes. The target must be new or empty.
+def in_force(data: Path) -> Split:
+    """The split that a data folder has; raises ImgclfError when there is none."""
+    path = dataset.manifest_path(data)
+    return Split(dataset.read_manifest(path), path, False)
 
-    Raises ImgclfError when it is not, when it lies in a class folder of the data, or when a link cannot be made.
-    """
+
+def check_export(data: Path, target: Path) -> None:
+    """Refuse a target that is no new or empty folder, or that lies in the data folder."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ImgclfError(
             f"{target}: exists and is not an empty folder; an export never mixes with other files, choose another"
@@ -326,6 +336,17 @@ def export(
     resolved = target.resolve()
     if resolved == data.resolve() or data.resolve() in resolved.parents:
         raise ImgclfError(f"{target}: lies inside the data folder, where it would become part of it; choose another place")
+
+
+def export(
+    manifest: Manifest, data: Path, target: Path, link: Link, progress: Callable[[int, int], None] | None = None
+) -> list[str]:
+    """Make `target/<part>/<class>/...` with every picture of the manifest; returns notes. The target must be new or empty.
+
+    Raises ImgclfError when it is not, when it lies in a class folder of the data, or when a link cannot be made.
+    """
+    check_export(data, target)
+    target = target.resolve()
     folders = dataset.part_folders(data)
     building = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     copied = 0

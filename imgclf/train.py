@@ -82,6 +82,8 @@ def train(
     config = config or TrainConfig()
     listener = listener or Silent()
     check(config)
+    if not str(data.resolve()).isprintable():
+        raise ImgclfError(f"{data}: the folder's path has characters that TensorFlow cannot open; rename or move the folder")
     place = (run_dir or Path("runs")).resolve()
     if data.resolve() in (place, *place.parents):
         raise ImgclfError(

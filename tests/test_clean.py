@@ -117,8 +117,8 @@ def test_a_second_run_changes_nothing(data: Path) -> None:
 def test_undo_restores_everything(data: Path) -> None:
     before = tree(data)
     clean.clean(data)
-    restored, problems = clean.undo(data)
-    assert problems == []
+    restored, problems, notes = clean.undo(data)
+    assert (problems, notes) == ([], [])
     assert sorted(restored) == sorted(name for name, values in EXPECTED.items() if values[2])
     assert tree(data) == before
     assert found(clean.clean(data, dry_run=True)).keys() == EXPECTED.keys()
@@ -130,12 +130,29 @@ def test_two_cleans_then_undo(data: Path) -> None:
     write(data / "cats/page.jpg", b"<html>again</html>")  # the same name is quarantined a second time
     clean.clean(data)
     assert (data / ".imgclf/quarantine/0002/cats/page.jpg").read_bytes() == b"<html>again</html>"
-    _restored, problems = clean.undo(data)
+    _restored, problems, _notes = clean.undo(data)
     # The newest comes back first and the older one finds its place taken: it stays in quarantine, and is named.
     assert len(problems) == 1
     assert "cats/page.jpg" in problems[0]
     assert tree(data) == {**before, "cats/page.jpg": b"<html>again</html>"}
     assert (data / ".imgclf/quarantine/0001/cats/page.jpg").read_bytes() == before["cats/page.jpg"]
+
+
+def test_a_picture_that_cannot_be_read_stays_where_it_is(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of memory, no permission, a network that hiccups: not the picture's fault."""
+
+    def hungry(*_arguments: object) -> None:
+        raise MemoryError
+
+    from imgclf.pixels import images
+
+    before = tree(data)
+    with monkeypatch.context() as patch:
+        patch.setattr(images.cv2, "imdecode", hungry)
+        result = clean.clean(data)
+    assert {f.path for f in result.findings if f.action == "stuck"} == {
+        "cats/good.jpg", "cats/deep/inside/good.JPEG", "cats/truncated.jpg", "dogs/really-a-jpeg.png"}  # fmt: skip
+    assert (data / "cats/good.jpg").read_bytes() == before["cats/good.jpg"]
 
 
 def test_odd_files(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_an_unset_variable_is_not_the_current_folder(tmp_path: Path, imgclf: Run
 
 
 def test_the_root_and_the_home_folder_are_refused(tmp_path: Path, imgclf: Run) -> None:
-    for place in ("/", tmp_path, tmp_path.parent):
+    for place in ("/", tmp_path):
         done = imgclf("clean", place, env={**os.environ, "HOME": str(tmp_path)})
         assert done.returncode == 1
         assert "too much to be a data folder" in done.stderr
@@ -128,6 +128,15 @@ def test_a_full_disk_is_one_line(project: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("imgclf: error: No space left on device")
     assert done.stderr.count("\n") == 1
+
+
+def test_closed_streams_and_no_home(project: Path) -> None:
+    bare = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")}
+    for redirection in (">&-", "2>&-", ">&- 2>&-"):
+        line = f"{sys.executable} -m imgclf predict data/red/000.png {redirection}"
+        done = subprocess.run(line, shell=True, capture_output=True, text=True, cwd=project, env=bare)
+        assert done.returncode == 0, (redirection, done.stderr)
+        assert "Traceback" not in done.stderr
 
 
 def test_a_folder_that_may_not_be_written(project: Path, imgclf: Run) -> None:

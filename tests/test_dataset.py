@@ -1,7 +1,6 @@
 """The loader: what is indexed, how pixels are prepared, and what Keras is fed."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -105,9 +104,10 @@ def test_an_edited_picture_is_prepared_anew(data: Path) -> None:
 def test_a_prepared_file_cut_short_is_made_again(data: Path) -> None:
     prepared = prepare(data)
     victim = next(path for path in prepared.folder.parent.joinpath("store").rglob("*.bmp"))
-    victim.write_bytes(victim.read_bytes()[:100])
-    shutil.rmtree(prepared.folder)
-    assert prepare(data).made == 1
+    victim.write_bytes(victim.read_bytes()[:100])  # a hard link: the file that Keras reads is cut short as well
+    again = prepare(data)
+    assert (again.made, again.folder) == (1, prepared.folder)
+    assert len({path.stat().st_size for path in again.folder.rglob("*.bmp")}) == 1
 
 
 def test_identical_pictures_are_all_there(tmp_path: Path) -> None:
@@ -145,6 +145,31 @@ def test_changes_since_the_split_are_named(data: Path) -> None:
         "pictures that are not in the split: 1 (b/new.png); `imgclf split --force` takes them in",
     ]
     assert sum(len(part.samples) for part in parts.values()) == 18
+
+
+def test_pictures_edited_since_the_split_are_left_out(data: Path) -> None:
+    manifest = split.split(data).manifest
+    write(data / "a" / "001.png", encoded(photo(50), "PNG"))
+    parts, notes = dataset.load_parts(data, manifest)
+    assert notes == ["pictures left out because they changed since the split: 1 (a/001.png); `imgclf split --force`"]
+    assert sum(len(part.samples) for part in parts.values()) == 18
+
+
+def test_files_that_swap_their_names_are_hashed_anew(tmp_path: Path) -> None:
+    for name, value in (("1.ppm", 10), ("2.ppm", 20)):
+        os.utime(write(tmp_path / "a" / name, b"P6 1 1 255\n" + bytes([value] * 3)), ns=(10**18, 10**18))
+    first = dataset.content_hashes(tmp_path, ["a/1.ppm", "a/2.ppm"])
+    for old, new in (("1", "x"), ("2", "1"), ("x", "2")):
+        os.rename(tmp_path / "a" / f"{old}.ppm", tmp_path / "a" / f"{new}.ppm")
+    second = dataset.content_hashes(tmp_path, ["a/1.ppm", "a/2.ppm"])
+    assert (second["a/1.ppm"], second["a/2.ppm"]) == (first["a/2.ppm"], first["a/1.ppm"])
+
+
+def test_a_damaged_hash_cache_is_made_anew(data: Path) -> None:
+    paths = [sample.path for sample in dataset.index(data)[0].samples]
+    hashes = dataset.content_hashes(data, paths)
+    (data / ".imgclf" / "hashes.csv").write_text('a/000.png,"' + "x" * 200_000)
+    assert dataset.content_hashes(data, paths) == hashes
 
 
 def test_order_and_augmentation_follow_the_seed(data: Path) -> None:
@@ -242,6 +267,11 @@ print(made.path, made.notes[0], sep="\\n")
     assert where.startswith(str(cache / "imgclf" / "data" / "data-"))
     assert note == f"{root} is read-only: imgclf keeps its own files in {Path(where).parent}"
     assert sorted(path.name for path in root.iterdir()) == ["a", "b"]
+
+
+def test_a_leftover_probe_does_not_make_a_folder_read_only(tmp_path: Path) -> None:
+    (tmp_path / f".imgclf-probe-{os.getpid()}").touch()
+    assert state_folder(tmp_path) == tmp_path / ".imgclf"
 
 
 def test_state_folder_is_inside_when_it_can_be(tmp_path: Path) -> None:

@@ -139,6 +139,10 @@ def test_a_lost_split_or_data_folder_is_named(project: Path) -> None:
         run = run_of(project)
         run.info["data"]["path"] = str(project / "data")
         evaluate(run)
+    table = project / "runs" / "toy" / "split.csv"
+    table.write_text(table.read_text().replace(",test,", ",train,", 1))
+    with pytest.raises(ImgclfError, match=r"split.csv: broken bundle, not the split that was written"):
+        evaluate(run_of(project), project / "moved")
     (project / "runs" / "toy" / "split.csv").unlink()
     with pytest.raises(ImgclfError, match=r"split.csv: broken bundle, the file is missing"):
         evaluate(run_of(project), project / "moved")

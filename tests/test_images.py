@@ -267,6 +267,13 @@ def test_encode_is_lossless() -> None:
         np.testing.assert_array_equal(images.decode(images.encode(picture, extension)), picture)
 
 
+def test_a_bare_jpeg_2000_codestream() -> None:
+    data = encoded(photo(12), "JPEG2000")
+    codestream = data[data.index(b"\xff\x4f\xff\x51") :]
+    assert images.header(codestream) == images.Header("JPEG 2000", 60, 40)
+    np.testing.assert_array_equal(images.decode(codestream), np.asarray(photo(12)))
+
+
 def test_png_with_trailing_text_chunk_still_decodes() -> None:
     data = encoded(photo(12), "PNG")
     with_text = data[:33] + png_chunk(b"tEXt", b"Comment\0hello") + data[33:]

@@ -128,9 +128,14 @@ def test_recover_says_what_it_finished(data: Path) -> None:
     (state / "journal").mkdir()
     content = {"format": 1, "moves": [[move.source, move.target] for move in MOVES]}
     (state / "journal" / "0001-clean.doing.json").write_text(json.dumps(content))
-    assert journal.recover(data, state) == ["finished an interrupted clean"]
-    assert tree(data) == {"a/3.jpg": b"a/2.jpg"}
+    (data / MOVES[0].source).rename(write(state / "quarantine/0001/a/1.jpg", b""))  # the first move was made
+    assert journal.recover(data, state) == [
+        "an interrupted clean had moved 1 files; they stay moved, and --undo takes them back"
+    ]
+    assert tree(data) == {"a/2.jpg": b"a/2.jpg", "b/1.jpg": b"b/1.jpg"}, "moves that were only planned are dropped"
     assert journal.recover(data, state) == []
+    made, failed = journal.undo(data, state)
+    assert ([move.target for move in made], failed) == (["a/1.jpg"], [])
 
 
 def test_a_damaged_plan_is_named(data: Path) -> None:

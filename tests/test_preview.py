@@ -95,11 +95,15 @@ def test_the_data_stays_as_it_is(data: Path) -> None:
         ("data/red/sheet.png", "lies inside the data folder"),
         ("data/sheet.png", "lies inside the data folder"),
         ("missing/sheet.png", "cannot be written: No such file or directory"),
+        ("holiday.png", "exists and is no sheet of imgclf, so it is not overwritten"),
     ],
 )
 def test_bad_places_for_the_sheet(out: str, words: str, data: Path) -> None:
+    write(data.parent / "holiday.png", encoded(photo(1), "PNG"))
     with pytest.raises(ImgclfError, match=words):
         preview.preview(data, out=data.parent / out)
+    for _ in range(2):  # a sheet of our own is replaced
+        preview.preview(data, out=data.parent / "sheet.png")
 
 
 def test_command(data: Path, imgclf: Run) -> None:

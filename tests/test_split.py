@@ -169,7 +169,36 @@ def test_ready_made_parts_are_used_as_they_are(tmp_path: Path) -> None:
     assert {row.path.split("/")[0].lower()[:3] + row.split for row in result.manifest.rows} == {"tratrain", "valval", "testest"}
     assert result.manifest.counts() == {name: dict.fromkeys(PARTS, n) for name, n in (("a", 3), ("b", 2))}
     # The same files in all three parts: that is leakage, and it is said.
-    assert "leakage: 5 identical pictures lie in more than one part of this folder" in result.notes
+    assert "leakage: identical pictures or groups that lie in more than one part of this folder: 5" in result.notes
+
+
+def test_groups_torn_by_ready_made_parts_are_counted(tmp_path: Path) -> None:
+    for part in ("train", "val", "test"):
+        for number, label in enumerate("abab"):
+            write(tmp_path / part / label / f"patient{number}-{part}.png", encoded(photo(hash((part, number)) % 999), "PNG"))
+    notes = split.split(tmp_path, SplitConfig(group_by="patient([0-9])")).notes
+    assert "leakage: identical pictures or groups that lie in more than one part of this folder: 4" in notes
+    assert not any("kept together" in note for note in notes)
+
+
+def test_a_stray_folder_beside_the_parts_is_named(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        make_classes(tmp_path / part, {"a": 3, "b": 3}, size=8)
+    (tmp_path / "__MACOSX").mkdir()
+    assert split.split(tmp_path).manifest.class_names == ("a", "b")
+    (tmp_path / "unlabeled").mkdir()
+    with pytest.raises(ImgclfError, match="test, train look like the parts of a split, and unlabeled beside them do not"):
+        split.split(tmp_path)
+
+
+def test_export_of_the_split_in_force(tmp_path: Path, imgclf: Run) -> None:
+    make_classes(tmp_path / "data", {"a": 10, "b": 10}, size=8)
+    imgclf("split", "--seed", "5")
+    before = (tmp_path / "data/.imgclf/split.csv").read_bytes()
+    assert imgclf("split", "--export", "out").returncode == 0
+    assert (tmp_path / "data/.imgclf/split.csv").read_bytes() == before
+    rows = [line.split(",") for line in before.decode().splitlines()[1:]]
+    assert set(tree(tmp_path / "out")) == {f"{row[2]}/{row[0]}" for row in rows}
 
 
 def test_a_missing_validation_part_is_taken_from_train(tmp_path: Path) -> None:
@@ -213,6 +242,8 @@ def test_a_class_without_training_pictures(tmp_path: Path) -> None:
         ("path,label\n", "not a split manifest"),
         ("path,label,split,group,sha256\na/1.jpg,a,nowhere,x,y\n", "line 2: expected"),
         ("path,label,split,group,sha256\na/1.jpg,a\n", "line 2: expected"),
+        ("path,label,split,group,sha256\na,a,test,x,y\na,a,train,x,y\n", "line 3: expected .* each path once"),
+        ("path,label,split,group,sha256\n" + '"' + "x" * 200_000, "line 2: not CSV"),
     ],
 )
 def test_a_broken_manifest_is_named(text: str, words: str, tmp_path: Path) -> None:
@@ -253,6 +284,7 @@ def test_bad_groups_are_named(config: SplitConfig, words: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("text", "words"),
     [("file,group\nx,1\n", "needs the columns path and group, has file, group"), ("", "has none"),
+     ("path,group\na/000.png,1\na/000.png,2\n", "a/000.png is in two groups, 1 and 2"),
      ("path,group\nx.png,1\n", "none of its paths, such as 'x.png', is in the data folder; paths look like 'a/000.png'")],
 )  # fmt: skip
 def test_bad_group_files_are_named(text: str, words: str, tmp_path: Path) -> None:

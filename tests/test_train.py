@@ -119,8 +119,11 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
 
 def test_damaged_and_missing_pictures_are_named_and_stop_nothing(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 12, "b": 12})
+    for name in ("broken-1", "broken-2"):  # identical, so both are in train
+        write(data / "a" / f"{name}.png", (data / "a" / "000.png").read_bytes()[:-100])
     manifest = split.split(data).manifest
     training = [row.path for row in manifest.rows if row.split == "train"]
+    training.sort(key=lambda path: "broken" in path)
     write(data / training[0], (data / training[0]).read_bytes()[:200])
     (data / training[1]).unlink()
     heard: list[str] = []
@@ -131,9 +134,11 @@ def test_damaged_and_missing_pictures_are_named_and_stop_nothing(tmp_path: Path)
 
     run = train(data, TrainConfig(epochs=1, batch_size=8), run_dir=tmp_path / "run", listener=Ears())
     assert heard[0] == f"pictures of the split that are no longer there: 1 ({training[1]})"
-    assert heard[1].startswith(f"left out {training[0]}: damaged")
-    assert run.info["data"]["left_out"][0][0] == training[0]
-    assert run.info["data"]["pictures"]["train"] == len(training) - 2
+    assert heard[1].startswith(f"pictures left out because they changed since the split: 1 ({training[0]})")
+    assert heard[2].startswith("left out a/broken-")
+    assert "damaged or truncated PNG" in heard[2]
+    assert len(run.info["data"]["left_out"]) == 2
+    assert run.info["data"]["pictures"]["train"] == len(training) - 4
 
 
 def test_the_best_epoch_is_by_accuracy_then_by_loss() -> None:

@@ -1,8 +1,10 @@
 """Where imgclf keeps its own files: beside the data, or in the user's cache when the data is read-only."""
 
+import errno
 import hashlib
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from imgclf.base.errors import ImgclfError
@@ -17,30 +19,40 @@ def check_data_folder(data: Path) -> None:
     if not data.is_dir():
         raise ImgclfError(f"{data}: a file, not a folder; give the folder that holds one folder of pictures per class")
     resolved = data.resolve()
-    if resolved == Path(resolved.anchor) or resolved in (Path.home(), *Path.home().parents):
+    if resolved in (Path(resolved.anchor), _home()):
         raise ImgclfError(f"{data}: too much to be a data folder ({resolved}); give the folder that holds the class folders")
 
 
 def cache_folder() -> Path:
     """The user's cache folder for imgclf (not created here)."""
+    home = _home() or Path(tempfile.gettempdir())
     if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
     elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
+        base = home / "Library" / "Caches"
     else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
     return base / "imgclf"
 
 
 def is_writable(folder: Path) -> bool:
     """Whether a file can be made in the folder, found out by making one: permission bits alone do not tell."""
-    probe = folder / f".imgclf-probe-{os.getpid()}"
     try:
-        probe.touch(exist_ok=False)
-        probe.unlink()
-    except OSError:
-        return False
+        descriptor, probe = tempfile.mkstemp(prefix=".imgclf-probe-", dir=folder)
+    except OSError as error:
+        # A full disk is another matter: whoever writes next will say so.
+        return error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT)
+    os.close(descriptor)
+    os.unlink(probe)
     return True
+
+
+def _home() -> Path | None:
+    """The home folder; None where there is none, as for an unknown user in a container."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
 
 
 def state_folder(data: Path) -> Path:

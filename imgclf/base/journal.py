@@ -67,15 +67,27 @@ def undo(data: Path, state: Path) -> tuple[list[Move], list[Failure]]:
 
 
 def recover(data: Path, state: Path) -> list[str]:
-    """Finish what a killed command began, and say so in one line each."""
+    """Tidy up after a killed command, and say so in one line each.
+
+    Moves it made stay made (and can be undone); those it had only planned are dropped, since the files may have changed: the
+    command that comes after looks at them anew. An undo is finished.
+    """
     said = []
     for plan in sorted(_plans(state, ".doing.json")):
-        failures = _carry_out(data, plan, forward=True)
-        said.append(f"finished an interrupted {_command(plan)}" + _not_moved(failures))
+        made = [move for move in _read(plan) if _is_made(data / move.source, data / move.target)]
+        _write(plan, made)
+        _rename(plan, ".done.json")
+        said.append(f"an interrupted {_command(plan)} had moved {len(made)} files; they stay moved, and --undo takes them back")
     for plan in sorted(_plans(state, ".undoing.json"), reverse=True):
         failures = _carry_out(data, plan, forward=False)
         said.append(f"finished an interrupted undo of {_command(plan)}" + _not_moved(failures))
     return said
+
+
+def _is_made(source: Path, target: Path) -> bool:
+    if os.path.lexists(source) and os.path.lexists(target) and os.path.samestat(os.lstat(source), os.lstat(target)):
+        source.unlink()  # killed between the link and the unlink, the file has both names
+    return os.path.lexists(target) and not os.path.lexists(source)
 
 
 def _not_moved(failures: list[Failure]) -> str:
@@ -205,7 +217,12 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Readable JSON, written atomically."""
-    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_atomic(path, json_text(value, indent=2) + "\n")
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """JSON in valid UTF-8: bytes of file names that are not appear as \\udcXX escapes, which JSON reads back."""
+    return json.dumps(value, indent=indent, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
 
 def _sync_folder(folder: Path) -> None:
@@ -260,7 +277,7 @@ else:
     def _try_lock(file: IO[bytes]) -> bool:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except (BlockingIOError, PermissionError):
             return False
         return True
 

@@ -1,8 +1,9 @@
 """Run a function over many items on all cores, results in order, memory bounded."""
 
-import collections
 import concurrent.futures
 import os
+import queue
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -24,14 +25,32 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], *, wo
     under way or waiting, so that a million inputs take no more memory than a hundred.
     """
     workers = workers or cpu_count()
-    pending: collections.deque[concurrent.futures.Future[Result]] = collections.deque()
     pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="imgclf")
+    waiting: queue.SimpleQueue[concurrent.futures.Future[Result] | BaseException | None] = queue.SimpleQueue()
+    room = threading.Semaphore(8 * workers)
+    stopped = False
+
+    def feed() -> None:
+        """In a thread of its own, so that a source that waits (a pipe) does not hold back results that are ready."""
+        try:
+            for item in items:
+                room.acquire()
+                if stopped:
+                    return
+                waiting.put(pool.submit(function, item))
+            waiting.put(None)
+        except BaseException as error:  # handed to whoever iterates over the results
+            waiting.put(error)
+
+    threading.Thread(target=feed, name="imgclf-feed", daemon=True).start()
     try:
-        for item in items:
-            pending.append(pool.submit(function, item))
-            while pending and (pending[0].done() or len(pending) >= 8 * workers):
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+        while (next_one := waiting.get()) is not None:
+            if isinstance(next_one, BaseException):
+                raise next_one
+            result = next_one.result()
+            room.release()
+            yield result
     finally:
+        stopped = True
+        room.release()
         pool.shutdown(wait=True, cancel_futures=True)

@@ -14,7 +14,10 @@ def line(values: Sequence[object]) -> str:
 
 
 def rows(content: bytes) -> Iterable[tuple[int, list[str]]]:
-    """(line number, fields) of every row."""
+    """(line number, fields) of every row; raises ValueError where it is no CSV."""
     reader = csv.reader(io.StringIO(content.decode("utf-8", "surrogateescape"), newline=""))
-    for row in reader:
-        yield reader.line_num, row
+    try:
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num}: not CSV ({error})") from error

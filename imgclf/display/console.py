@@ -1,7 +1,6 @@
 """What a person sees: tables on stdout, talk and progress on stderr. Used by cli.py alone."""
 
 import contextlib
-import json
 import os
 import sys
 import time
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
+from imgclf.base.journal import json_text
 from imgclf.base.table import line as csv_line
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ LONGEST_NOTES = 10  # left-out files named one by one
 LONGEST_LIST = 40  # rows of a table of files before the rest is left to --report and --json
 
 # Into a pipe or a file, lines are as long as they need to be: what greps and pastes is never folded.
-out = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 1000)
+out = Console(highlight=False, width=None if (sys.stdout and sys.stdout.isatty()) or "COLUMNS" in os.environ else 1000)
 err = Console(stderr=True, highlight=False)
 
 
@@ -56,9 +56,8 @@ def data(text: str) -> None:
 
 
 def as_json(value: Any, *, indent: int | None = 2) -> None:
-    """One JSON document on stdout, in valid UTF-8: bytes of file names that are not appear as \\udcXX escapes."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
-    data(text.encode("utf-8", "backslashreplace").decode())
+    """One JSON document on stdout."""
+    data(json_text(value, indent=indent))
 
 
 def _left_out(items: "Sequence[tuple[str, str]]") -> None:
@@ -175,6 +174,8 @@ def preview(result: "Preview") -> None:
     out.print(table)
     sizes_of = f"imbalance {result.imbalance:.2f} (largest / smallest)"
     out.print(f"{_count(total, 'picture')}, {_count(len(result.classes), 'class')}, {sizes_of}")
+    for note in result.notes:
+        say(note, style="yellow")
     _left_out(result.left_out)
     say(f"wrote {result.path}")
 

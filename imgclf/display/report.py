@@ -1,5 +1,6 @@
 """Tables as files, by pandas: CSV that a spreadsheet opens, written whole or not at all."""
 
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ def write_csv(rows: Sequence[Mapping[str, Any]], path: Path, columns: Sequence[s
     """Rows as CSV in UTF-8, one column a key; raises ImgclfError when the place cannot be written."""
     import pandas as pd
 
-    text = pd.DataFrame(list(rows), columns=list(columns) if columns else None).to_csv(index=False, lineterminator="\n")
+    # A bare carriage return in a file name must be quoted, which pandas leaves to chance.
+    bare = any("\r" in value for row in rows for value in row.values() if isinstance(value, str))
+    frame = pd.DataFrame(list(rows), columns=list(columns) if columns else None)
+    text = frame.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL)
     try:
         journal.write_atomic(path, text)
     except OSError as error:

@@ -6,6 +6,7 @@ expanded, CMYK converted, transparency laid over white, 16 bits scaled from the 
 
 import contextlib
 import dataclasses
+import errno
 import io
 import os
 import stat
@@ -112,6 +113,8 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     except FileNotFoundError as error:
         raise ImageError("missing", "no such file") from error
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ImageError("missing", "a link that leads back to itself") from error
         raise ImageError("unreadable", f"cannot be read: {error.strerror or error}") from error
     except ValueError as error:  # a path with a NUL byte
         raise ImageError("missing", f"no such file ({error})") from error
@@ -153,7 +156,11 @@ def _header(file: BinaryIO) -> Header:
     try:
         if kind == "AVIF":
             width, height = _avif_size(file.read(1 << 16))
+        elif kind == "JPEG 2000" and (start := file.read(24)).startswith(b"\xff\x4f"):  # a bare codestream: its SIZ segment
+            right, bottom, left, top = struct.unpack_from(">IIII", start, 8)
+            width, height = right - left, bottom - top
         else:
+            file.seek(0)
             width, height = imagesize.get(file, exif_rotation=False)
     except Exception as error:  # whatever a parser of damaged bytes stumbles over means the same thing here
         raise ImageError("damaged", f"damaged {kind}: its header cannot be read") from error
@@ -175,7 +182,11 @@ def decode(data: bytes) -> Image:
             image, kinds, metadata = cv2.imdecodeWithMetadata(buffer, flags=cv2.IMREAD_UNCHANGED)
             if kind == "AVIF" and image is not None and image.dtype != np.uint8:
                 image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_BGR)  # 10 or 12 bits: OpenCV knows how many
-    except (cv2.error, MemoryError) as error:
+    except MemoryError as error:
+        raise ImageError("unreadable", "not enough memory to decode it") from error
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise ImageError("unreadable", "not enough memory to decode it") from error
         raise ImageError("damaged", f"damaged {kind}: it cannot be decoded") from error
     if image is None or image.size == 0:
         raise ImageError("damaged", f"damaged or truncated {kind}: it cannot be decoded to the end")
@@ -197,10 +208,11 @@ def _to_uint8(image: NDArray[Any], kind: str) -> NDArray[np.uint8]:
         return image
     if image.dtype == np.uint16:
         colours = image[..., :3] if image.ndim == 3 else image
-        scaled = image.astype(np.float32) * np.float32(255 / _full_scale(colours))
+        scaled = np.asarray(cv2.convertScaleAbs(image, alpha=255 / _full_scale(colours)), np.uint8)
         if image.ndim == 3 and image.shape[2] == 4:
-            scaled[..., 3] = image[..., 3].astype(np.float32) * np.float32(255 / _full_scale(image[..., 3]))
-        return scaled.round().clip(0, 255).astype(np.uint8)
+            alpha = cv2.extractChannel(image, 3)
+            scaled[..., 3] = cv2.convertScaleAbs(alpha, alpha=255 / _full_scale(alpha))
+        return scaled
     if image.dtype in (np.float32, np.float64):
         top = float(image.max()) if np.isfinite(image).all() else -1.0
         full = next((full for full in (1.0, 255.0, 65535.0) if top <= full), None)
@@ -226,10 +238,13 @@ def _to_rgb(image: NDArray[np.uint8], kind: str, premultiplied: bool) -> NDArray
         alpha = image[..., 3:]
         if alpha.min() == 255:
             return rgb
-        weight = alpha.astype(np.uint16)
-        if premultiplied:
-            return (rgb + (255 - weight)).clip(max=255).astype(np.uint8)
-        return ((rgb * weight + 255 * (255 - weight) + 127) // 255).astype(np.uint8)
+        for top in range(0, len(rgb), 256):  # in strips: the wider numbers of a whole large picture would fill the memory
+            strip, weight = rgb[top : top + 256], alpha[top : top + 256].astype(np.uint16)
+            if premultiplied:
+                strip[:] = (strip + (255 - weight)).clip(max=255)
+            else:
+                strip[:] = (strip * weight + 255 * (255 - weight) + 127) // 255
+        return rgb
     raise ImageError("unsupported", f"{kind} with {image.shape[2]} channels, which is not supported; convert it to RGB")
 
 
