@@ -84,6 +84,13 @@ def test_transparency_is_laid_over_white(mode: str, form: str) -> None:
     np.testing.assert_allclose(decoded[:, 20:40], middle[:, 20:40], atol=1 if form == "TIFF" else 0)
 
 
+def test_a_fourth_band_that_is_no_alpha_is_ignored() -> None:
+    colours = np.asarray(photo(5))
+    bands = np.dstack([colours, np.zeros((40, 60), np.uint8)])
+    data = encoded(Image.frombytes("RGBX", (60, 40), bands.tobytes()), "TIFF")
+    np.testing.assert_array_equal(images.decode(data), colours)
+
+
 def test_palette_with_transparency() -> None:
     picture = Image.new("P", (4, 2), 1)
     picture.putpalette([0, 0, 0, 200, 100, 50])

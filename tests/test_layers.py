@@ -41,6 +41,7 @@ def imports(path: Path) -> list[tuple[str, bool]]:
     }
     found = []
     for node in ast.walk(tree):
+        assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: write imports in full, they are checked here"
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "imgclf":
             base = node.module.split(".")[1:]
             for alias in node.names:

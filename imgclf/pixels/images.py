@@ -238,6 +238,8 @@ def _to_rgb(image: NDArray[np.uint8], kind: str, premultiplied: bool) -> NDArray
         alpha = image[..., 3:]
         if alpha.min() == 255:
             return rgb
+        if premultiplied and (rgb > alpha).any():  # impossible for alpha: a fourth band of another meaning
+            return rgb
         for top in range(0, len(rgb), 256):  # in strips: the wider numbers of a whole large picture would fill the memory
             strip, weight = rgb[top : top + 256], alpha[top : top + 256].astype(np.uint16)
             if premultiplied:
