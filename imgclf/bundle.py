@@ -1,7 +1,6 @@
 """A finished run as a value: class names, recipe and weights together, answering on LiteRT without TensorFlow."""
 
 import contextlib
-import dataclasses
 import datetime
 import hashlib
 import json
@@ -186,8 +185,3 @@ def find(run: str | None, runs: Path = Path("runs")) -> Bundle:
     if newest is None:
         raise ImgclfError(f"{runs}: no finished run here; train one with `imgclf train`, or give --run FOLDER")
     return Bundle.load(runs / newest[1])
-
-
-def describe_recipe(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as bundle.json holds it."""
-    return dataclasses.asdict(recipe)

@@ -244,7 +244,7 @@ def _finish(
         "task": "binary" if len(prepared.class_names) == 2 else "categorical",
         "model": config.model,
         "class_names": list(prepared.class_names),
-        "recipe": bundle.describe_recipe(prepared.recipe),
+        "recipe": dataclasses.asdict(prepared.recipe),
         "metrics": {
             "best_epoch": best.epoch,
             "epochs": len(history),
