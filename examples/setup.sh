@@ -30,7 +30,8 @@ make_environment() {
     # The opencv-python wheel needs the system's libGL, which a server without a display lacks; the headless one does not.
     if ! "$folder/bin/python" -c 'import cv2' 2>/dev/null; then
         echo "no libGL on this machine: installing opencv-python-headless instead of opencv-python"
-        "$folder/bin/python" -m pip uninstall --quiet --yes opencv-python || return 1
+        # Both go first: they share their files, and a second run finds the headless one there with half of them overwritten.
+        "$folder/bin/python" -m pip uninstall --quiet --yes opencv-python opencv-python-headless || return 1
         "$folder/bin/python" -m pip install --quiet --disable-pip-version-check 'opencv-python-headless>=5.0' || return 1
         "$folder/bin/python" -c 'import cv2' || return 1
     fi
