@@ -138,6 +138,23 @@ def test_recover_says_what_it_finished(data: Path) -> None:
     assert ([move.target for move in made], failed) == (["a/1.jpg"], [])
 
 
+def test_a_file_put_back_after_a_kill_does_not_orphan_the_one_in_quarantine(data: Path) -> None:
+    """The first move was made, the command killed, and the user put a new picture where the old one was."""
+    state = state_folder(data)
+    (state / "journal").mkdir()
+    content = {"format": 1, "moves": [[move.source, move.target] for move in MOVES]}
+    (state / "journal" / "0001-clean.doing.json").write_text(json.dumps(content))
+    (data / MOVES[0].source).rename(write(state / "quarantine/0001/a/1.jpg", b""))
+    write(data / "a/1.jpg", b"new")
+    journal.recover(data, state)
+    _made, failed = journal.undo(data, state)
+    assert [failure.reason for failure in failed] == ["1.jpg exists already"]
+    assert (data / "a/1.jpg").read_bytes() == b"new"
+    (data / "a/1.jpg").unlink()
+    assert journal.undo(data, state)[1] == []
+    assert (data / "a/1.jpg").read_bytes() == b"a/1.jpg"
+
+
 def test_a_damaged_plan_is_named(data: Path) -> None:
     state = state_folder(data)
     write(state / "journal" / "0001-clean.done.json", b"{")

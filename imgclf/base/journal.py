@@ -87,7 +87,7 @@ def recover(data: Path, state: Path) -> list[str]:
 def _is_made(source: Path, target: Path) -> bool:
     if os.path.lexists(source) and os.path.lexists(target) and os.path.samestat(os.lstat(source), os.lstat(target)):
         source.unlink()  # killed between the link and the unlink, the file has both names
-    return os.path.lexists(target) and not os.path.lexists(source)
+    return os.path.lexists(target)  # even when the source is there again: then it is a new file, and an undo will say so
 
 
 def _not_moved(failures: list[Failure]) -> str:
