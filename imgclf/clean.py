@@ -1,182 +1,223 @@
-"""`imgclf clean`: look at every file of a data folder, set aside what cannot be used, name what is misnamed, lose nothing."""
+"""`imgclf clean`: look at every file of a data folder, set aside what cannot be used, report what is doubtful, lose nothing."""
 
-import contextlib
+import collections
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+import numpy as np
 
 from imgclf import dataset
-from imgclf.base import journal
-from imgclf.base.errors import ImageError, ImgclfError
-from imgclf.base.folders import is_inside, is_writable, state_folder
-from imgclf.base.parallel import ordered_map
+from imgclf.base import journal, table
+from imgclf.base.config import Policy
+from imgclf.base.errors import ImgclfError, UsageError
+from imgclf.base.folders import STATE_NAME, check_output, is_inside, state_folder
+from imgclf.dataset import checks
+from imgclf.dataset.checks import CHECKS
+from imgclf.display import gallery
 from imgclf.pixels import images
 
-Action = Literal["kept", "renamed", "quarantined", "ignored", "stuck"]  # stuck: it should have moved and could not
+Progress = Callable[[str, int, int], None]  # (what is being done, done, total)
+
+PAGE_LIMIT = 500  # pictures of each finding on the HTML page
+_DONE = {"report": "reported", "quarantine": "quarantined", "rename": "renamed", "relabel": "relabelled"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """What became of one file. `reason` is a short code, `detail` says it in words; sizes in pixels, 0 when unknown."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """One finding and what was done about it, in the past tense; in a dry run what would be, as `quarantine`.
+
+    action: report, quarantine, rename or relabel, and stuck for a file that should have moved and could not.
+    """
 
     path: str
-    action: Action
-    reason: str = ""
-    detail: str = ""
+    check: str
+    score: float
+    action: str
+    detail: str
+    other: str = ""
     moved_to: str = ""
-    format: str = ""
-    width: int = 0
-    height: int = 0
-    bytes: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Cleaning:
-    """One finding for every file under the data folder, sorted by path; `notes` are things to tell the user."""
+    """What was found and done. outcomes: in the order of CHECKS, the worst first; ignored: (path, rule); notes: to be told."""
 
     data: Path
     dry_run: bool
-    findings: tuple[Finding, ...]
-    notes: tuple[str, ...] = ()
+    outcomes: tuple[Outcome, ...]
+    ignored: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+    files: tuple[dataset.Found, ...] = dataclasses.field(repr=False)  # those that were looked at
+    catalogue: dataset.Catalogue = dataclasses.field(repr=False, compare=False)
 
-    def counts(self) -> dict[Action, int]:
-        """Files by action, every action named."""
-        counts: dict[Action, int] = {"kept": 0, "renamed": 0, "quarantined": 0, "ignored": 0, "stuck": 0}
-        for finding in self.findings:
-            counts[finding.action] += 1
-        return counts
+    def counts(self) -> dict[str, int]:
+        """Files by what became of them; `reported` ones are among the kept."""
+        by_action: dict[str, set[str]] = collections.defaultdict(set)
+        for outcome in self.outcomes:
+            by_action[_DONE.get(outcome.action, outcome.action)].add(outcome.path)
+        quarantined, stuck, renamed = by_action["quarantined"], by_action["stuck"], by_action["renamed"]
+        return {
+            "kept": len(self.files) - len(quarantined | stuck | renamed),
+            "renamed": len(renamed),
+            "quarantined": len(quarantined),
+            "ignored": len(self.ignored),
+            "stuck": len(stuck),
+            "reported": len(by_action["reported"] - quarantined - stuck),
+        }
+
+    def by_check(self) -> dict[str, list[Outcome]]:
+        """Outcomes by check, those checks that found something."""
+        found: dict[str, list[Outcome]] = {}
+        for outcome in self.outcomes:
+            found.setdefault(outcome.check, []).append(outcome)
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "data": str(self.data),
             "dry_run": self.dry_run,
+            "files": len(self.files) + len(self.ignored),
             "counts": self.counts(),
-            "files": [dataclasses.asdict(finding) for finding in self.findings],
+            "checks": {name: len(found) for name, found in self.by_check().items()},
+            "findings": [dataclasses.asdict(outcome) for outcome in self.outcomes],
+            "ignored": [{"path": path, "rule": rule} for path, rule in self.ignored],
             "notes": list(self.notes),
         }
 
 
-COLUMNS = [field.name for field in dataclasses.fields(Finding)]
+COLUMNS = (
+    "path", "label", "check", "score", "action", "new_label", "detail", "other", "moved_to",
+    "format", "width", "height", "bytes",
+)  # fmt: skip
 
 
-def check_report(path: Path, data: Path) -> None:
-    """Refuse a place for the report before anything is moved: one that cannot be written, or a file that is no report."""
-    if path.suffix.lower() != ".csv":
-        raise ImgclfError(f"{path}: a report is written as CSV; give --report a name that ends in .csv")
-    if data.resolve() in path.resolve().parents:
-        raise ImgclfError(f"{path}: lies inside the data folder {data}; give --report another place")
-    if os.path.lexists(path):
-        try:
-            with open(path, encoding="utf-8", errors="replace") as file:
-                is_report = file.readline() in ("", ",".join(COLUMNS) + "\n")
-        except OSError:
-            is_report = False
-        if not is_report:
-            raise ImgclfError(f"{path}: exists and is no report of imgclf, so it is not overwritten; choose another name")
-    if not path.parent.is_dir() or not is_writable(path.parent):
-        raise ImgclfError(f"{path}: the folder {path.parent} is missing or cannot be written; choose another place")
+def actions(policy: Policy, on: Mapping[str, str]) -> dict[str, str]:
+    """What to do about each check; raises UsageError for a check or action that there is not."""
+    chosen: dict[str, str] = {
+        name: {"default": check.default, "strict": check.strict, "report": "report"}[policy] for name, check in CHECKS.items()
+    }
+    for name, action in on.items():
+        _check_name(name)
+        allowed = ("report", "quarantine", "ignore") + (("rename",) if name == "extension" else ())
+        if action not in allowed:
+            raise UsageError(f"--on {name}={action}: {action!r} is no action; choose {', '.join(allowed)}")
+        chosen[name] = action
+    return chosen
 
 
-def write_report(result: Cleaning, path: Path) -> None:
-    """One CSV row per file."""
-    from imgclf.display import report
+def limits(given: Mapping[str, float]) -> dict[str, float]:
+    """Thresholds as given; raises UsageError for a check that has none, or a value outside 0 to 1."""
+    for name, value in given.items():
+        _check_name(name)
+        if CHECKS[name].threshold is None:
+            scored = ", ".join(check.name for check in CHECKS.values() if check.threshold is not None)
+            raise UsageError(f"--threshold {name}: this check has no threshold; those that have: {scored}")
+        if not 0 <= value <= 1:
+            raise UsageError(f"--threshold {name}={value:g}: a score lies between 0 and 1")
+    return dict(given)
 
-    report.write_csv([dataclasses.asdict(finding) for finding in result.findings], path, COLUMNS)
+
+def _check_name(name: str) -> None:
+    if name not in CHECKS:
+        raise UsageError(f"{name!r} is no check; there are: {', '.join(CHECKS)}")
 
 
-def clean(data: Path, *, dry_run: bool = False, progress: Callable[[int, int], None] | None = None) -> Cleaning:
-    """Decode every file in every class folder; move the unusable to quarantine and mend wrong extensions, by journal.
+def clean(
+    data: Path,
+    *,
+    policy: Policy = "default",
+    on: Mapping[str, str] | None = None,
+    thresholds: Mapping[str, float] | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Cleaning:
+    """Look at every file in every class folder, decode it to its end, and act on what is found, by journal.
 
-    Nothing is deleted, rewritten or overwritten. With `dry_run` nothing is moved either. Raises ImgclfError.
+    policy: `default` sets broken files and exact copies aside, `strict` everything doubtful, `report` nothing. on: other
+    actions by check (see CHECKS). thresholds: other scores by check. Nothing is deleted, rewritten or overwritten, and with
+    `dry_run` nothing is moved. Raises ImgclfError.
     """
+    todo, scores = actions(policy, on or {}), limits(thresholds or {})
     if not dataset.class_folders(data):
         dataset.index(data)  # says what is missing
     state = state_folder(data)
     if not dry_run and not is_inside(state, data):
         raise ImgclfError(f"{data}: read-only, so nothing can be moved; use --dry-run to see the findings")
-    with contextlib.nullcontext() if dry_run else journal.locked(state, "clean"):
+    with journal.locked(state, "clean"):
         notes = [] if dry_run else journal.recover(data, state)
-        files = dataset.scan(data)
-        findings = []
-        for done, finding in enumerate(ordered_map(lambda file: _examine(data, file), files), 1):
-            findings.append(finding)
-            if progress:
-                progress(done, len(files))
-        findings = _name_targets(data, state, findings)
+        everything = dataset.scan(data)
+        files = tuple(file for file in everything if not file.ignored)
+        ignored = tuple((file.path, file.ignored) for file in everything if file.ignored)
+        with dataset.examine(data, [file.path for file in files], _named(progress, "decoding")) as catalogue:
+            findings = checks.find(catalogue, files, scores, _named(progress, "comparing"))
+        outcomes = _plan(data, state, findings, todo, catalogue)
         if not dry_run:
-            moves = [journal.Move(finding.path, finding.moved_to) for finding in findings if finding.moved_to]
-            failures = journal.apply(data, state, "clean", moves)
-            stuck = {failure.move.source: failure.reason for failure in failures}
-            findings = [_stuck(finding, stuck[finding.path]) if finding.path in stuck else finding for finding in findings]
-    return Cleaning(data, dry_run, tuple(findings), tuple(notes))
+            outcomes = _act(data, state, "clean", outcomes)
+    return Cleaning(data, dry_run, tuple(outcomes), ignored, tuple(notes), files, catalogue)
 
 
-def undo(data: Path) -> tuple[list[str], list[str], list[str]]:
-    """Put every file that clean moved back where it was.
-
-    Returns the restored paths, a line for each that could not be, and notes.
-    """
-    state = state_folder(data)
-    with journal.locked(state, "clean --undo"):
-        notes = journal.recover(data, state)
-        made, failed = journal.undo(data, state)
-    problems = [
-        f"{failure.move.source} could not go back to {failure.move.target}: {failure.reason}; make way for it and undo again"
-        for failure in failed
-    ]
-    return [move.target for move in made], problems, notes
+def _named(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
+    return (lambda done, total: progress(what, done, total)) if progress else None
 
 
-def _examine(data: Path, file: dataset.Found) -> Finding:
-    """Fully decode one file and say what it is; pure but for reading it."""
-    path = data / file.path
-    try:
-        size = os.lstat(path).st_size
-    except OSError:
-        size = 0
-    if file.ignored:
-        return Finding(file.path, "ignored", "rule", file.ignored, bytes=size)
-    kind, width, height = "", 0, 0
-    try:
-        content = images.read(path)
-        head = images.header(content)
-        kind, width, height = head.format, head.width, head.height
-        images.decode(content)
-    except ImageError as error:
-        if error.reason == "unreadable":  # by no fault of the picture, perhaps: it stays where it is
-            return Finding(file.path, "stuck", error.reason, str(error), "", kind, width, height, size)
-        return Finding(file.path, "quarantined", error.reason, str(error), "", kind, width, height, size)
-    right = images.FORMATS[kind]
-    suffix = Path(file.path).suffix
-    if suffix.lower() in right:
-        return Finding(file.path, "kept", "", "", "", kind, width, height, size)
-    detail = f"{kind} named {suffix}" if suffix else f"{kind} without an extension"
-    return Finding(file.path, "renamed", "extension", detail, "", kind, width, height, size)
-
-
-def _name_targets(data: Path, state: Path, findings: list[Finding]) -> list[Finding]:
-    """Choose a free name for every file that will move: in quarantine under its own path, or beside itself."""
-    batch = journal.next_number(state)
-    taken = {finding.path for finding in findings}
-    named = []
+def _plan(
+    data: Path,
+    state: Path,
+    findings: Sequence[checks.Finding],
+    todo: Mapping[str, str],
+    catalogue: dataset.Catalogue,
+) -> list[Outcome]:
+    """What to do about each finding, with a free name for every file that will move; a file moves once."""
+    unreadable = {catalogue.paths[index] for index in np.flatnonzero(catalogue.facts["problem"] == b"unreadable").tolist()}
+    misnamed = {finding.path for finding in findings if finding.check == "extension"}
+    formats = {
+        path: catalogue.facts["format"][index].decode() for index, path in enumerate(catalogue.paths) if path in misnamed
+    }
+    planned = []
     for finding in findings:
-        if finding.action == "quarantined":
-            # A folder of its own for each clean, so that two files of the same name never meet.
-            finding = dataclasses.replace(finding, moved_to=f".imgclf/quarantine/{batch:04d}/{finding.path}")
-        elif finding.action == "renamed":
-            stem = _without_wrong_suffix(finding.path)
-            target = _free(stem, images.FORMATS[finding.format][0], taken, data)
+        action = todo[finding.check]
+        if action == "ignore":
+            continue
+        if action == "quarantine" and finding.path in unreadable:  # by no fault of the picture, perhaps: it stays where it is
+            action = "stuck"
+        if action == "quarantine" and finding.other and dataset.is_linked(data, finding.path):
+            action = "report"  # another name of the same file: to move it would take the file itself away
+        planned.append((finding, action))
+    leaving = {finding.path for finding, action in planned if action in ("quarantine", "stuck")}
+    batch = journal.next_number(state)
+    taken = set(catalogue.paths)
+    outcomes = []
+    for finding, action in planned:
+        target = ""
+        if action == "quarantine":
+            # A folder of its own for each batch, so that two files of the same name never meet.
+            target = f"{STATE_NAME}/quarantine/{batch:04d}/{finding.path}"
+        elif action == "rename" and finding.path in leaving:
+            action = "report"
+        elif action == "rename":
+            target = _free(_without_wrong_suffix(finding.path), images.FORMATS[formats[finding.path]][0], taken, data)
             taken.add(target)
-            finding = dataclasses.replace(finding, moved_to=target)
-        named.append(finding)
-    return named
+        outcomes.append(Outcome(finding.path, finding.check, finding.score, action, finding.detail, finding.other, target))
+    return outcomes
 
 
-def _stuck(finding: Finding, reason: str) -> Finding:
-    return dataclasses.replace(finding, action="stuck", moved_to="", detail=f"{finding.detail}; could not be moved: {reason}")
+def _act(data: Path, state: Path, command: str, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Make the moves, each file once, and say what was done."""
+    moves = dict.fromkeys(journal.Move(outcome.path, outcome.moved_to) for outcome in outcomes if outcome.moved_to)
+    stuck = {failure.move: failure.reason for failure in journal.apply(data, state, command, moves)}
+    done = []
+    for outcome in outcomes:
+        reason = stuck.get(journal.Move(outcome.path, outcome.moved_to))
+        if outcome.moved_to and reason:
+            detail = f"{outcome.detail}; could not be moved: {reason}"
+            done.append(dataclasses.replace(outcome, action="stuck", moved_to="", detail=detail))
+        else:
+            done.append(dataclasses.replace(outcome, action=_DONE.get(outcome.action, outcome.action)))
+    return done
 
 
 def _without_wrong_suffix(path: str) -> str:
@@ -194,3 +235,158 @@ def _free(stem: str, extension: str, taken: set[str], data: Path) -> str:
         number += 1
         name = f"{stem}-{number}{extension}"
     return name
+
+
+# -- the report -------------------------------------------------------------------------------------------------------------
+
+
+def check_report(path: Path, data: Path) -> None:
+    """Refuse a place for the CSV report before anything is moved: one that cannot be written, or a file that is no report."""
+    check_output(path, data, ".csv", ",".join(COLUMNS), "--report")
+
+
+def write_report(result: Cleaning, path: Path) -> None:
+    """One CSV row for each finding, and one for every file without: `--apply` carries out what is edited in it."""
+    journal.write_lines(path, (table.line(row) for row in (COLUMNS, *_rows(result))))
+
+
+def _rows(result: Cleaning) -> Iterator[tuple[object, ...]]:
+    by_path: dict[str, list[Outcome]] = collections.defaultdict(list)
+    for outcome in result.outcomes:
+        by_path[outcome.path].append(outcome)
+    for file, facts in zip(result.files, result.catalogue.facts, strict=True):
+        what = (facts["format"].decode(), int(facts["width"]), int(facts["height"]), int(facts["bytes"]))
+        for one in by_path.get(file.path, [Outcome(file.path, "", 0.0, "keep" if result.dry_run else "kept", "")]):
+            yield (one.path, file.label, one.check, one.score, one.action, "", one.detail, one.other, one.moved_to, *what)
+    for path, rule in result.ignored:
+        yield (path, "", "", 0.0, "ignored", "", rule, "", "", "", 0, 0, 0)
+
+
+def check_page(path: Path, data: Path) -> None:
+    """Refuse a place for the HTML report, as `check_report` does."""
+    check_output(path, data, ".html", gallery.START, "--html")
+
+
+def write_page(result: Cleaning, path: Path, progress: Callable[[int, int], None] | None = None) -> None:
+    """A self-contained page: the files of each finding as thumbnails, the worst first, at most PAGE_LIMIT of each."""
+    shown = {outcome.path for found in result.by_check().values() for outcome in found[:PAGE_LIMIT]}
+    by_path: dict[str, list[Outcome]] = collections.defaultdict(list)
+    for outcome in result.outcomes:
+        by_path[outcome.path].append(outcome)
+    pictures = [
+        gallery.Picture(
+            file.path, file.label or "", file.part or "", facts["format"].decode(), int(facts["width"]), int(facts["height"]),
+            tuple((one.check, one.score, one.action, one.detail) for one in by_path[file.path]),
+            "" if result.dry_run else next((one.moved_to for one in by_path[file.path] if one.moved_to), ""),
+        )
+        for file, facts in zip(result.files, result.catalogue.facts, strict=True) if file.path in shown
+    ]  # fmt: skip
+    counts = result.counts()
+    words = ", ".join(
+        f"{counts[name]:,} {name}" for name in ("kept", "renamed", "quarantined", "stuck", "reported") if counts[name]
+    )
+    gallery.write(
+        path, result.data, pictures, title=f"{result.data}: what clean found", group="finding",
+        about=f"{len(result.files):,} files: {words}" + (" (dry run: nothing was moved)" if result.dry_run else ""),
+        checks={name: (len(found), CHECKS[name].meaning) for name, found in result.by_check().items()}, progress=progress,
+    )  # fmt: skip
+
+
+# -- an edited report -------------------------------------------------------------------------------------------------------
+
+
+def apply(data: Path, report: Path, *, dry_run: bool = False) -> list[Outcome]:
+    """Carry out an edited report: `quarantine` moves a file there, `relabel` into the class folder named in `new_label`.
+
+    Needs the columns path and action; what else stands in `action` is left alone. Every line is checked before anything moves.
+    Raises ImgclfError naming the line that is wrong.
+    """
+    state = state_folder(data)
+    if not is_inside(state, data):
+        raise ImgclfError(f"{data}: read-only, so nothing can be moved")
+    classes = dataset.class_folders(data)
+    known = {file.path: file for file in dataset.scan(data)}
+    with journal.locked(state, "clean --apply"):
+        if not dry_run:
+            journal.recover(data, state)
+        wanted = _orders(report, known, classes)
+        batch = journal.next_number(state)
+        taken = set(known)
+        outcomes = []
+        for path, (action, label) in wanted.items():
+            if action == "quarantine":
+                target = f"{STATE_NAME}/quarantine/{batch:04d}/{path}"
+            else:
+                pieces = path.split("/")
+                pieces[1 if known[path].part else 0] = label
+                stem, suffix = os.path.splitext("/".join(pieces))
+                target = _free(stem, suffix, taken, data)
+                taken.add(target)
+            outcomes.append(Outcome(path, "", 0.0, action, f"line of {report.name}", "", target))
+        return outcomes if dry_run else _act(data, state, "clean--apply", outcomes)
+
+
+def _orders(report: Path, known: Mapping[str, dataset.Found], classes: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """(action, new class) by path, from a report's lines that ask for one."""
+    orders: dict[str, tuple[str, str]] = {}
+    for number, row in _lines(report):
+        path, action, label = row["path"], row["action"].strip(), row.get("new_label", "").strip()
+        if action not in ("quarantine", "relabel"):
+            if label:
+                raise ImgclfError(f"{report}, line {number}: new_label is {label!r}, but the action is {action!r}, not relabel")
+            continue
+        where = f"{report}, line {number}: {path}"
+        if path not in known or known[path].label is None:
+            raise ImgclfError(f"{where}: no such file in a class folder; has it moved since the report was made?")
+        if action == "relabel" and label not in classes:
+            raise ImgclfError(f"{where}: new_label is {label!r}, which is no class folder; there are: {', '.join(classes)}")
+        if action == "relabel" and label == known[path].label:
+            raise ImgclfError(f"{where}: is in {label} already")
+        order = (action, label if action == "relabel" else "")
+        if orders.setdefault(path, order) != order:
+            first = " ".join(orders[path]).strip()
+            raise ImgclfError(f"{where}: {' '.join(order).strip()} here and {first} in a line above; leave one of them")
+    return orders
+
+
+def _lines(report: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    try:
+        content = report.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    except OSError as error:
+        raise ImgclfError(f"{report}: cannot be read: {error.strerror}") from error
+    try:
+        lines = iter(table.rows(content))
+        header = next(lines, (0, []))[1]
+        if not {"path", "action"} <= set(header):
+            raise ImgclfError(f"{report}: needs the columns path and action, has {', '.join(header) or 'none'}")
+        for number, row in lines:
+            if row and len(row) != len(header):
+                raise ImgclfError(f"{report}, line {number}: {len(row)} fields where the header has {len(header)}")
+            if row:
+                yield number, dict(zip(header, row, strict=True))
+    except ValueError as error:
+        raise ImgclfError(f"{report}: {error}") from error
+
+
+# -- taking back ------------------------------------------------------------------------------------------------------------
+
+
+def undo(data: Path, number: int | None = None) -> tuple[list[str], list[str], list[str]]:
+    """Put every file that clean moved back where it was, or those of one batch of `history`.
+
+    Returns the restored paths, a line for each that could not be, and notes.
+    """
+    state = state_folder(data)
+    with journal.locked(state, "clean --undo"):
+        notes = journal.recover(data, state)
+        made, failed = journal.undo(data, state, number)
+    problems = [
+        f"{failure.move.source} could not go back to {failure.move.target}: {failure.reason}; make way for it and undo again"
+        for failure in failed
+    ]
+    return [move.target for move in made], problems, notes
+
+
+def history(data: Path) -> list[journal.Batch]:
+    """Every batch of moves that clean made, the oldest first."""
+    return journal.history(state_folder(data))

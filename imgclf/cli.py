@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import imgclf
-from imgclf.base.config import Aspect, Augment, Link, Part, SplitConfig, TrainConfig
+from imgclf.base.config import Aspect, Augment, Link, Part, Policy, SplitConfig, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.display import console
 
@@ -98,44 +98,85 @@ def top(
     pass
 
 
-@app.command()
+class CleanCommand(TyperCommand):
+    """Lets --undo stand alone or before the number of a batch, which Typer has no word for."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if "--undo" in args:
+            at = args.index("--undo")
+            number = next((value for value in args[at + 1 : at + 2] if value.isdecimal()), None)
+            args[at : at + (2 if number else 1)] = [f"--undo={number or 0}"]
+        return super().parse_args(ctx, args)
+
+
+@app.command(cls=CleanCommand)
 def clean(
     data: Data = Path("data"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Look and report, move nothing.")] = False,
-    undo: Annotated[bool, typer.Option("--undo", help="Put back every file that clean moved or renamed.")] = False,
+    policy: Annotated[
+        Policy, typer.Option(help="Set aside broken files and exact copies (default), all that is doubtful, or nothing.")
+    ] = "default",
+    on: Annotated[
+        list[str] | None, typer.Option(metavar="CHECK=ACTION", help="Another action for a check: report, quarantine, ignore.")
+    ] = None,
+    threshold: Annotated[
+        list[str] | None, typer.Option(metavar="CHECK=SCORE", help="Find from this score on (0 to 1), for a quality check.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Also write every file and finding to this CSV.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Also write a page of what was found.")] = None,
+    apply: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Carry out an edited report: its `quarantine` and `relabel` lines.")
+    ] = None,
+    undo: Annotated[
+        int | None,
+        typer.Option("--undo", metavar="[N]", min=0, help="Put back every file that was moved, or those of batch N."),
+    ] = None,
+    history: Annotated[bool, typer.Option("--history", help="List the batches of moves made so far.")] = False,
     as_json: Json = False,
-    report: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Also write one row per file to this CSV.")] = None,
 ) -> None:
-    """Set aside broken files and mend wrong extensions, undoably.
+    """Find what is broken, duplicated, mislabelled or poor; set it aside, undoably.
 
-    Every file in every class folder is decoded to its end. What cannot be used goes to DATA/.imgclf/quarantine; nothing is
-    deleted or rewritten, and --undo puts every file back.
+    Every file in every class folder is decoded to its end. What cannot be used and exact copies go to DATA/.imgclf/quarantine,
+    the rest is reported; nothing is deleted or rewritten, and --undo puts every file back.
     """
     from imgclf import clean as verb
 
-    if undo and (dry_run or report):
-        raise UsageError("--undo goes alone: leave out --dry-run and --report")
-    if undo:
-        restored, problems, notes = verb.undo(data)
-        for note in notes:
-            console.say(note)
-        if as_json:
-            console.as_json({"restored": restored, "problems": problems, "notes": notes})
-        else:
-            console.data(f"{len(restored):,} files are back where they were")
-        for problem in problems:
-            console.error(problem)
+    alone = [name for name, given in (("--undo", undo is not None), ("--history", history), ("--apply", apply)) if given]
+    others = report or html or on or threshold or policy != "default" or (dry_run and not apply)
+    if alone and (others or len(alone) > 1):
+        raise UsageError(f"{alone[0]} goes alone" + (", or with --dry-run" if apply else "") + ": leave the other options out")
+    if undo is not None:
+        restored, problems, notes = verb.undo(data, undo or None)
+        console.undone(restored, problems, notes, as_json)
         raise typer.Exit(1 if problems else 0)
+    if history:
+        console.history(verb.history(data), as_json)
+        return
+    if apply:
+        outcomes = verb.apply(data, apply, dry_run=dry_run)
+        console.applied(outcomes, data, dry_run, as_json)
+        raise typer.Exit(1 if any(outcome.action == "stuck" for outcome in outcomes) else 0)
     if report:
         verb.check_report(report, data)
-    with console.progress("decoding") as progress:
-        result = verb.clean(data, dry_run=dry_run, progress=progress)
-    if report:
-        verb.write_report(result, report)
+    if html:
+        verb.check_page(html, data)
+    actions = _pairs("--on", on)
+    limits = {name: _number("--threshold", name, value) for name, value in _pairs("--threshold", threshold).items()}
+    with console.stages() as stage:
+        result = verb.clean(data, policy=policy, on=actions, thresholds=limits, dry_run=dry_run, progress=stage)
+        if report:
+            verb.write_report(result, report)
+        if html:
+            verb.write_page(result, html, lambda done, total: stage("drawing", done, total))
     if as_json:
         console.as_json(result.to_dict())
     else:
         console.cleaning(result)
+    for path in (report, html):
+        if path:
+            console.say(f"wrote {path}")
     if result.counts()["stuck"]:
         raise typer.Exit(1)
 
@@ -325,6 +366,22 @@ def predict(
     failed = console.predictions(verb.predict(model, _with_stdin(inputs), top=top), forms[0] if forms else "table", top)
     if failed:
         raise typer.Exit(1)
+
+
+def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    """NAME=VALUE options as a dictionary."""
+    for pair in given or []:
+        if "=" not in pair:
+            example = "blurry=quarantine" if option == "--on" else "blurry=0.8"
+            raise UsageError(f"{option} {pair}: expected a check, = and a value, as in {option} {example}")
+    return {name.strip(): value.strip() for name, _, value in (pair.partition("=") for pair in given or [])}
+
+
+def _number(option: str, name: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise UsageError(f"{option} {name}={value}: {value!r} is no number") from None
 
 
 def _drop_stdout() -> None:

@@ -190,11 +190,11 @@ def _tile(root: Path, sample: Sample, seed: int, feed: tuple[Recipe, str] | None
             return images.resize(picture, TILE, TILE)
         # Enlarged without smoothing, so that the pixels are seen as they are.
         return cv2.resize(picture, (TILE, TILE), interpolation=cv2.INTER_NEAREST)  # type: ignore[return-value]
-    scale = TILE / max(picture.shape[:2])
-    width, height = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
+    small = images.fit(picture, TILE)
+    height, width = small.shape[:2]
     left, top = (TILE - width) // 2, (TILE - height) // 2
     tile = np.full((TILE, TILE, 3), (238, 238, 236), np.uint8)
-    tile[top : top + height, left : left + width] = images.resize(picture, width, height)
+    tile[top : top + height, left : left + width] = small
     return tile
 
 

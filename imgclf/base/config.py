@@ -10,6 +10,7 @@ PARTS: tuple[Part, ...] = ("train", "val", "test")
 Aspect = Literal["squash", "crop", "pad"]
 Augment = Literal["none", "light"]
 Link = Literal["hard", "symlink", "copy"]
+Policy = Literal["default", "strict", "report"]
 
 # Raised when the decoder or the resize rule changes what a pixel is: old prepared pixels are then made anew.
 DECODER_VERSION = 1

@@ -47,6 +47,28 @@ def is_writable(folder: Path) -> bool:
     return True
 
 
+def check_output(path: Path, data: Path, ending: str, start: str, option: str) -> None:
+    """Refuse a place for a file that a command is to write before it does anything else. Raises ImgclfError.
+
+    The name must end in `ending` and lie outside the data folder, where it could become a sample; a file that is there already
+    is replaced only when its first line begins with `start`, as those that imgclf writes do.
+    """
+    if path.suffix.lower() != ending:
+        raise ImgclfError(f"{path}: give {option} a file name that ends in {ending}")
+    if data.resolve() in path.resolve().parents:
+        raise ImgclfError(f"{path}: lies inside the data folder {data}; give {option} another place")
+    if os.path.lexists(path):
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                line = file.readline(4096)
+        except OSError:
+            line = "unreadable"
+        if line and not line.startswith(start):
+            raise ImgclfError(f"{path}: exists and was not written by imgclf, so it is not overwritten; choose another name")
+    if not path.parent.is_dir() or not is_writable(path.parent):
+        raise ImgclfError(f"{path}: the folder {path.parent} is missing or cannot be written; choose another place")
+
+
 def _home() -> Path | None:
     """The home folder; None where there is none, as for an unknown user in a container."""
     try:

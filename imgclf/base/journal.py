@@ -52,11 +52,40 @@ def next_number(state: Path) -> int:
     return 1 + max((int(path.name.split("-")[0]) for path in _plans(state)), default=0)
 
 
-def undo(data: Path, state: Path) -> tuple[list[Move], list[Failure]]:
-    """Take back every batch that is done, newest first. Returns the moves as made now, and those that failed."""
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """One batch of the journal: its number, when (UTC) and by which command, whether it is undone, and its moves."""
+
+    number: int
+    time: str
+    command: str
+    undone: bool
+    moves: tuple[Move, ...]
+
+
+def history(state: Path) -> list[Batch]:
+    """Every batch that was carried out, the oldest first."""
+    batches = []
+    for plan in sorted(_plans(state)):
+        number = int(plan.name.split("-")[0])
+        undone = plan.name.endswith((".undone.json", ".undoing.json"))
+        batches.append(Batch(number, _time(plan), _command(plan), undone, tuple(_read(plan))))
+    return sorted(batches, key=lambda batch: batch.number)
+
+
+def undo(data: Path, state: Path, number: int | None = None) -> tuple[list[Move], list[Failure]]:
+    """Take back every batch that is done, newest first, or the one of this number.
+
+    Returns the moves as made now, and those that failed. Raises ImgclfError when there is no such batch to take back.
+    """
     made: list[Move] = []
     failed: list[Failure] = []
-    for plan in sorted(_plans(state, ".done.json"), reverse=True):
+    plans = sorted(_plans(state, ".done.json"), reverse=True)
+    if number is not None:
+        plans = [plan for plan in plans if int(plan.name.split("-")[0]) == number]
+        if not plans:
+            raise ImgclfError(f"{state}: no batch {number} that could be undone; --history lists them")
+    for plan in plans:
         back = [Move(move.target, move.source) for move in _read(plan)]
         renamed = _rename(plan, ".undoing.json")
         failures = _carry_out(data, renamed, forward=False)
@@ -90,6 +119,13 @@ def _is_made(source: Path, target: Path) -> bool:
     return os.path.lexists(target)  # even when the source is there again: then it is a new file, and an undo will say so
 
 
+def _time(plan: Path) -> str:
+    try:
+        return str(json.loads(plan.read_bytes()).get("time", ""))
+    except (ValueError, AttributeError):
+        return ""
+
+
 def _not_moved(failures: list[Failure]) -> str:
     if not failures:
         return ""
@@ -97,7 +133,7 @@ def _not_moved(failures: list[Failure]) -> str:
 
 
 def _command(plan: Path) -> str:
-    return plan.name.split(".")[0].split("-", 1)[1]
+    return plan.name.split(".")[0].split("-", 1)[1].replace("--", " --")
 
 
 def _plans(state: Path, ending: str = ".json") -> list[Path]:
@@ -213,6 +249,12 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         content = content.encode("utf-8", "surrogateescape")
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """`write_atomic` for a file that is too long to be put together in memory."""
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        file.writelines(lines)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,6 +1,8 @@
 """What a person sees: tables on stdout, talk and progress on stderr. Used by cli.py alone."""
 
+import collections
 import contextlib
+import dataclasses
 import os
 import sys
 import time
@@ -18,8 +20,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
     from rich.table import Table
 
+    from imgclf.base.journal import Batch
     from imgclf.bundle import Bundle
-    from imgclf.clean import Cleaning
+    from imgclf.clean import Cleaning, Outcome
     from imgclf.evaluate import Evaluation
     from imgclf.predict import Prediction
     from imgclf.preview import Preview
@@ -79,16 +82,23 @@ def _count(number: int, noun: str) -> str:
 @contextlib.contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on stderr while the block runs; gives the function to call with (done, total). Silent when piped."""
+    with stages() as stage:
+        yield lambda done, total: stage(what, done, total)
+
+
+@contextlib.contextmanager
+def stages() -> Iterator[Callable[[str, int, int], None]]:
+    """`progress` for work in several stages; gives the function to call with (stage, done, total)."""
     with _bar() as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task("", total=None)
         last = 0.0
 
-        def update(done: int, total: int) -> None:
+        def update(stage: str, done: int, total: int) -> None:
             nonlocal last
             now = time.monotonic()
             if now - last > 0.05 or done == total:
                 last = now
-                bar.update(task, completed=done, total=total)
+                bar.update(task, description=stage, completed=done, total=total)
 
         yield update
 
@@ -122,43 +132,103 @@ def _share(value: float) -> str:
 
 
 def cleaning(result: "Cleaning") -> None:
-    """Counts by action, then every file that was or would be touched."""
+    """A table by check with the worst example, every file that was or would be moved, and the counts."""
     counts = result.counts()
-    moved = [finding for finding in result.findings if finding.action in ("quarantined", "renamed", "stuck")]
-    if moved:
+    if result.outcomes:
+        table = _table("check", "files", "action", "worst", numbers=False)
+        table.columns[-1].no_wrap, table.columns[-1].overflow = True, "ellipsis"  # a line a check; the report has it whole
+        for name, found in result.by_check().items():
+            actions = sorted({outcome.action for outcome in found})
+            colour = {"quarantined": "red", "quarantine": "red", "stuck": "red", "renamed": "yellow", "rename": "yellow"}
+            worst = found[0]
+            table.add_row(
+                _text(name),
+                f"{len(found):,}",
+                _text(", ".join(actions), colour.get(actions[0], "")),
+                _text(f"{worst.path}: {_why(worst)}"),
+            )
+        out.print(table)
+        out.print()
+    moved = [outcome for outcome in result.outcomes if outcome.moved_to or outcome.action == "stuck"]
+    if len(moved) > len({outcome.check for outcome in moved}):  # the table above names one a check
         table = _table("action", "file", "why", numbers=False)
-        would = {"renamed": "rename", "quarantined": "quarantine"} if result.dry_run else {}
-        for finding in moved[:LONGEST_LIST]:
-            colour = "yellow" if finding.action == "renamed" else "red"
-            why = finding.detail
-            if finding.action == "renamed":
-                why += f", {'to become' if would else 'now'} {Path(finding.moved_to).name}"
-            table.add_row(_text(would.get(finding.action, finding.action), colour), _text(finding.path), _text(why))
+        for outcome in moved[:LONGEST_LIST]:
+            table.add_row(_text(outcome.action), _text(outcome.path), _text(_why(outcome)))
         out.print(table)
         if len(moved) > LONGEST_LIST:
             out.print(f"... and {len(moved) - LONGEST_LIST} more; --report FILE.csv lists all")
         out.print()
-    for reason, number in _by_rule(result).items():
-        out.print(_text(f"ignored {number:,}: {reason}"))
-    total = len(result.findings)
+    for rule, number in sorted(collections.Counter(rule for _path, rule in result.ignored).items()):
+        out.print(_text(f"ignored {number:,}: {rule}"))
+    total = len(result.files) + len(result.ignored)
     yet = "to be " if result.dry_run else ""
     out.print(
         f"{_count(total, 'file')}: {counts['kept']:,} kept, {counts['renamed']:,} {yet}renamed, "
         f"{counts['quarantined']:,} {yet}quarantined, {counts['ignored']:,} ignored"
         + (f", {counts['stuck']:,} could not be moved" if counts["stuck"] else "")
+        + (f"; {counts['reported']:,} of the kept reported" if counts["reported"] else "")
     )
     for note in result.notes:
         say(note)
+    if counts["reported"]:
+        say("To see what was reported: --html FILE.html; to decide on it: --report FILE.csv, edit, --apply FILE.csv.")
     if moved and not result.dry_run:
         say(f"Nothing was deleted; `imgclf clean {result.data} --undo` puts every file back.")
 
 
-def _by_rule(result: "Cleaning") -> dict[str, int]:
-    rules: dict[str, int] = {}
-    for finding in result.findings:
-        if finding.action == "ignored":
-            rules[finding.detail] = rules.get(finding.detail, 0) + 1
-    return dict(sorted(rules.items()))
+def _why(outcome: "Outcome") -> str:
+    if outcome.action in ("rename", "renamed"):
+        return f"{outcome.detail}, {'now' if outcome.action == 'renamed' else 'to become'} {Path(outcome.moved_to).name}"
+    return outcome.detail
+
+
+def undone(restored: Sequence[str], problems: Sequence[str], notes: Sequence[str], json: bool) -> None:
+    """What an undo put back, and what it could not."""
+    for note in notes:
+        say(note)
+    if json:
+        as_json({"restored": list(restored), "problems": list(problems), "notes": list(notes)})
+    else:
+        data(f"{_count(len(restored), 'file')} back where {'it was' if len(restored) == 1 else 'they were'}")
+    for problem in problems:
+        error(problem)
+
+
+def history(batches: "Sequence[Batch]", json: bool) -> None:
+    """Batches of moves, the oldest first."""
+    if json:
+        as_json([dataclasses.asdict(batch) for batch in batches])
+        return
+    if not batches:
+        say("nothing has been moved yet")
+        return
+    table = _table("batch", "when (UTC)", "command", "files", "state", "first", numbers=False)
+    for batch in batches:
+        first = f"{batch.moves[0].source} to {batch.moves[0].target}" if batch.moves else ""
+        state = "undone" if batch.undone else "done"
+        _row(
+            table, batch.number, batch.time.replace("T", " ").rstrip("Z"), batch.command, f"{len(batch.moves):,}", state, first
+        )
+    out.print(table)
+
+
+def applied(outcomes: "Sequence[Outcome]", folder: Path, dry_run: bool, json: bool) -> None:
+    """Every file that an edited report moved or would move."""
+    if json:
+        as_json({"data": str(folder), "dry_run": dry_run, "moves": [dataclasses.asdict(outcome) for outcome in outcomes]})
+        return
+    if outcomes:
+        table = _table("action", "file", "to", numbers=False)
+        for outcome in outcomes[:LONGEST_LIST]:
+            _row(table, outcome.action, outcome.path, outcome.moved_to or outcome.detail)
+        out.print(table)
+        if len(outcomes) > LONGEST_LIST:
+            out.print(f"... and {len(outcomes) - LONGEST_LIST} more")
+    stuck = sum(outcome.action == "stuck" for outcome in outcomes)
+    verb = "to be moved" if dry_run else "moved"
+    out.print(f"{_count(len(outcomes) - stuck, 'file')} {verb}" + (f", {stuck:,} could not be moved" if stuck else ""))
+    if outcomes and not dry_run:
+        say(f"Nothing was deleted; `imgclf clean {folder} --undo` puts every file back.")
 
 
 def preview(result: "Preview") -> None:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from imgclf.base.config import Recipe
 from imgclf.base.errors import ImageError
+from imgclf.pixels import containers
 
 cv2.setNumThreads(1)  # imgclf runs one picture a core; OpenCV's own threads would only get in the way
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged files are reported by us, with their names
@@ -171,9 +172,32 @@ def _header(file: BinaryIO) -> Header:
     return Header(kind, int(width), int(height))
 
 
-def decode(data: bytes) -> Image:
-    """Decode a whole picture to (height, width, 3) uint8 RGB; raises ImageError. A truncated file never passes."""
-    kind = header(data).format
+def decode(data: bytes, head: Header | None = None) -> Image:
+    """Decode a whole picture to (height, width, 3) uint8 RGB; raises ImageError. A truncated file never passes.
+
+    One that lacks nothing but the mark at its end (JPEG, PNG, GIF) does: every pixel is there. head: its `header`, if at hand.
+    """
+    kind = (head or header(data)).format
+    try:
+        return _decode(data, kind)
+    except ImageError as error:
+        if error.reason != "damaged" or not containers.has_end(kind) or containers.end(data, kind) is not None:
+            raise
+        return _decode_without_end(data, kind, error)
+
+
+def _decode_without_end(data: bytes, kind: str, error: ImageError) -> Image:
+    """Decode with the end put back, if that shows that no pixel was missing; else raise the error that led here."""
+    try:
+        decoded = [_decode(whole, kind) for whole in containers.completions(data, kind)]
+    except ImageError:
+        raise error from None
+    if not decoded or any(other.shape != decoded[0].shape or (other != decoded[0]).any() for other in decoded[1:]):
+        raise error
+    return decoded[0]
+
+
+def _decode(data: bytes, kind: str) -> Image:
     buffer = np.frombuffer(data, np.uint8)
     try:
         if kind == "JPEG":  # the common case in one call: EXIF, grey and CMYK are handled by OpenCV
@@ -316,6 +340,35 @@ def resize(image: Image, width: int, height: int) -> Image:
     return image
 
 
+def fit(image: Image, side: int) -> Image:
+    """The whole picture in its own shape, `side` pixels along its longer axis."""
+    scale = side / max(image.shape[:2])
+    return resize(image, max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+
+
+def thumbnail(image: Image, side: int) -> NDArray[np.uint8]:
+    """A picture in grey, (h, w) uint8, squashed to `side` pixels along each axis that is longer.
+
+    Whole factors are averaged and the rest is interpolated: three times faster than `resize`, and as good for measures.
+    """
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    height, width = grey.shape
+    down, across = max(1, height // side), max(1, width // side)
+    if down > 1 or across > 1:
+        grey = cv2.resize(
+            grey[: height // down * down, : width // across * across],
+            (width // across, height // down),
+            interpolation=cv2.INTER_AREA,
+        )
+    return cv2.resize(grey, (min(width, side), min(height, side)), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+
+def grid(image: Image, side: int) -> Image:
+    """Some of a picture's pixels, untouched: at most `side` along each axis, evenly spaced."""
+    height, width = image.shape[:2]
+    return cv2.resize(image, (min(width, side), min(height, side)), interpolation=cv2.INTER_NEAREST)  # type: ignore[return-value]
+
+
 def apply(recipe: Recipe, image: Image) -> Image:
     """A decoded picture as the model's input: (recipe.height, recipe.width, 3) uint8 RGB."""
     height, width = image.shape[:2]
@@ -344,8 +397,9 @@ def load(recipe: Recipe, path: Path) -> Image:
 
 
 def encode(image: Image, extension: str) -> bytes:
-    """RGB pixels as a file's bytes: `.bmp` or `.png`, both lossless."""
-    done, data = cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    """RGB pixels as a file's bytes: `.bmp` or `.png`, both lossless, or `.jpg` at quality 80 for a page to look at."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, 80] if extension == ".jpg" else []
+    done, data = cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     if not done:
         raise ImageError("unsupported", f"OpenCV cannot write {extension}")
     return data.tobytes()

@@ -1,0 +1,59 @@
+"""THE dataset loader: a folder of pictures becomes samples, facts and findings, split parts, prepared pixels and batches.
+
+`folder` says what lies there, `catalogue` what one look at each file told, `checks` what is wrong with which file; `manifest`
+divides the pictures into parts, `prepared` decodes each once at the model's size, `batches` feeds them to Keras.
+"""
+
+from imgclf.dataset.batches import augment_seeds, batches, memory_budget
+from imgclf.dataset.catalogue import Catalogue, content_hashes, examine
+from imgclf.dataset.folder import (
+    Dataset,
+    Found,
+    Progress,
+    Sample,
+    auto_image_size,
+    class_folders,
+    index,
+    is_linked,
+    part_folders,
+    scan,
+)
+from imgclf.dataset.manifest import (
+    COLUMNS,
+    Manifest,
+    Row,
+    elsewhere_note,
+    load_parts,
+    manifest_path,
+    read_manifest,
+)
+from imgclf.dataset.prepared import Prepared, link_or_copy, prepare
+
+__all__ = [
+    "COLUMNS",
+    "Catalogue",
+    "Dataset",
+    "Found",
+    "Manifest",
+    "Prepared",
+    "Progress",
+    "Row",
+    "Sample",
+    "augment_seeds",
+    "auto_image_size",
+    "batches",
+    "class_folders",
+    "content_hashes",
+    "elsewhere_note",
+    "examine",
+    "index",
+    "is_linked",
+    "link_or_copy",
+    "load_parts",
+    "manifest_path",
+    "memory_budget",
+    "part_folders",
+    "prepare",
+    "read_manifest",
+    "scan",
+]

@@ -1,0 +1,312 @@
+"""The catalogue: what one look at each file told, kept in DATA/.imgclf/index so that an unchanged file is not read again.
+
+A SQLite file, and only a cache: one that is damaged, locked or of another version is made anew or done without.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from imgclf.base.config import DECODER_VERSION
+from imgclf.base.errors import ImageError, ImgclfError
+from imgclf.base.folders import state_folder
+from imgclf.base.parallel import ordered_map, process_map
+from imgclf.dataset.folder import Progress
+from imgclf.pixels import duplicates, facts, images
+
+_VERSION = zlib.crc32(f"1 {DECODER_VERSION} {duplicates.MIN_SIMILARITY} {facts.FACTS}".encode()) & 0x7FFFFFFF
+_SCHEMA = """
+CREATE TABLE files (path BLOB PRIMARY KEY, stamp BLOB, sha256 BLOB, facts BLOB, problem TEXT) WITHOUT ROWID;
+CREATE TABLE thumbnails (sha256 BLOB PRIMARY KEY, thumbnail BLOB) WITHOUT ROWID;
+CREATE TABLE searches (pictures BLOB PRIMARY KEY, pairs BLOB) WITHOUT ROWID;
+"""
+_NO_HASH = bytes(32)
+_COMMIT_EVERY = 2.0  # seconds: what a killed first pass may lose
+
+
+@dataclasses.dataclass(frozen=True)
+class Catalogue:
+    """Facts of files, column by column; index i is paths[i] in every column."""
+
+    root: Path
+    paths: Sequence[str]
+    facts: facts.Facts  # (n,) dtype FACTS
+    sha256: NDArray[np.void]  # (n,) 32 bytes, zero where the file could not be read
+    problems: dict[int, str]  # why a file cannot be used, in words
+    read: int  # files read and decoded now; the others were known
+    _db: sqlite3.Connection = dataclasses.field(repr=False, compare=False)
+
+    def __enter__(self) -> "Catalogue":
+        return self
+
+    def __exit__(self, *_details: object) -> None:
+        self._db.close()
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of each file that could be read, by path."""
+        known = ((path, value.tobytes()) for path, value in zip(self.paths, self.sha256, strict=True))
+        return {path: digest.hex() for path, digest in known if digest != _NO_HASH}
+
+    def usable(self) -> NDArray[np.bool_]:
+        """(n,) which files have pixels."""
+        return np.asarray(self.facts["problem"] == b"")
+
+    def same_pixels(self) -> NDArray[np.int64]:
+        """(n,) for each file the lowest index of a file with the same size and pixels; its own where there is none."""
+        result = np.arange(len(self.paths))
+        some = np.flatnonzero(self.usable())
+        pixels = self.facts["pixels"][some]
+        order = np.lexsort((some, pixels[:, 1], pixels[:, 0]))
+        same = np.zeros(len(some), bool)
+        same[1:] = (pixels[order][1:] == pixels[order][:-1]).all(axis=1)
+        first = np.maximum.accumulate(np.where(same, 0, np.arange(len(some))))
+        result[some[order]] = some[order][first]
+        return result
+
+    def similar_pairs(self, progress: Progress | None = None) -> NDArray[np.void]:
+        """Pairs (dtype duplicates.PAIRS, indices into this catalogue) of different pictures that show the same.
+
+        Every group of such hangs together by its pairs. Kept for the next time that the folder holds the same pictures.
+        """
+        chosen = np.flatnonzero(self.usable() & ~self.facts["flat"] & (self.same_pixels() == np.arange(len(self.paths))))
+        pixels = self.facts["pixels"][chosen]
+        chosen = chosen[np.lexsort((pixels[:, 1], pixels[:, 0]))]
+        key = xxhash.xxh3_128_digest(self.facts["pixels"][chosen].tobytes())
+        row = self._db.execute("SELECT pairs FROM searches WHERE pictures = ?", (key,)).fetchone()
+        if row:
+            pairs = np.frombuffer(row[0], duplicates.PAIRS).copy()
+        else:
+            found = self.facts[chosen]
+            pairs = duplicates.pairs(
+                np.ascontiguousarray(found["hash"]), found["ranks"], lambda some: self._thumbnails(chosen[some]), progress
+            )
+            with _writing(self._db):
+                self._db.execute("DELETE FROM searches")
+                self._db.execute("INSERT INTO searches VALUES (?, ?)", (key, pairs.tobytes()))
+        pairs["first"], pairs["second"] = chosen[pairs["first"]], chosen[pairs["second"]]
+        return pairs
+
+    def _thumbnails(self, some: NDArray[np.int64]) -> duplicates.Thumbnails:
+        each, place = np.unique(some, return_inverse=True)
+        query = "SELECT thumbnail FROM thumbnails WHERE sha256 = ?"
+        rows = (self._db.execute(query, (self.sha256[index].tobytes(),)).fetchone()[0] for index in each)
+        joined = np.frombuffer(b"".join(rows), np.uint8).reshape(-1, duplicates.SIDE, duplicates.SIDE)
+        return joined[place]
+
+
+def examine(root: Path, paths: Sequence[str], progress: Progress | None = None) -> Catalogue:
+    """The facts of every file given, which should be all that there are: what is known of others is forgotten.
+
+    Files that are new or changed are read once and decoded to their end, on all cores; one that only moved is recognised by its
+    content. Raises ImgclfError when the catalogue cannot be written.
+    """
+    db = _open(root)
+    count = len(paths)
+    records = np.zeros(count, facts.FACTS)
+    digests = np.zeros(count, "V32")
+    problems: dict[int, str] = {}
+    todo: list[int] = []
+    stamps: list[bytes] = []
+    moved: dict[bytes, tuple[bytes, str]] = {}  # content -> (facts, problem) of rows whose path is gone or changed
+    gone: list[tuple[bytes]] = []
+    for index, row in _known(db, paths):
+        if index is None:
+            if row and row[3]:
+                moved[row[2]] = (row[3], row[4])
+            gone += [(row[0],)] if row else []
+            continue
+        stamp = _stamp(root / paths[index])
+        if row and row[3] and row[1] == stamp:
+            records[index], digests[index] = np.frombuffer(row[3], facts.FACTS)[0], np.frombuffer(row[2], "V32")[0]
+            if row[4]:
+                problems[index] = row[4]
+        else:
+            if row and row[3]:
+                moved[row[2]] = (row[3], row[4])
+            todo.append(index)
+            stamps.append(stamp)
+    if progress:
+        progress(count - len(todo), count)
+    known = frozenset(moved)
+    looks = process_map(_look, [(str(root / paths[index]), known) for index in todo])
+    rows: list[tuple[bytes, bytes, bytes, bytes, str]] = []
+    thumbnails: list[tuple[bytes, bytes]] = []
+    saved = time.monotonic()
+    read = 0
+    for done, (index, stamp, (digest, record, problem, thumbnail)) in enumerate(zip(todo, stamps, looks, strict=True), 1):
+        if not record:
+            record, problem = moved[digest]
+        else:
+            read += 1
+        records[index] = np.frombuffer(record, facts.FACTS)[0]
+        if problem:
+            problems[index] = problem
+        if digest:
+            digests[index] = np.frombuffer(digest, "V32")[0]
+            rows.append((os.fsencode(paths[index]), stamp, digest, record, problem))
+            if thumbnail:
+                thumbnails.append((digest, thumbnail))
+        if len(rows) >= 1000 or time.monotonic() - saved > _COMMIT_EVERY:
+            _save(db, rows, thumbnails)
+            saved = time.monotonic()
+        if progress:
+            progress(count - len(todo) + done, count)
+    _save(db, rows, thumbnails)
+    if gone:
+        with _writing(db):
+            db.executemany("DELETE FROM files WHERE path = ?", gone)
+            db.execute("DELETE FROM thumbnails WHERE sha256 NOT IN (SELECT sha256 FROM files)")
+    return Catalogue(root, paths, records, digests, problems, read, db)
+
+
+def content_hashes(root: Path, paths: Sequence[str], progress: Progress | None = None) -> dict[str, str]:
+    """SHA-256 of each file, by path; unreadable files are left out. Nothing is decoded, and an unchanged file is not read."""
+    db = _open(root)
+    hashes: dict[str, str] = {}
+    todo: list[tuple[str, bytes]] = []
+    for index, row in _known(db, paths):
+        if index is not None:
+            stamp = _stamp(root / paths[index])
+            if row and row[1] == stamp:
+                hashes[paths[index]] = row[2].hex()
+            else:
+                todo.append((paths[index], stamp))
+
+    def one(item: tuple[str, bytes]) -> bytes:
+        try:
+            with open(root / item[0], "rb") as file:
+                return hashlib.file_digest(file, "sha256").digest()
+        except OSError:
+            return b""
+
+    rows = []
+    for done, ((path, stamp), digest) in enumerate(zip(todo, ordered_map(one, todo), strict=True), 1):
+        if digest:
+            hashes[path] = digest.hex()
+            rows.append((os.fsencode(path), stamp, digest, b"", ""))
+        if progress:
+            progress(len(paths) - len(todo) + done, len(paths))
+    _save(db, rows, [])
+    db.close()
+    return hashes
+
+
+def _look(item: tuple[str, frozenset[bytes]]) -> tuple[bytes, bytes, str, bytes]:
+    """(SHA-256, facts, problem, thumbnail) of one file; no facts when its content is among those known."""
+    path, known = item
+    try:
+        data = images.read(Path(path))
+    except ImageError as error:
+        return b"", facts.unusable(error.reason, _size(path)), str(error), b""
+    digest = hashlib.sha256(data).digest()
+    if digest in known:
+        return digest, b"", "", b""
+    try:
+        record, problem, thumbnail = facts.look(data)
+    except MemoryError:
+        record, problem, thumbnail = facts.unusable("unreadable", len(data)), "not enough memory to decode it", b""
+    if record[:10] == b"unreadable":  # by no fault of the picture: to be looked at again next time
+        digest = b""
+    return digest, record, problem, thumbnail
+
+
+def _size(path: str) -> int:
+    try:
+        return os.lstat(path).st_size
+    except (OSError, ValueError):
+        return 0
+
+
+def _stamp(path: Path) -> bytes:
+    """What the file system says of a file, so that a change shows: two that swap their names keep size and time, not inode."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return b""
+    return b"%d %d %d %d" % (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+_Row = tuple[bytes, bytes, bytes, bytes, str]  # of the table files
+
+
+def _known(db: sqlite3.Connection, paths: Sequence[str]) -> Iterator[tuple[int | None, _Row | None]]:
+    """Every index of `paths` with its row or None, and every other row with None: two sorted lists, merged."""
+    order = sorted(range(len(paths)), key=lambda index: os.fsencode(paths[index]))
+    rows = db.execute("SELECT path, stamp, sha256, facts, problem FROM files ORDER BY path")
+    row = next(rows, None)
+    for index in order:
+        path = os.fsencode(paths[index])
+        while row and row[0] < path:
+            yield None, row
+            row = next(rows, None)
+        if row and row[0] == path:
+            yield index, row
+            row = next(rows, None)
+        else:
+            yield index, None
+    while row:
+        yield None, row
+        row = next(rows, None)
+
+
+def _save(db: sqlite3.Connection, rows: list[_Row], thumbnails: list[tuple[bytes, bytes]]) -> None:
+    """Write the rows and empty the lists."""
+    with _writing(db):
+        db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", rows)
+        db.executemany("INSERT OR REPLACE INTO thumbnails VALUES (?, ?)", thumbnails)
+    rows.clear()
+    thumbnails.clear()
+
+
+@contextlib.contextmanager
+def _writing(db: sqlite3.Connection) -> Iterator[None]:
+    try:
+        with db:
+            yield
+    except sqlite3.OperationalError as error:
+        place = db.execute("PRAGMA database_list").fetchone()[2]
+        raise ImgclfError(
+            f"{place}: cannot be written ({error}); make room, or wait for the other command, and run again"
+        ) from error
+
+
+def _open(root: Path) -> sqlite3.Connection:
+    path = state_folder(root) / "index" / "files.sqlite"
+    path.parent.mkdir(exist_ok=True)
+    try:
+        return _connect(path)
+    except sqlite3.DatabaseError as error:
+        if "locked" in str(error):
+            raise ImgclfError(f"{path}: in use by another command; wait for it to finish and try again") from error
+    for name in (path, path.with_name(f"{path.name}-journal")):  # damaged, or of another version
+        name.unlink(missing_ok=True)
+    try:
+        return _connect(path)
+    except sqlite3.DatabaseError as error:
+        raise ImgclfError(f"{path}: cannot be made ({error}); make room or mend the permissions, and run again") from error
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=60)
+    try:
+        # A killed process does no harm without waiting for the disk; a power failure may, and then the file is made anew.
+        db.execute("PRAGMA synchronous = OFF")
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
+            db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+        elif version != _VERSION:
+            raise sqlite3.DatabaseError("of another version")
+    except BaseException:
+        db.close()
+        raise
+    return db

@@ -1,0 +1,250 @@
+"""What is wrong with which file: the facts of a catalogue turned into findings. Nothing is read and nothing is moved here."""
+
+import collections
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgclf.dataset.catalogue import Catalogue
+from imgclf.dataset.folder import Found, Progress, is_linked
+from imgclf.pixels import images, quality
+
+Action = Literal["report", "quarantine", "rename", "ignore"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One thing to look for. default, strict: what `clean` does by either policy. threshold: it is found from this score on."""
+
+    name: str
+    meaning: str
+    default: Action = "report"
+    strict: Action = "quarantine"
+    threshold: float | None = None
+
+
+CHECKS = {
+    check.name: check
+    for check in (
+        Check("broken", "cannot be used: no picture, damaged, over the limits", default="quarantine"),
+        Check("extension", "named as another format, or without an extension", default="rename", strict="rename"),
+        Check("missing-end", "the mark at the end is missing; every pixel is there", strict="report"),
+        Check("trailing", "more bytes behind the picture's end", strict="report"),
+        Check("animated", "several pictures in one file; the first is used", strict="report"),
+        Check("duplicate", "the same pixels as another file of its class", default="quarantine"),
+        Check("conflict", "the same or nearly the same picture under another class"),
+        Check("leakage", "the same or nearly the same picture in another part of a folder that is split"),
+        Check("near-duplicate", "nearly the same picture as another of its class"),
+        Check("mirrored", "a mirror image of another of its class"),
+        Check("blank", "nearly all pixels alike", threshold=0.98),
+        Check("dark", "nearly black", threshold=0.70),
+        Check("bright", "nearly white", threshold=0.70),
+        Check("low-contrast", "hardly any difference between dark and bright", threshold=0.80),
+        Check("blurry", "nothing sharp, where the folder's pictures usually are", threshold=0.70),
+        Check("tiny", "few pixels, where the folder's pictures usually have more", threshold=0.50),
+        Check("odd-aspect", "much longer than wide", threshold=0.70),
+        Check("grayscale", "without colour, where nearly all the folder's pictures have it", threshold=0.99),
+    )
+}
+# What a score says when another fault is there already: a blank picture is dark or bright, without contrast and never sharp.
+_IMPLIED = {
+    "dark": ("blank",), "bright": ("blank",), "low-contrast": ("blank", "dark", "bright"),
+    "blurry": ("blank", "low-contrast", "tiny"), "grayscale": ("blank", "dark", "bright"),
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """One fault of one file. score: 0 to 1, the worse the higher. other: the file that it resembles."""
+
+    path: str
+    check: str
+    score: float
+    detail: str
+    other: str = ""
+
+
+def find(
+    catalogue: Catalogue,
+    files: Sequence[Found],
+    thresholds: Mapping[str, float] | None = None,
+    progress: Progress | None = None,
+) -> list[Finding]:
+    """Every finding, sorted by check in the order of CHECKS, then the worst first.
+
+    files: for each of the catalogue's paths its class and part, in the same order.
+    """
+    limits = {name: check.threshold for name, check in CHECKS.items()} | dict(thresholds or {})
+    found = [*_files(catalogue), *_resemblances(catalogue, files, progress)]
+    for name, flagged, scores in _flagged(catalogue, {name: limit for name, limit in limits.items() if limit is not None}):
+        for index in _where(flagged):
+            found.append(Finding(catalogue.paths[index], name, round(float(scores[index]), 4), _words(catalogue, name, index)))
+    place = {name: number for number, name in enumerate(CHECKS)}
+    return sorted(found, key=lambda finding: (place[finding.check], -finding.score, finding.path))
+
+
+def scores(catalogue: Catalogue) -> dict[str, NDArray[np.float64]]:
+    """(n,) by quality check: the score of every file, 0 where there are no pixels."""
+    facts = catalogue.facts
+    width, height = facts["width"].astype(np.float64), facts["height"].astype(np.float64)
+    columns = {
+        name: facts[name].astype(np.float64) for name in ("blank", "dark", "bright", "low-contrast", "blurry", "grayscale")
+    }
+    columns["tiny"], columns["odd-aspect"] = quality.tiny(width, height), quality.odd_aspect(width, height)
+    return {name: np.where(catalogue.usable(), column, 0) for name, column in columns.items()}
+
+
+def _flagged(catalogue: Catalogue, limits: Mapping[str, float]) -> list[tuple[str, NDArray[np.bool_], NDArray[np.float64]]]:
+    """(check, which files are found, every file's score), with what follows from other findings left out.
+
+    Three faults depend on what is usual in the folder: soft scans, thumbnails and grey photographs are no faults where all are.
+    """
+    columns, usable = scores(catalogue), catalogue.usable()
+    flags = {name: usable & (column >= limits[name]) for name, column in columns.items()}
+    if usable.any():
+        sharpness = columns["blurry"][usable]
+        middle = float(np.median(sharpness))
+        spread = 1.4826 * float(np.median(np.abs(sharpness - middle)))  # of a normal distribution, the standard deviation
+        flags["blurry"] &= columns["blurry"] > middle + 4 * spread
+        short = np.minimum(catalogue.facts["width"], catalogue.facts["height"])
+        flags["tiny"] &= short < np.median(short[usable]) / 2
+        if flags["grayscale"].sum() > 0.1 * usable.sum():
+            flags["grayscale"][:] = False
+    for name, others in _IMPLIED.items():
+        for other in others:
+            flags[name] = flags[name] & ~flags[other]
+    return [(name, flags[name], columns[name]) for name in CHECKS if name in flags]
+
+
+def _where(flags: NDArray[np.bool_]) -> list[int]:
+    return np.flatnonzero(flags).tolist()
+
+
+def _words(catalogue: Catalogue, name: str, index: int) -> str:
+    facts = catalogue.facts[index]
+    if name in ("tiny", "odd-aspect"):
+        return f"{facts['width']} x {facts['height']} pixels"
+    if name in ("dark", "bright"):
+        return f"mean brightness {facts['brightness']:.0%}"
+    return {
+        "blank": f"{facts['blank']:.1%} of the pixels alike" if name == "blank" else "",
+        "low-contrast": f"uses {1 - facts['low-contrast']:.0%} of the range of grey",
+        "blurry": f"blur {facts['blurry']:.2f} of 1",
+        "grayscale": "no colour",
+    }[name]
+
+
+def _files(catalogue: Catalogue) -> list[Finding]:
+    """Findings about a file by itself, other than how it looks."""
+    facts, found = catalogue.facts, []
+    for index in _where(~catalogue.usable()):
+        detail = catalogue.problems.get(index, "")
+        found.append(Finding(catalogue.paths[index], "broken", 1.0, detail, ""))
+    usable = catalogue.usable()
+    for index in _where(usable & facts["endless"]):
+        found.append(Finding(catalogue.paths[index], "missing-end", 1.0, CHECKS["missing-end"].meaning))
+    for index in _where(usable & (facts["trailing"] > 0)):
+        trailing, size = int(facts["trailing"][index]), int(facts["bytes"][index])
+        found.append(
+            Finding(
+                catalogue.paths[index], "trailing", round(trailing / size, 4), f"{trailing:,} bytes behind the picture's end"
+            )
+        )
+    for index in _where(usable & facts["animated"]):
+        found.append(Finding(catalogue.paths[index], "animated", 1.0, CHECKS["animated"].meaning))
+    formats = facts["format"]
+    for kind in np.unique(formats[usable]):
+        name = kind.decode()
+        for index in _where(usable & (formats == kind)):
+            suffix = PurePosixPath(catalogue.paths[index]).suffix
+            if suffix.lower() not in images.FORMATS[name]:
+                detail = f"{name} named {suffix}" if suffix else f"{name} without an extension"
+                found.append(Finding(catalogue.paths[index], "extension", 1.0, detail))
+    return found
+
+
+# -- pictures that show the same --------------------------------------------------------------------------------------------
+
+
+def groups(catalogue: Catalogue, progress: Progress | None = None) -> NDArray[np.int64]:
+    """(n,) for each file the lowest index of those that show the same, directly or through others; its own where none does."""
+    parent = catalogue.same_pixels().tolist()
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = index = parent[parent[index]]
+        return index
+
+    for pair in catalogue.similar_pairs(progress):
+        one, other = sorted((root(int(pair["first"])), root(int(pair["second"]))))
+        parent[other] = one
+    return np.array([root(index) for index in range(len(parent))], np.int64)
+
+
+def _resemblances(catalogue: Catalogue, files: Sequence[Found], progress: Progress | None) -> list[Finding]:
+    """Duplicates, near-duplicates, mirror images, and such across classes and parts.
+
+    Of the files that show the same the best is kept: one in the test part before one in another, no link, the most pixels, the
+    most bytes, the shortest name. Every other one is found once, beside the file it was compared with.
+    """
+    same = catalogue.same_pixels()
+    rank = {"test": 0, "val": 1, "train": 2, None: 3}
+
+    def goodness(index: int) -> tuple[int, bool, int, int, int, str]:
+        facts, path = catalogue.facts[index], catalogue.paths[index]
+        area = -int(facts["width"]) * int(facts["height"])
+        return rank[files[index].part], is_linked(catalogue.root, path), area, -int(facts["bytes"]), len(path), path
+
+    found: list[Finding] = []
+    copies: dict[int, list[int]] = collections.defaultdict(list)  # files by picture, where there are several
+    for index in _where(same != np.arange(len(same))):
+        copies[int(same[index])].append(index)
+    best: dict[int, int] = {}  # the best file of each picture
+    edges: dict[int, list[tuple[int, float, str]]] = collections.defaultdict(list)
+    for picture, others in copies.items():
+        kept: dict[tuple[str | None, str | None], int] = {}
+        for index in sorted([picture, *others], key=goodness):
+            first = kept.setdefault((files[index].label, files[index].part), index)
+            if first != index:
+                alike = "byte for byte" if catalogue.sha256[first] == catalogue.sha256[index] else "pixel for pixel"
+                path, other = catalogue.paths[index], catalogue.paths[first]
+                found.append(Finding(path, "duplicate", 1.0, f"{alike} the same as {other}", other))
+        top, *rest = kept.values()
+        best[picture] = top
+        for index in rest:
+            edges[top].append((index, 1.0, "the same pixels as"))
+            edges[index].append((top, 1.0, "the same pixels as"))
+    for pair in catalogue.similar_pairs(progress):
+        one, two = (best.get(int(index), int(index)) for index in (pair["first"], pair["second"]))
+        score, how = float(pair["similarity"]), "a mirror image of" if pair["mirrored"] else "nearly the same as"
+        edges[one].append((two, score, how))
+        edges[two].append((one, score, how))
+
+    seen: set[int] = set()
+    for root in sorted(edges, key=goodness):
+        if root in seen:
+            continue
+        seen.add(root)
+        queue = collections.deque([root])
+        while queue:  # outwards from the best of the group, so that each file is compared with one at least as close to it
+            one = queue.popleft()
+            for two, score, how in sorted(edges[one], key=lambda edge: (-edge[1], catalogue.paths[edge[0]])):
+                if two not in seen:
+                    seen.add(two)
+                    queue.append(two)
+                    found += _resemblance(files[one], files[two], round(score, 4), how)
+    return found
+
+
+def _resemblance(kept: Found, other: Found, score: float, how: str) -> list[Finding]:
+    """The finding about `other`, which shows the same as `kept`; about both when their classes differ."""
+    about = f"{how} {kept.path}"
+    if kept.label != other.label:
+        back = Finding(kept.path, "conflict", score, f"{how} {other.path}", other.path)
+        return [Finding(other.path, "conflict", score, about, kept.path), back]
+    check = "leakage" if kept.part != other.part else "mirrored" if how.startswith("a mirror") else "near-duplicate"
+    return [Finding(other.path, check, score, about, kept.path)]

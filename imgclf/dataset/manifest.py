@@ -1,0 +1,127 @@
+"""The split manifest: which picture is in which part, as a CSV file in the data folder."""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from imgclf.base import table
+from imgclf.base.config import PARTS, Part
+from imgclf.base.errors import ImgclfError
+from imgclf.base.folders import STATE_NAME, is_inside, state_folder
+from imgclf.dataset.catalogue import content_hashes
+from imgclf.dataset.folder import Dataset, Sample, not_a_picture, scan
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a split manifest. group: files with the same group are never put into different parts."""
+
+    path: str
+    label: str
+    split: Part
+    group: str
+    sha256: str
+
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """Which picture is in which part, sorted by path."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(sorted({row.label for row in self.rows}))
+
+    @property
+    def hash(self) -> str:
+        """Changes with any path, label, part or content."""
+        return hashlib.sha256(self.to_csv().encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the labelled contents alone, whatever their names and parts."""
+        lines = sorted(f"{row.label}\0{row.sha256}" for row in self.rows)
+        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+    def part(self, root: Path, part: Part) -> Dataset:
+        """One part as a Dataset; the class names are those of the whole manifest."""
+        samples = tuple(Sample(row.path, row.label) for row in self.rows if row.split == part)
+        return Dataset(root, samples, self.class_names)
+
+    def counts(self) -> dict[str, dict[Part, int]]:
+        """Pictures by class and part."""
+        counts: dict[str, dict[Part, int]] = {name: dict.fromkeys(PARTS, 0) for name in self.class_names}
+        for row in self.rows:
+            counts[row.label][row.split] += 1
+        return counts
+
+    def to_csv(self) -> str:
+        """The file's text: a header, then a row a picture."""
+        lines = [COLUMNS, *((row.path, row.label, row.split, row.group, row.sha256) for row in self.rows)]
+        return "".join(table.line(line) for line in lines)
+
+
+def elsewhere_note(root: Path) -> list[str]:
+    """A note when imgclf's own files for this data folder lie in the user's cache, because the folder is read-only."""
+    state = state_folder(root)
+    return [] if is_inside(state, root) else [f"{root} is read-only: imgclf keeps its own files in {state}"]
+
+
+def manifest_path(root: Path) -> Path:
+    """Where a data folder's split manifest lies, or would: one inside a folder that is read-only now still counts."""
+    path, inside = state_folder(root) / "split.csv", root / STATE_NAME / "split.csv"
+    return inside if inside.exists() and not path.exists() else path
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a split manifest; raises ImgclfError naming the line that is wrong."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ImgclfError(f"{path}: no split yet; run `imgclf split` first") from error
+    except OSError as error:
+        raise ImgclfError(f"{path}: cannot be read: {error.strerror}") from error
+    rows: dict[str, Row] = {}
+    expected = f"expected {','.join(COLUMNS)} with split one of {', '.join(PARTS)}, each path once"
+    remedy = "mend it, or make a new one with `imgclf split --force`"
+    try:
+        lines = iter(table.rows(content))
+        if next(lines, (0, []))[1] != list(COLUMNS):
+            raise ImgclfError(f"{path}: not a split manifest: its first line is not {','.join(COLUMNS)}")
+        for number, row in lines:
+            if len(row) != len(COLUMNS) or row[2] not in PARTS or not row[1] or row[0] in rows:
+                raise ImgclfError(f"{path}, line {number}: {expected}; {remedy}")
+            rows[row[0]] = Row(row[0], row[1], row[2], row[3], row[4])
+    except ValueError as error:
+        raise ImgclfError(f"{path}: {error}; {remedy}") from error
+    return Manifest(tuple(rows[path] for path in sorted(rows)))
+
+
+def load_parts(root: Path, manifest: Manifest) -> tuple[dict[Part, Dataset], list[str]]:
+    """The parts of a manifest as datasets of the files that are still there, and a note on each change since it was made."""
+    present = {file.path for file in scan(root) if file.label is not None and not file.ignored}
+    known = {row.path for row in manifest.rows}
+    notes = []
+    gone = sorted(known - present)
+    if gone:
+        notes.append(f"pictures of the split that are no longer there: {_some(gone)}")
+    new = [path for path in sorted(present - known) if not not_a_picture(root / path)]
+    if new:
+        notes.append(f"pictures that are not in the split: {_some(new)}; `imgclf split --force` takes them in")
+    hashes = content_hashes(root, sorted(known & present))
+    changed = [row.path for row in manifest.rows if row.path in hashes and hashes[row.path] != row.sha256]
+    if changed:
+        # What they show now may be in another part: an edited copy of a test picture must not be trained on.
+        notes.append(f"pictures left out because they changed since the split: {_some(changed)}; `imgclf split --force`")
+    usable = present - set(changed)
+    return {part: manifest.part(root, part).subset(usable) for part in PARTS}, notes
+
+
+def _some(paths: Sequence[str]) -> str:
+    """How many, and the first five by name."""
+    return f"{len(paths)} ({', '.join(paths[:5])}{', ...' if len(paths) > 5 else ''})"

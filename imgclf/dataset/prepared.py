@@ -1,0 +1,147 @@
+"""Prepared pixels: each picture decoded once, at the model's size, where Keras' loader reads it."""
+
+import dataclasses
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from imgclf.base.config import Part, Recipe
+from imgclf.base.errors import ImageError
+from imgclf.base.folders import state_folder
+from imgclf.base.parallel import ordered_map
+from imgclf.dataset.catalogue import content_hashes
+from imgclf.dataset.folder import Dataset, Progress, Sample
+from imgclf.pixels import images
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A folder `<part>/<class>/<content hash>.bmp` at the model's size, complete and never changed once it has its name."""
+
+    folder: Path
+    recipe: Recipe
+    class_names: tuple[str, ...]
+    left_out: tuple[tuple[str, str], ...]  # (path, reason) of every sample without usable pixels
+    made: int  # pictures decoded now; the others were there from before
+    files: Mapping[Part, Mapping[str, str]]  # part -> prepared file below that part's folder -> source path
+
+
+def prepare(root: Path, parts: Mapping[Part, Dataset], recipe: Recipe, progress: Progress | None = None) -> Prepared:
+    """Decode every sample once into a lossless file at the model's size, on all cores.
+
+    Pixels are stored by content (`store/`), so a new split, a renamed file or a second run decodes nothing again. The folders
+    that Keras reads are hard links into that store (copies where links are not to be had), named after exactly what is in them.
+    """
+    base = state_folder(root) / "prepared" / recipe.hash
+    store = base / "store"
+    samples = [sample for part in parts.values() for sample in part.samples]
+    hashes = content_hashes(root, [sample.path for sample in samples])
+    size = len(images.encode(np.zeros((recipe.height, recipe.width, 3), np.uint8), ".bmp"))
+
+    def one(sample: Sample) -> tuple[str | None, bool, str]:
+        """(content hash or None, whether it was decoded now, why it cannot be used)."""
+        digest = hashes.get(sample.path)
+        if digest and _is_whole(_stored(store, digest), size):
+            return digest, False, ""
+        try:
+            data = images.read(root / sample.path)
+            pixels = images.apply(recipe, images.decode(data))
+        except ImageError as error:
+            return None, False, str(error)
+        digest = hashlib.sha256(data).hexdigest()
+        target = _stored(store, digest)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Not synced to disk one by one: a file cut short by a power failure is found by its size above.
+        temporary = target.with_suffix(f".{os.getpid()}.{id(data)}.tmp")
+        temporary.write_bytes(images.encode(pixels, ".bmp"))
+        os.replace(temporary, target)
+        return digest, True, ""
+
+    usable: dict[str, str] = {}
+    left_out = []
+    fresh: set[str] = set()
+    for done, (sample, (digest, new, reason)) in enumerate(zip(samples, ordered_map(one, samples), strict=True), 1):
+        if digest is None:
+            left_out.append((sample.path, reason))
+        else:
+            usable[sample.path] = digest
+            if new:
+                fresh.add(digest)
+        if progress:
+            progress(done, len(samples))
+
+    files: dict[Part, dict[str, str]] = {}
+    for part, dataset in parts.items():
+        files[part] = {}
+        for sample in dataset.samples:
+            if sample.path in usable:
+                files[part][_free_name(files[part], f"{sample.label}/{usable[sample.path]}")] = sample.path
+    class_names = next(iter(parts.values())).class_names
+    content = "\n".join(sorted(f"{part}/{name}" for part in files for name in files[part]) + list(class_names))
+    folder = base / hashlib.sha256(content.encode()).hexdigest()[:12]
+    if not folder.exists():
+        _link_view(folder, store, files, class_names)
+    elif fresh:  # a file of the store was damaged and is made anew: its other names here must follow
+        for part in files:
+            for name in files[part]:
+                if _digest(name) in fresh:
+                    temporary = folder / part / f"{name}.tmp"
+                    temporary.unlink(missing_ok=True)
+                    link_or_copy(_stored(store, _digest(name)), temporary)
+                    os.replace(temporary, folder / part / name)
+    return Prepared(folder, recipe, class_names, tuple(left_out), len(fresh), files)
+
+
+def _stored(store: Path, digest: str) -> Path:
+    return store / digest[:2] / f"{digest}.bmp"
+
+
+def _digest(name: str) -> str:
+    return name.rsplit("/", 1)[1][:64]
+
+
+def _is_whole(path: Path, size: int) -> bool:
+    try:
+        return os.stat(path).st_size == size
+    except OSError:
+        return False
+
+
+def _free_name(taken: Mapping[str, str], stem: str) -> str:
+    """`stem.bmp`, or with a number behind it when the same content is there twice."""
+    name, number = f"{stem}.bmp", 1
+    while name in taken:
+        number += 1
+        name = f"{stem}-{number}.bmp"
+    return name
+
+
+def _link_view(folder: Path, store: Path, files: Mapping[Part, Mapping[str, str]], class_names: Sequence[str]) -> None:
+    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    for part, names in files.items():
+        for label in class_names:
+            (temporary / part / label).mkdir(parents=True)
+        for name in names:
+            source = _stored(store, _digest(name))
+            link_or_copy(source, temporary / part / name)
+    try:
+        os.rename(temporary, folder)
+    except OSError:  # another run made the same folder meanwhile
+        if not folder.exists():
+            raise
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def link_or_copy(source: Path, target: Path) -> bool:
+    """Hard-link, or copy where the file system has no links between the two; returns whether it linked."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+        return False
+    return True

@@ -1,0 +1,116 @@
+"""One self-contained HTML page of pictures: thumbnails, findings, filters, histograms. No script or style from elsewhere."""
+
+import base64
+import dataclasses
+import json
+import os
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgclf.base import journal
+from imgclf.base.errors import ImageError
+from imgclf.base.parallel import ordered_map
+from imgclf.pixels import images
+
+START = "<!doctype html><!-- imgclf -->"  # by which a later run knows that it may replace the file
+TEMPLATE = Path(__file__).parent / "page" / "pictures.html"
+THUMBNAIL = 160  # pixels on the longer side
+
+# Edges of the histograms' bins: pixels of the shorter side, width : height, brightness.
+SIZES = (0, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096, 1 << 32)
+ASPECTS = (0, 0.33, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0001, 1.12, 1.25, 1.43, 1.67, 2, 3, 1 << 32)
+BRIGHTNESSES = (*(step / 16 for step in range(16)), 1.0001)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture of the page. findings: (check, score, action, detail). now: where the file lies, if not at `path`."""
+
+    path: str
+    label: str
+    part: str
+    format: str
+    width: int
+    height: int
+    findings: tuple[tuple[str, float, str, str], ...]
+    now: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Histogram:
+    """Pictures of one class by size, aspect ratio and brightness, in the bins of SIZES, ASPECTS and BRIGHTNESSES."""
+
+    label: str
+    count: int
+    size: tuple[int, ...]
+    aspect: tuple[int, ...]
+    brightness: tuple[int, ...]
+
+
+def histogram(label: str, width: NDArray[Any], height: NDArray[Any], brightness: NDArray[Any]) -> Histogram:
+    """Count pictures of one class; (n,) each: pixels, pixels, 0 to 1."""
+    bins = (
+        (np.minimum(width, height), SIZES), (width / np.maximum(1, height), ASPECTS), (brightness, BRIGHTNESSES),
+    )  # fmt: skip
+    counts = [tuple(np.histogram(values, edges)[0].tolist()) for values, edges in bins]
+    return Histogram(label, len(width), *counts)
+
+
+def write(
+    path: Path,
+    root: Path,
+    pictures: Sequence[Picture],
+    *,
+    title: str,
+    about: str,
+    group: str,
+    checks: Mapping[str, tuple[int, str]],
+    histograms: Sequence[Histogram] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write the page, picture by picture: thumbnails are never all in memory.
+
+    group: what sections are made by at first: finding, class or split. checks: by name how many findings, and what it means.
+    """
+    head = {
+        "title": title,
+        "about": about,
+        "group": group,
+        "checks": {name: {"count": count, "meaning": meaning} for name, (count, meaning) in checks.items()},
+        "ends": {"size": ["0", "4096+"], "aspect": ["1:3", "3:1"], "brightness": ["black", "white"]},
+        "histograms": [dataclasses.asdict(one) for one in histograms],
+    }
+    before, after = TEMPLATE.read_text("utf-8").split("@DATA@")
+
+    def lines() -> Iterator[str]:
+        yield before + _json(head)[:-1] + ',"pictures":[\n'
+        made = ordered_map(lambda picture: _thumbnail(root / (picture.now or picture.path)), pictures)
+        for number, (picture, thumbnail) in enumerate(zip(pictures, made, strict=True), 1):
+            place = os.path.relpath(root / (picture.now or picture.path), path.resolve().parent)
+            href = urllib.parse.quote(os.fsencode(Path(place).as_posix()))
+            entry = dataclasses.asdict(picture) | {"thumbnail": thumbnail, "href": href}
+            yield _json(entry) + (",\n" if number < len(pictures) else "\n")
+            if progress:
+                progress(number, len(pictures))
+        yield "]}" + after
+
+    journal.write_lines(path, lines())
+
+
+def _json(value: object) -> str:
+    """JSON that can stand in a script element: nothing in it ends the element."""
+    return json.dumps(value).replace("<", "\\u003c")
+
+
+def _thumbnail(path: Path) -> str:
+    """A small JPEG in base64, "" for a file without pixels."""
+    try:
+        picture = images.decode(images.read(path))
+    except ImageError:
+        return ""
+    return base64.b64encode(images.encode(images.fit(picture, THUMBNAIL), ".jpg")).decode()

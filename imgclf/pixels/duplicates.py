@@ -1,0 +1,189 @@
+"""Which pictures show the same: a perceptual hash to find pairs that may, and a comparison of thumbnails to make sure.
+
+The hash is the sign of the 64 lowest cosine waves in a 32 x 32 grey thumbnail. Copies that were resized, recompressed,
+brightened, darkened or cropped by 3% a side differ in at most MAX_DISTANCE of its bits, and so do one or two in ten thousand
+pairs of unrelated photographs. Those are told apart by `similarity`.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from imgclf.pixels import images
+
+SIDE = 32  # pixels a side of the thumbnail
+MAX_DISTANCE = 16  # bits of 64
+MIN_SIMILARITY = 0.95
+FLATTEST = 4.0  # grey levels of standard deviation below which a thumbnail shows too little to be compared
+_WEAK = 10  # bits of the search key that may be wrong
+_RANKED = 24  # bits in the longest search key
+_BLOCK = 512  # pictures looked up at once
+
+# (vertical, horizontal) frequency of each bit, the lowest first; frequency 0, 0 is only the brightness.
+_FREQUENCIES = sorted(
+    ((y, x) for y, x in itertools.product(range(SIDE), repeat=2) if y + x > 0), key=lambda f: (f[0] ** 2 + f[1] ** 2, f)
+)[:64]
+_ROWS, _COLUMNS = np.array(_FREQUENCIES).T
+# Mirroring left to right turns the sign of the waves with an odd horizontal frequency, and nothing else.
+MIRROR = np.uint64(sum(1 << bit for bit, (_y, x) in enumerate(_FREQUENCIES) if x % 2))
+
+Hashes = NDArray[np.uint64]  # (n,)
+Thumbnails = NDArray[np.uint8]  # (n, SIDE, SIDE)
+
+
+def perceptual(grey: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int, bytes]:
+    """(thumbnail (SIDE, SIDE), hash of 64 bits, the first bits of the hash from the least to the most certain)."""
+    thumbnail = images.resize(grey, SIDE, SIDE)
+    waves = cv2.dct(thumbnail.astype(np.float32))[_ROWS, _COLUMNS]
+    bits = np.packbits(waves > 0, bitorder="little")
+    ranks = np.abs(waves[:_RANKED]).argsort(kind="stable").astype(np.uint8)
+    return thumbnail, int(bits.view(np.uint64)[0]), ranks.tobytes()
+
+
+def is_flat(thumbnail: NDArray[np.uint8]) -> bool:
+    """Whether a thumbnail shows too little (a blank page, a clear sky) to be compared with others."""
+    return bool(cv2.meanStdDev(thumbnail)[1][0, 0] < FLATTEST)
+
+
+def distance(first: Hashes, second: Hashes) -> NDArray[np.uint8]:
+    """Bits that differ."""
+    return np.asarray(np.bitwise_count(first ^ second), np.uint8)
+
+
+def similarity(first: Thumbnails, second: Thumbnails) -> NDArray[np.float64]:
+    """How much of each second thumbnail is explained by the first beside it (or the other way round): (n,), 0 to 1.
+
+    The share of the variance that a linear fit of seven terms explains: the first picture, its square (brightness, contrast
+    and clipping), and, to first order, shifts and stretches of it (crops); both smoothed, so that a shift of two pixels of 32
+    is still of first order.
+    """
+    one, other = _smooth(first), _smooth(second)
+    return np.maximum(_explained(one, other), _explained(other, one))
+
+
+def _smooth(thumbnails: Thumbnails) -> NDArray[np.float32]:
+    weights = cv2.getGaussianKernel(5, 1.0).astype(np.float32).ravel()
+    padded = np.pad(thumbnails.astype(np.float32), ((0, 0), (2, 2), (2, 2)), mode="edge")
+    rows = np.zeros((len(thumbnails), SIDE, SIDE + 4), np.float32)
+    result = np.zeros((len(thumbnails), SIDE, SIDE), np.float32)
+    for k, weight in enumerate(weights):
+        rows += weight * padded[:, k : k + SIDE]
+    for k, weight in enumerate(weights):
+        result += weight * rows[:, :, k : k + SIDE]
+    return result
+
+
+def _explained(source: NDArray[np.float32], target: NDArray[np.float32]) -> NDArray[np.float64]:
+    down, across = np.gradient(source, axis=(1, 2))
+    y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j].astype(np.float32)
+    centred = source - source.mean(axis=(1, 2), keepdims=True)
+    terms = [np.ones_like(source), centred, centred * centred / 64, across, down, across * x, down * y]
+    some = (slice(None), slice(1, -1, 2), slice(1, -1, 2))  # after smoothing, every second pixel says as much
+    count = len(source)
+    design = np.stack([term[some].reshape(count, -1) for term in terms], axis=-1)  # (n, pixels, 7)
+    wanted = target[some].reshape(count, -1)
+    turned = design.transpose(0, 2, 1)
+    normal = (turned @ design).astype(np.float64) + 1e-2 * np.eye(len(terms))
+    weights = np.linalg.solve(normal, (turned @ wanted[..., None]).astype(np.float64)).astype(np.float32)
+    left = wanted - (design @ weights)[..., 0]
+    spread = wanted - wanted.mean(axis=1, keepdims=True)
+    return np.asarray(1 - (left**2).sum(axis=1) / ((spread**2).sum(axis=1) + 1), np.float64).clip(0, 1)
+
+
+PAIRS = np.dtype([("first", "i8"), ("second", "i8"), ("distance", "u1"), ("similarity", "f4"), ("mirrored", "?")])
+
+
+def pairs(
+    hashes: Hashes,
+    ranks: NDArray[np.uint8],
+    thumbnails: Callable[[NDArray[np.int64]], Thumbnails],
+    progress: Callable[[int, int], object] | None = None,
+) -> NDArray[np.void]:
+    """Pairs (dtype PAIRS) by which every group of pictures that show the same hangs together, sorted.
+
+    ranks: (n, 24) from `perceptual`. thumbnails: called with indices, so that they need not all be in memory. Pictures that are
+    linked already, through others, are not compared again: there are fewer pairs than pictures.
+    """
+    group = np.arange(len(hashes))  # the smallest index of each picture's group
+    found: list[tuple[int, int, int, float, bool]] = []
+    blocks = 2 * -(-len(hashes) // _BLOCK)
+    for done, (first, second, mirrored) in enumerate(_candidates(hashes, ranks), 1):
+        turn = MIRROR if mirrored else np.uint64(0)
+        while len(first := first[apart := group[first] != group[second]]):
+            second = second[apart]
+            bits = distance(hashes[first], hashes[second] ^ turn)
+            chosen = _some_of_each(group[first], group[second], bits)
+            for one, other, bit, alike in _alike(first[chosen], second[chosen], bits[chosen], thumbnails, mirrored):
+                if group[one] != group[other]:
+                    low, high = sorted((group[one], group[other]))
+                    group[group == high] = low
+                    found.append((min(one, other), max(one, other), bit, alike, mirrored))
+            first, second = np.delete(first, chosen), np.delete(second, chosen)
+        if progress:
+            progress(done, blocks)
+    return np.array(sorted(found), PAIRS)
+
+
+def _some_of_each(one: NDArray[np.int64], other: NDArray[np.int64], bits: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Indices of the eight nearest pairs between each two groups: once two groups are linked the others need no look."""
+    low, high = np.minimum(one, other), np.maximum(one, other)
+    order = np.lexsort((bits, high, low))
+    new = np.ones(len(order), bool)
+    new[1:] = (low[order][1:] != low[order][:-1]) | (high[order][1:] != high[order][:-1])
+    place = np.arange(len(order))
+    return order[place - np.maximum.accumulate(np.where(new, place, 0)) < 8]
+
+
+def _alike(
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    bits: NDArray[np.uint8],
+    thumbnails: Callable[[NDArray[np.int64]], Thumbnails],
+    mirrored: bool,
+) -> Iterator[tuple[int, int, int, float]]:
+    """(first, second, distance, similarity) of the pairs that look the same, the closest first."""
+    for top in range(0, len(first), 2048):  # 2,048 comparisons take 60 MB
+        part = slice(top, top + 2048)
+        other = thumbnails(second[part])
+        alike = similarity(thumbnails(first[part]), other[:, :, ::-1] if mirrored else other)
+        same = np.flatnonzero(alike >= MIN_SIMILARITY)
+        for index in same[np.lexsort((-alike[same], bits[part][same]))]:
+            yield int(first[part][index]), int(second[part][index]), int(bits[part][index]), float(alike[index])
+
+
+def _candidates(hashes: Hashes, ranks: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], bool]]:
+    """(first, second, mirrored): pairs within MAX_DISTANCE, a block of pictures at a time.
+
+    Pictures are sorted by the first bits of their hash, about as many as tell them apart. Each looks where its own bits lead,
+    and where they would lead if any of its ten least certain bits were wrong: 1,024 look-ups a picture, however many there are.
+    """
+    count = len(hashes)
+    if count < 2:
+        return
+    width = min(_RANKED, max(16, math.ceil(math.log2(count))))
+    keys = (hashes & np.uint64((1 << width) - 1)).astype(np.int64)
+    order = keys.argsort(kind="stable")
+    starts = np.zeros((1 << width) + 1, np.int32)
+    np.cumsum(np.bincount(keys, minlength=1 << width), out=starts[1:])
+    choices = ((np.arange(1 << _WEAK)[:, None] >> np.arange(_WEAK)) & 1).astype(np.int64)  # (1024, 10)
+    for mirrored in (False, True):
+        turned = int(MIRROR) & ((1 << width) - 1) if mirrored else 0
+        for top in range(0, count, _BLOCK):
+            own = np.arange(top, min(count, top + _BLOCK))
+            ranked = ranks[own]
+            weak = ranked[ranked < width].reshape(len(own), width)[:, :_WEAK].astype(np.int64)
+            probes = (keys[own] ^ turned)[:, None] ^ ((1 << weak) @ choices.T)  # (block, 1024), each key once
+            begin, end = starts[probes], starts[probes + 1]
+            hit = np.nonzero(end > begin)
+            lengths = (end - begin)[hit]
+            first = np.repeat(own[hit[0]], lengths)
+            within = np.arange(len(first)) - np.repeat(lengths.cumsum() - lengths, lengths)
+            second = order[np.repeat(begin[hit], lengths) + within]
+            near = (first != second) & (
+                distance(hashes[first], hashes[second] ^ (MIRROR if mirrored else np.uint64(0))) <= MAX_DISTANCE
+            )
+            yield first[near], second[near], mirrored

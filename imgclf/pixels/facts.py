@@ -1,0 +1,88 @@
+"""All that one look at a picture file's bytes tells: what it is, whether it decodes, how good it is, what it resembles."""
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from imgclf.base.errors import ImageError
+from imgclf.pixels import containers, duplicates, images, quality
+
+SCORES = ("dark", "bright", "low-contrast", "blank", "blurry", "grayscale")
+
+# One record a file; all zero behind `bytes` when `problem` (a reason of ImageError) says why there are no pixels.
+FACTS = np.dtype(
+    [
+        ("problem", "S16"),
+        ("format", "S10"),
+        ("bytes", "u8"),
+        ("width", "u4"),  # pixels as shown: after orientation
+        ("height", "u4"),
+        ("trailing", "u8"),  # bytes behind the picture's end
+        ("endless", "?"),  # the mark at the picture's end is missing
+        ("animated", "?"),
+        ("pixels", "u8", (2,)),  # XXH3-128 of size and decoded pixels
+        ("hash", "u8"),  # of `duplicates.perceptual`
+        ("ranks", "u1", (24,)),
+        ("flat", "?"),  # too little to see for comparing it with others
+        ("brightness", "f4"),
+        *((score, "f4") for score in SCORES),
+    ]
+)
+
+Facts = NDArray[np.void]  # dtype FACTS
+
+
+def unusable(problem: str, size: int = 0, format: str = "", width: int = 0, height: int = 0) -> bytes:
+    """The record of a file without pixels."""
+    record = np.zeros(1, FACTS)
+    record["problem"], record["bytes"], record["format"] = problem, size, format
+    record["width"], record["height"] = width, height
+    return record.tobytes()
+
+
+def look(data: bytes) -> tuple[bytes, str, bytes]:
+    """(a record of dtype FACTS, the problem in words, the thumbnail of `duplicates`) of a picture file's bytes.
+
+    The picture is decoded to its end once; all measures come from thumbnails of fixed size.
+    """
+    head = None
+    try:
+        head = images.header(data)
+        picture = images.decode(data, head)
+    except ImageError as error:
+        if head is None:
+            return unusable(error.reason, len(data), images.sniff(data[:32]) or ""), str(error), b""
+        return unusable(error.reason, len(data), head.format, head.width, head.height), str(error), b""
+    end = containers.end(data, head.format)
+    grey = images.thumbnail(picture, quality.SIDE)
+    levels = quality.levels(grey)
+    thumbnail, hash_, ranks = duplicates.perceptual(grey)
+    height, width = picture.shape[:2]
+    digest = xxhash.xxh3_128(picture.data)
+    digest.update(b"%d %d" % (width, height))
+    pixels = digest.intdigest()
+    record = np.array(
+        (
+            b"",
+            head.format.encode(),
+            len(data),
+            width,
+            height,
+            len(data) - end if end else 0,
+            end is None and containers.has_end(head.format),
+            containers.is_animated(data, head.format),
+            (pixels >> 64, pixels & (1 << 64) - 1),
+            hash_,
+            np.frombuffer(ranks, np.uint8),
+            duplicates.is_flat(thumbnail),
+            quality.brightness(levels),
+            quality.dark(levels),
+            quality.bright(levels),
+            quality.low_contrast(levels),
+            quality.blank(levels),
+            quality.blurry(grey),
+            quality.grayscale(images.grid(picture, 64)),
+        ),
+        FACTS,
+    )
+    return record.tobytes(), "", thumbnail.tobytes()
