@@ -273,14 +273,19 @@ def write_page(result: Cleaning, path: Path, progress: Callable[[int, int], None
     by_path: dict[str, list[Outcome]] = collections.defaultdict(list)
     for outcome in result.outcomes:
         by_path[outcome.path].append(outcome)
-    pictures = [
-        gallery.Picture(
-            file.path, file.label or "", file.part or "", facts["format"].decode(), int(facts["width"]), int(facts["height"]),
-            tuple((one.check, one.score, one.action, one.detail) for one in by_path[file.path]),
-            "" if result.dry_run else next((one.moved_to for one in by_path[file.path] if one.moved_to), ""),
-        )
-        for file, facts in zip(result.files, result.catalogue.facts, strict=True) if file.path in shown
-    ]  # fmt: skip
+    now = {outcome.path: outcome.moved_to for outcome in result.outcomes if outcome.moved_to and not result.dry_run}
+    pictures = []
+    for file, facts in zip(result.files, result.catalogue.facts, strict=True):
+        if file.path in shown:
+            findings = tuple((one.check, one.score, one.action, one.detail) for one in by_path[file.path])
+            other = next((one.other for one in by_path[file.path] if one.other), "")
+            kind, width, height = facts["format"].decode(), int(facts["width"]), int(facts["height"])
+            pictures.append(
+                gallery.Picture(
+                    file.path, file.label or "", file.part or "", kind, width, height, findings,
+                    other=other, now=now.get(file.path, ""), other_now=now.get(other, ""),
+                )
+            )  # fmt: skip
     counts = result.counts()
     words = ", ".join(
         f"{counts[name]:,} {name}" for name in ("kept", "renamed", "quarantined", "stuck", "reported") if counts[name]

@@ -198,22 +198,50 @@ def preview(
     ] = None,
     aspect: Annotated[Aspect, typer.Option(help="For --augmented, as for train.")] = "squash",
     augment: Annotated[Augment, typer.Option(help="For --augmented, as for train.")] = "light",
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Also write a page to browse: thumbnails, filters, histograms.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Pictures on the page; of more, a sample of every class.")] = 5000,
+    histograms: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Also plot sizes, aspect ratios and brightness by class.")
+    ] = None,
+    strip: Annotated[
+        bool | None,
+        typer.Option("--strip/--no-strip", help="Show thumbnails in the terminal.", show_default="where there is no display"),
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Draw a contact sheet and list counts, sizes and formats.
 
-    A row of samples per class as a PNG, and a table by class with the imbalance.
+    A row of samples per class as a PNG, and a table by class with the imbalance; a page, plots and thumbnails on request.
     """
     from imgclf import preview as verb
 
     config = TrainConfig(image_size=image_size, aspect=aspect, augment=augment, seed=seed) if augmented else None
-    with console.progress("reading headers") as progress:
-        result = verb.preview(data, part=part, feed=config, columns=samples, seed=seed, out=out, progress=progress)
+    if html:
+        verb.check_page(html, data)
+    if histograms:
+        verb.check_png(histograms, data, "--histograms")
+    with console.stages() as stage:
+        result = verb.preview(
+            data, part=part, feed=config, columns=samples, seed=seed, out=out,
+            progress=lambda done, total: stage("reading headers", done, total),
+        )  # fmt: skip
+        survey = verb.survey(data, part, stage) if html or histograms else None
+        if survey and html:
+            verb.write_page(survey, html, limit=limit, seed=seed, progress=lambda done, total: stage("drawing", done, total))
+        if survey and histograms:
+            verb.write_histograms(survey, histograms)
     if as_json:
-        console.as_json(result.to_dict())
+        console.as_json(result.to_dict() | ({"histograms": survey.histograms_to_dict()} if survey else {}))
     else:
         console.preview(result)
+        if strip or (strip is None and console.on_terminal() and not verb.has_display()):
+            console.strip(verb.strip(result.shown, columns=console.strip_columns(samples), seed=seed))
+    for path in (html, histograms):
+        if path:
+            console.say(f"wrote {path}")
     if show:
         verb.show(result.sheet)
 
@@ -241,26 +269,50 @@ def split(
     force: Annotated[
         bool, typer.Option("--force", help="Replace another split that is in force; the old one is kept beside.")
     ] = False,
+    stable: Annotated[
+        bool, typer.Option("--stable", help="By hash instead of by shuffle: pictures added later move none that were there.")
+    ] = False,
+    folds: Annotated[
+        int | None, typer.Option(metavar="K", help="Make K folds for cross-validation instead; `train --fold I` uses one.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only look for leakage in a folder that is split; exit code 1 if there is any.")
+    ] = False,
     export: Annotated[Path | None, typer.Option(metavar="DIR", help="Also make DIR/train/<class>/... for other tools.")] = None,
     link: Annotated[Link, typer.Option(help="How --export places pictures.")] = "hard",
     as_json: Json = False,
 ) -> None:
     """Divide the pictures into train, validation and test parts.
 
-    The same share of each class in every part, identical files never torn apart, the same for the same seed. The result is a
-    manifest, DATA/.imgclf/split.csv; no picture is copied. A folder with train/val/test folders is used as it is.
+    The same share of each class in every part, pictures that show the same never torn apart, the same for the same seed. The
+    result is a manifest, DATA/.imgclf/split.csv; no picture is copied. A folder with train/val/test folders is used as it is.
     """
     from imgclf import split as verb
 
     shares = verb.shares(train, val, test)
-    config = SplitConfig(**shares, seed=seed, group_by=group_by, groups=str(groups) if groups else None)
+    chosen = str(groups) if groups else None
+    config = SplitConfig(shares["train"], shares["val"], shares["test"], seed, group_by, chosen, stable)
+    if check:
+        if config != SplitConfig() or force or folds or export:
+            raise UsageError("--check goes alone, or with --json: it only looks")
+        with console.stages() as stage:
+            leakage = verb.check(data, stage)
+        console.leakage(leakage, as_json)
+        raise typer.Exit(1 if leakage.leaks else 0)
+    if folds is not None:
+        if export:
+            raise UsageError("--folds and --export exclude each other")
+        with console.stages() as stage:
+            made = verb.folds(data, folds, config, force=force, progress=stage)
+        console.folds(made, as_json)
+        return
     if export:
         verb.check_export(data, export)
     if export and not force and config == SplitConfig() and verb.exists(data):
         result = verb.in_force(data)  # nothing was said about the split: the one in force is what is exported
     else:
-        with console.progress("hashing") as progress:
-            result = verb.split(data, config, force=force, progress=progress)
+        with console.stages() as stage:
+            result = verb.split(data, config, force=force, progress=stage)
     if as_json:
         console.as_json(result.to_dict())
     else:
@@ -286,6 +338,7 @@ def train(
     augment: Annotated[Augment, typer.Option(help="Random changes to training pictures.")] = "light",
     learning_rate: Annotated[float, typer.Option(help="Adam's step size at its peak.")] = 2e-3,
     seed: Seed = 0,
+    fold: Annotated[int | None, typer.Option(metavar="I", help="Use fold I of `split --folds` instead of the split.")] = None,
     run_dir: Annotated[
         Path | None, typer.Option(help="Folder of the run; it must be new or empty.", show_default="runs/<time>-cnn")
     ] = None,
@@ -300,10 +353,10 @@ def train(
 
     config = TrainConfig(
         epochs=epochs, batch_size=batch_size, image_size=image_size, aspect=aspect, augment=augment,
-        learning_rate=learning_rate, seed=seed,
+        learning_rate=learning_rate, seed=seed, fold=fold,
     )  # fmt: skip
     verb.check(config)
-    if not splitting.exists(data):
+    if fold is None and not splitting.exists(data):
         console.say("no split yet: making the default one, 70% train, 15% validation, 15% test")
         console.split(splitting.split(data), talk=True)
     with console.TrainingDisplay(epochs) as display:

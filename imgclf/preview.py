@@ -2,13 +2,14 @@
 
 import collections
 import dataclasses
+import itertools
 import os
 import random
 import statistics
 import struct
 import sys
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,15 @@ from imgclf import dataset
 from imgclf.base import journal
 from imgclf.base.config import Part, Recipe, TrainConfig
 from imgclf.base.errors import ImageError, ImgclfError
-from imgclf.base.folders import state_folder
+from imgclf.base.folders import check_output, state_folder
 from imgclf.base.parallel import ordered_map
-from imgclf.dataset import Dataset, Sample
+from imgclf.dataset import Dataset, Sample, checks
+from imgclf.display import gallery
 from imgclf.pixels import augment, images
 
 TILE = 112  # pixels a side
 GAP = 6
-MARK = b"Software\0imgclf preview"
+MARK = b"Software\0imgclf"
 TEXT = 190  # width of the column of names
 PAPER, INK, SOFT = (250, 250, 248), (30, 30, 30), (120, 120, 120)
 
@@ -54,6 +56,7 @@ class Preview:
     left_out: tuple[tuple[str, str], ...]
     path: Path
     sheet: images.Image
+    shown: Dataset
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,7 +86,7 @@ def preview(
     feed: show each picture as a training with this configuration is fed it, instead of the photograph. Raises ImgclfError.
     """
     out = out or state_folder(data) / "preview.png"
-    _check_out(out, data)
+    check_png(out, data)
     shown, left_out, notes = load(data, part)
     classes = summarize(shown, progress)
     counts = [info.count for info in classes]
@@ -97,7 +100,7 @@ def preview(
         journal.write_atomic(out, content[:33] + _mark() + content[33:])
     except OSError as error:
         raise ImgclfError(f"{out}: cannot be written: {error.strerror}; choose another place with --out") from error
-    return Preview(str(data), classes, max(counts) / max(1, min(counts)), tuple(left_out), out, picture, tuple(notes))
+    return Preview(str(data), classes, max(counts) / max(1, min(counts)), tuple(left_out), out, picture, shown, tuple(notes))
 
 
 def load(data: Path, part: Part | None) -> tuple[Dataset, list[tuple[str, str]], list[str]]:
@@ -150,12 +153,7 @@ def sheet(
 
     feed: (recipe, augmentation) to show each picture as the network is fed it, instead of the photograph.
     """
-    by_class: Mapping[str, list[Sample]] = {name: [] for name in shown.class_names}
-    for sample in shown.samples:
-        by_class[sample.label or ""].append(sample)
-    drawn = {
-        name: random.Random(f"{seed}:{name}").sample(samples, min(columns, len(samples))) for name, samples in by_class.items()
-    }
+    drawn = _drawn(shown, columns, seed)
     flat = [sample for samples in drawn.values() for sample in samples]
     tiles = dict(zip((s.path for s in flat), ordered_map(lambda s: _tile(shown.root, s, seed, feed), flat), strict=True))
     row_height = TILE + 2 * GAP
@@ -213,12 +211,12 @@ def _mark() -> bytes:
     return struct.pack(">I", len(MARK)) + content + struct.pack(">I", zlib.crc32(content))
 
 
-def _check_out(out: Path, data: Path) -> None:
-    """Refuse what is no PNG file, and places in the data set, where the sheet would become a sample."""
+def check_png(out: Path, data: Path, option: str = "--out") -> None:
+    """Refuse what is no PNG file, and places in the data set, where the picture would become a sample."""
     if out.is_dir():
-        raise ImgclfError(f"{out}: a folder; give --out a file name that ends in .png")
+        raise ImgclfError(f"{out}: a folder; give {option} a file name that ends in .png")
     if out.suffix.lower() != ".png":
-        raise ImgclfError(f"{out}: a sheet is written as PNG; give --out a file name that ends in .png")
+        raise ImgclfError(f"{out}: a picture is written as PNG; give {option} a file name that ends in .png")
     if os.path.lexists(out):
         try:
             with open(out, "rb") as file:
@@ -226,14 +224,146 @@ def _check_out(out: Path, data: Path) -> None:
         except OSError:
             is_ours = False
         if not is_ours:
-            raise ImgclfError(f"{out}: exists and is no sheet of imgclf, so it is not overwritten; choose another name")
+            raise ImgclfError(f"{out}: exists and was not written by imgclf, so it is not overwritten; choose another name")
     if data.resolve() in out.resolve().parents and out.parent != state_folder(data):
-        raise ImgclfError(f"{out}: lies inside the data folder {data}; give --out another place")
+        raise ImgclfError(f"{out}: lies inside the data folder {data}; give {option} another place")
+
+
+# -- in the terminal, and as a page -------------------------------------------------------------------------------------------
+
+STRIP = 16  # pixels a side of a thumbnail in the terminal: as many columns, and half as many lines
+
+
+def strip(shown: Dataset, *, columns: int, seed: int = 0) -> list[tuple[str, images.Image, list[str]]]:
+    """(class, (STRIP, columns * (STRIP + 1), 3) uint8 RGB, paths): the first samples of the sheet's rows, for a terminal."""
+    rows = []
+    for name, samples in _drawn(shown, columns, seed).items():
+        picture = np.zeros((STRIP, columns * (STRIP + 1), 3), np.uint8)
+        for column, tile in enumerate(ordered_map(lambda sample: _tile(shown.root, sample, seed, None), samples)):
+            left = column * (STRIP + 1)
+            picture[:, left : left + STRIP] = images.resize(tile, STRIP, STRIP)
+        rows.append((name, picture, [sample.path for sample in samples]))
+    return rows
+
+
+def _drawn(shown: Dataset, columns: int, seed: int) -> dict[str, list[Sample]]:
+    """Samples of every class drawn at random, the same for the same seed."""
+    by_class: dict[str, list[Sample]] = {name: [] for name in shown.class_names}
+    for sample in shown.samples:
+        by_class[sample.label or ""].append(sample)
+    return {
+        name: random.Random(f"{seed}:{name}").sample(samples, min(columns, len(samples))) for name, samples in by_class.items()
+    }
+
+
+def has_display() -> bool:
+    """Whether a window could be opened here."""
+    return not sys.platform.startswith("linux") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """Everything that a page or histograms show: facts by file, findings, and each file's part (by folder or manifest)."""
+
+    data: Path
+    files: tuple[dataset.Found, ...]
+    catalogue: dataset.Catalogue
+    findings: tuple[checks.Finding, ...]
+
+    def histograms(self) -> list[gallery.Histogram]:
+        """Sizes, aspect ratios and brightness by class, of the pictures that decode."""
+        facts = self.catalogue.facts
+        labels = np.array([file.label or "" for file in self.files])
+        result = []
+        for name in sorted(set(labels.tolist()) - {""}):
+            own = facts[(labels == name) & self.catalogue.usable()]
+            result.append(gallery.histogram(name, own["width"], own["height"], own["brightness"]))
+        return result
+
+    def histograms_to_dict(self) -> dict[str, Any]:
+        """For JSON: the edges of the bins, and counts by class."""
+        edges = {"size": gallery.SIZES, "aspect": gallery.ASPECTS, "brightness": gallery.BRIGHTNESSES}
+        return {"edges": edges, "classes": [dataclasses.asdict(one) for one in self.histograms()]}
+
+
+def survey(data: Path, part: Part | None, progress: Callable[[str, int, int], None] | None = None) -> Survey:
+    """Look at every file once, or find what is known of it, and check it as `clean` does. Raises ImgclfError."""
+
+    def named(what: str) -> Callable[[int, int], None] | None:
+        return (lambda done, total: progress(what, done, total)) if progress else None
+
+    catalogue, found, _chosen, _left_out = dataset.pictures(data, progress=named("decoding"))
+    with catalogue:
+        path = dataset.manifest_path(data)
+        if path.exists():
+            part_of = {row.path: row.split for row in dataset.read_manifest(path).rows}
+            found = [dataclasses.replace(file, part=part_of.get(file.path, file.part)) for file in found]
+        findings = checks.find(catalogue, found, progress=named("comparing"))
+    if part:
+        kept = [index for index, file in enumerate(found) if file.part == part]
+        if not kept:
+            raise ImgclfError(f"{data}: the {part} part is empty, or the folder is not split; run `imgclf split`")
+        catalogue = catalogue.subset(kept)
+        found = [found[index] for index in kept]
+        findings = [finding for finding in findings if finding.path in set(catalogue.paths)]
+    return Survey(data, tuple(found), catalogue, tuple(findings))
+
+
+def check_page(path: Path, data: Path) -> None:
+    """Refuse a place for the page before anything is read."""
+    check_output(path, data, ".html", gallery.START, "--html")
+
+
+def write_page(
+    result: Survey, path: Path, *, limit: int, seed: int, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """A self-contained page with thumbnails, filters and histograms; of more than `limit` pictures a sample of every class."""
+    by_path: dict[str, list[checks.Finding]] = collections.defaultdict(list)
+    for finding in result.findings:
+        by_path[finding.path].append(finding)
+    chosen = _sampled(result.files, limit, seed)
+    pictures = []
+    for index, (file, facts) in enumerate(zip(result.files, result.catalogue.facts, strict=True)):
+        if index in chosen:
+            own = by_path[file.path]
+            findings = tuple((finding.check, finding.score, "", finding.detail) for finding in own)
+            other = next((finding.other for finding in own if finding.other), "")
+            kind, width, height = facts["format"].decode(), int(facts["width"]), int(facts["height"])
+            pictures.append(
+                gallery.Picture(file.path, file.label or "", file.part or "", kind, width, height, findings, other=other)
+            )
+    counted = collections.Counter(finding.check for finding in result.findings)
+    about = f"{len(result.files):,} files, {len(by_path):,} with findings"
+    if len(chosen) < len(result.files):
+        about += f"; {len(chosen):,} of them shown, drawn from every class (--limit shows more)"
+    gallery.write(
+        path, result.data, pictures, title=str(result.data), about=about, group="class", histograms=result.histograms(),
+        checks={name: (counted[name], checks.CHECKS[name].meaning) for name in checks.CHECKS if counted[name]},
+        progress=progress,
+    )  # fmt: skip
+
+
+def _sampled(files: Sequence[dataset.Found], limit: int, seed: int) -> set[int]:
+    """Indices of at most `limit` files, the classes in turn."""
+    by_class: dict[str, list[int]] = collections.defaultdict(list)
+    for index, file in enumerate(files):
+        by_class[file.label or ""].append(index)
+    for name, own in by_class.items():
+        random.Random(f"{seed}:{name}").shuffle(own)
+    turns = itertools.zip_longest(*(by_class[name] for name in sorted(by_class)))
+    return set(itertools.islice((index for turn in turns for index in turn if index is not None), limit))
+
+
+def write_histograms(result: Survey, path: Path) -> None:
+    """The histograms as PNG, by Matplotlib."""
+    from imgclf.display import plots
+
+    plots.save(plots.histograms(result.histograms(), str(result.data)), path)
 
 
 def show(picture: images.Image) -> None:
     """Show a sheet in a window until a key is pressed; raises ImgclfError where there is no display."""
-    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    if not has_display():
         raise ImgclfError("--show needs a display and there is none here; open the PNG instead")
     backend: Any = cv2.currentUIFramework() if hasattr(cv2, "currentUIFramework") else ""
     try:

@@ -3,21 +3,25 @@
 import collections
 import csv
 import dataclasses
+import hashlib
 import math
 import os
 import random
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from imgclf import dataset
 from imgclf.base import journal
 from imgclf.base.config import PARTS, Link, Part, SplitConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import state_folder
-from imgclf.dataset import Manifest, Row
+from imgclf.dataset import Manifest, Row, checks
+
+P = TypeVar("P", bound=Hashable)  # the name of a part, or the number of a fold
+Progress = Callable[[str, int, int], None]  # (what is being done, done, total)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +32,16 @@ class Split:
     path: Path
     changed: bool
     notes: tuple[str, ...] = ()
-    left_out: tuple[tuple[str, str], ...] = ()  # (path, reason) of files in class folders that are no pictures
+    left_out: tuple[tuple[str, str], ...] = ()  # (path, reason) of files in class folders that are in no part
+
+    def groups(self) -> tuple[int, int, int]:
+        """(groups of several pictures, pictures in them, groups that lie in more than one part: leakage)."""
+        members = collections.Counter(row.group for row in self.manifest.rows)
+        parts: dict[str, set[str]] = collections.defaultdict(set)
+        for row in self.manifest.rows:
+            parts[row.group].add(row.split)
+        several = [name for name, count in members.items() if count > 1]
+        return len(several), sum(members[name] for name in several), sum(len(parts[name]) > 1 for name in several)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: counts and where the manifest lies; the manifest itself is a CSV file."""
@@ -37,6 +50,7 @@ class Split:
             "changed": self.changed,
             "hash": self.manifest.hash,
             "counts": self.manifest.counts(),
+            **dict(zip(("groups", "grouped_pictures", "leakage"), self.groups(), strict=True)),
             "notes": list(self.notes),
             "left_out": [list(item) for item in self.left_out],
         }
@@ -71,14 +85,14 @@ def shares(train: float | None, val: float | None, test: float | None) -> dict[P
     return result
 
 
-def quotas(count: int, fractions: Mapping[Part, float]) -> dict[Part, int]:
+def quotas(count: int, fractions: Mapping[P, float]) -> dict[P, int]:
     """How many of `count` pictures go to each part: largest remainder, and at least one in each where there are enough."""
-    exact = {part: count * fractions[part] for part in PARTS}
-    numbers = {part: math.floor(exact[part] + 1e-9) for part in PARTS}
-    by_remainder = sorted(PARTS, key=lambda part: numbers[part] - exact[part])
+    exact = {part: count * share for part, share in fractions.items()}
+    numbers = {part: math.floor(value + 1e-9) for part, value in exact.items()}
+    by_remainder = sorted(fractions, key=lambda part: numbers[part] - exact[part])
     for part in by_remainder[: count - sum(numbers.values())]:
         numbers[part] += 1
-    wanted = [part for part in PARTS if fractions[part] > 0]
+    wanted = [part for part in fractions if fractions[part] > 0]
     if count >= len(wanted):
         for part in wanted:
             if numbers[part] == 0:
@@ -88,11 +102,11 @@ def quotas(count: int, fractions: Mapping[Part, float]) -> dict[Part, int]:
     return numbers
 
 
-def group(hashes: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, str]:
-    """The group of every path: files with the same bytes or the same key belong together, however long the chain.
+def group(hashes: Mapping[str, str], keys: Mapping[str, str], alike: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
+    """The group of every path: files with the same bytes or key, or that show the same, belong together, in long chains too.
 
-    hashes: content by path; keys: what the user says belongs together (a patient, a burst), for some or all paths. A group is
-    named after the smallest of its content hashes.
+    hashes: content by path; keys: what the user says belongs together (a patient, a burst), for some or all paths; alike: pairs
+    of paths that show the same. A group is named after the smallest of its content hashes.
     """
     parent: dict[str, str] = {}
 
@@ -101,47 +115,103 @@ def group(hashes: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, str]:
             parent[node] = node = parent[parent[node]]
         return node
 
+    def join(one: str, other: str) -> None:
+        first, second = sorted((root(one), root(other)))  # "~" sorts behind every hexadecimal digit
+        parent[second] = first
+
     for path, digest in hashes.items():
-        content = root(digest)
+        root(digest)
         if path in keys:
-            one, other = sorted((content, root(f"~{keys[path]}")))  # "~" sorts behind every hexadecimal digit
-            parent[other] = one
+            join(digest, f"~{keys[path]}")
+    for one, other in alike:
+        join(hashes[one], hashes[other])
     return {path: root(digest) for path, digest in hashes.items()}
 
 
-def plan(
-    samples: Sequence[dataset.Sample],
-    hashes: Mapping[str, str],
-    fractions: Mapping[Part, float],
-    seed: int,
-    keys: Mapping[str, str] | None = None,
-) -> Manifest:
-    """Assign every sample to a part: stratified by class, the same for the same seed whatever the order on disk.
+def allocate(
+    samples: Sequence[dataset.Sample], groups: Mapping[str, str], fractions: Mapping[P, float], seed: int
+) -> dict[str, P]:
+    """The part of every path: stratified by class, the same for the same seed whatever the order on disk.
 
-    Groups (see `group`) are never torn. Those of several files are placed first, each where its classes are furthest from their
-    quotas; single files then fill the quotas up.
+    Groups are never torn. Those of several files are placed first, the largest before the others, each where its classes are
+    furthest from their quotas; single files then fill the quotas up.
     """
-    group_of = group({sample.path: hashes[sample.path] for sample in samples}, keys or {})
-    groups: dict[str, list[dataset.Sample]] = collections.defaultdict(list)
+    members: dict[str, list[dataset.Sample]] = collections.defaultdict(list)
     for sample in samples:
-        groups[group_of[sample.path]].append(sample)
+        members[groups[sample.path]].append(sample)
     by_class: dict[str, int] = collections.Counter(sample.label or "" for sample in samples)
     left = {label: quotas(count, fractions) for label, count in sorted(by_class.items())}
-    order = sorted(groups)
+    order = sorted(members)
     random.Random(seed).shuffle(order)
-    order.sort(key=lambda name: -len(groups[name]))  # stable: the largest first, otherwise shuffled
-    allowed = [part for part in PARTS if fractions[part] > 0]
-    rows = []
+    order.sort(key=lambda name: -len(members[name]))  # stable: the largest first, otherwise shuffled
+    allowed = [part for part in fractions if fractions[part] > 0]
+    parts: dict[str, P] = {}
     for name in order:
-        members = groups[name]
-        labels = [member.label or "" for member in members]
-        if len(members) > 1:  # the part with the most room for all of them
+        labels = [member.label or "" for member in members[name]]
+        if len(labels) > 1:  # the part with the most room for all of them
             part = max(allowed, key=lambda part: min(left[label][part] for label in labels))
         else:  # in shuffled order, filling one part after the other is a random draw
             part = next((part for part in allowed if left[labels[0]][part] > 0), allowed[0])
-        for member, label in zip(members, labels, strict=True):
+        for member, label in zip(members[name], labels, strict=True):
             left[label][part] -= 1
-            rows.append(Row(member.path, label, part, name[:12], hashes[member.path]))
+            parts[member.path] = part
+    return parts
+
+
+def allocate_stably(
+    samples: Sequence[dataset.Sample],
+    hashes: Mapping[str, str],
+    groups: Mapping[str, str],
+    keys: Mapping[str, str],
+    fractions: Mapping[Part, float],
+    seed: int,
+    old: Manifest | None,
+) -> tuple[dict[str, Part], list[tuple[str, str]]]:
+    """(the part of every path, (path, reason) of new pictures that fit into none): pictures added later move none.
+
+    A group's part follows from the hash of its name, the user's key or else its smallest content hash. What the old manifest
+    has keeps its part, and what is new in a group joins it. A new picture that shows the same as old ones in two parts is
+    left out.
+    """
+    part_of = {row.sha256: row.split for row in old.rows} if old else {}
+    members: dict[str, list[dataset.Sample]] = collections.defaultdict(list)
+    for sample in samples:
+        members[groups[sample.path]].append(sample)
+    parts: dict[str, Part] = {}
+    left_out = []
+    for name, group_ in members.items():
+        before = {part_of[hashes[sample.path]] for sample in group_ if hashes[sample.path] in part_of}
+        key = min((keys[sample.path] for sample in group_ if sample.path in keys), default=name)
+        place = int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode("utf-8", "surrogateescape")).digest()[:8]) / 2**64
+        for sample in group_:
+            if hashes[sample.path] in part_of:
+                parts[sample.path] = part_of[hashes[sample.path]]
+            elif len(before) > 1:
+                left_out.append((sample.path, f"shows the same as pictures in {' and in '.join(sorted(before))}"))
+            else:
+                parts[sample.path] = next(iter(before)) if before else _part_at(place, fractions)
+    return parts, left_out
+
+
+def _part_at(place: float, fractions: Mapping[Part, float]) -> Part:
+    """The part at a place between 0 and 1."""
+    total = 0.0
+    for part, share in fractions.items():
+        total += share
+        if place < total:
+            return part
+    return next(part for part in reversed(PARTS) if fractions[part] > 0)
+
+
+def manifest_of(
+    samples: Sequence[dataset.Sample], hashes: Mapping[str, str], groups: Mapping[str, str], parts: Mapping[str, Part]
+) -> Manifest:
+    """The manifest of the samples that have a part."""
+    rows = [
+        Row(sample.path, sample.label or "", parts[sample.path], groups[sample.path][:12], hashes[sample.path])
+        for sample in samples
+        if sample.path in parts
+    ]
     return Manifest(tuple(sorted(rows, key=lambda row: row.path)))
 
 
@@ -183,13 +253,41 @@ def keys_from_file(file: Path) -> dict[str, str]:
         raise ImgclfError(f"{file}: cannot be read: {error.strerror}") from error
 
 
-def split(
-    data: Path,
-    config: SplitConfig | None = None,
-    *,
-    force: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> Split:
+@dataclasses.dataclass(frozen=True)
+class _Material:
+    """What a split is made from: usable pictures, their contents, and the groups that are never torn."""
+
+    samples: tuple[dataset.Sample, ...]
+    hashes: dict[str, str]
+    keys: dict[str, str]
+    groups: dict[str, str]
+    folders: dict[str, Part]
+    notes: list[str]
+    left_out: list[tuple[str, str]]
+
+
+def _gather(data: Path, config: SplitConfig, progress: Progress | None) -> _Material:
+    catalogue, _files, chosen, left_out = dataset.pictures(data, minimum_classes=2, progress=_named(progress, "decoding"))
+    with catalogue:
+        alike = checks.groups(catalogue, _named(progress, "comparing")).tolist()
+    paths = [sample.path for sample in chosen.samples]
+    all_hashes = catalogue.hashes()
+    hashes = {path: all_hashes[path] for path in paths}
+    keys, notes = _keys(paths, config)
+    pairs = [
+        (catalogue.paths[index], catalogue.paths[first])
+        for index, first in enumerate(alike)
+        if index != first and catalogue.paths[index] in hashes
+    ]
+    groups = group(hashes, keys, pairs)
+    return _Material(chosen.samples, hashes, keys, groups, dataset.part_folders(data), notes, left_out)
+
+
+def _named(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
+    return (lambda done, total: progress(what, done, total)) if progress else None
+
+
+def split(data: Path, config: SplitConfig | None = None, *, force: bool = False, progress: Progress | None = None) -> Split:
     """Make the manifest of a data folder, or find that the one in force is the same.
 
     A folder with train, validation and test subfolders keeps them as they are; when it has no validation part, one is taken
@@ -197,36 +295,167 @@ def split(
     """
     config = config or SplitConfig()
     fractions: dict[Part, float] = {"train": config.train, "val": config.val, "test": config.test}
-    everything, left_out = dataset.index(data, minimum_classes=2)
-    notes = dataset.elsewhere_note(data)
-    hashes = dataset.content_hashes(data, [sample.path for sample in everything.samples], progress)
-    readable = [sample for sample in everything.samples if sample.path in hashes]
-    left_out += [(sample.path, "cannot be read") for sample in everything.samples if sample.path not in hashes]
-    folders = dataset.part_folders(data)
-    keys, said = _keys([sample.path for sample in readable], config)
-    if folders:
-        manifest, said = _from_folders(readable, hashes, folders, fractions, config.seed, keys)
+    material = _gather(data, config, progress)
+    samples, hashes, groups = material.samples, material.hashes, material.groups
+    notes = dataset.elsewhere_note(data) + material.notes
+    left_out = list(material.left_out)
+    path = dataset.manifest_path(data)
+    old = dataset.read_manifest(path) if path.exists() else None
+    extends = False
+    if material.folders:
+        if config.stable:
+            raise UsageError("--stable: the folder has train and test folders of its own, which are used as they are")
+        parts, said = _from_folders(material, fractions, config.seed)
         notes += said
+    elif config.stable:
+        anchor = None if force else old
+        parts, unfit = allocate_stably(samples, hashes, groups, material.keys, fractions, config.seed, anchor)
+        left_out += unfit
+        if anchor:
+            extends = True
+            notes.append(
+                f"the split in force stays as it is; pictures added to it: {len(parts.keys() - {r.path for r in anchor.rows})}"
+            )
     else:
-        manifest = plan(readable, hashes, fractions, config.seed, keys)
-        notes += said
-    notes += _warnings(manifest, bool(folders))
+        parts = allocate(samples, groups, fractions, config.seed)
+    manifest = manifest_of(samples, hashes, groups, parts)
+    notes += _warnings(manifest, bool(material.folders))
     with journal.locked(state_folder(data), "split"):
-        path = dataset.manifest_path(data)
+        if old and old == manifest:
+            return Split(manifest, path, False, tuple(notes), tuple(left_out))
+        if old and not force and not extends:
+            raise ImgclfError(
+                f"{path}: another split is in force ({_difference(old, manifest)}); "
+                "add --force to replace it (the old one is kept beside it)"
+            )
+        path = state_folder(data) / path.name
         if path.exists():
-            old = dataset.read_manifest(path)
-            if old == manifest:
-                return Split(manifest, path, False, tuple(notes), tuple(left_out))
-            if not force:
-                raise ImgclfError(
-                    f"{path}: another split is in force ({_difference(old, manifest)}); "
-                    "add --force to replace it (the old one is kept beside it)"
-                )
-            path = state_folder(data) / path.name
-            if path.exists():
-                _keep_old(path)
+            _keep_old(path)
         journal.write_atomic(path, manifest.to_csv())
     return Split(manifest, path, True, tuple(notes), tuple(left_out))
+
+
+def folds(
+    data: Path, count: int, config: SplitConfig | None = None, *, force: bool = False, progress: Progress | None = None
+) -> list[Split]:
+    """Make `count` manifests for cross-validation, DATA/.imgclf/folds/fold-I-of-K.csv: every picture is tested once.
+
+    Fold I is the test part of manifest I; of the others a validation part is drawn in the ratio of config's train and val.
+    Groups stay whole throughout. Raises ImgclfError when other folds are there and `force` is not given.
+    """
+    config = config or SplitConfig()
+    if config.stable:
+        raise UsageError("--stable and --folds exclude each other")
+    if count < 2:
+        raise UsageError(f"--folds {count}: two folds at least")
+    material = _gather(data, config, progress)
+    if material.folders:
+        raise UsageError("--folds: the folder has train and test folders of its own, which are used as they are")
+    samples, hashes, groups = material.samples, material.hashes, material.groups
+    smallest = min(collections.Counter(sample.label for sample in samples).values())
+    if smallest < count:
+        raise UsageError(f"--folds {count}: a class has {smallest} pictures only, fewer than folds")
+    fold_of = allocate(samples, groups, dict.fromkeys(range(1, count + 1), 1 / count), config.seed)
+    inner = config.val / (config.train + config.val)
+    made = []
+    folder = state_folder(data) / "folds"
+    for number in range(1, count + 1):
+        rest = [sample for sample in samples if fold_of[sample.path] != number]
+        parts: dict[str, Part] = dict.fromkeys((s.path for s in samples), "test")
+        parts |= allocate(rest, groups, {"train": 1 - inner, "val": inner}, config.seed)
+        manifest = manifest_of(samples, hashes, groups, parts)
+        notes, left_out = (material.notes + _warnings(manifest, False), material.left_out) if number == 1 else ([], [])
+        path = folder / f"fold-{number}-of-{count}.csv"
+        made.append(Split(manifest, path, True, tuple(notes), tuple(left_out)))
+    with journal.locked(state_folder(data), "split"):
+        old = dataset.fold_paths(data)
+        if [path.name for path in old] == [one.path.name for one in made] and all(
+            path.read_bytes() == one.manifest.to_csv().encode("utf-8", "surrogateescape")
+            for path, one in zip(old, made, strict=True)
+        ):
+            return [dataclasses.replace(one, changed=False) for one in made]
+        if old and not force:
+            raise ImgclfError(f"{folder}: other folds are there ({len(old)}); add --force to replace them")
+        folder.mkdir(exist_ok=True)
+        for path in old:
+            path.unlink()
+        for one in made:
+            journal.write_atomic(one.path, one.manifest.to_csv())
+    return made
+
+
+# -- leakage -------------------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Leak:
+    """A picture that shows the same as one in another part. similarity: 1 and `exact` when the pixels are the same."""
+
+    path: str
+    part: Part
+    other: str
+    other_part: Part
+    exact: bool
+    similarity: float
+    detail: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Leakage:
+    """What leaks between the parts of a folder: `where` they come from, pictures looked at, and files without pixels."""
+
+    data: Path
+    where: str
+    pictures: dict[Part, int]
+    leaks: tuple[Leak, ...]
+    left_out: tuple[tuple[str, str], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "data": str(self.data),
+            "parts": self.where,
+            "pictures": self.pictures,
+            "leaks": [dataclasses.asdict(leak) for leak in self.leaks],
+            "left_out": [list(item) for item in self.left_out],
+        }
+
+
+def check(data: Path, progress: Progress | None = None) -> Leakage:
+    """Look for pictures that show the same in two parts of a folder that is split, by its folders or else by its manifest.
+
+    Raises ImgclfError when it is not split.
+    """
+    catalogue, files, chosen, left_out = dataset.pictures(data, progress=_named(progress, "decoding"))
+    with catalogue:
+        if dataset.part_folders(data):
+            where = "its folders"
+        else:
+            path = dataset.manifest_path(data)
+            if not path.exists():
+                raise ImgclfError(f"{data}: not split: it has no train and test folders, and no manifest; run `imgclf split`")
+            where = str(path)
+            part_of = {row.path: row.split for row in dataset.read_manifest(path).rows}
+            files = [dataclasses.replace(file, part=part_of.get(file.path)) for file in files]
+        findings = checks.find(catalogue, files, progress=_named(progress, "comparing"))
+    part = {file.path: file.part for file in files}
+    leaks = []
+    seen: set[frozenset[str]] = set()
+    for finding in findings:
+        one, other = part[finding.path], part.get(finding.other)
+        pair = frozenset((finding.path, finding.other))
+        if finding.check in ("leakage", "conflict") and one and other and one != other and pair not in seen:
+            seen.add(pair)
+            exact = finding.detail.startswith("the same pixels")
+            leaks.append(Leak(finding.path, one, finding.other, other, exact, finding.score, finding.detail))
+    counts: dict[Part, int] = dict.fromkeys(PARTS, 0)
+    for sample in chosen.samples:
+        if (own := part[sample.path]) is not None:
+            counts[own] += 1
+    return Leakage(data, where, counts, tuple(leaks), tuple(left_out))
+
+
+# -- the parts of a split ------------------------------------------------------------------------------------------------------
 
 
 def _keys(paths: Sequence[str], config: SplitConfig) -> tuple[dict[str, str], list[str]]:
@@ -247,33 +476,21 @@ def _keys(paths: Sequence[str], config: SplitConfig) -> tuple[dict[str, str], li
     return keys, [f"groups kept together: {count}" + (f"; pictures in none of them: {alone}" if alone else "")]
 
 
-def _from_folders(
-    samples: Sequence[dataset.Sample],
-    hashes: Mapping[str, str],
-    folders: Mapping[str, Part],
-    fractions: Mapping[Part, float],
-    seed: int,
-    keys: Mapping[str, str],
-) -> tuple[Manifest, list[str]]:
+def _from_folders(material: _Material, fractions: Mapping[Part, float], seed: int) -> tuple[dict[str, Part], list[str]]:
     """The parts that the folders name; a missing validation part is taken from train."""
+    folders = material.folders
     notes = [f"used the folder's own parts: {', '.join(sorted(folders))}"]
-    part_of = {sample.path: folders[sample.path.split("/", 1)[0]] for sample in samples}
+    parts = {sample.path: folders[sample.path.split("/", 1)[0]] for sample in material.samples}
     if "val" not in folders.values():
         inner = fractions["val"] / (fractions["train"] + fractions["val"])
         if inner <= 0:
             raise UsageError("the folder has no validation part, and --val 0 takes none from train")
-        training = [sample for sample in samples if part_of[sample.path] == "train"]
-        drawn = plan(training, hashes, {"train": 1 - inner, "val": inner, "test": 0.0}, seed, keys)
-        part_of |= {row.path: row.split for row in drawn.rows}
+        training = [sample for sample in material.samples if parts[sample.path] == "train"]
+        parts |= allocate(training, material.groups, {"train": 1 - inner, "val": inner}, seed)
         notes.append(f"no validation folder: {inner:.0%} of train became the validation part")
     if "test" not in folders.values():
         notes.append("no test folder: `imgclf evaluate` will score the validation part")
-    group_of = group({sample.path: hashes[sample.path] for sample in samples}, keys)
-    rows = [
-        Row(sample.path, sample.label or "", part_of[sample.path], group_of[sample.path][:12], hashes[sample.path])
-        for sample in samples
-    ]
-    return Manifest(tuple(sorted(rows, key=lambda row: row.path))), notes
+    return parts, notes
 
 
 def _warnings(manifest: Manifest, from_folders: bool) -> list[str]:

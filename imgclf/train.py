@@ -89,7 +89,7 @@ def train(
         raise ImgclfError(
             f"{run_dir or 'runs'}: lies inside the data folder {data}, where it would become a class; give --run-dir"
         )
-    manifest = dataset.read_manifest(dataset.manifest_path(data))
+    manifest = dataset.read_manifest(_manifest_path(data, config.fold))
     parts, notes = dataset.load_parts(data, manifest)
     for note in dataset.elsewhere_note(data) + notes:
         listener.note(note)
@@ -119,6 +119,18 @@ def train(
     history = _fit(network, prepared, config, run_dir, listener)
     listener.stage("exporting")
     return _finish(run_dir, data, config, prepared, manifest, history)
+
+
+def _manifest_path(data: Path, fold: int | None) -> Path:
+    """The manifest of the split, or of one fold; raises ImgclfError when there is no such fold."""
+    if fold is None:
+        return dataset.manifest_path(data)
+    folds = dataset.fold_paths(data)
+    if not folds:
+        raise ImgclfError(f"{data}: no folds yet; make them with `imgclf split --folds 5`")
+    if not 1 <= fold <= len(folds):
+        raise ImgclfError(f"--fold {fold}: there are folds 1 to {len(folds)}")
+    return folds[fold - 1]
 
 
 def check(config: TrainConfig) -> None:

@@ -43,8 +43,9 @@ class Recipe:
 class SplitConfig:
     """Shares of train, validation and test (they add to 1), and the seed of the shuffle.
 
-    What is never torn apart beside identical files: paths in which `group_by` (a regular expression) captures the same text, or
-    paths that share a group in the CSV file `groups` (columns path and group).
+    What is never torn apart beside pictures that show the same: paths in which `group_by` (a regular expression) captures the
+    same text, or paths that share a group in the CSV file `groups` (columns path and group). stable: by the hash of what a
+    picture is and not by a shuffle, so that pictures added later move none that were there.
     """
 
     train: float = 0.70
@@ -53,11 +54,12 @@ class SplitConfig:
     seed: int = 0
     group_by: str | None = None
     groups: str | None = None
+    stable: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """One training run. image_size: pixels a side, or None to choose from the pictures."""
+    """One training run. image_size: pixels a side, or None to choose from the pictures. fold: which of `split --folds`."""
 
     epochs: int = 20
     batch_size: int = 32
@@ -67,6 +69,7 @@ class TrainConfig:
     learning_rate: float = 2e-3
     seed: int = 0
     model: str = "cnn"
+    fold: int | None = None
 
 
 def to_json(value: Any) -> str:

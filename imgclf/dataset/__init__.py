@@ -5,7 +5,7 @@ divides the pictures into parts, `prepared` decodes each once at the model's siz
 """
 
 from imgclf.dataset.batches import augment_seeds, batches, memory_budget
-from imgclf.dataset.catalogue import Catalogue, content_hashes, examine
+from imgclf.dataset.catalogue import Catalogue, content_hashes, examine, pictures
 from imgclf.dataset.folder import (
     Dataset,
     Found,
@@ -23,6 +23,7 @@ from imgclf.dataset.manifest import (
     Manifest,
     Row,
     elsewhere_note,
+    fold_paths,
     load_parts,
     manifest_path,
     read_manifest,
@@ -46,6 +47,7 @@ __all__ = [
     "content_hashes",
     "elsewhere_note",
     "examine",
+    "fold_paths",
     "index",
     "is_linked",
     "link_or_copy",
@@ -53,6 +55,7 @@ __all__ = [
     "manifest_path",
     "memory_budget",
     "part_folders",
+    "pictures",
     "prepare",
     "read_manifest",
     "scan",

@@ -21,7 +21,7 @@ from imgclf.base.config import DECODER_VERSION
 from imgclf.base.errors import ImageError, ImgclfError
 from imgclf.base.folders import state_folder
 from imgclf.base.parallel import ordered_map, process_map
-from imgclf.dataset.folder import Progress
+from imgclf.dataset.folder import Dataset, Found, Progress, classes, scan, select
 from imgclf.pixels import duplicates, facts, images
 
 _VERSION = zlib.crc32(f"1 {DECODER_VERSION} {duplicates.MIN_SIMILARITY} {facts.FACTS}".encode()) & 0x7FFFFFFF
@@ -72,6 +72,13 @@ class Catalogue:
         first = np.maximum.accumulate(np.where(same, 0, np.arange(len(some))))
         result[some[order]] = some[order][first]
         return result
+
+    def subset(self, indices: Sequence[int]) -> "Catalogue":
+        """Some of the files, by index; only the columns are meant to be used, not the comparison with others."""
+        some = list(indices)
+        problems = {new: self.problems[old] for new, old in enumerate(some) if old in self.problems}
+        paths = [self.paths[index] for index in some]
+        return Catalogue(self.root, paths, self.facts[some], self.sha256[some], problems, self.read, self._db)
 
     def similar_pairs(self, progress: Progress | None = None) -> NDArray[np.void]:
         """Pairs (dtype duplicates.PAIRS, indices into this catalogue) of different pictures that show the same.
@@ -167,6 +174,23 @@ def examine(root: Path, paths: Sequence[str], progress: Progress | None = None) 
             db.executemany("DELETE FROM files WHERE path = ?", gone)
             db.execute("DELETE FROM thumbnails WHERE sha256 NOT IN (SELECT sha256 FROM files)")
     return Catalogue(root, paths, records, digests, problems, read, db)
+
+
+def pictures(
+    root: Path, *, minimum_classes: int = 1, progress: Progress | None = None
+) -> tuple[Catalogue, list[Found], Dataset, list[tuple[str, str]]]:
+    """(catalogue of every file in a class folder, those files, the pictures that decode, (path, reason) of the others).
+
+    Raises ImgclfError as `folder.index` does.
+    """
+    names = classes(root, minimum_classes)
+    files = [file for file in scan(root) if not file.ignored]
+    catalogue = examine(root, [file.path for file in files], progress)
+    problems = (
+        catalogue.problems.get(index, "cannot be used") if bad else ""
+        for index, bad in enumerate((~catalogue.usable()).tolist())
+    )
+    return catalogue, files, *select(root, names, zip(files, problems, strict=True))
 
 
 def content_hashes(root: Path, paths: Sequence[str], progress: Progress | None = None) -> dict[str, str]:

@@ -5,7 +5,7 @@ import os
 import random
 import stat
 import statistics
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from imgclf.base.config import PARTS, Part
@@ -195,16 +195,28 @@ def index(root: Path, *, minimum_classes: int = 1) -> tuple[Dataset, list[tuple[
     A file is a picture when its first bytes say so, whatever its name; whether it decodes is found out later.
     Raises ImgclfError for a folder without class folders, with fewer than `minimum_classes`, or with an empty class.
     """
+    names = classes(root, minimum_classes)
     files = [file for file in scan(root) if file.label is not None and not file.ignored]
+    problems = ordered_map(lambda file: _not_a_picture(root / file.path), files)
+    return select(root, names, zip(files, problems, strict=True))
+
+
+def classes(root: Path, minimum: int = 1) -> list[str]:
+    """The class names of a data folder; raises ImgclfError when there are none, or fewer than `minimum`."""
     names = class_folders(root)
     if not names:
         here = next((path for path in sorted(root.iterdir()) if path.is_file() and not path.name.startswith(".")), None)
         holds = f"it holds files such as {here.name} directly" if here else "it is empty"
         raise ImgclfError(f"{root}: no class folders; {holds}. Expected {root}/<class>/<image>, one folder per class")
-    if len(names) < minimum_classes:
+    if len(names) < minimum:
         raise ImgclfError(f"{root}: one class only ({names[0]}); a classifier needs two or more class folders")
+    return names
+
+
+def select(root: Path, names: Sequence[str], files: Iterable[tuple[Found, str]]) -> tuple[Dataset, list[tuple[str, str]]]:
+    """Files as a Dataset, those with a reason against them left out; raises ImgclfError for a class without pictures."""
     samples, left_out = [], []
-    for file, problem in zip(files, ordered_map(lambda file: not_a_picture(root / file.path), files), strict=True):
+    for file, problem in files:
         if problem:
             left_out.append((file.path, problem))
         else:
@@ -223,7 +235,7 @@ def class_folders(root: Path) -> list[str]:
     return sorted(name for name in names if not _is_hidden(name))
 
 
-def not_a_picture(path: Path) -> str:
+def _not_a_picture(path: Path) -> str:
     """ "" if a file begins like a picture, else the reason."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):

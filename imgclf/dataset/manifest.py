@@ -9,8 +9,8 @@ from imgclf.base import table
 from imgclf.base.config import PARTS, Part
 from imgclf.base.errors import ImgclfError
 from imgclf.base.folders import STATE_NAME, is_inside, state_folder
-from imgclf.dataset.catalogue import content_hashes
-from imgclf.dataset.folder import Dataset, Sample, not_a_picture, scan
+from imgclf.dataset.catalogue import examine
+from imgclf.dataset.folder import Dataset, Sample, scan
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -78,6 +78,12 @@ def manifest_path(root: Path) -> Path:
     return inside if inside.exists() and not path.exists() else path
 
 
+def fold_paths(root: Path) -> list[Path]:
+    """The manifests of a data folder's folds, in order; empty when it has none."""
+    found = (state_folder(root) / "folds").glob("fold-*-of-*.csv")
+    return sorted(found, key=lambda path: int(path.stem.split("-")[1]))
+
+
 def read_manifest(path: Path) -> Manifest:
     """Read a split manifest; raises ImgclfError naming the line that is wrong."""
     try:
@@ -104,16 +110,19 @@ def read_manifest(path: Path) -> Manifest:
 
 def load_parts(root: Path, manifest: Manifest) -> tuple[dict[Part, Dataset], list[str]]:
     """The parts of a manifest as datasets of the files that are still there, and a note on each change since it was made."""
-    present = {file.path for file in scan(root) if file.label is not None and not file.ignored}
+    files = [file for file in scan(root) if not file.ignored]
+    with examine(root, [file.path for file in files]) as catalogue:
+        hashes = catalogue.hashes()
+        bad = {path for path, usable in zip(catalogue.paths, catalogue.usable().tolist(), strict=True) if not usable}
+    present = {file.path for file in files if file.label is not None}
     known = {row.path for row in manifest.rows}
     notes = []
     gone = sorted(known - present)
     if gone:
         notes.append(f"pictures of the split that are no longer there: {_some(gone)}")
-    new = [path for path in sorted(present - known) if not not_a_picture(root / path)]
+    new = sorted(present - known - bad)
     if new:
         notes.append(f"pictures that are not in the split: {_some(new)}; `imgclf split --force` takes them in")
-    hashes = content_hashes(root, sorted(known & present))
     changed = [row.path for row in manifest.rows if row.path in hashes and hashes[row.path] != row.sha256]
     if changed:
         # What they show now may be in another part: an edited copy of a test picture must not be trained on.

@@ -17,6 +17,8 @@ from imgclf.base.journal import json_text
 from imgclf.base.table import line as csv_line
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from rich.progress import Progress, TaskID
     from rich.table import Table
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from imgclf.evaluate import Evaluation
     from imgclf.predict import Prediction
     from imgclf.preview import Preview
-    from imgclf.split import Split
+    from imgclf.split import Leakage, Split
     from imgclf.train import Epoch
 
 LONGEST_NOTES = 10  # left-out files named one by one
@@ -135,18 +137,16 @@ def cleaning(result: "Cleaning") -> None:
     """A table by check with the worst example, every file that was or would be moved, and the counts."""
     counts = result.counts()
     if result.outcomes:
-        table = _table("check", "files", "action", "worst", numbers=False)
-        table.columns[-1].no_wrap, table.columns[-1].overflow = True, "ellipsis"  # a line a check; the report has it whole
+        colours = {"quarantined": "red", "quarantine": "red", "stuck": "red", "renamed": "yellow", "rename": "yellow"}
+        lines = []
         for name, found in result.by_check().items():
-            actions = sorted({outcome.action for outcome in found})
-            colour = {"quarantined": "red", "quarantine": "red", "stuck": "red", "renamed": "yellow", "rename": "yellow"}
-            worst = found[0]
-            table.add_row(
-                _text(name),
-                f"{len(found):,}",
-                _text(", ".join(actions), colour.get(actions[0], "")),
-                _text(f"{worst.path}: {_why(worst)}"),
-            )
+            actions = ", ".join(sorted({outcome.action for outcome in found}))
+            lines.append((name, f"{len(found):,}", actions, f"{found[0].path}: {_why(found[0])}"))
+        room = max(20, out.width - sum(max(len(line[column]) for line in lines) + 2 for column in range(3)) - 4)
+        table = _table("check", "files", "action", "worst", numbers=False)
+        for name, files, actions, worst in lines:  # a line a check; the report has it whole
+            shown = worst if len(worst) <= room else worst[: room - 1] + "…"
+            table.add_row(_text(name), files, _text(actions, colours.get(actions, "")), _text(shown))
         out.print(table)
         out.print()
     moved = [outcome for outcome in result.outcomes if outcome.moved_to or outcome.action == "stuck"]
@@ -250,11 +250,44 @@ def preview(result: "Preview") -> None:
     say(f"wrote {result.path}")
 
 
+def on_terminal() -> bool:
+    """Whether stdout is a terminal that can be drawn on."""
+    return out.is_terminal and not out.is_dumb_terminal
+
+
+def strip_columns(wanted: int) -> int:
+    """How many thumbnails of a strip fit side by side."""
+    return max(1, min(wanted, (out.width + 1) // 17))
+
+
+def strip(rows: "Sequence[tuple[str, NDArray[np.uint8], list[str]]]") -> None:
+    """Thumbnails by class in half blocks, two pixels a character; only their names where stdout is no terminal."""
+    from rich.style import Style
+
+    for name, picture, paths in rows[:LONGEST_LIST]:
+        if not on_terminal():
+            out.print(_text(f"{name}: {', '.join(paths)}"))
+            continue
+        out.print(_text(name, "bold"))
+        for top, bottom in zip(picture[::2].tolist(), picture[1::2].tolist(), strict=True):
+            line = Text()
+            for column, (above, below) in enumerate(zip(top, bottom, strict=True)):
+                if column % 17 == 16:
+                    line.append(" ")
+                else:
+                    style = Style(color="#{:02x}{:02x}{:02x}".format(*above), bgcolor="#{:02x}{:02x}{:02x}".format(*below))
+                    line.append("▀", style)
+            out.print(line, no_wrap=True, overflow="crop")
+    if len(rows) > LONGEST_LIST:
+        out.print(f"... and {len(rows) - LONGEST_LIST} more classes")
+
+
 def split(result: "Split", *, talk: bool = False) -> None:
-    """Classes by parts; on stderr when it is only talk."""
+    """Classes by parts, what was kept together; on stderr when it is only talk."""
     for note in result.notes:
         say(note, style="yellow")
     _left_out(result.left_out)
+    to = err if talk else out
     table = _table("class", "train", "val", "test", "all")
     totals = [0, 0, 0]
     for name, counts in result.manifest.counts().items():
@@ -262,8 +295,53 @@ def split(result: "Split", *, talk: bool = False) -> None:
         totals = [total + number for total, number in zip(totals, numbers, strict=True)]
         _row(table, name, *(f"{number:,}" for number in (*numbers, sum(numbers))))
     _row(table, "all", *(f"{number:,}" for number in (*totals, sum(totals))), style="bold")
-    (err if talk else out).print(table)
+    to.print(table)
+    to.print(_kept_together(result))
     say(f"{'wrote' if result.changed else 'unchanged'}: {result.path}")
+
+
+def _kept_together(result: "Split") -> str:
+    groups, pictures, torn = result.groups()
+    return f"groups kept together: {groups - torn:,} ({_count(pictures, 'picture')}); leakage between parts: {torn:,}"
+
+
+def folds(made: "Sequence[Split]", json: bool) -> None:
+    """A line a fold."""
+    for note in made[0].notes:
+        say(note, style="yellow")
+    _left_out(made[0].left_out)
+    if json:
+        as_json([one.to_dict() for one in made])
+        return
+    table = _table("fold", "train", "val", "test", "leakage")
+    for number, one in enumerate(made, 1):
+        counts = collections.Counter(row.split for row in one.manifest.rows)
+        _row(table, number, *(f"{counts[part]:,}" for part in ("train", "val", "test")), f"{one.groups()[2]:,}")
+    out.print(table)
+    say(f"{'wrote' if made[0].changed else 'unchanged'}: {made[0].path.parent}; `imgclf train --fold 1` uses the first")
+
+
+def leakage(result: "Leakage", json: bool) -> None:
+    """Every picture that shows the same as one in another part."""
+    _left_out(result.left_out)
+    if json:
+        as_json(result.to_dict())
+        return
+    if result.leaks:
+        table = _table("picture", "shows the same as", "how", numbers=False)
+        for leak in result.leaks[:LONGEST_LIST]:
+            how = "exact" if leak.exact else f"{'mirrored' if 'mirror' in leak.detail else 'near'} {leak.similarity:.2f}"
+            names = [path if result.where == "its folders" else f"{part}: {path}" for part, path in
+                     ((leak.part, leak.path), (leak.other_part, leak.other))]  # fmt: skip
+            _row(table, *names, how)
+        out.print(table)
+        if len(result.leaks) > LONGEST_LIST:
+            out.print(f"... and {len(result.leaks) - LONGEST_LIST} more; --json lists all")
+        out.print()
+    parts = ", ".join(f"{part} {count:,}" for part, count in result.pictures.items() if count)
+    exact = sum(leak.exact for leak in result.leaks)
+    found = f"leakage: {_count(len(result.leaks), 'picture')}" + (f", {exact:,} of them exact" if result.leaks else "")
+    out.print(f"{parts}; {found}")
 
 
 class TrainingDisplay:

@@ -29,7 +29,10 @@ BRIGHTNESSES = (*(step / 16 for step in range(16)), 1.0001)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture of the page. findings: (check, score, action, detail). now: where the file lies, if not at `path`."""
+    """One picture of the page. findings: (check, score, action, detail). other: a picture to show beside it.
+
+    now, other_now: where the files lie, if not at `path` and `other`.
+    """
 
     path: str
     label: str
@@ -38,7 +41,9 @@ class Picture:
     width: int
     height: int
     findings: tuple[tuple[str, float, str, str], ...]
+    other: str = ""
     now: str = ""
+    other_now: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,11 +94,11 @@ def write(
 
     def lines() -> Iterator[str]:
         yield before + _json(head)[:-1] + ',"pictures":[\n'
-        made = ordered_map(lambda picture: _thumbnail(root / (picture.now or picture.path)), pictures)
-        for number, (picture, thumbnail) in enumerate(zip(pictures, made, strict=True), 1):
+        made = ordered_map(lambda picture: _thumbnails(root, picture), pictures)
+        for number, (picture, (thumbnail, beside)) in enumerate(zip(pictures, made, strict=True), 1):
             place = os.path.relpath(root / (picture.now or picture.path), path.resolve().parent)
             href = urllib.parse.quote(os.fsencode(Path(place).as_posix()))
-            entry = dataclasses.asdict(picture) | {"thumbnail": thumbnail, "href": href}
+            entry = dataclasses.asdict(picture) | {"thumbnail": thumbnail, "beside": beside, "href": href}
             yield _json(entry) + (",\n" if number < len(pictures) else "\n")
             if progress:
                 progress(number, len(pictures))
@@ -107,10 +112,17 @@ def _json(value: object) -> str:
     return json.dumps(value).replace("<", "\\u003c")
 
 
+def _thumbnails(root: Path, picture: Picture) -> tuple[str, str]:
+    """Of the picture itself, and of the other one if there is one."""
+    own = _thumbnail(root / (picture.now or picture.path))
+    return own, _thumbnail(root / (picture.other_now or picture.other)) if picture.other else ""
+
+
 def _thumbnail(path: Path) -> str:
     """A small JPEG in base64, "" for a file without pixels."""
     try:
         picture = images.decode(images.read(path))
     except ImageError:
         return ""
-    return base64.b64encode(images.encode(images.fit(picture, THUMBNAIL), ".jpg")).decode()
+    side = min(THUMBNAIL, max(picture.shape[:2]))
+    return base64.b64encode(images.encode(images.fit(picture, side), ".jpg")).decode()

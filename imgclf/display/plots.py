@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
+    from imgclf.display.gallery import Histogram
+
 
 def save(figure: "Figure", path: Path) -> None:
     """Write a figure as PNG, atomically."""
     with journal.atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+        figure.savefig(temporary, dpi=110, metadata={"Software": "imgclf"})
 
 
 def curves(history: Sequence[Mapping[str, Any]]) -> "Figure":
@@ -36,6 +38,33 @@ def curves(history: Sequence[Mapping[str, Any]]) -> "Figure":
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()
+    return figure
+
+
+def histograms(classes: "Sequence[Histogram]", title: str) -> "Figure":
+    """Sizes, aspect ratios and brightness of pictures, a line a class (one for all where there are more than ten)."""
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    from imgclf.display import gallery
+
+    figure = Figure(figsize=(14, 4.2), layout="constrained")
+    figure.suptitle(title)
+    kinds = (
+        ("size", "shorter side, pixels", [str(edge) for edge in gallery.SIZES[:-1]]),
+        ("aspect", "width : height", [f"{edge:.2f}" for edge in gallery.ASPECTS[:-1]]),
+        ("brightness", "mean brightness", [f"{edge:.2f}" for edge in gallery.BRIGHTNESSES[:-1]]),
+    )
+    for axes, (kind, heading, edges) in zip(figure.subplots(1, 3), kinds, strict=True):
+        counts = {one.label: np.array(getattr(one, kind)) for one in classes}
+        if len(counts) > 10:
+            counts = {f"all {len(counts)} classes": np.sum(list(counts.values()), axis=0)}
+        for name, values in counts.items():
+            axes.step(range(len(values)), values / max(1, values.sum()), where="mid", label=name)
+        axes.set(xlabel=f"{heading} (from)", ylabel="share of the class", ylim=(0, None))
+        axes.set_xticks(range(len(edges)), edges, rotation=60)
+        axes.grid(alpha=0.3)
+    axes.legend()
     return figure
 
 
