@@ -184,8 +184,8 @@ def _plan(
             continue
         if action == "quarantine" and finding.path in unreadable:  # by no fault of the picture, perhaps: it stays where it is
             action = "stuck"
-        if action == "quarantine" and finding.other and dataset.is_linked(data, finding.path):
-            action = "report"  # another name of the same file: to move it would take the file itself away
+        if action == "quarantine" and finding.other and any(dataset.is_linked(data, p) for p in (finding.path, finding.other)):
+            action = "report"  # perhaps two names of one file: to move it would take the file itself away
         planned.append((finding, action))
     leaving = {finding.path for finding, action in planned if action in ("quarantine", "stuck")}
     batch = journal.next_number(state)

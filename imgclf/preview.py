@@ -325,7 +325,7 @@ def write_page(
     pictures = []
     for index, (file, facts) in enumerate(zip(result.files, result.catalogue.facts, strict=True)):
         if index in chosen:
-            own = by_path[file.path]
+            own = by_path.get(file.path, [])
             findings = tuple((finding.check, finding.score, "", finding.detail) for finding in own)
             other = next((finding.other for finding in own if finding.other), "")
             kind, width, height = facts["format"].decode(), int(facts["width"]), int(facts["height"])
