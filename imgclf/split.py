@@ -297,7 +297,7 @@ def split(data: Path, config: SplitConfig | None = None, *, force: bool = False,
     fractions: dict[Part, float] = {"train": config.train, "val": config.val, "test": config.test}
     material = _gather(data, config, progress)
     samples, hashes, groups = material.samples, material.hashes, material.groups
-    notes = dataset.elsewhere_note(data) + material.notes
+    notes = dataset.elsewhere_note(data) + ([] if material.folders else material.notes)
     left_out = list(material.left_out)
     path = dataset.manifest_path(data)
     old = dataset.read_manifest(path) if path.exists() else None

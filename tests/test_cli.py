@@ -99,7 +99,7 @@ def test_interrupted_while_cleaning(tmp_path: Path) -> None:
     make_classes(tmp_path / "data", {"a": 3, "b": 3}, size=8)
     write(tmp_path / "data" / "a" / "page.jpg", b"<html>")
     code = (
-        "import sys, time, imgclf.pixels.images as images; images.decode = lambda data: time.sleep(3)\n"
+        "import sys, time, imgclf.pixels.images as images; images.decode = lambda *_: time.sleep(3)\n"
         "sys.argv = ['imgclf', 'clean']; print('ready', flush=True)\n"
         "from imgclf.cli import main; main()"
     )

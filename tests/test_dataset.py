@@ -122,9 +122,13 @@ def test_identical_pictures_are_all_there(tmp_path: Path) -> None:
 def test_damaged_pictures_are_left_out_with_their_names(data: Path) -> None:
     whole = (data / "a" / "003.png").read_bytes()
     write(data / "a" / "003.png", whole[: len(whole) // 2])
-    prepared = prepare(data)
-    assert prepared.left_out == (("a/003.png", "damaged or truncated PNG: it cannot be decoded to the end"),)
-    assert sum(len(files) for files in prepared.files.values()) == 18
+    made = split.split(data)
+    assert made.left_out == (("a/003.png", "damaged or truncated PNG: it cannot be decoded to the end"),)
+    parts, notes = dataset.load_parts(data, made.manifest)
+    assert notes == []  # it is not called new at every training either
+    everything = {"train": dataset.index(data)[0]}  # whoever prepares it all the same is told
+    assert dataset.prepare(data, everything, RECIPE).left_out == made.left_out
+    assert "a/003.png" not in dataset.prepare(data, parts, RECIPE).files["train"].values()
 
 
 def test_the_data_folder_gets_nothing_but_its_own_folder(data: Path) -> None:

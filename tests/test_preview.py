@@ -95,7 +95,7 @@ def test_the_data_stays_as_it_is(data: Path) -> None:
         ("data/red/sheet.png", "lies inside the data folder"),
         ("data/sheet.png", "lies inside the data folder"),
         ("missing/sheet.png", "cannot be written: No such file or directory"),
-        ("holiday.png", "exists and is no sheet of imgclf, so it is not overwritten"),
+        ("holiday.png", "exists and was not written by imgclf, so it is not overwritten"),
     ],
 )
 def test_bad_places_for_the_sheet(out: str, words: str, data: Path) -> None:

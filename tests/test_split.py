@@ -63,9 +63,14 @@ def samples(counts: dict[str, int]) -> tuple[list[Sample], dict[str, str]]:
     return made, {sample.path: f"{number:064x}" for number, sample in enumerate(made)}
 
 
+def plan(made: list[Sample], hashes: dict[str, str], seed: int, keys: dict[str, str] | None = None) -> dataset.Manifest:
+    groups = split.group(hashes, keys or {})
+    return split.manifest_of(made, hashes, groups, split.allocate(made, groups, DEFAULT, seed))
+
+
 def test_plan_is_complete_stratified_and_independent_of_disk_order() -> None:
     made, hashes = samples({"a": 100, "b": 37, "c": 3})
-    manifest = split.plan(made, hashes, DEFAULT, seed=5)
+    manifest = plan(made, hashes, 5)
     assert sorted(row.path for row in manifest.rows) == sorted(sample.path for sample in made)
     assert manifest.counts() == {
         "a": {"train": 70, "val": 15, "test": 15},
@@ -73,14 +78,14 @@ def test_plan_is_complete_stratified_and_independent_of_disk_order() -> None:
         "c": {"train": 1, "val": 1, "test": 1},
     }
     for seed in range(5):
-        assert split.plan(shuffled(made, seed), hashes, DEFAULT, seed=5) == manifest
-    assert split.plan(made, hashes, DEFAULT, seed=6) != manifest
+        assert plan(shuffled(made, seed), hashes, 5) == manifest
+    assert plan(made, hashes, 6) != manifest
 
 
 def test_every_picture_is_as_likely_to_be_tested_as_any_other() -> None:
     made, hashes = samples({"a": 20, "b": 20})
     tested = collections.Counter(
-        row.path for seed in range(400) for row in split.plan(made, hashes, DEFAULT, seed).rows if row.split == "test"
+        row.path for seed in range(400) for row in plan(made, hashes, seed).rows if row.split == "test"
     )
     assert len(tested) == 40
     assert 30 <= min(tested.values()) <= max(tested.values()) <= 95  # 60 expected, standard deviation 7
@@ -91,7 +96,7 @@ def test_identical_files_are_never_torn_apart() -> None:
     for first, second in [("a/0.jpg", "a/1.jpg"), ("a/2.jpg", "b/3.jpg"), ("b/4.jpg", "b/5.jpg"), ("b/4.jpg", "b/6.jpg")]:
         hashes[second] = hashes[first]
     for seed in range(50):
-        manifest = split.plan(made, hashes, DEFAULT, seed)
+        manifest = plan(made, hashes, seed)
         parts = collections.defaultdict(set)
         for row in manifest.rows:
             parts[row.sha256].add(row.split)
@@ -110,7 +115,7 @@ def test_groups_are_kept_together_and_shares_within_one_group() -> None:
     made, hashes = samples({"a": 100, "b": 60})
     keys = {sample.path: str(int(sample.path[2:-4]) // 5) for sample in made}  # five of each class share a number
     for seed in range(20):
-        manifest = split.plan(made, hashes, DEFAULT, seed, keys)
+        manifest = plan(made, hashes, seed, keys)
         parts = collections.defaultdict(set)
         for row in manifest.rows:
             parts[keys[row.path]].add(row.split)
@@ -152,7 +157,7 @@ def test_what_is_no_picture_is_left_out_and_named(tmp_path: Path) -> None:
     write(made / "a" / "empty.png", b"")
     write(made / "a" / "picture-without-a-name", encoded(photo(1)))
     result = split.split(made)
-    assert result.left_out == (("a/empty.png", "zero bytes"), ("a/notes.txt", "not an image"))
+    assert result.left_out == (("a/empty.png", "the file has zero bytes"), ("a/notes.txt", "not an image"))
     assert "a/picture-without-a-name" in {row.path for row in result.manifest.rows}
 
 
@@ -359,7 +364,8 @@ def test_command(imgclf: Run, tmp_path: Path) -> None:
     done = imgclf("split")
     assert [line.split() for line in done.stdout.splitlines()] == [
         ["class", "train", "val", "test", "all"], ["a", "14", "3", "3", "20"], ["b", "28", "6", "6", "40"],
-        ["all", "42", "9", "9", "60"]]  # fmt: skip
+        ["all", "42", "9", "9", "60"],
+        ["groups", "kept", "together:", "0", "(0", "pictures);", "leakage", "between", "parts:", "0"]]  # fmt: skip
     assert done.stderr == "unchanged: data/.imgclf/split.csv\n"
     done = imgclf("split", "--test", "0.5")
     assert done.returncode == 1

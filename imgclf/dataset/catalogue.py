@@ -24,7 +24,9 @@ from imgclf.base.parallel import ordered_map, process_map
 from imgclf.dataset.folder import Dataset, Found, Progress, classes, scan, select
 from imgclf.pixels import duplicates, facts, images
 
-_VERSION = zlib.crc32(f"1 {DECODER_VERSION} {duplicates.MIN_SIMILARITY} {facts.FACTS}".encode()) & 0x7FFFFFFF
+# Raised when a measure or the comparison of pictures changes: what was kept by the old one is then forgotten.
+_MEASURES = 1
+_VERSION = zlib.crc32(f"{_MEASURES} {DECODER_VERSION} {facts.FACTS}".encode()) & 0x7FFFFFFF
 _SCHEMA = """
 CREATE TABLE files (path BLOB PRIMARY KEY, stamp BLOB, sha256 BLOB, facts BLOB, problem TEXT) WITHOUT ROWID;
 CREATE TABLE thumbnails (sha256 BLOB PRIMARY KEY, thumbnail BLOB) WITHOUT ROWID;

@@ -2,7 +2,8 @@
 
 The hash is the sign of the 64 lowest cosine waves in a 32 x 32 grey thumbnail. Copies that were resized, recompressed,
 brightened, darkened or cropped by 3% a side differ in at most MAX_DISTANCE of its bits, and so do one or two in ten thousand
-pairs of unrelated photographs. Those are told apart by `similarity`.
+pairs of unrelated photographs. Those are told apart by `similarity`, which must be the higher the more bits differ
+(`least_similarity`).
 """
 
 import itertools
@@ -17,7 +18,6 @@ from imgclf.pixels import images
 
 SIDE = 32  # pixels a side of the thumbnail
 MAX_DISTANCE = 16  # bits of 64
-MIN_SIMILARITY = 0.95
 FLATTEST = 4.0  # grey levels of standard deviation below which a thumbnail shows too little to be compared
 _WEAK = 10  # bits of the search key that may be wrong
 _RANKED = 24  # bits in the longest search key
@@ -52,6 +52,15 @@ def is_flat(thumbnail: NDArray[np.uint8]) -> bool:
 def distance(first: Hashes, second: Hashes) -> NDArray[np.uint8]:
     """Bits that differ."""
     return np.asarray(np.bitwise_count(first ^ second), np.uint8)
+
+
+def least_similarity(distance: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The similarity from which two pictures show the same: 0.85 when no bit differs, 0.96 when MAX_DISTANCE do.
+
+    Tuned on 2,000 photographs of cats and dogs, 4,317 of flowers and changed copies of them: no pair of different photographs
+    of cats and dogs comes near it, and copies of all kinds above reach it.
+    """
+    return np.asarray(0.85 + 0.007 * distance, np.float64)
 
 
 def similarity(first: Thumbnails, second: Thumbnails) -> NDArray[np.float64]:
@@ -112,11 +121,14 @@ def pairs(
     found: list[tuple[int, int, int, float, bool]] = []
     blocks = 2 * -(-len(hashes) // _BLOCK)
     for done, (first, second, mirrored) in enumerate(_candidates(hashes, ranks), 1):
-        turn = MIRROR if mirrored else np.uint64(0)
+        turn, fresh = MIRROR if mirrored else np.uint64(0), True
         while len(first := first[apart := group[first] != group[second]]):
             second = second[apart]
             bits = distance(hashes[first], hashes[second] ^ turn)
-            chosen = _some_of_each(group[first], group[second], bits)
+            # At first the eight nearest of each picture, then the eight nearest between each two groups: of pictures that are
+            # all alike, most are linked by then and need no look.
+            chosen = _nearest(bits, first) if fresh else _nearest(bits, *np.sort([group[first], group[second]], axis=0))
+            fresh = False
             for one, other, bit, alike in _alike(first[chosen], second[chosen], bits[chosen], thumbnails, mirrored):
                 if group[one] != group[other]:
                     low, high = sorted((group[one], group[other]))
@@ -128,12 +140,14 @@ def pairs(
     return np.array(sorted(found), PAIRS)
 
 
-def _some_of_each(one: NDArray[np.int64], other: NDArray[np.int64], bits: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Indices of the eight nearest pairs between each two groups: once two groups are linked the others need no look."""
-    low, high = np.minimum(one, other), np.maximum(one, other)
-    order = np.lexsort((bits, high, low))
-    new = np.ones(len(order), bool)
-    new[1:] = (low[order][1:] != low[order][:-1]) | (high[order][1:] != high[order][:-1])
+def _nearest(bits: NDArray[np.uint8], *keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Indices of the eight pairs with the fewest different bits among those that agree in all keys, each (n,)."""
+    columns: list[NDArray[np.generic]] = [bits, *keys]
+    order = np.lexsort(columns)
+    new = np.zeros(len(order), bool)
+    new[0] = True
+    for key in keys:
+        new[1:] |= key[order][1:] != key[order][:-1]
     place = np.arange(len(order))
     return order[place - np.maximum.accumulate(np.where(new, place, 0)) < 8]
 
@@ -150,7 +164,7 @@ def _alike(
         part = slice(top, top + 2048)
         other = thumbnails(second[part])
         alike = similarity(thumbnails(first[part]), other[:, :, ::-1] if mirrored else other)
-        same = np.flatnonzero(alike >= MIN_SIMILARITY)
+        same = np.flatnonzero(alike >= least_similarity(bits[part]))
         for index in same[np.lexsort((-alike[same], bits[part][same]))]:
             yield int(first[part][index]), int(second[part][index]), int(bits[part][index]), float(alike[index])
 

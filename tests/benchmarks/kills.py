@@ -2,9 +2,10 @@
 
     python tests/benchmarks/kills.py --rounds 200
 
-Each round runs a command in a process of its own and kills it after a random time, drawn over what the command takes when it is
-left alone. After each kill every file that was there at the beginning must be there once, whole, under its own name, its mended
-name or in quarantine. At the end one `--undo` must bring the folder back byte for byte.
+Each round runs a command in a process of its own and kills it after a random time: half of them drawn over all that the
+command takes when it is left alone, half over the moment in which it moves files (from when its journal appears). After
+each kill every file that was there at the beginning must be there once, whole, under its own name, its mended name or in
+quarantine. At the end one `--undo` must bring the folder back byte for byte.
 """
 
 import argparse
@@ -23,11 +24,15 @@ from conftest import encoded, photo, write
 
 
 def make(root: Path) -> None:
-    """300 files in two classes, two in three of which clean moves."""
+    """900 files in two classes, of which clean moves MOVED."""
     for number in range(100):
         write(root / "cats" / f"{number:03d}.jpg", encoded(photo(number)))
-        write(root / "cats" / f"broken {number:03d}.jpg", b"<html>" + bytes([number]))
         write(root / "dogs" / f"{number:03d}", encoded(photo(1000 + number), "PNG"))
+    for number in range(700):
+        write(root / "cats" / f"broken {number:03d}.jpg", b"<html>" + str(number).encode())
+
+
+MOVED = 800
 
 
 def contents(root: Path) -> collections.Counter[str]:
@@ -70,7 +75,13 @@ def run(folder: Path, rounds: int, seed: int) -> dict[str, int]:
         undo = number % 2 == 1
         process = subprocess.Popen(command(root, *(["--undo"] if undo else [])), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
-            process.wait(chance.uniform(0.15, 1.0) * length)
+            if chance.random() < 0.5:
+                process.wait(chance.uniform(0.15, 1.0) * length)
+            else:
+                journal = root / ".imgclf" / "journal"
+                while process.poll() is None and not any(path.name.endswith("doing.json") for path in journal.glob("*.json")):
+                    time.sleep(0.001)
+                process.wait(chance.uniform(0, 0.06))
         except subprocess.TimeoutExpired:
             process.kill()
             figures["killed"] += 1
@@ -83,7 +94,7 @@ def run(folder: Path, rounds: int, seed: int) -> dict[str, int]:
         assert extra.total() <= 1, f"round {number}: {extra.total()} files too many"
         figures["two names"] += extra.total()
         moved = len(first.keys() - names(root).keys())
-        figures["half done"] += 0 < moved < 200
+        figures["half done"] += 0 < moved < MOVED
         figures["rounds"] += 1
     subprocess.run(command(root), check=True, capture_output=True)
     assert contents(root) == whole

@@ -1,0 +1,105 @@
+"""Containers: where a picture ends, what follows it, and pictures that lack nothing but their end."""
+
+import numpy as np
+import pytest
+from conftest import encoded, photo
+from planted import apng_of_one_frame, scene
+
+from imgclf.base.errors import ImageError
+from imgclf.pixels import containers, images
+
+FORMS = {"JPEG": {}, "PNG": {}, "GIF": {}, "BMP": {}, "WEBP": {}}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("behind", [b"", b"x", b"garbage" * 30, b"\xff\xd9", b"\0" * 3])
+def test_the_end_is_found_whatever_lies_behind(form: str, behind: bytes) -> None:
+    data = encoded(scene(1), form)
+    assert containers.end(data + behind, form) == len(data)
+
+
+def test_the_end_of_unusual_jpegs() -> None:
+    picture = scene(2)
+    thumbnail = encoded(picture.resize((60, 40)))
+    exif = b"Exif\0\0" + thumbnail  # a whole JPEG, with an end of its own, inside a segment
+    for options in (
+        {"progressive": True},
+        {"restart_marker_blocks": 4},
+        {"exif": exif},
+        {"subsampling": 0},
+        {"comment": b"\xff\xd9"},
+    ):
+        data = encoded(picture, **options)
+        assert containers.end(data, "JPEG") == len(data)
+        assert containers.end(data + data, "JPEG") == len(data)
+        assert containers.end(data[:-2], "JPEG") is None
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF"])
+def test_nonsense_ends_nowhere(form: str) -> None:
+    """Whatever a damaged header claims: None or a place in the data, never an error."""
+    data = encoded(photo(1), form)
+    for cut in range(4, 400, 3):
+        for wrong in (data[:cut], data[:cut] + b"\xff" * 50, data[:cut] + b"\0" * 50):
+            end = containers.end(wrong, form)
+            assert end is None or 0 < end <= len(wrong)
+            assert containers.is_animated(wrong, form) in (True, False)
+            containers.completions(wrong, form)
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "cuts"),
+    [
+        ("JPEG", {}, (1, 2)), ("JPEG", {"progressive": True}, (1, 2)), ("JPEG", {"quality": 10}, (1, 2)),
+        ("JPEG", {"restart_marker_blocks": 4}, (1, 2)), ("PNG", {}, tuple(range(1, 13))), ("GIF", {}, (1,)),
+    ],
+)  # fmt: skip
+def test_a_picture_that_lacks_only_its_end_decodes_to_the_same_pixels(
+    form: str, options: dict[str, object], cuts: tuple[int, ...]
+) -> None:
+    for seed in range(4):
+        data = encoded(scene(seed), form, **options)
+        whole = images.decode(data)
+        for cut in cuts:
+            np.testing.assert_array_equal(images.decode(data[:-cut]), whole)
+
+
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [
+        ("JPEG", {}), ("JPEG", {"progressive": True}), ("JPEG", {"quality": 10}), ("JPEG", {"restart_marker_blocks": 4}),
+        ("PNG", {}), ("GIF", {}),
+    ],
+)  # fmt: skip
+def test_a_picture_that_lacks_a_pixel_never_passes(form: str, options: dict[str, object]) -> None:
+    """A decoder makes up what is missing: the pixels that come out must be the picture's, or none."""
+    for seed in range(4):
+        data = encoded(scene(seed, 120, 90), form, **options)
+        whole = images.decode(data)
+        for cut in (*range(3, 60), len(data) // 4, len(data) // 2):
+            try:
+                decoded = images.decode(data[:-cut])
+            except ImageError as error:
+                assert error.reason == "damaged"
+            else:
+                np.testing.assert_array_equal(decoded, whole)
+
+
+def test_scans_that_are_missing_altogether_are_missed() -> None:
+    """A progressive JPEG cut between two scans decodes without complaint, only less sharp."""
+    data = encoded(scene(3), progressive=True)
+    starts = [at for at in range(len(data) - 1) if data[at : at + 2] == b"\xff\xda"]
+    assert len(starts) > 5
+    for start in starts[1:]:
+        table = data.rfind(b"\xff\xc4", 0, start)  # a scan's own tables stand before it
+        for cut in {start, table}:
+            with pytest.raises(ImageError, match="damaged or truncated JPEG"):
+                images.decode(data[:cut])
+
+
+def test_animations() -> None:
+    frames = [scene(4), scene(5)]
+    for form in ("GIF", "PNG", "WEBP", "TIFF", "AVIF"):
+        assert containers.is_animated(encoded(frames[0], form, save_all=True, append_images=frames[1:]), form), form
+        assert not containers.is_animated(encoded(frames[0], form), form), form
+    assert not containers.is_animated(apng_of_one_frame(), "PNG")

@@ -1,0 +1,106 @@
+"""Duplicates: the hash and the comparison tell copies from strangers, and the search finds what looking at every pair would."""
+
+import itertools
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from planted import COPIES, mirrored, scene
+
+from imgclf.pixels import duplicates, images
+
+
+def features(pictures: list[bytes | Image.Image]) -> tuple[NDArray[np.uint64], NDArray[np.uint8], NDArray[np.uint8]]:
+    """(hashes, ranks, thumbnails)."""
+    made = []
+    for picture in pictures:
+        pixels = images.decode(picture) if isinstance(picture, bytes) else np.asarray(picture)
+        made.append(duplicates.perceptual(images.thumbnail(pixels, 128)))
+    thumbnails, hashes, ranks = zip(*made, strict=True)
+    return np.array(hashes, np.uint64), np.array([np.frombuffer(r, np.uint8) for r in ranks]), np.array(thumbnails)
+
+
+def search(hashes: NDArray[np.uint64], ranks: NDArray[np.uint8], thumbnails: NDArray[np.uint8]) -> NDArray[np.void]:
+    return duplicates.pairs(hashes, ranks, lambda some: thumbnails[some])
+
+
+@pytest.mark.parametrize("change", COPIES, ids=lambda change: change.__name__)
+def test_changed_copies_are_similar_and_strangers_are_not(change: object) -> None:
+    originals = [scene(seed) for seed in range(30)]
+    hashes, _ranks, thumbnails = features([*originals, *(change(picture) for picture in originals)])  # type: ignore[operator]
+    own, bits = duplicates.similarity(thumbnails[:30], thumbnails[30:]), duplicates.distance(hashes[:30], hashes[30:])
+    assert bits.max() <= duplicates.MAX_DISTANCE
+    assert (own >= duplicates.least_similarity(bits)).all()
+    others = duplicates.similarity(np.roll(thumbnails[:30], 1, axis=0), thumbnails[30:])
+    assert others.max() < 0.8
+
+
+def test_mirroring_flips_known_bits() -> None:
+    """Exactly those of the odd waves, but for waves whose size is zero."""
+    hashes, _ranks, _thumbnails = features(
+        [*(scene(seed) for seed in range(20)), *(scene(seed).transpose(0) for seed in range(20))]
+    )
+    flipped = duplicates.distance(hashes[:20], hashes[20:] ^ duplicates.MIRROR)
+    assert flipped.max() <= 1
+    assert bin(int(duplicates.MIRROR)).count("1") in range(26, 38)
+
+
+def test_pairs_link_every_group_once() -> None:
+    originals = [scene(seed) for seed in range(40)]
+    copies = [change(picture) for picture, change in zip(originals, itertools.cycle(COPIES), strict=False)]
+    more = [mirrored(picture) for picture in originals[:10]]
+    pairs = search(*features([*originals, *copies, *more]))
+    assert len(pairs) == 50  # 40 copies and 10 mirror images, each linked to its group once
+    kin = {frozenset((int(pair["first"]) % 40, int(pair["second"]) % 40)) for pair in pairs}
+    assert kin == {frozenset((number,)) for number in range(40)}
+    turned = pairs[pairs["mirrored"]]
+    assert len(turned) == 10
+    assert all((pair["second"] >= 80) != (pair["first"] >= 80) for pair in turned)
+    assert (pairs["similarity"] >= duplicates.least_similarity(pairs["distance"])).all()
+
+
+def test_the_search_misses_next_to_nothing_that_looking_at_every_pair_finds() -> None:
+    """Hashes at all distances from random ones, their weakest bits the likeliest to differ, as with pictures."""
+    random = np.random.default_rng(0)
+    waves = random.normal(size=(3000, 64))
+    near = waves[:1500] + random.normal(size=(1500, 64)) * random.uniform(0, 0.4, (1500, 1))
+    both = np.concatenate([waves, near])
+    hashes = np.packbits(both > 0, axis=1, bitorder="little").view(np.uint64).ravel()
+    ranks = np.abs(both[:, :24]).argsort(axis=1).astype(np.uint8)
+    found = set()
+    for first, second, turned in duplicates._candidates(hashes, ranks):
+        if not turned:
+            found |= {frozenset(pair) for pair in zip(first.tolist(), second.tolist(), strict=True)}
+    distances = duplicates.distance(hashes[:1500], hashes[3000:])
+    expected = {frozenset((int(index), int(index) + 3000)) for index in np.flatnonzero(distances <= duplicates.MAX_DISTANCE)}
+    assert len(expected) > 1000
+    assert len(expected - found) <= 0.003 * len(expected)
+    one, other = np.array([tuple(pair) for pair in found]).T
+    assert duplicates.distance(hashes[one], hashes[other]).max() <= duplicates.MAX_DISTANCE
+
+
+def test_a_crowd_of_alike_pictures_costs_few_comparisons() -> None:
+    """A camera that stood still for a day: linked pictures are not compared again."""
+    hashes, ranks, thumbnails = features([scene(1)])
+    asked = 0
+
+    def count(some: NDArray[np.int64]) -> NDArray[np.uint8]:
+        nonlocal asked
+        asked += len(some)
+        return np.repeat(thumbnails, len(some), axis=0)
+
+    pairs = duplicates.pairs(np.repeat(hashes, 2000), np.repeat(ranks, 2000, axis=0), count)
+    assert len(pairs) == 1999
+    assert asked < 2000 * 64
+
+
+def test_no_pictures_and_one() -> None:
+    hashes, ranks, thumbnails = features([scene(1)])
+    assert len(search(hashes, ranks, thumbnails)) == 0
+    assert len(search(hashes[:0], ranks[:0], thumbnails[:0])) == 0
+
+
+def test_flat_pictures_are_told() -> None:
+    assert duplicates.is_flat(np.full((32, 32), 200, np.uint8))
+    assert not duplicates.is_flat(duplicates.perceptual(images.thumbnail(np.asarray(scene(1)), 128))[0])

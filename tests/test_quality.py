@@ -1,0 +1,104 @@
+"""Quality scores: from 0 to 1, right at both ends, the same for every size of picture."""
+
+import cv2
+import numpy as np
+import pytest
+from planted import scene
+
+from imgclf.pixels import images, quality
+
+
+def levels(*values: int) -> quality.Levels:
+    return quality.levels(np.array([values], np.uint8))
+
+
+def test_levels_are_cumulative() -> None:
+    counts = levels(0, 0, 5, 255)
+    assert (counts[0], counts[4], counts[5], counts[254], counts[255]) == (2, 2, 3, 3, 4)
+
+
+def test_ends_of_the_scales() -> None:
+    black, white, both = levels(*[0] * 100), levels(*[255] * 100), levels(*[0] * 50, *[255] * 50)
+    assert (quality.dark(black), quality.dark(white), quality.dark(both)) == (1, 0, 0)
+    assert (quality.bright(black), quality.bright(white), quality.bright(both)) == (0, 1, 0)
+    assert (quality.low_contrast(black), quality.low_contrast(white), quality.low_contrast(both)) == (1, 1, 0)
+    assert (quality.blank(black), quality.blank(white), quality.blank(both)) == (1, 1, 0.5)
+    assert (quality.brightness(black), quality.brightness(white), quality.brightness(both)) == (0, 1, 0.5)
+
+
+def test_a_few_pixels_decide_nothing() -> None:
+    """A spot of light in the dark, a speck on a white page: 2% may be otherwise."""
+    lamp = levels(*[10] * 99, 255)
+    assert quality.dark(lamp) == pytest.approx(1 - 10 / 255)
+    assert quality.low_contrast(lamp) == 1
+    assert quality.blank(lamp) == pytest.approx(0.99)
+    assert quality.dark(levels(*[10] * 90, *[255] * 10)) == 0
+
+
+def test_brightness_is_the_mean() -> None:
+    grey = np.random.default_rng(1).integers(0, 256, (40, 50), dtype=np.uint8)
+    assert quality.brightness(quality.levels(grey)) == pytest.approx(grey.mean() / 255)
+
+
+def test_seven_neighbouring_levels_are_alike() -> None:
+    assert quality.blank(levels(100, 106)) == 1
+    assert quality.blank(levels(100, 107)) == 0.5
+    assert quality.blank(levels(0, 6, 249, 250)) == 0.5
+
+
+def test_blur_grows_with_blurring() -> None:
+    for seed in range(5):
+        picture = np.asarray(scene(seed))
+        scores = [
+            quality.blurry(images.thumbnail(cv2.GaussianBlur(picture, (0, 0), sigma) if sigma else picture, quality.SIDE))
+            for sigma in (0, 1, 2, 4, 8)
+        ]
+        assert scores[:4] == sorted(scores[:4])
+        assert scores[0] < 0.4
+        assert min(scores[3:]) > 0.8
+
+
+def test_blur_by_its_definition() -> None:
+    """Crété et al.: one minus the share of neighbouring differences that a blur takes away, in the worse direction."""
+    grey = images.thumbnail(np.asarray(scene(7)), quality.SIDE)
+    worst = 0.0
+    for axis in (0, 1):
+        blurred = cv2.blur(grey, (1, 5) if axis == 0 else (5, 1))
+        before = np.abs(np.diff(grey.astype(int), axis=axis))
+        after = np.abs(np.diff(blurred.astype(int), axis=axis))
+        worst = max(worst, (before.sum() - np.maximum(0, before - after).sum()) / before.sum())
+    assert quality.blurry(grey) == pytest.approx(worst, abs=1e-9)
+
+
+def test_blur_along_one_direction_counts() -> None:
+    picture = np.asarray(scene(8))
+    moved = images.thumbnail(cv2.blur(picture, (25, 1)), quality.SIDE)
+    assert quality.blurry(moved) > 0.7
+
+
+def test_blur_says_nothing_about_a_few_pixels_or_one_colour() -> None:
+    assert quality.blurry(np.zeros((15, 200), np.uint8)) == 0
+    assert quality.blurry(np.full((100, 100), 7, np.uint8)) == 0
+
+
+def test_grayscale_is_the_share_of_pixels_without_colour() -> None:
+    grid = np.zeros((10, 10, 3), np.uint8)
+    grid[:, :5] = (100, 108, 100)
+    grid[:, 5:] = (100, 100, 109)
+    assert quality.grayscale(grid) == 0.5
+
+
+def test_sizes_and_shapes() -> None:
+    sides = np.array([1, 32, 64, 1000])
+    assert quality.tiny(sides, np.array([1000] * 4)).tolist() == [1 - 1 / 64, 0.5, 0, 0]
+    assert quality.odd_aspect(np.array([10, 20, 10, 40]), np.array([10, 10, 20, 10])).tolist() == [0, 0.5, 0.5, 0.75]
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3.7])
+def test_the_same_picture_scores_the_same_at_every_size(scale: float) -> None:
+    picture = np.asarray(scene(9, 400, 300))
+    larger = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    small, large = (images.thumbnail(each, quality.SIDE) for each in (picture, larger))
+    assert abs(quality.blurry(small) - quality.blurry(large)) < 0.08
+    for score in (quality.dark, quality.bright, quality.low_contrast, quality.blank, quality.brightness):
+        assert score(quality.levels(small)) == pytest.approx(score(quality.levels(large)), abs=0.02)
