@@ -42,7 +42,7 @@ def cropped(picture: Image.Image) -> bytes:
 
 
 def brightened(picture: Image.Image) -> bytes:
-    return encoded(ImageEnhance.Brightness(picture).enhance(1.3), quality=90)
+    return encoded(ImageEnhance.Brightness(picture).enhance(1.2), quality=90)
 
 
 def all_at_once(picture: Image.Image) -> bytes:

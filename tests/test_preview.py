@@ -1,18 +1,26 @@
 """preview: figures and a sheet, checked pixel by pixel where it matters."""
 
+import base64
+import collections
+import contextlib
 import json
 import os
+import re
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Run, encoded, photo, tree, write
+from conftest import Run, encoded, make_classes, photo, tree, write
 from PIL import Image
+from planted import recompressed, scene
 
 from imgclf import preview, split
 from imgclf.base.config import Recipe, TrainConfig
 from imgclf.base.errors import ImgclfError
+from imgclf.display import gallery
 from imgclf.pixels import images
 from imgclf.preview import GAP, TEXT, TILE, ClassSummary
 
@@ -129,3 +137,97 @@ def test_show_without_a_display(data: Path, imgclf: Run) -> None:
     assert done.stderr.splitlines()[-1] == (
         "imgclf: error: --show needs a display and there is none here; open the PNG instead"
     )
+
+
+# -- the page, the plots, the strip ---------------------------------------------------------------------------------------
+
+
+def page(path: Path) -> dict[str, Any]:
+    found = re.search(r'type="application/json">(.*?)</script>', path.read_text("utf-8"), re.DOTALL)
+    assert found
+    return json.loads(found[1])  # type: ignore[no-any-return]
+
+
+def test_the_page_has_every_picture_with_findings_parts_and_histograms(tmp_path: Path, imgclf: Run) -> None:
+    data = tmp_path / "data"
+    for number in range(10):
+        write(data / "ab"[number % 2] / f"{number}.jpg", encoded(scene(number, 200, 100 + 50 * (number % 2))))
+    write(data / "a" / "dark.png", encoded(Image.new("RGB", (200, 100), (9, 9, 9)), "PNG"))
+    write(data / "b" / "copy.jpg", recompressed(scene(1, 200, 150)))
+    write(data / "b" / "empty.jpg", b"")
+    assert imgclf("split").returncode == 0
+    done = imgclf("preview", "--html", "p.html", "--json")
+    assert done.returncode == 0
+    content = page(tmp_path / "p.html")
+    pictures = {picture["path"]: picture for picture in content["pictures"]}
+    assert len(pictures) == 13
+    assert {path for path, picture in pictures.items() if picture["findings"]} == {"a/dark.png", "b/copy.jpg", "b/empty.jpg"}
+    assert pictures["b/copy.jpg"]["other"] == "b/1.jpg"
+    assert pictures["b/copy.jpg"]["part"] == pictures["b/1.jpg"]["part"] != ""
+    assert (pictures["a/0.jpg"]["width"], pictures["a/0.jpg"]["height"], pictures["a/0.jpg"]["format"]) == (200, 100, "JPEG")
+    small = images.decode(base64.b64decode(pictures["a/0.jpg"]["thumbnail"]))
+    assert small.shape == (80, 160, 3)
+    assert pictures["b/empty.jpg"]["thumbnail"] == ""
+    assert (tmp_path / pictures["a/0.jpg"]["href"]).resolve() == (data / "a/0.jpg").resolve()
+    assert content["about"] == "13 files, 3 with findings"
+    assert {name: check["count"] for name, check in content["checks"].items()} == {"broken": 1, "near-duplicate": 1, "blank": 1}
+    histograms = {one["label"]: one for one in content["histograms"]}
+    assert (histograms["a"]["count"], histograms["b"]["count"]) == (6, 6)
+    assert histograms["a"]["size"][gallery.SIZES.index(96)] == 6  # 100 pixels on the shorter side
+    assert histograms["b"]["size"][gallery.SIZES.index(128)] == 6
+    assert histograms["a"]["aspect"][gallery.ASPECTS.index(2)] == 6
+    assert histograms["a"]["brightness"][0] == 1
+    assert sum(histograms["a"]["brightness"]) == 6
+    answer = json.loads(done.stdout)
+    assert [one["size"] for one in answer["histograms"]["classes"]] == [histograms[name]["size"] for name in "ab"]
+
+
+def test_the_page_of_one_part_and_of_a_sample(tmp_path: Path) -> None:
+    make_classes(tmp_path / "data", {"a": 40, "b": 10}, size=16)
+    split.split(tmp_path / "data")
+    survey = preview.survey(tmp_path / "data", "val")
+    preview.write_page(survey, tmp_path / "p.html", limit=100, seed=0)
+    assert {picture["part"] for picture in page(tmp_path / "p.html")["pictures"]} == {"val"}
+    preview.write_page(preview.survey(tmp_path / "data", None), tmp_path / "p.html", limit=12, seed=0)
+    shown = page(tmp_path / "p.html")
+    assert collections.Counter(picture["label"] for picture in shown["pictures"]) == {"a": 6, "b": 6}
+    assert "12 of them shown, drawn from every class (--limit shows more)" in shown["about"]
+
+
+def test_histograms_as_a_plot(data: Path, imgclf: Run) -> None:
+    for _twice in range(2):  # its own plot is replaced
+        assert imgclf("preview", "--histograms", "h.png").returncode == 0
+    picture = images.decode((data.parent / "h.png").read_bytes())
+    assert picture.shape[1] > 1200
+    write(data.parent / "holiday.png", encoded(photo(1), "PNG"))
+    done = imgclf("preview", "--histograms", "holiday.png")
+    assert done.returncode == 1
+    assert "was not written by imgclf" in done.stderr
+
+
+def test_strip_is_colours_on_a_terminal_and_words_in_a_pipe(data: Path, imgclf: Run) -> None:
+    plain = imgclf("preview", "--strip", "--samples", "2")
+    lines = [line for line in plain.stdout.splitlines() if re.match(r"\w+: \w+/\d+\.\w+, \w+/\d+\.\w+$", line)]
+    assert len(lines) == 2
+    assert "\x1b" not in plain.stdout
+    assert "▀" not in imgclf("preview").stdout
+    import pty
+
+    host, guest = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "COLUMNS": "60"}
+    environment.pop("DISPLAY", None)
+    environment.pop("WAYLAND_DISPLAY", None)
+    command = [sys.executable, "-m", "imgclf", "preview"]
+    with subprocess.Popen(command, stdout=guest, stderr=subprocess.DEVNULL, cwd=data.parent, env=environment) as child:
+        os.close(guest)
+        chunks = []
+        with contextlib.suppress(OSError):  # the terminal is gone when the command is
+            while chunk := os.read(host, 65536):
+                chunks.append(chunk)
+        assert child.wait() == 0
+    os.close(host)
+    text = b"".join(chunks).decode()
+    rows = [line for line in text.splitlines() if "▀" in line]
+    assert len(rows) == 8 * len(lines)  # sixteen pixels, two a line
+    assert {line.count("▀") for line in rows} == {3 * 16}  # three thumbnails fit into 60 columns
+    assert re.search(r"\x1b\[38;2;\d+;\d+;\d+;48;2;\d+;\d+;\d+m▀", text)

@@ -2,14 +2,18 @@
 
 import collections
 import csv
+import dataclasses
 import itertools
 import json
 import os
+import re
 from pathlib import Path
 
 import keras
 import pytest
 from conftest import Run, encoded, make_classes, photo, shuffled, tree, write
+from PIL import Image
+from planted import COPIES, cropped, mirrored, recompressed, scene
 
 from imgclf import dataset, split
 from imgclf.base.config import PARTS, SplitConfig
@@ -383,3 +387,219 @@ def test_only_ten_left_out_files_are_named(imgclf: Run, tmp_path: Path) -> None:
     lines = imgclf("split").stderr.splitlines()
     assert sum(line.startswith("left out a/") for line in lines) == 10
     assert "left out 3 more; `imgclf clean` lists and sets aside what cannot be used" in lines
+
+
+# -- pictures that show the same ------------------------------------------------------------------------------------------
+
+
+def near_duplicates(root: Path, count: int) -> dict[str, str]:
+    """Class folders with `count` changed copies; returns the original's path by the copy's."""
+    kin = {}
+    for number in range(count):
+        label = "ab"[number % 2]
+        picture = scene(number, 128, 96)
+        change = COPIES[number % len(COPIES)]
+        write(root / label / f"{number:03d}.png", encoded(picture, "PNG"))
+        write(root / label / f"copy {number:03d}.jpg", change(picture))
+        kin[f"{label}/copy {number:03d}.jpg"] = f"{label}/{number:03d}.png"
+    return kin
+
+
+def torn(manifest: dataset.Manifest, kin: dict[str, str]) -> int:
+    part = {row.path: row.split for row in manifest.rows}
+    return sum(part[copy] != part[original] for copy, original in kin.items())
+
+
+def test_300_planted_near_duplicates_do_not_leak(tmp_path: Path) -> None:
+    """Recompressed, resized, cropped by 3%, brightened, all at once: where a plain random split leaks, ours does not."""
+    kin = near_duplicates(tmp_path, 300)
+    made = split.split(tmp_path, SplitConfig(seed=3))
+    assert torn(made.manifest, kin) == 0
+    assert made.groups() == (300, 600, 0)
+    counts = made.manifest.counts()
+    assert all(abs(counts[label][part] - 300 * share) <= 2 for label in "ab" for part, share in DEFAULT.items())
+    # The same pictures drawn one by one:
+    samples_ = [Sample(row.path, row.label) for row in made.manifest.rows]
+    alone = {sample.path: sample.path for sample in samples_}
+    parts = split.allocate(samples_, alone, DEFAULT, 3)
+    assert sum(parts[copy] != parts[original] for copy, original in kin.items()) > 100
+    folds = split.folds(tmp_path, 3)
+    assert [torn(fold.manifest, kin) for fold in folds] == [0, 0, 0]
+
+
+def test_every_class_share_is_within_one_group_of_the_ideal() -> None:
+    import random
+
+    for seed in range(60):
+        chance = random.Random(seed)
+        made, hashes, keys = [], {}, {}
+        for label, count in (
+            ("a", chance.randrange(40, 200)),
+            ("b", chance.randrange(40, 200)),
+            ("c", chance.randrange(5, 40)),
+        ):
+            for number in range(count):
+                path = f"{label}/{number}.jpg"
+                made.append(Sample(path, label))
+                hashes[path] = f"{seed}{path}"
+                if chance.random() < 0.6:
+                    keys[path] = f"{label}{chance.randrange(count // 4 + 1)}"
+        groups = split.group(hashes, keys)
+        parts = split.allocate(made, groups, DEFAULT, seed)
+        for label in "abc":
+            own = [sample.path for sample in made if sample.label == label]
+            largest = max(collections.Counter(groups[path] for path in own).values())
+            counts = collections.Counter(parts[path] for path in own)
+            for part, share in DEFAULT.items():
+                assert abs(counts[part] - len(own) * share) <= largest + 1, (seed, label, counts)
+
+
+# -- stable ---------------------------------------------------------------------------------------------------------------
+
+
+def test_pictures_added_later_move_none_that_were_there(tmp_path: Path) -> None:
+    make_classes(tmp_path, {"a": 40, "b": 40})
+    first = split.split(tmp_path, SplitConfig(stable=True))
+    before = {row.path: row.split for row in first.manifest.rows}
+    counts = collections.Counter(before.values())
+    assert counts["train"] > counts["val"] + counts["test"] > 10
+    (tmp_path / ".imgclf" / "split.csv").unlink()  # on another machine, without the manifest: the same
+    assert split.split(tmp_path, SplitConfig(stable=True)).manifest == first.manifest
+    picture = scene(77)
+    write(tmp_path / "a" / "new.png", encoded(picture, "PNG"))
+    write(tmp_path / "a" / "new copy.jpg", COPIES[0](picture))
+    write(tmp_path / "b" / "copy of 3.jpg", encoded(Image.open(tmp_path / "b" / "003.png"), quality=95))
+    second = split.split(tmp_path, SplitConfig(stable=True))
+    after = {row.path: row.split for row in second.manifest.rows}
+    assert {path: after[path] for path in before} == before
+    assert after["a/new.png"] == after["a/new copy.jpg"]
+    assert after["b/copy of 3.jpg"] == before["b/003.png"]
+    assert "the split in force stays as it is; pictures added to it: 3" in second.notes
+    assert second.groups() == (2, 4, 0)
+    assert split.split(tmp_path, SplitConfig(stable=True)).changed is False
+
+
+def test_a_picture_that_would_join_two_parts_is_left_out() -> None:
+    old = [Sample("a/1.jpg", "a"), Sample("a/2.jpg", "a")]
+    hashes = {"a/1.jpg": "1", "a/2.jpg": "2", "a/3.jpg": "3"}
+    manifest = dataset.Manifest((dataset.Row("a/1.jpg", "a", "train", "1", "1"), dataset.Row("a/2.jpg", "a", "test", "2", "2")))
+    groups = dict.fromkeys(hashes, "1")  # the new picture shows the same as both
+    parts, left_out = split.allocate_stably([*old, Sample("a/3.jpg", "a")], hashes, groups, {}, DEFAULT, 0, manifest)
+    assert parts == {"a/1.jpg": "train", "a/2.jpg": "test"}
+    assert left_out == [("a/3.jpg", "shows the same as pictures in test and in train")]
+
+
+def test_stable_parts_follow_the_users_groups() -> None:
+    made, hashes = samples({"a": 400})
+    keys = {path: f"patient {number % 40}" for number, path in enumerate(hashes)}
+    parts, _left_out = split.allocate_stably(made, hashes, split.group(hashes, keys), keys, DEFAULT, 0, None)
+    assert all(len({parts[path] for path in hashes if keys[path] == key}) == 1 for key in set(keys.values()))
+    fewer = made[::3]  # a patient's part does not depend on which of the pictures are there
+    some = {sample.path: hashes[sample.path] for sample in fewer}
+    again, _left_out = split.allocate_stably(fewer, some, split.group(some, keys), keys, DEFAULT, 0, None)
+    assert all(again[path] == parts[path] for path in again)
+
+
+# -- folds ----------------------------------------------------------------------------------------------------------------
+
+
+def test_every_picture_is_tested_once(tmp_path: Path) -> None:
+    make_classes(tmp_path, {"a": 25, "b": 50})
+    made = split.folds(tmp_path, 5, SplitConfig(group_by=r"/(\d\d)\d"))
+    tested = [row.path for one in made for row in one.manifest.rows if row.split == "test"]
+    assert len(tested) == len(set(tested)) == 75
+    for number, one in enumerate(made, 1):
+        assert one.path == tmp_path / ".imgclf" / "folds" / f"fold-{number}-of-5.csv"
+        assert dataset.read_manifest(one.path) == one.manifest
+        assert len(one.manifest.rows) == 75
+        assert one.groups()[2] == 0
+    assert [one.changed for one in split.folds(tmp_path, 5, SplitConfig(group_by=r"/(\d\d)\d"))] == [False] * 5
+    with pytest.raises(ImgclfError, match="other folds are there"):
+        split.folds(tmp_path, 4)
+    assert len(split.folds(tmp_path, 4, force=True)) == 4
+    assert len(dataset.fold_paths(tmp_path)) == 4
+
+
+def test_folds_are_stratified(tmp_path: Path) -> None:
+    make_classes(tmp_path, {"a": 25, "b": 50})
+    for one in split.folds(tmp_path, 5):
+        counts = one.manifest.counts()
+        assert {label: counts[label]["test"] for label in "ab"} == {"a": 5, "b": 10}
+        assert {label: counts[label]["val"] for label in "ab"} == {"a": 4, "b": 7}
+
+
+def test_folds_that_cannot_be(tmp_path: Path) -> None:
+    make_classes(tmp_path / "few", {"a": 3, "b": 9})
+    for count, words in ((1, "two folds at least"), (4, "a class has 3 pictures only")):
+        with pytest.raises(UsageError, match=words):
+            split.folds(tmp_path / "few", count)
+    for part in ("train", "test"):
+        make_classes(tmp_path / "parts" / part, {"a": 4, "b": 4})
+    with pytest.raises(UsageError, match="which are used as they are"):
+        split.folds(tmp_path / "parts", 2)
+    with pytest.raises(UsageError, match="--stable"):
+        split.split(tmp_path / "parts", SplitConfig(stable=True))
+
+
+# -- leakage --------------------------------------------------------------------------------------------------------------
+
+
+def test_leakage_of_a_folder_that_is_split(tmp_path: Path, imgclf: Run) -> None:
+    root = tmp_path / "data"
+    for number in range(12):
+        for part in ("train", "test"):
+            write(root / part / "ab"[number % 2] / f"{number}.png", encoded(scene(100 * (part == "test") + number), "PNG"))
+    done = imgclf("split", "--check")
+    assert (done.returncode, done.stdout) == (0, "train 12, test 12; leakage: 0 pictures\n")
+    write(root / "test" / "a" / "exact.png", encoded(scene(0), "PNG"))
+    write(root / "test" / "b" / "near.jpg", cropped(scene(1)))
+    write(root / "test" / "a" / "turned.jpg", mirrored(scene(2)))
+    write(root / "test" / "b" / "other class.jpg", recompressed(scene(4)))
+    write(root / "test" / "a" / "broken.jpg", b"")
+    done = imgclf("split", "--check", "--json")
+    assert done.returncode == 1
+    answer = json.loads(done.stdout)
+    assert answer["pictures"] == {"train": 12, "val": 0, "test": 16}
+    assert answer["left_out"] == [["test/a/broken.jpg", "the file has zero bytes"]]
+    found = {tuple(sorted((leak["path"], leak["other"]))): leak for leak in answer["leaks"]}
+    assert found.keys() == {
+        ("test/a/exact.png", "train/a/0.png"), ("test/b/near.jpg", "train/b/1.png"), ("test/a/turned.jpg", "train/a/2.png"),
+        ("test/b/other class.jpg", "train/a/4.png"),
+    }  # fmt: skip
+    assert [leak["exact"] for pair, leak in sorted(found.items())] == [True, False, False, False]
+    assert all({leak["part"], leak["other_part"]} == {"train", "test"} for leak in found.values())
+    text = imgclf("split", "--check")
+    assert text.returncode == 1
+    assert text.stdout.splitlines()[-1] == "train 12, test 16; leakage: 4 pictures, 1 of them exact"
+    assert re.search(r"exact.png +exact|train/a/0.png +exact", text.stdout)
+    assert not (root / ".imgclf" / "split.csv").exists(), "it only looks"
+
+
+def test_leakage_of_a_manifest(tmp_path: Path) -> None:
+    kin = near_duplicates(tmp_path, 10)
+    made = split.split(tmp_path)
+    assert split.check(tmp_path).leaks == ()
+    rows = [dataclasses.replace(row, split="test" if row.path in kin else "train") for row in made.manifest.rows]
+    made.path.write_text(dataset.Manifest(tuple(rows)).to_csv())
+    leakage = split.check(tmp_path)
+    assert {leak.path for leak in leakage.leaks} | {leak.other for leak in leakage.leaks} == {*kin, *kin.values()}
+    assert leakage.pictures == {"train": 10, "val": 0, "test": 10}
+
+
+def test_what_is_not_split_has_no_leakage_to_check(tmp_path: Path) -> None:
+    make_classes(tmp_path, {"a": 2, "b": 2})
+    with pytest.raises(ImgclfError, match="not split: it has no train and test folders, and no manifest"):
+        split.check(tmp_path)
+
+
+def test_options_that_exclude_each_other(tmp_path: Path, imgclf: Run) -> None:
+    make_classes(tmp_path / "data", {"a": 4, "b": 4})
+    for options, words in (
+        (["--check", "--force"], "--check goes alone"),
+        (["--check", "--seed", "3"], "--check goes alone"),
+        (["--folds", "2", "--export", "x"], "--folds and --export exclude each other"),
+        (["--folds", "2", "--stable"], "--stable and --folds exclude each other"),
+    ):
+        done = imgclf("split", *options)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert words in done.stderr

@@ -68,21 +68,21 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], *, wo
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def process_map(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """`map` on processes, for work in many small steps, between which threads would wait for each other.
+def process_map(function: Callable[[Any, Item], Result], shared: Any, items: Sequence[Item]) -> Iterator[Result]:
+    """`function(shared, item)` for every item, on processes: for many small steps, where threads would wait for each other.
 
-    function: of a module's top level; it and the items travel by pickle. Results come in order. A few items are done on
-    threads, since a process takes a third of a second to start. A process that dies (the memory killer, a crash in a decoder)
-    becomes an ImgclfError that names the items it was at.
+    function: of a module's top level; it, `shared` (once a process) and the items travel by pickle. Results come in order.
+    A few items are done on threads, since a process takes a third of a second to start. A process that dies (the memory
+    killer, a crash in a decoder) becomes an ImgclfError that names the items it was at.
     """
     workers = min(cpu_count(), len(items) // _CHUNK)
     if workers < 2 or len(items) < WORTH_PROCESSES:
-        yield from ordered_map(function, items)
+        yield from ordered_map(lambda item: function(shared, item), items)
         return
     idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
     with contextlib.ExitStack() as stack:
         for _number in range(workers):
-            idle.put(stack.enter_context(_Worker(function)))
+            idle.put(stack.enter_context(_Worker(function, shared)))
 
         def ask(chunk: tuple[Item, ...]) -> list[Result]:
             worker = idle.get()
@@ -102,12 +102,13 @@ class _Worker:
     Not `multiprocessing`: its children import the user's own script anew, and live on when this process is killed.
     """
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
+    def __init__(self, function: Callable[..., Any], shared: Any) -> None:
         code = f"from imgclf.base.parallel import _serve; _serve({function.__module__!r}, {function.__qualname__!r})"
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         self.process = subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
+        self.shared: Any = (shared,)  # sent before the first chunk
 
     def __enter__(self) -> "_Worker":
         return self
@@ -125,6 +126,9 @@ class _Worker:
         if stdin is None or stdout is None:
             raise ValueError("the worker has no pipes")
         try:
+            if self.shared:
+                pickle.dump(self.shared[0], stdin)
+                self.shared = ()
             pickle.dump(chunk, stdin)
             stdin.flush()
             answer = pickle.load(stdout)
@@ -144,6 +148,9 @@ def _serve(module: str, name: str) -> None:
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not mix with the answers
     function = getattr(importlib.import_module(module), name)
+    shared: Any = None
+    with contextlib.suppress(EOFError):
+        shared = pickle.load(source)
     while True:
         try:
             chunk = pickle.load(source)
@@ -151,7 +158,7 @@ def _serve(module: str, name: str) -> None:
             return
         answer: Any
         try:
-            answer = [function(item) for item in chunk]
+            answer = [function(shared, item) for item in chunk]
         except BaseException as error:
             answer = error
         pickle.dump(answer, sink)

@@ -147,7 +147,7 @@ def examine(root: Path, paths: Sequence[str], progress: Progress | None = None) 
     if progress:
         progress(count - len(todo), count)
     known = frozenset(moved)
-    looks = process_map(_look, [(str(root / paths[index]), known) for index in todo])
+    looks = process_map(_look, (str(root), known), [paths[index] for index in todo])
     rows: list[tuple[bytes, bytes, bytes, bytes, str]] = []
     thumbnails: list[tuple[bytes, bytes]] = []
     saved = time.monotonic()
@@ -227,13 +227,13 @@ def content_hashes(root: Path, paths: Sequence[str], progress: Progress | None =
     return hashes
 
 
-def _look(item: tuple[str, frozenset[bytes]]) -> tuple[bytes, bytes, str, bytes]:
-    """(SHA-256, facts, problem, thumbnail) of one file; no facts when its content is among those known."""
-    path, known = item
+def _look(shared: tuple[str, frozenset[bytes]], path: str) -> tuple[bytes, bytes, str, bytes]:
+    """(SHA-256, facts, problem, thumbnail) of one file under a root; no facts when its content is among those known."""
+    root, known = shared
     try:
-        data = images.read(Path(path))
+        data = images.read(Path(root, path))
     except ImageError as error:
-        return b"", facts.unusable(error.reason, _size(path)), str(error), b""
+        return b"", facts.unusable(error.reason, _size(Path(root, path))), str(error), b""
     digest = hashlib.sha256(data).digest()
     if digest in known:
         return digest, b"", "", b""
@@ -246,7 +246,7 @@ def _look(item: tuple[str, frozenset[bytes]]) -> tuple[bytes, bytes, str, bytes]
     return digest, record, problem, thumbnail
 
 
-def _size(path: str) -> int:
+def _size(path: Path) -> int:
     try:
         return os.lstat(path).st_size
     except (OSError, ValueError):
@@ -259,7 +259,8 @@ def _stamp(path: Path) -> bytes:
         status = os.stat(path)
     except (OSError, ValueError):
         return b""
-    return b"%d %d %d %d" % (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    numbers = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+    return xxhash.xxh3_64_digest(b"%d %d %d %d" % numbers)
 
 
 _Row = tuple[bytes, bytes, bytes, bytes, str]  # of the table files

@@ -22,7 +22,7 @@ FACTS = np.dtype(
         ("animated", "?"),
         ("pixels", "u8", (2,)),  # XXH3-128 of size and decoded pixels
         ("hash", "u8"),  # of `duplicates.perceptual`
-        ("ranks", "u1", (24,)),
+        ("ranks", "u1", (64,)),
         ("flat", "?"),  # too little to see for comparing it with others
         ("brightness", "f4"),
         *((score, "f4") for score in SCORES),

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/scale.py --folder /somewhere/with/2GB
 
-One picture in fifty is a changed copy of another. Each command runs as a whole process; memory is the largest resident size of any
-of its processes (clean uses one a core beside itself).
+One picture in fifty is a changed copy of another. Each command runs as a whole process; memory is the largest resident size of
+any of its processes (clean uses one a core beside itself).
 """
 
 import argparse
@@ -22,7 +22,7 @@ COUNTS = (1_000, 10_000, 100_000)
 
 
 def make(root: Path, count: int) -> None:
-    """`count` different small pictures in ten classes; every fiftieth a recompressed, smaller or cropped copy of the one before."""
+    """`count` different small pictures in ten classes; every fiftieth a recompressed, smaller or cropped copy."""
     for number in range(count):
         random = np.random.default_rng(number - 1 if number % 50 == 49 else number)
         small = random.integers(0, 256, (6, 8, 3), dtype=np.uint8)
@@ -69,7 +69,8 @@ def main() -> None:
         copies = sum(found.get(name, 0) for name in ("near-duplicate", "mirrored")) + found.get("conflict", 0) // 2
         print(
             f"{count:>9,} {first:>8.2f} {first_memory:>5.0f} {count / first:>6.0f} {again:>8.2f} {again_memory:>5.0f} "
-            f"{first / again:>6.1f} {divided:>8.2f} {split_memory:>5.0f}  {copies:,} of {count // 50:,}, {groups:,} groups kept together",
+            f"{first / again:>6.1f} {divided:>8.2f} {split_memory:>5.0f}  "
+            f"{copies:,} of {count // 50:,} copies found, {groups:,} groups kept together",
             flush=True,
         )
 

@@ -1,0 +1,64 @@
+"""Plant changed copies of real photographs and count how many leak: by imgclf's split, and by a plain random one.
+
+    python tests/benchmarks/leakage.py PHOTOS --copies 300
+
+PHOTOS: class folders, which are copied first. Copies are recompressed, resized, cropped by 3% a side, brightened by 1.3, or all
+at once, in turn, each of another photo and in that photo's class. Also counts the pairs that clean reports on the photos alone.
+"""
+
+import argparse
+import random
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image, ImageEnhance
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from conftest import encoded
+from planted import all_at_once, cropped, recompressed, resized
+
+from imgclf import clean, dataset, split
+from imgclf.base.config import SplitConfig
+
+
+def brightened(picture: Image.Image) -> bytes:
+    return encoded(ImageEnhance.Brightness(picture).enhance(1.3), quality=90)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--copies", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "data"
+        shutil.copytree(options.photos, root, ignore=shutil.ignore_patterns(".*"))
+        alone = clean.clean(root, dry_run=True)
+        for outcome in alone.outcomes:
+            if outcome.other:
+                print(f"without copies: {outcome.check} {outcome.path}, {outcome.other}, {outcome.score}")
+        photos = [file.path for file in alone.files]
+        kin = {}
+        for number, path in enumerate(random.Random(options.seed).sample(photos, options.copies)):
+            change = (recompressed, resized, cropped, brightened, all_at_once)[number % 5]
+            copy = str(Path(path).parent / f"planted {number:04d} {change.__name__}.jpg")
+            (root / copy).write_bytes(change(Image.open(root / path).convert("RGB")))
+            kin[copy] = path
+        manifest = split.split(root, SplitConfig(seed=options.seed)).manifest
+        samples = [dataset.Sample(row.path, row.label) for row in manifest.rows]
+        one_by_one = split.allocate(
+            samples, {s.path: s.path for s in samples}, {"train": 0.7, "val": 0.15, "test": 0.15}, options.seed
+        )
+        for name, parts in (("imgclf split", {row.path: row.split for row in manifest.rows}), ("a random split", one_by_one)):
+            torn = [copy for copy, original in kin.items() if parts[copy] != parts[original]]
+            print(f"{name}: {len(torn)} of {len(kin)} copies lie in another part than their original", *torn[:5])
+        groups = {row.path: row.group for row in manifest.rows}
+        apart = [copy for copy, original in kin.items() if groups[copy] != groups[original]]
+        print(f"not recognised: {len(apart)} of {len(kin)}", *apart)
+
+
+if __name__ == "__main__":
+    main()
