@@ -19,20 +19,22 @@ def test_levels_are_cumulative() -> None:
 
 def test_ends_of_the_scales() -> None:
     black, white, both = levels(*[0] * 100), levels(*[255] * 100), levels(*[0] * 50, *[255] * 50)
-    assert (quality.dark(black), quality.dark(white), quality.dark(both)) == (1, 0, 0)
-    assert (quality.bright(black), quality.bright(white), quality.bright(both)) == (0, 1, 0)
-    assert (quality.low_contrast(black), quality.low_contrast(white), quality.low_contrast(both)) == (1, 1, 0)
-    assert (quality.blank(black), quality.blank(white), quality.blank(both)) == (1, 1, 0.5)
-    assert (quality.brightness(black), quality.brightness(white), quality.brightness(both)) == (0, 1, 0.5)
+    ends = [quality.ends(counts) for counts in (black, white, both)]
+    assert [quality.dark(each) for each in ends] == [1, 0, 0]
+    assert [quality.bright(each) for each in ends] == [0, 1, 0]
+    assert [quality.low_contrast(each) for each in ends] == [1, 1, 0]
+    assert [quality.blank(counts) for counts in (black, white, both)] == [1, 1, 0.5]
+    assert [quality.brightness(counts) for counts in (black, white, both)] == [0, 1, 0.5]
 
 
 def test_a_few_pixels_decide_nothing() -> None:
     """A spot of light in the dark, a speck on a white page: 2% may be otherwise."""
     lamp = levels(*[10] * 99, 255)
-    assert quality.dark(lamp) == pytest.approx(1 - 10 / 255)
-    assert quality.low_contrast(lamp) == 1
+    assert quality.ends(lamp) == (10, 10)
+    assert quality.dark(quality.ends(lamp)) == pytest.approx(1 - 10 / 255)
+    assert quality.low_contrast(quality.ends(lamp)) == 1
     assert quality.blank(lamp) == pytest.approx(0.99)
-    assert quality.dark(levels(*[10] * 90, *[255] * 10)) == 0
+    assert quality.dark(quality.ends(levels(*[10] * 90, *[255] * 10))) == 0
 
 
 def test_brightness_is_the_mean() -> None:
@@ -100,5 +102,8 @@ def test_the_same_picture_scores_the_same_at_every_size(scale: float) -> None:
     larger = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     small, large = (images.thumbnail(each, quality.SIDE) for each in (picture, larger))
     assert abs(quality.blurry(small) - quality.blurry(large)) < 0.08
-    for score in (quality.dark, quality.bright, quality.low_contrast, quality.blank, quality.brightness):
-        assert score(quality.levels(small)) == pytest.approx(score(quality.levels(large)), abs=0.02)
+    one, other = quality.levels(small), quality.levels(large)
+    for score in (quality.dark, quality.bright, quality.low_contrast):
+        assert score(quality.ends(one)) == pytest.approx(score(quality.ends(other)), abs=0.02)
+    for score_ in (quality.blank, quality.brightness):
+        assert score_(one) == pytest.approx(score_(other), abs=0.02)

@@ -28,8 +28,8 @@ from imgclf.pixels import duplicates, facts, images
 _MEASURES = 1
 _VERSION = zlib.crc32(f"{_MEASURES} {DECODER_VERSION} {facts.FACTS}".encode()) & 0x7FFFFFFF
 _SCHEMA = """
-CREATE TABLE files (path BLOB PRIMARY KEY, stamp BLOB, sha256 BLOB, facts BLOB, problem TEXT) WITHOUT ROWID;
-CREATE TABLE thumbnails (sha256 BLOB PRIMARY KEY, thumbnail BLOB) WITHOUT ROWID;
+CREATE TABLE files (path BLOB PRIMARY KEY, stamp BLOB, sha256 BLOB, facts BLOB, problem TEXT, thumbnail INT) WITHOUT ROWID;
+CREATE TABLE thumbnails (id INTEGER PRIMARY KEY, pixels BLOB);
 CREATE TABLE searches (pictures BLOB PRIMARY KEY, pairs BLOB) WITHOUT ROWID;
 """
 _NO_HASH = bytes(32)
@@ -45,6 +45,7 @@ class Catalogue:
     facts: facts.Facts  # (n,) dtype FACTS
     sha256: NDArray[np.void]  # (n,) 32 bytes, zero where the file could not be read
     problems: dict[int, str]  # why a file cannot be used, in words
+    thumbnails: NDArray[np.int64]  # (n,) where the database has each file's thumbnail, 0 where there is none
     read: int  # files read and decoded now; the others were known
     _db: sqlite3.Connection = dataclasses.field(repr=False, compare=False)
 
@@ -80,7 +81,8 @@ class Catalogue:
         some = list(indices)
         problems = {new: self.problems[old] for new, old in enumerate(some) if old in self.problems}
         paths = [self.paths[index] for index in some]
-        return Catalogue(self.root, paths, self.facts[some], self.sha256[some], problems, self.read, self._db)
+        columns = self.facts[some], self.sha256[some], problems, self.thumbnails[some]
+        return Catalogue(self.root, paths, *columns, self.read, self._db)
 
     def similar_pairs(self, progress: Progress | None = None) -> NDArray[np.void]:
         """Pairs (dtype duplicates.PAIRS, indices into this catalogue) of different pictures that show the same.
@@ -107,8 +109,8 @@ class Catalogue:
 
     def _thumbnails(self, some: NDArray[np.int64]) -> duplicates.Thumbnails:
         each, place = np.unique(some, return_inverse=True)
-        query = "SELECT thumbnail FROM thumbnails WHERE sha256 = ?"
-        rows = (self._db.execute(query, (self.sha256[index].tobytes(),)).fetchone()[0] for index in each)
+        query = "SELECT pixels FROM thumbnails WHERE id = ?"
+        rows = (self._db.execute(query, (number,)).fetchone()[0] for number in self.thumbnails[each].tolist())
         joined = np.frombuffer(b"".join(rows), np.uint8).reshape(-1, duplicates.SIDE, duplicates.SIDE)
         return joined[place]
 
@@ -126,45 +128,51 @@ def examine(root: Path, paths: Sequence[str], progress: Progress | None = None) 
     problems: dict[int, str] = {}
     todo: list[int] = []
     stamps: list[bytes] = []
-    moved: dict[bytes, tuple[bytes, str]] = {}  # content -> (facts, problem) of rows whose path is gone or changed
+    places = np.zeros(count, np.int64)
+    moved: dict[bytes, tuple[bytes, str, int]] = {}  # content -> the rest of the row, where the path is gone or changed
     gone: list[tuple[bytes]] = []
     for index, row in _known(db, paths):
         if index is None:
             if row and row[3]:
-                moved[row[2]] = (row[3], row[4])
+                moved[row[2]] = row[3:]
             gone += [(row[0],)] if row else []
             continue
         stamp = _stamp(root / paths[index])
         if row and row[3] and row[1] == stamp:
             records[index], digests[index] = np.frombuffer(row[3], facts.FACTS)[0], np.frombuffer(row[2], "V32")[0]
+            places[index] = row[5]
             if row[4]:
                 problems[index] = row[4]
         else:
             if row and row[3]:
-                moved[row[2]] = (row[3], row[4])
+                moved[row[2]] = row[3:]
             todo.append(index)
             stamps.append(stamp)
     if progress:
         progress(count - len(todo), count)
     known = frozenset(moved)
     looks = process_map(_look, (str(root), known), [paths[index] for index in todo])
-    rows: list[tuple[bytes, bytes, bytes, bytes, str]] = []
-    thumbnails: list[tuple[bytes, bytes]] = []
+    rows: list[_Row] = []
+    thumbnails: list[tuple[int, bytes]] = []
+    (last,) = db.execute("SELECT coalesce(max(id), 0) FROM thumbnails").fetchone()
     saved = time.monotonic()
     read = 0
     for done, (index, stamp, (digest, record, problem, thumbnail)) in enumerate(zip(todo, stamps, looks, strict=True), 1):
+        place = 0
         if not record:
-            record, problem = moved[digest]
+            record, problem, place = moved[digest]
         else:
             read += 1
+            if thumbnail:
+                last = place = last + 1
+                thumbnails.append((place, thumbnail))
         records[index] = np.frombuffer(record, facts.FACTS)[0]
         if problem:
             problems[index] = problem
         if digest:
             digests[index] = np.frombuffer(digest, "V32")[0]
-            rows.append((os.fsencode(paths[index]), stamp, digest, record, problem))
-            if thumbnail:
-                thumbnails.append((digest, thumbnail))
+            places[index] = place
+            rows.append((os.fsencode(paths[index]), stamp, digest, record, problem, place))
         if len(rows) >= 1000 or time.monotonic() - saved > _COMMIT_EVERY:
             _save(db, rows, thumbnails)
             saved = time.monotonic()
@@ -174,8 +182,8 @@ def examine(root: Path, paths: Sequence[str], progress: Progress | None = None) 
     if gone:
         with _writing(db):
             db.executemany("DELETE FROM files WHERE path = ?", gone)
-            db.execute("DELETE FROM thumbnails WHERE sha256 NOT IN (SELECT sha256 FROM files)")
-    return Catalogue(root, paths, records, digests, problems, read, db)
+            db.execute("DELETE FROM thumbnails WHERE id NOT IN (SELECT thumbnail FROM files)")
+    return Catalogue(root, paths, records, digests, problems, places, read, db)
 
 
 def pictures(
@@ -219,7 +227,7 @@ def content_hashes(root: Path, paths: Sequence[str], progress: Progress | None =
     for done, ((path, stamp), digest) in enumerate(zip(todo, ordered_map(one, todo), strict=True), 1):
         if digest:
             hashes[path] = digest.hex()
-            rows.append((os.fsencode(path), stamp, digest, b"", ""))
+            rows.append((os.fsencode(path), stamp, digest, b"", "", 0))
         if progress:
             progress(len(paths) - len(todo) + done, len(paths))
     _save(db, rows, [])
@@ -263,13 +271,13 @@ def _stamp(path: Path) -> bytes:
     return xxhash.xxh3_64_digest(b"%d %d %d %d" % numbers)
 
 
-_Row = tuple[bytes, bytes, bytes, bytes, str]  # of the table files
+_Row = tuple[bytes, bytes, bytes, bytes, str, int]  # of the table files
 
 
 def _known(db: sqlite3.Connection, paths: Sequence[str]) -> Iterator[tuple[int | None, _Row | None]]:
     """Every index of `paths` with its row or None, and every other row with None: two sorted lists, merged."""
     order = sorted(range(len(paths)), key=lambda index: os.fsencode(paths[index]))
-    rows = db.execute("SELECT path, stamp, sha256, facts, problem FROM files ORDER BY path")
+    rows = db.execute("SELECT path, stamp, sha256, facts, problem, thumbnail FROM files ORDER BY path")
     row = next(rows, None)
     for index in order:
         path = os.fsencode(paths[index])
@@ -286,10 +294,10 @@ def _known(db: sqlite3.Connection, paths: Sequence[str]) -> Iterator[tuple[int |
         row = next(rows, None)
 
 
-def _save(db: sqlite3.Connection, rows: list[_Row], thumbnails: list[tuple[bytes, bytes]]) -> None:
+def _save(db: sqlite3.Connection, rows: list[_Row], thumbnails: list[tuple[int, bytes]]) -> None:
     """Write the rows and empty the lists."""
     with _writing(db):
-        db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", rows)
+        db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows)
         db.executemany("INSERT OR REPLACE INTO thumbnails VALUES (?, ?)", thumbnails)
     rows.clear()
     thumbnails.clear()

@@ -77,7 +77,23 @@ def is_animated(data: bytes, kind: str) -> bool:
     return False
 
 
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) as stored, from the frame header; None when there is none."""
+    position = 2
+    while position + 9 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return data[position + 7] << 8 | data[position + 8], data[position + 5] << 8 | data[position + 6]
+        if marker == 0xFF:  # padding
+            position += 1
+        else:
+            position += 2 + (data[position + 2] << 8 | data[position + 3])
+    return None
+
+
 def _jpeg_end(data: bytes) -> int | None:
+    if data.endswith(JPEG_END) and data.count(JPEG_END) == 1:  # nothing inside to be mistaken for the end
+        return len(data)
     position = 2
     while position + 4 <= len(data) or data[position : position + 2] == JPEG_END:
         if data[position] != 0xFF:

