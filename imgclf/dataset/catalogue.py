@@ -29,7 +29,7 @@ _MEASURES = 1
 _VERSION = zlib.crc32(f"{_MEASURES} {DECODER_VERSION} {facts.FACTS}".encode()) & 0x7FFFFFFF
 _SCHEMA = """
 CREATE TABLE files (path BLOB PRIMARY KEY, stamp BLOB, sha256 BLOB, facts BLOB, problem TEXT, thumbnail INT) WITHOUT ROWID;
-CREATE TABLE thumbnails (id INTEGER PRIMARY KEY, pixels BLOB);
+CREATE TABLE thumbnails (id INTEGER PRIMARY KEY, compared BLOB);
 CREATE TABLE searches (pictures BLOB PRIMARY KEY, pairs BLOB) WITHOUT ROWID;
 """
 _NO_HASH = bytes(32)
@@ -97,10 +97,10 @@ class Catalogue:
         if row:
             pairs = np.frombuffer(row[0], duplicates.PAIRS).copy()
         else:
-            found = self.facts[chosen]
-            pairs = duplicates.pairs(
-                np.ascontiguousarray(found["hash"]), found["ranks"], lambda some: self._thumbnails(chosen[some]), progress
-            )
+            ranks = np.empty((len(chosen), 64), np.uint8)
+            for top in range(0, len(chosen), 1024):
+                ranks[top : top + 1024] = self._compared(chosen[top : top + 1024])[:, -64:]
+            pairs = duplicates.pairs(self.facts["hash"][chosen], ranks, lambda some: self._thumbnails(chosen[some]), progress)
             with _writing(self._db):
                 self._db.execute("DELETE FROM searches")
                 self._db.execute("INSERT INTO searches VALUES (?, ?)", (key, pairs.tobytes()))
@@ -109,10 +109,14 @@ class Catalogue:
 
     def _thumbnails(self, some: NDArray[np.int64]) -> duplicates.Thumbnails:
         each, place = np.unique(some, return_inverse=True)
-        query = "SELECT pixels FROM thumbnails WHERE id = ?"
-        rows = (self._db.execute(query, (number,)).fetchone()[0] for number in self.thumbnails[each].tolist())
-        joined = np.frombuffer(b"".join(rows), np.uint8).reshape(-1, duplicates.SIDE, duplicates.SIDE)
-        return joined[place]
+        pixels = self._compared(each)[:, :-64].reshape(-1, duplicates.SIDE, duplicates.SIDE)
+        return np.asarray(pixels[place])
+
+    def _compared(self, some: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """(n, SIDE * SIDE + 64): thumbnail and ranks of the files of these indices."""
+        query = "SELECT compared FROM thumbnails WHERE id = ?"
+        rows = (self._db.execute(query, (number,)).fetchone()[0] for number in self.thumbnails[some].tolist())
+        return np.frombuffer(b"".join(rows), np.uint8).reshape(len(some), -1)
 
 
 def examine(root: Path, paths: Sequence[str], progress: Progress | None = None) -> Catalogue:
@@ -236,7 +240,7 @@ def content_hashes(root: Path, paths: Sequence[str], progress: Progress | None =
 
 
 def _look(shared: tuple[str, frozenset[bytes]], path: str) -> tuple[bytes, bytes, str, bytes]:
-    """(SHA-256, facts, problem, thumbnail) of one file under a root; no facts when its content is among those known."""
+    """(SHA-256, facts, problem, thumbnail with ranks) of one file under a root; no facts when its content is known."""
     root, known = shared
     try:
         data = images.read(Path(root, path))

@@ -22,7 +22,6 @@ FACTS = np.dtype(
         ("animated", "?"),
         ("pixels", "u8", (2,)),  # XXH3-128 of size and decoded pixels
         ("hash", "u8"),  # of `duplicates.perceptual`
-        ("ranks", "u1", (64,)),
         ("flat", "?"),  # too little to see for comparing it with others
         ("brightness", "f4"),
         *((score, "f4") for score in SCORES),
@@ -41,9 +40,10 @@ def unusable(problem: str, size: int = 0, format: str = "", width: int = 0, heig
 
 
 def look(data: bytes) -> tuple[bytes, str, bytes]:
-    """(a record of dtype FACTS, the problem in words, the thumbnail of `duplicates`) of a picture file's bytes.
+    """(a record of dtype FACTS, the problem in words, what `duplicates.pairs` compares) of a picture file's bytes.
 
-    The picture is decoded to its end once; all measures come from thumbnails of fixed size.
+    The last is a thumbnail's SIDE * SIDE bytes and 64 ranks. The picture is decoded to its end once; all measures come from
+    thumbnails of fixed size.
     """
     head = None
     try:
@@ -74,7 +74,6 @@ def look(data: bytes) -> tuple[bytes, str, bytes]:
             containers.is_animated(data, head.format),
             (pixels >> 64, pixels & (1 << 64) - 1),
             hash_,
-            np.frombuffer(ranks, np.uint8),
             duplicates.is_flat(thumbnail),
             quality.brightness(levels),
             quality.dark(ends),
@@ -86,4 +85,4 @@ def look(data: bytes) -> tuple[bytes, str, bytes]:
         ),
         FACTS,
     )
-    return record.tobytes(), "", thumbnail.tobytes()
+    return record.tobytes(), "", thumbnail.tobytes() + ranks

@@ -2,9 +2,10 @@
 
     python tests/benchmarks/cleaning.py PHOTOS --times 5 --cleanvision /path/to/python
 
-PHOTOS are copied `--times` times over into a temporary folder (a number in front of each copy's name). Every rate is of the work
-itself, start-up of Python and imports left out, but with the start of clean's own worker processes. All use every core: clean as
-many processes as cores, CleanVision `n_jobs` of them, decoding a pool of threads. Medians of `--rounds` runs in turn.
+PHOTOS are copied `--times` times over into a temporary folder (a number in front of each copy's name). Every rate is of
+the work itself, start-up of Python and imports left out, but with the start of clean's own worker processes. All use
+every core: clean as many processes as cores, CleanVision `n_jobs` of them, decoding a pool of threads. Medians of
+`--rounds` runs in turn.
 """
 
 import argparse
@@ -92,9 +93,8 @@ def main() -> None:
         rates = {name: len(paths) / statistics.median(values) for name, values in seconds.items() if values}
         for name, rate in rates.items():
             low, high = min(seconds[name]), max(seconds[name])
-            print(
-                f"{name:>12}: {rate:>8.0f} images/s ({low:.2f} to {high:.2f} s), clean is {rates['clean'] / rate:.2f} times that"
-            )
+            ratio = rates["clean"] / rate
+            print(f"{name:>12}: {rate:>8.0f} images/s ({low:.2f} to {high:.2f} s), clean is {ratio:.2f} times that")
 
 
 if __name__ == "__main__":

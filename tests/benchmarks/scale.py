@@ -54,9 +54,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--counts", type=int, nargs="+", default=COUNTS)
     options = parser.parse_args()
-    print(
-        f"{'pictures':>9} {'clean s':>8} {'MB':>5} {'per s':>6} {'again s':>8} {'MB':>5} {'ratio':>6} {'split s':>8} {'MB':>5}  copies found"
-    )
+    names = ("clean s", "MB", "per s", "again s", "MB", "ratio", "split s", "MB")
+    widths = (8, 5, 6, 8, 5, 6, 8, 5)
+    print(f"{'pictures':>9}", *(f"{name:>{width}}" for name, width in zip(names, widths, strict=True)))
     for count in options.counts:
         root = options.folder / f"scale-{count}"
         if not root.exists():
