@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,11 @@ from imgclf.base import journal, table
 from imgclf.base.config import Policy
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import STATE_NAME, check_output, is_inside, state_folder
+from imgclf.base.progress import Progress, Stages, stage
 from imgclf.dataset import checks
 from imgclf.dataset.checks import CHECKS
 from imgclf.display import gallery
 from imgclf.pixels import images
-
-Progress = Callable[[str, int, int], None]  # (what is being done, done, total)
 
 PAGE_LIMIT = 500  # pictures of each finding on the HTML page
 _DONE = {"report": "reported", "quarantine": "quarantined", "rename": "renamed", "relabel": "relabelled"}
@@ -133,7 +132,7 @@ def clean(
     on: Mapping[str, str] | None = None,
     thresholds: Mapping[str, float] | None = None,
     dry_run: bool = False,
-    progress: Progress | None = None,
+    progress: Stages | None = None,
 ) -> Cleaning:
     """Look at every file in every class folder, decode it to its end, and act on what is found, by journal.
 
@@ -152,16 +151,12 @@ def clean(
         everything = dataset.scan(data)
         files = tuple(file for file in everything if not file.ignored)
         ignored = tuple((file.path, file.ignored) for file in everything if file.ignored)
-        with dataset.examine(data, [file.path for file in files], _named(progress, "decoding")) as catalogue:
-            findings = checks.find(catalogue, files, scores, _named(progress, "comparing"))
+        with dataset.examine(data, [file.path for file in files], stage(progress, "decoding")) as catalogue:
+            findings = checks.find(catalogue, files, scores, stage(progress, "comparing"))
         outcomes = _plan(data, state, findings, todo, catalogue)
         if not dry_run:
             outcomes = _act(data, state, "clean", outcomes)
     return Cleaning(data, dry_run, tuple(outcomes), ignored, tuple(notes), files, catalogue)
-
-
-def _named(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
-    return (lambda done, total: progress(what, done, total)) if progress else None
 
 
 def _plan(
@@ -267,7 +262,7 @@ def check_page(path: Path, data: Path) -> None:
     check_output(path, data, ".html", gallery.START, "--html")
 
 
-def write_page(result: Cleaning, path: Path, progress: Callable[[int, int], None] | None = None) -> None:
+def write_page(result: Cleaning, path: Path, progress: Progress | None = None) -> None:
     """A self-contained page: the files of each finding as thumbnails, the worst first, at most PAGE_LIMIT of each."""
     shown = {outcome.path for found in result.by_check().values() for outcome in found[:PAGE_LIMIT]}
     by_path: dict[str, list[Outcome]] = collections.defaultdict(list)

@@ -358,7 +358,9 @@ def train(
     verb.check(config)
     if fold is None and not splitting.exists(data):
         console.say("no split yet: making the default one, 70% train, 15% validation, 15% test")
-        console.split(splitting.split(data), talk=True)
+        with console.stages() as stage:
+            made = splitting.split(data, progress=stage)
+        console.split(made, talk=True)
     with console.TrainingDisplay(epochs) as display:
         bundle = verb.train(data, config, run_dir=run_dir, listener=display)
     if as_json:

@@ -9,7 +9,7 @@ import statistics
 import struct
 import sys
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from imgclf.base.config import Part, Recipe, TrainConfig
 from imgclf.base.errors import ImageError, ImgclfError
 from imgclf.base.folders import check_output, state_folder
 from imgclf.base.parallel import ordered_map
+from imgclf.base.progress import Progress, Stages, stage
 from imgclf.dataset import Dataset, Sample, checks
 from imgclf.display import gallery
 from imgclf.pixels import augment, images
@@ -79,7 +80,7 @@ def preview(
     columns: int = 8,
     seed: int = 0,
     out: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Preview:
     """Count a data folder, or one part of its split, and write its contact sheet to `out` (DATA/.imgclf/preview.png if None).
 
@@ -114,7 +115,7 @@ def load(data: Path, part: Part | None) -> tuple[Dataset, list[tuple[str, str]],
     return parts[part], [], notes
 
 
-def summarize(shown: Dataset, progress: Callable[[int, int], None] | None = None) -> tuple[ClassSummary, ...]:
+def summarize(shown: Dataset, progress: Progress | None = None) -> tuple[ClassSummary, ...]:
     """Read every header (not the pixels) and count."""
 
     def one(sample: Sample) -> images.Header | None:
@@ -286,19 +287,15 @@ class Survey:
         return {"edges": edges, "classes": [dataclasses.asdict(one) for one in self.histograms()]}
 
 
-def survey(data: Path, part: Part | None, progress: Callable[[str, int, int], None] | None = None) -> Survey:
+def survey(data: Path, part: Part | None, progress: Stages | None = None) -> Survey:
     """Look at every file once, or find what is known of it, and check it as `clean` does. Raises ImgclfError."""
-
-    def named(what: str) -> Callable[[int, int], None] | None:
-        return (lambda done, total: progress(what, done, total)) if progress else None
-
-    catalogue, found, _chosen, _left_out = dataset.pictures(data, progress=named("decoding"))
+    catalogue, found, _chosen, _left_out = dataset.pictures(data, progress=stage(progress, "decoding"))
     with catalogue:
         path = dataset.manifest_path(data)
         if path.exists():
             part_of = {row.path: row.split for row in dataset.read_manifest(path).rows}
             found = [dataclasses.replace(file, part=part_of.get(file.path, file.part)) for file in found]
-        findings = checks.find(catalogue, found, progress=named("comparing"))
+        findings = checks.find(catalogue, found, progress=stage(progress, "comparing"))
     if part:
         kept = [index for index, file in enumerate(found) if file.part == part]
         if not kept:
@@ -314,9 +311,7 @@ def check_page(path: Path, data: Path) -> None:
     check_output(path, data, ".html", gallery.START, "--html")
 
 
-def write_page(
-    result: Survey, path: Path, *, limit: int, seed: int, progress: Callable[[int, int], None] | None = None
-) -> None:
+def write_page(result: Survey, path: Path, *, limit: int, seed: int, progress: Progress | None = None) -> None:
     """A self-contained page with thumbnails, filters and histograms; of more than `limit` pictures a sample of every class."""
     by_path: dict[str, list[checks.Finding]] = collections.defaultdict(list)
     for finding in result.findings:

@@ -9,7 +9,7 @@ import os
 import random
 import re
 import shutil
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,10 +18,10 @@ from imgclf.base import journal
 from imgclf.base.config import PARTS, Link, Part, SplitConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import state_folder
+from imgclf.base.progress import Progress, Stages, stage
 from imgclf.dataset import Manifest, Row, checks
 
 P = TypeVar("P", bound=Hashable)  # the name of a part, or the number of a fold
-Progress = Callable[[str, int, int], None]  # (what is being done, done, total)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,10 +266,10 @@ class _Material:
     left_out: list[tuple[str, str]]
 
 
-def _gather(data: Path, config: SplitConfig, progress: Progress | None) -> _Material:
-    catalogue, _files, chosen, left_out = dataset.pictures(data, minimum_classes=2, progress=_named(progress, "decoding"))
+def _gather(data: Path, config: SplitConfig, progress: Stages | None) -> _Material:
+    catalogue, _files, chosen, left_out = dataset.pictures(data, minimum_classes=2, progress=stage(progress, "decoding"))
     with catalogue:
-        alike = checks.groups(catalogue, _named(progress, "comparing")).tolist()
+        alike = checks.groups(catalogue, stage(progress, "comparing")).tolist()
     paths = [sample.path for sample in chosen.samples]
     all_hashes = catalogue.hashes()
     hashes = {path: all_hashes[path] for path in paths}
@@ -283,11 +283,7 @@ def _gather(data: Path, config: SplitConfig, progress: Progress | None) -> _Mate
     return _Material(chosen.samples, hashes, keys, groups, dataset.part_folders(data), notes, left_out)
 
 
-def _named(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
-    return (lambda done, total: progress(what, done, total)) if progress else None
-
-
-def split(data: Path, config: SplitConfig | None = None, *, force: bool = False, progress: Progress | None = None) -> Split:
+def split(data: Path, config: SplitConfig | None = None, *, force: bool = False, progress: Stages | None = None) -> Split:
     """Make the manifest of a data folder, or find that the one in force is the same.
 
     A folder with train, validation and test subfolders keeps them as they are; when it has no validation part, one is taken
@@ -336,7 +332,7 @@ def split(data: Path, config: SplitConfig | None = None, *, force: bool = False,
 
 
 def folds(
-    data: Path, count: int, config: SplitConfig | None = None, *, force: bool = False, progress: Progress | None = None
+    data: Path, count: int, config: SplitConfig | None = None, *, force: bool = False, progress: Stages | None = None
 ) -> list[Split]:
     """Make `count` manifests for cross-validation, DATA/.imgclf/folds/fold-I-of-K.csv: every picture is tested once.
 
@@ -421,12 +417,12 @@ class Leakage:
         }
 
 
-def check(data: Path, progress: Progress | None = None) -> Leakage:
+def check(data: Path, progress: Stages | None = None) -> Leakage:
     """Look for pictures that show the same in two parts of a folder that is split, by its folders or else by its manifest.
 
     Raises ImgclfError when it is not split.
     """
-    catalogue, files, chosen, left_out = dataset.pictures(data, progress=_named(progress, "decoding"))
+    catalogue, files, chosen, left_out = dataset.pictures(data, progress=stage(progress, "decoding"))
     with catalogue:
         if dataset.part_folders(data):
             where = "its folders"
@@ -437,7 +433,7 @@ def check(data: Path, progress: Progress | None = None) -> Leakage:
             where = str(path)
             part_of = {row.path: row.split for row in dataset.read_manifest(path).rows}
             files = [dataclasses.replace(file, part=part_of.get(file.path)) for file in files]
-        findings = checks.find(catalogue, files, progress=_named(progress, "comparing"))
+        findings = checks.find(catalogue, files, progress=stage(progress, "comparing"))
     part = {file.path: file.part for file in files}
     leaks = []
     seen: set[frozenset[str]] = set()
@@ -555,9 +551,7 @@ def check_export(data: Path, target: Path) -> None:
         raise ImgclfError(f"{target}: lies inside the data folder, where it would become part of it; choose another place")
 
 
-def export(
-    manifest: Manifest, data: Path, target: Path, link: Link, progress: Callable[[int, int], None] | None = None
-) -> list[str]:
+def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: Progress | None = None) -> list[str]:
     """Make `target/<part>/<class>/...` with every picture of the manifest; returns notes. The target must be new or empty.
 
     Raises ImgclfError when it is not, when it lies in a class folder of the data, or when a link cannot be made.

@@ -90,7 +90,7 @@ def train(
             f"{run_dir or 'runs'}: lies inside the data folder {data}, where it would become a class; give --run-dir"
         )
     manifest = dataset.read_manifest(_manifest_path(data, config.fold))
-    parts, notes = dataset.load_parts(data, manifest)
+    parts, notes = dataset.load_parts(data, manifest, listener.preparing)
     for note in dataset.elsewhere_note(data) + notes:
         listener.note(note)
     chosen: Mapping[Part, dataset.Dataset] = {"train": parts["train"], "val": parts["val"]}

@@ -65,7 +65,14 @@ def test_examples_make_their_data_set(tmp_path: Path) -> None:
     assert done.stdout == f"{tmp_path / 'data'}: 306 files in 3 classes, ten of them dodgy\n"
     from imgclf import clean
 
-    assert clean.clean(tmp_path / "data").counts() == {"kept": 296, "renamed": 4, "quarantined": 5, "ignored": 1, "stuck": 0, "reported": 0}
+    assert clean.clean(tmp_path / "data").counts() == {
+        "kept": 296,
+        "renamed": 4,
+        "quarantined": 5,
+        "ignored": 1,
+        "stuck": 0,
+        "reported": 0,
+    }
 
 
 def test_library_example(tmp_path: Path) -> None:

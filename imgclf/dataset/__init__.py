@@ -9,7 +9,6 @@ from imgclf.dataset.catalogue import Catalogue, content_hashes, examine, picture
 from imgclf.dataset.folder import (
     Dataset,
     Found,
-    Progress,
     Sample,
     auto_image_size,
     class_folders,
@@ -37,7 +36,6 @@ __all__ = [
     "Found",
     "Manifest",
     "Prepared",
-    "Progress",
     "Row",
     "Sample",
     "augment_seeds",

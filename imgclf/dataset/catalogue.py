@@ -21,7 +21,8 @@ from imgclf.base.config import DECODER_VERSION
 from imgclf.base.errors import ImageError, ImgclfError
 from imgclf.base.folders import state_folder
 from imgclf.base.parallel import ordered_map, process_map
-from imgclf.dataset.folder import Dataset, Found, Progress, classes, scan, select
+from imgclf.base.progress import Progress
+from imgclf.dataset.folder import Dataset, Found, classes, scan, select
 from imgclf.pixels import duplicates, facts, images
 
 # Raised when a measure or the comparison of pictures changes: what was kept by the old one is then forgotten.

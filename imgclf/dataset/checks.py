@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from imgclf.base.progress import Progress
 from imgclf.dataset.catalogue import Catalogue
-from imgclf.dataset.folder import Found, Progress, is_linked
+from imgclf.dataset.folder import Found, is_linked
 from imgclf.pixels import images, quality
 
 Action = Literal["report", "quarantine", "rename", "ignore"]

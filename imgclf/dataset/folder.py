@@ -5,7 +5,7 @@ import os
 import random
 import stat
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from imgclf.base.config import PARTS, Part
@@ -21,8 +21,6 @@ PART_NAMES: dict[str, Part] = {
 }  # fmt: skip
 LARGEST_AUTO_SIZE = 128  # pixels a side
 LITTER = {"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"}  # what Windows and macOS leave in folders of pictures
-
-Progress = Callable[[int, int], object]  # (done, total)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

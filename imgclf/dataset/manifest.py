@@ -9,6 +9,7 @@ from imgclf.base import table
 from imgclf.base.config import PARTS, Part
 from imgclf.base.errors import ImgclfError
 from imgclf.base.folders import STATE_NAME, is_inside, state_folder
+from imgclf.base.progress import Progress
 from imgclf.dataset.catalogue import examine
 from imgclf.dataset.folder import Dataset, Sample, scan
 
@@ -108,10 +109,10 @@ def read_manifest(path: Path) -> Manifest:
     return Manifest(tuple(rows[path] for path in sorted(rows)))
 
 
-def load_parts(root: Path, manifest: Manifest) -> tuple[dict[Part, Dataset], list[str]]:
+def load_parts(root: Path, manifest: Manifest, progress: Progress | None = None) -> tuple[dict[Part, Dataset], list[str]]:
     """The parts of a manifest as datasets of the files that are still there, and a note on each change since it was made."""
     files = [file for file in scan(root) if not file.ignored]
-    with examine(root, [file.path for file in files]) as catalogue:
+    with examine(root, [file.path for file in files], progress) as catalogue:
         hashes = catalogue.hashes()
         bad = {path for path, usable in zip(catalogue.paths, catalogue.usable().tolist(), strict=True) if not usable}
     present = {file.path for file in files if file.label is not None}

@@ -13,8 +13,9 @@ from imgclf.base.config import Part, Recipe
 from imgclf.base.errors import ImageError
 from imgclf.base.folders import state_folder
 from imgclf.base.parallel import ordered_map
+from imgclf.base.progress import Progress
 from imgclf.dataset.catalogue import content_hashes
-from imgclf.dataset.folder import Dataset, Progress, Sample
+from imgclf.dataset.folder import Dataset, Sample
 from imgclf.pixels import images
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import json
 import os
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from imgclf.base import journal
 from imgclf.base.errors import ImageError
 from imgclf.base.parallel import ordered_map
+from imgclf.base.progress import Progress
 from imgclf.pixels import images
 
 START = "<!doctype html><!-- imgclf -->"  # by which a later run knows that it may replace the file
@@ -76,7 +77,7 @@ def write(
     group: str,
     checks: Mapping[str, tuple[int, str]],
     histograms: Sequence[Histogram] = (),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Write the page, picture by picture: thumbnails are never all in memory.
 

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from imgclf.base.progress import Progress
 from imgclf.pixels import images
 
 SIDE = 32  # pixels a side of the thumbnail
@@ -108,7 +109,7 @@ def pairs(
     hashes: Hashes,
     ranks: NDArray[np.uint8],
     thumbnails: Callable[[NDArray[np.int64]], Thumbnails],
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
 ) -> NDArray[np.void]:
     """Pairs (dtype PAIRS) by which every group of pictures that show the same hangs together, sorted.
 
