@@ -12,7 +12,7 @@ import numpy as np
 from imgclf import dataset
 from imgclf.base import journal, table
 from imgclf.base.config import Policy
-from imgclf.base.errors import ImgclfError, UsageError
+from imgclf.base.errors import ImageError, ImgclfError, UsageError
 from imgclf.base.folders import STATE_NAME, check_output, is_inside, state_folder
 from imgclf.base.progress import Progress, Stages, stage
 from imgclf.dataset import checks
@@ -298,8 +298,8 @@ def write_page(result: Cleaning, path: Path, progress: Progress | None = None) -
 def apply(data: Path, report: Path, *, dry_run: bool = False) -> list[Outcome]:
     """Carry out an edited report: `quarantine` moves a file there, `relabel` into the class folder named in `new_label`.
 
-    Needs the columns path and action; what else stands in `action` is left alone. Every line is checked before anything moves.
-    Raises ImgclfError naming the line that is wrong.
+    `rename` mends its extension, as in the report of a dry run; the other words of a report leave a file alone. Needs the
+    columns path and action. Every line is checked before anything moves. Raises ImgclfError naming the line that is wrong.
     """
     state = state_folder(data)
     if not is_inside(state, data):
@@ -316,14 +316,28 @@ def apply(data: Path, report: Path, *, dry_run: bool = False) -> list[Outcome]:
         for path, (action, label) in wanted.items():
             if action == "quarantine":
                 target = f"{STATE_NAME}/quarantine/{batch:04d}/{path}"
+            elif action == "rename":
+                target = _free(_without_wrong_suffix(path), _extension(data / path), taken, data)
             else:
                 pieces = path.split("/")
                 pieces[1 if known[path].part else 0] = label
                 stem, suffix = os.path.splitext("/".join(pieces))
                 target = _free(stem, suffix, taken, data)
-                taken.add(target)
+            taken.add(target)
             outcomes.append(Outcome(path, "", 0.0, action, f"line of {report.name}", "", target))
         return outcomes if dry_run else _act(data, state, "clean--apply", outcomes)
+
+
+def _extension(path: Path) -> str:
+    """The usual extension of what a file is; raises ImgclfError when it is no picture."""
+    try:
+        return images.FORMATS[images.read_header(path).format][0]
+    except ImageError as error:
+        raise ImgclfError(f"{path}: cannot be renamed: {error}") from error
+
+
+_ORDERS = ("quarantine", "relabel", "rename")
+_WORDS = ("", "keep", "kept", "report", "ignored", "stuck", *_DONE.values())  # what a report says of files that stay
 
 
 def _orders(report: Path, known: Mapping[str, dataset.Found], classes: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -331,7 +345,9 @@ def _orders(report: Path, known: Mapping[str, dataset.Found], classes: Sequence[
     orders: dict[str, tuple[str, str]] = {}
     for number, row in _lines(report):
         path, action, label = row["path"], row["action"].strip(), row.get("new_label", "").strip()
-        if action not in ("quarantine", "relabel"):
+        if action not in _ORDERS:
+            if action not in _WORDS:
+                raise ImgclfError(f"{report}, line {number}: {action!r} is no action; choose {', '.join(_ORDERS)}, or keep")
             if label:
                 raise ImgclfError(f"{report}, line {number}: new_label is {label!r}, but the action is {action!r}, not relabel")
             continue

@@ -399,9 +399,18 @@ def test_an_edited_report_is_carried_out_and_undone(data: Path, imgclf: Run) -> 
     assert tree(data) == {**before, "cats/taken.png": b"in the way"}
 
 
-def test_a_report_as_written_asks_for_nothing(data: Path) -> None:
+def test_the_report_of_what_was_done_asks_for_nothing(data: Path) -> None:
     clean.write_report(clean.clean(data, policy="report"), data.parent / "r.csv")
     assert clean.apply(data, data.parent / "r.csv") == []
+    clean.write_report(clean.clean(data), data.parent / "r.csv")
+    assert clean.apply(data, data.parent / "r.csv", dry_run=True) == []
+
+
+def test_the_report_of_a_dry_run_asks_for_what_clean_would_do(data: Path) -> None:
+    clean.write_report(clean.clean(data, dry_run=True), data.parent / "r.csv")
+    outcomes = clean.apply(data, data.parent / "r.csv")
+    assert {outcome.path: (outcome.action, outcome.moved_to) for outcome in outcomes} == {
+        path: (action, target) for path, (action, _check, target) in EXPECTED.items()}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -410,6 +419,11 @@ def test_a_report_as_written_asks_for_nothing(data: Path) -> None:
         ("", "needs the columns path and action, has none"),
         ("path,what\ncats/good.jpg,x\n", "needs the columns path and action, has path, what"),
         ("path,action\ncats/good.jpg\n", "line 2: 1 fields where the header has 2"),
+        (
+            "path,action\ncats/good.jpg,quarentine\n",
+            "line 2: 'quarentine' is no action; choose quarantine, relabel, rename, or keep",
+        ),
+        ("path,action\ncats/notes.txt,rename\n", "cats/notes.txt: cannot be renamed: not an image"),
         ("path,action\ncats/gone.jpg,quarantine\n", "line 2: cats/gone.jpg: no such file"),
         ("path,action\n../x.jpg,quarantine\n", r"line 2: ../x.jpg: no such file"),
         ("path,action\nreadme.md,quarantine\n", "line 2: readme.md: no such file in a class folder"),
