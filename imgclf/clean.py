@@ -179,6 +179,8 @@ def _plan(
             continue
         if action == "quarantine" and finding.path in unreadable:  # by no fault of the picture, perhaps: it stays where it is
             action = "stuck"
+        if action in ("quarantine", "rename") and _lies_elsewhere(data, finding.path):
+            action = "report"  # in a folder that is linked here, which may belong to something else
         if action == "quarantine" and finding.other and any(dataset.is_linked(data, p) for p in (finding.path, finding.other)):
             action = "report"  # perhaps two names of one file: to move it would take the file itself away
         planned.append((finding, action))
@@ -198,6 +200,12 @@ def _plan(
             taken.add(target)
         outcomes.append(Outcome(finding.path, finding.check, finding.score, action, finding.detail, finding.other, target))
     return outcomes
+
+
+def _lies_elsewhere(data: Path, path: str) -> bool:
+    """Whether a file lies in a linked folder."""
+    folder = path.rpartition("/")[0]
+    return bool(folder) and dataset.is_linked(data, folder)
 
 
 def _act(data: Path, state: Path, command: str, outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -304,11 +312,11 @@ def apply(data: Path, report: Path, *, dry_run: bool = False) -> list[Outcome]:
     state = state_folder(data)
     if not is_inside(state, data):
         raise ImgclfError(f"{data}: read-only, so nothing can be moved")
-    classes = dataset.class_folders(data)
-    known = {file.path: file for file in dataset.scan(data)}
     with journal.locked(state, "clean --apply"):
         if not dry_run:
             journal.recover(data, state)
+        classes = dataset.class_folders(data)
+        known = {file.path: file for file in dataset.scan(data)}
         wanted = _orders(report, known, classes)
         batch = journal.next_number(state)
         taken = set(known)

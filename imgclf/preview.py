@@ -219,6 +219,8 @@ def check_png(out: Path, data: Path, option: str = "--out") -> None:
     if out.suffix.lower() != ".png":
         raise ImgclfError(f"{out}: a picture is written as PNG; give {option} a file name that ends in .png")
     if os.path.lexists(out):
+        if not out.is_file():  # a pipe would keep us waiting for ever
+            raise ImgclfError(f"{out}: exists and is no regular file; choose another name")
         try:
             with open(out, "rb") as file:
                 is_ours = MARK in file.read(256)

@@ -242,6 +242,8 @@ def keys_from_file(file: Path) -> dict[str, str]:
                 raise ImgclfError(f"{file}: needs the columns path and group, has {', '.join(columns) or 'none'}")
             keys: dict[str, str] = {}
             for row in rows:
+                if row["path"] is None or row["group"] is None:
+                    raise ImgclfError(f"{file}, line {rows.line_num}: fewer fields than the header has")
                 if not row["group"]:
                     continue
                 if keys.setdefault(row["path"], row["group"]) != row["group"]:

@@ -312,19 +312,33 @@ def test_two_files_that_want_the_same_new_name(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_moved_is_stuck_and_said(tmp_path: Path, imgclf: Run) -> None:
-    """The same broken file under two names: a linked folder shows it twice, and it moves once."""
+    """A file where the quarantine folder should be: nothing is moved or overwritten, and it is said."""
+    write(tmp_path / "data" / "cats" / "good.jpg", encoded(photo(1)))
+    write(tmp_path / "data" / "dogs" / "bad.jpg", b"")
+    write(tmp_path / "data" / ".imgclf" / "quarantine", b"mine")
+    before = tree(tmp_path / "data")
+    done = imgclf("clean", "--json")
+    assert done.returncode == 1
+    answer = json.loads(done.stdout)
+    assert answer["counts"] == {"kept": 1, "renamed": 0, "quarantined": 0, "ignored": 0, "stuck": 1, "reported": 0}
+    (stuck,) = answer["findings"]
+    assert (stuck["path"], stuck["action"], stuck["moved_to"]) == ("dogs/bad.jpg", "stuck", "")
+    assert "could not be moved: " in stuck["detail"]
+    assert tree(tmp_path / "data") == before
+    assert (tmp_path / "data" / ".imgclf" / "quarantine").read_bytes() == b"mine"
+
+
+def test_what_lies_in_a_linked_folder_is_only_reported(tmp_path: Path) -> None:
+    """The same broken file under two names: it moves from the folder that it lies in, once."""
     write(tmp_path / "data" / "cats" / "good.jpg", encoded(photo(1)))
     write(tmp_path / "data" / "dogs" / "good.jpg", encoded(photo(2)))
     write(tmp_path / "data" / "cats" / "bad.jpg", b"")
     (tmp_path / "data" / "dogs" / "link").symlink_to(tmp_path / "data" / "cats")
     before = tree(tmp_path / "data")
-    done = imgclf("clean", "--json")
-    assert done.returncode == 1
-    answer = json.loads(done.stdout)
-    assert answer["counts"] == {"kept": 3, "renamed": 0, "quarantined": 1, "ignored": 0, "stuck": 1, "reported": 2}
-    stuck = next(finding for finding in answer["findings"] if finding["action"] == "stuck")
-    assert (stuck["path"], stuck["moved_to"]) == ("dogs/link/bad.jpg", "")
-    assert "could not be moved: the file is no longer there" in stuck["detail"]
+    result = clean.clean(tmp_path / "data")
+    assert {one.path: one.action for one in result.outcomes if one.check == "broken"} == {
+        "cats/bad.jpg": "quarantined", "dogs/link/bad.jpg": "reported",
+    }  # fmt: skip
     clean.undo(tmp_path / "data")
     assert tree(tmp_path / "data") == before
 

@@ -58,6 +58,8 @@ def check_output(path: Path, data: Path, ending: str, start: str, option: str) -
     if data.resolve() in path.resolve().parents:
         raise ImgclfError(f"{path}: lies inside the data folder {data}; give {option} another place")
     if os.path.lexists(path):
+        if not path.is_file():  # a pipe would keep us waiting for ever
+            raise ImgclfError(f"{path}: exists and is no regular file; choose another name")
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
                 line = file.readline(4096)

@@ -10,6 +10,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -21,10 +22,17 @@ from imgclf.base.errors import ImgclfError
 
 @dataclasses.dataclass(frozen=True)
 class Move:
-    """One file's way, as paths relative to the data folder with forward slashes."""
+    """One file's way, as paths relative to the data folder with forward slashes.
+
+    mark: what the file system said of the file before it moved, so that an undo never takes another file for it.
+    """
 
     source: str
     target: str
+    mark: str = dataclasses.field(default="", compare=False)
+
+    def back(self) -> "Move":
+        return Move(self.target, self.source, self.mark)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +45,7 @@ class Failure:
 
 def apply(data: Path, state: Path, command: str, moves: Iterable[Move]) -> list[Failure]:
     """Write the plan ahead, carry it out, and return the moves that could not be made."""
-    moves = list(moves)
+    moves = [dataclasses.replace(move, mark=_mark(data / move.source)) for move in moves]
     if not moves:
         return []
     folder = state / "journal"
@@ -86,7 +94,7 @@ def undo(data: Path, state: Path, number: int | None = None) -> tuple[list[Move]
         if not plans:
             raise ImgclfError(f"{state}: no batch {number} that could be undone; --history lists them")
     for plan in plans:
-        back = [Move(move.target, move.source) for move in _read(plan)]
+        back = [move.back() for move in _read(plan)]
         renamed = _rename(plan, ".undoing.json")
         failures = _carry_out(data, renamed, forward=False)
         failed += failures
@@ -113,9 +121,43 @@ def recover(data: Path, state: Path) -> list[str]:
     return said
 
 
+def _check(move: Move) -> None:
+    """Raise ValueError for a move that leads out of the data folder: a journal may have come with somebody else's data."""
+    for path in (move.source, move.target):
+        if path.startswith("/") or ("\\" in path and sys.platform == "win32") or {"", ".", ".."} & set(path.split("/")):
+            raise ValueError(f"{path!r} is no path inside the data folder")
+    if move.source == move.target:
+        raise ValueError(f"{move.source!r} moves to itself")
+
+
+def _mark(path: Path) -> str:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return ""
+    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
+
+
+def _is_another(source: Path, target: Path, back: Move) -> bool:
+    """Whether what lies at an undo's source is not the file that was moved there; what lies in quarantine always is."""
+    if not back.mark or back.source.startswith(".imgclf/") or os.path.lexists(target):
+        return False
+    now = _mark(source)
+    inode, _, rest = back.mark.partition(" ")
+    return bool(now) and now.partition(" ")[0] != inode and now.partition(" ")[2] != rest
+
+
+def _have_two_names(source: Path, target: Path) -> bool:
+    """Whether the two are hard links of one file, and not one entry reached through a linked folder: that has one name only."""
+    if not os.path.lexists(target) or not os.path.samestat(os.lstat(source), os.lstat(target)):
+        return False
+    same_entry = source.name == target.name and os.path.samestat(os.stat(source.parent), os.stat(target.parent))
+    return os.lstat(source).st_nlink > 1 and not same_entry
+
+
 def _is_made(source: Path, target: Path) -> bool:
-    if os.path.lexists(source) and os.path.lexists(target) and os.path.samestat(os.lstat(source), os.lstat(target)):
-        source.unlink()  # killed between the link and the unlink, the file has both names
+    if os.path.lexists(source) and _have_two_names(source, target):
+        source.unlink()  # killed between the link and the unlink
     return os.path.lexists(target)  # even when the source is there again: then it is a new file, and an undo will say so
 
 
@@ -136,15 +178,22 @@ def _command(plan: Path) -> str:
     return plan.name.split(".")[0].split("-", 1)[1].replace("--", " --")
 
 
+_PLAN = re.compile(r"[0-9]+-[a-z-]+\.(doing|done|undoing|undone)\.json")
+
+
 def _plans(state: Path, ending: str = ".json") -> list[Path]:
-    return [path for path in (state / "journal").glob("[0-9]*-*.json") if path.name.endswith(ending)]
+    found = (state / "journal").glob("[0-9]*-*.json")
+    return [path for path in found if path.name.endswith(ending) and _PLAN.fullmatch(path.name)]
 
 
 def _read(plan: Path) -> list[Move]:
     try:
         content = json.loads(plan.read_bytes())
-        return [Move(source, target) for source, target in content["moves"]]
-    except (ValueError, KeyError, TypeError) as error:
+        moves = [Move(*move) for move in content["moves"]]
+        for move in moves:
+            _check(move)
+        return moves
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ImgclfError(
             f"{plan}: this journal is damaged ({error}); the files it moved are in the quarantine folder beside it"
         ) from error
@@ -154,7 +203,7 @@ def _write(plan: Path, moves: list[Move]) -> None:
     content = {
         "format": 1,
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "moves": [[move.source, move.target] for move in moves],
+        "moves": [[move.source, move.target, move.mark] for move in moves],
     }
     # ASCII JSON carries names that are not valid UTF-8 as surrogate escapes, there and back unchanged.
     write_atomic(plan, json.dumps(content, indent=0).encode("ascii"))
@@ -171,10 +220,12 @@ def _carry_out(data: Path, plan: Path, *, forward: bool) -> list[Failure]:
     """Make every move of the plan that is not made yet; safe to call again after a kill."""
     moves = _read(plan)
     if not forward:
-        moves = [Move(move.target, move.source) for move in reversed(moves)]
+        moves = [move.back() for move in reversed(moves)]
     failures = []
     for move in moves:
-        reason = _move(data / move.source, data / move.target)
+        source, target = data / move.source, data / move.target
+        changed = not forward and _is_another(source, target, move)
+        reason = "another file lies there now" if changed else _move(source, target)
         if reason:
             failures.append(Failure(move, reason))
         elif not forward:
@@ -183,7 +234,7 @@ def _carry_out(data: Path, plan: Path, *, forward: bool) -> list[Failure]:
         # What was not moved needs no undo, and what could not be taken back is left for a later one.
         lost = {failure.move for failure in failures}
         remaining = [move for move in moves if (move in lost) != forward]
-        _write(plan, remaining if forward else [Move(move.target, move.source) for move in reversed(remaining)])
+        _write(plan, remaining if forward else [move.back() for move in reversed(remaining)])
     _rename(plan, ".done.json" if forward or failures else ".undone.json")
     return failures
 
@@ -195,8 +246,7 @@ def _move(source: Path, target: Path) -> str:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(target):
-            # Killed between the link and the unlink below, the file has both names.
-            if os.path.samestat(os.lstat(source), os.lstat(target)):
+            if _have_two_names(source, target):  # killed between the link and the unlink below
                 source.unlink()
                 return ""
             return f"{target.name} exists already"
@@ -209,7 +259,11 @@ def _move(source: Path, target: Path) -> str:
                 raise
             os.rename(source, target)  # no hard links here (FAT, some network folders); the lock keeps other commands out
             return ""
-        source.unlink()
+        try:
+            source.unlink()
+        except OSError:  # the folder may not be written: then the file stays where it was, under one name
+            target.unlink()
+            raise
     except OSError as error:
         return error.strerror or str(error)
     return ""

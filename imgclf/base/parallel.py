@@ -106,7 +106,7 @@ class _Worker:
         code = f"from imgclf.base.parallel import _serve; _serve({function.__module__!r}, {function.__qualname__!r})"
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+            [sys.executable, "-P", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
         self.shared: Any = (shared,)  # sent before the first chunk
 

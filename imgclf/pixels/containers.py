@@ -126,6 +126,7 @@ def _jpeg_scans_are_there(data: bytes) -> bool:
     components: dict[int, tuple[int, int]] = {}
     width = height = 0
     progressive = False
+    scans = 0
     position = 2
     try:
         while True:
@@ -134,13 +135,19 @@ def _jpeg_scans_are_there(data: bytes) -> bool:
             if marker in (0xC0, 0xC1, 0xC2):
                 progressive = marker == 0xC2
                 height, width, count = struct.unpack_from(">HHB", data, position + 5)
+                if count > 4 or length < 8 + 3 * count:
+                    return False
                 for at in range(position + 10, position + 10 + 3 * count, 3):
                     components[data[at]] = (data[at + 1] >> 4, data[at + 1] & 15)
             elif marker == 0xDD:
                 (interval,) = struct.unpack_from(">H", data, position + 4)
             elif marker == 0xDA:
-                names = data[position + 5 : position + 5 + 2 * data[position + 4] : 2]
+                count = data[position + 4]
+                names = data[position + 5 : position + 5 + 2 * count : 2]
                 first, last, bits = data[position + length - 1 : position + length + 2]
+                scans += 1
+                if count > 4 or length != 6 + 2 * count or not first <= last <= 63 or scans > 500:
+                    return False
                 finest.update({(name, index): bits & 15 for name in names for index in range(first, last + 1)})
                 start = position + 2 + length
                 found = _MARKER.search(data, start)

@@ -194,13 +194,19 @@ def decode(data: bytes, head: Header | None = None) -> Image:
 
 def _decode_without_end(data: bytes, kind: str, error: ImageError) -> Image:
     """Decode with the end put back, if that shows that no pixel was missing; else raise the error that led here."""
-    try:
-        decoded = [_decode(whole, kind) for whole in containers.completions(data, kind)]
-    except ImageError:
-        raise error from None
-    if not decoded or any(other.shape != decoded[0].shape or (other != decoded[0]).any() for other in decoded[1:]):
+    first: Image | None = None
+    for whole in containers.completions(data, kind):
+        try:
+            decoded = _decode(whole, kind)
+        except ImageError:
+            raise error from None
+        if first is None:
+            first = decoded
+        elif not np.array_equal(first, decoded):
+            raise error
+    if first is None:
         raise error
-    return decoded[0]
+    return first
 
 
 def _decode(data: bytes, kind: str) -> Image:
