@@ -113,6 +113,47 @@ def test_a_damaged_index_is_made_anew(data: Path, damage: str) -> None:
         assert catalogue.read == 1
 
 
+def test_an_index_damaged_in_its_midst_is_made_anew(data: Path) -> None:
+    """Its head is whole, so that it opens; the damage shows only when the rows are read."""
+    for number in range(60):
+        write(data / "a" / f"more {number}.png", encoded(scene(100 + number, 60, 40), "PNG"))
+    with look(data) as first:
+        pass
+    index = data / ".imgclf" / "index" / "files.sqlite"
+    content = bytearray(index.read_bytes())
+    content[4096:] = bytes(byte ^ 0x5A for byte in content[4096:])
+    index.write_bytes(content)
+    with look(data) as catalogue:
+        np.testing.assert_array_equal(first.facts, catalogue.facts)
+        assert catalogue.read == 68
+    index.write_bytes(content)
+    paths = [file.path for file in dataset.scan(data)]
+    assert dataset.content_hashes(data, paths) == first.hashes() | dataset.content_hashes(data, ["a/page.jpg"])
+
+
+def test_a_missing_thumbnail_is_said_and_mended_by_the_next_run(data: Path) -> None:
+    look(data)
+    index = data / ".imgclf" / "index" / "files.sqlite"
+    with sqlite3.connect(index) as db:
+        db.execute("DELETE FROM thumbnails WHERE id = 2")
+    db.close()
+    with look(data) as catalogue, pytest.raises(ImgclfError, match=r"files.sqlite: was damaged .*run again"):
+        catalogue.similar_pairs()
+    with look(data) as catalogue:
+        assert len(catalogue.similar_pairs()) == 0
+
+
+def test_two_commands_at_once_do_not_mix_their_thumbnails(data: Path) -> None:
+    """Both have opened the index before the other writes."""
+    paths = [file.path for file in dataset.scan(data)]
+    write(data / "a" / "copy.jpg", encoded(scene(3, 60, 40), quality=95))
+    with dataset.examine(data, paths) as one, look(data) as other:
+        assert len(one.similar_pairs()) == 0
+        assert len(other.similar_pairs()) == 1
+        rows = other._db.execute("SELECT thumbnail, count(*) FROM files WHERE thumbnail GROUP BY 1").fetchall()
+        assert {count for _number, count in rows} == {1}
+
+
 def test_similar_pairs_are_kept_for_the_same_pictures(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from imgclf.pixels import duplicates
 

@@ -1,46 +1,52 @@
 """Duplicates: the hash and the comparison tell copies from strangers, and the search finds what looking at every pair would."""
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from planted import COPIES, mirrored, scene
+from planted import COPIES, brightened, mirrored, scene
 
 from imgclf.pixels import duplicates, images
 
 
-def features(pictures: list[bytes | Image.Image]) -> tuple[NDArray[np.uint64], NDArray[np.uint8], NDArray[np.uint8]]:
-    """(hashes, ranks, thumbnails)."""
-    made = []
+Features = tuple[NDArray[np.uint64], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
+
+
+def features(pictures: Sequence[bytes | Image.Image]) -> Features:
+    """(hashes, ranks, grey thumbnails, colour thumbnails)."""
+    made, colours = [], []
     for picture in pictures:
         pixels = images.decode(picture) if isinstance(picture, bytes) else np.asarray(picture)
         made.append(duplicates.perceptual(images.thumbnail(pixels, 128)))
+        colours.append(duplicates.colours(images.grid(pixels, 64)))
     thumbnails, hashes, ranks = zip(*made, strict=True)
-    return np.array(hashes, np.uint64), np.array([np.frombuffer(r, np.uint8) for r in ranks]), np.array(thumbnails)
+    grey, weak = np.array(thumbnails), np.array([np.frombuffer(r, np.uint8) for r in ranks])
+    return np.array(hashes, np.uint64), weak, grey, np.array(colours)
 
 
-def search(hashes: NDArray[np.uint64], ranks: NDArray[np.uint8], thumbnails: NDArray[np.uint8]) -> NDArray[np.void]:
-    return duplicates.pairs(hashes, ranks, lambda some: thumbnails[some])
+def search(features: Features, at_least: float = 0.0) -> NDArray[np.void]:
+    hashes, ranks, grey, colours = features
+    return duplicates.pairs(hashes, ranks, lambda some: (grey[some], colours[some]), at_least=at_least)
 
 
 @pytest.mark.parametrize("change", COPIES, ids=lambda change: change.__name__)
 def test_changed_copies_are_similar_and_strangers_are_not(change: object) -> None:
     originals = [scene(seed) for seed in range(30)]
-    hashes, _ranks, thumbnails = features([*originals, *(change(picture) for picture in originals)])  # type: ignore[operator]
+    hashes, _ranks, thumbnails, colours = features([*originals, *(change(picture) for picture in originals)])  # type: ignore[operator]
     own, bits = duplicates.similarity(thumbnails[:30], thumbnails[30:]), duplicates.distance(hashes[:30], hashes[30:])
     assert bits.max() <= duplicates.MAX_DISTANCE
     assert (own >= duplicates.least_similarity(bits)).all()
+    assert duplicates.colour_likeness(colours[:30], colours[30:]).min() > 0.95
     others = duplicates.similarity(np.roll(thumbnails[:30], 1, axis=0), thumbnails[30:])
     assert others.max() < 0.8
 
 
 def test_mirroring_flips_known_bits() -> None:
     """Exactly those of the odd waves, but for waves whose size is zero."""
-    hashes, _ranks, _thumbnails = features(
-        [*(scene(seed) for seed in range(20)), *(scene(seed).transpose(0) for seed in range(20))]
-    )
+    hashes, *_others = features([*(scene(seed) for seed in range(20)), *(scene(seed).transpose(0) for seed in range(20))])
     flipped = duplicates.distance(hashes[:20], hashes[20:] ^ duplicates.MIRROR)
     assert flipped.max() <= 1
     assert bin(int(duplicates.MIRROR)).count("1") in range(26, 38)
@@ -50,7 +56,7 @@ def test_pairs_link_every_group_once() -> None:
     originals = [scene(seed) for seed in range(40)]
     copies = [change(picture) for picture, change in zip(originals, itertools.cycle(COPIES), strict=False)]
     more = [mirrored(picture) for picture in originals[:10]]
-    pairs = search(*features([*originals, *copies, *more]))
+    pairs = search(features([*originals, *copies, *more]))
     assert len(pairs) == 50  # 40 copies and 10 mirror images, each linked to its group once
     kin = {frozenset((int(pair["first"]) % 40, int(pair["second"]) % 40)) for pair in pairs}
     assert kin == {frozenset((number,)) for number in range(40)}
@@ -82,23 +88,68 @@ def test_the_search_misses_next_to_nothing_that_looking_at_every_pair_finds() ->
 
 def test_a_crowd_of_alike_pictures_costs_few_comparisons() -> None:
     """A camera that stood still for a day: linked pictures are not compared again."""
-    hashes, ranks, thumbnails = features([scene(1)])
+    hashes, ranks, grey, colours = features([scene(1)])
     asked = 0
 
-    def count(some: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def count(some: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         nonlocal asked
         asked += len(some)
-        return np.repeat(thumbnails, len(some), axis=0)
+        return np.repeat(grey, len(some), axis=0), np.repeat(colours, len(some), axis=0)
 
     pairs = duplicates.pairs(np.repeat(hashes, 2000), np.repeat(ranks, 2000, axis=0), count)
     assert len(pairs) == 1999
     assert asked < 2000 * 64
 
 
+def test_a_crowd_that_is_alike_and_not_the_same_costs_few_comparisons() -> None:
+    """A camera that never moves, with something new before it each time: the same hash, and no two the same."""
+    hashes, ranks, _grey, _colours = features([scene(1)])
+    random = np.random.default_rng(0)
+    asked = 0
+
+    def strangers(some: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        nonlocal asked
+        asked += len(some)
+        return random.integers(0, 256, (len(some), 32, 32), np.uint8), np.zeros((len(some), 8, 8, 3), np.uint8)
+
+    pairs = duplicates.pairs(np.repeat(hashes, 1500), np.repeat(ranks, 1500, axis=0), strangers)
+    assert len(pairs) == 0
+    assert asked <= 2 * 2 * 32 * 1500  # thirty-two for each piece, two thumbnails each
+
+
+def test_two_crowds_are_linked() -> None:
+    """Many copies of one picture and many of a brighter one: the nearest of each are of its own crowd."""
+    picture = scene(1)
+    found = [np.repeat(column, 100, axis=0) for column in features([picture, brightened(picture)])]
+    pairs = search((found[0], found[1], found[2], found[3]))
+    assert len(pairs) == 199
+
+
+def test_colours_tell_apart_what_has_the_same_shape() -> None:
+    """A red shape and a blue one in the same place: a fair likeness in grey does not make them one."""
+    random = np.random.default_rng(0)
+    grey = np.asarray(scene(3).convert("L").resize((32, 32)), np.uint8)
+    noisy = np.clip(grey + random.normal(0, 32, grey.shape), 0, 255).astype(np.uint8)
+    alike = duplicates.similarity(grey[None], noisy[None])[0]
+    assert duplicates.least_similarity(np.array([2], np.uint8))[0] < alike < duplicates.CERTAIN
+    hashes, ranks = np.array([5, 5], np.uint64), np.tile(np.arange(64, dtype=np.uint8), (2, 1))
+    red, blue = np.zeros((2, 8, 8, 3), np.uint8)
+    red[2:5, 2:5, 0] = blue[2:5, 2:5, 2] = 200
+    both = np.array([grey, noisy])
+    assert len(search((hashes, ranks, both, np.array([red, blue])))) == 0
+    assert len(search((hashes, ranks, both, np.array([red, red])))) == 1
+    assert len(search((hashes, ranks, both, np.array([red, red])), at_least=0.99)) == 0
+
+
+def test_a_grey_copy_is_a_copy() -> None:
+    picture = scene(5)
+    assert len(search(features([picture, picture.convert("L").convert("RGB")]))) == 1
+
+
 def test_no_pictures_and_one() -> None:
-    hashes, ranks, thumbnails = features([scene(1)])
-    assert len(search(hashes, ranks, thumbnails)) == 0
-    assert len(search(hashes[:0], ranks[:0], thumbnails[:0])) == 0
+    one = features([scene(1)])
+    assert len(search(one)) == 0
+    assert len(search((one[0][:0], one[1][:0], one[2][:0], one[3][:0]))) == 0
 
 
 def test_flat_pictures_are_told() -> None:

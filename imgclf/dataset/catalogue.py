@@ -10,8 +10,9 @@ import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import xxhash
@@ -26,15 +27,19 @@ from imgclf.dataset.folder import Dataset, Found, classes, scan, select
 from imgclf.pixels import duplicates, facts, images
 
 # Raised when a measure or the comparison of pictures changes: what was kept by the old one is then forgotten.
-_MEASURES = 1
+_MEASURES = 2
 _VERSION = zlib.crc32(f"{_MEASURES} {DECODER_VERSION} {facts.FACTS}".encode()) & 0x7FFFFFFF
 _SCHEMA = """
 CREATE TABLE files (path BLOB PRIMARY KEY, stamp BLOB, sha256 BLOB, facts BLOB, problem TEXT, thumbnail INT) WITHOUT ROWID;
 CREATE TABLE thumbnails (id INTEGER PRIMARY KEY, compared BLOB);
-CREATE TABLE searches (pictures BLOB PRIMARY KEY, pairs BLOB) WITHOUT ROWID;
+CREATE TABLE searches (pictures BLOB, at_least REAL, pairs BLOB, PRIMARY KEY (pictures, at_least)) WITHOUT ROWID;
 """
 _NO_HASH = bytes(32)
+_GREY = duplicates.SIDE**2  # bytes of a thumbnail; behind it come colours and ranks
+_COLOURS = 3 * duplicates.COLOURS**2
 _COMMIT_EVERY = 2.0  # seconds: what a killed first pass may lose
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,38 +90,54 @@ class Catalogue:
         columns = self.facts[some], self.sha256[some], problems, self.thumbnails[some]
         return Catalogue(self.root, paths, *columns, self.read, self._db)
 
-    def similar_pairs(self, progress: Progress | None = None) -> NDArray[np.void]:
+    def similar_pairs(self, progress: Progress | None = None, at_least: float = 0.0) -> NDArray[np.void]:
         """Pairs (dtype duplicates.PAIRS, indices into this catalogue) of different pictures that show the same.
 
-        Every group of such hangs together by its pairs. Kept for the next time that the folder holds the same pictures.
+        Every group of such hangs together by its pairs. at_least: a similarity that every pair must have. Kept for the next
+        time that the folder holds the same pictures. Raises ImgclfError when the catalogue's file is damaged.
         """
+        try:
+            return self._similar_pairs(progress, at_least)
+        except (sqlite3.DatabaseError, LookupError) as error:
+            path = _path(self.root)
+            _remove(path)
+            raise ImgclfError(f"{path}: was damaged ({error}), and is removed; run again to make it anew") from error
+
+    def _similar_pairs(self, progress: Progress | None, at_least: float) -> NDArray[np.void]:
         chosen = np.flatnonzero(self.usable() & ~self.facts["flat"] & (self.same_pixels() == np.arange(len(self.paths))))
         pixels = self.facts["pixels"][chosen]
         chosen = chosen[np.lexsort((pixels[:, 1], pixels[:, 0]))]
         key = xxhash.xxh3_128_digest(self.facts["pixels"][chosen].tobytes())
-        row = self._db.execute("SELECT pairs FROM searches WHERE pictures = ?", (key,)).fetchone()
+        row = self._db.execute("SELECT pairs FROM searches WHERE pictures = ? AND at_least = ?", (key, at_least)).fetchone()
         if row:
             pairs = np.frombuffer(row[0], duplicates.PAIRS).copy()
         else:
             ranks = np.empty((len(chosen), 64), np.uint8)
             for top in range(0, len(chosen), 1024):
                 ranks[top : top + 1024] = self._compared(chosen[top : top + 1024])[:, -64:]
-            pairs = duplicates.pairs(self.facts["hash"][chosen], ranks, lambda some: self._thumbnails(chosen[some]), progress)
+            hashes = self.facts["hash"][chosen]
+            looks = lambda some: self._looks(chosen[some])  # noqa: E731
+            pairs = duplicates.pairs(hashes, ranks, looks, at_least=at_least, progress=progress)
             with _writing(self._db):
-                self._db.execute("DELETE FROM searches")
-                self._db.execute("INSERT INTO searches VALUES (?, ?)", (key, pairs.tobytes()))
+                self._db.execute("DELETE FROM searches WHERE pictures != ?", (key,))
+                self._db.execute("INSERT OR REPLACE INTO searches VALUES (?, ?, ?)", (key, at_least, pairs.tobytes()))
         pairs["first"], pairs["second"] = chosen[pairs["first"]], chosen[pairs["second"]]
         return pairs
 
-    def _thumbnails(self, some: NDArray[np.int64]) -> duplicates.Thumbnails:
+    def _looks(self, some: NDArray[np.int64]) -> tuple[duplicates.Thumbnails, duplicates.Colours]:
         each, place = np.unique(some, return_inverse=True)
-        pixels = self._compared(each)[:, :-64].reshape(-1, duplicates.SIDE, duplicates.SIDE)
-        return np.asarray(pixels[place])
+        rows = self._compared(each)[place]
+        grey = rows[:, :_GREY].reshape(-1, duplicates.SIDE, duplicates.SIDE)
+        return grey, rows[:, _GREY : _GREY + _COLOURS].reshape(-1, duplicates.COLOURS, duplicates.COLOURS, 3)
 
     def _compared(self, some: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """(n, SIDE * SIDE + 64): thumbnail and ranks of the files of these indices."""
-        query = "SELECT compared FROM thumbnails WHERE id = ?"
-        rows = (self._db.execute(query, (number,)).fetchone()[0] for number in self.thumbnails[some].tolist())
+        """(n, bytes): thumbnails and ranks of the files of these indices; raises LookupError when one is not there."""
+        rows = []
+        for number in self.thumbnails[some].tolist():
+            row = self._db.execute("SELECT compared FROM thumbnails WHERE id = ?", (number,)).fetchone()
+            if row is None or len(row[0]) != _GREY + _COLOURS + 64:
+                raise LookupError(f"thumbnail {number} is missing")
+            rows.append(row[0])
         return np.frombuffer(b"".join(rows), np.uint8).reshape(len(some), -1)
 
 
@@ -126,7 +147,10 @@ def examine(root: Path, paths: Sequence[str], progress: Progress | None = None) 
     Files that are new or changed are read once and decoded to their end, on all cores; one that only moved is recognised by its
     content. Raises ImgclfError when the catalogue cannot be written.
     """
-    db = _open(root)
+    return _once_more(root, lambda db: _examine(db, root, paths, progress))
+
+
+def _examine(db: sqlite3.Connection, root: Path, paths: Sequence[str], progress: Progress | None) -> Catalogue:
     count = len(paths)
     records = np.zeros(count, facts.FACTS)
     digests = np.zeros(count, "V32")
@@ -157,9 +181,8 @@ def examine(root: Path, paths: Sequence[str], progress: Progress | None = None) 
         progress(count - len(todo), count)
     known = frozenset(moved)
     looks = process_map(_look, (str(root), known), [paths[index] for index in todo])
-    rows: list[_Row] = []
-    thumbnails: list[tuple[int, bytes]] = []
-    (last,) = db.execute("SELECT coalesce(max(id), 0) FROM thumbnails").fetchone()
+    rows: dict[int, _Row] = {}
+    thumbnails: dict[int, bytes] = {}
     saved = time.monotonic()
     read = 0
     for done, (index, stamp, (digest, record, problem, thumbnail)) in enumerate(zip(todo, stamps, looks, strict=True), 1):
@@ -169,21 +192,20 @@ def examine(root: Path, paths: Sequence[str], progress: Progress | None = None) 
         else:
             read += 1
             if thumbnail:
-                last = place = last + 1
-                thumbnails.append((place, thumbnail))
+                thumbnails[index] = thumbnail
         records[index] = np.frombuffer(record, facts.FACTS)[0]
         if problem:
             problems[index] = problem
         if digest:
             digests[index] = np.frombuffer(digest, "V32")[0]
             places[index] = place
-            rows.append((os.fsencode(paths[index]), stamp, digest, record, problem, place))
+            rows[index] = (os.fsencode(paths[index]), stamp, digest, record, problem, place)
         if len(rows) >= 1000 or time.monotonic() - saved > _COMMIT_EVERY:
-            _save(db, rows, thumbnails)
+            _save(db, rows, thumbnails, places)
             saved = time.monotonic()
         if progress:
             progress(count - len(todo) + done, count)
-    _save(db, rows, thumbnails)
+    _save(db, rows, thumbnails, places)
     if gone:
         with _writing(db):
             db.executemany("DELETE FROM files WHERE path = ?", gone)
@@ -210,7 +232,10 @@ def pictures(
 
 def content_hashes(root: Path, paths: Sequence[str], progress: Progress | None = None) -> dict[str, str]:
     """SHA-256 of each file, by path; unreadable files are left out. Nothing is decoded, and an unchanged file is not read."""
-    db = _open(root)
+    return _once_more(root, lambda db: _content_hashes(db, root, paths, progress))
+
+
+def _content_hashes(db: sqlite3.Connection, root: Path, paths: Sequence[str], progress: Progress | None) -> dict[str, str]:
     hashes: dict[str, str] = {}
     todo: list[tuple[str, bytes]] = []
     for index, row in _known(db, paths):
@@ -228,14 +253,14 @@ def content_hashes(root: Path, paths: Sequence[str], progress: Progress | None =
         except OSError:
             return b""
 
-    rows = []
+    rows = {}
     for done, ((path, stamp), digest) in enumerate(zip(todo, ordered_map(one, todo), strict=True), 1):
         if digest:
             hashes[path] = digest.hex()
-            rows.append((os.fsencode(path), stamp, digest, b"", "", 0))
+            rows[done] = (os.fsencode(path), stamp, digest, b"", "", 0)
         if progress:
             progress(len(paths) - len(todo) + done, len(paths))
-    _save(db, rows, [])
+    _save(db, rows, {}, np.zeros(0, np.int64))
     db.close()
     return hashes
 
@@ -299,19 +324,27 @@ def _known(db: sqlite3.Connection, paths: Sequence[str]) -> Iterator[tuple[int |
         row = next(rows, None)
 
 
-def _save(db: sqlite3.Connection, rows: list[_Row], thumbnails: list[tuple[int, bytes]]) -> None:
-    """Write the rows and empty the lists."""
+def _save(db: sqlite3.Connection, rows: dict[int, _Row], thumbnails: dict[int, bytes], places: NDArray[np.int64]) -> None:
+    """Write rows and thumbnails, given by index, say in `places` where the thumbnails are, and empty both."""
+    if not rows:
+        return
     with _writing(db):
-        db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows)
-        db.executemany("INSERT OR REPLACE INTO thumbnails VALUES (?, ?)", thumbnails)
+        (last,) = db.execute("SELECT coalesce(max(id), 0) FROM thumbnails").fetchone()
+        for number, index in enumerate(thumbnails, last + 1):
+            places[index] = number
+            rows[index] = (*rows[index][:-1], number)
+        db.executemany("INSERT INTO thumbnails VALUES (?, ?)", enumerate(thumbnails.values(), last + 1))
+        db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows.values())
     rows.clear()
     thumbnails.clear()
 
 
 @contextlib.contextmanager
 def _writing(db: sqlite3.Connection) -> Iterator[None]:
+    """A transaction that no other command writes in."""
     try:
         with db:
+            db.execute("BEGIN IMMEDIATE")
             yield
     except sqlite3.OperationalError as error:
         place = db.execute("PRAGMA database_list").fetchone()[2]
@@ -320,16 +353,41 @@ def _writing(db: sqlite3.Connection) -> Iterator[None]:
         ) from error
 
 
+def _once_more(root: Path, work: Callable[[sqlite3.Connection], T]) -> T:
+    """Do the work; where the file turns out damaged half-way, remove it and start again without."""
+    for last in (False, True):
+        db = _open(root)
+        try:
+            return work(db)
+        except sqlite3.DatabaseError as error:
+            db.close()
+            if last or (isinstance(error, sqlite3.OperationalError) and "locked" in str(error)):
+                raise ImgclfError(f"{_path(root)}: cannot be used ({error}); run again") from error
+            _remove(_path(root))
+        except BaseException:
+            db.close()
+            raise
+    raise AssertionError
+
+
+def _path(root: Path) -> Path:
+    return state_folder(root) / "index" / "files.sqlite"
+
+
+def _remove(path: Path) -> None:
+    for name in (path, path.with_name(f"{path.name}-journal")):
+        name.unlink(missing_ok=True)
+
+
 def _open(root: Path) -> sqlite3.Connection:
-    path = state_folder(root) / "index" / "files.sqlite"
+    path = _path(root)
     path.parent.mkdir(exist_ok=True)
     try:
         return _connect(path)
     except sqlite3.DatabaseError as error:
         if "locked" in str(error):
             raise ImgclfError(f"{path}: in use by another command; wait for it to finish and try again") from error
-    for name in (path, path.with_name(f"{path.name}-journal")):  # damaged, or of another version
-        name.unlink(missing_ok=True)
+    _remove(path)  # damaged, or of another version
     try:
         return _connect(path)
     except sqlite3.DatabaseError as error:

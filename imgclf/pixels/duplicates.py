@@ -3,7 +3,7 @@
 The hash is the sign of the 64 lowest cosine waves in a 32 x 32 grey thumbnail. Copies that were resized, recompressed,
 brightened, darkened or cropped by 3% a side differ in at most MAX_DISTANCE of its bits, and so do one or two in ten thousand
 pairs of unrelated photographs. Those are told apart by `similarity`, which must be the higher the more bits differ
-(`least_similarity`).
+(`least_similarity`), and unless it is nearly 1 by `colour_likeness`.
 """
 
 import itertools
@@ -17,10 +17,14 @@ from numpy.typing import NDArray
 from imgclf.base.progress import Progress
 from imgclf.pixels import images
 
-SIDE = 32  # pixels a side of the thumbnail
+SIDE = 32  # pixels a side of the grey thumbnail
+COLOURS = 8  # pixels a side of the colour thumbnail
 MAX_DISTANCE = 16  # bits of 64
 FLATTEST = 4.0  # grey levels of standard deviation below which a thumbnail shows too little to be compared
+CERTAIN = 0.975  # the similarity from which colours need not agree: a grey copy of a colour picture is a copy
+_COLOUR = 0.90  # the least colour likeness below that
 _BLOCK = 128  # pictures looked up at once
+_FULL = 64  # pictures of one place in the index that are looked at, where more share it
 
 # (vertical, horizontal) frequency of each bit, the lowest first; frequency 0, 0 is only the brightness.
 _FREQUENCIES = sorted(
@@ -32,15 +36,21 @@ MIRROR = np.uint64(sum(1 << bit for bit, (_y, x) in enumerate(_FREQUENCIES) if x
 
 Hashes = NDArray[np.uint64]  # (n,)
 Thumbnails = NDArray[np.uint8]  # (n, SIDE, SIDE)
+Colours = NDArray[np.uint8]  # (n, COLOURS, COLOURS, 3)
 
 
 def perceptual(grey: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int, bytes]:
-    """(thumbnail (SIDE, SIDE), hash of 64 bits, the numbers of its bits from the least to the most certain)."""
+    """(grey thumbnail (SIDE, SIDE), hash of 64 bits, the numbers of its bits from the least to the most certain)."""
     thumbnail = images.resize(grey, SIDE, SIDE)
     waves = cv2.dct(thumbnail.astype(np.float32))[_ROWS, _COLUMNS]
     bits = np.packbits(waves > 0, bitorder="little")
     ranks = np.abs(waves).argsort(kind="stable").astype(np.uint8)
     return thumbnail, int(bits.view(np.uint64)[0]), ranks.tobytes()
+
+
+def colours(grid: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The colour thumbnail (COLOURS, COLOURS, 3) of a picture or of some of its pixels, (h, w, 3)."""
+    return np.asarray(cv2.resize(grid, (COLOURS, COLOURS), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def is_flat(thumbnail: NDArray[np.uint8]) -> bool:
@@ -73,6 +83,14 @@ def similarity(first: Thumbnails, second: Thumbnails) -> NDArray[np.float64]:
     return np.maximum(_explained(one, other), _explained(other, one))
 
 
+def colour_likeness(first: Colours, second: Colours) -> NDArray[np.float64]:
+    """(n,) the correlation of how the two pictures' colours differ from grey, -1 to 1; 0 when one of them has no colour."""
+    one, other = (pixels.astype(np.float64) for pixels in (first, second))
+    one, other = ((pixels - pixels.mean(axis=-1, keepdims=True)).reshape(len(pixels), -1) for pixels in (one, other))
+    scale = np.sqrt((one * one).sum(axis=1) * (other * other).sum(axis=1))
+    return np.asarray((one * other).sum(axis=1) / np.maximum(scale, 1.0), np.float64)
+
+
 def _smooth(thumbnails: Thumbnails) -> NDArray[np.float32]:
     weights = cv2.getGaussianKernel(5, 1.0).astype(np.float32).ravel()
     padded = np.pad(thumbnails.astype(np.float32), ((0, 0), (2, 2), (2, 2)), mode="edge")
@@ -103,37 +121,40 @@ def _explained(source: NDArray[np.float32], target: NDArray[np.float32]) -> NDAr
 
 
 PAIRS = np.dtype([("first", "i8"), ("second", "i8"), ("distance", "u1"), ("similarity", "f4"), ("mirrored", "?")])
+Looks = Callable[[NDArray[np.int64]], tuple[Thumbnails, Colours]]
 
 
 def pairs(
-    hashes: Hashes,
-    ranks: NDArray[np.uint8],
-    thumbnails: Callable[[NDArray[np.int64]], Thumbnails],
-    progress: Progress | None = None,
+    hashes: Hashes, ranks: NDArray[np.uint8], looks: Looks, *, at_least: float = 0.0, progress: Progress | None = None
 ) -> NDArray[np.void]:
     """Pairs (dtype PAIRS) by which every group of pictures that show the same hangs together, sorted.
 
-    ranks: (n, 64) from `perceptual`. thumbnails: called with indices, so that they need not all be in memory. Pictures that are
-    linked already, through others, are not compared again: there are fewer pairs than pictures.
+    ranks: (n, 64) from `perceptual`. looks: called with indices, so that thumbnails need not all be in memory. at_least: a
+    similarity that every pair must have besides. Pictures that are linked already, through others, are not compared again:
+    there are fewer pairs than pictures. Each picture is compared with the 32 that differ least, for each of the two pieces
+    of the hash: where thousands are much alike but not the same, as from a camera that never moves, a copy may be missed.
     """
     group = np.arange(len(hashes))  # the smallest index of each picture's group
     found: list[tuple[int, int, int, float, bool]] = []
     blocks = 4 * -(-len(hashes) // _BLOCK)
     for done, (first, second, mirrored) in enumerate(_candidates(hashes, ranks), 1):
-        turn, fresh = MIRROR if mirrored else np.uint64(0), True
-        while len(first := first[apart := group[first] != group[second]]):
-            second = second[apart]
-            bits = distance(hashes[first], hashes[second] ^ turn)
-            # At first the eight nearest of each picture, then the eight nearest between each two groups: of pictures that are
-            # all alike, most are linked by then and need no look.
-            chosen = _nearest(bits, first) if fresh else _nearest(bits, *np.sort([group[first], group[second]], axis=0))
-            fresh = False
-            for one, other, bit, alike in _alike(first[chosen], second[chosen], bits[chosen], thumbnails, mirrored):
+        turn = MIRROR if mirrored else np.uint64(0)
+        bits = distance(hashes[first], hashes[second] ^ turn)
+        for _round in range(4):
+            apart = group[first] != group[second]
+            first, second, bits = first[apart], second[apart], bits[apart]
+            if not len(first):
+                break
+            # The eight nearest between each two groups, and of each picture: of pictures that are all alike, most are linked
+            # after the first round and need no look.
+            chosen = _nearest(bits, *np.sort([group[first], group[second]], axis=0))
+            chosen = chosen[_nearest(bits[chosen], first[chosen])]
+            for one, other, bit, alike in _alike(first[chosen], second[chosen], bits[chosen], looks, mirrored, at_least):
                 if group[one] != group[other]:
                     low, high = sorted((group[one], group[other]))
                     group[group == high] = low
                     found.append((min(one, other), max(one, other), bit, alike, mirrored))
-            first, second = np.delete(first, chosen), np.delete(second, chosen)
+            first, second, bits = (np.delete(column, chosen) for column in (first, second, bits))
         if progress:
             progress(done, blocks)
     return np.array(sorted(found), PAIRS)
@@ -152,19 +173,19 @@ def _nearest(bits: NDArray[np.uint8], *keys: NDArray[np.int64]) -> NDArray[np.in
 
 
 def _alike(
-    first: NDArray[np.int64],
-    second: NDArray[np.int64],
-    bits: NDArray[np.uint8],
-    thumbnails: Callable[[NDArray[np.int64]], Thumbnails],
-    mirrored: bool,
+    first: NDArray[np.int64], second: NDArray[np.int64], bits: NDArray[np.uint8], looks: Looks, mirrored: bool, at_least: float
 ) -> Iterator[tuple[int, int, int, float]]:
     """(first, second, distance, similarity) of the pairs that look the same, the closest first."""
     for top in range(0, len(first), 2048):  # 2,048 comparisons take 60 MB
         part = slice(top, top + 2048)
-        other = thumbnails(second[part])
-        alike = similarity(thumbnails(first[part]), other[:, :, ::-1] if mirrored else other)
-        same = np.flatnonzero(alike >= least_similarity(bits[part]))
-        for index in same[np.lexsort((-alike[same], bits[part][same]))]:
+        grey, colour = looks(first[part])
+        other_grey, other_colour = looks(second[part])
+        alike = similarity(grey, other_grey[:, :, ::-1] if mirrored else other_grey)
+        same = alike >= np.maximum(least_similarity(bits[part]), at_least)
+        # The same place in another colour is no copy, and two things of one shape are often each other's mirror image.
+        same &= (alike >= CERTAIN) | ((colour_likeness(colour, other_colour) >= _COLOUR) & (not mirrored))
+        where = np.flatnonzero(same)
+        for index in where[np.lexsort((-alike[where], bits[part][where]))]:
             yield int(first[part][index]), int(second[part][index]), int(bits[part][index]), float(alike[index])
 
 
@@ -181,24 +202,36 @@ def _candidates(hashes: Hashes, ranks: NDArray[np.uint8]) -> Iterator[tuple[NDAr
         return
     width = min(24, max(16, math.ceil(math.log2(count))))
     weak = 9 if width == 16 else 10
+    rest = np.uint64(64 - width)
     choices = (np.arange(1 << weak)[:, None] >> np.arange(weak)) & 1  # (512 or 1024, weak)
     for start, mirrored in itertools.product((0, width), (False, True)):
-        keys = (hashes >> np.uint64(start)).astype(np.int64) & ((1 << width) - 1)
-        turned = (int(MIRROR) >> start) & ((1 << width) - 1) if mirrored else 0
-        order = keys.argsort(kind="stable")
+        turn = MIRROR if mirrored else np.uint64(0)
+        first_bit = np.uint64(start + width)
+        turned = (hashes >> first_bit) | (hashes << (np.uint64(64) - first_bit))  # the piece in front, the rest behind it
+        order = turned.argsort(kind="stable")
+        turned = turned[order]
         starts = np.zeros((1 << width) + 1, np.int32)
-        np.cumsum(np.bincount(keys, minlength=1 << width), out=starts[1:])
+        np.cumsum(np.bincount((turned >> rest).astype(np.int64), minlength=1 << width), out=starts[1:])
         for top in range(0, count, _BLOCK):
             own = np.arange(top, min(count, top + _BLOCK))
+            wanted = hashes[own] ^ turn
+            keys = (wanted >> np.uint64(start)).astype(np.int64) & ((1 << width) - 1)
             ranked = ranks[own].astype(np.int64) - start
             doubtful = ranked[(ranked >= 0) & (ranked < width)].reshape(len(own), width)[:, :weak]
-            probes = (keys[own] ^ turned)[:, None] ^ ((1 << doubtful) @ choices.T)  # (block, look-ups), each key once
+            probes = keys[:, None] ^ ((1 << doubtful) @ choices.T)  # (block, look-ups), each key once
             begin, end = starts[probes], starts[probes + 1]
             hit = np.nonzero(end > begin)
-            lengths = (end - begin)[hit]
+            begin, end = begin[hit].astype(np.int64), end[hit].astype(np.int64)
+            full = np.flatnonzero(end - begin > _FULL)
+            if len(full):  # there, only those whose other bits come next to this picture's in order
+                behind = (wanted >> first_bit) | (wanted << (np.uint64(64) - first_bit))
+                behind = (behind << np.uint64(width) >> np.uint64(width))[hit[0][full]]
+                place = turned.searchsorted((probes[hit][full].astype(np.uint64) << rest) | behind)
+                begin[full] = np.clip(place - _FULL // 2, begin[full], end[full] - _FULL)
+                end[full] = begin[full] + _FULL
+            lengths = end - begin
             first = np.repeat(own[hit[0]], lengths)
             within = np.arange(len(first)) - np.repeat(lengths.cumsum() - lengths, lengths)
-            second = order[np.repeat(begin[hit], lengths) + within]
-            turn = MIRROR if mirrored else np.uint64(0)
+            second = order[np.repeat(begin, lengths) + within]
             near = (distance(hashes[first], hashes[second] ^ turn) <= MAX_DISTANCE) & (first != second)
             yield first[near], second[near], mirrored

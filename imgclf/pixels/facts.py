@@ -42,8 +42,8 @@ def unusable(problem: str, size: int = 0, format: str = "", width: int = 0, heig
 def look(data: bytes) -> tuple[bytes, str, bytes]:
     """(a record of dtype FACTS, the problem in words, what `duplicates.pairs` compares) of a picture file's bytes.
 
-    The last is a thumbnail's SIDE * SIDE bytes and 64 ranks. The picture is decoded to its end once; all measures come from
-    thumbnails of fixed size.
+    The last is the bytes of a grey thumbnail, of a colour thumbnail, and of 64 ranks. The picture is decoded to its end once;
+    all measures come from thumbnails of fixed size.
     """
     head = None
     try:
@@ -58,6 +58,7 @@ def look(data: bytes) -> tuple[bytes, str, bytes]:
     levels = quality.levels(grey)
     ends = quality.ends(levels)
     thumbnail, hash_, ranks = duplicates.perceptual(grey)
+    grid = images.grid(picture, 64)
     height, width = picture.shape[:2]
     digest = xxhash.xxh3_128(picture.data)
     digest.update(b"%d %d" % (width, height))
@@ -81,8 +82,8 @@ def look(data: bytes) -> tuple[bytes, str, bytes]:
             quality.low_contrast(ends),
             quality.blank(levels),
             quality.blurry(grey),
-            quality.grayscale(images.grid(picture, 64)),
+            quality.grayscale(grid),
         ),
         FACTS,
     )
-    return record.tobytes(), "", thumbnail.tobytes() + ranks
+    return record.tobytes(), "", thumbnail.tobytes() + duplicates.colours(grid).tobytes() + ranks
