@@ -49,6 +49,7 @@ class Cleaning:
     outcomes: tuple[Outcome, ...]
     ignored: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
+    pictures: dict[str, tuple[int, int]]  # usable pictures of each class: before, and without what was or would be set aside
     files: tuple[dataset.Found, ...] = dataclasses.field(repr=False)  # those that were looked at
     catalogue: dataset.Catalogue = dataclasses.field(repr=False, compare=False)
 
@@ -81,6 +82,7 @@ class Cleaning:
             "dry_run": self.dry_run,
             "files": len(self.files) + len(self.ignored),
             "counts": self.counts(),
+            "pictures": {label: {"before": before, "after": after} for label, (before, after) in self.pictures.items()},
             "checks": {name: len(found) for name, found in self.by_check().items()},
             "findings": [dataclasses.asdict(outcome) for outcome in self.outcomes],
             "ignored": [{"path": path, "rule": rule} for path, rule in self.ignored],
@@ -117,6 +119,8 @@ def limits(given: Mapping[str, float]) -> dict[str, float]:
             raise UsageError(f"--threshold {name}: this check has no threshold; those that have: {scored}")
         if not 0 <= value <= 1:
             raise UsageError(f"--threshold {name}={value:g}: a score lies between 0 and 1")
+        if name == "near-duplicate" and value < (least := CHECKS[name].threshold or 0):
+            raise UsageError(f"--threshold {name}={value:g}: below {least:g} pictures are strangers; give more")
     return dict(given)
 
 
@@ -156,7 +160,21 @@ def clean(
         outcomes = _plan(data, state, findings, todo, catalogue)
         if not dry_run:
             outcomes = _act(data, state, "clean", outcomes)
-    return Cleaning(data, dry_run, tuple(outcomes), ignored, tuple(notes), files, catalogue)
+    pictures = _pictures(files, catalogue.usable().tolist(), outcomes)
+    notes += [f"the class folder {label} holds no picture" for label in dataset.class_folders(data) if label not in pictures]
+    return Cleaning(data, dry_run, tuple(outcomes), ignored, tuple(notes), pictures, files, catalogue)
+
+
+def _pictures(
+    files: Sequence[dataset.Found], usable: Sequence[bool], outcomes: Sequence[Outcome]
+) -> dict[str, tuple[int, int]]:
+    gone = {outcome.path for outcome in outcomes if _DONE.get(outcome.action, outcome.action) == "quarantined"}
+    before = collections.Counter(file.label for file, good in zip(files, usable, strict=True) if good and file.label)
+    lost = collections.Counter(file.label for file, good in zip(files, usable, strict=True) if good and file.path in gone)
+    return {label: (count, count - lost[label]) for label, count in sorted(before.items())}
+
+
+_COPIES = ("duplicate", "leakage", "near-duplicate", "mirrored")  # of two pictures, one may go
 
 
 def _plan(
@@ -166,7 +184,11 @@ def _plan(
     todo: Mapping[str, str],
     catalogue: dataset.Catalogue,
 ) -> list[Outcome]:
-    """What to do about each finding, with a free name for every file that will move; a file moves once."""
+    """What to do about each finding, with a free name for every file that will move; a file moves once.
+
+    A copy leaves only when the file that it was compared with stays: what is like something that is like a third need not be
+    like that, and of every picture one stays.
+    """
     unreadable = {catalogue.paths[index] for index in np.flatnonzero(catalogue.facts["problem"] == b"unreadable").tolist()}
     misnamed = {finding.path for finding in findings if finding.check == "extension"}
     formats = {
@@ -184,7 +206,17 @@ def _plan(
         if action == "quarantine" and finding.other and any(dataset.is_linked(data, p) for p in (finding.path, finding.other)):
             action = "report"  # perhaps two names of one file: to move it would take the file itself away
         planned.append((finding, action))
-    leaving = {finding.path for finding, action in planned if action in ("quarantine", "stuck")}
+    leaving = {
+        finding.path for finding, action in planned if action in ("quarantine", "stuck") and finding.check not in _COPIES
+    }
+    staying: set[str] = set()
+    for number, (finding, action) in enumerate(planned):
+        if action == "quarantine" and finding.check in _COPIES and finding.path not in leaving:
+            if finding.path in staying or finding.other in leaving:
+                planned[number] = finding, "report"
+            else:
+                leaving.add(finding.path)
+                staying.add(finding.other)
     batch = journal.next_number(state)
     taken = set(catalogue.paths)
     outcomes = []
@@ -211,7 +243,10 @@ def _lies_elsewhere(data: Path, path: str) -> bool:
 def _act(data: Path, state: Path, command: str, outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Make the moves, each file once, and say what was done."""
     moves = dict.fromkeys(journal.Move(outcome.path, outcome.moved_to) for outcome in outcomes if outcome.moved_to)
-    stuck = {failure.move: failure.reason for failure in journal.apply(data, state, command, moves)}
+    try:
+        stuck = {failure.move: failure.reason for failure in journal.apply(data, state, command, moves)}
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("; ".join(journal.recover(data, state))) from None
     done = []
     for outcome in outcomes:
         reason = stuck.get(journal.Move(outcome.path, outcome.moved_to))
@@ -248,19 +283,44 @@ def check_report(path: Path, data: Path) -> None:
     check_output(path, data, ".csv", ",".join(COLUMNS), "--report")
 
 
-def write_report(result: Cleaning, path: Path) -> None:
-    """One CSV row for each finding, and one for every file without: `--apply` carries out what is edited in it."""
+def write_report(result: Cleaning, path: Path) -> list[str]:
+    """One CSV row for each finding, then one for every file without: `--apply` carries out what is edited in it.
+
+    An older report that asks for anything is kept beside the new one. Returns a line that says so.
+    """
+    notes = []
+    if path.exists() and _asks(path):
+        number = 1
+        while (old := path.with_name(f"{path.stem}-{number}{path.suffix}")).exists():
+            number += 1
+        os.replace(path, old)
+        notes.append(f"the report that was there asked for moves; it is kept as {old}")
     journal.write_lines(path, (table.line(row) for row in (COLUMNS, *_rows(result))))
+    return notes
+
+
+def _asks(report: Path) -> bool:
+    """Whether any line of a report is an order, or the file cannot be understood."""
+    try:
+        return any(
+            row["action"].strip().lower() in _ORDERS or row.get("new_label", "").strip() for _number, row in _lines(report)
+        )
+    except ImgclfError:
+        return True
 
 
 def _rows(result: Cleaning) -> Iterator[tuple[object, ...]]:
     by_path: dict[str, list[Outcome]] = collections.defaultdict(list)
     for outcome in result.outcomes:
         by_path[outcome.path].append(outcome)
-    for file, facts in zip(result.files, result.catalogue.facts, strict=True):
-        what = (facts["format"].decode(), int(facts["width"]), int(facts["height"]), int(facts["bytes"]))
-        for one in by_path.get(file.path, [Outcome(file.path, "", 0.0, "keep" if result.dry_run else "kept", "")]):
-            yield (one.path, file.label, one.check, one.score, one.action, "", one.detail, one.other, one.moved_to, *what)
+    word = "keep" if result.dry_run else "kept"
+    for found in (True, False):
+        for file, facts in zip(result.files, result.catalogue.facts, strict=True):
+            if (file.path in by_path) != found:
+                continue
+            what = (facts["format"].decode(), int(facts["width"]), int(facts["height"]), int(facts["bytes"]))
+            for one in by_path.get(file.path, [Outcome(file.path, "", 0.0, word, "")]):
+                yield (one.path, file.label, one.check, one.score, one.action, "", one.detail, one.other, one.moved_to, *what)
     for path, rule in result.ignored:
         yield (path, "", "", 0.0, "ignored", "", rule, "", "", "", 0, 0, 0)
 
@@ -352,7 +412,7 @@ def _orders(report: Path, known: Mapping[str, dataset.Found], classes: Sequence[
     """(action, new class) by path, from a report's lines that ask for one."""
     orders: dict[str, tuple[str, str]] = {}
     for number, row in _lines(report):
-        path, action, label = row["path"], row["action"].strip(), row.get("new_label", "").strip()
+        path, action, label = row["path"], row["action"].strip().lower(), row.get("new_label", "").strip()
         if action not in _ORDERS:
             if action not in _WORDS:
                 raise ImgclfError(f"{report}, line {number}: {action!r} is no action; choose {', '.join(_ORDERS)}, or keep")
@@ -381,6 +441,8 @@ def _lines(report: Path) -> Iterator[tuple[int, dict[str, str]]]:
     try:
         lines = iter(table.rows(content))
         header = next(lines, (0, []))[1]
+        if len(header) == 1 and ";" in header[0]:
+            raise ImgclfError(f"{report}: its columns are separated by semicolons; save it as CSV with commas")
         if not {"path", "action"} <= set(header):
             raise ImgclfError(f"{report}: needs the columns path and action, has {', '.join(header) or 'none'}")
         for number, row in lines:
@@ -395,22 +457,24 @@ def _lines(report: Path) -> Iterator[tuple[int, dict[str, str]]]:
 # -- taking back ------------------------------------------------------------------------------------------------------------
 
 
-def undo(data: Path, number: int | None = None) -> tuple[list[str], list[str], list[str]]:
-    """Put every file that clean moved back where it was, or those of one batch of `history`.
+def undo(data: Path, number: int | None = None, *, dry_run: bool = False) -> tuple[list[str], list[str], list[str]]:
+    """Put every file that clean moved back where it was, or those of one batch of `history`; with `dry_run` only say which.
 
     Returns the restored paths, a line for each that could not be, and notes.
     """
     state = state_folder(data)
     with journal.locked(state, "clean --undo"):
+        if dry_run:
+            batches = [
+                batch for batch in journal.history(data, state) if batch.state != "undone" and number in (None, batch.number)
+            ]
+            return [move.source for batch in reversed(batches) for move in reversed(batch.moves)], [], []
         notes = journal.recover(data, state)
         made, failed = journal.undo(data, state, number)
-    problems = [
-        f"{failure.move.source} could not go back to {failure.move.target}: {failure.reason}; make way for it and undo again"
-        for failure in failed
-    ]
+    problems = [f"{failure.move.source} could not go back to {failure.move.target}: {failure.reason}" for failure in failed]
     return [move.target for move in made], problems, notes
 
 
 def history(data: Path) -> list[journal.Batch]:
     """Every batch of moves that clean made, the oldest first."""
-    return journal.history(state_folder(data))
+    return journal.history(data, state_folder(data))

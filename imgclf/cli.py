@@ -29,8 +29,8 @@ class Commands(TyperGroup):
         except ImgclfError as error:
             console.error(str(error))
             raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            console.say("interrupted")
+        except KeyboardInterrupt as error:
+            console.say(f"interrupted: {error}" if str(error) else "interrupted")
             raise typer.Exit(130) from None
         except BrokenPipeError:
             # The reader of our output has gone, as in `imgclf predict ... | head`.
@@ -105,7 +105,7 @@ class CleanCommand(TyperCommand):
         if "--undo" in args:
             at = args.index("--undo")
             number = next((value for value in args[at + 1 : at + 2] if value.isdecimal()), None)
-            args[at : at + (2 if number else 1)] = [f"--undo={number or 0}"]
+            args[at : at + (2 if number else 1)] = [f"--undo={number or -1}"]
         return super().parse_args(ctx, args)
 
 
@@ -131,7 +131,7 @@ def clean(
     ] = None,
     undo: Annotated[
         int | None,
-        typer.Option("--undo", metavar="[N]", min=0, help="Put back every file that was moved, or those of batch N."),
+        typer.Option("--undo", metavar="[N]", min=-1, help="Put back every file that was moved, or those of batch N."),
     ] = None,
     history: Annotated[bool, typer.Option("--history", help="List the batches of moves made so far.")] = False,
     as_json: Json = False,
@@ -144,12 +144,15 @@ def clean(
     from imgclf import clean as verb
 
     alone = [name for name, given in (("--undo", undo is not None), ("--history", history), ("--apply", apply)) if given]
-    others = report or html or on or threshold or policy != "default" or (dry_run and not apply)
+    others = report or html or on or threshold or policy != "default" or (dry_run and history)
     if alone and (others or len(alone) > 1):
-        raise UsageError(f"{alone[0]} goes alone" + (", or with --dry-run" if apply else "") + ": leave the other options out")
+        with_it = "" if history else ", or with --dry-run"
+        raise UsageError(f"{alone[0]} goes alone{with_it}: leave the other options out")
+    if undo == 0:
+        raise UsageError("--undo 0: batches count from 1; --history lists them")
     if undo is not None:
-        restored, problems, notes = verb.undo(data, undo or None)
-        console.undone(restored, problems, notes, as_json)
+        restored, problems, notes = verb.undo(data, None if undo == -1 else undo, dry_run=dry_run)
+        console.undone(restored, problems, notes, dry_run, as_json)
         raise typer.Exit(1 if problems else 0)
     if history:
         console.history(verb.history(data), as_json)
@@ -164,16 +167,19 @@ def clean(
         verb.check_page(html, data)
     actions = _pairs("--on", on)
     limits = {name: _number("--threshold", name, value) for name, value in _pairs("--threshold", threshold).items()}
+    kept: list[str] = []
     with console.stages() as stage:
         result = verb.clean(data, policy=policy, on=actions, thresholds=limits, dry_run=dry_run, progress=stage)
         if report:
-            verb.write_report(result, report)
+            kept = verb.write_report(result, report)
         if html:
             verb.write_page(result, html, lambda done, total: stage("drawing", done, total))
     if as_json:
         console.as_json(result.to_dict())
     else:
         console.cleaning(result)
+    for note in kept:
+        console.say(note)
     for path in (report, html):
         if path:
             console.say(f"wrote {path}")
@@ -279,7 +285,7 @@ def split(
         bool, typer.Option("--check", help="Only look for leakage in a folder that is split; exit code 1 if there is any.")
     ] = False,
     export: Annotated[Path | None, typer.Option(metavar="DIR", help="Also make DIR/train/<class>/... for other tools.")] = None,
-    link: Annotated[Link, typer.Option(help="How --export places pictures.")] = "hard",
+    link: Annotated[Link | None, typer.Option(help="How --export places pictures.", show_default="hard")] = None,
     as_json: Json = False,
 ) -> None:
     """Divide the pictures into train, validation and test parts.
@@ -306,6 +312,8 @@ def split(
             made = verb.folds(data, folds, config, force=force, progress=stage)
         console.folds(made, as_json)
         return
+    if link and not export:
+        raise UsageError("--link says how --export places pictures; give --export DIR too")
     if export:
         verb.check_export(data, export)
     if export and not force and config == SplitConfig() and verb.exists(data):
@@ -319,7 +327,7 @@ def split(
         console.split(result)
     if export:
         with console.progress("exporting") as progress:
-            notes = verb.export(result.manifest, data, export, link, progress)
+            notes = verb.export(result.manifest, data, export, link or "hard", progress)
         for note in (*notes, f"exported to {export}"):
             console.say(note)
 

@@ -70,6 +70,8 @@ def shares(train: float | None, val: float | None, test: float | None) -> dict[P
     given = {part: value for part, value in zip(PARTS, (train, val, test), strict=True) if value is not None}
     if any(not math.isfinite(value) or value < 0 for value in given.values()):
         raise UsageError("--train, --val and --test must be numbers of 0 or more")
+    if 1 < max(given.values(), default=0) < 5:
+        raise UsageError("--train, --val and --test are shares of 1 (0.7) or of 100 (70)")
     if max(given.values(), default=0) > 1 and all(value == 0 or value >= 1 for value in given.values()):
         given = {part: value / 100 for part, value in given.items()}
     total = sum(given.values())
@@ -134,7 +136,8 @@ def allocate(
     """The part of every path: stratified by class, the same for the same seed whatever the order on disk.
 
     Groups are never torn. Those of several files are placed first, the largest before the others, each where its classes are
-    furthest from their quotas; single files then fill the quotas up.
+    furthest from their quotas; single files then fill the quotas up. A part that the large groups left empty gets the smallest
+    of them that train can spare.
     """
     members: dict[str, list[dataset.Sample]] = collections.defaultdict(list)
     for sample in samples:
@@ -155,7 +158,18 @@ def allocate(
         for member, label in zip(members[name], labels, strict=True):
             left[label][part] -= 1
             parts[member.path] = part
+    for empty in [part for part in allowed if part not in parts.values()]:
+        spare = next((name for name in reversed(order) if _can_spare(name, members, parts)), None)
+        if spare:
+            parts |= dict.fromkeys((member.path for member in members[spare]), empty)
     return parts
+
+
+def _can_spare(name: str, members: Mapping[str, Sequence[dataset.Sample]], parts: Mapping[str, P]) -> bool:
+    """Whether a group may leave its part: every class of it has other pictures there."""
+    part = parts[members[name][0].path]
+    others = {s.label for key, group_ in members.items() if key != name for s in group_ if parts[s.path] == part}
+    return {member.label for member in members[name]} <= others
 
 
 def allocate_stably(
@@ -170,22 +184,26 @@ def allocate_stably(
     """(the part of every path, (path, reason) of new pictures that fit into none): pictures added later move none.
 
     A group's part follows from the hash of its name, the user's key or else its smallest content hash. What the old manifest
-    has keeps its part, and what is new in a group joins it. A new picture that shows the same as old ones in two parts is
-    left out.
+    has keeps its part, by content or, where that is new, by path (a picture saved anew), and what is new in a group joins it.
+    A new picture that shows the same as old ones in two parts is left out.
     """
     part_of = {row.sha256: row.split for row in old.rows} if old else {}
+    part_at = {row.path: row.split for row in old.rows} if old else {}
     members: dict[str, list[dataset.Sample]] = collections.defaultdict(list)
     for sample in samples:
         members[groups[sample.path]].append(sample)
     parts: dict[str, Part] = {}
     left_out = []
     for name, group_ in members.items():
-        before = {part_of[hashes[sample.path]] for sample in group_ if hashes[sample.path] in part_of}
+        own = {sample.path: part_of[hashes[sample.path]] for sample in group_ if hashes[sample.path] in part_of}
+        if not own:
+            own = {sample.path: part_at[sample.path] for sample in group_ if sample.path in part_at}
+        before = set(own.values())
         key = min((keys[sample.path] for sample in group_ if sample.path in keys), default=name)
         place = int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode("utf-8", "surrogateescape")).digest()[:8]) / 2**64
         for sample in group_:
-            if hashes[sample.path] in part_of:
-                parts[sample.path] = part_of[hashes[sample.path]]
+            if sample.path in own:
+                parts[sample.path] = own[sample.path]
             elif len(before) > 1:
                 left_out.append((sample.path, f"shows the same as pictures in {' and in '.join(sorted(before))}"))
             else:
@@ -305,18 +323,25 @@ def split(data: Path, config: SplitConfig | None = None, *, force: bool = False,
             raise UsageError("--stable: the folder has train and test folders of its own, which are used as they are")
         parts, said = _from_folders(material, fractions, config.seed)
         notes += said
+        if config.group_by or config.groups:
+            notes.append("--group-by and --groups are not used: the folder's own parts stay as they are")
     elif config.stable:
         anchor = None if force else old
         parts, unfit = allocate_stably(samples, hashes, groups, material.keys, fractions, config.seed, anchor)
         left_out += unfit
         if anchor:
             extends = True
-            notes.append(
-                f"the split in force stays as it is; pictures added to it: {len(parts.keys() - {r.path for r in anchor.rows})}"
-            )
+            contents = {row.sha256 for row in anchor.rows}
+            known = {row.path for row in anchor.rows}
+            new = [path for path in parts if hashes[path] not in contents]
+            changed = sum(path in known for path in new)
+            notes.append(f"the split in force stays as it is; pictures added to it: {len(new) - changed}")
+            if changed:
+                notes.append(f"pictures saved anew since the split, which keep their part: {changed}")
     else:
         parts = allocate(samples, groups, fractions, config.seed)
     manifest = manifest_of(samples, hashes, groups, parts)
+    _check_filled(manifest, fractions, material)
     notes += _warnings(manifest, bool(material.folders))
     with journal.locked(state_folder(data), "split"):
         if old and old == manifest:
@@ -375,7 +400,7 @@ def folds(
         if old and not force:
             raise ImgclfError(f"{folder}: other folds are there ({len(old)}); add --force to replace them")
         folder.mkdir(exist_ok=True)
-        for path in old:
+        for path in folder.glob("fold-*-of-*.csv"):  # from here to the end the set is incomplete, and `fold_paths` says so
             path.unlink()
         for one in made:
             journal.write_atomic(one.path, one.manifest.to_csv())
@@ -387,15 +412,18 @@ def folds(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Leak:
-    """A picture that shows the same as one in another part. similarity: 1 and `exact` when the pixels are the same."""
+    """A picture that shows the same as others in another part, and the most similar of those.
+
+    similarity: 1 and `exact` when the pixels are the same.
+    """
 
     path: str
     part: Part
     other: str
     other_part: Part
     exact: bool
+    mirrored: bool
     similarity: float
-    detail: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -435,17 +463,13 @@ def check(data: Path, progress: Stages | None = None) -> Leakage:
             where = str(path)
             part_of = {row.path: row.split for row in dataset.read_manifest(path).rows}
             files = [dataclasses.replace(file, part=part_of.get(file.path)) for file in files]
-        findings = checks.find(catalogue, files, progress=stage(progress, "comparing"))
+        leaks = []
+        for leak in checks.leaks(catalogue, files, stage(progress, "comparing")):
+            one, other = files[leak.index], files[leak.other]
+            if one.part and other.part:
+                leaks.append(Leak(one.path, one.part, other.path, other.part, leak.exact, leak.mirrored, leak.similarity))
+        leaks.sort(key=lambda leak: (-leak.similarity, leak.path))
     part = {file.path: file.part for file in files}
-    leaks = []
-    seen: set[frozenset[str]] = set()
-    for finding in findings:
-        one, other = part[finding.path], part.get(finding.other)
-        pair = frozenset((finding.path, finding.other))
-        if finding.check in ("leakage", "conflict") and one and other and one != other and pair not in seen:
-            seen.add(pair)
-            exact = finding.detail.startswith("the same pixels")
-            leaks.append(Leak(finding.path, one, finding.other, other, exact, finding.score, finding.detail))
     counts: dict[Part, int] = dict.fromkeys(PARTS, 0)
     for sample in chosen.samples:
         if (own := part[sample.path]) is not None:
@@ -471,7 +495,7 @@ def _keys(paths: Sequence[str], config: SplitConfig) -> tuple[dict[str, str], li
         return {}, []
     alone = sum(1 for path in paths if path not in keys)
     count = len({keys[path] for path in paths if path in keys})
-    return keys, [f"groups kept together: {count}" + (f"; pictures in none of them: {alone}" if alone else "")]
+    return keys, [f"groups as asked for: {count}" + (f"; pictures in none of them: {alone}" if alone else "")]
 
 
 def _from_folders(material: _Material, fractions: Mapping[Part, float], seed: int) -> tuple[dict[str, Part], list[str]]:
@@ -489,6 +513,18 @@ def _from_folders(material: _Material, fractions: Mapping[Part, float], seed: in
     if "test" not in folders.values():
         notes.append("no test folder: `imgclf evaluate` will score the validation part")
     return parts, notes
+
+
+def _check_filled(manifest: Manifest, fractions: Mapping[Part, float], material: _Material) -> None:
+    """Refuse a split whose groups, by the user's own word, leave a part without a picture."""
+    filled = {row.split for row in manifest.rows}
+    empty = [part for part in PARTS if fractions[part] > 0 and part not in filled]
+    if empty and material.keys and not material.folders:
+        sizes = collections.Counter(material.groups.values())
+        raise ImgclfError(
+            f"the groups asked for are too few or too large ({len(sizes)}, the largest of {max(sizes.values()):,} pictures): "
+            f"nothing is left for {' and '.join(empty)}; name finer groups, or set the share of that part to 0"
+        )
 
 
 def _warnings(manifest: Manifest, from_folders: bool) -> list[str]:

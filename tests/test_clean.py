@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Run, bomb, encoded, photo, tree, write
-from planted import plant, scene
+from planted import all_at_once, cropped, plant, recompressed, scene
 
 from imgclf import clean
 from imgclf.base.errors import ImgclfError, UsageError
@@ -134,13 +134,40 @@ def test_one_batch_is_undone_by_its_number(data: Path) -> None:
     clean.clean(data)
     write(data / "cats/late.jpg", b"")
     clean.clean(data)
-    assert [(batch.number, batch.command, len(batch.moves), batch.undone) for batch in clean.history(data)] == [
-        (1, "clean", 12, False), (2, "clean", 1, False)]  # fmt: skip
+    assert [(batch.number, batch.command, len(batch.moves), batch.state) for batch in clean.history(data)] == [
+        (1, "clean", 12, "done"), (2, "clean", 1, "done")]  # fmt: skip
     restored, problems, _notes = clean.undo(data, 2)
     assert (restored, problems) == (["cats/late.jpg"], [])
-    assert [batch.undone for batch in clean.history(data)] == [False, True]
+    assert [batch.state for batch in clean.history(data)] == ["done", "undone"]
     with pytest.raises(ImgclfError, match="no batch 2 that could be undone; --history lists them"):
         clean.undo(data, 2)
+
+
+def test_batches_are_undone_in_any_order_or_say_which_comes_first(data: Path) -> None:
+    before = tree(data)
+    clean.clean(data)  # renames dogs/taken.jpg, which is a PNG
+    write(data.parent / "r.csv", b"path,action\ndogs/taken-2.png,Quarantine\n")
+    clean.apply(data, data.parent / "r.csv")
+    _restored, problems, _notes = clean.undo(data, 1)
+    (problem,) = problems
+    assert problem.startswith("dogs/taken-2.png could not go back to ")
+    assert problem.endswith("batch 2 moved it on; undo that first")
+    planned, _problems, _notes = clean.undo(data, dry_run=True)
+    restored, problems, _notes = clean.undo(data)
+    assert problems == []
+    assert sorted(planned) == sorted(restored)
+    assert tree(data) == before
+
+
+def test_an_interrupted_batch_shows_what_it_did(data: Path) -> None:
+    clean.clean(data)
+    clean.undo(data)
+    state = data / ".imgclf"
+    moves = [["cats/good.jpg", ".imgclf/quarantine/0009/cats/good.jpg"], ["dogs/x.jpg", ".imgclf/quarantine/0009/dogs/x.jpg"]]
+    write(state / "journal" / "0009-clean.doing.json", json.dumps({"format": 1, "moves": moves}).encode())
+    write(data / moves[0][1], b"moved before the kill")
+    last = clean.history(data)[-1]
+    assert (last.number, last.state, [move.source for move in last.moves]) == (9, "interrupted", ["cats/good.jpg"])
 
 
 # -- what is found ----------------------------------------------------------------------------------------------------
@@ -190,11 +217,64 @@ def test_policies_and_actions(tmp_path: Path) -> None:
 
     assert moved() == {"broken", "extension", "duplicate"}
     assert moved(policy="report") == set()
-    assert moved(policy="strict") == set(CHECKS) - {"leakage", "missing-end", "trailing", "animated"}
+    assert moved(policy="strict") == set(CHECKS) - {"leakage", "missing-end", "trailing", "animated", "grayscale"}
     assert moved(policy="report", on={"blurry": "quarantine"}) == {"blurry"}
     assert moved(on={"broken": "report", "extension": "ignore"}) == {"duplicate"}
     ignoring = clean.clean(tmp_path, dry_run=True, on={"grayscale": "ignore"})
     assert "grayscale" not in ignoring.by_check()
+
+
+def test_a_lower_threshold_never_finds_fewer(tmp_path: Path) -> None:
+    """Also for the checks that ask what is usual in the folder, where a third of it is soft, small and grey."""
+    for number in range(30):
+        picture = scene(number)
+        if number % 3 == 0:
+            picture = picture.convert("L").resize((20 + number, 20 + number))
+        write(tmp_path / "cats" / f"{number}.png", encoded(picture, "PNG"))
+    for name in ("blurry", "tiny", "grayscale", "dark", "low-contrast"):
+        default = CHECKS[name].threshold or 0
+        found = [
+            {o.path for o in clean.clean(tmp_path, dry_run=True, thresholds=given).outcomes if o.check == name}
+            for given in ({}, {name: default}, {name: default - 0.2}, {name: 0.0})
+        ]
+        assert found[0] <= found[1] <= found[2] <= found[3]
+        assert len(found[3]) > 15
+
+
+def test_likeness_can_be_asked_to_be_greater(tmp_path: Path) -> None:
+    for seed in range(3):
+        write(tmp_path / "cats" / f"{seed}.jpg", encoded(scene(seed)))
+        write(tmp_path / "cats" / f"{seed} copy.jpg", (recompressed, cropped, all_at_once)[seed](scene(seed)))
+    scores = {one.path: one.score for one in clean.clean(tmp_path, dry_run=True).outcomes}
+    assert len(scores) == 3
+    least = sorted(scores.values())[1]
+    some = clean.clean(tmp_path, dry_run=True, thresholds={"near-duplicate": least - 1e-4})
+    assert [one.score for one in some.outcomes] == sorted(scores.values())[:0:-1]
+    assert len(clean.clean(tmp_path, dry_run=True).outcomes) == 3
+
+
+def test_strict_keeps_one_of_each_picture(tmp_path: Path) -> None:
+    """Of a chain of likenesses, what is like a picture that leaves stays; and a good copy stays when the better one leaves."""
+    for number in range(4):
+        picture = scene(1).crop((7 * number, 4 * number, 240 - 7 * number, 180 - 4 * number))
+        write(tmp_path / "cats" / f"{number}.jpg", encoded(picture.resize((240 - number, 180)), quality=92))
+    write(tmp_path / "cats" / "other.jpg", encoded(scene(2)))
+    result = clean.clean(tmp_path, policy="strict")
+    gone = {one.path for one in result.outcomes if one.action == "quarantined"}
+    assert result.outcomes
+    assert all(one.other not in gone for one in result.outcomes if one.action == "quarantined")
+
+    write(tmp_path / "dogs" / "good.jpg", encoded(scene(3)))
+    write(tmp_path / "dogs" / "more bytes.jpg", encoded(scene(3)) + b"trailing")
+    trailing = clean.clean(tmp_path, on={"trailing": "quarantine"})
+    assert {one.path for one in trailing.outcomes if one.action == "quarantined"} == {"dogs/more bytes.jpg"}
+    assert trailing.pictures["dogs"] == (2, 1)
+
+
+def test_an_empty_class_folder_is_said(tmp_path: Path) -> None:
+    write(tmp_path / "cats" / "1.jpg", encoded(scene(1)))
+    (tmp_path / "dogs").mkdir()
+    assert clean.clean(tmp_path).notes == ("the class folder dogs holds no picture",)
 
 
 def test_thresholds(tmp_path: Path) -> None:
@@ -241,6 +321,7 @@ def test_of_copies_in_a_folder_that_is_split_the_test_part_keeps_its_own(tmp_pat
     result = clean.clean(tmp_path)
     assert [(outcome.path, outcome.check, outcome.action, outcome.other) for outcome in result.outcomes] == [
         ("train/cats/1 copy.jpg", "duplicate", "quarantined", "train/cats/1.jpg"),
+        ("train/cats/1 copy.jpg", "leakage", "reported", "test/cats/1.jpg"),
         ("train/cats/1.jpg", "leakage", "reported", "test/cats/1.jpg"),
     ]
     (again,) = clean.clean(tmp_path, on={"leakage": "quarantine"}).outcomes
@@ -370,6 +451,20 @@ def test_bad_folders_are_named(make: object, words: str, tmp_path: Path) -> None
         clean.clean(tmp_path / "data")
 
 
+def test_an_older_report_with_orders_is_kept(data: Path) -> None:
+    report = data.parent / "r.csv"
+    result = clean.clean(data)
+    assert clean.write_report(result, report) == []
+    assert clean.write_report(result, report) == []  # what was done asks for nothing
+    edited = report.read_text(encoding="utf-8", errors="surrogateescape").replace(",kept,", ",quarantine,", 1)
+    report.write_text(edited, encoding="utf-8", errors="surrogateescape")
+    (note,) = clean.write_report(result, report)
+    assert note.endswith("r-1.csv")
+    assert (data.parent / "r-1.csv").read_text(encoding="utf-8", errors="surrogateescape") == edited
+    words = [line.split(",")[2] for line in report.read_text(encoding="utf-8", errors="surrogateescape").splitlines()[1:]]
+    assert words.index("") == sum(word != "" for word in words)  # findings first
+
+
 # -- an edited report -------------------------------------------------------------------------------------------------
 
 
@@ -431,6 +526,7 @@ def test_the_report_of_a_dry_run_asks_for_what_clean_would_do(data: Path) -> Non
     ("text", "words"),
     [
         ("", "needs the columns path and action, has none"),
+        ("path;action\ncats/good.jpg;keep\n", "separated by semicolons; save it as CSV with commas"),
         ("path,what\ncats/good.jpg,x\n", "needs the columns path and action, has path, what"),
         ("path,action\ncats/good.jpg\n", "line 2: 1 fields where the header has 2"),
         (
@@ -519,7 +615,10 @@ def test_a_report_never_overwrites_and_is_refused_before_anything_moves(data: Pa
 def test_command_tables(data: Path, imgclf: Run) -> None:
     done = imgclf("clean", "data/", "--dry-run")
     assert done.returncode == 0
-    assert done.stdout.splitlines()[-1] == "23 files: 5 kept, 5 to be renamed, 7 to be quarantined, 6 ignored"
+    assert done.stdout.splitlines()[-2:] == [
+        "23 files: 5 kept, 5 to be renamed, 7 to be quarantined, 6 ignored",
+        "usable pictures by class: cats 5 to 4, dogs 6 to 6",
+    ]
     assert "PNG named .jpg, to become taken-2.png" in done.stdout
     done = imgclf("clean")
     assert "23 files: 5 kept, 5 renamed, 7 quarantined, 6 ignored" in done.stdout
@@ -532,7 +631,9 @@ def test_command_tables(data: Path, imgclf: Run) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--undo", "--dry-run"], "--undo goes alone"),
+        (["--undo", "0"], "--undo 0: batches count from 1; --history lists them"),
+        (["--history", "--dry-run"], "--history goes alone"),
+        (["--threshold", "near-duplicate=0.5"], "below 0.85 pictures are strangers"),
         (["--undo", "--history"], "--undo goes alone"),
         (["--apply", "r.csv", "--report", "x.csv"], "--apply goes alone, or with --dry-run"),
         (["--on", "blurry"], "expected a check, = and a value, as in --on blurry=quarantine"),

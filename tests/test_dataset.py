@@ -146,7 +146,8 @@ def test_changes_since_the_split_are_named(data: Path) -> None:
     parts, notes = dataset.load_parts(data, manifest)
     assert notes == [
         "pictures of the split that are no longer there: 1 (a/001.png)",
-        "pictures that are not in the split: 1 (b/new.png); `imgclf split --force` takes them in",
+        "pictures that are not in the split: 1 (b/new.png); `imgclf split --force` makes a new one with them, "
+        "`imgclf split --stable` adds them and moves none of the others",
     ]
     assert sum(len(part.samples) for part in parts.values()) == 18
 

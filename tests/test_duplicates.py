@@ -11,7 +11,6 @@ from planted import COPIES, brightened, mirrored, scene
 
 from imgclf.pixels import duplicates, images
 
-
 Features = tuple[NDArray[np.uint64], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
 
 

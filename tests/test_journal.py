@@ -148,7 +148,7 @@ def test_a_file_put_back_after_a_kill_does_not_orphan_the_one_in_quarantine(data
     write(data / "a/1.jpg", b"new")
     journal.recover(data, state)
     _made, failed = journal.undo(data, state)
-    assert [failure.reason for failure in failed] == ["1.jpg exists already"]
+    assert [failure.reason for failure in failed] == ["1.jpg exists already; make way for it and undo again"]
     assert (data / "a/1.jpg").read_bytes() == b"new"
     (data / "a/1.jpg").unlink()
     assert journal.undo(data, state)[1] == []

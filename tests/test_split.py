@@ -3,6 +3,7 @@
 import collections
 import csv
 import dataclasses
+import io
 import itertools
 import json
 import os
@@ -13,7 +14,7 @@ import keras
 import pytest
 from conftest import Run, encoded, make_classes, photo, shuffled, tree, write
 from PIL import Image
-from planted import COPIES, cropped, mirrored, recompressed, scene
+from planted import COPIES, cropped, mirrored, recompressed, resized, scene
 
 from imgclf import dataset, split
 from imgclf.base.config import PARTS, SplitConfig
@@ -251,7 +252,9 @@ def test_a_class_without_training_pictures(tmp_path: Path) -> None:
         ("path,label\n", "not a split manifest"),
         ("path,label,split,group,sha256\na/1.jpg,a,nowhere,x,y\n", "line 2: expected"),
         ("path,label,split,group,sha256\na/1.jpg,a\n", "line 2: expected"),
-        ("path,label,split,group,sha256\na,a,test,x,y\na,a,train,x,y\n", "line 3: expected .* each path once"),
+        ("path,label,split,group,sha256\na/../../1.jpg,a,test,x,y\n", "line 2: expected"),
+        ("path,label,split,group,sha256\na/1.jpg,..,test,x,y\n", "line 2: expected"),
+        ("path,label,split,group,sha256\na/1,a,test,x,y\na/1,a,train,x,y\n", "line 3: expected .* each path once"),
         ("path,label,split,group,sha256\n" + '"' + "x" * 200_000, "line 2: not CSV"),
     ],
 )
@@ -263,7 +266,7 @@ def test_a_broken_manifest_is_named(text: str, words: str, tmp_path: Path) -> No
 def test_group_by_and_groups_file_agree(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 30, "b": 30}, size=8)
     by_regex = split.split(data, SplitConfig(group_by=r"(\d\d)\d\.png$"))
-    assert "groups kept together: 3" in by_regex.notes
+    assert "groups as asked for: 3" in by_regex.notes
     lines = [f"{row.path},{row.path[2:4]}" for row in by_regex.manifest.rows]
     table = write(tmp_path / "groups.csv", "\n".join(["path,group", *lines]).encode())
     by_file = split.split(data, SplitConfig(groups=str(table)))
@@ -272,6 +275,14 @@ def test_group_by_and_groups_file_agree(tmp_path: Path) -> None:
     for row in by_file.manifest.rows:
         parts[row.path[2:4]].add(row.split)
     assert sorted(map(len, parts.values())) == [1, 1, 1]
+
+
+def test_groups_too_large_for_every_part_are_refused(tmp_path: Path) -> None:
+    data = make_classes(tmp_path / "data", {"a": 30, "b": 30}, size=8)
+    with pytest.raises(ImgclfError, match=r"2, the largest of 40 pictures\): nothing is left for (val|test)"):
+        split.split(data, SplitConfig(group_by=r"/0(2?)"))
+    two_parts = split.split(data, SplitConfig(train=0.7, val=0.3, test=0, group_by=r"/0(2?)"))
+    assert {row.split for row in two_parts.manifest.rows} == {"train", "val"}
 
 
 @pytest.mark.parametrize(
@@ -366,10 +377,12 @@ def test_command(imgclf: Run, tmp_path: Path) -> None:
     assert list(rows[0]) == ["path", "label", "split", "group", "sha256"]
     assert len(rows) == 60
     done = imgclf("split")
-    assert [line.split() for line in done.stdout.splitlines()] == [
+    *table, together = done.stdout.splitlines()
+    assert [line.split() for line in table] == [
         ["class", "train", "val", "test", "all"], ["a", "14", "3", "3", "20"], ["b", "28", "6", "6", "40"],
         ["all", "42", "9", "9", "60"],
-        ["groups", "kept", "together:", "0", "(0", "pictures);", "leakage", "between", "parts:", "0"]]  # fmt: skip
+    ]  # fmt: skip
+    assert together == "groups that show the same or belong together: 0 (0 pictures), none torn; leakage between parts: 0"
     assert done.stderr == "unchanged: data/.imgclf/split.csv\n"
     done = imgclf("split", "--test", "0.5")
     assert done.returncode == 1
@@ -575,6 +588,40 @@ def test_leakage_of_a_folder_that_is_split(tmp_path: Path, imgclf: Run) -> None:
     assert not (root / ".imgclf" / "split.csv").exists(), "it only looks"
 
 
+def test_every_member_of_a_group_outside_its_first_part_leaks(tmp_path: Path) -> None:
+    """Three of one picture in train and one in test, one of them a copy by bytes, another in another class."""
+    data = tmp_path / "data"
+    for seed in range(6):
+        write(data / ("train" if seed < 4 else "test") / "ab"[seed % 2] / f"{seed}.jpg", encoded(scene(seed)))
+    picture = scene(50)
+    write(data / "test" / "a" / "it.jpg", encoded(picture))
+    write(data / "train" / "a" / "it.jpg", encoded(picture))
+    write(data / "train" / "a" / "small.jpg", resized(picture))
+    write(data / "train" / "b" / "crop.jpg", cropped(picture))
+    leakage = split.check(data)
+    assert [(leak.path, leak.other, leak.exact) for leak in leakage.leaks] == [
+        ("train/a/it.jpg", "test/a/it.jpg", True),
+        ("train/a/small.jpg", "test/a/it.jpg", False),
+        ("train/b/crop.jpg", "test/a/it.jpg", False),
+    ]
+    assert all(0.95 < leak.similarity <= 1 for leak in leakage.leaks)
+
+
+def test_pictures_without_a_part_neither_leak_nor_hide_a_leak(tmp_path: Path) -> None:
+    data = make_classes(tmp_path / "data", {"a": 12, "b": 12}, size=16)
+    write(data / "a" / "it.jpg", encoded(scene(50)))
+    write(data / "a" / "small.jpg", resized(scene(50)))
+    manifest = split.split(data).manifest
+    rows = {row.path: row for row in manifest.rows}
+    own = rows["a/it.jpg"].split
+    other = "train" if own == "test" else "test"
+    rows["a/small.jpg"] = dataclasses.replace(rows["a/small.jpg"], split=other)
+    (data / ".imgclf" / "split.csv").write_text(dataset.Manifest(tuple(rows.values())).to_csv())
+    write(data / "a" / "0 new, the best.png", encoded(scene(50), "PNG"))
+    (leak,) = split.check(data).leaks
+    assert {leak.path, leak.other} == {"a/it.jpg", "a/small.jpg"}
+
+
 def test_leakage_of_a_manifest(tmp_path: Path) -> None:
     kin = near_duplicates(tmp_path, 10)
     made = split.split(tmp_path)
@@ -603,3 +650,61 @@ def test_options_that_exclude_each_other(tmp_path: Path, imgclf: Run) -> None:
         done = imgclf("split", *options)
         assert (done.returncode, done.stdout) == (2, "")
         assert words in done.stderr
+
+
+# -- what changed since -----------------------------------------------------------------------------------------------
+
+
+def test_a_picture_saved_anew_keeps_its_part(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for seed in range(40):
+        write(data / "ab"[seed % 2] / f"{seed:02d}.jpg", encoded(scene(seed, 96, 72)))
+    before = {row.path: row.split for row in split.split(data, SplitConfig(stable=True)).manifest.rows}
+    for path in before:
+        content = (data / path).read_bytes()
+        write(data / path, encoded(Image.open(io.BytesIO(content)), quality=60))
+    write(data / "a" / "more.jpg", encoded(scene(99, 96, 72)))
+    result = split.split(data, SplitConfig(stable=True))
+    after = {row.path: row.split for row in result.manifest.rows}
+    assert {path: after[path] for path in before} == before
+    assert "the split in force stays as it is; pictures added to it: 1" in result.notes
+    assert "pictures saved anew since the split, which keep their part: 40" in result.notes
+
+
+def test_a_picture_renamed_after_the_split_is_known_by_its_content(tmp_path: Path) -> None:
+    data = make_classes(tmp_path / "data", {"a": 12, "b": 12}, size=16)
+    manifest = split.split(data).manifest
+    parts = {row.path: row.split for row in manifest.rows}
+    (data / "a" / "000.png").rename(data / "a" / "zebra.png")
+    (data / "a" / "001.png").rename(data / "b" / "relabelled.png")
+    datasets, notes = dataset.load_parts(data, manifest)
+    assert notes == ["pictures renamed or moved since the split: 2 (a/zebra.png, b/relabelled.png)"]
+    where = {(sample.path, sample.label): part for part, own in datasets.items() for sample in own.samples}
+    assert where["a/zebra.png", "a"] == parts["a/000.png"]
+    assert where["b/relabelled.png", "b"] == parts["a/001.png"]
+    assert len(where) == 24
+
+
+def test_folds_that_are_not_all_there_are_none(tmp_path: Path) -> None:
+    data = make_classes(tmp_path / "data", {"a": 12, "b": 12}, size=8)
+    split.folds(data, 3)
+    paths = dataset.fold_paths(data)
+    assert [path.name for path in paths] == ["fold-1-of-3.csv", "fold-2-of-3.csv", "fold-3-of-3.csv"]
+    paths[1].unlink()
+    assert dataset.fold_paths(data) == []
+    split.folds(data, 2)
+    assert [path.name for path in dataset.fold_paths(data)] == ["fold-1-of-2.csv", "fold-2-of-2.csv"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--train", "1.5"], "are shares of 1 (0.7) or of 100 (70)"),
+        (["--link", "copy"], "--link says how --export places pictures; give --export DIR too"),
+    ],
+)
+def test_options_of_split_that_make_no_sense(options: list[str], words: str, tmp_path: Path, imgclf: Run) -> None:
+    make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
+    done = imgclf("split", *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr

@@ -57,27 +57,38 @@ def apply(data: Path, state: Path, command: str, moves: Iterable[Move]) -> list[
 
 def next_number(state: Path) -> int:
     """The number that the next batch will get."""
-    return 1 + max((int(path.name.split("-")[0]) for path in _plans(state)), default=0)
+    numbers = [int(path.name.split("-")[0]) for path in _plans(state)]
+    numbers += [int(path.name) for path in (state / "quarantine").glob("[0-9]*") if path.name.isdecimal()]
+    return 1 + max(numbers, default=0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """One batch of the journal: its number, when (UTC) and by which command, whether it is undone, and its moves."""
+    """One batch of the journal: its number, when (UTC) and by which command, its state, and its moves.
+
+    state: done, undone, or interrupted, of which only the moves that were made are given.
+    """
 
     number: int
     time: str
     command: str
-    undone: bool
+    state: str
     moves: tuple[Move, ...]
 
 
-def history(state: Path) -> list[Batch]:
+def history(data: Path, state: Path) -> list[Batch]:
     """Every batch that was carried out, the oldest first."""
     batches = []
-    for plan in sorted(_plans(state)):
-        number = int(plan.name.split("-")[0])
-        undone = plan.name.endswith((".undone.json", ".undoing.json"))
-        batches.append(Batch(number, _time(plan), _command(plan), undone, tuple(_read(plan))))
+    for plan in _plans(state):
+        number, moves = int(plan.name.split("-")[0]), _read(plan)
+        word = plan.name.split(".")[1]
+        if word in ("doing", "undoing"):
+            moves = [move for move in moves if os.path.lexists(data / move.target)]
+        batches.append(
+            Batch(
+                number, _time(plan), _command(plan), {"done": "done", "undone": "undone"}.get(word, "interrupted"), tuple(moves)
+            )
+        )
     return sorted(batches, key=lambda batch: batch.number)
 
 
@@ -97,10 +108,18 @@ def undo(data: Path, state: Path, number: int | None = None) -> tuple[list[Move]
         back = [move.back() for move in _read(plan)]
         renamed = _rename(plan, ".undoing.json")
         failures = _carry_out(data, renamed, forward=False)
-        failed += failures
+        failed += [dataclasses.replace(failure, reason=_later(state, plan, failure)) for failure in failures]
         lost = {failure.move for failure in failures}
         made += [move for move in back if move not in lost]
     return made, failed
+
+
+def _later(state: Path, plan: Path, failure: Failure) -> str:
+    """Why a file could not go back, and what to do: a later batch may have moved it on."""
+    for other in sorted(_plans(state, ".done.json"), reverse=True):
+        if other.name > plan.name and failure.move.source in {move.source for move in _read(other)}:
+            return f"batch {int(other.name.split('-')[0])} moved it on; undo that first"
+    return f"{failure.reason}; make way for it and undo again" if "exists" in failure.reason else failure.reason
 
 
 def recover(data: Path, state: Path) -> list[str]:
@@ -112,6 +131,10 @@ def recover(data: Path, state: Path) -> list[str]:
     said = []
     for plan in sorted(_plans(state, ".doing.json")):
         made = [move for move in _read(plan) if _is_made(data / move.source, data / move.target)]
+        if not made:
+            plan.unlink()
+            said.append(f"an interrupted {_command(plan)} had moved no file yet")
+            continue
         _write(plan, made)
         _rename(plan, ".done.json")
         said.append(f"an interrupted {_command(plan)} had moved {len(made)} files; they stay moved, and --undo takes them back")
@@ -234,6 +257,9 @@ def _carry_out(data: Path, plan: Path, *, forward: bool) -> list[Failure]:
         # What was not moved needs no undo, and what could not be taken back is left for a later one.
         lost = {failure.move for failure in failures}
         remaining = [move for move in moves if (move in lost) != forward]
+        if not remaining:
+            plan.unlink()
+            return failures
         _write(plan, remaining if forward else [move.back() for move in reversed(remaining)])
     _rename(plan, ".done.json" if forward or failures else ".undone.json")
     return failures

@@ -37,6 +37,7 @@ CREATE TABLE searches (pictures BLOB, at_least REAL, pairs BLOB, PRIMARY KEY (pi
 _NO_HASH = bytes(32)
 _GREY = duplicates.SIDE**2  # bytes of a thumbnail; behind it come colours and ranks
 _COLOURS = 3 * duplicates.COLOURS**2
+_MOST_COMPARED = 64  # pictures of a group that one is held against
 _COMMIT_EVERY = 2.0  # seconds: what a killed first pass may lose
 
 T = TypeVar("T")
@@ -123,6 +124,20 @@ class Catalogue:
                 self._db.execute("INSERT OR REPLACE INTO searches VALUES (?, ?, ?)", (key, at_least, pairs.tobytes()))
         pairs["first"], pairs["second"] = chosen[pairs["first"]], chosen[pairs["second"]]
         return pairs
+
+    def likeness(self, first: int, others: Sequence[int]) -> tuple[int, float, bool]:
+        """(the one of the others most similar to the first, how similar, whether as a mirror image); see `duplicates`."""
+        nearest = np.array(others)
+        if len(nearest) > _MOST_COMPARED:
+            nearest = nearest[
+                duplicates.distance(self.facts["hash"][first], self.facts["hash"][nearest]).argsort(kind="stable")
+            ]
+        nearest = nearest[:_MOST_COMPARED]
+        grey = self._looks(nearest)[0]
+        own = np.repeat(self._looks(np.array([first]))[0], len(nearest), axis=0)
+        alike = np.array([duplicates.similarity(own, grey), duplicates.similarity(own, grey[:, :, ::-1])])
+        turned, place = np.unravel_index(alike.argmax(), alike.shape)
+        return int(nearest[place]), float(alike[turned, place]), bool(turned)
 
     def _looks(self, some: NDArray[np.int64]) -> tuple[duplicates.Thumbnails, duplicates.Colours]:
         each, place = np.unique(some, return_inverse=True)

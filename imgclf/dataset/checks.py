@@ -39,7 +39,7 @@ CHECKS = {
         Check("duplicate", "the same pixels as another file of its class", default="quarantine"),
         Check("conflict", "the same or nearly the same picture under another class"),
         Check("leakage", "the same or nearly the same picture in another part of a folder that is split"),
-        Check("near-duplicate", "nearly the same picture as another of its class"),
+        Check("near-duplicate", "nearly the same picture as another of its class", threshold=0.85),
         Check("mirrored", "a mirror image of another of its class"),
         Check("blank", "nearly all pixels alike", threshold=0.98),
         Check("dark", "nearly black", threshold=0.70),
@@ -48,7 +48,7 @@ CHECKS = {
         Check("blurry", "nothing sharp, where the folder's pictures usually are", threshold=0.70),
         Check("tiny", "few pixels, where the folder's pictures usually have more", threshold=0.50),
         Check("odd-aspect", "much longer than wide", threshold=0.70),
-        Check("grayscale", "without colour, where nearly all the folder's pictures have it", threshold=0.99),
+        Check("grayscale", "without colour, where nearly all the folder's pictures have it", strict="report", threshold=0.99),
     )
 }
 # What a score says when another fault is there already: a blank picture is dark or bright, without contrast and never sharp.
@@ -79,9 +79,10 @@ def find(
 
     files: for each of the catalogue's paths its class and part, in the same order.
     """
-    limits = {name: check.threshold for name, check in CHECKS.items()} | dict(thresholds or {})
-    found = [*_files(catalogue), *_resemblances(catalogue, files, progress)]
-    for name, flagged, scores in _flagged(catalogue, {name: limit for name, limit in limits.items() if limit is not None}):
+    given = dict(thresholds or {})
+    least = given.pop("near-duplicate", 0.0)
+    found = [*_files(catalogue), *_resemblances(catalogue, files, least, progress)]
+    for name, flagged, scores in _flagged(catalogue, given):
         for index in _where(flagged):
             found.append(Finding(catalogue.paths[index], name, round(float(scores[index]), 4), _words(catalogue, name, index)))
     place = {name: number for number, name in enumerate(CHECKS)}
@@ -99,22 +100,25 @@ def scores(catalogue: Catalogue) -> dict[str, NDArray[np.float64]]:
     return {name: np.where(catalogue.usable(), column, 0) for name, column in columns.items()}
 
 
-def _flagged(catalogue: Catalogue, limits: Mapping[str, float]) -> list[tuple[str, NDArray[np.bool_], NDArray[np.float64]]]:
+def _flagged(catalogue: Catalogue, given: Mapping[str, float]) -> list[tuple[str, NDArray[np.bool_], NDArray[np.float64]]]:
     """(check, which files are found, every file's score), with what follows from other findings left out.
 
     Three faults depend on what is usual in the folder: soft scans, thumbnails and grey photographs are no faults where all are.
+    For a check whose threshold is given, what is usual does not matter: a lower one never finds fewer files.
     """
     columns, usable = scores(catalogue), catalogue.usable()
+    limits = {name: check.threshold for name, check in CHECKS.items() if check.threshold is not None} | dict(given)
     flags = {name: usable & (column >= limits[name]) for name, column in columns.items()}
-    if usable.any():
+    if usable.any() and "blurry" not in given:
         sharpness = columns["blurry"][usable]
         middle = float(np.median(sharpness))
         spread = 1.4826 * float(np.median(np.abs(sharpness - middle)))  # of a normal distribution, the standard deviation
         flags["blurry"] &= columns["blurry"] > middle + 4 * spread
+    if usable.any() and "tiny" not in given:
         short = np.minimum(catalogue.facts["width"], catalogue.facts["height"])
         flags["tiny"] &= short < np.median(short[usable]) / 2
-        if flags["grayscale"].sum() > 0.1 * usable.sum():
-            flags["grayscale"][:] = False
+    if "grayscale" not in given and flags["grayscale"].sum() > 0.1 * usable.sum():
+        flags["grayscale"][:] = False
     for name, others in _IMPLIED.items():
         for other in others:
             flags[name] = flags[name] & ~flags[other]
@@ -129,10 +133,10 @@ def _words(catalogue: Catalogue, name: str, index: int) -> str:
     facts = catalogue.facts[index]
     if name in ("tiny", "odd-aspect"):
         return f"{facts['width']} x {facts['height']} pixels"
-    if name in ("dark", "bright"):
-        return f"mean brightness {facts['brightness']:.0%}"
     return {
-        "blank": f"{facts['blank']:.1%} of the pixels alike" if name == "blank" else "",
+        "dark": f"nearly all pixels below {1 - facts['dark']:.0%} of full light in every colour",
+        "bright": f"nearly all pixels above {facts['bright']:.0%} of full light in every colour",
+        "blank": f"{facts['blank']:.1%} of the pixels alike",
         "low-contrast": f"uses {1 - facts['low-contrast']:.0%} of the range of grey",
         "blurry": f"blur {facts['blurry']:.2f} of 1",
         "grayscale": "no colour",
@@ -186,21 +190,70 @@ def groups(catalogue: Catalogue, progress: Progress | None = None) -> NDArray[np
     return np.array([root(index) for index in range(len(parent))], np.int64)
 
 
-def _resemblances(catalogue: Catalogue, files: Sequence[Found], progress: Progress | None) -> list[Finding]:
+_RANK = {"test": 0, "val": 1, "train": 2, None: 3}  # which part a picture that is in several belongs to
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Leak:
+    """A picture that shows the same as others in a part before its own: test comes before val, and val before train.
+
+    index, other: in the catalogue; other is the most similar of those. similarity: between the two, 1 when `exact`.
+    """
+
+    index: int
+    other: int
+    similarity: float
+    exact: bool
+    mirrored: bool
+
+
+def leaks(catalogue: Catalogue, files: Sequence[Found], progress: Progress | None = None) -> list[Leak]:
+    """Every picture outside the first part that its group lies in, files without a part left out; in the order of files."""
+    if not any(file.part for file in files):
+        return []
+    same = catalogue.same_pixels()
+    members: dict[int, list[int]] = collections.defaultdict(list)
+    for index, group in enumerate(groups(catalogue, progress).tolist()):
+        if files[index].part and catalogue.facts["problem"][index] == b"":
+            members[group].append(index)
+    found = []
+    for group_ in members.values():
+        for index in group_:
+            before = [other for other in group_ if _RANK[files[other].part] < _RANK[files[index].part]]
+            twin = next((other for other in before if same[other] == same[index]), None)
+            if twin is not None:
+                found.append(Leak(index, twin, 1.0, True, False))
+            elif before:
+                other, similarity, mirrored = catalogue.likeness(index, before)
+                found.append(Leak(index, other, round(similarity, 4), False, mirrored))
+    return sorted(found, key=lambda leak: leak.index)
+
+
+def _how(exact: bool, mirrored: bool) -> str:
+    return "the same pixels as" if exact else "a mirror image of" if mirrored else "nearly the same as"
+
+
+def _resemblances(catalogue: Catalogue, files: Sequence[Found], at_least: float, progress: Progress | None) -> list[Finding]:
     """Duplicates, near-duplicates, mirror images, and such across classes and parts.
 
     Of the files that show the same the best is kept: one in the test part before one in another, no link, the most pixels, the
     most bytes, the shortest name. Every other one is found once, beside the file it was compared with.
     """
     same = catalogue.same_pixels()
-    rank = {"test": 0, "val": 1, "train": 2, None: 3}
 
     def goodness(index: int) -> tuple[int, bool, int, int, int, str]:
         facts, path = catalogue.facts[index], catalogue.paths[index]
         area = -int(facts["width"]) * int(facts["height"])
-        return rank[files[index].part], is_linked(catalogue.root, path), area, -int(facts["bytes"]), len(path), path
+        return _RANK[files[index].part], is_linked(catalogue.root, path), area, -int(facts["bytes"]), len(path), path
 
     found: list[Finding] = []
+    leaking = set()
+    for leak in leaks(catalogue, files, progress):
+        if leak.similarity >= at_least:
+            leaking.add(leak.index)
+            other = catalogue.paths[leak.other]
+            detail = f"{_how(leak.exact, leak.mirrored)} {other}"
+            found.append(Finding(catalogue.paths[leak.index], "leakage", leak.similarity, detail, other))
     copies: dict[int, list[int]] = collections.defaultdict(list)  # files by picture, where there are several
     for index in _where(same != np.arange(len(same))):
         copies[int(same[index])].append(index)
@@ -217,11 +270,11 @@ def _resemblances(catalogue: Catalogue, files: Sequence[Found], progress: Progre
         top, *rest = kept.values()
         best[picture] = top
         for index in rest:
-            edges[top].append((index, 1.0, "the same pixels as"))
-            edges[index].append((top, 1.0, "the same pixels as"))
-    for pair in catalogue.similar_pairs(progress):
+            edges[top].append((index, 1.0, _how(True, False)))
+            edges[index].append((top, 1.0, _how(True, False)))
+    for pair in catalogue.similar_pairs(progress, at_least):
         one, two = (best.get(int(index), int(index)) for index in (pair["first"], pair["second"]))
-        score, how = float(pair["similarity"]), "a mirror image of" if pair["mirrored"] else "nearly the same as"
+        score, how = float(pair["similarity"]), _how(False, bool(pair["mirrored"]))
         edges[one].append((two, score, how))
         edges[two].append((one, score, how))
 
@@ -237,7 +290,8 @@ def _resemblances(catalogue: Catalogue, files: Sequence[Found], progress: Progre
                 if two not in seen:
                     seen.add(two)
                     queue.append(two)
-                    found += _resemblance(files[one], files[two], round(score, 4), how)
+                    if files[one].label != files[two].label or two not in leaking:
+                        found += _resemblance(files[one], files[two], round(score, 4), how)
     return found
 
 
@@ -247,5 +301,4 @@ def _resemblance(kept: Found, other: Found, score: float, how: str) -> list[Find
     if kept.label != other.label:
         back = Finding(kept.path, "conflict", score, f"{how} {other.path}", other.path)
         return [Finding(other.path, "conflict", score, about, kept.path), back]
-    check = "leakage" if kept.part != other.part else "mirrored" if how.startswith("a mirror") else "near-duplicate"
-    return [Finding(other.path, check, score, about, kept.path)]
+    return [Finding(other.path, "mirrored" if how.startswith("a mirror") else "near-duplicate", score, about, kept.path)]

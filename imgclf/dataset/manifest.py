@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ class Row:
     sha256: str
 
 
+_FOLD = re.compile(r"fold-[0-9]+-of-[0-9]+\.csv")
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
 
 
@@ -80,9 +82,10 @@ def manifest_path(root: Path) -> Path:
 
 
 def fold_paths(root: Path) -> list[Path]:
-    """The manifests of a data folder's folds, in order; empty when it has none."""
+    """The manifests of a data folder's folds, in order; empty when it has none, or not all of one set."""
     found = (state_folder(root) / "folds").glob("fold-*-of-*.csv")
-    return sorted(found, key=lambda path: int(path.stem.split("-")[1]))
+    paths = sorted((path for path in found if _FOLD.fullmatch(path.name)), key=lambda path: int(path.stem.split("-")[1]))
+    return paths if [path.name for path in paths] == [f"fold-{n}-of-{len(paths)}.csv" for n in range(1, len(paths) + 1)] else []
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -101,7 +104,7 @@ def read_manifest(path: Path) -> Manifest:
         if next(lines, (0, []))[1] != list(COLUMNS):
             raise ImgclfError(f"{path}: not a split manifest: its first line is not {','.join(COLUMNS)}")
         for number, row in lines:
-            if len(row) != len(COLUMNS) or row[2] not in PARTS or not row[1] or row[0] in rows:
+            if len(row) != len(COLUMNS) or row[2] not in PARTS or row[0] in rows or not _is_inside(row[0], row[1]):
                 raise ImgclfError(f"{path}, line {number}: {expected}; {remedy}")
             rows[row[0]] = Row(row[0], row[1], row[2], row[3], row[4])
     except ValueError as error:
@@ -109,21 +112,43 @@ def read_manifest(path: Path) -> Manifest:
     return Manifest(tuple(rows[path] for path in sorted(rows)))
 
 
+def _is_inside(path: str, label: str) -> bool:
+    """Whether a line's path lies in a data folder and its label names a folder: a manifest may have come from elsewhere."""
+    return "/" in path and not {"", ".", ".."} & {*path.split("/"), label} and "/" not in label and "\0" not in path + label
+
+
 def load_parts(root: Path, manifest: Manifest, progress: Progress | None = None) -> tuple[dict[Part, Dataset], list[str]]:
-    """The parts of a manifest as datasets of the files that are still there, and a note on each change since it was made."""
+    """The parts of a manifest as datasets of the files that are still there, and a note on each change since it was made.
+
+    A file that was renamed, or moved to another class, is known by its content and used as it is now.
+    """
     files = [file for file in scan(root) if not file.ignored]
     with examine(root, [file.path for file in files], progress) as catalogue:
         hashes = catalogue.hashes()
         bad = {path for path, usable in zip(catalogue.paths, catalogue.usable().tolist(), strict=True) if not usable}
-    present = {file.path for file in files if file.label is not None}
-    known = {row.path for row in manifest.rows}
+    label_of = {file.path: file.label for file in files if file.label is not None}
+    present = label_of.keys()
     notes = []
+    lost = {row.sha256: row for row in manifest.rows if row.path not in present}
+    before = {row.path for row in manifest.rows}
+    renamed: dict[str, Row] = {}
+    for path, label in sorted(label_of.items()):
+        row = lost.get(hashes.get(path, ""))
+        if row and path not in before and label in manifest.class_names:
+            renamed[lost.pop(row.sha256).path] = dataclasses.replace(row, path=path, label=label)
+    if renamed:
+        manifest = Manifest(tuple(sorted((renamed.get(row.path, row) for row in manifest.rows), key=lambda row: row.path)))
+        notes.append(f"pictures renamed or moved since the split: {_some([row.path for row in renamed.values()])}")
+    known = {row.path for row in manifest.rows}
     gone = sorted(known - present)
     if gone:
         notes.append(f"pictures of the split that are no longer there: {_some(gone)}")
     new = sorted(present - known - bad)
     if new:
-        notes.append(f"pictures that are not in the split: {_some(new)}; `imgclf split --force` takes them in")
+        notes.append(
+            f"pictures that are not in the split: {_some(new)}; `imgclf split --force` makes a new one with them, "
+            "`imgclf split --stable` adds them and moves none of the others"
+        )
     changed = [row.path for row in manifest.rows if row.path in hashes and hashes[row.path] != row.sha256]
     if changed:
         # What they show now may be in another part: an edited copy of a test picture must not be trained on.

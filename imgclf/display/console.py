@@ -4,9 +4,10 @@ import collections
 import contextlib
 import dataclasses
 import os
+import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,6 +127,17 @@ def _row(table: "Table", *cells: Any, style: str | None = None) -> None:
     table.add_row(*(_text(str(cell)) for cell in cells), style=style)
 
 
+def _one_line_each(lines: Sequence[Sequence[str]], *headings: str, styles: Mapping[str, str] | None = None) -> None:
+    """A table whose last column is cut so that no line folds. styles: by the text of a cell."""
+    widths = [max(len(heading), *(len(line[column]) for line in lines)) + 2 for column, heading in enumerate(headings[:-1])]
+    room = max(20, out.width - sum(widths) - 4)
+    table = _table(*headings, numbers=False)
+    for *cells, last in lines:
+        shown = last if len(last) <= room else last[: room - 1] + "…"
+        table.add_row(*(_text(cell, (styles or {}).get(cell, "")) for cell in cells), _text(shown))
+    out.print(table)
+
+
 def _share(value: float) -> str:
     return f"{value:.1%}"
 
@@ -142,12 +154,7 @@ def cleaning(result: "Cleaning") -> None:
         for name, found in result.by_check().items():
             actions = ", ".join(sorted({outcome.action for outcome in found}))
             lines.append((name, f"{len(found):,}", actions, f"{found[0].path}: {_why(found[0])}"))
-        room = max(20, out.width - sum(max(len(line[column]) for line in lines) + 2 for column in range(3)) - 4)
-        table = _table("check", "files", "action", "worst", numbers=False)
-        for name, files, actions, worst in lines:  # a line a check; the report has it whole
-            shown = worst if len(worst) <= room else worst[: room - 1] + "…"
-            table.add_row(_text(name), files, _text(actions, colours.get(actions, "")), _text(shown))
-        out.print(table)
+        _one_line_each(lines, "check", "files", "action", "worst", styles=colours)  # the report has it whole
         out.print()
     moved = [outcome for outcome in result.outcomes if outcome.moved_to or outcome.action == "stuck"]
     if len(moved) > len({outcome.check for outcome in moved}):  # the table above names one a check
@@ -168,12 +175,19 @@ def cleaning(result: "Cleaning") -> None:
         + (f", {counts['stuck']:,} could not be moved" if counts["stuck"] else "")
         + (f"; {counts['reported']:,} of the kept reported" if counts["reported"] else "")
     )
+    if any(before != after for before, after in result.pictures.values()):
+        changes = (f"{label} {before:,} to {after:,}" for label, (before, after) in result.pictures.items())
+        out.print(_text(f"usable pictures by class: {', '.join(changes)}"))
     for note in result.notes:
         say(note)
     if counts["reported"]:
         say("To see what was reported: --html FILE.html; to decide on it: --report FILE.csv, edit, --apply FILE.csv.")
-    if moved and not result.dry_run:
-        say(f"Nothing was deleted; `imgclf clean {result.data} --undo` puts every file back.")
+    if any(outcome.moved_to for outcome in moved) and not result.dry_run:
+        say(_undo_hint(result.data))
+
+
+def _undo_hint(folder: Path) -> str:
+    return f"Nothing was deleted; `imgclf clean {shlex.quote(str(folder))} --undo` puts every file back."
 
 
 def _why(outcome: "Outcome") -> str:
@@ -182,12 +196,16 @@ def _why(outcome: "Outcome") -> str:
     return outcome.detail
 
 
-def undone(restored: Sequence[str], problems: Sequence[str], notes: Sequence[str], json: bool) -> None:
-    """What an undo put back, and what it could not."""
+def undone(restored: Sequence[str], problems: Sequence[str], notes: Sequence[str], dry_run: bool, json: bool) -> None:
+    """What an undo put back or would, and what it could not."""
     for note in notes:
         say(note)
     if json:
-        as_json({"restored": list(restored), "problems": list(problems), "notes": list(notes)})
+        as_json({"dry_run": dry_run, "restored": list(restored), "problems": list(problems), "notes": list(notes)})
+    elif dry_run:
+        for path in restored:
+            out.print(_text(path))
+        out.print(f"{_count(len(restored), 'file')} to go back")
     else:
         data(f"{_count(len(restored), 'file')} back where {'it was' if len(restored) == 1 else 'they were'}")
     for problem in problems:
@@ -202,14 +220,12 @@ def history(batches: "Sequence[Batch]", json: bool) -> None:
     if not batches:
         say("nothing has been moved yet")
         return
-    table = _table("batch", "when (UTC)", "command", "files", "state", "first", numbers=False)
+    lines = []
     for batch in batches:
-        first = f"{batch.moves[0].source} to {batch.moves[0].target}" if batch.moves else ""
-        state = "undone" if batch.undone else "done"
-        _row(
-            table, batch.number, batch.time.replace("T", " ").rstrip("Z"), batch.command, f"{len(batch.moves):,}", state, first
-        )
-    out.print(table)
+        first = batch.moves[0].source if batch.moves else ""
+        when = batch.time.replace("T", " ").rstrip("Z")
+        lines.append((f"{batch.number}", when, batch.command, f"{len(batch.moves):,}", batch.state, first))
+    _one_line_each(lines, "batch", "when (UTC)", "command", "files", "state", "first")
 
 
 def applied(outcomes: "Sequence[Outcome]", folder: Path, dry_run: bool, json: bool) -> None:
@@ -227,8 +243,8 @@ def applied(outcomes: "Sequence[Outcome]", folder: Path, dry_run: bool, json: bo
     stuck = sum(outcome.action == "stuck" for outcome in outcomes)
     verb = "to be moved" if dry_run else "moved"
     out.print(f"{_count(len(outcomes) - stuck, 'file')} {verb}" + (f", {stuck:,} could not be moved" if stuck else ""))
-    if outcomes and not dry_run:
-        say(f"Nothing was deleted; `imgclf clean {folder} --undo` puts every file back.")
+    if any(outcome.moved_to for outcome in outcomes) and not dry_run:
+        say(_undo_hint(folder))
 
 
 def preview(result: "Preview") -> None:
@@ -302,7 +318,8 @@ def split(result: "Split", *, talk: bool = False) -> None:
 
 def _kept_together(result: "Split") -> str:
     groups, pictures, torn = result.groups()
-    return f"groups kept together: {groups - torn:,} ({_count(pictures, 'picture')}); leakage between parts: {torn:,}"
+    kept = f"groups that show the same or belong together: {groups:,} ({_count(pictures, 'picture')})"
+    return kept + (f"; in more than one part (leakage): {torn:,}" if torn else ", none torn; leakage between parts: 0")
 
 
 def folds(made: "Sequence[Split]", json: bool) -> None:
@@ -330,7 +347,7 @@ def leakage(result: "Leakage", json: bool) -> None:
     if result.leaks:
         table = _table("picture", "shows the same as", "how", numbers=False)
         for leak in result.leaks[:LONGEST_LIST]:
-            how = "exact" if leak.exact else f"{'mirrored' if 'mirror' in leak.detail else 'near'} {leak.similarity:.2f}"
+            how = "exact" if leak.exact else f"{'mirrored' if leak.mirrored else 'near'} {leak.similarity:.2f}"
             names = [path if result.where == "its folders" else f"{part}: {path}" for part, path in
                      ((leak.part, leak.path), (leak.other_part, leak.other))]  # fmt: skip
             _row(table, *names, how)

@@ -25,14 +25,19 @@ def ends(levels: Levels) -> tuple[int, int]:
     return int(low), int(high)
 
 
-def dark(ends: tuple[int, int]) -> float:
-    """1 for black: how far below white all but the brightest 2% of the pixels stay."""
-    return 1 - ends[1] / 255
+def dark(grid: NDArray[np.uint8]) -> float:
+    """1 for black: how far below full light all but the brightest 2% of the pixels stay, in the brightest of their colours.
+
+    grid: (h, w, 3), some of the pixels. A picture all in red is not dark, though its grey is.
+    """
+    red, green, blue = cv2.split(grid)
+    return 1 - ends(levels(np.asarray(cv2.max(cv2.max(red, green), blue), np.uint8)))[1] / 255
 
 
-def bright(ends: tuple[int, int]) -> float:
-    """1 for white: how far above black all but the darkest 2% of the pixels stay."""
-    return ends[0] / 255
+def bright(grid: NDArray[np.uint8]) -> float:
+    """1 for white: how far above black all but the darkest 2% of the pixels stay, in the darkest of their colours."""
+    red, green, blue = cv2.split(grid)
+    return ends(levels(np.asarray(cv2.min(cv2.min(red, green), blue), np.uint8)))[0] / 255
 
 
 def low_contrast(ends: tuple[int, int]) -> float:
