@@ -336,27 +336,33 @@ def write_page(result: Cleaning, path: Path, progress: Progress | None = None) -
     by_path: dict[str, list[Outcome]] = collections.defaultdict(list)
     for outcome in result.outcomes:
         by_path[outcome.path].append(outcome)
+    label = {file.path: file.label or "" for file in result.files}
+    size = {
+        file.path: (int(facts["width"]), int(facts["height"]))
+        for file, facts in zip(result.files, result.catalogue.facts, strict=True)
+    }
     now = {outcome.path: outcome.moved_to for outcome in result.outcomes if outcome.moved_to and not result.dry_run}
     pictures = []
     for file, facts in zip(result.files, result.catalogue.facts, strict=True):
         if file.path in shown:
             findings = tuple((one.check, one.score, one.action, one.detail) for one in by_path[file.path])
             other = next((one.other for one in by_path[file.path] if one.other), "")
-            kind, width, height = facts["format"].decode(), int(facts["width"]), int(facts["height"])
             pictures.append(
                 gallery.Picture(
-                    file.path, file.label or "", file.part or "", kind, width, height, findings,
-                    other=other, now=now.get(file.path, ""), other_now=now.get(other, ""),
+                    file.path, file.label or "", file.part or "", facts["format"].decode(), *size[file.path], findings,
+                    other=other, other_label=label.get(other, ""), other_size=size.get(other, (0, 0)),
+                    now=now.get(file.path, ""), other_now=now.get(other, ""),
                 )
             )  # fmt: skip
     counts = result.counts()
-    words = ", ".join(
-        f"{counts[name]:,} {name}" for name in ("kept", "renamed", "quarantined", "stuck", "reported") if counts[name]
-    )
+    yet = "to be " if result.dry_run else ""
+    named = (("kept", ""), ("renamed", yet), ("quarantined", yet), ("stuck", ""), ("reported", ""))
+    words = ", ".join(f"{counts[name]:,} {before}{name}" for name, before in named if counts[name])
     gallery.write(
         path, result.data, pictures, title=f"{result.data}: what clean found", group="finding",
         about=f"{len(result.files):,} files: {words}" + (" (dry run: nothing was moved)" if result.dry_run else ""),
-        checks={name: (len(found), CHECKS[name].meaning) for name, found in result.by_check().items()}, progress=progress,
+        checks={name: (len(found), CHECKS[name].meaning) for name, found in result.by_check().items()},
+        classes=dataset.class_folders(result.data), progress=progress,
     )  # fmt: skip
 
 

@@ -318,6 +318,11 @@ def write_page(result: Survey, path: Path, *, limit: int, seed: int, progress: P
     by_path: dict[str, list[checks.Finding]] = collections.defaultdict(list)
     for finding in result.findings:
         by_path[finding.path].append(finding)
+    label = {file.path: file.label or "" for file in result.files}
+    size = {
+        file.path: (int(facts["width"]), int(facts["height"]))
+        for file, facts in zip(result.files, result.catalogue.facts, strict=True)
+    }
     chosen = _sampled(result.files, limit, seed)
     pictures = []
     for index, (file, facts) in enumerate(zip(result.files, result.catalogue.facts, strict=True)):
@@ -325,10 +330,12 @@ def write_page(result: Survey, path: Path, *, limit: int, seed: int, progress: P
             own = by_path.get(file.path, [])
             findings = tuple((finding.check, finding.score, "", finding.detail) for finding in own)
             other = next((finding.other for finding in own if finding.other), "")
-            kind, width, height = facts["format"].decode(), int(facts["width"]), int(facts["height"])
             pictures.append(
-                gallery.Picture(file.path, file.label or "", file.part or "", kind, width, height, findings, other=other)
-            )
+                gallery.Picture(
+                    file.path, file.label or "", file.part or "", facts["format"].decode(), *size[file.path], findings,
+                    other=other, other_label=label.get(other, ""), other_size=size.get(other, (0, 0)),
+                )
+            )  # fmt: skip
     counted = collections.Counter(finding.check for finding in result.findings)
     about = f"{len(result.files):,} files, {len(by_path):,} with findings"
     if len(chosen) < len(result.files):

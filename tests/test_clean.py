@@ -581,6 +581,11 @@ def test_command_reports_json_csv_and_html(data: Path, imgclf: Run) -> None:
     assert shown["cats/deep/inside/good copy.JPEG"]["beside"] == shown["cats/deep/inside/good copy.JPEG"]["thumbnail"]
     assert not shown["cats/page.jpg"]["thumbnail"]
     assert not re.search(r"(src|href)=.?https?:", page)
+    assert content["classes"] == ["cats", "dogs"]
+    copy = shown["cats/deep/inside/good copy.JPEG"]
+    assert (copy["other"], copy["other_label"], copy["other_size"], copy["other_href"]) == (
+        "cats/good.jpg", "cats", [90, 70], "data/cats/good.jpg",
+    )  # fmt: skip
 
 
 def test_a_page_survives_names_made_to_break_it(tmp_path: Path) -> None:

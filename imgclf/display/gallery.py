@@ -24,15 +24,15 @@ THUMBNAIL = 160  # pixels on the longer side
 
 # Edges of the histograms' bins: pixels of the shorter side, width : height, brightness.
 SIZES = (0, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096, 1 << 32)
-ASPECTS = (0, 0.33, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0001, 1.12, 1.25, 1.43, 1.67, 2, 3, 1 << 32)
-BRIGHTNESSES = (*(step / 16 for step in range(16)), 1.0001)
+ASPECTS = (0, 0.33, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 1.01, 1.12, 1.25, 1.43, 1.67, 2, 3, 1 << 32)
+BRIGHTNESSES = tuple(step / 16 for step in range(17))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Picture:
     """One picture of the page. findings: (check, score, action, detail). other: a picture to show beside it.
 
-    now, other_now: where the files lie, if not at `path` and `other`.
+    other_label, other_size: its class, and (width, height). now, other_now: where the files lie, if not at `path` and `other`.
     """
 
     path: str
@@ -43,6 +43,8 @@ class Picture:
     height: int
     findings: tuple[tuple[str, float, str, str], ...]
     other: str = ""
+    other_label: str = ""
+    other_size: tuple[int, int] = (0, 0)
     now: str = ""
     other_now: str = ""
 
@@ -77,11 +79,13 @@ def write(
     group: str,
     checks: Mapping[str, tuple[int, str]],
     histograms: Sequence[Histogram] = (),
+    classes: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> None:
     """Write the page, picture by picture: thumbnails are never all in memory.
 
     group: what sections are made by at first: finding, class or split. checks: by name how many findings, and what it means.
+    classes: where given, the page lets its reader decide on each picture, and saves a CSV for `clean --apply`.
     """
     head = {
         "title": title,
@@ -89,6 +93,7 @@ def write(
         "group": group,
         "checks": {name: {"count": count, "meaning": meaning} for name, (count, meaning) in checks.items()},
         "ends": {"size": ["0", "4096+"], "aspect": ["1:3", "3:1"], "brightness": ["black", "white"]},
+        "classes": list(classes),
         "histograms": [dataclasses.asdict(one) for one in histograms],
     }
     before, after = TEMPLATE.read_text("utf-8").split("@DATA@")
@@ -97,15 +102,23 @@ def write(
         yield before + _json(head)[:-1] + ',"pictures":[\n'
         made = ordered_map(lambda picture: _thumbnails(root, picture), pictures)
         for number, (picture, (thumbnail, beside)) in enumerate(zip(pictures, made, strict=True), 1):
-            place = os.path.relpath(root / (picture.now or picture.path), path.resolve().parent)
-            href = urllib.parse.quote(os.fsencode(Path(place).as_posix()))
-            entry = dataclasses.asdict(picture) | {"thumbnail": thumbnail, "beside": beside, "href": href}
+            href, other_href = (
+                _link(root, picture.now or picture.path, path),
+                _link(root, picture.other_now or picture.other, path),
+            )
+            links = {"href": href, "other_href": other_href}
+            entry = dataclasses.asdict(picture) | links | {"thumbnail": thumbnail, "beside": beside}
             yield _json(entry) + (",\n" if number < len(pictures) else "\n")
             if progress:
                 progress(number, len(pictures))
         yield "]}" + after
 
     journal.write_lines(path, lines())
+
+
+def _link(root: Path, name: str, page: Path) -> str:
+    """A picture's address as seen from the page."""
+    return urllib.parse.quote(os.fsencode(Path(os.path.relpath(root / name, page.resolve().parent)).as_posix()))
 
 
 def _json(value: object) -> str:
