@@ -638,7 +638,7 @@ def test_command_tables(data: Path, imgclf: Run) -> None:
     [
         (["--undo", "0"], "--undo 0: batches count from 1; --history lists them"),
         (["--history", "--dry-run"], "--history goes alone"),
-        (["--threshold", "near-duplicate=0.5"], "below 0.85 pictures are strangers"),
+        (["--threshold", "near-duplicate=0.5"], "below 0.93 pictures are strangers"),
         (["--undo", "--history"], "--undo goes alone"),
         (["--apply", "r.csv", "--report", "x.csv"], "--apply goes alone, or with --dry-run"),
         (["--on", "blurry"], "expected a check, = and a value, as in --on blurry=quarantine"),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from imgclf.base.progress import Progress
 from imgclf.dataset.catalogue import Catalogue
 from imgclf.dataset.folder import Found, is_linked
-from imgclf.pixels import images, quality
+from imgclf.pixels import duplicates, images, quality
 
 Action = Literal["report", "quarantine", "rename", "ignore"]
 
@@ -39,7 +39,7 @@ CHECKS = {
         Check("duplicate", "the same pixels as another file of its class", default="quarantine"),
         Check("conflict", "the same or nearly the same picture under another class"),
         Check("leakage", "the same or nearly the same picture in another part of a folder that is split"),
-        Check("near-duplicate", "nearly the same picture as another of its class", threshold=0.85),
+        Check("near-duplicate", "nearly the same picture as another of its class", threshold=duplicates.LEAST_SIMILARITY),
         Check("mirrored", "a mirror image of another of its class"),
         Check("blank", "nearly all pixels alike", threshold=0.98),
         Check("dark", "nearly black", threshold=0.70),
