@@ -28,7 +28,7 @@ def features(pictures: Sequence[bytes | Image.Image]) -> Features:
 
 def search(features: Features, at_least: float = 0.0) -> NDArray[np.void]:
     hashes, ranks, grey, colours = features
-    return duplicates.pairs(hashes, ranks, lambda some: (grey[some], colours[some]), at_least=at_least)
+    return duplicates.pairs(hashes, ranks, duplicates.coarse(grey), lambda some: (grey[some], colours[some]), at_least=at_least)
 
 
 @pytest.mark.parametrize("change", COPIES, ids=lambda change: change.__name__)
@@ -95,14 +95,16 @@ def test_a_crowd_of_alike_pictures_costs_few_comparisons() -> None:
         asked += len(some)
         return np.repeat(grey, len(some), axis=0), np.repeat(colours, len(some), axis=0)
 
-    pairs = duplicates.pairs(np.repeat(hashes, 2000), np.repeat(ranks, 2000, axis=0), count)
+    pairs = duplicates.pairs(
+        np.repeat(hashes, 2000), np.repeat(ranks, 2000, axis=0), duplicates.coarse(np.repeat(grey, 2000, axis=0)), count
+    )
     assert len(pairs) == 1999
     assert asked < 2000 * 64
 
 
 def test_a_crowd_that_is_alike_and_not_the_same_costs_few_comparisons() -> None:
     """A camera that never moves, with something new before it each time: the same hash, and no two the same."""
-    hashes, ranks, _grey, _colours = features([scene(1)])
+    hashes, ranks, grey, _colours = features([scene(1)])
     random = np.random.default_rng(0)
     asked = 0
 
@@ -111,7 +113,9 @@ def test_a_crowd_that_is_alike_and_not_the_same_costs_few_comparisons() -> None:
         asked += len(some)
         return random.integers(0, 256, (len(some), 32, 32), np.uint8), np.zeros((len(some), 8, 8, 3), np.uint8)
 
-    pairs = duplicates.pairs(np.repeat(hashes, 1500), np.repeat(ranks, 1500, axis=0), strangers)
+    pairs = duplicates.pairs(
+        np.repeat(hashes, 1500), np.repeat(ranks, 1500, axis=0), duplicates.coarse(np.repeat(grey, 1500, axis=0)), strangers
+    )
     assert len(pairs) == 0
     assert asked <= 2 * 2 * 32 * 1500  # thirty-two for each piece, two thumbnails each
 

@@ -113,12 +113,14 @@ class Catalogue:
         if row:
             pairs = np.frombuffer(row[0], duplicates.PAIRS).copy()
         else:
-            ranks = np.empty((len(chosen), 64), np.uint8)
+            ranks, small = np.empty((len(chosen), 64), np.uint8), np.empty((len(chosen), 64), np.float16)
             for top in range(0, len(chosen), 1024):
-                ranks[top : top + 1024] = self._compared(chosen[top : top + 1024])[:, -64:]
+                rows = self._compared(chosen[top : top + 1024])
+                ranks[top : top + 1024] = rows[:, -64:]
+                small[top : top + 1024] = duplicates.coarse(rows[:, :_GREY].reshape(-1, duplicates.SIDE, duplicates.SIDE))
             hashes = self.facts["hash"][chosen]
             looks = lambda some: self._looks(chosen[some])  # noqa: E731
-            pairs = duplicates.pairs(hashes, ranks, looks, at_least=at_least, progress=progress)
+            pairs = duplicates.pairs(hashes, ranks, small, looks, at_least=at_least, progress=progress)
             with _writing(self._db):
                 self._db.execute("DELETE FROM searches WHERE pictures != ?", (key,))
                 self._db.execute("INSERT OR REPLACE INTO searches VALUES (?, ?, ?)", (key, at_least, pairs.tobytes()))

@@ -24,6 +24,7 @@ FLATTEST = 4.0  # grey levels of standard deviation below which a thumbnail show
 LEAST_SIMILARITY = 0.93
 CERTAIN = 0.975  # the similarity from which colours need not agree: a grey copy of a colour picture is a copy
 _COLOUR = 0.85  # the least colour likeness below that
+_LIKELY = 0.55  # the least correlation at 8 x 8; cropped copies of flowers go down to 0.7
 _BLOCK = 128  # pictures looked up at once
 _FULL = 64  # pictures of one place in the index that are looked at, where more share it
 
@@ -120,25 +121,41 @@ def _explained(source: NDArray[np.float32], target: NDArray[np.float32]) -> NDAr
     return np.asarray(1 - (left**2).sum(axis=1) / ((spread**2).sum(axis=1) + 1), np.float64).clip(0, 1)
 
 
+def coarse(thumbnails: Thumbnails) -> NDArray[np.float16]:
+    """(n, 64): thumbnails at 8 x 8, with mean 0 and length 1, so that their product is a correlation."""
+    blocks = thumbnails.reshape(-1, 8, SIDE // 8, 8, SIDE // 8).mean(axis=(2, 4), dtype=np.float32).reshape(-1, 64)
+    blocks -= blocks.mean(axis=1, keepdims=True)
+    return np.asarray(blocks / np.sqrt((blocks**2).sum(axis=1, keepdims=True) + 1), np.float16)
+
+
 PAIRS = np.dtype([("first", "i8"), ("second", "i8"), ("distance", "u1"), ("similarity", "f4"), ("mirrored", "?")])
 Looks = Callable[[NDArray[np.int64]], tuple[Thumbnails, Colours]]
 
 
 def pairs(
-    hashes: Hashes, ranks: NDArray[np.uint8], looks: Looks, *, at_least: float = 0.0, progress: Progress | None = None
+    hashes: Hashes,
+    ranks: NDArray[np.uint8],
+    small: NDArray[np.float16],
+    looks: Looks,
+    *,
+    at_least: float = 0.0,
+    progress: Progress | None = None,
 ) -> NDArray[np.void]:
     """Pairs (dtype PAIRS) by which every group of pictures that show the same hangs together, sorted.
 
-    ranks: (n, 64) from `perceptual`. looks: called with indices, so that thumbnails need not all be in memory. at_least: a
-    similarity that every pair must have besides. Pictures that are linked already, through others, are not compared again:
-    there are fewer pairs than pictures. Each picture is compared with the 32 that differ least, for each of the two pieces
-    of the hash: where thousands are much alike but not the same, as from a camera that never moves, a copy may be missed.
+    ranks: (n, 64) from `perceptual`. small: (n, 64) from `coarse`, which rules most strangers out. looks: called with indices,
+    so that thumbnails need not all be in memory. at_least: a similarity that every pair must have besides. Pictures
+    that are linked already, through others, are not compared again: there are fewer pairs than pictures. Each picture is
+    compared with the 32 that differ least, for each of the two pieces of the hash: where thousands are much alike but not the
+    same, as from a camera that never moves, a copy may be missed.
     """
     group = np.arange(len(hashes))  # the smallest index of each picture's group
     found: list[tuple[int, int, int, float, bool]] = []
     blocks = 4 * -(-len(hashes) // _BLOCK)
     for done, (first, second, mirrored) in enumerate(_candidates(hashes, ranks), 1):
         turn = MIRROR if mirrored else np.uint64(0)
+        likely = _correlation(small, first, second, mirrored) >= _LIKELY
+        first, second = first[likely], second[likely]
         bits = distance(hashes[first], hashes[second] ^ turn)
         for _round in range(4):
             apart = group[first] != group[second]
@@ -158,6 +175,19 @@ def pairs(
         if progress:
             progress(done, blocks)
     return np.array(sorted(found), PAIRS)
+
+
+def _correlation(
+    small: NDArray[np.float16], first: NDArray[np.int64], second: NDArray[np.int64], mirrored: bool
+) -> NDArray[np.float32]:
+    result = np.empty(len(first), np.float32)
+    for top in range(0, len(first), 65536):
+        part = slice(top, top + 65536)
+        other = small[second[part]].astype(np.float32)
+        if mirrored:
+            other = other.reshape(-1, 8, 8)[:, :, ::-1].reshape(-1, 64)
+        result[part] = (small[first[part]].astype(np.float32) * other).sum(axis=1)
+    return result
 
 
 def _nearest(bits: NDArray[np.uint8], *keys: NDArray[np.int64]) -> NDArray[np.int64]:

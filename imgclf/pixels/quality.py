@@ -3,6 +3,8 @@
 `grey` is `images.thumbnail(picture, SIDE)`, (h, w) uint8, so that a score means the same for every size of picture.
 """
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,7 @@ Levels = NDArray[np.int64]  # (256,) pixels at or below each grey level
 
 def levels(grey: Grey) -> Levels:
     """How many pixels are at or below each grey level."""
-    return np.bincount(grey.ravel(), minlength=256).cumsum()
+    return cv2.calcHist([grey], [0], None, [256], [0, 256]).ravel().astype(np.int64).cumsum()
 
 
 def ends(levels: Levels) -> tuple[int, int]:
@@ -31,13 +33,18 @@ def dark(grid: NDArray[np.uint8]) -> float:
     grid: (h, w, 3), some of the pixels. A picture all in red is not dark, though its grey is.
     """
     red, green, blue = cv2.split(grid)
-    return 1 - ends(levels(np.asarray(cv2.max(cv2.max(red, green), blue), np.uint8)))[1] / 255
+    return 1 - _level(cv2.max(cv2.max(red, green), blue), 0.98) / 255
 
 
 def bright(grid: NDArray[np.uint8]) -> float:
     """1 for white: how far above black all but the darkest 2% of the pixels stay, in the darkest of their colours."""
     red, green, blue = cv2.split(grid)
-    return ends(levels(np.asarray(cv2.min(cv2.min(red, green), blue), np.uint8)))[0] / 255
+    return _level(cv2.min(cv2.min(red, green), blue), 0.02) / 255
+
+
+def _level(values: cv2.typing.MatLike, share: float) -> int:
+    """The least level that this share of the values does not exceed."""
+    return int(np.sort(values, axis=None, kind="stable")[math.ceil(share * values.size) - 1])  # a radix sort for bytes
 
 
 def low_contrast(ends: tuple[int, int]) -> float:
