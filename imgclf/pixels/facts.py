@@ -59,6 +59,7 @@ def look(data: bytes) -> tuple[bytes, str, bytes]:
     ends = quality.ends(levels)
     thumbnail, hash_, ranks = duplicates.perceptual(grey)
     grid = images.grid(picture, 64)
+    brightest, darkest = quality.extremes(grid)
     height, width = picture.shape[:2]
     digest = xxhash.xxh3_128(picture.data)
     digest.update(b"%d %d" % (width, height))
@@ -77,12 +78,12 @@ def look(data: bytes) -> tuple[bytes, str, bytes]:
             hash_,
             duplicates.is_flat(thumbnail),
             quality.brightness(levels),
-            quality.dark(grid),
-            quality.bright(grid),
+            quality.dark(brightest),
+            quality.bright(darkest),
             quality.low_contrast(ends),
             quality.blank(levels),
             quality.blurry(grey),
-            quality.grayscale(grid),
+            quality.grayscale(brightest, darkest),
         ),
         FACTS,
     )

@@ -27,22 +27,27 @@ def ends(levels: Levels) -> tuple[int, int]:
     return int(low), int(high)
 
 
-def dark(grid: NDArray[np.uint8]) -> float:
+def extremes(grid: NDArray[np.uint8]) -> tuple[Grey, Grey]:
+    """(the brightest, the darkest) of the three colours of each pixel of (h, w, 3)."""
+    red, green, blue = cv2.split(grid)
+    brightest, darkest = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
+    return np.asarray(brightest, np.uint8), np.asarray(darkest, np.uint8)
+
+
+def dark(brightest: Grey) -> float:
     """1 for black: how far below full light all but the brightest 2% of the pixels stay, in the brightest of their colours.
 
-    grid: (h, w, 3), some of the pixels. A picture all in red is not dark, though its grey is.
+    A picture all in red is not dark, though its grey is.
     """
-    red, green, blue = cv2.split(grid)
-    return 1 - _level(cv2.max(cv2.max(red, green), blue), 0.98) / 255
+    return 1 - _level(brightest, 0.98) / 255
 
 
-def bright(grid: NDArray[np.uint8]) -> float:
+def bright(darkest: Grey) -> float:
     """1 for white: how far above black all but the darkest 2% of the pixels stay, in the darkest of their colours."""
-    red, green, blue = cv2.split(grid)
-    return _level(cv2.min(cv2.min(red, green), blue), 0.02) / 255
+    return _level(darkest, 0.02) / 255
 
 
-def _level(values: cv2.typing.MatLike, share: float) -> int:
+def _level(values: Grey, share: float) -> int:
     """The least level that this share of the values does not exceed."""
     return int(np.sort(values, axis=None, kind="stable")[math.ceil(share * values.size) - 1])  # a radix sort for bytes
 
@@ -83,10 +88,9 @@ def blurry(grey: Grey) -> float:
     return worst
 
 
-def grayscale(grid: NDArray[np.uint8]) -> float:
-    """The share of pixels without colour (channels within 8 levels of each other); grid: (h, w, 3), some of the pixels."""
-    red, green, blue = cv2.split(grid)
-    spread = cv2.subtract(cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue))
+def grayscale(brightest: Grey, darkest: Grey) -> float:
+    """The share of pixels without colour: channels within 8 levels of each other."""
+    spread = cv2.subtract(brightest, darkest)
     return 1 - cv2.countNonZero(cv2.threshold(spread, 8, 255, cv2.THRESH_BINARY)[1]) / spread.size
 
 
