@@ -19,12 +19,12 @@ import xxhash
 from numpy.typing import NDArray
 
 from imgclf.base.config import DECODER_VERSION
-from imgclf.base.errors import ImageError, ImgclfError
+from imgclf.base.errors import ImgclfError
 from imgclf.base.folders import state_folder
 from imgclf.base.parallel import ordered_map, process_map
 from imgclf.base.progress import Progress
 from imgclf.dataset.folder import Dataset, Found, classes, scan, select
-from imgclf.pixels import duplicates, facts, images
+from imgclf.pixels import duplicates, facts
 
 # Raised when a measure or the comparison of pictures changes: what was kept by the old one is then forgotten.
 _MEASURES = 2
@@ -197,7 +197,7 @@ def _examine(db: sqlite3.Connection, root: Path, paths: Sequence[str], progress:
     if progress:
         progress(count - len(todo), count)
     known = frozenset(moved)
-    looks = process_map(_look, (str(root), known), [paths[index] for index in todo])
+    looks = process_map(facts.look_at, (str(root), known), [paths[index] for index in todo])
     rows: dict[int, _Row] = {}
     thumbnails: dict[int, bytes] = {}
     saved = time.monotonic()
@@ -280,32 +280,6 @@ def _content_hashes(db: sqlite3.Connection, root: Path, paths: Sequence[str], pr
     _save(db, rows, {}, np.zeros(0, np.int64))
     db.close()
     return hashes
-
-
-def _look(shared: tuple[str, frozenset[bytes]], path: str) -> tuple[bytes, bytes, str, bytes]:
-    """(SHA-256, facts, problem, thumbnail with ranks) of one file under a root; no facts when its content is known."""
-    root, known = shared
-    try:
-        data = images.read(Path(root, path))
-    except ImageError as error:
-        return b"", facts.unusable(error.reason, _size(Path(root, path))), str(error), b""
-    digest = hashlib.sha256(data).digest()
-    if digest in known:
-        return digest, b"", "", b""
-    try:
-        record, problem, thumbnail = facts.look(data)
-    except MemoryError:
-        record, problem, thumbnail = facts.unusable("unreadable", len(data)), "not enough memory to decode it", b""
-    if record[:10] == b"unreadable":  # by no fault of the picture: to be looked at again next time
-        digest = b""
-    return digest, record, problem, thumbnail
-
-
-def _size(path: Path) -> int:
-    try:
-        return os.lstat(path).st_size
-    except (OSError, ValueError):
-        return 0
 
 
 def _stamp(path: Path) -> bytes:

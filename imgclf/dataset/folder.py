@@ -183,8 +183,8 @@ def _walk(root: Path, folder: str) -> Iterator[str]:
 
 def is_linked(root: Path, path: str) -> bool:
     """Whether a file of a data folder is a symbolic link, or lies in a linked folder: another name of a file elsewhere."""
-    pieces = path.split("/")
-    return any(os.path.islink(root.joinpath(*pieces[: depth + 1])) for depth in range(len(pieces)))
+    base, pieces = os.fspath(root), path.split("/")
+    return any(os.path.islink(f"{base}/{'/'.join(pieces[:depth])}") for depth in range(1, len(pieces) + 1))
 
 
 def index(root: Path, *, minimum_classes: int = 1) -> tuple[Dataset, list[tuple[str, str]]]:

@@ -3,6 +3,8 @@
 import re
 import struct
 
+import numpy as np
+
 # In a JPEG's entropy-coded data, the next byte pair that is a marker and no stuffed zero, restart or padding.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
@@ -92,7 +94,9 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg_end(data: bytes) -> int | None:
-    if data.endswith(JPEG_END) and data.count(JPEG_END) == 1:  # nothing inside to be mistaken for the end
+    values = np.frombuffer(data, np.uint8)
+    marks = np.flatnonzero(values[:-1] == 0xFF)
+    if (marks := marks[values[marks + 1] == 0xD9]).tolist() == [len(data) - 2]:  # nothing inside to be mistaken for the end
         return len(data)
     position = 2
     while position + 4 <= len(data) or data[position : position + 2] == JPEG_END:

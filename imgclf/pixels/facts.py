@@ -1,5 +1,9 @@
 """All that one look at a picture file's bytes tells: what it is, whether it decodes, how good it is, what it resembles."""
 
+import hashlib
+import os
+from pathlib import Path
+
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
@@ -88,3 +92,32 @@ def look(data: bytes) -> tuple[bytes, str, bytes]:
         FACTS,
     )
     return record.tobytes(), "", thumbnail.tobytes() + duplicates.colours(grid).tobytes() + ranks
+
+
+def look_at(shared: tuple[str, frozenset[bytes]], path: str) -> tuple[bytes, bytes, str, bytes]:
+    """(SHA-256, record, problem, what is compared) of a file, by its path under a folder; no record when its content is known.
+
+    shared: the folder, and the contents that are known. Here and not in the catalogue, so that a worker process loads little.
+    """
+    root, known = shared
+    try:
+        data = images.read(Path(root, path))
+    except ImageError as error:
+        return b"", unusable(error.reason, _size(Path(root, path))), str(error), b""
+    digest = hashlib.sha256(data).digest()
+    if digest in known:
+        return digest, b"", "", b""
+    try:
+        record, problem, thumbnail = look(data)
+    except MemoryError:
+        record, problem, thumbnail = unusable("unreadable", len(data)), "not enough memory to decode it", b""
+    if record[:10] == b"unreadable":  # by no fault of the picture: to be looked at again next time
+        digest = b""
+    return digest, record, problem, thumbnail
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.lstat(path).st_size
+    except (OSError, ValueError):
+        return 0
