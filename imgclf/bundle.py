@@ -168,6 +168,22 @@ def _make(folder: Path, *, exist_ok: bool) -> None:
         raise ImgclfError(f"{folder}: cannot make this folder: {error.strerror}; choose another with --run-dir") from error
 
 
+def find_unfinished(run: str | None, runs: Path = Path("runs")) -> Path:
+    """The folder of an unfinished run: a path, a name under `runs/`, or the newest there; raises ImgclfError."""
+    if run not in (None, "latest"):
+        path = Path(run or "")
+        path = runs / path if path.name == run and (runs / path).is_dir() else path
+        if (path / FILE).exists():
+            raise ImgclfError(f"{path}: a finished run; there is nothing to resume")
+        if not (path / "config.json").exists():
+            raise ImgclfError(f"{path}: no run that could be resumed (config.json is missing)")
+        return path
+    started = [path.parent for path in runs.glob("*/config.json") if not (path.parent / FILE).exists()]
+    if not started:
+        raise ImgclfError(f"{runs}: no unfinished run here; give --resume its folder")
+    return max(started, key=lambda path: ((path / "config.json").stat().st_mtime_ns, path.name))
+
+
 def find(run: str | None, runs: Path = Path("runs")) -> Bundle:
     """The bundle a user means: a path, the name of a run under `runs/`, or the newest finished one for None and "latest"."""
     if run not in (None, "latest"):

@@ -3,6 +3,7 @@
 import faulthandler
 import io
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import imgclf
-from imgclf.base.config import Aspect, Augment, Link, Part, Policy, SplitConfig, TrainConfig
+from imgclf.base.config import Aspect, Augment, Link, Model, Part, Policy, Precision, Schedule, SplitConfig, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.display import console
 
@@ -204,6 +205,7 @@ def preview(
     ] = None,
     aspect: Annotated[Aspect, typer.Option(help="For --augmented, as for train.")] = "squash",
     augment: Annotated[Augment, typer.Option(help="For --augmented, as for train.")] = "light",
+    flip: Annotated[bool, typer.Option("--flip/--no-flip", help="For --augmented, as for train.")] = True,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Also write a page to browse: thumbnails, filters, histograms.")
     ] = None,
@@ -224,7 +226,7 @@ def preview(
     """
     from imgclf import preview as verb
 
-    config = TrainConfig(image_size=image_size, aspect=aspect, augment=augment, seed=seed) if augmented else None
+    config = TrainConfig(image_size=image_size, aspect=aspect, augment=augment, flip=flip, seed=seed) if augmented else None
     if html:
         verb.check_page(html, data)
     if histograms:
@@ -332,49 +334,109 @@ def split(
             console.say(note)
 
 
-@app.command()
+class TrainCommand(TyperCommand):
+    """Lets --resume stand alone or before a run, which Typer has no word for."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if "--resume" in args:
+            at = args.index("--resume")
+            run = next((value for value in args[at + 1 : at + 2] if not value.startswith("-")), None)
+            args[at : at + (2 if run else 1)] = [f"--resume={run or 'latest'}"]
+        return super().parse_args(ctx, args)
+
+
+@app.command(cls=TrainCommand)
 def train(
     data: Data = Path("data"),
-    epochs: Annotated[int, typer.Option(help="Passes over the training part.")] = 20,
+    epochs: Annotated[int, typer.Option(help="Passes over the training part.")] = 30,
+    model: Annotated[Model, typer.Option(help="The network: its width and depth also follow the pictures' size.")] = "cnn",
     batch_size: Annotated[int, typer.Option(help="Pictures a step.")] = 32,
     image_size: Annotated[
-        int | None, typer.Option(help="Pixels a side.", show_default="128, or less for small pictures")
+        int | None, typer.Option(help="Pixels a side.", show_default="96, or less for small pictures")
     ] = None,
     aspect: Annotated[
         Aspect, typer.Option(help="Fit a picture to the square: squash it, crop its centre, or pad it.")
     ] = "squash",
     augment: Annotated[Augment, typer.Option(help="Random changes to training pictures.")] = "light",
-    learning_rate: Annotated[float, typer.Option(help="Adam's step size at its peak.")] = 2e-3,
+    flip: Annotated[bool, typer.Option("--flip/--no-flip", help="Whether those mirror; not for digits and text.")] = True,
+    progressive: Annotated[
+        bool, typer.Option("--progressive/--no-progressive", help="Whether the first epochs see smaller pictures: faster.")
+    ] = True,
+    precision: Annotated[
+        Precision, typer.Option(help="Number format to compute in; what is saved is float32 in any case.")
+    ] = "auto",
+    learning_rate: Annotated[float, typer.Option(help="Adam's step size at its peak.")] = 3e-3,
+    lr_schedule: Annotated[Schedule, typer.Option(help="How the step size changes.")] = "cosine",
+    lr_find: Annotated[bool, typer.Option("--lr-find", help="Only look for a learning rate: a plot and a suggestion.")] = False,
+    early_stopping: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="End after N epochs without a better one; 0 never.",
+            show_default="half of the epochs, 10 at least",
+        ),
+    ] = None,
+    label_smoothing: Annotated[float, typer.Option(help="How far targets move towards all classes alike.")] = 0.1,
+    weight_decay: Annotated[float, typer.Option(help="Adam's decoupled weight decay, times the step size.")] = 0.0,
+    ema: Annotated[float, typer.Option(help="What a step keeps of a moving average of the weights; 0 for none.")] = 0.0,
+    class_weights: Annotated[
+        str, typer.Option(metavar="auto|none|FILE.csv", help="What a picture of each class counts; auto when they are uneven.")
+    ] = "auto",
+    time_budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="As many epochs as fit into 90s, 10m or 1h30m; --epochs at most.")
+    ] = None,
     seed: Seed = 0,
     fold: Annotated[int | None, typer.Option(metavar="I", help="Use fold I of `split --folds` instead of the split.")] = None,
     run_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the run; it must be new or empty.", show_default="runs/<time>-cnn")
+        Path | None, typer.Option(help="Folder of the run; it must be new or empty.", show_default="runs/<time>-<model>")
     ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option("--resume", metavar="[RUN]", help="Go on with an unfinished run, the newest if none is named."),
+    ] = None,
+    summary: Annotated[bool, typer.Option("--summary", help="Only print the network's layers.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write logs for TensorBoard into the run.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train a network and keep its best epoch as a bundle.
 
-    A Sequential CNN from scratch. Makes the default split when there is none. Prints the run folder on stdout.
+    A Sequential CNN from scratch. Makes the default split when there is none. Prints the run folder on stdout. Ctrl-C once ends
+    after the epoch and keeps what there is; a run that was killed goes on with --resume.
     """
     from imgclf import split as splitting
     from imgclf import train as verb
 
     config = TrainConfig(
-        epochs=epochs, batch_size=batch_size, image_size=image_size, aspect=aspect, augment=augment,
-        learning_rate=learning_rate, seed=seed, fold=fold,
+        epochs=epochs, batch_size=batch_size, image_size=image_size, aspect=aspect, model=model, precision=precision,
+        augment=augment, flip=flip, progressive=progressive, learning_rate=learning_rate, lr_schedule=lr_schedule,
+        early_stopping=early_stopping,
+        label_smoothing=label_smoothing, weight_decay=weight_decay, ema=ema, class_weights=class_weights,
+        time_budget=_seconds("--time-budget", time_budget) if time_budget else None,
+        tensorboard=tensorboard, seed=seed, fold=fold,
     )  # fmt: skip
+    if resume:
+        if config != TrainConfig() or run_dir or summary or lr_find or data != Path("data"):
+            raise UsageError("--resume goes alone, or with --json: it goes on with its own data and options")
+        with console.TrainingDisplay() as display:
+            bundle = verb.resume(resume, listener=display)
+        console.trained(bundle, as_json)
+        return
     verb.check(config)
+    if summary:
+        about, layers = verb.summary(data, config)
+        console.summary(about, layers, as_json)
+        return
     if fold is None and not splitting.exists(data):
         console.say("no split yet: making the default one, 70% train, 15% validation, 15% test")
         with console.stages() as stage:
             made = splitting.split(data, progress=stage)
         console.split(made, talk=True)
-    with console.TrainingDisplay(epochs) as display:
+    with console.TrainingDisplay() as display:
+        if lr_find:
+            console.rate_search(verb.find_rate(data, config, listener=display), as_json)
+            return
         bundle = verb.train(data, config, run_dir=run_dir, listener=display)
-    if as_json:
-        console.as_json({"run": str(bundle.path), **bundle.info})
-    else:
-        console.trained(bundle)
+    console.trained(bundle, as_json)
 
 
 @app.command()
@@ -445,6 +507,15 @@ def _number(option: str, name: str, value: str) -> float:
         return float(value)
     except ValueError:
         raise UsageError(f"{option} {name}={value}: {value!r} is no number") from None
+
+
+def _seconds(option: str, text: str) -> float:
+    """1h30m, 10m, 90s or 90 as seconds."""
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text.strip())
+    if not match or not text.strip():
+        raise UsageError(f"{option} {text}: expected a time as in 90s, 10m or 1h30m")
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return float(3600 * hours + 60 * minutes + seconds)
 
 
 def _drop_stdout() -> None:

@@ -1,18 +1,46 @@
 """THE Sequential builder: every network imgclf trains is a `keras.Sequential` of stock layers, made here."""
 
+import dataclasses
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from imgclf.base.config import Model
 
 if TYPE_CHECKING:
     import keras
 
+# Channels of the first block, and convolutions a block from the third on: depth helps where pictures are small already.
+_WIDTH = {"cnn-small": 16, "cnn": 32, "cnn-large": 48}
+_MOMENTUM, _EPSILON = 0.9, 1e-3
 
-def build(num_classes: int, height: int, width: int, *, seed: int) -> "keras.Sequential":
+
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+    """Channels and convolutions of each block, from the picture to the head; a block halves both sides."""
+
+    channels: tuple[int, ...]
+    convolutions: tuple[int, ...]
+
+
+def blocks(name: Model, height: int, width: int) -> Blocks:
+    """A block for each halving until about 4.5 pixels are left, five at most; channels double up to eight times the first."""
+    count = max(1, min(5, round(math.log2(min(height, width) / 4.5))))
+    first = _WIDTH[name]
+    channels = tuple(first * min(8, 2**number) for number in range(count))
+    deep = 1 if name == "cnn-small" else 2
+    shallow = 1 if min(height, width) > 48 else deep
+    return Blocks(channels, tuple(shallow if number < 2 else deep for number in range(count)))
+
+
+def build(
+    name: Model, num_classes: int, height: int, width: int, *, seed: int, dropout: float = 0.3, for_training: str | None = None
+) -> "keras.Sequential":
     """A convolutional network for (height, width, 3) pictures of 0..255.
 
     Rescaling, then blocks of Conv2D, MaxPooling2D, BatchNormalization, ReLU: pooling first means that the two cheap-looking
-    but slow layers work on a quarter of the values. One block a halving until about 8 pixels are left, four at most.
-    Two classes: one sigmoid unit (the probability of the second class); more: softmax.
+    but slow layers work on a quarter of the values. Two classes: one sigmoid unit (the probability of the second class);
+    more: softmax. for_training: a Keras dtype policy such as mixed_bfloat16; the network then computes in it, takes pictures of
+    any size, with batch normalisation in one operation, and its weights fit the stock network that is built without.
     """
     import keras
     from keras import layers
@@ -20,42 +48,43 @@ def build(num_classes: int, height: int, width: int, *, seed: int) -> "keras.Seq
     if num_classes < 2:
         raise ValueError(f"num_classes must be 2 or more, not {num_classes}")
     keras.utils.set_random_seed(seed)
+    policy: dict[str, Any] = {"dtype": for_training or "float32"}
+
+    def normalise() -> Any:
+        if for_training:
+            from imgclf.learning import fused
+
+            return fused.layer_class()(momentum=_MOMENTUM, epsilon=_EPSILON, **policy)
+        return layers.BatchNormalization(momentum=_MOMENTUM, epsilon=_EPSILON, **policy)
+
     network = keras.Sequential(name="imgclf_cnn")
-    network.add(keras.Input((height, width, 3), name="image"))
-    network.add(layers.Rescaling(1 / 127.5, offset=-1.0))
-    blocks = max(1, min(4, int(math.log2(max(2, min(height, width) / 6)))))
-    for filters in (32, 64, 128, 256)[:blocks]:
-        network.add(layers.Conv2D(filters, 3, padding="same", use_bias=False))
-        network.add(layers.MaxPooling2D())
-        network.add(layers.BatchNormalization(momentum=0.9))
-        network.add(layers.ReLU())
-    network.add(layers.GlobalAveragePooling2D())
-    network.add(layers.Dropout(0.3))
+    network.add(keras.Input((None, None, 3) if for_training else (height, width, 3), name="image"))
+    network.add(layers.Rescaling(1 / 127.5, offset=-1.0, **policy))
+    plan = blocks(name, height, width)
+    for channels, convolutions in zip(plan.channels, plan.convolutions, strict=True):
+        for number in range(convolutions):
+            network.add(layers.Conv2D(channels, 3, padding="same", use_bias=False, **policy))
+            if number == 0:
+                network.add(layers.MaxPooling2D(**policy))
+            network.add(normalise())
+            network.add(layers.ReLU(**policy))
+    network.add(layers.GlobalAveragePooling2D(**policy))
+    network.add(layers.Dropout(dropout, seed=seed, **policy))
     if num_classes == 2:
-        network.add(layers.Dense(1, activation="sigmoid", name="probability"))
+        network.add(layers.Dense(1, activation="sigmoid", name="probability", dtype="float32"))
     else:
-        network.add(layers.Dense(num_classes, activation="softmax", name="probabilities"))
+        network.add(layers.Dense(num_classes, activation="softmax", name="probabilities", dtype="float32"))
     return network
 
 
-def compile(network: "keras.Sequential", *, learning_rate: float, steps: int) -> None:
-    """Adam, accuracy, and binary or categorical cross-entropy as the last layer asks.
-
-    The rate climbs to `learning_rate` over the first twentieth of all `steps` and falls along a cosine to a hundredth of it.
-    """
+def compile(network: "keras.Sequential", learning_rate: float) -> None:
+    """Adam, accuracy, and binary or categorical cross-entropy as the last layer asks: so that Keras can go on with it."""
     import keras
 
     binary = network.output_shape[-1] == 1
-    warm_up = max(1, steps // 20)
-    rate = keras.optimizers.schedules.CosineDecay(
-        learning_rate / 10,
-        decay_steps=max(1, steps - warm_up),
-        alpha=0.01,
-        warmup_target=learning_rate,
-        warmup_steps=warm_up,
-    )
     network.compile(
-        optimizer=keras.optimizers.Adam(rate),
+        optimizer=keras.optimizers.Adam(learning_rate),
         loss="binary_crossentropy" if binary else "categorical_crossentropy",
         metrics=["accuracy"],
     )
+    network.optimizer.build(network.trainable_variables)  # or a saved network would load with a warning

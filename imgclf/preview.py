@@ -94,7 +94,7 @@ def preview(
     fed = None
     if feed:
         side = feed.image_size or dataset.auto_image_size(shown, feed.seed)
-        fed = (Recipe(side, side, feed.aspect), feed.augment)
+        fed = (Recipe(side, side, feed.aspect), augment.changes(feed.augment, feed.flip))
     picture = sheet(shown, classes, columns=columns, seed=seed, feed=fed)
     try:
         content = images.encode(picture, ".png")
@@ -148,11 +148,11 @@ def sheet(
     *,
     columns: int = 8,
     seed: int = 0,
-    feed: tuple[Recipe, str] | None = None,
+    feed: tuple[Recipe, augment.ChangeOne] | None = None,
 ) -> images.Image:
     """A contact sheet, (h, w, 3) uint8 RGB: a row of drawn samples a class, with name, count and sizes.
 
-    feed: (recipe, augmentation) to show each picture as the network is fed it, instead of the photograph.
+    feed: (recipe, what changes a picture by a seed) to show each picture as the network is fed it, instead of the photograph.
     """
     drawn = _drawn(shown, columns, seed)
     flat = [sample for samples in drawn.values() for sample in samples]
@@ -173,7 +173,7 @@ def sheet(
     return canvas
 
 
-def _tile(root: Path, sample: Sample, seed: int, feed: tuple[Recipe, str] | None) -> images.Image:
+def _tile(root: Path, sample: Sample, seed: int, feed: tuple[Recipe, augment.ChangeOne] | None) -> images.Image:
     try:
         picture = images.decode(images.read(root / sample.path))
     except ImageError:
@@ -181,10 +181,8 @@ def _tile(root: Path, sample: Sample, seed: int, feed: tuple[Recipe, str] | None
         _write(tile, "unreadable", 18, TILE // 2, (160, 40, 40), 13)
         return tile
     if feed:
-        recipe, augmentation = feed
-        picture = images.apply(recipe, picture)
-        if augmentation != "none":
-            picture = augment.light(picture, random.Random(f"{seed}:{sample.path}").getrandbits(62))
+        recipe, change = feed
+        picture = change(images.apply(recipe, picture), random.Random(f"{seed}:{sample.path}").getrandbits(62))
         if max(recipe.width, recipe.height) > TILE:
             return images.resize(picture, TILE, TILE)
         # Enlarged without smoothing, so that the pixels are seen as they are.

@@ -1,27 +1,40 @@
 """`imgclf train`: prepare pixels, build the network, train it, keep the best epoch, and leave a bundle that explains itself."""
 
+import contextlib
+import csv
 import dataclasses
+import errno
+import hashlib
 import importlib.metadata
+import itertools
+import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 import imgclf
 from imgclf import bundle, dataset, model
-from imgclf.base import journal
-from imgclf.base.config import Part, Recipe, TrainConfig
+from imgclf.base import journal, table
+from imgclf.base.config import Augment, Model, Part, Precision, Recipe, Schedule, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
+from imgclf.base.folders import state_folder
 from imgclf.bundle import Bundle
-from imgclf.pixels import images
+from imgclf.learning import precision, schedule, training
+from imgclf.pixels import augment, images
 
 if TYPE_CHECKING:
     import keras
 
 TOLERANCE = 1e-4  # largest probability difference allowed between Keras and LiteRT
+CHECKPOINT = "checkpoint.npz"  # what a run that is not finished goes on from
+IMBALANCE = 1.5  # largest class to smallest, from which on `auto` weighs the classes
+_CURVES_EVERY = 20.0  # seconds: drawing them takes half a one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +69,11 @@ class Listener(Protocol):
     def batch(self, epoch: int, done: int, total: int) -> object:
         """Training pictures seen in this epoch."""
 
-    def epoch(self, epoch: Epoch) -> object:
-        """An epoch has ended."""
+    def epoch(self, epoch: Epoch, epochs: int) -> object:
+        """An epoch has ended, of so many in all."""
+
+    def stop(self) -> bool:
+        """Whether to end after this epoch."""
 
 
 class Silent:
@@ -68,7 +84,27 @@ class Silent:
     def preparing(self, done: int, total: int) -> None: ...
     def started(self, run_dir: Path, summary: str) -> None: ...
     def batch(self, epoch: int, done: int, total: int) -> None: ...
-    def epoch(self, epoch: Epoch) -> None: ...
+    def epoch(self, epoch: Epoch, epochs: int) -> None: ...
+
+    def stop(self) -> bool:
+        return False
+
+
+@dataclasses.dataclass
+class _Work:
+    """One training: what it is made from, and how far it has come."""
+
+    data: Path
+    config: TrainConfig  # as resolved: nothing is left to be chosen but what the machine decides
+    manifest: dataset.Manifest
+    prepared: dataset.Prepared
+    run_dir: Path
+    listener: Listener
+    epochs: int = 0  # to be trained; a time budget may make it fewer than asked for
+    history: list[Epoch] = dataclasses.field(default_factory=list)
+    best: list[NDArray[Any]] = dataclasses.field(default_factory=list)  # weights of the best epoch
+    factor: float = 1.0  # what a plateau has made of the rate
+    used: float = 0.0  # seconds of the time budget that earlier processes took
 
 
 def train(
@@ -76,12 +112,13 @@ def train(
 ) -> Bundle:
     """Train on a data folder that has a split manifest and return the finished run.
 
-    Writes `history.csv`, `curves.png`, `model.keras` (the best epoch by validation accuracy, then loss) and `last.keras` as it
-    goes, and `bundle.json` last: a run folder without it is unfinished. Raises ImgclfError.
+    Writes `history.csv`, `curves.png`, `model.keras` (the best epoch by validation accuracy, then loss) and a checkpoint as it
+    goes, and `bundle.json` last: a run folder without it is unfinished, and `resume` goes on with it. Raises ImgclfError.
     """
     config = config or TrainConfig()
     listener = listener or Silent()
     check(config)
+    began = time.monotonic()
     if not str(data.resolve()).isprintable():
         raise ImgclfError(f"{data}: the folder's path has characters that TensorFlow cannot open; rename or move the folder")
     place = (run_dir or Path("runs")).resolve()
@@ -90,6 +127,39 @@ def train(
             f"{run_dir or 'runs'}: lies inside the data folder {data}, where it would become a class; give --run-dir"
         )
     manifest = dataset.read_manifest(_manifest_path(data, config.fold))
+    prepared, config = _prepare(data, manifest, config, listener)
+    run_dir = bundle.new_run_folder(config.model, run_dir)
+    work = _Work(data, config, manifest, prepared, run_dir, listener, config.epochs)
+    journal.write_json(run_dir / "config.json", {**dataclasses.asdict(config), "data": str(data.resolve())})
+    journal.write_atomic(run_dir / "split.csv", manifest.to_csv())
+    return _run(work, began)
+
+
+def resume(run: str | None = None, *, listener: Listener | None = None) -> Bundle:
+    """Go on with an unfinished run, the newest under `runs/` if none is named, at the epoch that it had reached.
+
+    The result is what the uninterrupted run would have been. Raises ImgclfError when there is none, or when its pictures or its
+    split are no longer what they were.
+    """
+    listener = listener or Silent()
+    began = time.monotonic()
+    run_dir = bundle.find_unfinished(run)
+    try:
+        stored = json.loads((run_dir / "config.json").read_bytes())
+        data = Path(stored.pop("data"))
+        config = TrainConfig(**stored)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ImgclfError(f"{run_dir / 'config.json'}: cannot be read ({error}); train anew") from error
+    manifest = dataset.read_manifest(run_dir / "split.csv")
+    prepared, config = _prepare(data, manifest, config, listener)
+    work = _Work(data, config, manifest, prepared, run_dir, listener, config.epochs)
+    return _run(work, began)
+
+
+def _prepare(
+    data: Path, manifest: dataset.Manifest, config: TrainConfig, listener: Listener
+) -> tuple[dataset.Prepared, TrainConfig]:
+    """The pictures at the network's size, and the config with that size."""
     parts, notes = dataset.load_parts(data, manifest, listener.preparing)
     for note in dataset.elsewhere_note(data) + notes:
         listener.note(note)
@@ -100,25 +170,113 @@ def train(
     for path, reason in prepared.left_out:
         listener.note(f"left out {path}: {reason}")
     _check_parts(data, prepared)
+    return prepared, dataclasses.replace(config, image_size=side)
 
-    run_dir = bundle.new_run_folder(config.model, run_dir)
-    resolved = {**dataclasses.asdict(config), "image_size": side, "data": str(data.resolve())}
-    journal.write_json(run_dir / "config.json", resolved)
-    journal.write_atomic(run_dir / "split.csv", manifest.to_csv())
+
+def _run(work: _Work, began: float) -> Bundle:
+    """Build the network, train it from where it stands, and finish."""
+    config, prepared, listener = work.config, work.prepared, work.listener
+    weights = class_weights(config.class_weights, prepared)
     listener.stage("loading TensorFlow")
-    network = model.build(len(prepared.class_names), recipe.height, recipe.width, seed=config.seed)
-    steps = config.epochs * math.ceil(len(prepared.files["train"]) / config.batch_size)
-    model.compile(network, learning_rate=config.learning_rate, steps=steps)
-    depth = sum(1 for layer in network.layers if layer.name.startswith("conv2d"))
-    listener.started(
-        run_dir,
-        f"{len(prepared.files['train']):,} training and {len(prepared.files['val']):,} validation pictures, "
-        f"{len(prepared.class_names)} classes, {side} x {side} pixels; "
-        f"{depth} convolutional blocks, {network.count_params():,} parameters",
+    trainer, kind, why = _trainer(config, prepared)
+    stock = trainer.stock
+    _restore(work, trainer)
+    counts = {part: len(files) for part, files in prepared.files.items()}
+    depth = sum(1 for layer in stock.layers if layer.name.startswith("conv2d"))
+    about = (
+        f"{counts['train']:,} training and {counts['val']:,} validation pictures, {len(prepared.class_names)} classes, "
+        f"{prepared.recipe.width} x {prepared.recipe.height} pixels; "
+        f"{config.model}: {depth} convolutions, {stock.count_params():,} parameters; {kind}: {why}"
     )
-    history = _fit(network, prepared, config, run_dir, listener)
+    listener.started(work.run_dir, about + (f"; classes weighed {_some(weights, prepared)}" if weights is not None else ""))
+    if work.history:
+        listener.note(f"resumed after epoch {len(work.history)}")
+    pictures = dataset.Pictures(prepared, "train", listener.preparing)
+    validation = dataset.Pictures(prepared, "val", listener.preparing)
+    with _remedies(work):
+        _fit(work, trainer, pictures, validation, weights, began)
     listener.stage("exporting")
-    return _finish(run_dir, data, config, prepared, manifest, history)
+    for variable, value in zip(stock.weights, work.best, strict=True):
+        variable.assign(value)
+    return _finish(work, stock, kind)
+
+
+def summary(data: Path, config: TrainConfig) -> tuple[str, list[tuple[str, str, str, int]]]:
+    """(size and precision in words, (name, kind, output shape, parameters) of each layer) of what `train` would build."""
+    check(config)
+    pictures, _left_out = dataset.index(data, minimum_classes=2)
+    side = config.image_size or dataset.auto_image_size(pictures, config.seed)
+    network = model.build(config.model, len(pictures.class_names), side, side, seed=config.seed)
+    kind, why = precision.choose(config.precision)
+    layers = [
+        (layer.name, type(layer).__name__, " x ".join(str(number) for number in layer.output.shape[1:]), layer.count_params())
+        for layer in network.layers
+    ]
+    return f"{config.model} for {side} x {side} pixels; trained in {kind}: {why}", layers
+
+
+@dataclasses.dataclass(frozen=True)
+class RateSearch:
+    """The loss at each learning rate of a rising series, smoothed, and a rate to train with."""
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    suggestion: float
+    plot: Path
+
+
+def find_rate(data: Path, config: TrainConfig, *, listener: Listener | None = None) -> RateSearch:
+    """Train a few steps at rates from 1e-6 to 1 and see where the loss falls and where it breaks (Smith, 2017).
+
+    Suggests a third of the rate at which the loss falls fastest. Nothing is kept but the plot. Raises ImgclfError.
+    """
+    check(config)
+    listener = listener or Silent()
+    manifest = dataset.read_manifest(_manifest_path(data, config.fold))
+    prepared, config = _prepare(data, manifest, config, listener)
+    listener.stage("loading TensorFlow")
+    trainer, _kind, _why = _trainer(config, prepared)
+    pictures = dataset.Pictures(prepared, "train", listener.preparing)
+    change = smoothed(augment.changer(config.augment, config.flip), config.label_smoothing)
+    steps = 100
+    rates = np.geomspace(1e-6, 1, steps).tolist()
+    seen: list[float] = []
+    for epoch in itertools.count(1):
+        batches = pictures.shuffled(config.batch_size, seed=config.seed, epoch=epoch, change=change)
+        trainer.epoch(batches, iter(rates[len(seen) :]), lambda _done, loss: seen.append(loss))
+        listener.batch(epoch, len(seen), steps)
+        if len(seen) == steps or not all(math.isfinite(loss) for loss in seen):
+            break
+    finite = list(itertools.takewhile(math.isfinite, seen))
+    losses = _smooth(finite)
+    worst = next((n for n, loss in enumerate(losses) if n > 10 and loss > 2 * min(losses[: n + 1])), len(losses))
+    slopes = np.gradient(losses[:worst], np.log(rates[:worst]))
+    suggestion = rates[int(slopes.argmin())] / 3
+    from imgclf.display import plots
+
+    plot = state_folder(data) / "lr-find.png"
+    plots.save(plots.rates(rates[:worst], losses[:worst], suggestion), plot)
+    return RateSearch(tuple(rates[:worst]), tuple(losses[:worst]), float(f"{suggestion:.1g}"), plot)
+
+
+def _smooth(values: Sequence[float]) -> list[float]:
+    """A moving average that keeps 0.9, without its bias at the beginning."""
+    smooth, average = [], 0.0
+    for number, value in enumerate(values, 1):
+        average = 0.9 * average + 0.1 * value
+        smooth.append(average / (1 - 0.9**number))
+    return smooth
+
+
+def _trainer(config: TrainConfig, prepared: dataset.Prepared) -> tuple[training.Trainer, Precision, str]:
+    """(a trainer with a new network, its number format, why that)."""
+    kind, why = precision.choose(config.precision)
+    sizes = len(prepared.class_names), prepared.recipe.height, prepared.recipe.width
+    network = model.build(config.model, *sizes, seed=config.seed, for_training=precision.POLICIES[kind])
+    stock = model.build(config.model, *sizes, seed=config.seed)
+    model.compile(stock, config.learning_rate)
+    scaling = kind == "float16"
+    return training.Trainer(network, stock, weight_decay=config.weight_decay, ema=config.ema, loss_scaling=scaling), kind, why
 
 
 def _manifest_path(data: Path, fold: int | None) -> Path:
@@ -143,6 +301,22 @@ def check(config: TrainConfig) -> None:
         raise UsageError(f"--image-size must be 16 to 1024 pixels, not {config.image_size}")
     if not 0 < config.learning_rate < 10:
         raise UsageError(f"--learning-rate must be above 0 and below 10, not {config.learning_rate:g}")
+    for name, value, kind in (
+        ("--model", config.model, Model), ("--precision", config.precision, Precision), ("--augment", config.augment, Augment),
+        ("--lr-schedule", config.lr_schedule, Schedule),
+    ):  # fmt: skip
+        if value not in get_args(kind):
+            raise UsageError(f"{name} {value}: choose {', '.join(get_args(kind))}")
+    if config.early_stopping is not None and config.early_stopping < 0:
+        raise UsageError(f"--early-stopping must be 0 (never) or more epochs, not {config.early_stopping}")
+    if not 0 <= config.label_smoothing < 0.5:
+        raise UsageError(f"--label-smoothing must be 0 to below 0.5, not {config.label_smoothing:g}")
+    if not 0 <= config.weight_decay < 1:
+        raise UsageError(f"--weight-decay must be 0 to below 1, not {config.weight_decay:g}")
+    if not 0 <= config.ema < 1:
+        raise UsageError(f"--ema must be 0 (none) to below 1, not {config.ema:g}")
+    if config.time_budget is not None and not config.time_budget > 0:
+        raise UsageError(f"--time-budget must be more than no time, not {config.time_budget:g} s")
     if not 0 <= config.seed < 2**31:
         raise UsageError(f"--seed must be 0 to {2**31 - 1}, not {config.seed}")
 
@@ -160,62 +334,240 @@ def _check_parts(data: Path, prepared: dataset.Prepared) -> None:
             raise ImgclfError(f"{data}: class {name} has no usable training picture; add some and split anew, or remove it")
 
 
-def _fit(
-    network: "keras.Sequential", prepared: dataset.Prepared, config: TrainConfig, run_dir: Path, listener: Listener
-) -> list[Epoch]:
-    import keras
+def class_weights(wanted: str, prepared: dataset.Prepared) -> NDArray[np.float32] | None:
+    """(classes,) how much a picture of each class counts, 1 on average over the training part; None where all count the same.
 
-    training = dataset.batches(prepared, "train", batch_size=config.batch_size, seed=config.seed, augmentation=config.augment)
-    validation = dataset.batches(prepared, "val", batch_size=64)
-    recorder = _recorder(keras, len(prepared.files["train"]), config, run_dir, listener)
-    network.fit(training, validation_data=validation, epochs=config.epochs, callbacks=[recorder], verbose=0, shuffle=False)
-    history: list[Epoch] = recorder.history
-    return history
+    Raises ImgclfError for a file that does not name every class once.
+    """
+    labels = [name.split("/", 1)[0] for name in prepared.files["train"]]
+    counts = np.array([labels.count(name) for name in prepared.class_names], np.float64)
+    if wanted == "none" or (wanted == "auto" and counts.max() <= IMBALANCE * counts.min()):
+        return None
+    weights = 1 / counts if wanted == "auto" else _weights_from(Path(wanted), prepared.class_names)
+    return np.asarray(weights * counts.sum() / (weights * counts).sum(), np.float32)
 
 
-def _recorder(keras: Any, count: int, config: TrainConfig, run_dir: Path, listener: Listener) -> Any:
-    """The Keras callback that writes what a run leaves as it goes; a function, since keras is imported late."""
-
-    class Recorder(keras.callbacks.Callback):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.history: list[Epoch] = []
-            self.number = 0
-            self.began = self.trained = 0.0
-
-        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-            self.number = epoch + 1
-            self.began = self.trained = time.perf_counter()
-
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            self.trained = time.perf_counter()
-            if not math.isfinite(logs["loss"]):
+def _weights_from(file: Path, names: Sequence[str]) -> NDArray[np.float64]:
+    try:
+        with open(file, newline="", encoding="utf-8-sig", errors="surrogateescape") as text:
+            rows = csv.DictReader(text)
+            if not {"class", "weight"} <= set(rows.fieldnames or []):
                 raise ImgclfError(
-                    f"the loss is no longer a number in epoch {self.number}: the steps are too large; "
-                    f"try --learning-rate {config.learning_rate / 10:g}"
+                    f"{file}: needs the columns class and weight, has {', '.join(rows.fieldnames or []) or 'none'}"
                 )
-            listener.batch(self.number, min(count, (batch + 1) * config.batch_size), count)
+            found = {row["class"]: float(row["weight"] or "") for row in rows}
+    except OSError as error:
+        raise ImgclfError(
+            f"{file}: cannot be read: {error.strerror}; --class-weights takes auto, none or a CSV file"
+        ) from error
+    except (ValueError, TypeError, csv.Error) as error:
+        raise ImgclfError(f"{file}: a weight is no number ({error})") from error
+    if set(found) != set(names) or not all(0 < value < math.inf for value in found.values()):
+        raise ImgclfError(f"{file}: needs one weight above 0 for each class: {', '.join(names)}")
+    return np.array([found[name] for name in names])
 
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            now = time.perf_counter()
-            entry = Epoch(
-                epoch=self.number,
-                loss=logs["loss"],
-                accuracy=logs["accuracy"],
-                val_loss=logs["val_loss"],
-                val_accuracy=logs["val_accuracy"],
-                images_per_second=count / max(1e-9, self.trained - self.began),
-                seconds=now - self.began,
-                is_best=improves(self.history, logs["val_accuracy"], logs["val_loss"]),
-            )
-            self.history.append(entry)
-            _save(self.model, run_dir / "last.keras")
-            if entry.is_best:
-                _save(self.model, run_dir / bundle.MODEL)
-            _write_history(self.history, run_dir)
-            listener.epoch(entry)
 
-    return Recorder()
+def _some(weights: NDArray[np.float32], prepared: dataset.Prepared) -> str:
+    shown = [f"{name} {weight:.2f}" for name, weight in zip(prepared.class_names, weights, strict=True)]
+    return ", ".join(shown[:6]) + (", ..." if len(shown) > 6 else "")
+
+
+def patience(config: TrainConfig) -> int:
+    """Epochs without improvement after which a training ends; 0 for never.
+
+    By default half of the epochs, ten at least: cosine and one-cycle do their best at the end, when the rate falls, and must
+    not be cut off just before. A fifth of them, six at least, where the rate does not fall by itself.
+    """
+    if config.early_stopping is not None:
+        return config.early_stopping
+    if config.lr_schedule in ("cosine", "one-cycle"):
+        return max(10, math.ceil(config.epochs / 2))
+    return max(6, math.ceil(config.epochs / 5))
+
+
+def _fit(
+    work: _Work,
+    trainer: training.Trainer,
+    pictures: dataset.Pictures,
+    validation: dataset.Pictures,
+    weights: NDArray[np.float32] | None,
+    began: float,
+) -> None:
+    config, listener = work.config, work.listener
+    steps = math.ceil(len(pictures) / config.batch_size)
+    change = smoothed(augment.changer(config.augment, config.flip), config.label_smoothing)
+    board = _board(work.run_dir) if config.tensorboard else None
+    drawn = 0.0
+    while len(work.history) < work.epochs and not _is_over(work):
+        number = len(work.history) + 1
+        start = ended = time.perf_counter()
+
+        def after(done: int, loss: float, number: int = number) -> None:
+            nonlocal ended
+            ended = time.perf_counter()
+            if not math.isfinite(loss):
+                raise ImgclfError(
+                    f"the loss is no longer a number in epoch {number}: the steps are too large; "
+                    f"try --learning-rate {config.learning_rate / 10:g}{_kept(work)}"
+                )
+            listener.batch(number, done, len(pictures))
+
+        full = work.prepared.recipe.height
+        side = schedule.side(full, number, work.epochs) if config.progressive else full
+        batches = pictures.shuffled(
+            config.batch_size, seed=config.seed, epoch=number, change=change, weights=weights, side=side
+        )
+        score = trainer.epoch(batches, _rates(work, steps, number), after)
+        trainer.freeze()
+        valued = trainer.evaluate(validation.in_order())
+        entry = Epoch(
+            epoch=number, loss=score.loss, accuracy=score.accuracy, val_loss=valued.loss, val_accuracy=valued.accuracy,
+            images_per_second=len(pictures) / max(1e-9, ended - start), seconds=time.perf_counter() - start,
+            is_best=improves(work.history, valued.accuracy, valued.loss),
+        )  # fmt: skip
+        _slow_down(work, valued.loss)
+        work.history.append(entry)
+        if entry.is_best:
+            work.best = [np.array(variable) for variable in trainer.stock.weights]
+            _save(trainer.stock, work.run_dir / bundle.MODEL)
+        if number == 1 and config.time_budget:
+            _fit_budget(work, time.monotonic() - began)
+        _write_history(work, draw=time.monotonic() - drawn > _CURVES_EVERY)
+        drawn = time.monotonic() if time.monotonic() - drawn > _CURVES_EVERY else drawn
+        if board:
+            board(entry)
+        _write_checkpoint(work, trainer)
+        listener.epoch(entry, work.epochs)
+        if listener.stop():
+            listener.note(f"stopped after epoch {number}, as asked; the best epoch so far is kept")
+            break
+    _write_history(work, draw=True)
+    _save(trainer.stock, work.run_dir / "last.keras")
+
+
+def smoothed(change: augment.Change | None, smoothing: float) -> augment.Change | None:
+    """Augmentation, and targets moved by `smoothing` towards all being equally likely (Szegedy et al., 2016)."""
+    if not smoothing:
+        return change
+
+    def both(
+        pixels: NDArray[np.uint8], targets: NDArray[np.float32], seeds: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        if change:
+            pixels, targets = change(pixels, targets, seeds)
+        return pixels, targets * np.float32(1 - smoothing) + np.float32(smoothing / max(2, targets.shape[1]))
+
+    return both
+
+
+def _rates(work: _Work, steps: int, number: int) -> Iterator[float]:
+    config = work.config
+    for step in range((number - 1) * steps, number * steps):
+        yield work.factor * schedule.rate(config.lr_schedule, config.learning_rate, step, work.epochs * steps)
+
+
+def _slow_down(work: _Work, val_loss: float) -> None:
+    """With `plateau`, lower the rate when the validation loss has not fallen for a third of the patience."""
+    if work.config.lr_schedule == "plateau":
+        losses = [entry.val_loss for entry in work.history] + [val_loss]
+        wait = max(2, patience(work.config) // 3)
+        if len(losses) - 1 - losses.index(min(losses)) >= wait and (len(losses) - 1 - losses.index(min(losses))) % wait == 0:
+            work.factor *= schedule.PLATEAU_FACTOR
+
+
+def _is_over(work: _Work) -> bool:
+    """Whether early stopping ends the training now."""
+    wait = patience(work.config)
+    best = max((entry.epoch for entry in work.history if entry.is_best), default=0)
+    return wait > 0 and len(work.history) - best >= wait
+
+
+def _fit_budget(work: _Work, elapsed: float) -> None:
+    """After the first epoch: as many epochs as the time left is good for, with a tenth of it for the end.
+
+    An epoch of larger pictures takes longer than the first, by their area.
+    """
+    budget, first = work.config.time_budget or 0.0, work.history[0].seconds
+    left, full = 0.9 * budget - elapsed, work.prepared.recipe.height
+
+    def cost(epochs: int) -> float:
+        sides = [schedule.side(full, number, epochs) if work.config.progressive else full for number in range(1, epochs + 1)]
+        return first * sum((side / sides[0]) ** 2 for side in sides[1:])
+
+    work.epochs = max((epochs for epochs in range(1, work.config.epochs + 1) if cost(epochs) <= left), default=1)
+    if work.epochs < work.config.epochs:
+        work.listener.note(f"{work.epochs} epochs fit into the time budget of {budget:.0f} s")
+
+
+def _kept(work: _Work) -> str:
+    if not work.best:
+        return ""
+    best = max(entry.epoch for entry in work.history if entry.is_best)
+    return f"; epoch {best}, the best so far, is in {work.run_dir / bundle.MODEL}"
+
+
+@contextlib.contextmanager
+def _remedies(work: _Work) -> Iterator[None]:
+    """Running out of memory or disk becomes one line that says what to do."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        smaller = max(1, work.config.batch_size // 2)
+        raise ImgclfError(
+            f"not enough memory for batches of {work.config.batch_size} pictures of {work.config.image_size} pixels; "
+            f"try --batch-size {smaller}, or a smaller --image-size or --model{_kept(work)}"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ImgclfError(
+            f"{work.run_dir}: the disk is full; make room, then go on with `imgclf train --resume {work.run_dir}`{_kept(work)}"
+        ) from error
+
+
+# -- going on ---------------------------------------------------------------------------------------------------------------
+
+
+def _content(work: _Work) -> str:
+    """What the result depends on beside the config: the pictures, in which part and class, and how they are fed."""
+    names = sorted(f"{part}/{name}" for part, files in work.prepared.files.items() for name in files)
+    return hashlib.sha256("\n".join([*names, *work.prepared.class_names, work.prepared.recipe.hash]).encode()).hexdigest()
+
+
+def _write_checkpoint(work: _Work, trainer: training.Trainer) -> None:
+    """All that the next epoch depends on, in one file and atomically: a kill loses the epoch that it falls into, no more."""
+    state = {
+        "content": _content(work),
+        "epochs": work.epochs,
+        "factor": work.factor,
+        "history": [dataclasses.asdict(entry) for entry in work.history],
+    }
+    arrays = {f"network-{name}": value for name, value in trainer.state().items()}
+    arrays |= {f"best-{number:04d}": value for number, value in enumerate(work.best)}
+    with journal.atomic_path(work.run_dir / CHECKPOINT) as temporary:
+        np.savez(temporary, allow_pickle=False, state=np.array(json.dumps(state)), **arrays)
+
+
+def _restore(work: _Work, trainer: training.Trainer) -> None:
+    """Take up the run's checkpoint, if it has one."""
+    path = work.run_dir / CHECKPOINT
+    if not path.exists():
+        return
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            state = json.loads(str(arrays["state"]))
+            if state["content"] != _content(work):
+                raise ImgclfError(
+                    f"{work.run_dir}: the pictures, their classes or the split are not those this run began with; train anew"
+                )
+            trainer.restore({name: arrays[name] for name in arrays.files if name.startswith("network-")})
+            work.best = [arrays[name] for name in sorted(arrays.files) if name.startswith("best-")]
+        work.epochs, work.factor = state["epochs"], state["factor"]
+        work.history = [Epoch(**entry) for entry in state["history"]]
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise ImgclfError(f"{path}: cannot be used ({error}); train anew") from error
 
 
 def improves(history: Sequence[Epoch], val_accuracy: float, val_loss: float) -> bool:
@@ -228,27 +580,37 @@ def _save(network: "keras.Sequential", path: Path) -> None:
         network.save(temporary)
 
 
-def _write_history(history: list[Epoch], run_dir: Path) -> None:
-    from imgclf.display import plots, report
+def _write_history(work: _Work, *, draw: bool) -> None:
+    rows = [dataclasses.asdict(entry) for entry in work.history]
+    if rows:
+        lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+        journal.write_lines(work.run_dir / "history.csv", (table.line(line) for line in lines))
+    if rows and draw:
+        from imgclf.display import plots
 
-    rows = [dataclasses.asdict(entry) for entry in history]
-    report.write_csv(rows, run_dir / "history.csv")
-    plots.save(plots.curves(rows), run_dir / "curves.png")
+        plots.save(plots.curves(rows), work.run_dir / "curves.png")
 
 
-def _finish(
-    run_dir: Path,
-    data: Path,
-    config: TrainConfig,
-    prepared: dataset.Prepared,
-    manifest: dataset.Manifest,
-    history: list[Epoch],
-) -> Bundle:
-    """Export the best epoch, hold it against Keras, and write bundle.json."""
-    import keras
+def _board(run_dir: Path) -> Callable[[Epoch], None]:
+    """Writes an epoch's figures for TensorBoard."""
+    import tensorflow as tf
 
+    writer = tf.summary.create_file_writer(str(run_dir / "tensorboard"))
+
+    def write(entry: Epoch) -> None:
+        with writer.as_default(step=entry.epoch):
+            for name in ("loss", "accuracy", "val_loss", "val_accuracy", "images_per_second"):
+                tf.summary.scalar(name, getattr(entry, name))
+        writer.flush()
+
+    return write
+
+
+def _finish(work: _Work, network: "keras.Sequential", kind: Precision) -> Bundle:
+    """Save and export the best epoch, hold the export against Keras, and write bundle.json."""
+    run_dir, config, prepared, manifest, history = work.run_dir, work.config, work.prepared, work.manifest, work.history
     best = [entry for entry in history if entry.is_best][-1]
-    network = keras.saving.load_model(run_dir / bundle.MODEL)
+    _save(network, run_dir / bundle.MODEL)
     with journal.atomic_path(run_dir / bundle.LITERT) as temporary:
         network.export(str(temporary), format="litert", verbose=False)
     info: dict[str, Any] = {
@@ -266,13 +628,15 @@ def _finish(
             "val_accuracy": best.val_accuracy,
         },
         "data": {
-            "path": str(data.resolve()),
+            "path": str(work.data.resolve()),
             "fingerprint": manifest.fingerprint,
             "split_hash": manifest.hash,
             "pictures": {part: len(files) for part, files in prepared.files.items()},
             "left_out": [list(item) for item in prepared.left_out],
         },
         "seed": config.seed,
+        "precision": kind,
+        "config": dataclasses.asdict(config),
         "parameters": int(network.count_params()),
         "packages": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy", "ai-edge-litert")}
         | {"opencv": _opencv_version()},
@@ -284,7 +648,9 @@ def _finish(
             "the run is left unfinished. Please report this with the package versions"
         )
     info["litert_difference"] = difference
-    return bundle.write(run_dir, info)
+    finished = bundle.write(run_dir, info)
+    (run_dir / CHECKPOINT).unlink(missing_ok=True)
+    return finished
 
 
 def _opencv_version() -> str:

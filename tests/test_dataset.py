@@ -53,7 +53,7 @@ def test_keras_returns_exactly_those_pixels(data: Path) -> None:
     """The contract: what a network is fed is OpenCV's decode and the stored recipe, bit for bit."""
     prepared = prepare(data)
     for part, files in prepared.files.items():
-        fed = [image for batch, _labels in dataset.batches(prepared, part, batch_size=4) for image in batch.numpy()]
+        fed = [image for pixels, _targets, _weights in dataset.Pictures(prepared, part).in_order(4) for image in pixels]
         assert len(fed) == len(files)
         for image, name in zip(fed, sorted(files), strict=True):
             np.testing.assert_array_equal(image, images.load(RECIPE, data / files[name]))
@@ -61,14 +61,14 @@ def test_keras_returns_exactly_those_pixels(data: Path) -> None:
 
 def test_labels_follow_the_class_names(data: Path) -> None:
     prepared = prepare(data)
-    labels = np.concatenate([labels.numpy() for _images, labels in dataset.batches(prepared, "train", batch_size=4)])
+    labels = np.concatenate([targets for _pixels, targets, _weights in dataset.Pictures(prepared, "train").in_order(4)])
     expected = [[float(name.startswith("b/"))] for name in sorted(prepared.files["train"])]
     np.testing.assert_array_equal(labels, expected)
 
 
 def test_three_classes_are_one_hot(tmp_path: Path) -> None:
     prepared = prepare(make_classes(tmp_path, {"x": 5, "y": 5, "z": 5}, size=16))
-    labels = np.concatenate([labels.numpy() for _images, labels in dataset.batches(prepared, "val", batch_size=2)])
+    labels = np.concatenate([targets for _pixels, targets, _weights in dataset.Pictures(prepared, "val").in_order(2)])
     np.testing.assert_array_equal(labels, np.eye(3))
 
 
@@ -177,33 +177,58 @@ def test_a_damaged_hash_cache_is_made_anew(data: Path) -> None:
     assert dataset.content_hashes(data, paths) == hashes
 
 
-def test_order_and_augmentation_follow_the_seed(data: Path) -> None:
+def test_order_and_augmentation_follow_seed_and_epoch(data: Path) -> None:
+    pictures = dataset.Pictures(prepare(data), "train")
+
+    def epoch(seed: int, number: int) -> list[bytes]:
+        batches = pictures.shuffled(4, seed=seed, epoch=number, change=augment.changer("light", True))
+        return [pixels.tobytes() for pixels, _targets, _weights in batches]
+
+    first = epoch(3, 1)
+    assert first != epoch(3, 2), "each epoch has its own order and changes"
+    assert epoch(3, 1) == first, "whatever came before"
+    assert epoch(4, 1) != first
+
+
+def test_an_epoch_has_every_picture_once_with_its_own_label(data: Path) -> None:
+    pictures = dataset.Pictures(prepare(data), "train")
+    label_of = {image.tobytes(): label for image, label in zip(pictures.pixels, pictures.labels.tolist(), strict=True)}
+    weights = np.array([1.0, 3.0], np.float32)
+    seen = []
+    for pixels, targets, own in pictures.shuffled(4, seed=1, epoch=1, weights=weights):
+        for image, target, weight in zip(pixels, targets[:, 0].tolist(), own.tolist(), strict=True):
+            seen.append(image.tobytes())
+            assert (target, weight) == (label_of[image.tobytes()], weights[label_of[image.tobytes()]])
+    assert sorted(seen) == sorted(image.tobytes() for image in pictures.pixels)
+
+
+def test_what_does_not_fit_into_memory_lies_beside_and_is_the_same(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from imgclf.dataset import batches
+
     prepared = prepare(data)
+    inside = dataset.Pictures(prepared, "train")
+    monkeypatch.setattr(batches, "memory_budget", lambda: 0)
+    beside, again = dataset.Pictures(prepared, "train"), dataset.Pictures(prepared, "train")
+    assert isinstance(again.pixels, np.memmap)
+    for one, other, third in zip(*(p.shuffled(4, seed=2, epoch=5) for p in (inside, beside, again)), strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_array_equal(one[0], third[0])
+        np.testing.assert_array_equal(one[1], other[1])
 
-    def epochs(seed: int) -> list[bytes]:
-        batches = dataset.batches(prepared, "train", batch_size=4, seed=seed, augmentation="light")
-        return [b"".join(images.numpy().tobytes() for images, _labels in batches) for _epoch in range(2)]
 
-    first = epochs(3)
-    assert first[0] != first[1], "each epoch has its own order and changes"
-    assert epochs(3) == first
-    assert epochs(4) != first
-
-
-def test_augmented_batches_are_the_augmentation_of_the_prepared_pixels(data: Path) -> None:
+@pytest.mark.parametrize("kind", ["light", "strong"])
+def test_augmented_batches_are_the_augmentation_of_the_prepared_pixels(kind: str, data: Path) -> None:
     """What `preview --augmented` draws is what the network is fed: the same function of the same pixels."""
-    prepared = prepare(data)
-    plain = [image for batch, _ in dataset.batches(prepared, "train", batch_size=4, seed=3) for image in batch.numpy()]
-    fed = [
-        image
-        for batch, _ in dataset.batches(prepared, "train", batch_size=4, seed=3, augmentation="light")
-        for image in batch.numpy()
-    ]
-    import tensorflow as tf
-
-    seeds = tf.data.Dataset.random(seed=dataset.augment_seeds(3), rerandomize_each_iteration=True).take(len(fed))
-    for image, source, seed in zip(fed, plain, seeds, strict=True):
-        np.testing.assert_array_equal(image, augment.light(source, int(seed)))
+    pictures = dataset.Pictures(prepare(data), "train")
+    targets, seeds = pictures.targets(np.arange(len(pictures))), np.arange(len(pictures)) + 100
+    for first in range(40):  # batches that are not mixed
+        seeds[0] = first
+        changed, same = augment.changer(kind, True)(pictures.pixels, targets, seeds)  # type: ignore[arg-type, misc]
+        if np.array_equal(same, targets):
+            break
+    for image, source, seed in zip(changed, pictures.pixels, seeds.tolist(), strict=True):
+        np.testing.assert_array_equal(image, augment.changes(kind, True)(source, seed))  # type: ignore[arg-type]
+    assert pictures.pixels.tobytes() != changed.tobytes()
 
 
 def test_light_augmentation_is_a_function_of_its_seed() -> None:
@@ -214,14 +239,15 @@ def test_light_augmentation_is_a_function_of_its_seed() -> None:
 
 
 def test_light_augmentation_flips_about_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ROTATION", "ZOOM", "SHIFT", "BRIGHTNESS", "CONTRAST"):
+    for name in ("ROTATION", "ZOOM", "SHIFT", "BRIGHTNESS", "CONTRAST", "COLOUR"):
         monkeypatch.setattr(augment, name, 0.0)
     picture = np.asarray(photo(1, 32, 24))
     drawn = {augment.light(picture, seed).tobytes() for seed in range(20)}
     assert drawn == {picture.tobytes(), np.ascontiguousarray(picture[:, ::-1]).tobytes()}
+    assert {augment.light(picture, seed, flip=False).tobytes() for seed in range(20)} == {picture.tobytes()}
 
 
-@pytest.mark.parametrize(("side", "expected"), [(20, 32), (45, 40), (100, 96), (300, 128)])
+@pytest.mark.parametrize(("side", "expected"), [(20, 32), (45, 40), (100, 96), (300, 96)])
 def test_the_size_follows_small_pictures(side: int, expected: int, tmp_path: Path) -> None:
     root = tmp_path / "data"
     for index in range(5):

@@ -1,10 +1,16 @@
 """train and the bundle it leaves, on a toy set that a few seconds suffice for."""
 
 import csv
+import dataclasses
+import errno
 import json
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +18,16 @@ import pytest
 from conftest import Run, encoded, make_classes, photo, write
 
 from imgclf import bundle, dataset, split
-from imgclf.base.config import TrainConfig
+from imgclf.base.config import Recipe, SplitConfig, TrainConfig
 from imgclf.base.errors import ImgclfError
 from imgclf.bundle import Bundle
 from imgclf.pixels import images
-from imgclf.train import Epoch, Silent, improves, train
+from imgclf.train import Epoch, Silent, class_weights, improves, patience, resume, smoothed, train
 
 
 def test_a_run_leaves_everything(trained: Path) -> None:
     run = trained / "runs" / "toy"
-    names = "bundle.json config.json curves.png history.csv last.keras model.keras model.tflite split.csv"
+    names = "bundle.json config.json curves.png history.csv last.keras model.keras model.tflite split.csv"  # no checkpoint
     assert sorted(path.name for path in run.iterdir()) == names.split()
     info = json.loads((run / "bundle.json").read_text())
     manifest = dataset.read_manifest(trained / "data" / ".imgclf" / "split.csv")
@@ -79,7 +85,7 @@ def test_predictions_equal_the_keras_model_on_prepared_pixels(trained: Path) -> 
     prepared = dataset.prepare(trained / "data", {"test": parts["test"]}, run.recipe)
     network = keras.models.load_model(run.path / "model.keras")
     files = sorted(prepared.files["test"])
-    fed = np.concatenate([batch.numpy() for batch, _ in dataset.batches(prepared, "test", batch_size=4)])
+    fed = dataset.Pictures(prepared, "test").pixels
     expected = network.predict_on_batch(fed.astype(np.float32))
     from imgclf.predict import predict
 
@@ -164,6 +170,12 @@ def test_the_best_epoch_is_by_accuracy_then_by_loss() -> None:
         (TrainConfig(learning_rate=0), "--learning-rate must be above 0"),
         (TrainConfig(learning_rate=float("nan")), "--learning-rate must be above 0"),
         (TrainConfig(seed=-1), "--seed must be 0 to"),
+        (TrainConfig(model="resnet9"), "--model resnet9: choose cnn, cnn-small, cnn-large"),  # type: ignore[arg-type]
+        (TrainConfig(early_stopping=-1), "--early-stopping must be 0"),
+        (TrainConfig(label_smoothing=0.5), "--label-smoothing must be 0 to below 0.5"),
+        (TrainConfig(weight_decay=-1), "--weight-decay must be 0"),
+        (TrainConfig(ema=1), "--ema must be 0"),
+        (TrainConfig(time_budget=0), "--time-budget must be more than no time"),
     ],
 )
 def test_impossible_values_are_refused(config: TrainConfig, words: str, tmp_path: Path) -> None:
@@ -178,15 +190,16 @@ def test_a_diverging_training_says_so_and_is_never_taken_for_finished(tmp_path: 
 
     from imgclf import model
 
-    original = model.compile
+    original = model.build
 
-    def hopeless(network: keras.Sequential, **options: object) -> None:
-        original(network, **options)
+    def hopeless(*sizes: object, **options: object) -> keras.Sequential:
+        network = original(*sizes, **options)  # type: ignore[arg-type]
         network.layers[-1].kernel.assign(np.full(network.layers[-1].kernel.shape, np.nan))
+        return network
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "compile", hopeless)
-        with pytest.raises(ImgclfError, match=r"no longer a number in epoch 1.*try --learning-rate 0.0002"):
+        patch.setattr(model, "build", hopeless)
+        with pytest.raises(ImgclfError, match=r"no longer a number in epoch 1.*try --learning-rate 0.0003"):
             train(data, TrainConfig(epochs=1), run_dir=tmp_path / "runs" / "x")
     with pytest.raises(ImgclfError, match="not a finished run"):
         Bundle.load(tmp_path / "runs" / "x")
@@ -326,3 +339,257 @@ def test_a_fold_is_trained_on_and_evaluated_as_its_own_split(tmp_path: Path, img
     assert json.loads((tmp_path / "run" / "config.json").read_text())["fold"] == 2
     scored = json.loads(imgclf("evaluate", "--run", "run", "--json").stdout)
     assert scored["pictures"] == sum(row.split == "test" for row in fold.rows) == 8
+
+
+# -- going on, stopping, schedules ------------------------------------------------------------------------------------
+
+
+class Watch(Silent):
+    """Remembers what it hears, and does something after an epoch."""
+
+    def __init__(self, at: int = 0, do: Callable[[], object] = lambda: None, stop: bool = False) -> None:
+        self.at, self.do, self.stops = at, do, stop
+        self.notes: list[str] = []
+        self.epochs: list[Epoch] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def epoch(self, epoch: Epoch, epochs: int) -> None:
+        self.epochs.append(epoch)
+        if epoch.epoch == self.at:
+            self.do()
+
+    def stop(self) -> bool:
+        return self.stops and len(self.epochs) >= self.at
+
+
+def weights(run: Path, name: str = "last.keras") -> list[np.ndarray]:
+    import keras
+
+    return keras.models.load_model(run / name).get_weights()  # type: ignore[no-any-return]
+
+
+FULL = TrainConfig(
+    epochs=4, batch_size=8, ema=0.9, weight_decay=0.01, lr_schedule="plateau", augment="strong", model="cnn-small"
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data that is split and a run of FULL that nothing interrupted."""
+    root = tmp_path_factory.mktemp("whole")
+    make_classes(root / "data", {"a": 16, "b": 40, "c": 16})
+    split.split(root / "data")
+    train(root / "data", FULL, run_dir=root / "runs" / "whole")
+    return root
+
+
+@pytest.mark.parametrize("instant", [0.1, 0.35, 0.6, 0.8])
+def test_killed_and_resumed_is_the_same_bit_for_bit(instant: float, whole: Path, tmp_path: Path) -> None:
+    """`kill -9` at some instant of the training, then --resume as a command: the weights of the uninterrupted run."""
+    shutil.copytree(whole / "data", tmp_path / "data", symlinks=True)
+    script = write(tmp_path / "run.py", SCRIPT.encode())
+    with subprocess.Popen([sys.executable, script], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "begins\n"
+        for reached, _line in enumerate(process.stdout, 1):  # a line a batch: 4 epochs of 7
+            if reached >= instant * 28:
+                break
+        process.kill()
+    run = tmp_path / "runs" / "killed"
+    assert not (run / "bundle.json").exists()
+    done = subprocess.run(
+        [sys.executable, "-m", "imgclf", "train", "--resume"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    if instant > 0.3:
+        assert "resumed after epoch" in done.stderr
+    for name in ("last.keras", "model.keras"):
+        for one, other in zip(weights(run, name), weights(whole / "runs" / "whole", name), strict=True):
+            np.testing.assert_array_equal(one, other)
+    ours, theirs = (json.loads((path / "bundle.json").read_text()) for path in (run, whole / "runs" / "whole"))
+    assert ours["metrics"] == theirs["metrics"]
+    assert ours["data"]["split_hash"] == theirs["data"]["split_hash"]
+    assert not (run / "checkpoint.npz").exists()
+
+
+SCRIPT = """
+import dataclasses, sys
+from pathlib import Path
+from imgclf.base.config import Recipe, SplitConfig, TrainConfig
+from imgclf.train import Silent, train
+
+class Lines(Silent):
+    def started(self, run_dir, summary):
+        print("begins", flush=True)
+    def batch(self, epoch, done, total):
+        print(epoch, done, flush=True)
+
+train(Path("data"), TrainConfig(epochs=4, batch_size=8, ema=0.9, weight_decay=0.01, lr_schedule="plateau", augment="strong",
+      model="cnn-small"), run_dir=Path("runs/killed"), listener=Lines())
+"""
+
+
+def test_what_can_not_be_resumed_is_named(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ImgclfError, match="no unfinished run here"):
+        resume()
+    with pytest.raises(ImgclfError, match="a finished run; there is nothing to resume"):
+        resume(str(whole / "runs" / "whole"))
+    with pytest.raises(ImgclfError, match=r"no run that could be resumed \(config.json is missing\)"):
+        resume("nowhere")
+    shutil.copytree(whole / "data", tmp_path / "data")
+
+    def fail() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Path("data"), FULL, run_dir=Path("runs/x"), listener=Watch(2, fail))
+    changed = tmp_path / "data" / "b" / "000.png"
+    changed.rename(tmp_path / "away.png")
+    with pytest.raises(ImgclfError, match="the pictures, their classes or the split are not those this run began with"):
+        resume("x")
+    (tmp_path / "away.png").rename(changed)
+    checkpoint = tmp_path / "runs" / "x" / "checkpoint.npz"
+    content = checkpoint.read_bytes()
+    for damage in (content[: len(content) // 2], b"", b"PK\x03\x04" + bytes(100)):
+        checkpoint.write_bytes(damage)
+        with pytest.raises(ImgclfError, match=r"checkpoint.npz: cannot be used .*train anew"):
+            resume("x")
+    checkpoint.write_bytes(content)
+    assert resume("x").info["metrics"]["epochs"] == 4
+
+
+def test_a_stop_after_an_epoch_finishes_the_run(whole: Path, tmp_path: Path) -> None:
+    ears = Watch(2, stop=True)
+    run = train(whole / "data", FULL, run_dir=tmp_path / "run", listener=ears)
+    assert run.info["metrics"]["epochs"] == 2
+    assert ears.notes == ["stopped after epoch 2, as asked; the best epoch so far is kept"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_once_finishes_and_twice_stops(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole / "data", tmp_path / "data")
+    for times, code in ((1, 0), (2, 130)):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "imgclf", "train", "--epochs", "400", "--model", "cnn-small", "--run-dir", f"runs/{times}"],
+            cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert process.stderr
+        for line in process.stderr:
+            if line.startswith("    2 "):
+                break
+        for _time in range(times):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.1)
+        _out, rest = process.communicate(timeout=120)
+        assert process.returncode == code, rest
+        assert "ending after this epoch; Ctrl-C again stops at once" in rest
+        assert (tmp_path / "runs" / str(times) / "bundle.json").exists() == (times == 1)
+    assert "`imgclf train --resume runs/2` goes on with it" in rest
+
+
+def test_early_stopping(whole: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(FULL, epochs=30, early_stopping=2, learning_rate=1e-7)  # nothing is learnt
+    run = train(whole / "data", config, run_dir=tmp_path / "run")
+    assert run.info["metrics"]["epochs"] - run.info["metrics"]["best_epoch"] == 2
+    assert run.info["metrics"]["epochs"] < 30
+    assert [patience(TrainConfig(epochs=n)) for n in (5, 20, 100)] == [10, 10, 50]
+    assert patience(TrainConfig(epochs=50, lr_schedule="constant")) == 10
+    assert patience(TrainConfig(early_stopping=0)) == 0
+
+
+def test_a_time_budget_makes_fewer_epochs_and_a_whole_schedule(whole: Path, tmp_path: Path) -> None:
+    ears = Watch()
+    config = dataclasses.replace(FULL, epochs=500, time_budget=20.0)
+    began = time.monotonic()
+    run = train(whole / "data", config, run_dir=tmp_path / "run", listener=ears)
+    assert 1 <= run.info["metrics"]["epochs"] < 500
+    assert any("epochs fit into the time budget of 20 s" in note for note in ears.notes)
+    assert time.monotonic() - began < 90  # on a machine that does many things at once
+
+
+@pytest.mark.parametrize(
+    ("counts", "wanted", "expected"),
+    [
+        ({"a": 10, "b": 14}, "auto", None), ({"a": 10, "b": 30}, "auto", (2.0, 2 / 3)), ({"a": 10, "b": 30}, "none", None),
+        ({"a": 20, "b": 20}, "file", (1.5, 0.5)),
+    ],
+)  # fmt: skip
+def test_class_weights(counts: dict[str, int], wanted: str, expected: object, tmp_path: Path) -> None:
+    data = make_classes(tmp_path / "data", counts, size=16)
+    split.split(data, SplitConfig(train=0.8, val=0.1, test=0.1))
+    parts, _notes = dataset.load_parts(data, dataset.read_manifest(dataset.manifest_path(data)))
+    prepared = dataset.prepare(data, {"train": parts["train"]}, Recipe(16, 16))
+    if wanted == "file":
+        wanted = str(write(tmp_path / "w.csv", b"class,weight\na,3\nb,1\n"))
+    found = class_weights(wanted, prepared)
+    assert (found is None) == (expected is None)
+    if found is not None:
+        assert found.tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"class,weight\na,1\n", "needs one weight above 0 for each class: a, b"),
+        (b"a,b\n", "needs the columns class and weight"),
+        (b"class,weight\na,x\nb,1\n", "a weight is no number"), (b"class,weight\na,0\nb,1\n", "above 0"),
+    ],
+)  # fmt: skip
+def test_bad_class_weights_are_named(content: bytes, words: str, tmp_path: Path) -> None:
+    data = make_classes(tmp_path / "data", {"a": 8, "b": 8}, size=16)
+    split.split(data)
+    with pytest.raises(ImgclfError, match=words):
+        train(data, TrainConfig(class_weights=str(write(tmp_path / "w.csv", content))), run_dir=tmp_path / "run")
+    with pytest.raises(ImgclfError, match="--class-weights takes auto, none or a CSV file"):
+        train(data, TrainConfig(class_weights="balanced"), run_dir=tmp_path / "run2")
+
+
+def test_smoothing_moves_targets_towards_all_classes() -> None:
+    targets = np.array([[1.0], [0.0]], np.float32), np.eye(4, dtype=np.float32)
+    for target, expected in zip(targets, ([[0.95], [0.05]], np.eye(4) * 0.9 + 0.025), strict=True):
+        change = smoothed(None, 0.1)
+        assert change is not None
+        moved = change(np.zeros((len(target), 2, 2, 3), np.uint8), target, np.zeros(len(target), np.int64))[1]
+        np.testing.assert_allclose(moved, expected, atol=1e-6)
+    assert smoothed(None, 0.0) is None
+
+
+def test_a_full_disk_is_said_with_what_to_do(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from imgclf import train as verb
+
+    original = verb._write_checkpoint
+
+    def full(work: object, trainer: object) -> None:
+        original(work, trainer)  # type: ignore[arg-type]
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(verb, "_write_checkpoint", full)
+    with pytest.raises(
+        ImgclfError, match=r"the disk is full; make room, then go on with `imgclf train --resume .*best so far, is in"
+    ):
+        train(whole / "data", FULL, run_dir=tmp_path / "run")
+    monkeypatch.undo()
+    assert resume(str(tmp_path / "run")).info["metrics"]["epochs"] == 4
+
+
+def test_command_summary_rates_and_board(whole: Path, imgclf: Run, tmp_path: Path) -> None:
+    shutil.copytree(whole / "data", tmp_path / "data")
+    done = imgclf("train", "--summary", "--image-size", 64)
+    assert done.returncode == 0
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert [row[1] for row in rows[1:-1]].count("Conv2D") == 6
+    assert "cnn for 64 x 64 pixels; trained in" in done.stdout
+    assert not (tmp_path / "runs").exists()
+    done = imgclf("train", "--lr-find", "--batch-size", 8)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"--learning-rate [0-9.e-]+\n", done.stdout)
+    assert images.header((tmp_path / "data/.imgclf/lr-find.png").read_bytes()).format == "PNG"
+    done = imgclf("train", "--epochs", 1, "--tensorboard", "--model", "cnn-small", "--run-dir", "runs/board")
+    assert done.returncode == 0, done.stderr
+    assert any((tmp_path / "runs/board/tensorboard").iterdir())
+    for options in (["--resume", "--epochs", 3], ["--time-budget", "soon"]):
+        done = imgclf("train", *options)
+        assert (done.returncode, done.stdout) == (2, "")

@@ -8,7 +8,10 @@ Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
 
 Aspect = Literal["squash", "crop", "pad"]
-Augment = Literal["none", "light"]
+Augment = Literal["none", "light", "strong"]
+Model = Literal["cnn", "cnn-small", "cnn-large"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Schedule = Literal["cosine", "plateau", "constant", "one-cycle"]
 Link = Literal["hard", "symlink", "copy"]
 Policy = Literal["default", "strict", "report"]
 
@@ -59,16 +62,34 @@ class SplitConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """One training run. image_size: pixels a side, or None to choose from the pictures. fold: which of `split --folds`."""
+    """One training run.
 
-    epochs: int = 20
+    image_size: pixels a side, or None to choose from the pictures. progressive: whether the first epochs see smaller ones.
+    flip: whether a mirrored picture still shows its class. learning_rate: Adam's step size at its peak. early_stopping: epochs
+    without improvement before the training ends; None for one that suits the schedule, 0 for never. ema: how much of the
+    weights' moving average a step keeps, 0 for no average. class_weights: `auto` (when the largest class has more than 1.5
+    times the smallest's pictures), `none`, or a CSV file. time_budget: seconds for all of it. fold: which of `split --folds`.
+    """
+
+    epochs: int = 30
     batch_size: int = 32
     image_size: int | None = None
     aspect: Aspect = "squash"
+    model: Model = "cnn"
+    precision: Precision = "auto"
     augment: Augment = "light"
-    learning_rate: float = 2e-3
+    flip: bool = True
+    progressive: bool = True
+    learning_rate: float = 3e-3
+    lr_schedule: Schedule = "cosine"
+    early_stopping: int | None = None
+    label_smoothing: float = 0.1
+    weight_decay: float = 0.0
+    ema: float = 0.0
+    class_weights: str = "auto"
+    time_budget: float | None = None
+    tensorboard: bool = False
     seed: int = 0
-    model: str = "cnn"
     fold: int | None = None
 
 

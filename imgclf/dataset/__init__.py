@@ -4,7 +4,7 @@
 divides the pictures into parts, `prepared` decodes each once at the model's size, `batches` feeds them to Keras.
 """
 
-from imgclf.dataset.batches import augment_seeds, batches, memory_budget
+from imgclf.dataset.batches import Pictures, memory_budget
 from imgclf.dataset.catalogue import Catalogue, content_hashes, examine, pictures
 from imgclf.dataset.folder import (
     Dataset,
@@ -35,12 +35,11 @@ __all__ = [
     "Dataset",
     "Found",
     "Manifest",
+    "Pictures",
     "Prepared",
     "Row",
     "Sample",
-    "augment_seeds",
     "auto_image_size",
-    "batches",
     "class_folders",
     "content_hashes",
     "elsewhere_note",

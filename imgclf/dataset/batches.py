@@ -1,19 +1,24 @@
-"""Training batches: prepared pixels through `keras.utils.image_dataset_from_directory` into tf.data."""
+"""Batches for training and scoring: prepared pixels through `keras.utils.image_dataset_from_directory`, in a known order."""
 
+import concurrent.futures
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from imgclf.base import journal
 from imgclf.base.config import Part
+from imgclf.base.parallel import cpu_count
+from imgclf.base.progress import Progress
 from imgclf.dataset.prepared import Prepared
-from imgclf.pixels import augment
+from imgclf.pixels import images
 
-if TYPE_CHECKING:
-    import tensorflow as tf
+T = TypeVar("T")
 
-
-def augment_seeds(seed: int) -> int:
-    """The seed of the stream of augmentation seeds that belongs to a run's seed."""
-    return seed + 1
+Batch = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]  # (n, h, w, 3), (n, outputs), weights (n,)
+Change = Callable[[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]], tuple[NDArray[np.uint8], NDArray[np.float32]]]
 
 
 def memory_budget() -> int:
@@ -24,42 +29,108 @@ def memory_budget() -> int:
         return 1 << 30
 
 
-def batches(
-    prepared: Prepared, part: Part, *, batch_size: int, seed: int | None = None, augmentation: str = "none"
-) -> "tf.data.Dataset":
-    """One prepared part as batches of ((n, h, w, 3) uint8 RGB, labels (n, 1) for two classes, else (n, classes) one-hot).
+class Pictures:
+    """One prepared part: pixels (n, h, w, 3) uint8 RGB in the order of file names, labels (n,) as indices of the classes.
 
-    Read by `keras.utils.image_dataset_from_directory`, kept in memory when it fits the budget. With a seed the order is new
-    every epoch and the same for the same seed; without one it is the order of the file names.
+    Read once by Keras' loader: into memory where it fits the budget, else into a file beside the prepared pictures.
     """
+
+    def __init__(self, prepared: Prepared, part: Part, progress: Progress | None = None) -> None:
+        self.outputs = 1 if len(prepared.class_names) == 2 else len(prepared.class_names)
+        names = sorted(prepared.files[part], key=lambda name: (prepared.class_names.index(name.split("/", 1)[0]), name))
+        numbers = [prepared.class_names.index(name.split("/", 1)[0]) for name in names]
+        self.labels = np.array(numbers, np.int64)
+        shape = (len(names), prepared.recipe.height, prepared.recipe.width, 3)
+        if int(np.prod(shape)) <= memory_budget():
+            self.pixels = np.empty(shape, np.uint8)
+            _read(prepared, part, self.pixels, self.labels, progress)
+            return
+        file = prepared.folder / f"{part}.npy"
+        if not file.exists():
+            with journal.atomic_path(file) as temporary:
+                pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+                _read(prepared, part, pixels, self.labels, progress)
+                pixels.flush()
+        self.pixels = np.load(file, mmap_mode="r")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def targets(self, some: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(n, 1) with 1 for the second of two classes, else (n, classes) one-hot."""
+        if self.outputs == 1:
+            return self.labels[some, None].astype(np.float32)
+        return np.eye(self.outputs, dtype=np.float32)[self.labels[some]]
+
+    def in_order(self, batch_size: int = 64) -> Iterator[Batch]:
+        """Every picture as it is."""
+        for top in range(0, len(self), batch_size):
+            some = np.arange(top, min(len(self), top + batch_size))
+            yield self.pixels[some], self.targets(some), np.ones(len(some), np.float32)
+
+    def shuffled(
+        self,
+        batch_size: int,
+        *,
+        seed: int,
+        epoch: int,
+        change: Change | None = None,
+        weights: NDArray[np.float32] | None = None,
+        side: int | None = None,
+    ) -> Iterator[Batch]:
+        """Every picture once, in an order that follows from seed and epoch alone.
+
+        change: makes of pixels, targets and a random seed for each picture what the network is fed; it runs on threads, ahead
+        of the reader. weights: of each class. side: pixels, to make them smaller first.
+        """
+        random = np.random.default_rng((seed, epoch))
+        order, seeds = random.permutation(len(self)), random.integers(0, 2**62, len(self))
+
+        def make(top: int) -> Batch:
+            some = order[top : top + batch_size]
+            pixels, targets = self.pixels[some], self.targets(some)
+            own = np.ones(len(some), np.float32) if weights is None else weights[self.labels[some]]
+            if side and side != pixels.shape[1]:
+                pixels = np.stack([images.resize(picture, side, side) for picture in pixels])
+            if change:
+                pixels, targets = change(pixels, targets, seeds[some])
+            return pixels, targets, own
+
+        return ahead(make, range(0, len(self), batch_size))
+
+
+def ahead(make: Callable[[int], T], items: range, *, depth: int = 3) -> Iterator[T]:
+    """`make(item)` for each item in order, a few of them made on threads before they are asked for."""
+    with concurrent.futures.ThreadPoolExecutor(min(2, cpu_count()), "batches") as pool:
+        waiting = [pool.submit(make, item) for item in items[:depth]]
+        for item in [*items[depth:], *[None] * min(depth, len(items))]:
+            yield waiting.pop(0).result()
+            if item is not None:
+                waiting.append(pool.submit(make, item))
+
+
+def _read(
+    prepared: Prepared, part: Part, pixels: NDArray[np.uint8], labels: NDArray[np.int64], progress: Progress | None
+) -> None:
     import keras
     import tensorflow as tf
 
-    recipe = prepared.recipe
-    count = len(prepared.files[part])
     data = keras.utils.image_dataset_from_directory(
         prepared.folder / part,
-        label_mode="binary" if len(prepared.class_names) == 2 else "categorical",
+        label_mode="int",
         class_names=list(prepared.class_names),
-        batch_size=None,
-        image_size=(recipe.height, recipe.width),
+        batch_size=64,
+        image_size=(prepared.recipe.height, prepared.recipe.width),
         shuffle=False,
         verbose=False,
     )
     # Files are at the model's size already, so the loader's resize is the identity and its floats are whole numbers.
-    data = data.map(lambda image, label: (tf.cast(image, tf.uint8), label), num_parallel_calls=tf.data.AUTOTUNE)
-    if count * recipe.height * recipe.width * 3 <= memory_budget():
-        data = data.cache()
-    if seed is not None:
-        data = data.shuffle(min(count, 20_000), seed=seed, reshuffle_each_iteration=True)
-    if augmentation == "none" or seed is None:
-        return data.batch(batch_size).prefetch(2)
-    seeds = tf.data.Dataset.random(seed=augment_seeds(seed), rerandomize_each_iteration=True)
-
-    def change(sample: "tuple[tf.Tensor, tf.Tensor]", seeds: "tf.Tensor") -> "tuple[tf.Tensor, tf.Tensor]":
-        pictures, labels = sample
-        changed = tf.numpy_function(augment.light_batch, [pictures, seeds], tf.uint8)
-        changed.set_shape(pictures.shape)
-        return changed, labels
-
-    return tf.data.Dataset.zip((data, seeds)).batch(batch_size).map(change, num_parallel_calls=2).prefetch(2)
+    top = 0
+    for batch, numbers in data.map(lambda batch, numbers: (tf.cast(batch, tf.uint8), numbers)).prefetch(2):
+        end = top + len(numbers)
+        pixels[top:end], labels[top:end] = batch.numpy(), numbers.numpy()
+        top = end
+        if progress:
+            progress(top, len(pixels))
+    if top != len(pixels):
+        raise ValueError(f"{prepared.folder / part}: {top} pictures were read, {len(pixels)} expected")

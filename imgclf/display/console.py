@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import os
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from imgclf.predict import Prediction
     from imgclf.preview import Preview
     from imgclf.split import Leakage, Split
-    from imgclf.train import Epoch
+    from imgclf.train import Epoch, RateSearch
 
 LONGEST_NOTES = 10  # left-out files named one by one
 LONGEST_LIST = 40  # rows of a table of files before the rest is left to --report and --json
@@ -364,12 +365,14 @@ def leakage(result: "Leakage", json: bool) -> None:
 class TrainingDisplay:
     """A line an epoch on stderr, and a bar within the epoch on a terminal."""
 
-    def __init__(self, epochs: int) -> None:
-        self.epochs = epochs
+    def __init__(self) -> None:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._spent = 0.0
+        self._done = 0
         self._run_dir: Path | None = None
+        self._handler: Any = None
+        self._stop = self._said = False
 
     def __enter__(self) -> "TrainingDisplay":
         self._bar = _bar()
@@ -379,8 +382,21 @@ class TrainingDisplay:
     def __exit__(self, *details: Any) -> None:
         if self._bar:
             self._bar.__exit__(*details)
-        if details[0] is KeyboardInterrupt and self._run_dir and self._spent:
-            say(f"unfinished run {self._run_dir}: its model.keras is the best epoch so far; imgclf uses finished runs only")
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+        if details[0] is not None and self._run_dir and self._spent:
+            say(
+                f"unfinished run {self._run_dir}: its model.keras is the best epoch so far; "
+                f"`imgclf train --resume {shlex.quote(str(self._run_dir))}` goes on with it"
+            )
+
+    def _interrupt(self, *_signal: Any) -> None:
+        """The first Ctrl-C ends the training after its epoch, the second at once."""
+        self._stop = True  # said by `batch`: here, the screen may be half-way through a line
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def stop(self) -> bool:
+        return self._stop
 
     def note(self, text: str) -> None:
         say(text, style="yellow")
@@ -393,16 +409,21 @@ class TrainingDisplay:
 
     def started(self, run_dir: Path, summary: str) -> None:
         self._run_dir = run_dir
+        self._handler = signal.signal(signal.SIGINT, self._interrupt)
         say(f"run {run_dir}")
         say(summary)
         say("epoch    loss  accuracy  val loss  val accuracy  images/s   left")
 
     def batch(self, epoch: int, done: int, total: int) -> None:
-        self._advance(f"epoch {epoch}/{self.epochs}", done, total)
+        if self._stop and not self._said:
+            self._said = True
+            say("ending after this epoch; Ctrl-C again stops at once", style="yellow")
+        self._advance(f"epoch {epoch}", done, total)
 
-    def epoch(self, epoch: "Epoch") -> None:
+    def epoch(self, epoch: "Epoch", epochs: int) -> None:
         self._spent += epoch.seconds
-        left = self._spent / epoch.epoch * (self.epochs - epoch.epoch)
+        self._done += 1
+        left = self._spent / self._done * (epochs - epoch.epoch)
         star = "*" if epoch.is_best else " "
         say(
             f"{epoch.epoch:>5} {epoch.loss:>7.4f} {epoch.accuracy:>9.4f} {epoch.val_loss:>9.4f} "
@@ -417,8 +438,33 @@ class TrainingDisplay:
         self._bar.update(self._task, description=what, completed=done, total=total)
 
 
-def trained(bundle: "Bundle") -> None:
+def summary(about: str, layers: "Sequence[tuple[str, str, str, int]]", json: bool) -> None:
+    """A network, layer by layer."""
+    if json:
+        fields = ("name", "kind", "output", "parameters")
+        as_json({"about": about, "layers": [dict(zip(fields, layer, strict=True)) for layer in layers]})
+        return
+    table = _table("layer", "kind", "output", "parameters")
+    for name, kind, shape, parameters in layers:
+        _row(table, name, kind, shape, f"{parameters:,}")
+    out.print(table)
+    out.print(_text(f"{about}; {sum(layer[3] for layer in layers):,} parameters"))
+
+
+def rate_search(result: "RateSearch", json: bool) -> None:
+    """The rate that was found, and where the plot is."""
+    if json:
+        as_json({"suggestion": result.suggestion, "rates": result.rates, "losses": result.losses, "plot": str(result.plot)})
+    else:
+        out.print(f"--learning-rate {result.suggestion:g}")
+    say(f"wrote {result.plot}")
+
+
+def trained(bundle: "Bundle", json: bool) -> None:
     """How the best epoch did, and on stdout the run folder."""
+    if json:
+        as_json({"run": str(bundle.path), **bundle.info})
+        return
     figures = bundle.info["metrics"]
     say(
         f"best epoch {figures['best_epoch']} of {figures['epochs']}: validation accuracy {figures['val_accuracy']:.4f}, "

@@ -41,6 +41,20 @@ def curves(history: Sequence[Mapping[str, Any]]) -> "Figure":
     return figure
 
 
+def rates(rates: Sequence[float], losses: Sequence[float], suggestion: float) -> "Figure":
+    """The smoothed loss by learning rate, and the rate suggested."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(rates, losses, color="tab:blue")
+    axes.axvline(suggestion, color="tab:red", linestyle=":", label=f"suggested: {suggestion:.1g}")
+    axes.set(title="Loss by learning rate", xlabel="learning rate", ylabel="training loss, smoothed", xscale="log")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
 def histograms(classes: "Sequence[Histogram]", title: str) -> "Figure":
     """Sizes, aspect ratios and brightness of pictures, a line a class (one for all where there are more than ten)."""
     import numpy as np

@@ -1,0 +1,127 @@
+"""The training step and what belongs to it: gradients, Adam, the moving average of weights, and their state to go on from."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import keras
+
+Batch = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]  # (n, h, w, 3), (n, outputs), weights (n,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Mean loss and accuracy over some pictures."""
+
+    loss: float
+    accuracy: float
+
+
+class Trainer:
+    """Trains one network (see `model.build` with for_training) and keeps a stock network with its weights beside it."""
+
+    def __init__(
+        self, network: "keras.Sequential", stock: "keras.Sequential", *, weight_decay: float, ema: float, loss_scaling: bool
+    ) -> None:
+        import keras
+        import tensorflow as tf
+
+        self.network, self.stock, self.ema = network, stock, ema
+        self.rate = tf.Variable(0.0, trainable=False, dtype=tf.float32)
+        adam = keras.optimizers.Adam(learning_rate=1.0, weight_decay=weight_decay or None)
+        if weight_decay:  # of kernels, not of biases and normalisation (Loshchilov and Hutter, AdamW, 2019)
+            adam.exclude_from_weight_decay([v for v in network.trainable_variables if len(v.shape) < 2])
+        self.optimizer = keras.optimizers.LossScaleOptimizer(adam) if loss_scaling else adam
+        self._adam = adam
+        self.optimizer.build(network.trainable_variables)
+        self.averages = [tf.Variable(variable.value) for variable in network.weights] if ema else []
+        self.steps = tf.Variable(0, trainable=False, dtype=tf.int64)
+        binary = stock.output_shape[-1] == 1
+        self._loss = keras.losses.binary_crossentropy if binary else keras.losses.categorical_crossentropy
+        self._binary = binary
+        picture, target = (
+            tf.TensorSpec((None, None, None, 3), tf.uint8),
+            tf.TensorSpec((None, stock.output_shape[-1]), tf.float32),
+        )
+        self._step = tf.function(self._one_step, input_signature=(picture, target, tf.TensorSpec((None,), tf.float32)))
+        self._forward = tf.function(
+            lambda images: stock(tf.cast(images, tf.float32), training=False),
+            input_signature=(tf.TensorSpec((None, *stock.input_shape[1:]), tf.uint8),),
+        )
+
+    def _one_step(self, images: Any, targets: Any, weights: Any) -> tuple[Any, Any]:
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            outputs = self.network(tf.cast(images, tf.float32), training=True)
+            losses = self._loss(targets, outputs)
+            loss = tf.reduce_sum(losses * weights) / tf.cast(tf.shape(images)[0], tf.float32)
+            scaled = self.optimizer.scale_loss(loss)
+        variables = self.network.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
+        if self.ema:
+            self.steps.assign_add(1)
+            done = tf.cast(self.steps, tf.float32)
+            keep = tf.minimum(self.ema, (1 + done) / (10 + done))  # at first the average follows quickly
+            for average, variable in zip(self.averages, self.network.weights, strict=True):
+                average.assign(average * keep + tf.cast(variable.value, average.dtype) * (1 - keep))
+        return loss, self._right(targets, outputs)
+
+    def _right(self, targets: Any, outputs: Any) -> Any:
+        import tensorflow as tf
+
+        if self._binary:
+            return tf.reduce_sum(tf.cast((outputs > 0.5) == (targets > 0.5), tf.float32))
+        return tf.reduce_sum(tf.cast(tf.argmax(outputs, -1) == tf.argmax(targets, -1), tf.float32))
+
+    def epoch(
+        self, batches: Iterable[Batch], rates: Iterator[float], after: Callable[[int, float], object] = lambda done, loss: None
+    ) -> Score:
+        """Train on every batch with the next rate; `after` hears pictures done so far and the batch's loss."""
+        total = right = 0.0
+        done = 0
+        for (images, targets, weights), rate in zip(batches, rates, strict=False):
+            self._adam.learning_rate.assign(rate)
+            loss, correct = self._step(images, targets, weights)
+            count, value = len(images), float(loss)
+            done, total, right = done + count, total + value * count, right + float(correct)
+            after(done, value)
+        return Score(total / max(1, done), right / max(1, done))
+
+    def freeze(self) -> None:
+        """Give the stock network the weights as they are now: averaged where an average is kept."""
+        source = self.averages or [variable.value for variable in self.network.weights]
+        for variable, value in zip(self.stock.weights, source, strict=True):
+            variable.assign(value)
+
+    def evaluate(self, batches: Iterable[Batch]) -> Score:
+        """The stock network's score, in float32 as it is saved."""
+        total = right = 0.0
+        done = 0
+        for images, targets, _weights in batches:
+            outputs = self._forward(images)
+            total += float(np.sum(self._loss(targets, outputs)))
+            right += float(self._right(targets, outputs))
+            done += len(images)
+        return Score(total / max(1, done), right / max(1, done))
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Everything that the next step depends on: weights, random state, optimizer, averages."""
+        return {f"{number:04d}": np.array(variable) for number, variable in enumerate(self._variables())}
+
+    def restore(self, state: dict[str, NDArray[Any]]) -> None:
+        """Take up a state; raises ValueError when it is of another network."""
+        variables = self._variables()
+        if len(variables) != len(state):
+            raise ValueError(f"{len(state)} arrays for {len(variables)} variables")
+        for variable, name in zip(variables, sorted(state), strict=True):
+            if tuple(variable.shape) != state[name].shape:
+                raise ValueError(f"an array of shape {state[name].shape} for a variable of shape {tuple(variable.shape)}")
+            variable.assign(state[name])
+
+    def _variables(self) -> list[Any]:
+        return [*self.network.variables, *self.optimizer.variables, *self.averages, self.steps]

@@ -1,0 +1,200 @@
+"""How fast and how good training is, in one run beside a plain Keras tutorial script. Three parts, chosen by --parts:
+
+    python tests/benchmarks/training.py PHOTOS                      # all three
+    python tests/benchmarks/training.py PHOTOS --parts throughput
+
+throughput: images/s of imgclf's own network and input path from the second epoch on; of the same network on one constant batch;
+and of the same layers in the usual order (convolution, normalisation, ReLU, pooling), in float32, fed by Keras' loader with
+Keras' random layers. Also what augmentation takes of a step.
+preparation: pictures/s of `dataset.prepare`, and of decoding and resizing alone in a pool of threads.
+accuracy: `imgclf train` with default options, --seeds of them, split 80/10/10 by the same seed, scored on the test part; and
+`plain_keras.py` with 10 epochs on the split of seed 0. Wall time of whole commands.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from imgclf import dataset, model, split, train
+from imgclf.base.config import Recipe, SplitConfig, TrainConfig
+from imgclf.base.parallel import cpu_count
+from imgclf.pixels import augment, images
+
+HERE = Path(__file__).parent
+
+
+def prepared(data: Path, config: TrainConfig) -> dataset.Prepared:
+    manifest = split.split(data, SplitConfig(0.8, 0.1, 0.1)).manifest
+    parts, _notes = dataset.load_parts(data, manifest)
+    side = config.image_size or dataset.auto_image_size(parts["train"], 0)
+    return dataset.prepare(data, {"train": parts["train"], "val": parts["val"]}, Recipe(side, side))
+
+
+def throughput(data: Path) -> None:
+    config = TrainConfig()
+    made = prepared(data, config)
+    side = made.recipe.height
+    pictures = dataset.Pictures(made, "train")
+    change = train.smoothed(augment.changer(config.augment, True), config.label_smoothing)
+    trainer, kind, _why = train._trainer(config, made)
+
+    def epoch(number: int) -> float:
+        started = time.perf_counter()
+        batches = pictures.shuffled(config.batch_size, seed=0, epoch=number, change=change)
+        trainer.epoch(batches, iter([1e-3] * len(pictures)))
+        return len(pictures) / (time.perf_counter() - started)
+
+    def constant() -> float:
+        batch = next(iter(pictures.shuffled(config.batch_size, seed=0, epoch=1, change=change)))
+        started = time.perf_counter()
+        steps = len(pictures) // config.batch_size
+        trainer.epoch([batch] * steps, iter([1e-3] * steps))
+        return steps * config.batch_size / (time.perf_counter() - started)
+
+    usual = usual_epoch(made, config)
+    epoch(1), constant(), usual()
+    ours, fixed, theirs = [], [], []
+    for number in range(2, 6):
+        ours.append(epoch(number))
+        fixed.append(constant())
+        theirs.append(usual())
+    started = time.perf_counter()
+    order = np.arange(config.batch_size)
+    for _time in range(20):
+        assert change
+        change(pictures.pixels[order], pictures.targets(order), order)
+    augmenting = (time.perf_counter() - started) / 20
+    step = config.batch_size / statistics.median(fixed)
+    about = f"{config.model}, batches of {config.batch_size}, {kind}, medians of 4 epochs in turn"
+    print(f"{len(pictures):,} pictures at {side} px, {about}")
+    for name, rates in (("imgclf", ours), ("a constant batch", fixed), ("usual order, float32, Keras input", theirs)):
+        print(f"{name:>34}: {statistics.median(rates):6.0f} images/s ({min(rates):.0f} to {max(rates):.0f})")
+    print(f"imgclf is {statistics.median(ours) / statistics.median(fixed):.1%} of its constant batch, "
+          f"{statistics.median(ours) / statistics.median(theirs):.2f} times the usual")  # fmt: skip
+    share = augmenting / step / cpu_count()
+    print(f"augmentation: {augmenting * 1e3:.2f} ms a batch on one thread, {share:.1%} of a step's processor time")
+
+
+def usual_epoch(made: dataset.Prepared, config: TrainConfig) -> "object":
+    """A function that trains the usual way for an epoch and gives its images/s."""
+    import keras
+    from keras import layers
+
+    side, plan = made.recipe.height, model.blocks(config.model, made.recipe.height, made.recipe.width)
+    network = keras.Sequential([keras.Input((side, side, 3)), layers.Rescaling(1 / 127.5, offset=-1.0)])
+    network.add(layers.RandomFlip("horizontal"))
+    network.add(layers.RandomRotation(15 / 360))
+    network.add(layers.RandomZoom(0.15))
+    network.add(layers.RandomTranslation(0.1, 0.1))
+    network.add(layers.RandomContrast(0.2))
+    for channels, convolutions in zip(plan.channels, plan.convolutions, strict=True):
+        for _number in range(convolutions):
+            network.add(layers.Conv2D(channels, 3, padding="same", use_bias=False))
+            network.add(layers.BatchNormalization())
+            network.add(layers.ReLU())
+        network.add(layers.MaxPooling2D())
+    network.add(layers.GlobalAveragePooling2D())
+    network.add(layers.Dropout(0.3))
+    network.add(layers.Dense(1, activation="sigmoid"))
+    network.compile("adam", "binary_crossentropy", metrics=["accuracy"])
+    data = keras.utils.image_dataset_from_directory(
+        made.folder / "train", label_mode="binary", image_size=(side, side), batch_size=config.batch_size, verbose=False
+    ).prefetch(2)
+    count = len(made.files["train"])
+
+    def epoch() -> float:
+        started = time.perf_counter()
+        network.fit(data, epochs=1, verbose=0, shuffle=False)
+        return count / (time.perf_counter() - started)
+
+    return epoch
+
+
+def preparation(data: Path) -> None:
+    config = TrainConfig()
+    made = prepared(data, config)
+    paths = [data / source for files in made.files.values() for source in files.values()]
+
+    def one(path: Path) -> None:
+        images.load(made.recipe, path)
+
+    def alone() -> float:
+        started = time.perf_counter()
+        with ThreadPoolExecutor(cpu_count()) as pool:
+            for _done in pool.map(one, paths):
+                pass
+        return time.perf_counter() - started
+
+    def whole() -> float:
+        shutil.rmtree(made.folder.parent)
+        started = time.perf_counter()
+        prepared_again = prepared(data, config)
+        dataset.Pictures(prepared_again, "train")
+        dataset.Pictures(prepared_again, "val")
+        return time.perf_counter() - started
+
+    times = [(alone(), whole()) for _round in range(3)]
+    bare, full = (statistics.median(column) for column in zip(*times, strict=True))
+    print(f"{len(paths):,} pictures: decode and resize {bare:.2f} s, preparation {full:.2f} s: {full / bare:.2f} times")
+    started = time.perf_counter()
+    prepared(data, config)
+    print(f"preparation when it is there: {time.perf_counter() - started:.2f} s")
+
+
+def accuracy(data: Path, folder: Path, seeds: int, options: list[str]) -> None:
+    def run(*arguments: object) -> tuple[float, str]:
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, *map(str, arguments)], cwd=folder, capture_output=True, text=True, check=True)
+        return time.perf_counter() - started, done.stdout
+
+    scores, times = [], []
+    for seed in range(seeds):
+        run("-m", "imgclf", "split", data, "--train", 80, "--val", 10, "--test", 10, "--seed", seed, "--force")
+        if seed == 0:
+            run("-m", "imgclf", "split", data, "--export", folder / "plain")
+        seconds, _out = run("-m", "imgclf", "train", data, "--seed", seed, "--run-dir", folder / f"run-{seed}", *options)
+        _seconds, answer = run("-m", "imgclf", "evaluate", "--run", folder / f"run-{seed}", "--json")
+        result = json.loads(answer)
+        scores.append(result["accuracy"])
+        times.append(seconds)
+        print(
+            f"seed {seed}: test accuracy {result['accuracy']:.4f} of {result['pictures']} pictures, {seconds:.0f} s", flush=True
+        )
+    means = f"mean test accuracy {statistics.mean(scores):.4f}, mean {statistics.mean(times):.0f} s"
+    print(f"imgclf train {' '.join(options)}: {means}")
+    seconds, out = run(HERE / "plain_keras.py", folder / "plain", "--epochs", 10)
+    print(f"plain_keras.py, 10 epochs at 256 px: {seconds:.0f} s as a whole; {out.strip()}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--parts", nargs="+", default=["throughput", "preparation", "accuracy"])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="for imgclf train")
+    chosen = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "data"
+        shutil.copytree(chosen.photos, data, ignore=shutil.ignore_patterns(".*"))
+        if "throughput" in chosen.parts:
+            throughput(data)
+        if "preparation" in chosen.parts:
+            preparation(data)
+        if "accuracy" in chosen.parts:
+            shutil.rmtree(data / ".imgclf", ignore_errors=True)
+            accuracy(data, Path(folder), chosen.seeds, chosen.options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Augmentation: the same seed, the same pixels; mixed pictures have mixed targets."""
+
+import numpy as np
+import pytest
+from conftest import photo
+
+from imgclf.pixels import augment
+
+
+@pytest.mark.parametrize("number", range(len(augment._MORE)))
+def test_each_further_change_keeps_shape_and_range_and_changes_something(number: int) -> None:
+    picture = np.asarray(photo(1, 48, 40))
+    first, second = (augment._MORE[number](picture, np.random.default_rng(3)) for _time in range(2))
+    assert (first.shape, first.dtype) == (picture.shape, np.uint8)
+    np.testing.assert_array_equal(first, second)
+    assert (first != picture).any()
+    assert abs(first.astype(int).mean() - picture.mean()) < 40
+
+
+def test_strong_goes_further_than_light() -> None:
+    picture = np.asarray(photo(2, 64, 64))
+
+    def change(one: object) -> float:
+        return float(np.mean([np.abs(one(picture, seed).astype(int) - picture).mean() for seed in range(40)]))  # type: ignore[operator]
+
+    assert change(augment.strong) > 1.1 * change(augment.light)
+
+
+def test_mixing_mixes_targets_as_it_mixes_pixels() -> None:
+    """Black pictures of one class and white ones of another: the mean brightness is the second class's share."""
+    pixels = np.zeros((8, 40, 40, 3), np.uint8)
+    pixels[4:] = 255
+    targets = np.repeat(np.eye(2, dtype=np.float32), 4, axis=0)
+    kinds = set()
+    for seed in range(60):
+        mixed, shares = augment.mix(pixels, targets, seed)
+        np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-6)
+        np.testing.assert_allclose(mixed.mean(axis=(1, 2, 3)) / 255, shares[:, 1], atol=0.003)
+        whole = np.array_equal(mixed, pixels)
+        kinds.add("none" if whole else "cutmix" if set(np.unique(mixed)) == {0, 255} else "mixup")
+    assert kinds == {"none", "cutmix", "mixup"}
+
+
+def test_without_augmentation_nothing_is_done() -> None:
+    assert augment.changer("none", True) is None
+    picture = np.asarray(photo(1, 16, 16))
+    np.testing.assert_array_equal(augment.changes("none", True)(picture, 5), picture)
