@@ -69,8 +69,8 @@ class Listener(Protocol):
     def batch(self, epoch: int, done: int, total: int) -> object:
         """Training pictures seen in this epoch."""
 
-    def epoch(self, epoch: Epoch, epochs: int) -> object:
-        """An epoch has ended, of so many in all."""
+    def epoch(self, epoch: Epoch, left: float) -> object:
+        """An epoch has ended; about so many seconds are left."""
 
     def stop(self) -> bool:
         """Whether to end after this epoch."""
@@ -84,7 +84,7 @@ class Silent:
     def preparing(self, done: int, total: int) -> None: ...
     def started(self, run_dir: Path, summary: str) -> None: ...
     def batch(self, epoch: int, done: int, total: int) -> None: ...
-    def epoch(self, epoch: Epoch, epochs: int) -> None: ...
+    def epoch(self, epoch: Epoch, left: float) -> None: ...
 
     def stop(self) -> bool:
         return False
@@ -412,8 +412,7 @@ def _fit(
                 )
             listener.batch(number, done, len(pictures))
 
-        full = work.prepared.recipe.height
-        side = schedule.side(full, number, work.epochs) if config.progressive else full
+        side = _side(work, number, work.epochs)
         batches = pictures.shuffled(
             config.batch_size, seed=config.seed, epoch=number, change=change, weights=weights, side=side
         )
@@ -437,7 +436,7 @@ def _fit(
         if board:
             board(entry)
         _write_checkpoint(work, trainer)
-        listener.epoch(entry, work.epochs)
+        listener.epoch(entry, entry.seconds * _cost(work, number, work.epochs))
         if listener.stop():
             listener.note(f"stopped after epoch {number}, as asked; the best epoch so far is kept")
             break
@@ -483,20 +482,25 @@ def _is_over(work: _Work) -> bool:
 
 
 def _fit_budget(work: _Work, elapsed: float) -> None:
-    """After the first epoch: as many epochs as the time left is good for, with a tenth of it for the end.
-
-    An epoch of larger pictures takes longer than the first, by their area.
-    """
+    """After the first epoch: as many epochs as the time left is good for, with a tenth of it for the end."""
     budget, first = work.config.time_budget or 0.0, work.history[0].seconds
-    left, full = 0.9 * budget - elapsed, work.prepared.recipe.height
-
-    def cost(epochs: int) -> float:
-        sides = [schedule.side(full, number, epochs) if work.config.progressive else full for number in range(1, epochs + 1)]
-        return first * sum((side / sides[0]) ** 2 for side in sides[1:])
-
-    work.epochs = max((epochs for epochs in range(1, work.config.epochs + 1) if cost(epochs) <= left), default=1)
+    left = 0.9 * budget - elapsed
+    fitting = (epochs for epochs in range(1, work.config.epochs + 1) if first * _cost(work, 1, epochs) <= left)
+    work.epochs = max(fitting, default=1)
     if work.epochs < work.config.epochs:
         work.listener.note(f"{work.epochs} epochs fit into the time budget of {budget:.0f} s")
+
+
+def _side(work: _Work, number: int, epochs: int) -> int:
+    """Pixels a side of the training pictures of an epoch."""
+    full = work.prepared.recipe.height
+    return schedule.side(full, number, epochs) if work.config.progressive else full
+
+
+def _cost(work: _Work, number: int, epochs: int) -> float:
+    """How many times as long as this epoch all those after it will take together: the time goes with the pictures' area."""
+    own = _side(work, number, epochs)
+    return sum((_side(work, later, epochs) / own) ** 2 for later in range(number + 1, epochs + 1))
 
 
 def _kept(work: _Work) -> str:
@@ -592,15 +596,19 @@ def _write_history(work: _Work, *, draw: bool) -> None:
 
 
 def _board(run_dir: Path) -> Callable[[Epoch], None]:
-    """Writes an epoch's figures for TensorBoard."""
+    """Writes an epoch's figures for TensorBoard, as records of its format: `tf.summary` would ask for the whole package."""
     import tensorflow as tf
 
-    writer = tf.summary.create_file_writer(str(run_dir / "tensorboard"))
+    folder = run_dir / "tensorboard"
+    folder.mkdir(exist_ok=True)
+    writer = tf.io.TFRecordWriter(str(folder / f"events.out.tfevents.{time.time():.0f}.imgclf"))
+    event, summary = tf.compat.v1.Event, tf.compat.v1.Summary
+    writer.write(event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
 
     def write(entry: Epoch) -> None:
-        with writer.as_default(step=entry.epoch):
-            for name in ("loss", "accuracy", "val_loss", "val_accuracy", "images_per_second"):
-                tf.summary.scalar(name, getattr(entry, name))
+        names = ("loss", "accuracy", "val_loss", "val_accuracy", "images_per_second")
+        values = [summary.Value(tag=name, simple_value=getattr(entry, name)) for name in names]
+        writer.write(event(wall_time=time.time(), step=entry.epoch, summary=summary(value=values)).SerializeToString())
         writer.flush()
 
     return write

@@ -355,7 +355,7 @@ class Watch(Silent):
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def epoch(self, epoch: Epoch, epochs: int) -> None:
+    def epoch(self, epoch: Epoch, left: float) -> None:
         self.epochs.append(epoch)
         if epoch.epoch == self.at:
             self.do()
@@ -385,7 +385,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("instant", [0.1, 0.35, 0.6, 0.8])
+@pytest.mark.parametrize("instant", [0.1, 0.35, 0.6, 0.8, 0.95])
 def test_killed_and_resumed_is_the_same_bit_for_bit(instant: float, whole: Path, tmp_path: Path) -> None:
     """`kill -9` at some instant of the training, then --resume as a command: the weights of the uninterrupted run."""
     shutil.copytree(whole / "data", tmp_path / "data", symlinks=True)
@@ -589,7 +589,17 @@ def test_command_summary_rates_and_board(whole: Path, imgclf: Run, tmp_path: Pat
     assert images.header((tmp_path / "data/.imgclf/lr-find.png").read_bytes()).format == "PNG"
     done = imgclf("train", "--epochs", 1, "--tensorboard", "--model", "cnn-small", "--run-dir", "runs/board")
     assert done.returncode == 0, done.stderr
-    assert any((tmp_path / "runs/board/tensorboard").iterdir())
+    import tensorflow as tf
+
+    (events,) = (tmp_path / "runs/board/tensorboard").iterdir()
+    read = [tf.compat.v1.Event.FromString(record) for record in tf.compat.v1.io.tf_record_iterator(str(events))]
+    assert read[0].file_version == "brain.Event:2"
+    with open(tmp_path / "runs/board/history.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    logged = {value.tag: value.simple_value for value in read[1].summary.value}
+    assert read[1].step == 1
+    assert logged == pytest.approx({name: float(row[name]) for name in logged})
+    assert {"loss", "accuracy", "val_loss", "val_accuracy"} <= set(logged)
     for options in (["--resume", "--epochs", 3], ["--time-budget", "soon"]):
         done = imgclf("train", *options)
         assert (done.returncode, done.stdout) == (2, "")

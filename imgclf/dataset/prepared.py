@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from imgclf.base.config import Part, Recipe
-from imgclf.base.errors import ImageError
 from imgclf.base.folders import state_folder
-from imgclf.base.parallel import ordered_map
+from imgclf.base.parallel import process_map
 from imgclf.base.progress import Progress
 from imgclf.dataset.catalogue import content_hashes
-from imgclf.dataset.folder import Dataset, Sample
-from imgclf.pixels import images
+from imgclf.dataset.folder import Dataset
+from imgclf.pixels import images, storing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,30 +42,14 @@ def prepare(root: Path, parts: Mapping[Part, Dataset], recipe: Recipe, progress:
     hashes = content_hashes(root, [sample.path for sample in samples])
     size = len(images.encode(np.zeros((recipe.height, recipe.width, 3), np.uint8), ".bmp"))
 
-    def one(sample: Sample) -> tuple[str | None, bool, str]:
-        """(content hash or None, whether it was decoded now, why it cannot be used)."""
-        digest = hashes.get(sample.path)
-        if digest and _is_whole(_stored(store, digest), size):
-            return digest, False, ""
-        try:
-            data = images.read(root / sample.path)
-            pixels = images.apply(recipe, images.decode(data))
-        except ImageError as error:
-            return None, False, str(error)
-        digest = hashlib.sha256(data).hexdigest()
-        target = _stored(store, digest)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Not synced to disk one by one: a file cut short by a power failure is found by its size above.
-        temporary = target.with_suffix(f".{os.getpid()}.{id(data)}.tmp")
-        temporary.write_bytes(images.encode(pixels, ".bmp"))
-        os.replace(temporary, target)
-        return digest, True, ""
+    shared = (str(root), str(store), recipe, size)
+    kept = process_map(storing.keep, shared, [(sample.path, hashes.get(sample.path, "")) for sample in samples])
 
     usable: dict[str, str] = {}
     left_out = []
     fresh: set[str] = set()
-    for done, (sample, (digest, new, reason)) in enumerate(zip(samples, ordered_map(one, samples), strict=True), 1):
-        if digest is None:
+    for done, (sample, (digest, new, reason)) in enumerate(zip(samples, kept, strict=True), 1):
+        if not digest:
             left_out.append((sample.path, reason))
         else:
             usable[sample.path] = digest
@@ -92,24 +75,13 @@ def prepare(root: Path, parts: Mapping[Part, Dataset], recipe: Recipe, progress:
                 if _digest(name) in fresh:
                     temporary = folder / part / f"{name}.tmp"
                     temporary.unlink(missing_ok=True)
-                    link_or_copy(_stored(store, _digest(name)), temporary)
+                    link_or_copy(storing.place(store, _digest(name)), temporary)
                     os.replace(temporary, folder / part / name)
     return Prepared(folder, recipe, class_names, tuple(left_out), len(fresh), files)
 
 
-def _stored(store: Path, digest: str) -> Path:
-    return store / digest[:2] / f"{digest}.bmp"
-
-
 def _digest(name: str) -> str:
     return name.rsplit("/", 1)[1][:64]
-
-
-def _is_whole(path: Path, size: int) -> bool:
-    try:
-        return os.stat(path).st_size == size
-    except OSError:
-        return False
 
 
 def _free_name(taken: Mapping[str, str], stem: str) -> str:
@@ -128,7 +100,7 @@ def _link_view(folder: Path, store: Path, files: Mapping[Part, Mapping[str, str]
         for label in class_names:
             (temporary / part / label).mkdir(parents=True)
         for name in names:
-            source = _stored(store, _digest(name))
+            source = storing.place(store, _digest(name))
             link_or_copy(source, temporary / part / name)
     try:
         os.rename(temporary, folder)

@@ -369,7 +369,6 @@ class TrainingDisplay:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._spent = 0.0
-        self._done = 0
         self._run_dir: Path | None = None
         self._handler: Any = None
         self._stop = self._said = False
@@ -420,10 +419,8 @@ class TrainingDisplay:
             say("ending after this epoch; Ctrl-C again stops at once", style="yellow")
         self._advance(f"epoch {epoch}", done, total)
 
-    def epoch(self, epoch: "Epoch", epochs: int) -> None:
+    def epoch(self, epoch: "Epoch", left: float) -> None:
         self._spent += epoch.seconds
-        self._done += 1
-        left = self._spent / self._done * (epochs - epoch.epoch)
         star = "*" if epoch.is_best else " "
         say(
             f"{epoch.epoch:>5} {epoch.loss:>7.4f} {epoch.accuracy:>9.4f} {epoch.val_loss:>9.4f} "
