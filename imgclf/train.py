@@ -1,7 +1,6 @@
 """`imgclf train`: prepare pixels, build the network, train it, keep the best epoch, and leave a bundle that explains itself."""
 
 import contextlib
-import csv
 import dataclasses
 import errno
 import hashlib
@@ -11,7 +10,7 @@ import json
 import math
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
@@ -25,7 +24,8 @@ from imgclf.base.config import Augment, Model, Part, Precision, Recipe, Schedule
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import state_folder
 from imgclf.bundle import Bundle
-from imgclf.learning import precision, schedule, training
+from imgclf.learning import board, precision, schedule, training
+from imgclf.learning.weights import class_weights
 from imgclf.pixels import augment, images
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-4  # largest probability difference allowed between Keras and LiteRT
 CHECKPOINT = "checkpoint.npz"  # what a run that is not finished goes on from
-IMBALANCE = 1.5  # largest class to smallest, from which on `auto` weighs the classes
+_LOGGED = ("loss", "accuracy", "val_loss", "val_accuracy", "images_per_second")
 _CURVES_EVERY = 20.0  # seconds: drawing them takes half a one
 
 
@@ -176,7 +176,9 @@ def _prepare(
 def _run(work: _Work, began: float) -> Bundle:
     """Build the network, train it from where it stands, and finish."""
     config, prepared, listener = work.config, work.prepared, work.listener
-    weights = class_weights(config.class_weights, prepared)
+    labels = [name.split("/", 1)[0] for name in prepared.files["train"]]
+    counted = [labels.count(name) for name in prepared.class_names]
+    weights = class_weights(config.class_weights, prepared.class_names, counted)
     listener.stage("loading TensorFlow")
     trainer, kind, why = _trainer(config, prepared)
     stock = trainer.stock
@@ -334,39 +336,6 @@ def _check_parts(data: Path, prepared: dataset.Prepared) -> None:
             raise ImgclfError(f"{data}: class {name} has no usable training picture; add some and split anew, or remove it")
 
 
-def class_weights(wanted: str, prepared: dataset.Prepared) -> NDArray[np.float32] | None:
-    """(classes,) how much a picture of each class counts, 1 on average over the training part; None where all count the same.
-
-    Raises ImgclfError for a file that does not name every class once.
-    """
-    labels = [name.split("/", 1)[0] for name in prepared.files["train"]]
-    counts = np.array([labels.count(name) for name in prepared.class_names], np.float64)
-    if wanted == "none" or (wanted == "auto" and counts.max() <= IMBALANCE * counts.min()):
-        return None
-    weights = 1 / counts if wanted == "auto" else _weights_from(Path(wanted), prepared.class_names)
-    return np.asarray(weights * counts.sum() / (weights * counts).sum(), np.float32)
-
-
-def _weights_from(file: Path, names: Sequence[str]) -> NDArray[np.float64]:
-    try:
-        with open(file, newline="", encoding="utf-8-sig", errors="surrogateescape") as text:
-            rows = csv.DictReader(text)
-            if not {"class", "weight"} <= set(rows.fieldnames or []):
-                raise ImgclfError(
-                    f"{file}: needs the columns class and weight, has {', '.join(rows.fieldnames or []) or 'none'}"
-                )
-            found = {row["class"]: float(row["weight"] or "") for row in rows}
-    except OSError as error:
-        raise ImgclfError(
-            f"{file}: cannot be read: {error.strerror}; --class-weights takes auto, none or a CSV file"
-        ) from error
-    except (ValueError, TypeError, csv.Error) as error:
-        raise ImgclfError(f"{file}: a weight is no number ({error})") from error
-    if set(found) != set(names) or not all(0 < value < math.inf for value in found.values()):
-        raise ImgclfError(f"{file}: needs one weight above 0 for each class: {', '.join(names)}")
-    return np.array([found[name] for name in names])
-
-
 def _some(weights: NDArray[np.float32], prepared: dataset.Prepared) -> str:
     shown = [f"{name} {weight:.2f}" for name, weight in zip(prepared.class_names, weights, strict=True)]
     return ", ".join(shown[:6]) + (", ..." if len(shown) > 6 else "")
@@ -396,7 +365,7 @@ def _fit(
     config, listener = work.config, work.listener
     steps = math.ceil(len(pictures) / config.batch_size)
     change = smoothed(augment.changer(config.augment, config.flip), config.label_smoothing)
-    board = _board(work.run_dir) if config.tensorboard else None
+    log = board.writer(work.run_dir / "tensorboard") if config.tensorboard else None
     drawn = 0.0
     while len(work.history) < work.epochs and not _is_over(work):
         number = len(work.history) + 1
@@ -433,8 +402,8 @@ def _fit(
             _fit_budget(work, time.monotonic() - began)
         _write_history(work, draw=time.monotonic() - drawn > _CURVES_EVERY)
         drawn = time.monotonic() if time.monotonic() - drawn > _CURVES_EVERY else drawn
-        if board:
-            board(entry)
+        if log:
+            log(number, {name: getattr(entry, name) for name in _LOGGED})
         _write_checkpoint(work, trainer)
         listener.epoch(entry, entry.seconds * _cost(work, number, work.epochs))
         if listener.stop():
@@ -593,25 +562,6 @@ def _write_history(work: _Work, *, draw: bool) -> None:
         from imgclf.display import plots
 
         plots.save(plots.curves(rows), work.run_dir / "curves.png")
-
-
-def _board(run_dir: Path) -> Callable[[Epoch], None]:
-    """Writes an epoch's figures for TensorBoard, as records of its format: `tf.summary` would ask for the whole package."""
-    import tensorflow as tf
-
-    folder = run_dir / "tensorboard"
-    folder.mkdir(exist_ok=True)
-    writer = tf.io.TFRecordWriter(str(folder / f"events.out.tfevents.{time.time():.0f}.imgclf"))
-    event, summary = tf.compat.v1.Event, tf.compat.v1.Summary
-    writer.write(event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
-
-    def write(entry: Epoch) -> None:
-        names = ("loss", "accuracy", "val_loss", "val_accuracy", "images_per_second")
-        values = [summary.Value(tag=name, simple_value=getattr(entry, name)) for name in names]
-        writer.write(event(wall_time=time.time(), step=entry.epoch, summary=summary(value=values)).SerializeToString())
-        writer.flush()
-
-    return write
 
 
 def _finish(work: _Work, network: "keras.Sequential", kind: Precision) -> Bundle:

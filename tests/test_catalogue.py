@@ -177,6 +177,17 @@ def test_similar_pairs_are_kept_for_the_same_pictures(data: Path, monkeypatch: p
         assert len(catalogue.similar_pairs()) == 2
 
 
+def test_small_pictures_are_copies_only_when_identical(tmp_path: Path) -> None:
+    for side in (39, 40):
+        write(tmp_path / f"{side}" / "it.png", encoded(scene(3, 60, side), "PNG"))
+        write(tmp_path / f"{side}" / "copy.jpg", encoded(scene(3, 60, side), quality=95))
+    write(tmp_path / "39" / "same.bmp", encoded(scene(3, 60, 39), "BMP"))
+    with look(tmp_path) as catalogue:
+        pairs = [{catalogue.paths[pair["first"]], catalogue.paths[pair["second"]]} for pair in catalogue.similar_pairs()]
+        assert pairs == [{"40/it.png", "40/copy.jpg"}]
+        assert len(set(catalogue.same_pixels().tolist())) == 4
+
+
 def test_same_pixels(data: Path) -> None:
     write(data / "b" / "same.bmp", encoded(scene(2, 60, 40), "BMP"))
     write(data / "b" / "same too.png", (data / "a" / "2.png").read_bytes())

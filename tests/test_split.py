@@ -471,7 +471,7 @@ def test_every_class_share_is_within_one_group_of_the_ideal() -> None:
 
 
 def test_pictures_added_later_move_none_that_were_there(tmp_path: Path) -> None:
-    make_classes(tmp_path, {"a": 40, "b": 40})
+    make_classes(tmp_path, {"a": 40, "b": 40}, size=40)
     first = split.split(tmp_path, SplitConfig(stable=True))
     before = {row.path: row.split for row in first.manifest.rows}
     counts = collections.Counter(before.values())

@@ -18,11 +18,12 @@ import pytest
 from conftest import Run, encoded, make_classes, photo, write
 
 from imgclf import bundle, dataset, split
-from imgclf.base.config import Recipe, SplitConfig, TrainConfig
+from imgclf.base.config import TrainConfig
 from imgclf.base.errors import ImgclfError
 from imgclf.bundle import Bundle
+from imgclf.learning.weights import class_weights
 from imgclf.pixels import images
-from imgclf.train import Epoch, Silent, class_weights, improves, patience, resume, smoothed, train
+from imgclf.train import Epoch, Silent, improves, patience, resume, smoothed, train
 
 
 def test_a_run_leaves_everything(trained: Path) -> None:
@@ -417,7 +418,7 @@ def test_killed_and_resumed_is_the_same_bit_for_bit(instant: float, whole: Path,
 SCRIPT = """
 import dataclasses, sys
 from pathlib import Path
-from imgclf.base.config import Recipe, SplitConfig, TrainConfig
+from imgclf.base.config import TrainConfig
 from imgclf.train import Silent, train
 
 class Lines(Silent):
@@ -513,21 +514,18 @@ def test_a_time_budget_makes_fewer_epochs_and_a_whole_schedule(whole: Path, tmp_
 @pytest.mark.parametrize(
     ("counts", "wanted", "expected"),
     [
-        ({"a": 10, "b": 14}, "auto", None), ({"a": 10, "b": 30}, "auto", (2.0, 2 / 3)), ({"a": 10, "b": 30}, "none", None),
-        ({"a": 20, "b": 20}, "file", (1.5, 0.5)),
+        ((10, 14), "auto", None), ((10, 30), "auto", (2.0, 2 / 3)), ((10, 30), "none", None), ((20, 20), "file", (1.5, 0.5)),
+        ((10, 30), "file", (2.0, 2 / 3)),
     ],
 )  # fmt: skip
-def test_class_weights(counts: dict[str, int], wanted: str, expected: object, tmp_path: Path) -> None:
-    data = make_classes(tmp_path / "data", counts, size=16)
-    split.split(data, SplitConfig(train=0.8, val=0.1, test=0.1))
-    parts, _notes = dataset.load_parts(data, dataset.read_manifest(dataset.manifest_path(data)))
-    prepared = dataset.prepare(data, {"train": parts["train"]}, Recipe(16, 16))
+def test_class_weights(counts: tuple[int, int], wanted: str, expected: object, tmp_path: Path) -> None:
     if wanted == "file":
-        wanted = str(write(tmp_path / "w.csv", b"class,weight\na,3\nb,1\n"))
-    found = class_weights(wanted, prepared)
+        wanted = str(write(tmp_path / "w.csv", b"class,weight\nb,1\na,3\n"))
+    found = class_weights(wanted, ("a", "b"), counts)
     assert (found is None) == (expected is None)
     if found is not None:
         assert found.tolist() == pytest.approx(expected)
+        assert float(found @ np.array(counts)) == pytest.approx(sum(counts))
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from imgclf.dataset.folder import Dataset, Found, classes, scan, select
 from imgclf.pixels import duplicates, facts
 
 # Raised when a measure or the comparison of pictures changes: what was kept by the old one is then forgotten.
-_MEASURES = 2
+_MEASURES = 3
 _VERSION = zlib.crc32(f"{_MEASURES} {DECODER_VERSION} {facts.FACTS}".encode()) & 0x7FFFFFFF
 _SCHEMA = """
 CREATE TABLE files (path BLOB PRIMARY KEY, stamp BLOB, sha256 BLOB, facts BLOB, problem TEXT, thumbnail INT) WITHOUT ROWID;
@@ -105,7 +105,9 @@ class Catalogue:
             raise ImgclfError(f"{path}: was damaged ({error}), and is removed; run again to make it anew") from error
 
     def _similar_pairs(self, progress: Progress | None, at_least: float) -> NDArray[np.void]:
-        chosen = np.flatnonzero(self.usable() & ~self.facts["flat"] & (self.same_pixels() == np.arange(len(self.paths))))
+        large = np.minimum(self.facts["width"], self.facts["height"]) >= duplicates.SMALLEST
+        comparable = self.usable() & large & ~self.facts["flat"]
+        chosen = np.flatnonzero(comparable & (self.same_pixels() == np.arange(len(self.paths))))
         pixels = self.facts["pixels"][chosen]
         chosen = chosen[np.lexsort((pixels[:, 1], pixels[:, 0]))]
         key = xxhash.xxh3_128_digest(self.facts["pixels"][chosen].tobytes())

@@ -20,6 +20,7 @@ from imgclf.pixels import images
 SIDE = 32  # pixels a side of the grey thumbnail
 COLOURS = 8  # pixels a side of the colour thumbnail
 MAX_DISTANCE = 16  # bits of 64
+SMALLEST = 40  # pixels on the shorter side; in fewer, different things of one kind look as alike as copies do
 FLATTEST = 4.0  # grey levels of standard deviation below which a thumbnail shows too little to be compared
 LEAST_SIMILARITY = 0.93
 CERTAIN = 0.975  # the similarity from which colours need not agree: a grey copy of a colour picture is a copy

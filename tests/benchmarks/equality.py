@@ -24,8 +24,8 @@ def main(run_dir: Path) -> None:
     prepared = dataset.prepare(root, {"test": parts["test"]}, run.recipe)
     files = sorted(prepared.files["test"])
     network = keras.models.load_model(run_dir / "model.keras")
-    batches = dataset.batches(prepared, "test", batch_size=32)
-    expected = np.concatenate([network.predict_on_batch(pixels) for pixels, _labels in batches])
+    batches = dataset.Pictures(prepared, "test").in_order(32)
+    expected = np.concatenate([network.predict_on_batch(pixels.astype(np.float32)) for pixels, _targets, _weights in batches])
     if expected.shape[1] == 1:
         expected = np.hstack([1 - expected, expected])
     paths = [str(root / prepared.files["test"][name]) for name in files]
