@@ -400,8 +400,9 @@ def _fit(
             _save(trainer.stock, work.run_dir / bundle.MODEL)
         if number == 1 and config.time_budget:
             _fit_budget(work, time.monotonic() - began)
-        _write_history(work, draw=time.monotonic() - drawn > _CURVES_EVERY)
-        drawn = time.monotonic() if time.monotonic() - drawn > _CURVES_EVERY else drawn
+        due = time.monotonic() - drawn > _CURVES_EVERY
+        _write_history(work, draw=due)
+        drawn = time.monotonic() if due else drawn
         if log:
             log(number, {name: getattr(entry, name) for name in _LOGGED})
         _write_checkpoint(work, trainer)
@@ -539,6 +540,7 @@ def _restore(work: _Work, trainer: training.Trainer) -> None:
             work.best = [arrays[name] for name in sorted(arrays.files) if name.startswith("best-")]
         work.epochs, work.factor = state["epochs"], state["factor"]
         work.history = [Epoch(**entry) for entry in state["history"]]
+        trainer.freeze()  # the stock network too: the run may have been killed after its last epoch
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise ImgclfError(f"{path}: cannot be used ({error}); train anew") from error
 

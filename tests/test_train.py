@@ -432,6 +432,21 @@ train(Path("data"), TrainConfig(epochs=4, batch_size=8, ema=0.9, weight_decay=0.
 """
 
 
+def test_killed_after_the_last_epoch_and_resumed_is_the_same(whole: Path, tmp_path: Path) -> None:
+    class AtExport(Silent):
+        def stage(self, name: str) -> None:
+            if name == "exporting":
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(whole / "data", FULL, run_dir=tmp_path / "run", listener=AtExport())
+    (tmp_path / "run" / "last.keras").unlink()
+    resume(str(tmp_path / "run"))
+    for name in ("last.keras", "model.keras"):
+        for one, other in zip(weights(tmp_path / "run", name), weights(whole / "runs" / "whole", name), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_what_can_not_be_resumed_is_named(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ImgclfError, match="no unfinished run here"):
@@ -473,22 +488,23 @@ def test_a_stop_after_an_epoch_finishes_the_run(whole: Path, tmp_path: Path) -> 
 def test_ctrl_c_once_finishes_and_twice_stops(whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole / "data", tmp_path / "data")
     for times, code in ((1, 0), (2, 130)):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "imgclf", "train", "--epochs", "400", "--model", "cnn-small", "--run-dir", f"runs/{times}"],
-            cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert process.stderr
-        for line in process.stderr:
-            if line.startswith("    2 "):
-                break
-        for _time in range(times):
-            process.send_signal(signal.SIGINT)
-            time.sleep(0.1)
-        _out, rest = process.communicate(timeout=120)
+        command = ["train", "--epochs", "400", "--model", "cnn-small", "--run-dir", f"runs/{times}"]
+        with subprocess.Popen(
+            [sys.executable, "-m", "imgclf", *command], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stderr
+            for line in process.stderr:
+                if line.startswith("    2 "):
+                    break
+            for _time in range(times):
+                process.send_signal(signal.SIGINT)
+                time.sleep(0.1)
+            _out, rest = process.communicate(timeout=120)
         assert process.returncode == code, rest
-        assert "ending after this epoch; Ctrl-C again stops at once" in rest
         assert (tmp_path / "runs" / str(times) / "bundle.json").exists() == (times == 1)
-    assert "`imgclf train --resume runs/2` goes on with it" in rest
+        assert (
+            "as asked; the best epoch so far is kept" if times == 1 else "`imgclf train --resume runs/2` goes on with it"
+        ) in rest
 
 
 def test_early_stopping(whole: Path, tmp_path: Path) -> None:
