@@ -13,7 +13,7 @@ from imgclf import dataset
 from imgclf.base import journal, table
 from imgclf.base.config import Policy
 from imgclf.base.errors import ImageError, ImgclfError, UsageError
-from imgclf.base.folders import STATE_NAME, check_output, is_inside, state_folder
+from imgclf.base.folders import STATE_NAME, check_output, is_inside, numbered, state_folder
 from imgclf.base.progress import Progress, Stages, stage
 from imgclf.dataset import checks
 from imgclf.dataset.checks import CHECKS
@@ -290,9 +290,7 @@ def write_report(result: Cleaning, path: Path) -> list[str]:
     """
     notes = []
     if path.exists() and _asks(path):
-        number = 1
-        while (old := path.with_name(f"{path.stem}-{number}{path.suffix}")).exists():
-            number += 1
+        old = numbered(path)
         os.replace(path, old)
         notes.append(f"the report that was there asked for moves; it is kept as {old}")
     journal.write_lines(path, (table.line(row) for row in (COLUMNS, *_rows(result))))

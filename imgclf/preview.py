@@ -302,7 +302,8 @@ def survey(data: Path, part: Part | None, progress: Stages | None = None) -> Sur
             raise ImgclfError(f"{data}: the {part} part is empty, or the folder is not split; run `imgclf split`")
         catalogue = catalogue.subset(kept)
         found = [found[index] for index in kept]
-        findings = [finding for finding in findings if finding.path in set(catalogue.paths)]
+        paths = set(catalogue.paths)
+        findings = [finding for finding in findings if finding.path in paths]
     return Survey(data, tuple(found), catalogue, tuple(findings))
 
 

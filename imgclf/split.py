@@ -17,7 +17,7 @@ from imgclf import dataset
 from imgclf.base import journal
 from imgclf.base.config import PARTS, Link, Part, SplitConfig
 from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.base.folders import state_folder
+from imgclf.base.folders import numbered, state_folder
 from imgclf.base.progress import Progress, Stages, stage
 from imgclf.dataset import Manifest, Row, checks
 
@@ -566,10 +566,7 @@ def _difference(old: Manifest, new: Manifest) -> str:
 
 
 def _keep_old(path: Path) -> None:
-    number = 1
-    while (old := path.with_name(f"split-{number}.csv")).exists():
-        number += 1
-    journal.write_atomic(old, path.read_bytes())
+    journal.write_atomic(numbered(path), path.read_bytes())
 
 
 def in_force(data: Path) -> Split:

@@ -71,6 +71,14 @@ def check_output(path: Path, data: Path, ending: str, start: str, option: str) -
         raise ImgclfError(f"{path}: the folder {path.parent} is missing or cannot be written; choose another place")
 
 
+def numbered(path: Path) -> Path:
+    """The first free name of `path` with a number behind its stem, as report-1.csv: where an older file is kept."""
+    number = 1
+    while (other := path.with_name(f"{path.stem}-{number}{path.suffix}")).exists():
+        number += 1
+    return other
+
+
 def _home() -> Path | None:
     """The home folder; None where there is none, as for an unknown user in a container."""
     try:

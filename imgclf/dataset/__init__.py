@@ -4,7 +4,7 @@
 divides the pictures into parts, `prepared` decodes each once at the model's size, `batches` feeds them to Keras.
 """
 
-from imgclf.dataset.batches import Pictures, memory_budget
+from imgclf.dataset.batches import Pictures
 from imgclf.dataset.catalogue import Catalogue, content_hashes, examine, pictures
 from imgclf.dataset.folder import (
     Dataset,
@@ -50,7 +50,6 @@ __all__ = [
     "link_or_copy",
     "load_parts",
     "manifest_path",
-    "memory_budget",
     "part_folders",
     "pictures",
     "prepare",

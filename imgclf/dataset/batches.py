@@ -13,12 +13,11 @@ from imgclf.base.config import Part
 from imgclf.base.parallel import cpu_count
 from imgclf.base.progress import Progress
 from imgclf.dataset.prepared import Prepared
+from imgclf.learning.training import Batch
 from imgclf.pixels import images
+from imgclf.pixels.augment import Change
 
 T = TypeVar("T")
-
-Batch = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]  # (n, h, w, 3), (n, outputs), weights (n,)
-Change = Callable[[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]], tuple[NDArray[np.uint8], NDArray[np.float32]]]
 
 
 def memory_budget() -> int:
