@@ -385,6 +385,9 @@ def train(
     time_budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="As many epochs as fit into 90s, 10m or 1h30m; --epochs at most.")
     ] = None,
+    devices: Annotated[
+        str, typer.Option(metavar="auto|N", help="GPUs of this machine that share every batch; auto takes all.")
+    ] = "auto",
     seed: Seed = 0,
     fold: Annotated[int | None, typer.Option(metavar="I", help="Use fold I of `split --folds` instead of the split.")] = None,
     run_dir: Annotated[
@@ -405,6 +408,7 @@ def train(
     """
     from imgclf import split as splitting
     from imgclf import train as verb
+    from imgclf.learning.devices import are_several
 
     config = TrainConfig(
         epochs=epochs, batch_size=batch_size, image_size=image_size, aspect=aspect, model=model, precision=precision,
@@ -414,11 +418,12 @@ def train(
         time_budget=_seconds("--time-budget", time_budget) if time_budget else None,
         tensorboard=tensorboard, seed=seed, fold=fold,
     )  # fmt: skip
+    device_count = None if devices == "auto" else _count("--devices", devices)
     if resume:
         if config != TrainConfig() or run_dir or summary or lr_find or data != Path("data"):
-            raise UsageError("--resume goes alone, or with --json: it goes on with its own data and options")
+            raise UsageError("--resume goes alone, or with --devices and --json: it goes on with its own data and options")
         with console.TrainingDisplay() as display:
-            bundle = verb.resume(resume, listener=display)
+            bundle = verb.resume(resume, listener=display, device_count=device_count)
         console.trained(bundle, as_json)
         return
     verb.check(config)
@@ -427,15 +432,17 @@ def train(
         console.summary(about, layers, as_json)
         return
     if fold is None and not splitting.exists(data):
+        if are_several():
+            raise ImgclfError(f"{data}: no split yet, and the workers must share one; make it first with `imgclf split`")
         console.say("no split yet: making the default one, 70% train, 15% validation, 15% test")
         with console.stages() as stage:
             made = splitting.split(data, progress=stage)
         console.split(made, talk=True)
     with console.TrainingDisplay() as display:
         if lr_find:
-            console.rate_search(verb.find_rate(data, config, listener=display), as_json)
+            console.rate_search(verb.find_rate(data, config, listener=display, device_count=device_count), as_json)
             return
-        bundle = verb.train(data, config, run_dir=run_dir, listener=display)
+        bundle = verb.train(data, config, run_dir=run_dir, listener=display, device_count=device_count)
     console.trained(bundle, as_json)
 
 
@@ -516,6 +523,13 @@ def _seconds(option: str, text: str) -> float:
         raise UsageError(f"{option} {text}: expected a time as in 90s, 10m or 1h30m")
     hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return float(3600 * hours + 60 * minutes + seconds)
+
+
+def _count(option: str, text: str) -> int:
+    """A number of one or more."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise UsageError(f"{option} {text}: expected auto or a number from 1 on")
+    return int(text)
 
 
 def _drop_stdout() -> None:

@@ -24,7 +24,7 @@ from imgclf.base.config import Augment, Model, Part, Precision, Recipe, Schedule
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import state_folder
 from imgclf.bundle import Bundle
-from imgclf.learning import board, precision, schedule, training
+from imgclf.learning import board, devices, precision, schedule, training
 from imgclf.learning.weights import class_weights
 from imgclf.pixels import augment, images
 
@@ -90,6 +90,23 @@ class Silent:
         return False
 
 
+class _OfWorker(Silent):
+    """What a worker that is not the chief has to say: not the figures, which are the same as the chief's."""
+
+    def __init__(self, listener: Listener, machine: devices.Devices) -> None:
+        self._listener = listener
+        listener.note(f"worker {machine.index} of 0 to {machine.workers - 1}; worker 0, the chief, shows and writes the run")
+
+    def note(self, text: str) -> None:
+        self._listener.note(text)
+
+    def stage(self, name: str) -> None:
+        self._listener.stage(name)
+
+    def preparing(self, done: int, total: int) -> None:
+        self._listener.preparing(done, total)
+
+
 @dataclasses.dataclass
 class _Work:
     """One training: what it is made from, and how far it has come."""
@@ -100,6 +117,7 @@ class _Work:
     prepared: dataset.Prepared
     run_dir: Path
     listener: Listener
+    machine: devices.Devices
     epochs: int = 0  # to be trained; a time budget may make it fewer than asked for
     history: list[Epoch] = dataclasses.field(default_factory=list)
     best: list[NDArray[Any]] = dataclasses.field(default_factory=list)  # weights of the best epoch
@@ -108,12 +126,19 @@ class _Work:
 
 
 def train(
-    data: Path, config: TrainConfig | None = None, *, run_dir: Path | None = None, listener: Listener | None = None
-) -> Bundle:
+    data: Path,
+    config: TrainConfig | None = None,
+    *,
+    run_dir: Path | None = None,
+    listener: Listener | None = None,
+    device_count: int | None = None,
+) -> Bundle | None:
     """Train on a data folder that has a split manifest and return the finished run.
 
     Writes `history.csv`, `curves.png`, `model.keras` (the best epoch by validation accuracy, then loss) and a checkpoint as it
-    goes, and `bundle.json` last: a run folder without it is unfinished, and `resume` goes on with it. Raises ImgclfError.
+    goes, and `bundle.json` last: a run folder without it is unfinished, and `resume` goes on with it. device_count: of this
+    machine, every GPU by default. Where TF_CONFIG names several machines, each calls this; the chief alone writes, and the
+    others get None. Raises ImgclfError.
     """
     config = config or TrainConfig()
     listener = listener or Silent()
@@ -127,19 +152,24 @@ def train(
             f"{run_dir or 'runs'}: lies inside the data folder {data}, where it would become a class; give --run-dir"
         )
     manifest = dataset.read_manifest(_manifest_path(data, config.fold))
-    prepared, config = _prepare(data, manifest, config, listener)
-    run_dir = bundle.new_run_folder(config.model, run_dir)
-    work = _Work(data, config, manifest, prepared, run_dir, listener, config.epochs)
-    journal.write_json(run_dir / "config.json", {**dataclasses.asdict(config), "data": str(data.resolve())})
-    journal.write_atomic(run_dir / "split.csv", manifest.to_csv())
-    return _run(work, began)
+    listener.stage("loading TensorFlow" + (" and waiting for the other workers" if devices.are_several() else ""))
+    machine = devices.choose(device_count)
+    listener = listener if machine.is_chief else _OfWorker(listener, machine)
+    with devices.lost(machine, "start all of them again with --resume and the run folder that the chief has named"):
+        prepared, config = _prepare(data, manifest, config, machine, listener)
+        if machine.is_chief:
+            run_dir = bundle.new_run_folder(config.model, run_dir)
+            journal.write_json(run_dir / "config.json", {**dataclasses.asdict(config), "data": str(data.resolve())})
+            journal.write_atomic(run_dir / "split.csv", manifest.to_csv())
+        work = _Work(data, config, manifest, prepared, run_dir or place, listener, machine, config.epochs)
+        return _run(work, began)
 
 
-def resume(run: str | None = None, *, listener: Listener | None = None) -> Bundle:
+def resume(run: str | None = None, *, listener: Listener | None = None, device_count: int | None = None) -> Bundle | None:
     """Go on with an unfinished run, the newest under `runs/` if none is named, at the epoch that it had reached.
 
-    The result is what the uninterrupted run would have been. Raises ImgclfError when there is none, or when its pictures or its
-    split are no longer what they were.
+    The result is what the uninterrupted run would have been; with several machines, each must see the run's folder, and all but
+    the chief get None. Raises ImgclfError when there is none, or when its pictures or its split are no longer what they were.
     """
     listener = listener or Silent()
     began = time.monotonic()
@@ -151,15 +181,21 @@ def resume(run: str | None = None, *, listener: Listener | None = None) -> Bundl
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ImgclfError(f"{run_dir / 'config.json'}: cannot be read ({error}); train anew") from error
     manifest = dataset.read_manifest(run_dir / "split.csv")
-    prepared, config = _prepare(data, manifest, config, listener)
-    work = _Work(data, config, manifest, prepared, run_dir, listener, config.epochs)
-    return _run(work, began)
+    listener.stage("loading TensorFlow" + (" and waiting for the other workers" if devices.are_several() else ""))
+    machine = devices.choose(device_count)
+    listener = listener if machine.is_chief else _OfWorker(listener, machine)
+    with devices.lost(machine, f"start all of them again with `imgclf train --resume {run_dir}`"):
+        prepared, config = _prepare(data, manifest, config, machine, listener)
+        work = _Work(data, config, manifest, prepared, run_dir, listener, machine, config.epochs)
+        return _run(work, began)
 
 
 def _prepare(
-    data: Path, manifest: dataset.Manifest, config: TrainConfig, listener: Listener
+    data: Path, manifest: dataset.Manifest, config: TrainConfig, machine: devices.Devices, listener: Listener
 ) -> tuple[dataset.Prepared, TrainConfig]:
-    """The pictures at the network's size, and the config with that size."""
+    """The pictures at the network's size, and the config with that size; by the chief first, and the others find them there."""
+    if not machine.is_chief:
+        machine.told([0])
     parts, notes = dataset.load_parts(data, manifest, listener.preparing)
     for note in dataset.elsewhere_note(data) + notes:
         listener.note(note)
@@ -170,37 +206,64 @@ def _prepare(
     for path, reason in prepared.left_out:
         listener.note(f"left out {path}: {reason}")
     _check_parts(data, prepared)
+    if machine.is_chief:
+        machine.told([0])
     return prepared, dataclasses.replace(config, image_size=side)
 
 
-def _run(work: _Work, began: float) -> Bundle:
+def _run(work: _Work, began: float) -> Bundle | None:
     """Build the network, train it from where it stands, and finish."""
-    config, prepared, listener = work.config, work.prepared, work.listener
+    config, prepared, listener, machine = work.config, work.prepared, work.listener, work.machine
     labels = [name.split("/", 1)[0] for name in prepared.files["train"]]
     counted = [labels.count(name) for name in prepared.class_names]
     weights = class_weights(config.class_weights, prepared.class_names, counted)
-    listener.stage("loading TensorFlow")
-    trainer, kind, why = _trainer(config, prepared)
+    trainer, kind, why = _trainer(config, prepared, machine)
     stock = trainer.stock
     _restore(work, trainer)
+    _check_agreement(work, weights)
     counts = {part: len(files) for part, files in prepared.files.items()}
     depth = sum(1 for layer in stock.layers if layer.name.startswith("conv2d"))
     about = (
         f"{counts['train']:,} training and {counts['val']:,} validation pictures, {len(prepared.class_names)} classes, "
         f"{prepared.recipe.width} x {prepared.recipe.height} pixels; "
         f"{config.model}: {depth} convolutions, {stock.count_params():,} parameters; {kind}: {why}"
+        + (f"; {machine}" if machine.count > 1 else "")
     )
     listener.started(work.run_dir, about + (f"; classes weighed {_some(weights, prepared)}" if weights is not None else ""))
     if work.history:
         listener.note(f"resumed after epoch {len(work.history)}")
-    pictures = dataset.Pictures(prepared, "train", listener.preparing)
-    validation = dataset.Pictures(prepared, "val", listener.preparing)
+    own = dataset.shard(prepared, machine.index, machine.workers)
+    pictures = dataset.Pictures(own, "train", listener.preparing)
+    validation = dataset.Pictures(own, "val", listener.preparing)
     with _remedies(work):
         _fit(work, trainer, pictures, validation, weights, began)
-    listener.stage("exporting")
-    for variable, value in zip(stock.weights, work.best, strict=True):
-        variable.assign(value)
-    return _finish(work, stock, kind)
+    finished = None
+    if machine.is_chief:
+        listener.stage("exporting")
+        for variable, value in zip(stock.weights, work.best, strict=True):
+            variable.assign(value)
+        finished = _finish(work, stock, kind)
+    machine.told([0])  # the others wait: the chief would take them for lost
+    return finished
+
+
+def _check_agreement(work: _Work, weights: NDArray[np.float32] | None) -> None:
+    """Raise ImgclfError when the workers have not begun with the same pictures, split, options, class weights and epoch."""
+    machine, batch = work.machine, work.config.batch_size
+    if batch % machine.workers or batch < machine.count:
+        least = machine.workers * math.ceil(max(batch, machine.count) / machine.workers)
+        raise UsageError(
+            f"--batch-size {batch} cannot be shared by {machine}: it counts the pictures of all; try --batch-size {least}"
+        )
+    all_of_it = repr((_content(work), work.config, weights is not None and weights.tolist(), work.history))
+    digest = hashlib.sha256(all_of_it.encode()).digest()
+    differ = not np.array_equal(machine.told(list(digest)), list(digest))
+    others = int(machine.total([differ])[0])
+    if others:
+        raise ImgclfError(
+            f"{others} of {machine.workers} workers have other pictures, another split, other options or another epoch than "
+            "the chief; give all the same command, and the same data and run folder or equal copies"
+        )
 
 
 def summary(data: Path, config: TrainConfig) -> tuple[str, list[tuple[str, str, str, int]]]:
@@ -227,7 +290,9 @@ class RateSearch:
     plot: Path
 
 
-def find_rate(data: Path, config: TrainConfig, *, listener: Listener | None = None) -> RateSearch:
+def find_rate(
+    data: Path, config: TrainConfig, *, listener: Listener | None = None, device_count: int | None = None
+) -> RateSearch:
     """Train a few steps at rates from 1e-6 to 1 and see where the loss falls and where it breaks (Smith, 2017).
 
     Suggests a third of the rate at which the loss falls fastest. Nothing is kept but the plot. Raises ImgclfError.
@@ -235,9 +300,12 @@ def find_rate(data: Path, config: TrainConfig, *, listener: Listener | None = No
     check(config)
     listener = listener or Silent()
     manifest = dataset.read_manifest(_manifest_path(data, config.fold))
-    prepared, config = _prepare(data, manifest, config, listener)
+    if devices.are_several():
+        raise UsageError("--lr-find works on one machine; unset TF_CONFIG for it")
     listener.stage("loading TensorFlow")
-    trainer, _kind, _why = _trainer(config, prepared)
+    machine = devices.choose(device_count)
+    prepared, config = _prepare(data, manifest, config, machine, listener)
+    trainer, _kind, _why = _trainer(config, prepared, machine)
     pictures = dataset.Pictures(prepared, "train", listener.preparing)
     change = smoothed(augment.changer(config.augment, config.flip), config.label_smoothing)
     steps = 100
@@ -270,15 +338,18 @@ def _smooth(values: Sequence[float]) -> list[float]:
     return smooth
 
 
-def _trainer(config: TrainConfig, prepared: dataset.Prepared) -> tuple[training.Trainer, Precision, str]:
+def _trainer(
+    config: TrainConfig, prepared: dataset.Prepared, machine: devices.Devices
+) -> tuple[training.Trainer, Precision, str]:
     """(a trainer with a new network, its number format, why that)."""
     kind, why = precision.choose(config.precision)
     sizes = len(prepared.class_names), prepared.recipe.height, prepared.recipe.width
-    network = model.build(config.model, *sizes, seed=config.seed, for_training=precision.POLICIES[kind])
+    with machine.strategy.scope():
+        network = model.build(config.model, *sizes, seed=config.seed, for_training=precision.POLICIES[kind])
     stock = model.build(config.model, *sizes, seed=config.seed)
     model.compile(stock, config.learning_rate)
-    scaling = kind == "float16"
-    return training.Trainer(network, stock, weight_decay=config.weight_decay, ema=config.ema, loss_scaling=scaling), kind, why
+    options: dict[str, Any] = {"weight_decay": config.weight_decay, "ema": config.ema, "loss_scaling": kind == "float16"}
+    return training.Trainer(network, stock, machine, **options), kind, why
 
 
 def _manifest_path(data: Path, fold: int | None) -> Path:
@@ -362,10 +433,12 @@ def _fit(
     weights: NDArray[np.float32] | None,
     began: float,
 ) -> None:
-    config, listener = work.config, work.listener
-    steps = math.ceil(len(pictures) / config.batch_size)
+    config, listener, machine = work.config, work.listener, work.machine
+    share = int(machine.total([len(pictures)])[0]) // machine.workers  # pictures of each worker, as many of all
+    count, batch = share * machine.workers, config.batch_size // machine.workers
+    steps = math.ceil(share / batch)
     change = smoothed(augment.changer(config.augment, config.flip), config.label_smoothing)
-    log = board.writer(work.run_dir / "tensorboard") if config.tensorboard else None
+    log = board.writer(work.run_dir / "tensorboard") if config.tensorboard and machine.is_chief else None
     drawn = 0.0
     while len(work.history) < work.epochs and not _is_over(work):
         number = len(work.history) + 1
@@ -379,39 +452,42 @@ def _fit(
                     f"the loss is no longer a number in epoch {number}: the steps are too large; "
                     f"try --learning-rate {config.learning_rate / 10:g}{_kept(work)}"
                 )
-            listener.batch(number, done, len(pictures))
+            listener.batch(number, done, count)
 
         side = _side(work, number, work.epochs)
         batches = pictures.shuffled(
-            config.batch_size, seed=config.seed, epoch=number, change=change, weights=weights, side=side
+            batch, seed=config.seed, epoch=number, change=change, weights=weights, side=side, count=share, shard=machine.index
         )
         score = trainer.epoch(batches, _rates(work, steps, number), after)
         trainer.freeze()
         valued = trainer.evaluate(validation.in_order())
         entry = Epoch(
             epoch=number, loss=score.loss, accuracy=score.accuracy, val_loss=valued.loss, val_accuracy=valued.accuracy,
-            images_per_second=len(pictures) / max(1e-9, ended - start), seconds=time.perf_counter() - start,
+            images_per_second=count / max(1e-9, ended - start), seconds=time.perf_counter() - start,
             is_best=improves(work.history, valued.accuracy, valued.loss),
         )  # fmt: skip
         _slow_down(work, valued.loss)
         work.history.append(entry)
         if entry.is_best:
             work.best = [np.array(variable) for variable in trainer.stock.weights]
-            _save(trainer.stock, work.run_dir / bundle.MODEL)
         if number == 1 and config.time_budget:
             _fit_budget(work, time.monotonic() - began)
-        due = time.monotonic() - drawn > _CURVES_EVERY
-        _write_history(work, draw=due)
-        drawn = time.monotonic() if due else drawn
-        if log:
-            log(number, {name: getattr(entry, name) for name in _LOGGED})
-        _write_checkpoint(work, trainer)
+        if machine.is_chief:
+            if entry.is_best:
+                _save(trainer.stock, work.run_dir / bundle.MODEL)
+            due = time.monotonic() - drawn > _CURVES_EVERY
+            _write_history(work, draw=due)
+            drawn = time.monotonic() if due else drawn
+            if log:
+                log(number, {name: getattr(entry, name) for name in _LOGGED})
+            _write_checkpoint(work, trainer)
         listener.epoch(entry, entry.seconds * _cost(work, number, work.epochs))
-        if listener.stop():
+        if machine.told([listener.stop()])[0]:
             listener.note(f"stopped after epoch {number}, as asked; the best epoch so far is kept")
             break
-    _write_history(work, draw=True)
-    _save(trainer.stock, work.run_dir / "last.keras")
+    if machine.is_chief:
+        _write_history(work, draw=True)
+        _save(trainer.stock, work.run_dir / "last.keras")
 
 
 def smoothed(change: augment.Change | None, smoothing: float) -> augment.Change | None:
@@ -456,7 +532,7 @@ def _fit_budget(work: _Work, elapsed: float) -> None:
     budget, first = work.config.time_budget or 0.0, work.history[0].seconds
     left = 0.9 * budget - elapsed
     fitting = (epochs for epochs in range(1, work.config.epochs + 1) if first * _cost(work, 1, epochs) <= left)
-    work.epochs = max(fitting, default=1)
+    work.epochs = int(work.machine.told([max(fitting, default=1)])[0])
     if work.epochs < work.config.epochs:
         work.listener.note(f"{work.epochs} epochs fit into the time budget of {budget:.0f} s")
 
@@ -596,6 +672,7 @@ def _finish(work: _Work, network: "keras.Sequential", kind: Precision) -> Bundle
         },
         "seed": config.seed,
         "precision": kind,
+        "devices": str(work.machine),
         "config": dataclasses.asdict(config),
         "parameters": int(network.count_params()),
         "packages": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy", "ai-edge-litert")}

@@ -27,7 +27,7 @@ from imgclf.dataset.manifest import (
     manifest_path,
     read_manifest,
 )
-from imgclf.dataset.prepared import Prepared, link_or_copy, prepare
+from imgclf.dataset.prepared import Prepared, link_or_copy, prepare, shard
 
 __all__ = [
     "COLUMNS",
@@ -55,4 +55,5 @@ __all__ = [
     "prepare",
     "read_manifest",
     "scan",
+    "shard",
 ]

@@ -76,14 +76,16 @@ class Pictures:
         change: Change | None = None,
         weights: NDArray[np.float32] | None = None,
         side: int | None = None,
+        count: int | None = None,
+        shard: int = 0,
     ) -> Iterator[Batch]:
-        """Every picture once, in an order that follows from seed and epoch alone.
+        """Every picture once, or `count` of them, in an order that follows from seed, epoch and shard alone.
 
         change: makes of pixels, targets and a random seed for each picture what the network is fed; it runs on threads, ahead
         of the reader. weights: of each class. side: pixels, to make them smaller first.
         """
-        random = np.random.default_rng((seed, epoch))
-        order, seeds = random.permutation(len(self)), random.integers(0, 2**62, len(self))
+        random = np.random.default_rng((seed, epoch, shard))
+        order, seeds = random.permutation(len(self))[:count], random.integers(0, 2**62, len(self))
 
         def make(top: int) -> Batch:
             some = order[top : top + batch_size]
@@ -95,7 +97,7 @@ class Pictures:
                 pixels, targets = change(pixels, targets, seeds[some])
             return pixels, targets, own
 
-        return ahead(make, range(0, len(self), batch_size))
+        return ahead(make, range(0, len(order), batch_size))
 
 
 def ahead(make: Callable[[int], T], items: range, *, depth: int = 3) -> Iterator[T]:

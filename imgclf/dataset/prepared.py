@@ -65,8 +65,7 @@ def prepare(root: Path, parts: Mapping[Part, Dataset], recipe: Recipe, progress:
             if sample.path in usable:
                 files[part][_free_name(files[part], f"{sample.label}/{usable[sample.path]}")] = sample.path
     class_names = next(iter(parts.values())).class_names
-    content = "\n".join(sorted(f"{part}/{name}" for part in files for name in files[part]) + list(class_names))
-    folder = base / hashlib.sha256(content.encode()).hexdigest()[:12]
+    folder = base / _view_name(files, class_names)
     if not folder.exists():
         _link_view(folder, store, files, class_names)
     elif fresh:  # a file of the store was damaged and is made anew: its other names here must follow
@@ -78,6 +77,25 @@ def prepare(root: Path, parts: Mapping[Part, Dataset], recipe: Recipe, progress:
                     link_or_copy(storing.place(store, _digest(name)), temporary)
                     os.replace(temporary, folder / part / name)
     return Prepared(folder, recipe, class_names, tuple(left_out), len(fresh), files)
+
+
+def shard(prepared: Prepared, index: int, count: int) -> Prepared:
+    """Every `count`-th file from `index` on, of every part: what one of several workers reads, a folder of its own."""
+    if count == 1:
+        return prepared
+    files: dict[Part, dict[str, str]] = {
+        part: dict(sorted(names.items())[index::count]) for part, names in prepared.files.items()
+    }
+    base = prepared.folder.parent
+    folder = base / _view_name(files, prepared.class_names)
+    if not folder.exists():
+        _link_view(folder, base / "store", files, prepared.class_names)
+    return dataclasses.replace(prepared, folder=folder, files=files)
+
+
+def _view_name(files: Mapping[Part, Mapping[str, str]], class_names: Sequence[str]) -> str:
+    content = "\n".join(sorted(f"{part}/{name}" for part in files for name in files[part]) + list(class_names))
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 def _digest(name: str) -> str:

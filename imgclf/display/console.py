@@ -457,8 +457,10 @@ def rate_search(result: "RateSearch", json: bool) -> None:
     say(f"wrote {result.plot}")
 
 
-def trained(bundle: "Bundle", json: bool) -> None:
-    """How the best epoch did, and on stdout the run folder."""
+def trained(bundle: "Bundle | None", json: bool) -> None:
+    """How the best epoch did, and on stdout the run folder; nothing from a worker that is not the chief."""
+    if bundle is None:
+        return
     if json:
         as_json({"run": str(bundle.path), **bundle.info})
         return

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imgclf.learning.devices import Devices
+
 if TYPE_CHECKING:
     import keras
 
@@ -25,41 +27,58 @@ class Trainer:
     """Trains one network (see `model.build` with for_training) and keeps a stock network with its weights beside it."""
 
     def __init__(
-        self, network: "keras.Sequential", stock: "keras.Sequential", *, weight_decay: float, ema: float, loss_scaling: bool
+        self,
+        network: "keras.Sequential",
+        stock: "keras.Sequential",
+        devices: Devices,
+        *,
+        weight_decay: float,
+        ema: float,
+        loss_scaling: bool,
     ) -> None:
+        """network: built in the scope of the devices' strategy; stock: outside of it."""
         import keras
         import tensorflow as tf
 
-        self.network, self.stock, self.ema = network, stock, ema
-        self.rate = tf.Variable(0.0, trainable=False, dtype=tf.float32)
-        adam = keras.optimizers.Adam(learning_rate=1.0, weight_decay=weight_decay or None)
-        if weight_decay:  # of kernels, not of biases and normalisation (Loshchilov and Hutter, AdamW, 2019)
-            adam.exclude_from_weight_decay([v for v in network.trainable_variables if len(v.shape) < 2])
-        self.optimizer = keras.optimizers.LossScaleOptimizer(adam) if loss_scaling else adam
-        self._adam = adam
-        self.optimizer.build(network.trainable_variables)
-        self.averages = [tf.Variable(variable.value) for variable in network.weights] if ema else []
-        self.steps = tf.Variable(0, trainable=False, dtype=tf.int64)
+        self.network, self.stock, self.devices, self.ema = network, stock, devices, ema
+        with devices.strategy.scope():
+            adam = keras.optimizers.Adam(learning_rate=1.0, weight_decay=weight_decay or None)
+            if weight_decay:  # of kernels, not of biases and normalisation (Loshchilov and Hutter, AdamW, 2019)
+                adam.exclude_from_weight_decay([v for v in network.trainable_variables if len(v.shape) < 2])
+            self.optimizer = keras.optimizers.LossScaleOptimizer(adam) if loss_scaling else adam
+            self._adam = adam
+            self.optimizer.build(network.trainable_variables)
+            same = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}  # on every device
+            self.averages = [tf.Variable(np.array(variable), **same) for variable in network.weights] if ema else []
+            self.steps = tf.Variable(0, dtype=tf.int64, **same)
         binary = stock.output_shape[-1] == 1
         self._loss = keras.losses.binary_crossentropy if binary else keras.losses.categorical_crossentropy
         self._binary = binary
-        picture, target = (
-            tf.TensorSpec((None, None, None, 3), tf.uint8),
-            tf.TensorSpec((None, stock.output_shape[-1]), tf.float32),
-        )
-        self._step = tf.function(self._one_step, input_signature=(picture, target, tf.TensorSpec((None,), tf.float32)))
+        if devices.count == 1:
+            picture, target = ((None, None, None, 3), tf.uint8), ((None, stock.output_shape[-1]), tf.float32)
+            signature = [tf.TensorSpec(*spec) for spec in (picture, target, ((None,), tf.float32), ((), tf.float32))]
+            self._step = tf.function(self._global_step, input_signature=signature)
+        else:  # a signature cannot describe what is dealt out to devices
+            self._step = tf.function(self._global_step, reduce_retracing=True)
+            self._average = tf.function(self._average_statistics)
         self._forward = tf.function(
             lambda images: stock(tf.cast(images, tf.float32), training=False),
             input_signature=(tf.TensorSpec((None, *stock.input_shape[1:]), tf.uint8),),
         )
 
-    def _one_step(self, images: Any, targets: Any, weights: Any) -> tuple[Any, Any]:
+    def _global_step(self, images: Any, targets: Any, weights: Any, count: Any) -> tuple[Any, Any]:
+        """(loss, how many are right) of a batch of `count` pictures, added up over all devices."""
+        outcome = self.devices.strategy.run(self._one_step, args=(images, targets, weights, count))
+        loss, right = (self.devices.strategy.reduce("SUM", value, axis=None) for value in outcome)
+        return loss, right
+
+    def _one_step(self, images: Any, targets: Any, weights: Any, count: Any) -> tuple[Any, Any]:
         import tensorflow as tf
 
         with tf.GradientTape() as tape:
             outputs = self.network(tf.cast(images, tf.float32), training=True)
             losses = self._loss(targets, outputs)
-            loss = tf.reduce_sum(losses * weights) / tf.cast(tf.shape(images)[0], tf.float32)
+            loss = tf.reduce_sum(losses * weights) / count  # the optimizer adds up the gradients of all devices
             scaled = self.optimizer.scale_loss(loss)
         variables = self.network.trainable_variables
         self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
@@ -71,6 +90,18 @@ class Trainer:
                 average.assign(average * keep + tf.cast(variable.value, average.dtype) * (1 - keep))
         return loss, self._right(targets, outputs)
 
+    def _average_statistics(self) -> None:
+        """Batch normalisation's moving statistics, of which each device has gathered its own, become their mean."""
+        own = [variable for variable in self.network.non_trainable_weights if "float" in variable.dtype]
+        if self.ema:
+            own += [
+                average for average, variable in zip(self.averages, self.network.weights, strict=True) if not variable.trainable
+            ]
+        strategy = self.devices.strategy
+        for variable in own:
+            value = strategy.run(lambda variable=variable: variable + 0.0)
+            variable.assign(strategy.reduce("MEAN", value, axis=None))
+
     def _right(self, targets: Any, outputs: Any) -> Any:
         import tensorflow as tf
 
@@ -81,15 +112,25 @@ class Trainer:
     def epoch(
         self, batches: Iterable[Batch], rates: Iterator[float], after: Callable[[int, float], object] = lambda done, loss: None
     ) -> Score:
-        """Train on every batch with the next rate; `after` hears pictures done so far and the batch's loss."""
+        """Train on every batch with the next rate; `after` hears pictures done so far and the batch's loss.
+
+        With several workers, batches are this one's shares, as many and as large as the others'; what is given back and what
+        `after` hears count the pictures of all.
+        """
+        spread = self.devices.spread
         total = right = 0.0
         done = 0
         for (images, targets, weights), rate in zip(batches, rates, strict=False):
             self._adam.learning_rate.assign(rate)
-            loss, correct = self._step(images, targets, weights)
-            count, value = len(images), float(loss)
+            if len(images) < self.devices.local:
+                break  # the epoch's last few, fewer than devices
+            count = len(images) * self.devices.workers
+            loss, correct = self._step(spread(images), spread(targets), spread(weights), np.float32(count))
+            value = float(loss)
             done, total, right = done + count, total + value * count, right + float(correct)
             after(done, value)
+        if self.devices.count > 1:
+            self._average()
         return Score(total / max(1, done), right / max(1, done))
 
     def freeze(self) -> None:
@@ -99,7 +140,7 @@ class Trainer:
             variable.assign(value)
 
     def evaluate(self, batches: Iterable[Batch]) -> Score:
-        """The stock network's score, in float32 as it is saved."""
+        """The stock network's score, in float32 as it is saved; with several workers, over all of their batches."""
         total = right = 0.0
         done = 0
         for images, targets, _weights in batches:
@@ -107,7 +148,8 @@ class Trainer:
             total += float(np.sum(self._loss(targets, outputs)))
             right += float(self._right(targets, outputs))
             done += len(images)
-        return Score(total / max(1, done), right / max(1, done))
+        total, right, count = self.devices.total((total, right, done)).tolist()
+        return Score(total / max(1, count), right / max(1, count))
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything that the next step depends on: weights, random state, optimizer, averages."""
