@@ -254,3 +254,41 @@ def test_workers_see_their_pictures_in_orders_of_their_own(project: Path) -> Non
     assert sorted(order(0)) == sorted(order(1)) == list(range(51))
     assert order(0) != order(1)
     assert order(0, 40) == order(0)[:40]
+
+
+# -- the examples ------------------------------------------------------------------------------------------------------
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def command(folder: Path, name: str, text: str) -> None:
+    write(folder / name, f"#!/bin/bash\n{text}\n".encode()).chmod(0o755)
+
+
+def spoken(folder: Path, arguments: list[str], **variables: str) -> list[tuple[object, str]]:
+    """(TF_CONFIG, arguments) of each `imgclf` that a script begins, with stand-ins for it and for Slurm's commands."""
+    command(folder, "imgclf", 'echo "$TF_CONFIG"; echo "$@"')
+    command(folder, "scontrol", '[ "$*" = "show hostnames node[1-2]" ] && echo node1 && echo node2')
+    command(folder, "srun", 'for task in 0 1; do SLURM_PROCID=$task "$@"; done')
+    path = {"PATH": f"{folder}:{os.environ['PATH']}"}
+    done = subprocess.run(arguments, env=os.environ | path | variables, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    return [(json.loads(text), words) for text, words in zip(lines[::2], lines[1::2], strict=True)]
+
+
+def test_the_script_for_slurm(tmp_path: Path) -> None:
+    script = ["bash", str(EXAMPLES / "slurm.sh"), "my data", "--epochs", "3"]
+    cluster = {"worker": ["node1:2222", "node2:2222"]}
+    assert spoken(tmp_path, script, SLURM_JOB_NODELIST="node[1-2]") == [
+        ({"cluster": cluster, "task": {"type": "worker", "index": number}}, "train my data --epochs 3") for number in (0, 1)
+    ]
+
+
+def test_the_job_for_kubernetes(tmp_path: Path) -> None:
+    """Its shell lines, as a pod would run them."""
+    text = (EXAMPLES / "kubernetes.yaml").read_text()
+    script = text.split("args:\n            - |\n")[1].split("          resources:")[0]
+    cluster = {"worker": ["imgclf-0.imgclf:2222", "imgclf-1.imgclf:2222"]}
+    assert spoken(tmp_path, ["bash", "-c", script], WORKERS="2", JOB_COMPLETION_INDEX="1") == [
+        ({"cluster": cluster, "task": {"type": "worker", "index": 1}}, "train data --run-dir runs/first --batch-size 64")
+    ]
