@@ -3,15 +3,17 @@
     python tests/benchmarks/training.py PHOTOS                      # all three
     python tests/benchmarks/training.py PHOTOS --parts throughput
 
-throughput: images/s of imgclf's own network and input path from the second epoch on; of the same network on one constant batch;
-and of the same layers in the usual order (convolution, normalisation, ReLU, pooling), in float32, fed by Keras' loader with
-Keras' random layers. Also what augmentation takes of a step.
-preparation: pictures/s of `dataset.prepare`, and of decoding and resizing alone in a pool of threads.
+throughput: images/s of imgclf's own network and input path from the second epoch on, in the number format that it chooses and
+in float32; of the same network on one constant batch; and of the same layers in the usual order (convolution, normalisation,
+ReLU, pooling), in float32, fed by Keras' loader with Keras' random layers. Also what augmentation takes of a step.
+preparation: seconds from a split folder to the first batch, TensorFlow loaded (hashing, decoding, resizing, storing, reading by
+Keras' loader), and of decoding and resizing alone in a pool of threads.
 accuracy: `imgclf train` with default options, --seeds of them, split 80/10/10 by the same seed, scored on the test part; and
 `plain_keras.py` with 10 epochs on the split of seed 0. Wall time of whole commands.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import shutil
@@ -28,13 +30,14 @@ import numpy as np
 from imgclf import dataset, model, split, train
 from imgclf.base.config import Recipe, SplitConfig, TrainConfig
 from imgclf.base.parallel import cpu_count
+from imgclf.learning import devices, training
 from imgclf.pixels import augment, images
 
 HERE = Path(__file__).parent
 
 
 def prepared(data: Path, config: TrainConfig) -> dataset.Prepared:
-    manifest = split.split(data, SplitConfig(0.8, 0.1, 0.1)).manifest
+    manifest = dataset.read_manifest(dataset.manifest_path(data))
     parts, _notes = dataset.load_parts(data, manifest)
     side = config.image_size or dataset.auto_image_size(parts["train"], 0)
     return dataset.prepare(data, {"train": parts["train"], "val": parts["val"]}, Recipe(side, side))
@@ -46,9 +49,11 @@ def throughput(data: Path) -> None:
     side = made.recipe.height
     pictures = dataset.Pictures(made, "train")
     change = train.smoothed(augment.changer(config.augment, True), config.label_smoothing)
-    trainer, kind, _why = train._trainer(config, made)
+    machine = devices.choose(None)
+    trainer, kind, _why = train._trainer(config, made, machine)
+    plain, _kind, _why = train._trainer(dataclasses.replace(config, precision="float32"), made, machine)
 
-    def epoch(number: int) -> float:
+    def epoch(number: int, trainer: training.Trainer = trainer) -> float:
         started = time.perf_counter()
         batches = pictures.shuffled(config.batch_size, seed=0, epoch=number, change=change)
         trainer.epoch(batches, iter([1e-3] * len(pictures)))
@@ -62,10 +67,11 @@ def throughput(data: Path) -> None:
         return steps * config.batch_size / (time.perf_counter() - started)
 
     usual = usual_epoch(made, config)
-    epoch(1), constant(), usual()
-    ours, fixed, theirs = [], [], []
+    epoch(1), epoch(1, plain), constant(), usual()
+    ours, ours32, fixed, theirs = [], [], [], []
     for number in range(2, 6):
         ours.append(epoch(number))
+        ours32.append(epoch(number, plain))
         fixed.append(constant())
         theirs.append(usual())
     started = time.perf_counter()
@@ -77,10 +83,13 @@ def throughput(data: Path) -> None:
     step = config.batch_size / statistics.median(fixed)
     about = f"{config.model}, batches of {config.batch_size}, {kind}, medians of 4 epochs in turn"
     print(f"{len(pictures):,} pictures at {side} px, {about}")
-    for name, rates in (("imgclf", ours), ("a constant batch", fixed), ("usual order, float32, Keras input", theirs)):
+    for name, rates in (
+        ("imgclf", ours), ("imgclf in float32", ours32), ("a constant batch", fixed), ("usual, float32, Keras input", theirs)
+    ):  # fmt: skip
         print(f"{name:>34}: {statistics.median(rates):6.0f} images/s ({min(rates):.0f} to {max(rates):.0f})")
     print(f"imgclf is {statistics.median(ours) / statistics.median(fixed):.1%} of its constant batch, "
-          f"{statistics.median(ours) / statistics.median(theirs):.2f} times the usual")  # fmt: skip
+          f"{statistics.median(ours) / statistics.median(theirs):.2f} times the usual, "
+          f"in float32 {statistics.median(ours32) / statistics.median(theirs):.2f} times")  # fmt: skip
     share = augmenting / step / cpu_count()
     print(f"augmentation: {augmenting * 1e3:.2f} ms a batch on one thread, {share:.1%} of a step's processor time")
 
@@ -143,9 +152,10 @@ def preparation(data: Path) -> None:
         dataset.Pictures(prepared_again, "val")
         return time.perf_counter() - started
 
-    times = [(alone(), whole()) for _round in range(3)]
+    times = [(alone(), whole()) for _round in range(5)]
     bare, full = (statistics.median(column) for column in zip(*times, strict=True))
-    print(f"{len(paths):,} pictures: decode and resize {bare:.2f} s, preparation {full:.2f} s: {full / bare:.2f} times")
+    print(f"{len(paths):,} pictures: decode and resize {bare:.2f} s, preparation {full:.2f} s: {full / bare:.2f} times, "
+          "medians of 5 in turn")  # fmt: skip
     started = time.perf_counter()
     prepared(data, config)
     print(f"preparation when it is there: {time.perf_counter() - started:.2f} s")
@@ -187,6 +197,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         shutil.copytree(chosen.photos, data, ignore=shutil.ignore_patterns(".*"))
+        split.split(data, SplitConfig(0.8, 0.1, 0.1))
         if "throughput" in chosen.parts:
             throughput(data)
         if "preparation" in chosen.parts:
