@@ -572,15 +572,15 @@ def test_smoothing_moves_targets_towards_all_classes() -> None:
 
 
 def test_a_full_disk_is_said_with_what_to_do(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from imgclf import train as verb
+    from imgclf.train import loop
 
-    original = verb._write_checkpoint
+    original = loop.write_checkpoint
 
     def full(work: object, trainer: object) -> None:
         original(work, trainer)  # type: ignore[arg-type]
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(verb, "_write_checkpoint", full)
+    monkeypatch.setattr(loop, "write_checkpoint", full)
     with pytest.raises(
         ImgclfError, match=r"the disk is full; make room, then go on with `imgclf train --resume .*best so far, is in"
     ):

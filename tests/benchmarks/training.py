@@ -50,8 +50,8 @@ def throughput(data: Path) -> None:
     pictures = dataset.Pictures(made, "train")
     change = train.smoothed(augment.changer(config.augment, True), config.label_smoothing)
     machine = devices.choose(None)
-    trainer, kind, _why = train._trainer(config, made, machine)
-    plain, _kind, _why = train._trainer(dataclasses.replace(config, precision="float32"), made, machine)
+    trainer, kind, _why = train.make_trainer(config, made, machine)
+    plain, _kind, _why = train.make_trainer(dataclasses.replace(config, precision="float32"), made, machine)
 
     def epoch(number: int, trainer: training.Trainer = trainer) -> float:
         started = time.perf_counter()

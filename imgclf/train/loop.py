@@ -1,0 +1,208 @@
+"""Epoch by epoch: rates, sizes, stopping, time, and what is written as it goes."""
+
+import contextlib
+import dataclasses
+import errno
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgclf import bundle, dataset
+from imgclf.base import journal, table
+from imgclf.base.config import TrainConfig
+from imgclf.base.errors import ImgclfError
+from imgclf.learning import board, schedule, training
+from imgclf.pixels import augment
+from imgclf.train.work import Epoch, Work, improves, write_checkpoint
+
+if TYPE_CHECKING:
+    import keras
+
+_LOGGED = ("loss", "accuracy", "val_loss", "val_accuracy", "images_per_second")
+_CURVES_EVERY = 20.0  # seconds: drawing them takes half a one
+
+
+def fit(
+    work: Work,
+    trainer: training.Trainer,
+    pictures: dataset.Pictures,
+    validation: dataset.Pictures,
+    weights: NDArray[np.float32] | None,
+    began: float,
+) -> None:
+    config, listener, machine = work.config, work.listener, work.machine
+    share = int(machine.total([len(pictures)])[0]) // machine.workers  # pictures of each worker, as many of all
+    count, batch = share * machine.workers, config.batch_size // machine.workers
+    steps = math.ceil(share / batch)
+    change = smoothed(augment.changer(config.augment, config.flip), config.label_smoothing)
+    log = board.writer(work.run_dir / "tensorboard") if config.tensorboard and machine.is_chief else None
+    drawn = 0.0
+    while len(work.history) < work.epochs and not _is_over(work):
+        number = len(work.history) + 1
+        start = ended = time.perf_counter()
+
+        def after(done: int, loss: float, number: int = number) -> None:
+            nonlocal ended
+            ended = time.perf_counter()
+            if not math.isfinite(loss):
+                raise ImgclfError(
+                    f"the loss is no longer a number in epoch {number}: the steps are too large; "
+                    f"try --learning-rate {config.learning_rate / 10:g}{kept(work)}"
+                )
+            listener.batch(number, done, count)
+
+        side = _side(work, number, work.epochs)
+        batches = pictures.shuffled(
+            batch, seed=config.seed, epoch=number, change=change, weights=weights, side=side, count=share, shard=machine.index
+        )
+        score = trainer.epoch(batches, _rates(work, steps, number), after)
+        trainer.freeze()
+        valued = trainer.evaluate(validation.in_order())
+        entry = Epoch(
+            epoch=number, loss=score.loss, accuracy=score.accuracy, val_loss=valued.loss, val_accuracy=valued.accuracy,
+            images_per_second=count / max(1e-9, ended - start), seconds=time.perf_counter() - start,
+            is_best=improves(work.history, valued.accuracy, valued.loss),
+        )  # fmt: skip
+        _slow_down(work, valued.loss)
+        work.history.append(entry)
+        if entry.is_best:
+            work.best = [np.array(variable) for variable in trainer.stock.weights]
+        if number == 1 and config.time_budget:
+            _fit_budget(work, time.monotonic() - began)
+        if machine.is_chief:
+            if entry.is_best:
+                save(trainer.stock, work.run_dir / bundle.MODEL)
+            due = time.monotonic() - drawn > _CURVES_EVERY
+            write_history(work, draw=due)
+            drawn = time.monotonic() if due else drawn
+            if log:
+                log(number, {name: getattr(entry, name) for name in _LOGGED})
+            write_checkpoint(work, trainer)
+        listener.epoch(entry, entry.seconds * _cost(work, number, work.epochs))
+        if machine.told([listener.stop()])[0]:
+            listener.note(f"stopped after epoch {number}, as asked; the best epoch so far is kept")
+            break
+    if machine.is_chief:
+        write_history(work, draw=True)
+        save(trainer.stock, work.run_dir / "last.keras")
+
+
+def smoothed(change: augment.Change | None, smoothing: float) -> augment.Change | None:
+    """Augmentation, and targets moved by `smoothing` towards all being equally likely (Szegedy et al., 2016)."""
+    if not smoothing:
+        return change
+
+    def both(
+        pixels: NDArray[np.uint8], targets: NDArray[np.float32], seeds: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        if change:
+            pixels, targets = change(pixels, targets, seeds)
+        return pixels, targets * np.float32(1 - smoothing) + np.float32(smoothing / max(2, targets.shape[1]))
+
+    return both
+
+
+def patience(config: TrainConfig) -> int:
+    """Epochs without improvement after which a training ends; 0 for never.
+
+    By default half of the epochs, ten at least: cosine and one-cycle do their best at the end, when the rate falls, and must
+    not be cut off just before. A fifth of them, six at least, where the rate does not fall by itself.
+    """
+    if config.early_stopping is not None:
+        return config.early_stopping
+    if config.lr_schedule in ("cosine", "one-cycle"):
+        return max(10, math.ceil(config.epochs / 2))
+    return max(6, math.ceil(config.epochs / 5))
+
+
+def _rates(work: Work, steps: int, number: int) -> Iterator[float]:
+    config = work.config
+    for step in range((number - 1) * steps, number * steps):
+        yield work.factor * schedule.rate(config.lr_schedule, config.learning_rate, step, work.epochs * steps)
+
+
+def _slow_down(work: Work, val_loss: float) -> None:
+    """With `plateau`, lower the rate when the validation loss has not fallen for a third of the patience."""
+    if work.config.lr_schedule == "plateau":
+        losses = [entry.val_loss for entry in work.history] + [val_loss]
+        wait = max(2, patience(work.config) // 3)
+        if len(losses) - 1 - losses.index(min(losses)) >= wait and (len(losses) - 1 - losses.index(min(losses))) % wait == 0:
+            work.factor *= schedule.PLATEAU_FACTOR
+
+
+def _is_over(work: Work) -> bool:
+    """Whether early stopping ends the training now."""
+    wait = patience(work.config)
+    best = max((entry.epoch for entry in work.history if entry.is_best), default=0)
+    return wait > 0 and len(work.history) - best >= wait
+
+
+def _fit_budget(work: Work, elapsed: float) -> None:
+    """After the first epoch: as many epochs as the time left is good for, with a tenth of it for the end."""
+    budget, first = work.config.time_budget or 0.0, work.history[0].seconds
+    left = 0.9 * budget - elapsed
+    fitting = (epochs for epochs in range(1, work.config.epochs + 1) if first * _cost(work, 1, epochs) <= left)
+    work.epochs = int(work.machine.told([max(fitting, default=1)])[0])
+    if work.epochs < work.config.epochs:
+        work.listener.note(f"{work.epochs} epochs fit into the time budget of {budget:.0f} s")
+
+
+def _side(work: Work, number: int, epochs: int) -> int:
+    """Pixels a side of the training pictures of an epoch."""
+    full = work.prepared.recipe.height
+    return schedule.side(full, number, epochs) if work.config.progressive else full
+
+
+def _cost(work: Work, number: int, epochs: int) -> float:
+    """How many times as long as this epoch all those after it will take together: the time goes with the pictures' area."""
+    own = _side(work, number, epochs)
+    return sum((_side(work, later, epochs) / own) ** 2 for later in range(number + 1, epochs + 1))
+
+
+def kept(work: Work) -> str:
+    if not work.best:
+        return ""
+    best = max(entry.epoch for entry in work.history if entry.is_best)
+    return f"; epoch {best}, the best so far, is in {work.run_dir / bundle.MODEL}"
+
+
+@contextlib.contextmanager
+def remedies(work: Work) -> Iterator[None]:
+    """Running out of memory or disk becomes one line that says what to do."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        smaller = max(1, work.config.batch_size // 2)
+        raise ImgclfError(
+            f"not enough memory for batches of {work.config.batch_size} pictures of {work.config.image_size} pixels; "
+            f"try --batch-size {smaller}, or a smaller --image-size or --model{kept(work)}"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ImgclfError(
+            f"{work.run_dir}: the disk is full; make room, then go on with `imgclf train --resume {work.run_dir}`{kept(work)}"
+        ) from error
+
+
+def save(network: "keras.Sequential", path: Path) -> None:
+    with journal.atomic_path(path) as temporary:
+        network.save(temporary)
+
+
+def write_history(work: Work, *, draw: bool) -> None:
+    rows = [dataclasses.asdict(entry) for entry in work.history]
+    if rows:
+        lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+        journal.write_lines(work.run_dir / "history.csv", (table.line(line) for line in lines))
+    if rows and draw:
+        from imgclf.display import plots
+
+        plots.save(plots.curves(rows), work.run_dir / "curves.png")

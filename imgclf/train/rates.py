@@ -1,0 +1,77 @@
+"""`imgclf train --lr-find`: a learning rate from a short training at rising rates."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from imgclf import dataset
+from imgclf.base.config import TrainConfig
+from imgclf.base.errors import UsageError
+from imgclf.base.folders import state_folder
+from imgclf.learning import devices
+from imgclf.pixels import augment
+from imgclf.train.loop import smoothed
+from imgclf.train.setup import check, make_trainer, manifest_path, prepare
+from imgclf.train.work import Listener, Silent
+
+
+@dataclasses.dataclass(frozen=True)
+class RateSearch:
+    """The loss at each learning rate of a rising series, smoothed, and a rate to train with."""
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    suggestion: float
+    plot: Path
+
+
+def find_rate(
+    data: Path, config: TrainConfig, *, listener: Listener | None = None, device_count: int | None = None
+) -> RateSearch:
+    """Train a few steps at rates from 1e-6 to 1 and see where the loss falls and where it breaks (Smith, 2017).
+
+    Suggests a third of the rate at which the loss falls fastest. Nothing is kept but the plot. Raises ImgclfError.
+    """
+    check(config)
+    listener = listener or Silent()
+    manifest = dataset.read_manifest(manifest_path(data, config.fold))
+    if devices.are_several():
+        raise UsageError("--lr-find works on one machine; unset TF_CONFIG for it")
+    listener.stage("loading TensorFlow")
+    machine = devices.choose(device_count)
+    prepared, config = prepare(data, manifest, config, machine, listener)
+    trainer, _kind, _why = make_trainer(config, prepared, machine)
+    pictures = dataset.Pictures(prepared, "train", listener.preparing)
+    change = smoothed(augment.changer(config.augment, config.flip), config.label_smoothing)
+    steps = 100
+    rates = np.geomspace(1e-6, 1, steps).tolist()
+    seen: list[float] = []
+    for epoch in itertools.count(1):
+        batches = pictures.shuffled(config.batch_size, seed=config.seed, epoch=epoch, change=change)
+        trainer.epoch(batches, iter(rates[len(seen) :]), lambda _done, loss: seen.append(loss))
+        listener.batch(epoch, len(seen), steps)
+        if len(seen) == steps or not all(math.isfinite(loss) for loss in seen):
+            break
+    finite = list(itertools.takewhile(math.isfinite, seen))
+    losses = _smooth(finite)
+    worst = next((n for n, loss in enumerate(losses) if n > 10 and loss > 2 * min(losses[: n + 1])), len(losses))
+    slopes = np.gradient(losses[:worst], np.log(rates[:worst]))
+    suggestion = rates[int(slopes.argmin())] / 3
+    from imgclf.display import plots
+
+    plot = state_folder(data) / "lr-find.png"
+    plots.save(plots.rates(rates[:worst], losses[:worst], suggestion), plot)
+    return RateSearch(tuple(rates[:worst]), tuple(losses[:worst]), float(f"{suggestion:.1g}"), plot)
+
+
+def _smooth(values: Sequence[float]) -> list[float]:
+    """A moving average that keeps 0.9, without its bias at the beginning."""
+    smooth, average = [], 0.0
+    for number, value in enumerate(values, 1):
+        average = 0.9 * average + 0.1 * value
+        smooth.append(average / (1 - 0.9**number))
+    return smooth

@@ -1,0 +1,126 @@
+"""What a training begins with: options that can be, pictures at the network's size, a network to be trained."""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgclf import dataset, model
+from imgclf.base.config import Augment, Model, Part, Precision, Recipe, Schedule, TrainConfig
+from imgclf.base.errors import ImgclfError, UsageError
+from imgclf.learning import devices, precision, training
+from imgclf.train.work import Listener, Work, content
+
+
+def check(config: TrainConfig) -> None:
+    """Raise UsageError for a value no training can use."""
+    if config.epochs < 1:
+        raise UsageError(f"--epochs must be 1 or more, not {config.epochs}")
+    if config.batch_size < 1:
+        raise UsageError(f"--batch-size must be 1 or more, not {config.batch_size}")
+    if config.image_size is not None and not 16 <= config.image_size <= 1024:
+        raise UsageError(f"--image-size must be 16 to 1024 pixels, not {config.image_size}")
+    if not 0 < config.learning_rate < 10:
+        raise UsageError(f"--learning-rate must be above 0 and below 10, not {config.learning_rate:g}")
+    for name, value, kind in (
+        ("--model", config.model, Model), ("--precision", config.precision, Precision), ("--augment", config.augment, Augment),
+        ("--lr-schedule", config.lr_schedule, Schedule),
+    ):  # fmt: skip
+        if value not in get_args(kind):
+            raise UsageError(f"{name} {value}: choose {', '.join(get_args(kind))}")
+    if config.early_stopping is not None and config.early_stopping < 0:
+        raise UsageError(f"--early-stopping must be 0 (never) or more epochs, not {config.early_stopping}")
+    if not 0 <= config.label_smoothing < 0.5:
+        raise UsageError(f"--label-smoothing must be 0 to below 0.5, not {config.label_smoothing:g}")
+    if not 0 <= config.weight_decay < 1:
+        raise UsageError(f"--weight-decay must be 0 to below 1, not {config.weight_decay:g}")
+    if not 0 <= config.ema < 1:
+        raise UsageError(f"--ema must be 0 (none) to below 1, not {config.ema:g}")
+    if config.time_budget is not None and not config.time_budget > 0:
+        raise UsageError(f"--time-budget must be more than no time, not {config.time_budget:g} s")
+    if not 0 <= config.seed < 2**31:
+        raise UsageError(f"--seed must be 0 to {2**31 - 1}, not {config.seed}")
+
+
+def manifest_path(data: Path, fold: int | None) -> Path:
+    """The manifest of the split, or of one fold; raises ImgclfError when there is no such fold."""
+    if fold is None:
+        return dataset.manifest_path(data)
+    folds = dataset.fold_paths(data)
+    if not folds:
+        raise ImgclfError(f"{data}: no folds yet; make them with `imgclf split --folds 5`")
+    if not 1 <= fold <= len(folds):
+        raise ImgclfError(f"--fold {fold}: there are folds 1 to {len(folds)}")
+    return folds[fold - 1]
+
+
+def prepare(
+    data: Path, manifest: dataset.Manifest, config: TrainConfig, machine: devices.Devices, listener: Listener
+) -> tuple[dataset.Prepared, TrainConfig]:
+    """The pictures at the network's size, and the config with that size; by the chief first, and the others find them there."""
+    if not machine.is_chief:
+        machine.told([0])
+    parts, notes = dataset.load_parts(data, manifest, listener.preparing)
+    for note in dataset.elsewhere_note(data) + notes:
+        listener.note(note)
+    chosen: Mapping[Part, dataset.Dataset] = {"train": parts["train"], "val": parts["val"]}
+    side = config.image_size or dataset.auto_image_size(parts["train"], config.seed)
+    recipe = Recipe(height=side, width=side, aspect=config.aspect)
+    prepared = dataset.prepare(data, chosen, recipe, listener.preparing)
+    for path, reason in prepared.left_out:
+        listener.note(f"left out {path}: {reason}")
+    _check_parts(data, prepared)
+    if machine.is_chief:
+        machine.told([0])
+    return prepared, dataclasses.replace(config, image_size=side)
+
+
+def _check_parts(data: Path, prepared: dataset.Prepared) -> None:
+    for part in ("train", "val"):
+        if not prepared.files[part]:
+            raise ImgclfError(
+                f"{data}: the {part} part has no usable picture; add pictures or give it a larger share "
+                f"(imgclf split --{part} 0.2 --force)"
+            )
+    labels = {name.split("/", 1)[0] for name in prepared.files["train"]}
+    for name in prepared.class_names:
+        if name not in labels:
+            raise ImgclfError(f"{data}: class {name} has no usable training picture; add some and split anew, or remove it")
+
+
+def make_trainer(
+    config: TrainConfig, prepared: dataset.Prepared, machine: devices.Devices
+) -> tuple[training.Trainer, Precision, str]:
+    """(a trainer with a new network, its number format, why that)."""
+    kind, why = precision.choose(config.precision)
+    sizes = len(prepared.class_names), prepared.recipe.height, prepared.recipe.width
+    with machine.strategy.scope():
+        network = model.build(config.model, *sizes, seed=config.seed, for_training=precision.POLICIES[kind])
+    stock = model.build(config.model, *sizes, seed=config.seed)
+    model.compile(stock, config.learning_rate)
+    options: dict[str, Any] = {"weight_decay": config.weight_decay, "ema": config.ema, "loss_scaling": kind == "float16"}
+    return training.Trainer(network, stock, machine, **options), kind, why
+
+
+def check_agreement(work: Work, weights: NDArray[np.float32] | None) -> None:
+    """Raise ImgclfError when the workers have not begun with the same pictures, split, options, class weights and epoch."""
+    machine, batch = work.machine, work.config.batch_size
+    if batch % machine.workers or batch < machine.count:
+        least = machine.workers * math.ceil(max(batch, machine.count) / machine.workers)
+        raise UsageError(
+            f"--batch-size {batch} cannot be shared by {machine}: it counts the pictures of all; try --batch-size {least}"
+        )
+    all_of_it = repr((content(work), work.config, weights is not None and weights.tolist(), work.history))
+    digest = hashlib.sha256(all_of_it.encode()).digest()
+    differ = not np.array_equal(machine.told(list(digest)), list(digest))
+    others = int(machine.total([differ])[0])
+    if others:
+        raise ImgclfError(
+            f"{others} of {machine.workers} workers have other pictures, another split, other options or another epoch than "
+            "the chief; give all the same command, and the same data and run folder or equal copies"
+        )

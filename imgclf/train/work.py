@@ -1,0 +1,154 @@
+"""One training as it stands: what it is made from, how far it has come, who listens, and its checkpoint."""
+
+import dataclasses
+import hashlib
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgclf import dataset
+from imgclf.base import journal
+from imgclf.base.config import TrainConfig
+from imgclf.base.errors import ImgclfError
+from imgclf.learning import devices, training
+
+CHECKPOINT = "checkpoint.npz"  # what a run that is not finished goes on from
+
+
+@dataclasses.dataclass(frozen=True)
+class Epoch:
+    """The figures of one epoch; `images_per_second` counts training pictures, `seconds` the whole epoch with validation."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    val_loss: float
+    val_accuracy: float
+    images_per_second: float
+    seconds: float
+    is_best: bool
+
+
+class Listener(Protocol):
+    """What a caller hears while a training runs."""
+
+    def note(self, text: str) -> object:
+        """Something the user should know."""
+
+    def stage(self, name: str) -> object:
+        """Something that takes seconds begins."""
+
+    def preparing(self, done: int, total: int) -> object:
+        """Pictures decoded so far."""
+
+    def started(self, run_dir: Path, summary: str) -> object:
+        """The network is built and the first epoch begins."""
+
+    def batch(self, epoch: int, done: int, total: int) -> object:
+        """Training pictures seen in this epoch."""
+
+    def epoch(self, epoch: Epoch, left: float) -> object:
+        """An epoch has ended; about so many seconds are left."""
+
+    def stop(self) -> bool:
+        """Whether to end after this epoch."""
+
+
+class Silent:
+    """A Listener that does nothing."""
+
+    def note(self, text: str) -> None: ...
+    def stage(self, name: str) -> None: ...
+    def preparing(self, done: int, total: int) -> None: ...
+    def started(self, run_dir: Path, summary: str) -> None: ...
+    def batch(self, epoch: int, done: int, total: int) -> None: ...
+    def epoch(self, epoch: Epoch, left: float) -> None: ...
+
+    def stop(self) -> bool:
+        return False
+
+
+class OfWorker(Silent):
+    """What a worker that is not the chief has to say: not the figures, which are the same as the chief's."""
+
+    def __init__(self, listener: Listener, machine: devices.Devices) -> None:
+        self._listener = listener
+        listener.note(f"worker {machine.index} of 0 to {machine.workers - 1}; worker 0, the chief, shows and writes the run")
+
+    def note(self, text: str) -> None:
+        self._listener.note(text)
+
+    def stage(self, name: str) -> None:
+        self._listener.stage(name)
+
+    def preparing(self, done: int, total: int) -> None:
+        self._listener.preparing(done, total)
+
+
+@dataclasses.dataclass
+class Work:
+    """One training: what it is made from, and how far it has come."""
+
+    data: Path
+    config: TrainConfig  # as resolved: nothing is left to be chosen but what the machine decides
+    manifest: dataset.Manifest
+    prepared: dataset.Prepared
+    run_dir: Path
+    listener: Listener
+    machine: devices.Devices
+    epochs: int = 0  # to be trained; a time budget may make it fewer than asked for
+    history: list[Epoch] = dataclasses.field(default_factory=list)
+    best: list[NDArray[Any]] = dataclasses.field(default_factory=list)  # weights of the best epoch
+    factor: float = 1.0  # what a plateau has made of the rate
+    used: float = 0.0  # seconds of the time budget that earlier processes took
+
+
+def improves(history: Sequence[Epoch], val_accuracy: float, val_loss: float) -> bool:
+    """Whether an epoch beats all before it: a higher validation accuracy, or the same with a lower loss."""
+    return all((val_accuracy, -val_loss) > (epoch.val_accuracy, -epoch.val_loss) for epoch in history)
+
+
+def content(work: Work) -> str:
+    """What the result depends on beside the config: the pictures, in which part and class, and how they are fed."""
+    names = sorted(f"{part}/{name}" for part, files in work.prepared.files.items() for name in files)
+    return hashlib.sha256("\n".join([*names, *work.prepared.class_names, work.prepared.recipe.hash]).encode()).hexdigest()
+
+
+def write_checkpoint(work: Work, trainer: training.Trainer) -> None:
+    """All that the next epoch depends on, in one file and atomically: a kill loses the epoch that it falls into, no more."""
+    state = {
+        "content": content(work),
+        "epochs": work.epochs,
+        "factor": work.factor,
+        "history": [dataclasses.asdict(entry) for entry in work.history],
+    }
+    arrays = {f"network-{name}": value for name, value in trainer.state().items()}
+    arrays |= {f"best-{number:04d}": value for number, value in enumerate(work.best)}
+    with journal.atomic_path(work.run_dir / CHECKPOINT) as temporary:
+        np.savez(temporary, allow_pickle=False, state=np.array(json.dumps(state)), **arrays)
+
+
+def restore(work: Work, trainer: training.Trainer) -> None:
+    """Take up the run's checkpoint, if it has one."""
+    path = work.run_dir / CHECKPOINT
+    if not path.exists():
+        return
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            state = json.loads(str(arrays["state"]))
+            if state["content"] != content(work):
+                raise ImgclfError(
+                    f"{work.run_dir}: the pictures, their classes or the split are not those this run began with; train anew"
+                )
+            trainer.restore({name: arrays[name] for name in arrays.files if name.startswith("network-")})
+            work.best = [arrays[name] for name in sorted(arrays.files) if name.startswith("best-")]
+        work.epochs, work.factor = state["epochs"], state["factor"]
+        work.history = [Epoch(**entry) for entry in state["history"]]
+        trainer.freeze()  # the stock network too: the run may have been killed after its last epoch
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise ImgclfError(f"{path}: cannot be used ({error}); train anew") from error
