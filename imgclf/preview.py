@@ -94,7 +94,7 @@ def preview(
     fed = None
     if feed:
         side = feed.image_size or dataset.auto_image_size(shown, feed.seed)
-        fed = (Recipe(side, side, feed.aspect), augment.changes(feed.augment, feed.flip))
+        fed = (Recipe(side, side, feed.aspect), augment.changes(feed.augment, feed.flip, len(shown.samples)))
     picture = sheet(shown, classes, columns=columns, seed=seed, feed=fed)
     try:
         content = images.encode(picture, ".png")

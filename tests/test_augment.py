@@ -26,6 +26,15 @@ def test_strong_goes_further_than_light() -> None:
     assert change(augment.strong) > 1.1 * change(augment.light)
 
 
+def test_light_is_gentler_where_pictures_are_many() -> None:
+    """Half as far: a grey picture's brightness and contrast move by half of what they move with few."""
+    grey = np.full((16, 16, 3), 128, np.uint8)
+    for seed in range(20):
+        few, many = (augment.changes("light", True, count)(grey, seed).astype(int) for count in (9_999, 10_000))
+        np.testing.assert_allclose(few - 128, 2 * (many - 128), atol=2)
+    assert (augment.changes("strong", True, 10_000)(grey, 3) == augment.strong(grey, 3)).all()
+
+
 def test_mixing_mixes_targets_as_it_mixes_pixels() -> None:
     """Black pictures of one class and white ones of another: the mean brightness is the second class's share."""
     pixels = np.zeros((8, 40, 40, 3), np.uint8)
@@ -42,6 +51,6 @@ def test_mixing_mixes_targets_as_it_mixes_pixels() -> None:
 
 
 def test_without_augmentation_nothing_is_done() -> None:
-    assert augment.changer("none", True) is None
+    assert augment.changer("none", True, 1) is None
     picture = np.asarray(photo(1, 16, 16))
-    np.testing.assert_array_equal(augment.changes("none", True)(picture, 5), picture)
+    np.testing.assert_array_equal(augment.changes("none", True, 1)(picture, 5), picture)

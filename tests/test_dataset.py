@@ -181,7 +181,7 @@ def test_order_and_augmentation_follow_seed_and_epoch(data: Path) -> None:
     pictures = dataset.Pictures(prepare(data), "train")
 
     def epoch(seed: int, number: int) -> list[bytes]:
-        batches = pictures.shuffled(4, seed=seed, epoch=number, change=augment.changer("light", True))
+        batches = pictures.shuffled(4, seed=seed, epoch=number, change=augment.changer("light", True, 1))
         return [pixels.tobytes() for pixels, _targets, _weights in batches]
 
     first = epoch(3, 1)
@@ -223,11 +223,11 @@ def test_augmented_batches_are_the_augmentation_of_the_prepared_pixels(kind: str
     targets, seeds = pictures.targets(np.arange(len(pictures))), np.arange(len(pictures)) + 100
     for first in range(40):  # batches that are not mixed
         seeds[0] = first
-        changed, same = augment.changer(kind, True)(pictures.pixels, targets, seeds)  # type: ignore[arg-type, misc]
+        changed, same = augment.changer(kind, True, 1)(pictures.pixels, targets, seeds)  # type: ignore[arg-type, misc]
         if np.array_equal(same, targets):
             break
     for image, source, seed in zip(changed, pictures.pixels, seeds.tolist(), strict=True):
-        np.testing.assert_array_equal(image, augment.changes(kind, True)(source, seed))  # type: ignore[arg-type]
+        np.testing.assert_array_equal(image, augment.changes(kind, True, 1)(source, seed))  # type: ignore[arg-type]
     assert pictures.pixels.tobytes() != changed.tobytes()
 
 

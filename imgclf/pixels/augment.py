@@ -17,6 +17,7 @@ BRIGHTNESS = 25.0  # grey levels
 CONTRAST = 0.2
 COLOUR = 0.08  # of each channel's levels
 STRENGTH = 1.6  # how much further `strong` goes
+MANY, REACH_OF_MANY = 10_000, 0.5  # training pictures from which `light` is gentler: they vary enough, and it costs accuracy
 
 Pixels = NDArray[np.uint8]  # (n, h, w, 3)
 Targets = NDArray[np.float32]  # (n, outputs)
@@ -123,18 +124,20 @@ def mix(pixels: Pixels, targets: Targets, seed: int) -> tuple[Pixels, Targets]:
     return mixed, (share * targets + (1 - share) * targets[other]).astype(np.float32)
 
 
-def changes(kind: Augment, flip: bool) -> ChangeOne:
-    """What changes one picture by a seed."""
+def changes(kind: Augment, flip: bool, pictures: int) -> ChangeOne:
+    """What changes one picture by a seed, where there are so many to train on."""
     if kind == "none":
         return lambda image, _seed: image
-    return functools.partial(light if kind == "light" else strong, flip=flip)
+    if kind == "light":
+        return functools.partial(light, flip=flip, strength=REACH_OF_MANY if pictures >= MANY else 1.0)
+    return functools.partial(strong, flip=flip)
 
 
-def changer(kind: Augment, flip: bool) -> Change | None:
+def changer(kind: Augment, flip: bool, pictures: int) -> Change | None:
     """What makes of pixels, targets and a seed for each picture what the network is fed; None for `none`."""
     if kind == "none":
         return None
-    one = changes(kind, flip)
+    one = changes(kind, flip, pictures)
 
     def change(pixels: Pixels, targets: Targets, seeds: NDArray[np.int64]) -> tuple[Pixels, Targets]:
         changed = np.empty_like(pixels)

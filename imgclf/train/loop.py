@@ -39,7 +39,7 @@ def fit(
     share = int(machine.total([len(pictures)])[0]) // machine.workers  # pictures of each worker, as many of all
     count, batch = share * machine.workers, config.batch_size // machine.workers
     steps = math.ceil(share / batch)
-    change = smoothed(augment.changer(config.augment, config.flip), config.label_smoothing)
+    change = smoothed(augment.changer(config.augment, config.flip, count), config.label_smoothing)
     log = board.writer(work.run_dir / "tensorboard") if config.tensorboard and machine.is_chief else None
     drawn = 0.0
     while len(work.history) < work.epochs and not _is_over(work):

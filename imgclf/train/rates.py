@@ -46,7 +46,7 @@ def find_rate(
     prepared, config = prepare(data, manifest, config, machine, listener)
     trainer, _kind, _why = make_trainer(config, prepared, machine)
     pictures = dataset.Pictures(prepared, "train", listener.preparing)
-    change = smoothed(augment.changer(config.augment, config.flip), config.label_smoothing)
+    change = smoothed(augment.changer(config.augment, config.flip, len(pictures)), config.label_smoothing)
     steps = 100
     rates = np.geomspace(1e-6, 1, steps).tolist()
     seen: list[float] = []
