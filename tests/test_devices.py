@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -39,7 +40,9 @@ OPTIONS = ["--epochs", 4, "--batch-size", 8, "--model", "cnn-small", "--lr-sched
 OPTIONS += ["--ema", 0.9, "--precision", "float32"]
 
 
-def workers(folder: Path, count: int, *arguments: object, seeds: tuple[int, ...] = (0, 0)) -> list["subprocess.Popen[str]"]:
+def workers(
+    folder: Path, count: int, *arguments: object, seeds: tuple[int, ...] = (0, 0), only: int = 9
+) -> list["subprocess.Popen[str]"]:
     """That many processes of one cluster, begun in `folder`."""
     free = [socket.create_server(("127.0.0.1", 0)) for _number in range(count)]
     addresses = [f"127.0.0.1:{server.getsockname()[1]}" for server in free]
@@ -56,7 +59,7 @@ def workers(folder: Path, count: int, *arguments: object, seeds: tuple[int, ...]
             stderr=subprocess.PIPE,
             text=True,
         )
-        for n in range(count)
+        for n in range(min(count, only))
     ]
 
 
@@ -173,6 +176,16 @@ def test_several_devices_train_as_one(scaling: str, count: int) -> None:
     """A network without batch statistics: the same weights from batches that are dealt out, evenly or not."""
     done = subprocess.run([sys.executable, "-c", DEVICES, scaling, str(count)], capture_output=True, text=True, timeout=200)
     assert done.stdout.endswith("equal\n"), done.stdout + done.stderr[-3000:]
+
+
+def test_a_worker_that_waits_for_the_others_hears_ctrl_c(together: Path, tmp_path: Path) -> None:
+    shutil.copytree(together / "data", tmp_path / "data", symlinks=True)
+    (alone,) = workers(tmp_path, 2, "train", "data", only=1)
+    time.sleep(12)  # TensorFlow loads, then waits for an hour
+    assert alone.poll() is None
+    alone.send_signal(signal.SIGINT)
+    assert ends([alone])[0][:2] == (-signal.SIGINT, "")
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import re
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -94,10 +96,7 @@ def choose(wanted: int | None) -> Devices:
         if wanted is not None:
             raise UsageError("--devices cannot be given with several workers: each uses all of its GPUs")
         index, workers = cluster
-        try:
-            return Devices(tf.distribute.MultiWorkerMirroredStrategy(), index=index, workers=workers)
-        except (tf.errors.OpError, ValueError, RuntimeError) as error:
-            raise ImgclfError(f"TF_CONFIG: the workers do not come together: {str(error).splitlines()[0]}") from error
+        return Devices(_come_together(), index=index, workers=workers)
     there = [device.name for device in tf.config.list_logical_devices(kind)]
     count = wanted if wanted is not None else len(there) if kind == "GPU" else 1
     if not 1 <= count <= len(there):
@@ -105,6 +104,27 @@ def choose(wanted: int | None) -> Devices:
     if count == 1:
         return Devices(tf.distribute.get_strategy())
     return Devices(tf.distribute.MirroredStrategy(there[:count]))
+
+
+def _come_together() -> Any:
+    """The strategy of all workers, when the last of them has begun.
+
+    TensorFlow waits without letting Python run, so that Ctrl-C must end the process by itself meanwhile; and it takes SIGTERM,
+    which is given back afterwards.
+    """
+    import tensorflow as tf
+
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL) if in_main else None
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ImgclfError(f"TF_CONFIG: the workers do not come together: {first}") from error
+    finally:
+        if in_main:
+            signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def are_several() -> bool:
