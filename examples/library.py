@@ -1,7 +1,10 @@
 """The same work from Python: python library.py DATA_FOLDER RUN_FOLDER"""
 
+import os
 import sys
 from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow talks a lot
 
 from imgclf import clean, evaluate, predict, split, train
 from imgclf.base.config import TrainConfig
@@ -11,6 +14,8 @@ def main(data: Path, run_dir: Path) -> None:
     print(clean.clean(data).counts())
     print(split.split(data).manifest.counts())
     bundle = train.train(data, TrainConfig(epochs=3), run_dir=run_dir)
+    if bundle is None:
+        return  # one of several workers (TF_CONFIG), and not the chief, who has the run
     result = evaluate.evaluate(bundle)
     low, high = result.interval
     print(f"accuracy {result.accuracy:.3f} ({low:.3f} to {high:.3f}) on {result.on}")

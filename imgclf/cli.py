@@ -420,13 +420,18 @@ def train(
     )  # fmt: skip
     device_count = None if devices == "auto" else _count("--devices", devices)
     if resume:
-        if config != TrainConfig() or run_dir or summary or lr_find or data != Path("data"):
-            raise UsageError("--resume goes alone, or with --devices and --json: it goes on with its own data and options")
+        if config != TrainConfig() or run_dir or summary or lr_find:
+            raise UsageError("--resume goes without other options but --devices and --json: it goes on with the run's own")
         with console.TrainingDisplay() as display:
-            bundle = verb.resume(resume, listener=display, device_count=device_count)
+            moved = data if data != Path("data") else None
+            bundle = verb.resume(resume, data=moved, listener=display, device_count=device_count)
         console.trained(bundle, as_json)
         return
     verb.check(config)
+    if (summary or lr_find) and run_dir:
+        raise UsageError("--run-dir is for a training; --summary and --lr-find leave no run")
+    if summary and lr_find:
+        raise UsageError("--summary and --lr-find: give one of them")
     if summary:
         about, layers = verb.summary(data, config)
         console.summary(about, layers, as_json)
@@ -520,7 +525,7 @@ def _seconds(option: str, text: str) -> float:
     """1h30m, 10m, 90s or 90 as seconds."""
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text.strip())
     if not match or not text.strip():
-        raise UsageError(f"{option} {text}: expected a time as in 90s, 10m or 1h30m")
+        raise UsageError(f"{option} {text}: expected a time as in 90s, 10m or 1h30m, or seconds")
     hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return float(3600 * hours + 60 * minutes + seconds)
 

@@ -87,8 +87,8 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     chief, other = ends(workers(folder, 2, "train", "data", "--run-dir", "run", *OPTIONS))
     assert (chief[0], other[0]) == (0, 0), chief[2] + other[2]
     assert (chief[1], other[1]) == ("run\n", "")
-    assert "2 workers" in chief[2]
-    assert "worker 1 of 0 to 1" in other[2]
+    assert "2 workers share each batch" in chief[2]
+    assert "waiting for the other workers\nthis is worker 1 of 2; worker 0, the chief, shows and writes the run" in other[2]
     assert "val loss" not in other[2]
     return folder
 
@@ -195,6 +195,7 @@ def test_a_worker_that_waits_for_the_others_hears_ctrl_c(together: Path, tmp_pat
         ("[1]", "TF_CONFIG: cannot be understood"),
         ('{"cluster": {"worker": ["a:1", "b:1"], "ps": ["c:1"]}, "task": {"type": "worker", "index": 0}}', "ps in the cluster"),
         ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}', "no task worker 2"),
+        ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 3}}', "no task worker 3"),
         ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "chief", "index": 0}}', "no task chief 0"),
     ],
 )
@@ -207,6 +208,7 @@ def test_bad_clusters_are_named(text: str, words: str, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("cluster", "task", "expected"),
     [
+        ({}, {}, None),
         ({"worker": ["a:1"]}, {"type": "worker", "index": 0}, None),
         ({"worker": ["a:1", "b:1"]}, {"type": "worker", "index": 1}, (1, 2)),
         ({"chief": ["a:1"], "worker": ["b:1", "c:1"]}, {"type": "chief", "index": 0}, (0, 3)),
@@ -219,7 +221,7 @@ def test_the_chief_is_number_0(cluster: object, task: object, expected: object, 
 
 
 def test_devices_that_are_not_there(project: Path, imgclf: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    for wanted, words in (("9", "--devices 9: there is 1 CPU here"), ("0", "--devices 0"), ("x", "--devices x")):
+    for wanted, words in (("9", "--devices 9: no GPU here; give auto"), ("0", "--devices 0"), ("x", "--devices x")):
         done = imgclf("train", "data", "--devices", wanted)
         assert (done.returncode, done.stdout) == (2, "")
         assert words in done.stderr

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -351,10 +351,14 @@ class Watch(Silent):
     def __init__(self, at: int = 0, do: Callable[[], object] = lambda: None, stop: bool = False) -> None:
         self.at, self.do, self.stops = at, do, stop
         self.notes: list[str] = []
+        self.about: list[str] = []
         self.epochs: list[Epoch] = []
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+    def started(self, run_dir: Path, about: Sequence[str]) -> None:
+        self.about += about
 
     def epoch(self, epoch: Epoch, left: float) -> None:
         self.epochs.append(epoch)
@@ -477,11 +481,54 @@ def test_what_can_not_be_resumed_is_named(whole: Path, tmp_path: Path, monkeypat
     assert resume("x").info["metrics"]["epochs"] == 4
 
 
+def test_a_run_is_trained_by_one_process_at_a_time_and_its_data_may_move(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole / "data", tmp_path / "before", symlinks=True)
+
+    def twice() -> None:
+        with pytest.raises(ImgclfError, match="being trained by another process; wait for it, or stop it first"):
+            resume(str(tmp_path / "run"))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "before", FULL, run_dir=tmp_path / "run", listener=Watch(1, twice))
+    (tmp_path / "before").rename(tmp_path / "after")
+    with pytest.raises(ImgclfError, match=r"its data folder .*before is not there; say where it is now"):
+        resume(str(tmp_path / "run"))
+    (tmp_path / "run" / "checkpoint.npz").unlink()  # as if the kill had come in the first epoch
+    ears = Watch()
+    resumed = resume(str(tmp_path / "run"), data=tmp_path / "after", listener=ears)
+    assert ears.about[-1] == "begun anew: no epoch had ended"
+    assert resumed.info["data"]["path"] == str(tmp_path / "after")
+    for one, two in zip(weights(tmp_path / "run"), weights(whole / "runs" / "whole"), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_network_that_always_says_the_same_is_said_to(tmp_path: Path) -> None:
+    """Pictures of nothing but noise: the validation accuracy is compared with the largest class's share."""
+    for number in range(60):
+        write(tmp_path / "data" / ("a" if number % 4 else "b") / f"{number}.png", encoded(photo(number, 16, 16), "PNG"))
+    split.split(tmp_path / "data")
+    ears = Watch()
+    config = TrainConfig(epochs=1, model="cnn-small", learning_rate=1e-9, class_weights="none")
+    run = train(tmp_path / "data", config, run_dir=tmp_path / "run", listener=ears)
+    counts = [sum(row.label == name for row in _validation(run.path)) for name in "ab"]
+    share = max(counts) / sum(counts)
+    assert (f"right on {share:.4f} of the validation pictures" in " ".join(ears.notes)) == (
+        run.info["metrics"]["val_accuracy"] <= share
+    )
+    low, high = run.info["metrics"]["val_interval"]
+    assert 0 <= low <= run.info["metrics"]["val_accuracy"] <= high <= 1
+
+
+def _validation(run: Path) -> list[dataset.Row]:
+    return [row for row in dataset.read_manifest(run / "split.csv").rows if row.split == "val"]
+
+
 def test_a_stop_after_an_epoch_finishes_the_run(whole: Path, tmp_path: Path) -> None:
     ears = Watch(2, stop=True)
     run = train(whole / "data", FULL, run_dir=tmp_path / "run", listener=ears)
     assert run.info["metrics"]["epochs"] == 2
-    assert ears.notes == ["stopped after epoch 2, as asked; the best epoch so far is kept"]
+    assert "stopped after epoch 2, as asked; the best epoch so far is kept" in ears.notes
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -503,13 +550,18 @@ def test_ctrl_c_once_finishes_and_twice_stops(whole: Path, tmp_path: Path) -> No
         assert process.returncode == code, rest
         assert (tmp_path / "runs" / str(times) / "bundle.json").exists() == (times == 1)
         assert (
-            "as asked; the best epoch so far is kept" if times == 1 else "`imgclf train --resume runs/2` goes on with it"
+            "as asked; the best epoch so far is kept"
+            if times == 1
+            else "unfinished run: go on with `imgclf train --resume runs/2`"
         ) in rest
 
 
 def test_early_stopping(whole: Path, tmp_path: Path) -> None:
     config = dataclasses.replace(FULL, epochs=30, early_stopping=2, learning_rate=1e-7)  # nothing is learnt
-    run = train(whole / "data", config, run_dir=tmp_path / "run")
+    ears = Watch()
+    run = train(whole / "data", config, run_dir=tmp_path / "run", listener=ears)
+    assert ears.notes[0] == "stopped early: 2 epochs without a better one (--early-stopping)"
+    assert run.info["patience"] == 2
     assert run.info["metrics"]["epochs"] - run.info["metrics"]["best_epoch"] == 2
     assert run.info["metrics"]["epochs"] < 30
     assert [patience(TrainConfig(epochs=n)) for n in (5, 20, 100)] == [10, 10, 50]
@@ -523,7 +575,7 @@ def test_a_time_budget_makes_fewer_epochs_and_a_whole_schedule(whole: Path, tmp_
     began = time.monotonic()
     run = train(whole / "data", config, run_dir=tmp_path / "run", listener=ears)
     assert 1 <= run.info["metrics"]["epochs"] < 500
-    assert any("epochs fit into the time budget of 20 s" in note for note in ears.notes)
+    assert f"epochs that fit into the time budget of 20 s: {run.info['metrics']['epochs']}" in ears.notes
     assert time.monotonic() - began < 90  # on a machine that does many things at once
 
 
@@ -547,9 +599,14 @@ def test_class_weights(counts: tuple[int, int], wanted: str, expected: object, t
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"class,weight\na,1\n", "needs one weight above 0 for each class: a, b"),
-        (b"a,b\n", "needs the columns class and weight"),
-        (b"class,weight\na,x\nb,1\n", "a weight is no number"), (b"class,weight\na,0\nb,1\n", "above 0"),
+        (b"class,weight\na,1\n", "no weight for b; every class needs one"),
+        (b"class;weight\n", "first line must be class,weight \\(with a comma\\), not 'class;weight'"),
+        (b"class,weight\na,x\nb,1\n", "line 2: a weight must be a number above 0, not x"),
+        (b"class,weight\nb,1\na,0\n", "line 3: a weight must be a number above 0, not 0"),
+        (b"class,weight\na,\n", "line 2: a weight must be a number above 0, not nothing"),
+        (b"class,weight\na,1\na,2\nb,1\n", "line 3: class a for the second time"),
+        (b"class,weight\na,1\nc,2\nb,1\n", "line 3: there is no class 'c'; there are a, b"),
+        (b"\x89PNG\r\n\xff\x00", "first line must be class,weight"),
     ],
 )  # fmt: skip
 def test_bad_class_weights_are_named(content: bytes, words: str, tmp_path: Path) -> None:
@@ -559,6 +616,8 @@ def test_bad_class_weights_are_named(content: bytes, words: str, tmp_path: Path)
         train(data, TrainConfig(class_weights=str(write(tmp_path / "w.csv", content))), run_dir=tmp_path / "run")
     with pytest.raises(ImgclfError, match="--class-weights takes auto, none or a CSV file"):
         train(data, TrainConfig(class_weights="balanced"), run_dir=tmp_path / "run2")
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run2").exists()
 
 
 def test_smoothing_moves_targets_towards_all_classes() -> None:
@@ -582,7 +641,8 @@ def test_a_full_disk_is_said_with_what_to_do(whole: Path, tmp_path: Path, monkey
 
     monkeypatch.setattr(loop, "write_checkpoint", full)
     with pytest.raises(
-        ImgclfError, match=r"the disk is full; make room, then go on with `imgclf train --resume .*best so far, is in"
+        ImgclfError,
+        match=r"disk is full; make room, then go on with `imgclf train --resume .*best epoch that was saved is in .*model.keras",
     ):
         train(whole / "data", FULL, run_dir=tmp_path / "run")
     monkeypatch.undo()

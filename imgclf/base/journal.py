@@ -379,6 +379,18 @@ def locked(state: Path, command: str) -> Iterator[None]:
             _unlock(file)
 
 
+@contextlib.contextmanager
+def held(path: Path, in_use: str) -> Iterator[None]:
+    """Hold an existing file for one command, without changing it; raises ImgclfError(in_use) when another holds it."""
+    with open(path, "r+b") as file:
+        if not _try_lock(file):
+            raise ImgclfError(in_use)
+        try:
+            yield
+        finally:
+            _unlock(file)
+
+
 if sys.platform == "win32":
     import msvcrt
 

@@ -1,6 +1,7 @@
 """Prepared pixels: each picture decoded once, at the model's size, where Keras' loader reads it."""
 
 import dataclasses
+import errno
 import hashlib
 import os
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from imgclf.base.config import Part, Recipe
+from imgclf.base.errors import ImgclfError
 from imgclf.base.folders import state_folder
 from imgclf.base.parallel import process_map
 from imgclf.base.progress import Progress
@@ -48,15 +50,23 @@ def prepare(root: Path, parts: Mapping[Part, Dataset], recipe: Recipe, progress:
     usable: dict[str, str] = {}
     left_out = []
     fresh: set[str] = set()
-    for done, (sample, (digest, new, reason)) in enumerate(zip(samples, kept, strict=True), 1):
-        if not digest:
-            left_out.append((sample.path, reason))
-        else:
-            usable[sample.path] = digest
-            if new:
-                fresh.add(digest)
-        if progress:
-            progress(done, len(samples))
+    try:
+        for done, (sample, (digest, new, reason)) in enumerate(zip(samples, kept, strict=True), 1):
+            if not digest:
+                left_out.append((sample.path, reason))
+            else:
+                usable[sample.path] = digest
+                if new:
+                    fresh.add(digest)
+            if progress:
+                progress(done, len(samples))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ImgclfError(
+            f"{base}: the disk is full: {len(samples):,} prepared pictures take {size * len(samples) / 1e6:,.0f} MB there; "
+            "make room (prepared pictures of other sizes beside them may be deleted), or take a smaller --image-size"
+        ) from error
 
     files: dict[Part, dict[str, str]] = {}
     for part, dataset in parts.items():

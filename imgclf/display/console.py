@@ -120,7 +120,9 @@ def _table(*headings: str, numbers: bool = True) -> "Table":
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for number, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if number and numbers else "left", header_style="bold", overflow="fold")
+        table.add_column(
+            _text(heading), justify="right" if number and numbers else "left", header_style="bold", overflow="fold"
+        )
     return table
 
 
@@ -384,10 +386,7 @@ class TrainingDisplay:
         if self._handler is not None:
             signal.signal(signal.SIGINT, self._handler)
         if details[0] is not None and self._run_dir and self._spent:
-            say(
-                f"unfinished run {self._run_dir}: its model.keras is the best epoch so far; "
-                f"`imgclf train --resume {shlex.quote(str(self._run_dir))}` goes on with it"
-            )
+            say(f"unfinished run: go on with `imgclf train --resume {shlex.quote(str(self._run_dir))}`")
 
     def _interrupt(self, *_signal: Any) -> None:
         """The first Ctrl-C ends the training after its epoch, the second at once."""
@@ -406,17 +405,18 @@ class TrainingDisplay:
     def preparing(self, done: int, total: int) -> None:
         self._advance("preparing pictures", done, total)
 
-    def started(self, run_dir: Path, summary: str) -> None:
+    def started(self, run_dir: Path, about: Sequence[str]) -> None:
         self._run_dir = run_dir
         self._handler = signal.signal(signal.SIGINT, self._interrupt)
         say(f"run {run_dir}")
-        say(summary)
+        for line in about:
+            say(line)
         say("epoch    loss  accuracy  val loss  val accuracy  images/s   left")
 
     def batch(self, epoch: int, done: int, total: int) -> None:
         if self._stop and not self._said:
             self._said = True
-            say("ending after this epoch; Ctrl-C again stops at once", style="yellow")
+            say("ending the run after this epoch; Ctrl-C again stops at once, for --resume to go on later", style="yellow")
         self._advance(f"epoch {epoch}", done, total)
 
     def epoch(self, epoch: "Epoch", left: float) -> None:
@@ -430,6 +430,9 @@ class TrainingDisplay:
     def _advance(self, what: str, done: int, total: int | None) -> None:
         if self._bar is None:
             return
+        if self._task is not None and total is None:  # a bar once measured would go on showing its numbers
+            self._bar.remove_task(self._task)
+            self._task = None
         if self._task is None:
             self._task = self._bar.add_task(what, total=total)
         self._bar.update(self._task, description=what, completed=done, total=total)
@@ -465,9 +468,10 @@ def trained(bundle: "Bundle | None", json: bool) -> None:
         as_json({"run": str(bundle.path), **bundle.info})
         return
     figures = bundle.info["metrics"]
+    low, high = figures["val_interval"]
     say(
-        f"best epoch {figures['best_epoch']} of {figures['epochs']}: validation accuracy {figures['val_accuracy']:.4f}, "
-        f"loss {figures['val_loss']:.4f}; it is what was saved"
+        f"best epoch {figures['best_epoch']} of {figures['epochs']} saved: validation accuracy {figures['val_accuracy']:.4f} "
+        f"(95%: {low:.3f} to {high:.3f})"
     )
     say("`imgclf evaluate` scores it on the test part; `imgclf predict IMAGE` uses it")
     data(str(bundle.path))

@@ -1,5 +1,6 @@
 """Matplotlib figures, returned and never shown; drawn without pyplot, so no display and no global state is touched."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 def save(figure: "Figure", path: Path) -> None:
     """Write a figure as PNG, atomically."""
-    with journal.atomic_path(path) as temporary:
+    with journal.atomic_path(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a class name in a script that no font here has
         figure.savefig(temporary, dpi=110, metadata={"Software": "imgclf"})
 
 
@@ -35,6 +37,7 @@ def curves(history: Sequence[Mapping[str, Any]]) -> "Figure":
         axes.plot([best["epoch"]], [best[f"val_{name}"]], marker="*", markersize=13, color="tab:red", linestyle="",
                   label=f"best epoch {best['epoch']}: {best[f'val_{name}']:.3f}")  # fmt: skip
         axes.set(title=name.capitalize(), xlabel="epoch", ylabel=name)
+        axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()

@@ -100,7 +100,7 @@ def choose(wanted: int | None) -> Devices:
     there = [device.name for device in tf.config.list_logical_devices(kind)]
     count = wanted if wanted is not None else len(there) if kind == "GPU" else 1
     if not 1 <= count <= len(there):
-        raise UsageError(f"--devices {count}: there {'is' if len(there) == 1 else 'are'} {len(there)} {kind} here; give auto")
+        raise UsageError(f"--devices {count}: {len(there) if kind == 'GPU' else 'no'} GPU here; give auto")
     if count == 1:
         return Devices(tf.distribute.get_strategy())
     return Devices(tf.distribute.MirroredStrategy(there[:count]))
@@ -147,10 +147,12 @@ def _cluster() -> tuple[int, int] | None:
     if other:
         raise ImgclfError(f"TF_CONFIG: {', '.join(other)} in the cluster; only chief and worker are known")
     workers = sum(map(len, addresses.values()))
-    if workers < 2:
+    if workers == 0:
         return None
     if not 0 <= number < len(addresses.get(task, [])):
         raise ImgclfError(f"TF_CONFIG: the cluster has no task {task} {number}; it must be like {_EXAMPLE}")
+    if workers == 1:
+        return None
     return number + (len(addresses["chief"]) if task == "worker" else 0), workers
 
 

@@ -27,19 +27,35 @@ def class_weights(wanted: str, names: Sequence[str], pictures: Sequence[int]) ->
 
 def _from_file(file: Path, names: Sequence[str]) -> NDArray[np.float64]:
     try:
-        with open(file, newline="", encoding="utf-8-sig", errors="surrogateescape") as text:
-            rows = csv.DictReader(text)
+        with open(file, newline="", encoding="utf-8-sig", errors="surrogateescape") as source:
+            rows = csv.DictReader(source)
             if not {"class", "weight"} <= set(rows.fieldnames or []):
-                raise ImgclfError(
-                    f"{file}: needs the columns class and weight, has {', '.join(rows.fieldnames or []) or 'none'}"
-                )
-            found = {row["class"]: float(row["weight"] or "") for row in rows}
+                header = ",".join(rows.fieldnames or [])[:60].encode("ascii", "replace").decode()
+                raise ImgclfError(f"{file}: its first line must be class,weight (with a comma), not {header!r}")
+            found: dict[str, float] = {}
+            for number, row in enumerate(rows, 2):
+                name, text = row["class"], row["weight"]
+                if name not in names:
+                    raise ImgclfError(f"{file}, line {number}: there is no class {name!r}; there are {', '.join(names)}")
+                if name in found:
+                    raise ImgclfError(f"{file}, line {number}: class {name} for the second time")
+                found[name] = _number(text)
+                if not 0 < found[name] < math.inf:
+                    raise ImgclfError(f"{file}, line {number}: a weight must be a number above 0, not {text or 'nothing'}")
     except OSError as error:
         raise ImgclfError(
             f"{file}: cannot be read: {error.strerror}; --class-weights takes auto, none or a CSV file"
         ) from error
-    except (ValueError, TypeError, csv.Error) as error:
-        raise ImgclfError(f"{file}: a weight is no number ({error})") from error
-    if set(found) != set(names) or not all(0 < value < math.inf for value in found.values()):
-        raise ImgclfError(f"{file}: needs one weight above 0 for each class: {', '.join(names)}")
+    except csv.Error as error:
+        raise ImgclfError(f"{file}: no CSV file ({error})") from error
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise ImgclfError(f"{file}: no weight for {', '.join(missing[:5])}; every class needs one")
     return np.array([found[name] for name in names])
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "")
+    except ValueError:
+        return math.nan

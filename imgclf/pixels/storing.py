@@ -41,6 +41,10 @@ def keep(shared: tuple[str, str, Recipe, int], item: tuple[str, str]) -> tuple[s
     target.parent.mkdir(parents=True, exist_ok=True)
     # Not synced to disk one by one: a file cut short by a power failure is found by its size above.
     temporary = target.with_suffix(f".{os.getpid()}.{id(data)}.tmp")
-    temporary.write_bytes(images.encode(pixels, ".bmp"))
-    os.replace(temporary, target)
+    try:
+        temporary.write_bytes(images.encode(pixels, ".bmp"))
+        os.replace(temporary, target)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     return digest, True, ""

@@ -32,9 +32,9 @@ def fit(
     trainer: training.Trainer,
     pictures: dataset.Pictures,
     validation: dataset.Pictures,
-    weights: NDArray[np.float32] | None,
     began: float,
 ) -> None:
+    """Train the epochs that are left; what is reached is in `work` and, but for the bundle, in the run's folder."""
     config, listener, machine = work.config, work.listener, work.machine
     share = int(machine.total([len(pictures)])[0]) // machine.workers  # pictures of each worker, as many of all
     count, batch = share * machine.workers, config.batch_size // machine.workers
@@ -45,10 +45,12 @@ def fit(
     while len(work.history) < work.epochs and not _is_over(work):
         number = len(work.history) + 1
         start = ended = time.perf_counter()
+        first = (0, start)
 
         def after(done: int, loss: float, number: int = number) -> None:
-            nonlocal ended
+            nonlocal ended, first
             ended = time.perf_counter()
+            first = first if first[0] else (done, ended)
             if not math.isfinite(loss):
                 raise ImgclfError(
                     f"the loss is no longer a number in epoch {number}: the steps are too large; "
@@ -58,7 +60,14 @@ def fit(
 
         side = _side(work, number, work.epochs)
         batches = pictures.shuffled(
-            batch, seed=config.seed, epoch=number, change=change, weights=weights, side=side, count=share, shard=machine.index
+            batch,
+            seed=config.seed,
+            epoch=number,
+            change=change,
+            weights=work.weights,
+            side=side,
+            count=share,
+            shard=machine.index,
         )
         score = trainer.epoch(batches, _rates(work, steps, number), after)
         trainer.freeze()
@@ -72,21 +81,28 @@ def fit(
         work.history.append(entry)
         if entry.is_best:
             work.best = [np.array(variable) for variable in trainer.stock.weights]
+        seconds = entry.seconds
+        if 0 < first[0] < count:
+            seconds -= (first[1] - start) - (ended - first[1]) * first[0] / (count - first[0])  # the first step compiles
         if number == 1 and config.time_budget:
-            _fit_budget(work, time.monotonic() - began)
+            _fit_budget(work, time.monotonic() - began, seconds)
         if machine.is_chief:
             if entry.is_best:
                 save(trainer.stock, work.run_dir / bundle.MODEL)
+            write_checkpoint(work, trainer)
             due = time.monotonic() - drawn > _CURVES_EVERY
             write_history(work, draw=due)
             drawn = time.monotonic() if due else drawn
             if log:
                 log(number, {name: getattr(entry, name) for name in _LOGGED})
-            write_checkpoint(work, trainer)
-        listener.epoch(entry, entry.seconds * _cost(work, number, work.epochs))
+        listener.epoch(entry, seconds * _cost(work, number, work.epochs))
+        if number == 1 and work.epochs < config.epochs:
+            listener.note(f"epochs that fit into the time budget of {config.time_budget:g} s: {work.epochs}")
         if machine.told([listener.stop()])[0]:
             listener.note(f"stopped after epoch {number}, as asked; the best epoch so far is kept")
             break
+    if len(work.history) < work.epochs and _is_over(work):
+        listener.note(f"stopped early: {patience(config)} epochs without a better one (--early-stopping)")
     if machine.is_chief:
         write_history(work, draw=True)
         save(trainer.stock, work.run_dir / "last.keras")
@@ -142,14 +158,12 @@ def _is_over(work: Work) -> bool:
     return wait > 0 and len(work.history) - best >= wait
 
 
-def _fit_budget(work: Work, elapsed: float) -> None:
-    """After the first epoch: as many epochs as the time left is good for, with a tenth of it for the end."""
-    budget, first = work.config.time_budget or 0.0, work.history[0].seconds
+def _fit_budget(work: Work, elapsed: float, first: float) -> None:
+    """After the first epoch, of so many seconds: as many as the time left is good for, with a tenth of it for the end."""
+    budget = work.config.time_budget or 0.0
     left = 0.9 * budget - elapsed
     fitting = (epochs for epochs in range(1, work.config.epochs + 1) if first * _cost(work, 1, epochs) <= left)
     work.epochs = int(work.machine.told([max(fitting, default=1)])[0])
-    if work.epochs < work.config.epochs:
-        work.listener.note(f"{work.epochs} epochs fit into the time budget of {budget:.0f} s")
 
 
 def _side(work: Work, number: int, epochs: int) -> int:
@@ -165,10 +179,9 @@ def _cost(work: Work, number: int, epochs: int) -> float:
 
 
 def kept(work: Work) -> str:
-    if not work.best:
+    if not (work.run_dir / bundle.MODEL).exists() or not work.history:
         return ""
-    best = max(entry.epoch for entry in work.history if entry.is_best)
-    return f"; epoch {best}, the best so far, is in {work.run_dir / bundle.MODEL}"
+    return f"; the best epoch that was saved is in {work.run_dir / bundle.MODEL}"
 
 
 @contextlib.contextmanager

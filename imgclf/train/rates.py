@@ -43,7 +43,7 @@ def find_rate(
         raise UsageError("--lr-find works on one machine; unset TF_CONFIG for it")
     listener.stage("loading TensorFlow")
     machine = devices.choose(device_count)
-    prepared, config = prepare(data, manifest, config, machine, listener)
+    prepared, config, _weights = prepare(data, manifest, config, machine, listener)
     trainer, _kind, _why = make_trainer(config, prepared, machine)
     pictures = dataset.Pictures(prepared, "train", listener.preparing)
     change = smoothed(augment.changer(config.augment, config.flip, len(pictures)), config.label_smoothing)
@@ -60,12 +60,12 @@ def find_rate(
     losses = _smooth(finite)
     worst = next((n for n, loss in enumerate(losses) if n > 10 and loss > 2 * min(losses[: n + 1])), len(losses))
     slopes = np.gradient(losses[:worst], np.log(rates[:worst]))
-    suggestion = rates[int(slopes.argmin())] / 3
+    suggestion = float(f"{rates[int(slopes.argmin())] / 3:.1g}")
     from imgclf.display import plots
 
     plot = state_folder(data) / "lr-find.png"
     plots.save(plots.rates(rates[:worst], losses[:worst], suggestion), plot)
-    return RateSearch(tuple(rates[:worst]), tuple(losses[:worst]), float(f"{suggestion:.1g}"), plot)
+    return RateSearch(tuple(rates[:worst]), tuple(losses[:worst]), suggestion, plot)
 
 
 def _smooth(values: Sequence[float]) -> list[float]:

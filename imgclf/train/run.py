@@ -1,5 +1,6 @@
 """`imgclf train`: prepare pixels, build the network, train it, keep the best epoch, and leave a bundle that explains itself."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -18,9 +19,9 @@ from imgclf.base.config import Precision, TrainConfig
 from imgclf.base.errors import ImgclfError
 from imgclf.bundle import Bundle
 from imgclf.learning import devices, precision
-from imgclf.learning.weights import class_weights
+from imgclf.learning.metrics import wilson_interval
 from imgclf.pixels import images
-from imgclf.train.loop import fit, remedies, save
+from imgclf.train.loop import fit, patience, remedies, save
 from imgclf.train.setup import check, check_agreement, make_trainer, manifest_path, prepare
 from imgclf.train.work import CHECKPOINT, Listener, OfWorker, Silent, Work, restore
 
@@ -54,44 +55,71 @@ def train(
     place = (run_dir or Path("runs")).resolve()
     if data.resolve() in (place, *place.parents):
         raise ImgclfError(
-            f"{run_dir or 'runs'}: lies inside the data folder {data}, where it would become a class; give --run-dir"
+            f"{run_dir or 'runs'}: lies inside the data folder {data}, where it would become a class; "
+            "give --run-dir a folder outside of it"
         )
     manifest = dataset.read_manifest(manifest_path(data, config.fold))
-    listener.stage("loading TensorFlow" + (" and waiting for the other workers" if devices.are_several() else ""))
-    machine = devices.choose(device_count)
-    listener = listener if machine.is_chief else OfWorker(listener, machine)
+    machine, listener = _gather(listener, device_count)
     with devices.lost(machine, "start all of them again with --resume and the run folder that the chief has named"):
-        prepared, config = prepare(data, manifest, config, machine, listener)
+        prepared, config, weights = prepare(data, manifest, config, machine, listener)
         if machine.is_chief:
             run_dir = bundle.new_run_folder(config.model, run_dir)
             journal.write_json(run_dir / "config.json", {**dataclasses.asdict(config), "data": str(data.resolve())})
             journal.write_atomic(run_dir / "split.csv", manifest.to_csv())
-        work = Work(data, config, manifest, prepared, run_dir or place, listener, machine, config.epochs)
-        return _run(work, began)
+        work = Work(data, config, manifest, prepared, weights, run_dir or place, listener, machine, config.epochs)
+        with _alone(work.run_dir, machine):
+            return _run(work, began)
 
 
-def resume(run: str | None = None, *, listener: Listener | None = None, device_count: int | None = None) -> Bundle | None:
+def _gather(listener: Listener, device_count: int | None) -> tuple[devices.Devices, Listener]:
+    """The devices to train on, when all are there, and who listens."""
+    listener.stage("loading TensorFlow")
+    if devices.are_several():
+        listener.note("waiting for the other workers")
+    machine = devices.choose(device_count)
+    return machine, listener if machine.is_chief else OfWorker(listener, machine)
+
+
+def _alone(run_dir: Path, machine: devices.Devices) -> contextlib.AbstractContextManager[None]:
+    """No other process trains this run meanwhile."""
+    if not machine.is_chief:
+        return contextlib.nullcontext()
+    return journal.held(run_dir / "config.json", f"{run_dir}: being trained by another process; wait for it, or stop it first")
+
+
+def resume(
+    run: str | None = None,
+    *,
+    data: Path | None = None,
+    listener: Listener | None = None,
+    device_count: int | None = None,
+) -> Bundle | None:
     """Go on with an unfinished run, the newest under `runs/` if none is named, at the epoch that it had reached.
 
     The result is what the uninterrupted run would have been; with several machines, each must see the run's folder, and all but
-    the chief get None. Raises ImgclfError when there is none, or when its pictures or its split are no longer what they were.
+    the chief get None. data: where the run's pictures are now, if they were moved. Raises ImgclfError when there is no such
+    run, or when its pictures or its split are no longer what they were.
     """
     listener = listener or Silent()
     began = time.monotonic()
     run_dir = bundle.find_unfinished(run)
     try:
         stored = json.loads((run_dir / "config.json").read_bytes())
-        data = Path(stored.pop("data"))
+        began_with = Path(stored.pop("data"))
         config = TrainConfig(**stored)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ImgclfError(f"{run_dir / 'config.json'}: cannot be read ({error}); train anew") from error
+    if data is None and not began_with.is_dir():
+        raise ImgclfError(
+            f"{run_dir}: its data folder {began_with} is not there; say where it is now: imgclf train FOLDER --resume"
+        )
+    data = data or began_with
     manifest = dataset.read_manifest(run_dir / "split.csv")
-    listener.stage("loading TensorFlow" + (" and waiting for the other workers" if devices.are_several() else ""))
-    machine = devices.choose(device_count)
-    listener = listener if machine.is_chief else OfWorker(listener, machine)
-    with devices.lost(machine, f"start all of them again with `imgclf train --resume {run_dir}`"):
-        prepared, config = prepare(data, manifest, config, machine, listener)
-        work = Work(data, config, manifest, prepared, run_dir, listener, machine, config.epochs)
+    machine, listener = _gather(listener, device_count)
+    remedy = f"start all of them again with `imgclf train --resume {run_dir}`"
+    with devices.lost(machine, remedy), _alone(run_dir, machine):
+        prepared, config, weights = prepare(data, manifest, config, machine, listener)
+        work = Work(data, config, manifest, prepared, weights, run_dir, listener, machine, config.epochs, resumed=True)
         return _run(work, began)
 
 
@@ -112,35 +140,35 @@ def summary(data: Path, config: TrainConfig) -> tuple[str, list[tuple[str, str, 
 def _run(work: Work, began: float) -> Bundle | None:
     """Build the network, train it from where it stands, and finish."""
     config, prepared, listener, machine = work.config, work.prepared, work.listener, work.machine
-    labels = [name.split("/", 1)[0] for name in prepared.files["train"]]
-    counted = [labels.count(name) for name in prepared.class_names]
-    weights = class_weights(config.class_weights, prepared.class_names, counted)
     trainer, kind, why = make_trainer(config, prepared, machine)
     stock = trainer.stock
     restore(work, trainer)
-    check_agreement(work, weights)
+    check_agreement(work)
     counts = {part: len(files) for part, files in prepared.files.items()}
     depth = sum(1 for layer in stock.layers if layer.name.startswith("conv2d"))
-    about = (
+    about = [
         f"{counts['train']:,} training and {counts['val']:,} validation pictures, {len(prepared.class_names)} classes, "
-        f"{prepared.recipe.width} x {prepared.recipe.height} pixels; "
-        f"{config.model}: {depth} convolutions, {stock.count_params():,} parameters; {kind}: {why}"
-        + (f"; {machine}" if machine.count > 1 else "")
-    )
-    listener.started(work.run_dir, about + (f"; classes weighed {_some(weights, prepared)}" if weights is not None else ""))
-    if work.history:
-        listener.note(f"resumed after epoch {len(work.history)}")
+        f"{prepared.recipe.width} x {prepared.recipe.height} pixels",
+        f"{config.model}: {depth} convolutions, {stock.count_params():,} parameters",
+        f"{kind}: {why}" + (f"; {machine} share each batch" if machine.count > 1 else ""),
+    ]
+    if work.weights is not None:
+        about.append(f"what a picture counts: {_some(work.weights, prepared)}")
+    if work.resumed:
+        about.append(f"resumed after epoch {len(work.history)}" if work.history else "begun anew: no epoch had ended")
+    listener.started(work.run_dir, about)
     own = dataset.shard(prepared, machine.index, machine.workers)
     pictures = dataset.Pictures(own, "train", listener.preparing)
     validation = dataset.Pictures(own, "val", listener.preparing)
     with remedies(work):
-        fit(work, trainer, pictures, validation, weights, began)
+        fit(work, trainer, pictures, validation, began)
     finished = None
     if machine.is_chief:
         listener.stage("exporting")
         for variable, value in zip(stock.weights, work.best, strict=True):
             variable.assign(value)
         finished = _finish(work, stock, kind)
+        _compare_with_chance(work)
     machine.told([0])  # the others wait: the chief would take them for lost
     return finished
 
@@ -170,6 +198,7 @@ def _finish(work: Work, network: "keras.Sequential", kind: Precision) -> Bundle:
             "train_accuracy": best.accuracy,
             "val_loss": best.val_loss,
             "val_accuracy": best.val_accuracy,
+            "val_interval": wilson_interval(round(best.val_accuracy * len(prepared.files["val"])), len(prepared.files["val"])),
         },
         "data": {
             "path": str(work.data.resolve()),
@@ -182,6 +211,8 @@ def _finish(work: Work, network: "keras.Sequential", kind: Precision) -> Bundle:
         "precision": kind,
         "devices": str(work.machine),
         "config": dataclasses.asdict(config),
+        "patience": patience(config),
+        "class_weights": None if work.weights is None else work.weights.tolist(),
         "parameters": int(network.count_params()),
         "packages": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy", "ai-edge-litert")}
         | {"opencv": _opencv_version()},
@@ -196,6 +227,18 @@ def _finish(work: Work, network: "keras.Sequential", kind: Precision) -> Bundle:
     finished = bundle.write(run_dir, info)
     (run_dir / CHECKPOINT).unlink(missing_ok=True)
     return finished
+
+
+def _compare_with_chance(work: Work) -> None:
+    """Say so when the best epoch does no better than one that always gives the same answer."""
+    labels = [name.split("/", 1)[0] for name in work.prepared.files["val"]]
+    share, name = max((labels.count(name) / len(labels), name) for name in work.prepared.class_names)
+    best = max(entry.val_accuracy for entry in work.history if entry.is_best)
+    if best <= share:
+        work.listener.note(
+            f"no better than always answering {name}, which is right on {share:.4f} of the validation pictures: train longer, "
+            "on more pictures, or with another --learning-rate"
+        )
 
 
 def _opencv_version() -> str:

@@ -14,6 +14,7 @@ from imgclf import dataset, model
 from imgclf.base.config import Augment, Model, Part, Precision, Recipe, Schedule, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.learning import devices, precision, training
+from imgclf.learning.weights import class_weights
 from imgclf.train.work import Listener, Work, content
 
 
@@ -61,8 +62,11 @@ def manifest_path(data: Path, fold: int | None) -> Path:
 
 def prepare(
     data: Path, manifest: dataset.Manifest, config: TrainConfig, machine: devices.Devices, listener: Listener
-) -> tuple[dataset.Prepared, TrainConfig]:
-    """The pictures at the network's size, and the config with that size; by the chief first, and the others find them there."""
+) -> tuple[dataset.Prepared, TrainConfig, NDArray[np.float32] | None]:
+    """The pictures at the network's size, the config with that size, class weights.
+
+    The chief prepares first, and the others find it there.
+    """
     if not machine.is_chief:
         machine.told([0])
     parts, notes = dataset.load_parts(data, manifest, listener.preparing)
@@ -77,7 +81,9 @@ def prepare(
     _check_parts(data, prepared)
     if machine.is_chief:
         machine.told([0])
-    return prepared, dataclasses.replace(config, image_size=side)
+    labels = [name.split("/", 1)[0] for name in prepared.files["train"]]
+    weights = class_weights(config.class_weights, prepared.class_names, [labels.count(n) for n in prepared.class_names])
+    return prepared, dataclasses.replace(config, image_size=side), weights
 
 
 def _check_parts(data: Path, prepared: dataset.Prepared) -> None:
@@ -107,7 +113,7 @@ def make_trainer(
     return training.Trainer(network, stock, machine, **options), kind, why
 
 
-def check_agreement(work: Work, weights: NDArray[np.float32] | None) -> None:
+def check_agreement(work: Work) -> None:
     """Raise ImgclfError when the workers have not begun with the same pictures, split, options, class weights and epoch."""
     machine, batch = work.machine, work.config.batch_size
     if batch % machine.workers or batch < machine.count:
@@ -115,7 +121,7 @@ def check_agreement(work: Work, weights: NDArray[np.float32] | None) -> None:
         raise UsageError(
             f"--batch-size {batch} cannot be shared by {machine}: it counts the pictures of all; try --batch-size {least}"
         )
-    all_of_it = repr((content(work), work.config, weights is not None and weights.tolist(), work.history))
+    all_of_it = repr((content(work), work.config, work.weights is not None and work.weights.tolist(), work.history))
     digest = hashlib.sha256(all_of_it.encode()).digest()
     differ = not np.array_equal(machine.told(list(digest)), list(digest))
     others = int(machine.total([differ])[0])

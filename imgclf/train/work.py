@@ -46,8 +46,8 @@ class Listener(Protocol):
     def preparing(self, done: int, total: int) -> object:
         """Pictures decoded so far."""
 
-    def started(self, run_dir: Path, summary: str) -> object:
-        """The network is built and the first epoch begins."""
+    def started(self, run_dir: Path, about: Sequence[str]) -> object:
+        """The network is built and the first epoch begins; `about` says in lines what is trained, and how."""
 
     def batch(self, epoch: int, done: int, total: int) -> object:
         """Training pictures seen in this epoch."""
@@ -65,7 +65,7 @@ class Silent:
     def note(self, text: str) -> None: ...
     def stage(self, name: str) -> None: ...
     def preparing(self, done: int, total: int) -> None: ...
-    def started(self, run_dir: Path, summary: str) -> None: ...
+    def started(self, run_dir: Path, about: Sequence[str]) -> None: ...
     def batch(self, epoch: int, done: int, total: int) -> None: ...
     def epoch(self, epoch: Epoch, left: float) -> None: ...
 
@@ -78,7 +78,7 @@ class OfWorker(Silent):
 
     def __init__(self, listener: Listener, machine: devices.Devices) -> None:
         self._listener = listener
-        listener.note(f"worker {machine.index} of 0 to {machine.workers - 1}; worker 0, the chief, shows and writes the run")
+        listener.note(f"this is worker {machine.index} of {machine.workers}; worker 0, the chief, shows and writes the run")
 
     def note(self, text: str) -> None:
         self._listener.note(text)
@@ -98,6 +98,7 @@ class Work:
     config: TrainConfig  # as resolved: nothing is left to be chosen but what the machine decides
     manifest: dataset.Manifest
     prepared: dataset.Prepared
+    weights: NDArray[np.float32] | None  # what a picture of each class counts
     run_dir: Path
     listener: Listener
     machine: devices.Devices
@@ -105,7 +106,7 @@ class Work:
     history: list[Epoch] = dataclasses.field(default_factory=list)
     best: list[NDArray[Any]] = dataclasses.field(default_factory=list)  # weights of the best epoch
     factor: float = 1.0  # what a plateau has made of the rate
-    used: float = 0.0  # seconds of the time budget that earlier processes took
+    resumed: bool = False
 
 
 def improves(history: Sequence[Epoch], val_accuracy: float, val_loss: float) -> bool:
@@ -143,7 +144,8 @@ def restore(work: Work, trainer: training.Trainer) -> None:
             state = json.loads(str(arrays["state"]))
             if state["content"] != content(work):
                 raise ImgclfError(
-                    f"{work.run_dir}: the pictures, their classes or the split are not those this run began with; train anew"
+                    f"{work.run_dir}: the pictures, their classes or the split are not those this run began with; "
+                    "put back what was there, or train anew"
                 )
             trainer.restore({name: arrays[name] for name in arrays.files if name.startswith("network-")})
             work.best = [arrays[name] for name in sorted(arrays.files) if name.startswith("best-")]
