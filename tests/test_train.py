@@ -642,7 +642,7 @@ def test_a_full_disk_is_said_with_what_to_do(whole: Path, tmp_path: Path, monkey
     monkeypatch.setattr(loop, "write_checkpoint", full)
     with pytest.raises(
         ImgclfError,
-        match=r"disk is full; make room, then go on with `imgclf train --resume .*best epoch that was saved is in .*model.keras",
+        match=r"disk is full; .* go on with `imgclf train --resume .*best epoch that was saved is in .*model.keras",
     ):
         train(whole / "data", FULL, run_dir=tmp_path / "run")
     monkeypatch.undo()
