@@ -106,6 +106,7 @@ def test_two_workers_hold_the_same_and_one_writes(together: Path) -> None:
     assert parts["batch_size"] == 8
 
 
+@pytest.mark.long
 def test_a_worker_is_killed_and_resume_goes_on_as_if_nothing_had_been(together: Path, tmp_path: Path) -> None:
     shutil.copytree(together / "data", tmp_path / "data", symlinks=True)
     chief, other = workers(tmp_path, 2, "train", "data", "--run-dir", "run", *OPTIONS)
@@ -125,6 +126,7 @@ def test_a_worker_is_killed_and_resume_goes_on_as_if_nothing_had_been(together: 
     assert same(state(tmp_path, 1, last), state(together, 1, 4))
 
 
+@pytest.mark.long
 def test_workers_that_differ_are_refused(together: Path, tmp_path: Path) -> None:
     shutil.copytree(together / "data", tmp_path / "data", symlinks=True)
     for code, _out, err in ends(workers(tmp_path, 2, "train", "data", "--batch-size", "7")):
@@ -171,6 +173,7 @@ print("equal")
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("scaling", "count"), [("plain", 3), ("scaled", 2)])
 def test_several_devices_train_as_one(scaling: str, count: int) -> None:
     """A network without batch statistics: the same weights from batches that are dealt out, evenly or not."""
