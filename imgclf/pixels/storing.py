@@ -38,11 +38,15 @@ def keep(shared: tuple[str, str, Recipe, int], item: tuple[str, str]) -> tuple[s
         return "", False, str(error)
     digest = hashlib.sha256(data).hexdigest()
     target = place(Path(store), digest)
-    target.parent.mkdir(parents=True, exist_ok=True)
     # Not synced to disk one by one: a file cut short by a power failure is found by its size above.
     temporary = target.with_suffix(f".{os.getpid()}.{id(data)}.tmp")
     try:
-        temporary.write_bytes(images.encode(pixels, ".bmp"))
+        content = images.encode(pixels, ".bmp")
+        try:
+            temporary.write_bytes(content)
+        except FileNotFoundError:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(content)
         os.replace(temporary, target)
     except OSError:
         temporary.unlink(missing_ok=True)
