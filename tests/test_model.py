@@ -6,7 +6,7 @@ import pytest
 
 from imgclf import model
 from imgclf.base.config import Model
-from imgclf.learning import precision, training
+from imgclf.learning import devices, precision, training
 
 STOCK = {
     "InputLayer", "Rescaling", "Conv2D", "MaxPooling2D", "BatchNormalization", "ReLU", "GlobalAveragePooling2D", "Dropout",
@@ -76,7 +76,7 @@ def test_training_steps_are_those_of_the_stock_network() -> None:
     network, stock = both(side=24)
     reference = model.build("cnn", 3, 24, 24, seed=4, dropout=0.0)
     reference.compile(keras.optimizers.Adam(0.01), "categorical_crossentropy")
-    trainer = training.Trainer(network, stock, weight_decay=0.0, ema=0.0, loss_scaling=False)
+    trainer = training.Trainer(network, stock, devices.choose(None), weight_decay=0.0, ema=0.0, loss_scaling=False)
     random = np.random.default_rng(0)
     batches = [
         (
@@ -102,7 +102,8 @@ def test_a_state_taken_up_goes_on_bit_for_bit() -> None:
 
     def make() -> training.Trainer:
         network = model.build("cnn", 3, 24, 24, seed=4, for_training="mixed_bfloat16")
-        return training.Trainer(network, model.build("cnn", 3, 24, 24, seed=4), weight_decay=0.01, ema=0.9, loss_scaling=False)
+        stock = model.build("cnn", 3, 24, 24, seed=4)
+        return training.Trainer(network, stock, devices.choose(None), weight_decay=0.01, ema=0.9, loss_scaling=False)
 
     whole, first, second = make(), make(), make()
     for seed in (1, 2):
@@ -122,7 +123,7 @@ def test_pictures_that_weigh_nothing_teach_nothing() -> None:
     for weight, moves in ((0.0, False), (1.0, True)):
         network, stock = both(side=24)
         before = np.array(network.layers[-1].kernel)
-        trainer = training.Trainer(network, stock, weight_decay=0.0, ema=0.0, loss_scaling=False)
+        trainer = training.Trainer(network, stock, devices.choose(None), weight_decay=0.0, ema=0.0, loss_scaling=False)
         trainer.epoch([(pixels, targets, np.full(8, weight, np.float32))], iter([0.01]))
         assert (np.array(network.layers[-1].kernel) != before).any() == moves
 

@@ -571,7 +571,7 @@ def test_early_stopping(whole: Path, tmp_path: Path) -> None:
 
 def test_a_time_budget_makes_fewer_epochs_and_a_whole_schedule(whole: Path, tmp_path: Path) -> None:
     ears = Watch()
-    config = dataclasses.replace(FULL, epochs=500, time_budget=20.0)
+    config = dataclasses.replace(FULL, epochs=500, time_budget=20.0, early_stopping=0)
     began = time.monotonic()
     run = train(whole / "data", config, run_dir=tmp_path / "run", listener=ears)
     assert 1 <= run.info["metrics"]["epochs"] < 500
