@@ -1,0 +1,69 @@
+"""Tensors out of PyTorch's checkpoint files, without PyTorch and without running anything that a pickle may ask for."""
+
+import collections
+import pickle
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MAGIC = 0x1950A86A20F9469CFC6C  # the number that files from before 2020's zip format begin with
+_STORAGES = {
+    "FloatStorage": np.dtype("<f4"), "DoubleStorage": np.dtype("<f8"), "HalfStorage": np.dtype("<f2"),
+    "LongStorage": np.dtype("<i8"), "IntStorage": np.dtype("<i4"), "ByteStorage": np.dtype("u1"),
+}  # fmt: skip
+
+
+def read(path: Path) -> dict[str, NDArray[Any]]:
+    """The tensors of a state dict in the old file format, by name, in order.
+
+    The file: four pickles (magic number, protocol, facts of the system, the dict), a pickled list of storage keys, then for each
+    key a count (int64) and the values, little-endian. A tensor is a view of a storage: offset, size, strides. Raises ValueError
+    when it is anything else, OSError when it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            if _Tensors(file).load() != _MAGIC:
+                raise ValueError("no PyTorch checkpoint of the old format")
+            _protocol, _system = _Tensors(file).load(), _Tensors(file).load()
+            views = _Tensors(file).load()
+            storages = {key: None for key in _Tensors(file).load()}
+            kinds = {view[0][2]: _STORAGES[view[0][1]] for view in views.values()}
+            for key in storages:
+                (count,) = np.fromfile(file, "<i8", 1)
+                storages[key] = np.fromfile(file, kinds[key], int(count))
+            return {name: _tensor(storages[view[0][2]], *view[1:]) for name, view in views.items()}
+    except (pickle.UnpicklingError, EOFError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(f"no checkpoint that can be read: {error}") from error
+
+
+def _tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> NDArray[Any]:
+    strides = tuple(step * storage.itemsize for step in stride)
+    last = offset + sum((count - 1) * step for count, step in zip(size, stride, strict=True))
+    if offset < 0 or min(size, default=1) < 1 or min(stride, default=0) < 0 or last >= len(storage):
+        raise ValueError("a tensor reaches beyond its storage")
+    return np.ascontiguousarray(np.lib.stride_tricks.as_strided(storage[offset:], size, strides))
+
+
+def _view(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_rest: object) -> tuple[Any, ...]:
+    return storage, offset, size, stride
+
+
+class _Tensors(pickle.Unpickler):
+    """Knows the names that a state dict needs, and refuses all others."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(file)
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return collections.OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _view
+        if module == "torch" and name in _STORAGES:
+            return name
+        raise pickle.UnpicklingError(f"{module}.{name} has no place in a state dict")
+
+    def persistent_load(self, pid: Any) -> Any:
+        return pid
