@@ -350,6 +350,12 @@ def train(
     data: Data = Path("data"),
     epochs: Annotated[int, typer.Option(help="Passes over the training part.")] = 30,
     model: Annotated[Model, typer.Option(help="The network: its width and depth also follow the pictures' size.")] = "cnn",
+    weights: Annotated[
+        str, typer.Option(metavar="imagenet|none|FILE", help="Of a pretrained backbone: ImageNet's, random ones, or a file.")
+    ] = "imagenet",
+    views: Annotated[
+        int, typer.Option(metavar="N", help="For a backbone: each training picture, N - 1 times changed too.")
+    ] = 1,
     batch_size: Annotated[int, typer.Option(help="Pictures a step.")] = 32,
     image_size: Annotated[
         int | None, typer.Option(help="Pixels a side.", show_default="96, or less for small pictures")
@@ -411,7 +417,8 @@ def train(
     from imgclf.learning.devices import are_several
 
     config = TrainConfig(
-        epochs=epochs, batch_size=batch_size, image_size=image_size, aspect=aspect, model=model, precision=precision,
+        epochs=epochs, batch_size=batch_size, image_size=image_size, aspect=aspect, model=model,
+        weights=weights, views=views, precision=precision,
         augment=augment, flip=flip, progressive=progressive, learning_rate=learning_rate, lr_schedule=lr_schedule,
         early_stopping=early_stopping,
         label_smoothing=label_smoothing, weight_decay=weight_decay, ema=ema, class_weights=class_weights,

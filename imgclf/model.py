@@ -5,6 +5,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from imgclf.base.config import Model
+from imgclf.learning import backbones
 
 if TYPE_CHECKING:
     import keras
@@ -35,7 +36,7 @@ def blocks(name: Model, height: int, width: int) -> Blocks:
 def build(
     name: Model, num_classes: int, height: int, width: int, *, seed: int, dropout: float = 0.3, for_training: str | None = None
 ) -> "keras.Sequential":
-    """A convolutional network for (height, width, 3) pictures of 0..255.
+    """A convolutional network from scratch for (height, width, 3) pictures of 0..255.
 
     Rescaling, then blocks of Conv2D, MaxPooling2D, BatchNormalization, ReLU: pooling first means that the two cheap-looking
     but slow layers work on a quarter of the values. Two classes: one sigmoid unit (the probability of the second class);
@@ -69,12 +70,41 @@ def build(
             network.add(normalise())
             network.add(layers.ReLU(**policy))
     network.add(layers.GlobalAveragePooling2D(**policy))
-    network.add(layers.Dropout(dropout, seed=seed, **policy))
-    if num_classes == 2:
-        network.add(layers.Dense(1, activation="sigmoid", name="probability", dtype="float32"))
-    else:
-        network.add(layers.Dense(num_classes, activation="softmax", name="probabilities", dtype="float32"))
+    for layer in _head(num_classes, dropout, seed, policy):
+        network.add(layer)
     return network
+
+
+def _head(num_classes: int, dropout: float, seed: int, policy: dict[str, Any]) -> list[Any]:
+    from keras import layers
+
+    if num_classes == 2:
+        answer = layers.Dense(1, activation="sigmoid", name="probability", dtype="float32")
+    else:
+        answer = layers.Dense(num_classes, activation="softmax", name="probabilities", dtype="float32")
+    return [layers.Dropout(dropout, seed=seed, **policy), answer]
+
+
+def head(num_classes: int, width: int, *, seed: int, dropout: float = 0.3) -> "keras.Sequential":
+    """What answers from (width,) features: dropout and one dense layer."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential(
+        [keras.Input((width,), name="features"), *_head(num_classes, dropout, seed, {})], name="imgclf_head"
+    )
+
+
+def transferred(
+    name: Model, num_classes: int, side: int, *, weights: backbones.Weights, seed: int, dropout: float = 0.3
+) -> "keras.Sequential":
+    """A pretrained backbone with a new head, for (side, side, 3) pictures of 0..255: backbone, pooling, dropout, dense."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((side, side, 3), name="image")
+    below = backbones.layers(name, side, weights)
+    return keras.Sequential([inputs, *below, *_head(num_classes, dropout, seed, {})], name="imgclf_transfer")
 
 
 def compile(network: "keras.Sequential", learning_rate: float) -> None:

@@ -9,7 +9,11 @@ PARTS: tuple[Part, ...] = ("train", "val", "test")
 
 Aspect = Literal["squash", "crop", "pad"]
 Augment = Literal["none", "light", "strong"]
-Model = Literal["cnn", "cnn-small", "cnn-large"]
+Model = Literal[
+    "cnn", "cnn-small", "cnn-large", "efficientnet-lite0", "resnet50", "resnet50v2", "vgg16", "vgg19", "mobilenetv2",
+    "mobilenetv3-large", "efficientnetv2-b0", "densenet121", "convnext-tiny",
+]  # fmt: skip
+SCRATCH: tuple[Model, ...] = ("cnn", "cnn-small", "cnn-large")  # the others are pretrained backbones
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Schedule = Literal["cosine", "plateau", "constant", "one-cycle"]
 Link = Literal["hard", "symlink", "copy"]
@@ -65,10 +69,12 @@ class TrainConfig:
     """One training run.
 
     image_size: pixels a side, or None to choose from the pictures. progressive: whether the first epochs see smaller ones.
-    flip: whether a mirrored picture still shows its class. learning_rate: Adam's step size at its peak. early_stopping: epochs
-    without improvement before the training ends; None for one that suits the schedule, 0 for never. ema: how much of the
-    weights' moving average a step keeps, 0 for no average. class_weights: `auto` (when the largest class has more than 1.5
-    times the smallest's pictures), `none`, or a CSV file. time_budget: seconds for all of it. fold: which of `split --folds`.
+    weights: of a backbone: `imagenet`, `none` or a file. views: of each training picture that a backbone sees, the picture
+    itself and changed ones. flip: whether a mirrored picture still shows its class. learning_rate: Adam's step size at its
+    peak. early_stopping: epochs without improvement before the training ends; None for one that suits the schedule, 0 for
+    never. ema: how much of the weights' moving average a step keeps, 0 for no average. class_weights: `auto` (when the largest
+    class has more than 1.5 times the smallest's pictures), `none`, or a CSV file. time_budget: seconds for all of it. fold:
+    which of `split --folds`.
     """
 
     epochs: int = 30
@@ -76,6 +82,8 @@ class TrainConfig:
     image_size: int | None = None
     aspect: Aspect = "squash"
     model: Model = "cnn"
+    weights: str = "imagenet"
+    views: int = 1
     precision: Precision = "auto"
     augment: Augment = "light"
     flip: bool = True

@@ -4,7 +4,7 @@
 divides the pictures into parts, `prepared` decodes each once at the model's size, `batches` feeds them to Keras.
 """
 
-from imgclf.dataset.batches import Pictures
+from imgclf.dataset.batches import Labelled, Pictures, Vectors, names_in_order
 from imgclf.dataset.catalogue import Catalogue, content_hashes, examine, pictures
 from imgclf.dataset.folder import (
     Dataset,
@@ -27,21 +27,24 @@ from imgclf.dataset.manifest import (
     manifest_path,
     read_manifest,
 )
-from imgclf.dataset.prepared import Prepared, link_or_copy, prepare, shard
+from imgclf.dataset.prepared import Prepared, content_of, link_or_copy, prepare, shard
 
 __all__ = [
     "COLUMNS",
     "Catalogue",
     "Dataset",
     "Found",
+    "Labelled",
     "Manifest",
     "Pictures",
     "Prepared",
     "Row",
     "Sample",
+    "Vectors",
     "auto_image_size",
     "class_folders",
     "content_hashes",
+    "content_of",
     "elsewhere_note",
     "examine",
     "fold_paths",
@@ -50,6 +53,7 @@ __all__ = [
     "link_or_copy",
     "load_parts",
     "manifest_path",
+    "names_in_order",
     "part_folders",
     "pictures",
     "prepare",

@@ -2,8 +2,8 @@
 
 import concurrent.futures
 import os
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,29 +28,11 @@ def memory_budget() -> int:
         return 1 << 30
 
 
-class Pictures:
-    """One prepared part: pixels (n, h, w, 3) uint8 RGB in the order of file names, labels (n,) as indices of the classes.
+class Labelled:
+    """What pictures of both kinds below have in common: labels (n,) as indices of the classes, and outputs of the network."""
 
-    Read once by Keras' loader: into memory where it fits the budget, else into a file beside the prepared pictures.
-    """
-
-    def __init__(self, prepared: Prepared, part: Part, progress: Progress | None = None) -> None:
-        self.outputs = 1 if len(prepared.class_names) == 2 else len(prepared.class_names)
-        names = sorted(prepared.files[part], key=lambda name: (prepared.class_names.index(name.split("/", 1)[0]), name))
-        numbers = [prepared.class_names.index(name.split("/", 1)[0]) for name in names]
-        self.labels = np.array(numbers, np.int64)
-        shape = (len(names), prepared.recipe.height, prepared.recipe.width, 3)
-        if int(np.prod(shape)) <= memory_budget():
-            self.pixels = np.empty(shape, np.uint8)
-            _read(prepared, part, self.pixels, self.labels, progress)
-            return
-        file = prepared.folder / f"{part}.npy"
-        if not file.exists():
-            with journal.atomic_path(file) as temporary:
-                pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
-                _read(prepared, part, pixels, self.labels, progress)
-                pixels.flush()
-        self.pixels = np.load(file, mmap_mode="r")
+    def __init__(self, labels: NDArray[np.int64], classes: int) -> None:
+        self.labels, self.outputs = labels, 1 if classes == 2 else classes
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -61,11 +43,15 @@ class Pictures:
             return self.labels[some, None].astype(np.float32)
         return np.eye(self.outputs, dtype=np.float32)[self.labels[some]]
 
+    def inputs(self, some: NDArray[np.int64], seeds: NDArray[np.int64] | None, side: int | None) -> NDArray[Any]:
+        """What the network is fed of these; seeds: to draw from, None for the pictures as they are."""
+        raise NotImplementedError
+
     def in_order(self, batch_size: int = 64) -> Iterator[Batch]:
         """Every picture as it is."""
         for top in range(0, len(self), batch_size):
             some = np.arange(top, min(len(self), top + batch_size))
-            yield self.pixels[some], self.targets(some), np.ones(len(some), np.float32)
+            yield self.inputs(some, None, None), self.targets(some), np.ones(len(some), np.float32)
 
     def shuffled(
         self,
@@ -89,15 +75,62 @@ class Pictures:
 
         def make(top: int) -> Batch:
             some = order[top : top + batch_size]
-            pixels, targets = self.pixels[some], self.targets(some)
+            fed, targets = self.inputs(some, seeds[some], side), self.targets(some)
             own = np.ones(len(some), np.float32) if weights is None else weights[self.labels[some]]
-            if side and side != pixels.shape[1]:
-                pixels = np.stack([images.resize(picture, side, side) for picture in pixels])
             if change:
-                pixels, targets = change(pixels, targets, seeds[some])
-            return pixels, targets, own
+                fed, targets = change(fed, targets, seeds[some])
+            return fed, targets, own
 
         return ahead(make, range(0, len(order), batch_size))
+
+
+def names_in_order(prepared: Prepared, part: Part) -> list[str]:
+    """The prepared files of a part in the order of Keras' loader: by class, then by name."""
+    return sorted(prepared.files[part], key=lambda name: (prepared.class_names.index(name.split("/", 1)[0]), name))
+
+
+def _labels(prepared: Prepared, names: Sequence[str]) -> NDArray[np.int64]:
+    return np.array([prepared.class_names.index(name.split("/", 1)[0]) for name in names], np.int64)
+
+
+class Pictures(Labelled):
+    """One prepared part: pixels (n, h, w, 3) uint8 RGB in the order of file names.
+
+    Read once by Keras' loader: into memory where it fits the budget, else into a file beside the prepared pictures.
+    """
+
+    def __init__(self, prepared: Prepared, part: Part, progress: Progress | None = None) -> None:
+        super().__init__(_labels(prepared, names_in_order(prepared, part)), len(prepared.class_names))
+        shape = (len(self.labels), prepared.recipe.height, prepared.recipe.width, 3)
+        if int(np.prod(shape)) <= memory_budget():
+            self.pixels = np.empty(shape, np.uint8)
+            _read(prepared, part, self.pixels, self.labels, progress)
+            return
+        file = prepared.folder / f"{part}.npy"
+        if not file.exists():
+            with journal.atomic_path(file) as temporary:
+                pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+                _read(prepared, part, pixels, self.labels, progress)
+                pixels.flush()
+        self.pixels = np.load(file, mmap_mode="r")
+
+    def inputs(self, some: NDArray[np.int64], seeds: NDArray[np.int64] | None, side: int | None) -> NDArray[Any]:
+        pixels = self.pixels[some]
+        if side and side != pixels.shape[1]:
+            pixels = np.stack([images.resize(picture, side, side) for picture in pixels])
+        return pixels
+
+
+class Vectors(Labelled):
+    """One part as features (views, n, width) float32, in the order of file names; view 0 is the picture as it is."""
+
+    def __init__(self, prepared: Prepared, part: Part, values: NDArray[np.float32]) -> None:
+        super().__init__(_labels(prepared, names_in_order(prepared, part)), len(prepared.class_names))
+        self.values = values
+
+    def inputs(self, some: NDArray[np.int64], seeds: NDArray[np.int64] | None, side: int | None) -> NDArray[Any]:
+        views = np.zeros(len(some), np.int64) if seeds is None else seeds % len(self.values)
+        return np.asarray(self.values[views, some])
 
 
 def ahead(make: Callable[[int], T], items: range, *, depth: int = 3) -> Iterator[T]:

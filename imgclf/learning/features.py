@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,9 @@ from imgclf.base.progress import Progress
 from imgclf.pixels.augment import ChangeOne
 from imgclf.pixels.images import Image
 
-_SCHEMA = "CREATE TABLE IF NOT EXISTS features (picture TEXT, view TEXT, vector BLOB, PRIMARY KEY (picture, view)) WITHOUT ROWID"
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS features (picture TEXT, view TEXT, vector BLOB, PRIMARY KEY (picture, view)) WITHOUT ROWID"
+)
 _COMMIT_EVERY = 2.0  # seconds: what a kill may lose
 
 

@@ -12,7 +12,8 @@ from imgclf.learning.devices import Devices
 if TYPE_CHECKING:
     import keras
 
-Batch = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]  # (n, h, w, 3), (n, outputs), weights (n,)
+# Pictures (n, h, w, 3) or features (n, width), targets (n, outputs), weights (n,)
+Batch = tuple[NDArray[np.uint8] | NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +55,9 @@ class Trainer:
         binary = stock.output_shape[-1] == 1
         self._loss = keras.losses.binary_crossentropy if binary else keras.losses.categorical_crossentropy
         self._binary = binary
+        fed = tf.uint8 if len(stock.input_shape) == 4 else tf.float32  # pictures, or features
         if devices.count == 1:
-            picture, target = ((None, None, None, 3), tf.uint8), ((None, stock.output_shape[-1]), tf.float32)
+            picture, target = ((None, *network.input_shape[1:]), fed), ((None, stock.output_shape[-1]), tf.float32)
             signature = [tf.TensorSpec(*spec) for spec in (picture, target, ((None,), tf.float32), ((), tf.float32))]
             self._step = tf.function(self._global_step, input_signature=signature)
         else:  # a signature cannot describe what is dealt out to devices
@@ -63,7 +65,7 @@ class Trainer:
             self._average = tf.function(self._average_statistics)
         self._forward = tf.function(
             lambda images: stock(tf.cast(images, tf.float32), training=False),
-            input_signature=(tf.TensorSpec((None, *stock.input_shape[1:]), tf.uint8),),
+            input_signature=(tf.TensorSpec((None, *stock.input_shape[1:]), fed),),
         )
 
     def _global_step(self, images: Any, targets: Any, weights: Any, count: Any) -> tuple[Any, Any]:

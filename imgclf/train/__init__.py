@@ -7,7 +7,7 @@ checkpoint; `rates` looks for a learning rate.
 from imgclf.train.loop import patience, smoothed
 from imgclf.train.rates import RateSearch, find_rate
 from imgclf.train.run import resume, summary, train
-from imgclf.train.setup import check, make_trainer
+from imgclf.train.setup import check
 from imgclf.train.work import Epoch, Listener, Silent, improves
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "check",
     "find_rate",
     "improves",
-    "make_trainer",
     "patience",
     "resume",
     "smoothed",

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf import bundle, dataset
+from imgclf import bundle
 from imgclf.base import journal, table
 from imgclf.base.config import TrainConfig
 from imgclf.base.errors import ImgclfError
-from imgclf.learning import board, schedule, training
+from imgclf.learning import board, schedule
 from imgclf.pixels import augment
+from imgclf.train.courses import Course
 from imgclf.train.work import Epoch, Work, improves, write_checkpoint
 
 if TYPE_CHECKING:
@@ -29,17 +30,16 @@ _CURVES_EVERY = 20.0  # seconds: drawing them takes half a one
 
 def fit(
     work: Work,
-    trainer: training.Trainer,
-    pictures: dataset.Pictures,
-    validation: dataset.Pictures,
+    course: Course,
     began: float,
 ) -> None:
     """Train the epochs that are left; what is reached is in `work` and, but for the bundle, in the run's folder."""
     config, listener, machine = work.config, work.listener, work.machine
+    trainer, pictures = course.trainer, course.pictures
     share = int(machine.total([len(pictures)])[0]) // machine.workers  # pictures of each worker, as many of all
     count, batch = share * machine.workers, config.batch_size // machine.workers
     steps = math.ceil(share / batch)
-    change = smoothed(augment.changer(config.augment, config.flip, count), config.label_smoothing)
+    change = smoothed(course.change(count), config.label_smoothing)
     log = board.writer(work.run_dir / "tensorboard") if config.tensorboard and machine.is_chief else None
     drawn = 0.0
     while len(work.history) < work.epochs and not _is_over(work):
@@ -71,7 +71,7 @@ def fit(
         )
         score = trainer.epoch(batches, _rates(work, steps, number), after)
         trainer.freeze()
-        valued = trainer.evaluate(validation.in_order())
+        valued = trainer.evaluate(course.validation.in_order())
         entry = Epoch(
             epoch=number, loss=score.loss, accuracy=score.accuracy, val_loss=valued.loss, val_accuracy=valued.accuracy,
             images_per_second=count / max(1e-9, ended - start), seconds=time.perf_counter() - start,
@@ -87,7 +87,7 @@ def fit(
         if number == 1 and config.time_budget:
             _fit_budget(work, time.monotonic() - began, seconds)
         if machine.is_chief:
-            if entry.is_best:
+            if entry.is_best and course.saves:
                 save(trainer.stock, work.run_dir / bundle.MODEL)
             write_checkpoint(work, trainer)
             due = time.monotonic() - drawn > _CURVES_EVERY
@@ -105,7 +105,7 @@ def fit(
         listener.note(f"stopped early: {patience(config)} epochs without a better one (--early-stopping)")
     if machine.is_chief:
         write_history(work, draw=True)
-        save(trainer.stock, work.run_dir / "last.keras")
+        save(course.network(trainer.stock.get_weights()), work.run_dir / "last.keras")
 
 
 def smoothed(change: augment.Change | None, smoothing: float) -> augment.Change | None:

@@ -13,10 +13,10 @@ from imgclf.base.config import TrainConfig
 from imgclf.base.errors import UsageError
 from imgclf.base.folders import state_folder
 from imgclf.learning import devices
-from imgclf.pixels import augment
+from imgclf.train import courses
 from imgclf.train.loop import smoothed
-from imgclf.train.setup import check, make_trainer, manifest_path, prepare
-from imgclf.train.work import Listener, Silent
+from imgclf.train.setup import check, manifest_path, prepare
+from imgclf.train.work import Listener, Silent, Work
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +43,10 @@ def find_rate(
         raise UsageError("--lr-find works on one machine; unset TF_CONFIG for it")
     listener.stage("loading TensorFlow")
     machine = devices.choose(device_count)
-    prepared, config, _weights = prepare(data, manifest, config, machine, listener)
-    trainer, _kind, _why = make_trainer(config, prepared, machine)
-    pictures = dataset.Pictures(prepared, "train", listener.preparing)
-    change = smoothed(augment.changer(config.augment, config.flip, len(pictures)), config.label_smoothing)
+    prepared, config, weights = prepare(data, manifest, config, machine, listener)
+    course = courses.begin(Work(data, config, manifest, prepared, weights, Path(), listener, machine, config.epochs))
+    pictures, trainer = course.pictures, course.trainer
+    change = smoothed(course.change(len(pictures)), config.label_smoothing)
     steps = 100
     rates = np.geomspace(1e-6, 1, steps).tolist()
     seen: list[float] = []

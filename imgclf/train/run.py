@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 import imgclf
 from imgclf import bundle, dataset, model
 from imgclf.base import journal
-from imgclf.base.config import Precision, TrainConfig
+from imgclf.base.config import SCRATCH, TrainConfig
 from imgclf.base.errors import ImgclfError
 from imgclf.bundle import Bundle
-from imgclf.learning import devices, precision
+from imgclf.learning import backbones, devices, precision
 from imgclf.learning.metrics import wilson_interval
 from imgclf.pixels import images
+from imgclf.train import courses
 from imgclf.train.loop import fit, patience, remedies, save
-from imgclf.train.setup import check, check_agreement, make_trainer, manifest_path, prepare
+from imgclf.train.setup import check, check_agreement, manifest_path, prepare
 from imgclf.train.work import CHECKPOINT, Listener, OfWorker, Silent, Work, restore
 
 if TYPE_CHECKING:
@@ -127,9 +128,15 @@ def summary(data: Path, config: TrainConfig) -> tuple[str, list[tuple[str, str, 
     """(size and precision in words, (name, kind, output shape, parameters) of each layer) of what `train` would build."""
     check(config)
     pictures, _left_out = dataset.index(data, minimum_classes=2)
-    side = config.image_size or dataset.auto_image_size(pictures, config.seed)
-    network = model.build(config.model, len(pictures.class_names), side, side, seed=config.seed)
-    kind, why = precision.choose(config.precision)
+    classes = len(pictures.class_names)
+    if config.model in SCRATCH:
+        side = config.image_size or dataset.auto_image_size(pictures, config.seed)
+        network = model.build(config.model, classes, side, side, seed=config.seed)
+        kind, why = precision.choose(config.precision)
+    else:
+        side = config.image_size or backbones.BACKBONES[config.model].side
+        network = model.transferred(config.model, classes, side, weights=backbones.weights(config.weights), seed=config.seed)
+        kind, why = "float32", "the backbone stays as it is"
     layers = [
         (layer.name, type(layer).__name__, " x ".join(str(number) for number in layer.output.shape[1:]), layer.count_params())
         for layer in network.layers
@@ -139,35 +146,29 @@ def summary(data: Path, config: TrainConfig) -> tuple[str, list[tuple[str, str, 
 
 def _run(work: Work, began: float) -> Bundle | None:
     """Build the network, train it from where it stands, and finish."""
-    config, prepared, listener, machine = work.config, work.prepared, work.listener, work.machine
-    trainer, kind, why = make_trainer(config, prepared, machine)
-    stock = trainer.stock
-    restore(work, trainer)
+    prepared, listener, machine = work.prepared, work.listener, work.machine
+    course = courses.begin(work)
+    restore(work, course.trainer)
     check_agreement(work)
     counts = {part: len(files) for part, files in prepared.files.items()}
-    depth = sum(1 for layer in stock.layers if layer.name.startswith("conv2d"))
     about = [
         f"{counts['train']:,} training and {counts['val']:,} validation pictures, {len(prepared.class_names)} classes, "
         f"{prepared.recipe.width} x {prepared.recipe.height} pixels",
-        f"{config.model}: {depth} convolutions, {stock.count_params():,} parameters",
-        f"{kind}: {why}" + (f"; {machine} share each batch" if machine.count > 1 else ""),
+        *course.about,
     ]
+    if machine.count > 1:
+        about.append(f"{machine} share each batch")
     if work.weights is not None:
         about.append(f"what a picture counts: {_some(work.weights, prepared)}")
     if work.resumed:
         about.append(f"resumed after epoch {len(work.history)}" if work.history else "begun anew: no epoch had ended")
     listener.started(work.run_dir, about)
-    own = dataset.shard(prepared, machine.index, machine.workers)
-    pictures = dataset.Pictures(own, "train", listener.preparing)
-    validation = dataset.Pictures(own, "val", listener.preparing)
     with remedies(work):
-        fit(work, trainer, pictures, validation, began)
+        fit(work, course, began)
     finished = None
     if machine.is_chief:
         listener.stage("exporting")
-        for variable, value in zip(stock.weights, work.best, strict=True):
-            variable.assign(value)
-        finished = _finish(work, stock, kind)
+        finished = _finish(work, course)
         _compare_with_chance(work)
     machine.told([0])  # the others wait: the chief would take them for lost
     return finished
@@ -178,13 +179,14 @@ def _some(weights: NDArray[np.float32], prepared: dataset.Prepared) -> str:
     return ", ".join(shown[:6]) + (", ..." if len(shown) > 6 else "")
 
 
-def _finish(work: Work, network: "keras.Sequential", kind: Precision) -> Bundle:
+def _finish(work: Work, course: courses.Course) -> Bundle:
     """Save and export the best epoch, hold the export against Keras, and write bundle.json."""
+    network = course.network(work.best)
     run_dir, config, prepared, manifest, history = work.run_dir, work.config, work.prepared, work.manifest, work.history
     best = [entry for entry in history if entry.is_best][-1]
     save(network, run_dir / bundle.MODEL)
     with journal.atomic_path(run_dir / bundle.LITERT) as temporary:
-        network.export(str(temporary), format="litert", verbose=False)
+        course.export(network, temporary)
     info: dict[str, Any] = {
         "imgclf": imgclf.__version__,
         "task": "binary" if len(prepared.class_names) == 2 else "categorical",
@@ -208,7 +210,7 @@ def _finish(work: Work, network: "keras.Sequential", kind: Precision) -> Bundle:
             "left_out": [list(item) for item in prepared.left_out],
         },
         "seed": config.seed,
-        "precision": kind,
+        "precision": course.kind,
         "devices": str(work.machine),
         "config": dataclasses.asdict(config),
         "patience": patience(config),

@@ -5,15 +5,15 @@ import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf import dataset, model
-from imgclf.base.config import Augment, Model, Part, Precision, Recipe, Schedule, TrainConfig
+from imgclf import dataset
+from imgclf.base.config import SCRATCH, Augment, Model, Part, Precision, Recipe, Schedule, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.learning import devices, precision, training
+from imgclf.learning import backbones, devices
 from imgclf.learning.weights import class_weights
 from imgclf.train.work import Listener, Work, content
 
@@ -34,6 +34,12 @@ def check(config: TrainConfig) -> None:
     ):  # fmt: skip
         if value not in get_args(kind):
             raise UsageError(f"{name} {value}: choose {', '.join(get_args(kind))}")
+    if config.model in SCRATCH and (config.weights != "imagenet" or config.views != 1):
+        raise UsageError(f"--weights and --views are for pretrained backbones, not for --model {config.model}")
+    if config.model not in SCRATCH:
+        backbones.weights(config.weights)
+        if not 1 <= config.views <= 64 or (config.views > 1 and config.augment == "none"):
+            raise UsageError(f"--views must be 1 to 64, and more than 1 needs --augment light or strong; not {config.views}")
     if config.early_stopping is not None and config.early_stopping < 0:
         raise UsageError(f"--early-stopping must be 0 (never) or more epochs, not {config.early_stopping}")
     if not 0 <= config.label_smoothing < 0.5:
@@ -73,7 +79,11 @@ def prepare(
     for note in dataset.elsewhere_note(data) + notes:
         listener.note(note)
     chosen: Mapping[Part, dataset.Dataset] = {"train": parts["train"], "val": parts["val"]}
-    side = config.image_size or dataset.auto_image_size(parts["train"], config.seed)
+    if config.model in SCRATCH:
+        side = config.image_size or dataset.auto_image_size(parts["train"], config.seed)
+    else:
+        side = config.image_size or backbones.BACKBONES[config.model].side
+        config = dataclasses.replace(config, progressive=False)
     recipe = Recipe(height=side, width=side, aspect=config.aspect)
     prepared = dataset.prepare(data, chosen, recipe, listener.preparing)
     for path, reason in prepared.left_out:
@@ -97,20 +107,6 @@ def _check_parts(data: Path, prepared: dataset.Prepared) -> None:
     for name in prepared.class_names:
         if name not in labels:
             raise ImgclfError(f"{data}: class {name} has no usable training picture; add some and split anew, or remove it")
-
-
-def make_trainer(
-    config: TrainConfig, prepared: dataset.Prepared, machine: devices.Devices
-) -> tuple[training.Trainer, Precision, str]:
-    """(a trainer with a new network, its number format, why that)."""
-    kind, why = precision.choose(config.precision)
-    sizes = len(prepared.class_names), prepared.recipe.height, prepared.recipe.width
-    with machine.strategy.scope():
-        network = model.build(config.model, *sizes, seed=config.seed, for_training=precision.POLICIES[kind])
-    stock = model.build(config.model, *sizes, seed=config.seed)
-    model.compile(stock, config.learning_rate)
-    options: dict[str, Any] = {"weight_decay": config.weight_decay, "ema": config.ema, "loss_scaling": kind == "float16"}
-    return training.Trainer(network, stock, machine, **options), kind, why
 
 
 def check_agreement(work: Work) -> None:

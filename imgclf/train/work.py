@@ -46,6 +46,9 @@ class Listener(Protocol):
     def preparing(self, done: int, total: int) -> object:
         """Pictures decoded so far."""
 
+    def computing(self, done: int, total: int) -> object:
+        """Features computed so far."""
+
     def started(self, run_dir: Path, about: Sequence[str]) -> object:
         """The network is built and the first epoch begins; `about` says in lines what is trained, and how."""
 
@@ -65,6 +68,7 @@ class Silent:
     def note(self, text: str) -> None: ...
     def stage(self, name: str) -> None: ...
     def preparing(self, done: int, total: int) -> None: ...
+    def computing(self, done: int, total: int) -> None: ...
     def started(self, run_dir: Path, about: Sequence[str]) -> None: ...
     def batch(self, epoch: int, done: int, total: int) -> None: ...
     def epoch(self, epoch: Epoch, left: float) -> None: ...
@@ -88,6 +92,9 @@ class OfWorker(Silent):
 
     def preparing(self, done: int, total: int) -> None:
         self._listener.preparing(done, total)
+
+    def computing(self, done: int, total: int) -> None:
+        self._listener.computing(done, total)
 
 
 @dataclasses.dataclass

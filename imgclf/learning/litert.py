@@ -1,0 +1,60 @@
+"""A dense layer put behind a LiteRT network: in milliseconds, where converting the whole network again takes ten seconds."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def with_head(network: bytes, kernel: NDArray[np.float32], bias: NDArray[np.float32]) -> bytes:
+    """The file of a network whose output (1, width) goes through a dense layer and a sigmoid (one unit) or softmax (several).
+
+    kernel: (width, units) as in Keras. After the schema at https://github.com/google-ai-edge/LiteRT (tflite/schema).
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(network, 0)
+    (graph,) = model.subgraphs
+    (features,) = graph.outputs
+    units = len(bias)
+
+    def tensor(name: str, shape: list[int], content: NDArray[np.float32] | None = None) -> int:
+        one = schema.TensorT()
+        one.name, one.shape, one.type = name.encode(), shape, schema.TensorType.FLOAT32
+        if content is None:
+            one.shapeSignature, one.buffer = [-1, *shape[1:]], 0  # buffer 0 is empty: computed when it runs
+        else:
+            buffer = schema.BufferT()
+            buffer.data = np.frombuffer(np.ascontiguousarray(content, "<f4").tobytes(), np.uint8)
+            model.buffers.append(buffer)
+            one.buffer = len(model.buffers) - 1
+        graph.tensors.append(one)
+        return len(graph.tensors) - 1
+
+    def operator(code: int, inputs: list[int], output: int, kind: int, options: Any) -> None:
+        known = schema.OperatorCodeT()
+        known.builtinCode, known.deprecatedBuiltinCode, known.version = code, code, 1
+        model.operatorCodes.append(known)
+        one = schema.OperatorT()
+        one.opcodeIndex, one.inputs, one.outputs = len(model.operatorCodes) - 1, inputs, [output]
+        one.builtinOptionsType, one.builtinOptions = kind, options
+        graph.operators.append(one)
+
+    weights = [tensor("head/kernel", [units, len(kernel)], kernel.T), tensor("head/bias", [units], bias)]
+    logits, answer = tensor("head/logits", [1, units]), tensor("head/probabilities", [1, units])
+    dense, kinds = schema.FullyConnectedOptionsT(), schema.BuiltinOptions
+    operator(schema.BuiltinOperator.FULLY_CONNECTED, [features, *weights], logits, kinds.FullyConnectedOptions, dense)
+    if units == 1:
+        operator(schema.BuiltinOperator.LOGISTIC, [logits], answer, kinds.NONE, None)
+    else:
+        softmax = schema.SoftmaxOptionsT()
+        softmax.beta = 1.0
+        operator(schema.BuiltinOperator.SOFTMAX, [logits], answer, kinds.SoftmaxOptions, softmax)
+    graph.outputs = [answer]
+    for signature in model.signatureDefs or []:
+        for output in signature.outputs:
+            output.tensorIndex = answer
+    builder = flatbuffers.Builder(len(network) + 4 * kernel.size + 65536)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())

@@ -1,0 +1,170 @@
+"""What a training trains: a network from scratch on pictures, or a new head on the features of a pretrained backbone."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgclf import dataset, model
+from imgclf.base.config import SCRATCH, Part, Precision
+from imgclf.base.folders import state_folder
+from imgclf.learning import backbones, features, litert, precision, training
+from imgclf.pixels import augment, images
+from imgclf.train.work import Work
+
+if TYPE_CHECKING:
+    import keras
+
+
+class Course(Protocol):
+    """The trainer and what it is fed. `about`: the network and how it computes, in lines.
+
+    saves: whether `network` is quick enough for every better epoch.
+    """
+
+    saves: bool
+
+    @property
+    def trainer(self) -> training.Trainer: ...
+    @property
+    def pictures(self) -> dataset.Labelled: ...
+    @property
+    def validation(self) -> dataset.Labelled: ...
+    @property
+    def kind(self) -> Precision: ...
+    @property
+    def about(self) -> tuple[str, ...]: ...
+
+    def change(self, pictures: int) -> augment.Change | None:
+        """What is done to a batch where there are so many training pictures."""
+
+    def network(self, weights: Sequence[NDArray[Any]]) -> "keras.Sequential":
+        """The whole network, from pixels to answers, of stock layers, with these weights of the trainer's stock network."""
+
+    def export(self, network: "keras.Sequential", path: Path) -> None:
+        """Write what `network` has given as a LiteRT file."""
+
+
+def begin(work: Work) -> Course:
+    """The course that the config asks for, its pictures or features ready."""
+    return Scratch(work) if work.config.model in SCRATCH else Frozen(work)
+
+
+class Scratch:
+    """A network from scratch."""
+
+    saves = True
+
+    def __init__(self, work: Work) -> None:
+        config, prepared, machine = work.config, work.prepared, work.machine
+        self._config = config
+        self.kind, why = precision.choose(config.precision)
+        sizes = len(prepared.class_names), prepared.recipe.height, prepared.recipe.width
+        with machine.strategy.scope():
+            network = model.build(config.model, *sizes, seed=config.seed, for_training=precision.POLICIES[self.kind])
+        stock = model.build(config.model, *sizes, seed=config.seed)
+        model.compile(stock, config.learning_rate)
+        self.trainer = training.Trainer(network, stock, machine, **_options(work), loss_scaling=self.kind == "float16")
+        own = dataset.shard(prepared, machine.index, machine.workers)
+        self.pictures = dataset.Pictures(own, "train", work.listener.preparing)
+        self.validation = dataset.Pictures(own, "val", work.listener.preparing)
+        depth = sum(1 for layer in stock.layers if layer.name.startswith("conv2d"))
+        self.about = f"{config.model}: {depth} convolutions, {stock.count_params():,} parameters", f"{self.kind}: {why}"
+
+    def change(self, pictures: int) -> augment.Change | None:
+        return augment.changer(self._config.augment, self._config.flip, pictures)
+
+    def network(self, weights: Sequence[NDArray[Any]]) -> "keras.Sequential":
+        stock = self.trainer.stock
+        for variable, value in zip(stock.weights, weights, strict=True):
+            variable.assign(value)
+        return stock
+
+    def export(self, network: "keras.Sequential", path: Path) -> None:
+        network.export(str(path), format="litert", verbose=False)
+
+
+class Frozen:
+    """A dense head on the features of a backbone that stays as it is; each picture's features are computed once."""
+
+    saves = False
+    kind: Precision = "float32"
+
+    def __init__(self, work: Work) -> None:
+        config, machine, listener = work.config, work.machine, work.listener
+        self._work = work
+        side, weights = work.prepared.recipe.height, backbones.weights(config.weights)
+        listener.stage(f"making {config.model} ready")
+        self._extractor = features.Extractor(backbones.extractor(config.model, side, weights, config.seed))
+        identity = backbones.identity(config.model, weights, config.seed)
+        self._store = state_folder(work.data) / "features" / f"{config.model}-{work.prepared.recipe.hash}-{identity}.sqlite"
+        own = dataset.shard(work.prepared, machine.index, machine.workers)
+        seen, held_out = self._features(own, "train", config.views), self._features(own, "val", 1)
+        # A linear head wants features of one scale: mean and deviation over all training pictures of all workers.
+        plain = seen[0].astype(np.float64)
+        count, *sums = machine.total([len(plain), *plain.sum(axis=0)])
+        self._mean = np.array(sums) / count
+        squares = machine.total(((plain - self._mean) ** 2).sum(axis=0).tolist())
+        self._deviation = np.sqrt(squares / count) + 1e-6
+        self.pictures = dataset.Vectors(own, "train", self._standardised(seen))
+        self.validation = dataset.Vectors(own, "val", self._standardised(held_out))
+        classes, width = len(own.class_names), backbones.BACKBONES[config.model].features
+        with machine.strategy.scope():
+            head = model.head(classes, width, seed=config.seed)
+        self.trainer = training.Trainer(
+            head, model.head(classes, width, seed=config.seed), machine, **_options(work), loss_scaling=False
+        )
+        views = f", {config.views} views of each training picture" if config.views > 1 else ""
+        self.about = (f"{config.model}, frozen: {width:,} features a picture{views}; a dense head is trained on them",)
+
+    def _features(self, prepared: dataset.Prepared, part: Part, views: int) -> NDArray[np.float32]:
+        config = self._work.config
+        change = augment.changes(config.augment, config.flip, len(self._work.prepared.files["train"]))
+        gentle = len(self._work.prepared.files["train"]) >= augment.MANY
+        drawn = [f"{config.augment} {'flip' if config.flip else ''} {gentle} {number}" for number in range(1, views)]
+        return features.extract(
+            self._extractor,
+            self._store,
+            [(dataset.content_of(name), partial(_pixels, prepared.folder / part / name))
+             for name in dataset.names_in_order(prepared, part)],
+            width=backbones.BACKBONES[config.model].features,
+            views=["", *drawn],
+            change=change,
+            progress=self._work.listener.computing,
+        )  # fmt: skip
+
+    def _standardised(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        values -= self._mean.astype(np.float32)
+        values /= self._deviation.astype(np.float32)
+        return values
+
+    def change(self, pictures: int) -> augment.Change | None:
+        return None
+
+    def network(self, weights: Sequence[NDArray[Any]]) -> "keras.Sequential":
+        """With the standardisation inside the dense layer: w (x - m) / d + b is (w / d) x + (b - w m / d)."""
+        config, prepared = self._work.config, self._work.prepared
+        whole = model.transferred(
+            config.model, len(prepared.class_names), prepared.recipe.height,
+            weights=backbones.weights(config.weights), seed=config.seed,
+        )  # fmt: skip
+        kernel, bias = (np.asarray(value, np.float64) for value in weights[-2:])
+        kernel = kernel / self._deviation[:, None]
+        whole.layers[-1].set_weights([kernel.astype(np.float32), (bias - self._mean @ kernel).astype(np.float32)])
+        model.compile(whole, config.learning_rate)
+        return whole
+
+    def export(self, network: "keras.Sequential", path: Path) -> None:
+        kernel, bias = network.layers[-1].get_weights()
+        path.write_bytes(litert.with_head(self._extractor.file.read_bytes(), kernel, bias))
+
+
+def _options(work: Work) -> dict[str, Any]:
+    return {"weight_decay": work.config.weight_decay, "ema": work.config.ema}
+
+
+def _pixels(path: Path) -> images.Image:
+    return images.decode(images.read(path))
