@@ -459,6 +459,54 @@ def train(
 
 
 @app.command()
+def audit(
+    data: Data = Path("data"),
+    model: Annotated[Model, typer.Option(help="The backbone whose features are looked at.")] = "efficientnet-lite0",
+    weights: Annotated[
+        str, typer.Option(metavar="imagenet|none|FILE", help="Of the backbone: ImageNet's, random ones, or a file.")
+    ] = "imagenet",
+    image_size: Annotated[int | None, typer.Option(help="Pixels a side.", show_default="the backbone's own, 224")] = None,
+    seed: Seed = 0,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Also write the suspects to this CSV, for `clean --apply`.")
+    ] = None,
+    relabel: Annotated[
+        float | None,
+        typer.Option(metavar="SCORE", help="Write the action `relabel` for labels that are wrong with at least this score."),
+    ] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Also write a page to decide on.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Find likely label errors, outliers and near-duplicates.
+
+    By the features of a pretrained backbone, which are computed once. Every picture is judged by a classifier that was not
+    trained on it. Nothing is moved: --report and --html give a CSV that `imgclf clean --apply` carries out and can undo.
+    """
+    from imgclf import audit as verb
+
+    if image_size is not None and not 32 <= image_size <= 1024:
+        raise UsageError(f"--image-size must be 32 to 1024 pixels, not {image_size}")
+    if relabel is not None and (not 0 < relabel <= 1 or not report):
+        raise UsageError(f"--relabel {relabel:g}: a score above 0 and up to 1, and only with --report")
+    if report:
+        verb.check_report(report, data)
+    if html:
+        verb.check_page(html, data)
+    orders = 0
+    with console.stages() as stage:
+        result = verb.audit(data, name=model, weights=weights, image_size=image_size, seed=seed, progress=stage)
+        if report:
+            orders = verb.write_report(result, report, relabel)
+        if html:
+            verb.write_page(result, html, lambda done, total: stage("drawing", done, total))
+    console.audited(result, as_json)
+    if report:
+        console.say(f"wrote {report}, which asks for {orders:,} moves; `imgclf clean {data} --apply {report}` makes them")
+    if html:
+        console.say(f"wrote {html}")
+
+
+@app.command()
 def evaluate(
     data: Annotated[
         Path | None, typer.Argument(help="The run's own data if not given, or another folder with the same classes.")

@@ -11,7 +11,7 @@ PACKAGE = Path(imgclf.__file__).parent
 FLOORS = [
     {"cli", "__main__"},
     {"display.console"},
-    {"clean", "preview", "split", "train", "evaluate", "predict"},
+    {"clean", "preview", "split", "train", "evaluate", "predict", "audit"},
     {"bundle", "model", "dataset"},
     {"learning"},
     {"pixels", "display"},

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
     from rich.table import Table
 
+    from imgclf.audit import Audit
     from imgclf.base.journal import Batch
     from imgclf.bundle import Bundle
     from imgclf.clean import Cleaning, Outcome
@@ -478,6 +479,28 @@ def trained(bundle: "Bundle | None", json: bool) -> None:
     )
     say("`imgclf evaluate` scores it on the test part; `imgclf predict IMAGE` uses it")
     data(str(bundle.path))
+
+
+def audited(result: "Audit", json: bool) -> None:
+    """The surest suspects of each check, and how many there are."""
+    if json:
+        as_json(result.to_dict())
+        return
+    for name, found in result.by_check().items():
+        if found:
+            lines = [(one.path, f"{one.score:.2f}", one.detail + (f": {one.other}" if one.other else "")) for one in found[:10]]
+            _one_line_each(lines, name, "score", "why")
+            if len(found) > 10:
+                out.print(f"... and {len(found) - 10:,} more; --report FILE.csv lists all, --html FILE.html shows them")
+            out.print()
+    counts = ", ".join(f"{name} {len(found):,}" for name, found in result.by_check().items())
+    out.print(_text(f"{len(result.pictures.samples):,} pictures; suspects: {counts}"))
+    for path, reason in result.left_out[:LONGEST_LIST]:
+        say(f"left out {path}: {reason}", style="yellow")
+    say(
+        f"Held-out accuracy of the labels as they are: {result.accuracy:.4f} ({result.model}). Nothing was moved; "
+        "to decide: --html FILE.html, or --report FILE.csv and `imgclf clean --apply`."
+    )
 
 
 def _minutes(seconds: float) -> str:

@@ -1,0 +1,221 @@
+"""`imgclf audit`: labels that are likely wrong, pictures unlike all others, copies; by the features of a backbone."""
+
+import dataclasses
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgclf import dataset
+from imgclf.base import journal, table
+from imgclf.base.config import SCRATCH, Model, Recipe
+from imgclf.base.errors import ImgclfError, UsageError
+from imgclf.base.folders import check_output, state_folder
+from imgclf.base.progress import Progress, Stages, stage
+from imgclf.display import gallery
+from imgclf.learning import backbones, features, suspects
+from imgclf.pixels import images
+
+CHECKS = {
+    "label": "another class is more likely, by what a classifier says that was not trained on the picture",
+    "outlier": "unlike every other picture of the folder",
+    "near-duplicate": "shows nearly the same as another picture of the folder",
+}
+COLUMNS = ("path", "label", "check", "score", "action", "new_label", "suggestion", "detail", "other")
+APART = 8.0  # median deviations from which a picture is an outlier
+ALIKE = 0.97  # cosine of features from which two pictures show nearly the same
+PAGE_LIMIT = 1000  # pictures of each check on the page
+
+
+@dataclasses.dataclass(frozen=True)
+class Suspect:
+    """One finding. score: 0 to 1, how sure. suggestion: the likelier class of a `label`. other: the picture it resembles."""
+
+    path: str
+    label: str
+    check: str
+    score: float
+    suggestion: str
+    detail: str
+    other: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """What was found. ranked: every picture's path, the label most likely to be wrong first."""
+
+    data: str
+    model: str
+    pictures: dataset.Dataset
+    suspects: tuple[Suspect, ...]
+    ranked: tuple[str, ...]
+    accuracy: float  # of the held-out classifier, as the labels are
+    left_out: tuple[tuple[str, str], ...]
+
+    def by_check(self) -> dict[str, list[Suspect]]:
+        """Suspects of each check, the surest first."""
+        return {name: [one for one in self.suspects if one.check == name] for name in CHECKS}
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "data": self.data,
+            "model": self.model,
+            "pictures": len(self.pictures.samples),
+            "held_out_accuracy": self.accuracy,
+            "suspects": [dataclasses.asdict(one) for one in self.suspects],
+            "left_out": [list(item) for item in self.left_out],
+        }
+
+
+def audit(
+    data: Path,
+    *,
+    name: Model = "efficientnet-lite0",
+    weights: str = "imagenet",
+    image_size: int | None = None,
+    seed: int = 0,
+    progress: Stages | None = None,
+) -> Audit:
+    """Compute every picture's features (kept, and shared with `train`), and look for what does not fit. Nothing is moved.
+
+    Raises ImgclfError and UsageError.
+    """
+    if name in SCRATCH:
+        raise UsageError(f"--model {name}: an audit needs a pretrained backbone: {', '.join(backbones.BACKBONES)}")
+    pictures, left_out = dataset.index(data, minimum_classes=2)
+    side, wanted = image_size or backbones.BACKBONES[name].side, backbones.weights(weights)
+    recipe = Recipe(side, side)
+    prepared = dataset.prepare(data, {"train": pictures}, recipe, stage(progress, "preparing pictures"))
+    if progress:
+        progress(f"making {name} ready", 0, 0)
+    extractor = features.Extractor(backbones.extractor(name, side, wanted, seed))
+    store = state_folder(data) / "features" / f"{name}-{recipe.hash}-{backbones.identity(name, wanted, seed)}.sqlite"
+    names = dataset.names_in_order(prepared, "train")
+    read = [(dataset.content_of(file), partial(_pixels, prepared.folder / "train" / file)) for file in names]
+    width = backbones.BACKBONES[name].features
+    (seen,) = features.extract(extractor, store, read, width=width, progress=stage(progress, "computing features"))
+    if progress:
+        progress("comparing", 0, 0)
+    labels = np.array([pictures.class_names.index(file.split("/", 1)[0]) for file in names])
+    if len(names) < 20 or min(np.bincount(labels, minlength=len(pictures.class_names))) < 2:
+        raise ImgclfError(f"{data}: too few pictures to tell what is usual; an audit needs 20, and 2 of every class")
+    near = suspects.neighbours(seen)
+    same = np.array([near.nearest[index] if near.similarity[index] >= ALIKE else index for index in range(len(names))])
+    said = suspects.held_out_probabilities(seen, labels, _groups(same), seed=seed)
+    errors = suspects.label_errors(said, labels)
+    paths = [prepared.files["train"][file] for file in names]
+    found = list(_found(paths, labels, said, errors, near, pictures.class_names))
+    ranked = tuple(paths[index] for index in errors.order.tolist())
+    accuracy = float((said.argmax(axis=1) == labels).mean())
+    return Audit(str(data), name, pictures, tuple(found), ranked, accuracy, (*left_out, *prepared.left_out))
+
+
+def _found(
+    paths: list[str],
+    labels: NDArray[np.int64],
+    said: NDArray[np.float64],
+    errors: suspects.LabelErrors,
+    near: suspects.Neighbours,
+    classes: tuple[str, ...],
+) -> Iterator[Suspect]:
+    for index in errors.order[: int(errors.wrong.sum())].tolist():
+        own, other = classes[labels[index]], classes[errors.likelier[index]]
+        likely, kept = said[index, errors.likelier[index]], said[index, labels[index]]
+        yield Suspect(paths[index], own, "label", float(1 - kept), other, f"{other} {likely:.2f}, {own} {kept:.2f}")
+    for index in np.argsort(-near.apart, kind="stable").tolist():
+        if near.apart[index] < APART:
+            break
+        detail = f"lies {near.apart[index]:.0f} times as far from the others as is usual"
+        yield Suspect(paths[index], classes[labels[index]], "outlier", float(1 - 4 / near.apart[index]), "", detail)
+    shown = set()
+    for index in np.argsort(-near.similarity, kind="stable").tolist():
+        if near.similarity[index] < ALIKE:
+            break
+        other = int(near.nearest[index])
+        if (other, index) not in shown:
+            shown.add((index, other))
+            detail = f"likeness {near.similarity[index]:.3f}" + (
+                f", but that one is {classes[labels[other]]}" if labels[other] != labels[index] else ""
+            )
+            score = float(np.clip(near.similarity[index], 0, 1))
+            yield Suspect(paths[index], classes[labels[index]], "near-duplicate", score, "", detail, paths[other])
+
+
+def _groups(same: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n,) a number for each set of pictures that hang together by pairs (i, same[i])."""
+    group = list(range(len(same)))
+
+    def root(index: int) -> int:
+        while group[index] != index:
+            group[index] = group[group[index]]
+            index = group[index]
+        return index
+
+    for index, other in enumerate(same.tolist()):
+        group[root(index)] = root(other)
+    return np.array([root(index) for index in range(len(same))])
+
+
+def _pixels(path: Path) -> images.Image:
+    return images.decode(images.read(path))
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """(width, height), as the header says."""
+    head = images.read_header(path)
+    return head.width, head.height
+
+
+def check_report(path: Path, data: Path) -> None:
+    """Refuse a place for the CSV before anything is computed."""
+    check_output(path, data, ".csv", ",".join(COLUMNS), "--report")
+
+
+def check_page(path: Path, data: Path) -> None:
+    """Refuse a place for the HTML page before anything is computed."""
+    check_output(path, data, ".html", gallery.START, "--html")
+
+
+def write_report(result: Audit, path: Path, relabel: float | None = None) -> int:
+    """One CSV row a suspect for `clean --apply`, which changes nothing until `action` says so; returns how many say so.
+
+    relabel: labels at least so surely wrong get the action `relabel` into the likelier class.
+    """
+    rows: list[tuple[object, ...]] = [COLUMNS]
+    orders = 0
+    for one in result.suspects:
+        order = relabel is not None and one.check == "label" and one.score >= relabel
+        orders += order
+        wish = ("relabel", one.suggestion) if order else ("keep", "")
+        rows.append((one.path, one.label, one.check, f"{one.score:.4f}", *wish, one.suggestion, one.detail, one.other))
+    journal.write_lines(path, (table.line(row) for row in rows))
+    return orders
+
+
+def write_page(result: Audit, path: Path, progress: Progress | None = None) -> None:
+    """A self-contained page of the suspects, the worst first, on which a reader decides and saves a CSV for `clean --apply`."""
+    label = {sample.path: sample.label or "" for sample in result.pictures.samples}
+    data, pictures = Path(result.data), []
+    by_path: dict[str, list[Suspect]] = {}
+    for found in result.by_check().values():
+        for one in found[:PAGE_LIMIT]:
+            by_path.setdefault(one.path, []).append(one)
+    for name, found in by_path.items():
+        other = next((one.other for one in found if one.other), "")
+        sizes = [_size(data / file) if file else (0, 0) for file in (name, other)]
+        pictures.append(
+            gallery.Picture(
+                name, label[name], "", "", *sizes[0], tuple((one.check, one.score, "reported", one.detail) for one in found),
+                other=other, other_label=label.get(other, ""), other_size=sizes[1],
+            )
+        )  # fmt: skip
+    gallery.write(
+        path, data, pictures, title=f"{result.data}: what an audit found", group="finding",
+        about=f"{len(result.pictures.samples):,} pictures; {result.model}, each judged by a classifier that had not seen it",
+        checks={name: (len(found), CHECKS[name]) for name, found in result.by_check().items() if found},
+        classes=dataset.class_folders(data), progress=progress,
+    )  # fmt: skip

@@ -1,0 +1,117 @@
+"""Transfer learning and audit, whole commands as a user types them.
+
+    python tests/benchmarks/transfer.py PHOTOS [PHOTOS ...]           # folders with a folder per class
+    python tests/benchmarks/transfer.py PHOTOS --parts audit
+
+train: `imgclf train --model efficientnet-lite0` with --seeds seeds, each on its own split 80/10/10, scored on the test part;
+the first with nothing cached (no backbone, no features, no prepared pictures), and once more with everything cached, another
+seed on the split of seed 0. Beside it, with --scratch, plain `imgclf train` on the split of seed 0.
+audit: 5% of the labels moved to another class, and how many of them are among the first 7% of the ranking.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+
+def run(folder: Path, *arguments: object) -> tuple[float, str]:
+    """(seconds, stdout) of an imgclf command, with a cache folder of its own."""
+    started = time.perf_counter()
+    environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
+    command = [sys.executable, "-m", "imgclf", *map(str, arguments)]
+    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr}")
+    return time.perf_counter() - started, done.stdout
+
+
+def score(folder: Path, name: str) -> tuple[float, int]:
+    result = json.loads(run(folder, "evaluate", "--run", name, "--json")[1])
+    return result["accuracy"], result["pictures"]
+
+
+def train(folder: Path, model: str, seeds: int, scratch: bool, options: list[str]) -> None:
+    scores, pictures = [], 0
+    for seed in range(seeds):
+        run(folder, "split", "data", "--train", 80, "--val", 10, "--test", 10, "--seed", seed, "--force")
+        taken, _out = run(folder, "train", "--model", model, "--seed", seed, "--run-dir", f"run-{seed}", *options)
+        accuracy, pictures = score(folder, f"run-{seed}")
+        scores.append(accuracy)
+        print(f"seed {seed}: test accuracy {accuracy:.4f} of {pictures}, {taken:.1f} s", flush=True)
+        if seed == 0:
+            again, _out = run(folder, "train", "--model", model, "--seed", 100, "--run-dir", "again", *options)
+            print(
+                f"again, everything cached, seed 100: test accuracy {score(folder, 'again')[0]:.4f}, {again:.1f} s", flush=True
+            )
+            if scratch:
+                taken, _out = run(folder, "train", "--run-dir", "scratch", *options)
+                print(f"imgclf train (cnn): test accuracy {score(folder, 'scratch')[0]:.4f}, {taken:.0f} s", flush=True)
+    print(f"{model}: mean test accuracy {statistics.mean(scores):.4f} over {seeds} seeds")
+
+
+def audit(folder: Path, model: str, seeds: int) -> None:
+    for seed in range(seeds):
+        data = folder / f"flipped-{seed}"
+        shutil.copytree(folder / "photos", data)
+        classes = sorted(path.name for path in data.iterdir() if path.is_dir())
+        files = sorted(path for name in classes for path in (data / name).rglob("*") if path.is_file())
+        draw = random.Random(seed)
+        flipped = set()
+        for path in draw.sample(files, round(0.05 * len(files))):
+            other = draw.choice([name for name in classes if name != path.relative_to(data).parts[0]])
+            target = data / other / f"flipped-{path.name}"
+            path.rename(target)
+            flipped.add(target.relative_to(data).as_posix())
+        program = (
+            "import json, sys; from pathlib import Path; from imgclf.audit import audit; "
+            f"found = audit(Path(sys.argv[1]), name={model!r}); "
+            "print(json.dumps([found.ranked, [one.path for one in found.by_check()['label']], len(found.by_check()['outlier']), "
+            "len(found.by_check()['near-duplicate'])]))"
+        )
+        started = time.perf_counter()
+        environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(data)], capture_output=True, text=True, check=True, env=environment
+        )
+        seconds = time.perf_counter() - started
+        ranked, labels, outliers, copies = json.loads(done.stdout)
+        first = set(ranked[: round(0.07 * len(ranked))])
+        print(
+            f"audit, seed {seed}: {len(first & flipped)} of {len(flipped)} flipped labels among the first {len(first)} "
+            f"({len(first & flipped) / len(flipped):.1%}); it calls {len(labels)} labels wrong, {len(set(labels) & flipped)} of "
+            f"them flipped; {outliers} outliers, {copies} near-duplicates; {seconds:.1f} s",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path, nargs="+")
+    parser.add_argument("--model", default="efficientnet-lite0")
+    parser.add_argument("--parts", nargs="+", default=["train", "audit"])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--scratch", action="store_true")
+    parser.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="for imgclf train")
+    chosen = parser.parse_args()
+    for photos in chosen.photos:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            shutil.copytree(photos, folder / "photos", ignore=shutil.ignore_patterns(".*", "*.md", "*.txt", "*.csv"))
+            shutil.copytree(folder / "photos", folder / "data")
+            print(f"-- {photos.name}", flush=True)
+            if "train" in chosen.parts:
+                train(folder, chosen.model, chosen.seeds, chosen.scratch, chosen.options)
+            if "audit" in chosen.parts:
+                audit(folder, chosen.model, chosen.seeds)
+
+
+if __name__ == "__main__":
+    main()

