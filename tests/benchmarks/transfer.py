@@ -27,7 +27,7 @@ def run(folder: Path, *arguments: object) -> tuple[float, str]:
     started = time.perf_counter()
     environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
     command = [sys.executable, "-m", "imgclf", *map(str, arguments)]
-    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
     if done.returncode:
         sys.exit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr}")
     return time.perf_counter() - started, done.stdout
@@ -73,8 +73,8 @@ def audit(folder: Path, model: str, seeds: int) -> None:
         program = (
             "import json, sys; from pathlib import Path; from imgclf.audit import audit; "
             f"found = audit(Path(sys.argv[1]), name={model!r}); "
-            "print(json.dumps([found.ranked, [one.path for one in found.by_check()['label']], len(found.by_check()['outlier']), "
-            "len(found.by_check()['near-duplicate'])]))"
+            "named = found.by_check(); "
+            "print(json.dumps([found.ranked, [one.path for one in named['label']], *(len(named[one]) for one in named)]))"
         )
         started = time.perf_counter()
         environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
@@ -82,12 +82,12 @@ def audit(folder: Path, model: str, seeds: int) -> None:
             [sys.executable, "-c", program, str(data)], capture_output=True, text=True, check=True, env=environment
         )
         seconds = time.perf_counter() - started
-        ranked, labels, outliers, copies = json.loads(done.stdout)
+        ranked, labels, _labels, outliers, copies = json.loads(done.stdout)
         first = set(ranked[: round(0.07 * len(ranked))])
         print(
             f"audit, seed {seed}: {len(first & flipped)} of {len(flipped)} flipped labels among the first {len(first)} "
-            f"({len(first & flipped) / len(flipped):.1%}); it calls {len(labels)} labels wrong, {len(set(labels) & flipped)} of "
-            f"them flipped; {outliers} outliers, {copies} near-duplicates; {seconds:.1f} s",
+            f"({len(first & flipped) / len(flipped):.1%}); it calls {len(labels)} labels wrong, {len(set(labels) & flipped)} "
+            f"of them flipped; {outliers} outliers, {copies} near-duplicates; {seconds:.1f} s",
             flush=True,
         )
 
