@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import keras
 
 
+_LEAST_SHARE = 0.1  # of the mean variance, that is added to every feature's
+
+
 class Course(Protocol):
     """The trainer and what it is fed. `about`: the network and how it computes, in lines.
 
@@ -107,8 +110,9 @@ class Frozen:
         plain = seen[0].astype(np.float64)
         count, *sums = machine.total([len(plain), *plain.sum(axis=0)])
         self._mean = np.array(sums) / count
-        squares = machine.total(((plain - self._mean) ** 2).sum(axis=0).tolist())
-        self._deviation = np.sqrt(squares / count) + 1e-6
+        variance = machine.total(((plain - self._mean) ** 2).sum(axis=0).tolist()) / count
+        # A feature that is nearly always 0 must not become the loudest of all in the one picture that has it.
+        self._deviation = np.sqrt(variance + _LEAST_SHARE * variance.mean() + 1e-12)
         self.pictures = dataset.Vectors(own, "train", self._standardised(seen))
         self.validation = dataset.Vectors(own, "val", self._standardised(held_out))
         classes, width = len(own.class_names), backbones.BACKBONES[config.model].features
