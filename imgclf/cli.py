@@ -578,7 +578,7 @@ def _number(option: str, name: str, value: str) -> float:
 
 def _seconds(option: str, text: str) -> float:
     """1h30m, 10m, 90s or 90 as seconds."""
-    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text.strip())
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.strip() + ("s" if text.strip().isdigit() else ""))
     if not match or not text.strip():
         raise UsageError(f"{option} {text}: expected a time as in 90s, 10m or 1h30m, or seconds")
     hours, minutes, seconds = (int(part or 0) for part in match.groups())

@@ -41,7 +41,7 @@ OPTIONS += ["--ema", 0.9, "--precision", "float32"]
 
 
 def workers(
-    folder: Path, count: int, *arguments: object, seeds: tuple[int, ...] = (0, 0), only: int = 9
+    folder: Path, count: int, *arguments: object, models: tuple[str, ...] = (), only: int = 9
 ) -> list["subprocess.Popen[str]"]:
     """That many processes of one cluster, begun in `folder`."""
     free = [socket.create_server(("127.0.0.1", 0)) for _number in range(count)]
@@ -51,7 +51,7 @@ def workers(
     script = write(folder / "worker.py", WORKER.encode())
     return [
         subprocess.Popen(
-            [sys.executable, str(script), *map(str, arguments), *(["--seed", str(seeds[n])] if seeds[n] else [])],
+            [sys.executable, str(script), *map(str, arguments), *(["--model", models[n]] if models else [])],
             cwd=folder,
             env=os.environ
             | {"TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": n}})},
@@ -132,10 +132,41 @@ def test_workers_that_differ_are_refused(together: Path, tmp_path: Path) -> None
     for code, _out, err in ends(workers(tmp_path, 2, "train", "data", "--batch-size", "7")):
         assert code == 2
         assert "--batch-size 7 cannot be shared by 2 workers: it counts the pictures of all; try --batch-size 8" in err
-    processes = workers(tmp_path, 2, "train", "data", seeds=(0, 1))
+    processes = workers(tmp_path, 2, "train", "data", models=("cnn", "cnn-small"))
     for code, _out, err in ends(processes):
         assert code == 1
-        assert "1 of 2 workers have other pictures, another split, other options or another epoch than the chief" in err
+        assert (
+            "1 of 2 workers have other pictures, another split, other options, another epoch or number format than the chief"
+            in err
+        )
+
+
+AVERAGES = """
+import numpy as np, tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+import keras
+from imgclf.learning import devices, training
+machine = devices.choose(2)
+def network(shape):
+    below = [keras.layers.BatchNormalization(momentum=0.0), keras.layers.GlobalAveragePooling2D()]
+    return keras.Sequential([keras.Input(shape), *below, keras.layers.Dense(3, "softmax")])
+with machine.strategy.scope():
+    inner = network((None, None, 3))
+trainer = training.Trainer(inner, network((4, 4, 3)), machine, weight_decay=0, ema=0.5, loss_scaling=False)
+pixels = np.zeros((8, 4, 4, 3), np.uint8)
+pixels[1::2] = 200  # dark pictures go to one device, bright ones to the other
+batch = pixels, np.eye(3, dtype=np.float32)[[0] * 8], np.ones(8, np.float32)
+trainer.epoch([batch] * 40, iter([0.0] * 40))
+trainer.freeze()
+print(*(np.round(np.array(one.layers[0].moving_mean), 3).tolist() for one in (trainer.network, trainer.stock)))
+"""
+
+
+@pytest.mark.long
+def test_averages_of_batch_statistics_are_those_of_all_devices() -> None:
+    done = subprocess.run([sys.executable, "-c", AVERAGES], capture_output=True, text=True, timeout=200)
+    assert done.stdout == "[100.0, 100.0, 100.0] [100.0, 100.0, 100.0]\n", done.stdout + done.stderr[-3000:]
 
 
 DEVICES = """

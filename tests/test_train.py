@@ -18,12 +18,12 @@ import pytest
 from conftest import Run, encoded, make_classes, photo, write
 
 from imgclf import bundle, dataset, split
-from imgclf.base.config import TrainConfig
+from imgclf.base.config import Recipe, TrainConfig
 from imgclf.base.errors import ImgclfError
 from imgclf.bundle import Bundle
 from imgclf.learning.weights import class_weights
 from imgclf.pixels import images
-from imgclf.train import Epoch, Silent, improves, patience, resume, smoothed, train
+from imgclf.train import Epoch, Silent, improves, patience, resume, train
 
 
 def test_a_run_leaves_everything(trained: Path) -> None:
@@ -422,7 +422,7 @@ def test_killed_and_resumed_is_the_same_bit_for_bit(instant: float, whole: Path,
 SCRIPT = """
 import dataclasses, sys
 from pathlib import Path
-from imgclf.base.config import TrainConfig
+from imgclf.base.config import Recipe, TrainConfig
 from imgclf.train import Silent, train
 
 class Lines(Silent):
@@ -564,9 +564,9 @@ def test_early_stopping(whole: Path, tmp_path: Path) -> None:
     assert run.info["patience"] == 2
     assert run.info["metrics"]["epochs"] - run.info["metrics"]["best_epoch"] == 2
     assert run.info["metrics"]["epochs"] < 30
-    assert [patience(TrainConfig(epochs=n)) for n in (5, 20, 100)] == [10, 10, 50]
-    assert patience(TrainConfig(epochs=50, lr_schedule="constant")) == 10
-    assert patience(TrainConfig(early_stopping=0)) == 0
+    assert [patience(TrainConfig(), n) for n in (5, 20, 100)] == [10, 10, 50]
+    assert patience(TrainConfig(lr_schedule="constant"), 50) == 10
+    assert patience(TrainConfig(early_stopping=0), 30) == 0
 
 
 def test_a_time_budget_makes_fewer_epochs_and_a_whole_schedule(whole: Path, tmp_path: Path) -> None:
@@ -620,14 +620,22 @@ def test_bad_class_weights_are_named(content: bytes, words: str, tmp_path: Path)
     assert not (tmp_path / "run2").exists()
 
 
-def test_smoothing_moves_targets_towards_all_classes() -> None:
-    targets = np.array([[1.0], [0.0]], np.float32), np.eye(4, dtype=np.float32)
-    for target, expected in zip(targets, ([[0.95], [0.05]], np.eye(4) * 0.9 + 0.025), strict=True):
-        change = smoothed(None, 0.1)
-        assert change is not None
-        moved = change(np.zeros((len(target), 2, 2, 3), np.uint8), target, np.zeros(len(target), np.int64))[1]
-        np.testing.assert_allclose(moved, expected, atol=1e-6)
-    assert smoothed(None, 0.0) is None
+def test_smoothing_moves_targets_and_weights_follow_what_is_mixed(project: Path) -> None:
+    """A batch in which every picture is mixed counts by its shares, not by the class it was of before."""
+    parts, _notes = dataset.load_parts(project / "data", dataset.read_manifest(dataset.manifest_path(project / "data")))
+    prepared = dataset.prepare(project / "data", {"train": parts["train"], "val": parts["val"]}, Recipe(16, 16))
+    pictures = dataset.Pictures(prepared, "train")
+    weights = np.array([0.5, 1.0, 3.0], np.float32)
+
+    def turned(pixels: np.ndarray, targets: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return pixels, 0.25 * targets + 0.75 * np.roll(targets, 1, axis=1)
+
+    options = {"seed": 1, "epoch": 1, "weights": weights}
+    plain = np.concatenate([targets for _pixels, targets, _own in pictures.shuffled(8, **options)])
+    (_pixels, targets, own), *_rest = pictures.shuffled(64, change=turned, smoothing=0.1, **options)
+    mixed = 0.25 * plain + 0.75 * np.roll(plain, 1, axis=1)
+    np.testing.assert_allclose(targets, 0.9 * mixed + 0.1 / 3, atol=1e-6)
+    np.testing.assert_allclose(own, mixed @ weights, atol=1e-6)
 
 
 def test_a_full_disk_is_said_with_what_to_do(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,8 +23,9 @@ T = TypeVar("T")
 def memory_budget() -> int:
     """Bytes that may hold decoded pictures: a quarter of the memory available now, or 1 GiB where that is not told."""
     try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
-    except (AttributeError, ValueError, OSError):
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024 // 4
+    except (OSError, ValueError, StopIteration):
         return 1 << 30
 
 
@@ -61,6 +62,7 @@ class Labelled:
         epoch: int,
         change: Change | None = None,
         weights: NDArray[np.float32] | None = None,
+        smoothing: float = 0.0,
         side: int | None = None,
         count: int | None = None,
         shard: int = 0,
@@ -68,7 +70,8 @@ class Labelled:
         """Every picture once, or `count` of them, in an order that follows from seed, epoch and shard alone.
 
         change: makes of pixels, targets and a random seed for each picture what the network is fed; it runs on threads, ahead
-        of the reader. weights: of each class. side: pixels, to make them smaller first.
+        of the reader. weights: of each class; a mixed picture counts by what it is mixed of. smoothing: how far targets then
+        move towards all classes alike (Szegedy et al., 2016). side: pixels, to make them smaller first.
         """
         random = np.random.default_rng((seed, epoch, shard))
         order, seeds = random.permutation(len(self))[:count], random.integers(0, 2**62, len(self))
@@ -76,10 +79,10 @@ class Labelled:
         def make(top: int) -> Batch:
             some = order[top : top + batch_size]
             fed, targets = self.inputs(some, seeds[some], side), self.targets(some)
-            own = np.ones(len(some), np.float32) if weights is None else weights[self.labels[some]]
             if change:
                 fed, targets = change(fed, targets, seeds[some])
-            return fed, targets, own
+            own = np.ones(len(some), np.float32) if weights is None else _weighed(targets, weights)
+            return fed, targets * np.float32(1 - smoothing) + np.float32(smoothing / max(2, targets.shape[1])), own
 
         return ahead(make, range(0, len(order), batch_size))
 
@@ -110,6 +113,9 @@ class Pictures(Labelled):
         if not file.exists():
             with journal.atomic_path(file) as temporary:
                 pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+                if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and would be a crash at some later page
+                    with open(temporary, "r+b") as whole:
+                        os.posix_fallocate(whole.fileno(), 0, os.path.getsize(temporary))
                 _read(prepared, part, pixels, self.labels, progress)
                 pixels.flush()
         self.pixels = np.load(file, mmap_mode="r")
@@ -131,6 +137,12 @@ class Vectors(Labelled):
     def inputs(self, some: NDArray[np.int64], seeds: NDArray[np.int64] | None, side: int | None) -> NDArray[Any]:
         views = np.zeros(len(some), np.int64) if seeds is None else seeds % len(self.values)
         return np.asarray(self.values[views, some])
+
+
+def _weighed(targets: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n,) what pictures count whose targets, (n, 1) or (n, classes), are shares of classes."""
+    shares = np.hstack([1 - targets, targets]) if targets.shape[1] == 1 else targets
+    return np.asarray(shares @ weights, np.float32)
 
 
 def ahead(make: Callable[[int], T], items: range, *, depth: int = 3) -> Iterator[T]:

@@ -93,16 +93,18 @@ class Trainer:
         return loss, self._right(targets, outputs)
 
     def _average_statistics(self) -> None:
-        """Batch normalisation's moving statistics, of which each device has gathered its own, become their mean."""
-        own = [variable for variable in self.network.non_trainable_weights if "float" in variable.dtype]
-        if self.ema:
-            own += [
-                average for average, variable in zip(self.averages, self.network.weights, strict=True) if not variable.trainable
-            ]
+        """Batch normalisation's moving statistics, of which each device has gathered its own, become their mean.
+
+        So do their averages: a device knows its own only, and they are moving averages as they are.
+        """
         strategy = self.devices.strategy
-        for variable in own:
-            value = strategy.run(lambda variable=variable: variable + 0.0)
-            variable.assign(strategy.reduce("MEAN", value, axis=None))
+        for variable, average in zip(self.network.weights, self.averages or self.network.weights, strict=True):
+            if not variable.trainable:
+                value = strategy.run(lambda variable=variable: variable + 0.0)
+                mean = strategy.reduce("MEAN", value, axis=None)
+                variable.assign(mean)
+                if self.ema:
+                    average.assign(mean)
 
     def _right(self, targets: Any, outputs: Any) -> Any:
         import tensorflow as tf

@@ -4,7 +4,7 @@
 checkpoint; `rates` looks for a learning rate.
 """
 
-from imgclf.train.loop import patience, smoothed
+from imgclf.train.loop import patience
 from imgclf.train.rates import RateSearch, find_rate
 from imgclf.train.run import resume, summary, train
 from imgclf.train.setup import check
@@ -20,7 +20,6 @@ __all__ = [
     "improves",
     "patience",
     "resume",
-    "smoothed",
     "summary",
     "train",
 ]

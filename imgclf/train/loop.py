@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imgclf import bundle
 from imgclf.base import journal, table
 from imgclf.base.config import TrainConfig
 from imgclf.base.errors import ImgclfError
 from imgclf.learning import board, schedule
-from imgclf.pixels import augment
 from imgclf.train.courses import Course
 from imgclf.train.work import Epoch, Work, improves, write_checkpoint
 
@@ -39,7 +37,8 @@ def fit(
     share = int(machine.total([len(pictures)])[0]) // machine.workers  # pictures of each worker, as many of all
     count, batch = share * machine.workers, config.batch_size // machine.workers
     steps = math.ceil(share / batch)
-    change = smoothed(course.change(count), config.label_smoothing)
+    change = course.change(count)
+    lower = f"train anew with --learning-rate {config.learning_rate / 10:g}"
     log = board.writer(work.run_dir / "tensorboard") if config.tensorboard and machine.is_chief else None
     drawn = 0.0
     while len(work.history) < work.epochs and not _is_over(work):
@@ -53,8 +52,7 @@ def fit(
             first = first if first[0] else (done, ended)
             if not math.isfinite(loss):
                 raise ImgclfError(
-                    f"the loss is no longer a number in epoch {number}: the steps are too large; "
-                    f"try --learning-rate {config.learning_rate / 10:g}{kept(work)}"
+                    f"the loss is no longer a number in epoch {number}: the steps are too large; {lower}{kept(work)}"
                 )
             listener.batch(number, done, count)
 
@@ -72,6 +70,8 @@ def fit(
         score = trainer.epoch(batches, _rates(work, steps, number), after)
         trainer.freeze()
         valued = trainer.evaluate(course.validation.in_order())
+        if not math.isfinite(valued.loss):
+            raise ImgclfError(f"the network's answers are no longer numbers in epoch {number}; {lower}{kept(work)}")
         entry = Epoch(
             epoch=number, loss=score.loss, accuracy=score.accuracy, val_loss=valued.loss, val_accuracy=valued.accuracy,
             images_per_second=count / max(1e-9, ended - start), seconds=time.perf_counter() - start,
@@ -98,33 +98,21 @@ def fit(
         listener.epoch(entry, seconds * _cost(work, number, work.epochs))
         if number == 1 and work.epochs < config.epochs:
             listener.note(f"epochs that fit into the time budget of {config.time_budget:g} s: {work.epochs}")
-        if machine.told([listener.stop()])[0]:
-            listener.note(f"stopped after epoch {number}, as asked; the best epoch so far is kept")
+        late = config.time_budget is not None and time.monotonic() - began > config.time_budget
+        stop, late = machine.told([listener.stop(), late]).astype(bool).tolist()
+        if stop or (late and number < work.epochs):
+            why = "as asked" if stop else f"since the time budget of {config.time_budget:g} s is spent"
+            listener.note(f"stopped after epoch {number}, {why}; the best epoch so far is kept")
             break
     if len(work.history) < work.epochs and _is_over(work):
-        listener.note(f"stopped early: {patience(config)} epochs without a better one (--early-stopping)")
+        listener.note(f"stopped early: {patience(config, work.epochs)} epochs without a better one (--early-stopping)")
     if machine.is_chief:
         write_history(work, draw=True)
         save(course.network(trainer.stock.get_weights()), work.run_dir / "last.keras")
 
 
-def smoothed(change: augment.Change | None, smoothing: float) -> augment.Change | None:
-    """Augmentation, and targets moved by `smoothing` towards all being equally likely (Szegedy et al., 2016)."""
-    if not smoothing:
-        return change
-
-    def both(
-        pixels: NDArray[np.uint8], targets: NDArray[np.float32], seeds: NDArray[np.int64]
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        if change:
-            pixels, targets = change(pixels, targets, seeds)
-        return pixels, targets * np.float32(1 - smoothing) + np.float32(smoothing / max(2, targets.shape[1]))
-
-    return both
-
-
-def patience(config: TrainConfig) -> int:
-    """Epochs without improvement after which a training ends; 0 for never.
+def patience(config: TrainConfig, epochs: int) -> int:
+    """Epochs without improvement after which a training of so many ends; 0 for never.
 
     By default half of the epochs, ten at least: cosine and one-cycle do their best at the end, when the rate falls, and must
     not be cut off just before. A fifth of them, six at least, where the rate does not fall by itself.
@@ -132,8 +120,8 @@ def patience(config: TrainConfig) -> int:
     if config.early_stopping is not None:
         return config.early_stopping
     if config.lr_schedule in ("cosine", "one-cycle"):
-        return max(10, math.ceil(config.epochs / 2))
-    return max(6, math.ceil(config.epochs / 5))
+        return max(10, math.ceil(epochs / 2))
+    return max(6, math.ceil(epochs / 5))
 
 
 def _rates(work: Work, steps: int, number: int) -> Iterator[float]:
@@ -146,14 +134,14 @@ def _slow_down(work: Work, val_loss: float) -> None:
     """With `plateau`, lower the rate when the validation loss has not fallen for a third of the patience."""
     if work.config.lr_schedule == "plateau":
         losses = [entry.val_loss for entry in work.history] + [val_loss]
-        wait = max(2, patience(work.config) // 3)
+        wait = max(2, patience(work.config, work.epochs) // 3)
         if len(losses) - 1 - losses.index(min(losses)) >= wait and (len(losses) - 1 - losses.index(min(losses))) % wait == 0:
             work.factor *= schedule.PLATEAU_FACTOR
 
 
 def _is_over(work: Work) -> bool:
     """Whether early stopping ends the training now."""
-    wait = patience(work.config)
+    wait = patience(work.config, work.epochs)
     best = max((entry.epoch for entry in work.history if entry.is_best), default=0)
     return wait > 0 and len(work.history) - best >= wait
 

@@ -10,12 +10,11 @@ import numpy as np
 
 from imgclf import dataset
 from imgclf.base.config import TrainConfig
-from imgclf.base.errors import UsageError
+from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import state_folder
 from imgclf.learning import devices
 from imgclf.train import courses
-from imgclf.train.loop import smoothed
-from imgclf.train.setup import check, manifest_path, prepare
+from imgclf.train.setup import check, manifest_path, prepare, weigh
 from imgclf.train.work import Listener, Silent, Work
 
 
@@ -43,20 +42,25 @@ def find_rate(
         raise UsageError("--lr-find works on one machine; unset TF_CONFIG for it")
     listener.stage("loading TensorFlow")
     machine = devices.choose(device_count)
-    prepared, config, weights = prepare(data, manifest, config, machine, listener)
+    prepared, config = prepare(data, manifest, config, machine, listener)
+    weights = weigh(config, prepared)
     course = courses.begin(Work(data, config, manifest, prepared, weights, Path(), listener, machine, config.epochs))
     pictures, trainer = course.pictures, course.trainer
-    change = smoothed(course.change(len(pictures)), config.label_smoothing)
+    change = course.change(len(pictures))
     steps = 100
     rates = np.geomspace(1e-6, 1, steps).tolist()
     seen: list[float] = []
     for epoch in itertools.count(1):
-        batches = pictures.shuffled(config.batch_size, seed=config.seed, epoch=epoch, change=change)
+        batches = pictures.shuffled(
+            config.batch_size, seed=config.seed, epoch=epoch, change=change, smoothing=config.label_smoothing
+        )
         trainer.epoch(batches, iter(rates[len(seen) :]), lambda _done, loss: seen.append(loss))
         listener.batch(epoch, len(seen), steps)
         if len(seen) == steps or not all(math.isfinite(loss) for loss in seen):
             break
     finite = list(itertools.takewhile(math.isfinite, seen))
+    if len(finite) < 12:
+        raise ImgclfError("the loss is no number after a few steps at the smallest rates; look at the pictures: imgclf preview")
     losses = _smooth(finite)
     worst = next((n for n, loss in enumerate(losses) if n > 10 and loss > 2 * min(losses[: n + 1])), len(losses))
     slopes = np.gradient(losses[:worst], np.log(rates[:worst]))

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import json
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ from imgclf.learning.metrics import wilson_interval
 from imgclf.pixels import images
 from imgclf.train import courses
 from imgclf.train.loop import fit, patience, remedies, save
-from imgclf.train.setup import check, check_agreement, manifest_path, prepare
+from imgclf.train.setup import check, check_agreement, manifest_path, prepare, weigh
 from imgclf.train.work import CHECKPOINT, Listener, OfWorker, Silent, Work, restore
 
 if TYPE_CHECKING:
@@ -62,10 +63,12 @@ def train(
     manifest = dataset.read_manifest(manifest_path(data, config.fold))
     machine, listener = _gather(listener, device_count)
     with devices.lost(machine, "start all of them again with --resume and the run folder that the chief has named"):
-        prepared, config, weights = prepare(data, manifest, config, machine, listener)
+        prepared, config = prepare(data, manifest, config, machine, listener)
+        weights = weigh(config, prepared)
         if machine.is_chief:
             run_dir = bundle.new_run_folder(config.model, run_dir)
-            journal.write_json(run_dir / "config.json", {**dataclasses.asdict(config), "data": str(data.resolve())})
+            resolved = {"data": str(data.resolve()), "weights_of_classes": None if weights is None else weights.tolist()}
+            journal.write_json(run_dir / "config.json", {**dataclasses.asdict(config), **resolved})
             journal.write_atomic(run_dir / "split.csv", manifest.to_csv())
         work = Work(data, config, manifest, prepared, weights, run_dir or place, listener, machine, config.epochs)
         with _alone(work.run_dir, machine):
@@ -106,7 +109,7 @@ def resume(
     run_dir = bundle.find_unfinished(run)
     try:
         stored = json.loads((run_dir / "config.json").read_bytes())
-        began_with = Path(stored.pop("data"))
+        began_with, known = Path(stored.pop("data")), stored.pop("weights_of_classes")
         config = TrainConfig(**stored)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ImgclfError(f"{run_dir / 'config.json'}: cannot be read ({error}); train anew") from error
@@ -119,7 +122,8 @@ def resume(
     machine, listener = _gather(listener, device_count)
     remedy = f"start all of them again with `imgclf train --resume {run_dir}`"
     with devices.lost(machine, remedy), _alone(run_dir, machine):
-        prepared, config, weights = prepare(data, manifest, config, machine, listener)
+        prepared, config = prepare(data, manifest, config, machine, listener)
+        weights = None if known is None else np.array(known, np.float32)
         work = Work(data, config, manifest, prepared, weights, run_dir, listener, machine, config.epochs, resumed=True)
         return _run(work, began)
 
@@ -147,9 +151,11 @@ def summary(data: Path, config: TrainConfig) -> tuple[str, list[tuple[str, str, 
 def _run(work: Work, began: float) -> Bundle | None:
     """Build the network, train it from where it stands, and finish."""
     prepared, listener, machine = work.prepared, work.listener, work.machine
+    check_agreement(work)
     course = courses.begin(work)
     restore(work, course.trainer)
-    check_agreement(work)
+    if work.history:
+        check_agreement(work)
     counts = {part: len(files) for part, files in prepared.files.items()}
     about = [
         f"{counts['train']:,} training and {counts['val']:,} validation pictures, {len(prepared.class_names)} classes, "
@@ -213,7 +219,7 @@ def _finish(work: Work, course: courses.Course) -> Bundle:
         "precision": course.kind,
         "devices": str(work.machine),
         "config": dataclasses.asdict(config),
-        "patience": patience(config),
+        "patience": patience(config, work.epochs),
         "class_weights": None if work.weights is None else work.weights.tolist(),
         "parameters": int(network.count_params()),
         "packages": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy", "ai-edge-litert")}
@@ -251,7 +257,8 @@ def _opencv_version() -> str:
 
 def _difference(network: "keras.Sequential", run_dir: Path, info: Mapping[str, Any], prepared: dataset.Prepared) -> float:
     """The largest probability difference between Keras and LiteRT on up to 64 validation pictures."""
-    names = list(prepared.files["val"])[:64]
+    names = list(prepared.files["val"])
+    names = names[:: math.ceil(len(names) / 64)]  # of every class
     pixels = np.stack([images.decode(images.read(prepared.folder / "val" / name)) for name in names])
     kept = Bundle(run_dir, dict(info)).probabilities(list(pixels))
     keras_output = network.predict_on_batch(pixels.astype(np.float32))

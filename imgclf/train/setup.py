@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from imgclf import dataset
 from imgclf.base.config import SCRATCH, Augment, Model, Part, Precision, Recipe, Schedule, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.learning import backbones, devices
+from imgclf.learning import backbones, devices, precision
 from imgclf.learning.weights import class_weights
 from imgclf.train.work import Listener, Work, content
 
@@ -68,11 +68,15 @@ def manifest_path(data: Path, fold: int | None) -> Path:
 
 def prepare(
     data: Path, manifest: dataset.Manifest, config: TrainConfig, machine: devices.Devices, listener: Listener
-) -> tuple[dataset.Prepared, TrainConfig, NDArray[np.float32] | None]:
-    """The pictures at the network's size, the config with that size, class weights.
-
-    The chief prepares first, and the others find it there.
-    """
+) -> tuple[dataset.Prepared, TrainConfig]:
+    """The pictures at the network's size, and the config with that size; by the chief first, and the others find them there."""
+    batch = config.batch_size
+    if batch % machine.workers or batch < machine.count:
+        least = machine.workers * math.ceil(max(batch, machine.count) / machine.workers)
+        raise UsageError(
+            f"--batch-size {batch} cannot be shared by {machine}: it counts the pictures of all; try --batch-size {least}"
+        )
+    precision.choose(config.precision)  # refuses what this machine cannot do, before anything is prepared
     if not machine.is_chief:
         machine.told([0])
     parts, notes = dataset.load_parts(data, manifest, listener.preparing)
@@ -91,9 +95,13 @@ def prepare(
     _check_parts(data, prepared)
     if machine.is_chief:
         machine.told([0])
+    return prepared, dataclasses.replace(config, image_size=side)
+
+
+def weigh(config: TrainConfig, prepared: dataset.Prepared) -> NDArray[np.float32] | None:
+    """What a training picture of each class counts; None where all count the same."""
     labels = [name.split("/", 1)[0] for name in prepared.files["train"]]
-    weights = class_weights(config.class_weights, prepared.class_names, [labels.count(n) for n in prepared.class_names])
-    return prepared, dataclasses.replace(config, image_size=side), weights
+    return class_weights(config.class_weights, prepared.class_names, [labels.count(name) for name in prepared.class_names])
 
 
 def _check_parts(data: Path, prepared: dataset.Prepared) -> None:
@@ -111,18 +119,17 @@ def _check_parts(data: Path, prepared: dataset.Prepared) -> None:
 
 def check_agreement(work: Work) -> None:
     """Raise ImgclfError when the workers have not begun with the same pictures, split, options, class weights and epoch."""
-    machine, batch = work.machine, work.config.batch_size
-    if batch % machine.workers or batch < machine.count:
-        least = machine.workers * math.ceil(max(batch, machine.count) / machine.workers)
-        raise UsageError(
-            f"--batch-size {batch} cannot be shared by {machine}: it counts the pictures of all; try --batch-size {least}"
-        )
-    all_of_it = repr((content(work), work.config, work.weights is not None and work.weights.tolist(), work.history))
+    machine = work.machine
+    few = min((len(files), part) for part, files in work.prepared.files.items())
+    if few[0] < machine.count:
+        raise ImgclfError(f"{work.data}: {few[0]} pictures in the {few[1]} part are too few for {machine}; train on fewer")
+    kind = precision.choose(work.config.precision)[0]
+    all_of_it = repr((content(work), work.config, kind, work.weights is not None and work.weights.tolist(), work.history))
     digest = hashlib.sha256(all_of_it.encode()).digest()
     differ = not np.array_equal(machine.told(list(digest)), list(digest))
     others = int(machine.total([differ])[0])
     if others:
         raise ImgclfError(
-            f"{others} of {machine.workers} workers have other pictures, another split, other options or another epoch than "
-            "the chief; give all the same command, and the same data and run folder or equal copies"
+            f"{others} of {machine.workers} workers have other pictures, another split, other options, another epoch or number "
+            "format than the chief; give all the same command, and the same data and run folder or equal copies"
         )

@@ -48,7 +48,7 @@ def throughput(data: Path) -> None:
     made = prepared(data, config)
     side = made.recipe.height
     pictures = dataset.Pictures(made, "train")
-    change = train.smoothed(augment.changer(config.augment, True, len(pictures)), config.label_smoothing)
+    change = augment.changer(config.augment, True, len(pictures))
     machine = devices.choose(None)
     trainer, kind, _why = train.make_trainer(config, made, machine)
     plain, _kind, _why = train.make_trainer(dataclasses.replace(config, precision="float32"), made, machine)
