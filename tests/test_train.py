@@ -638,6 +638,21 @@ def test_smoothing_moves_targets_and_weights_follow_what_is_mixed(project: Path)
     np.testing.assert_allclose(own, mixed @ weights, atol=1e-6)
 
 
+def test_label_smoothing_reaches_the_loss(tmp_path: Path) -> None:
+    """Smoothed targets have an entropy, and no answer is nearer to them than that; plain ones have none."""
+    data = make_classes(tmp_path / "data", {"a": 16, "b": 16}, size=16)
+    split.split(data)
+    losses = {}
+    for smoothing in (0.0, 0.4):
+        options = TrainConfig(epochs=6, batch_size=4, image_size=16, augment="none", label_smoothing=smoothing)
+        train(data, options, run_dir=tmp_path / f"{smoothing}")
+        with open(tmp_path / f"{smoothing}" / "history.csv", newline="") as file:
+            losses[smoothing] = [float(row["loss"]) for row in csv.DictReader(file)]
+    entropy = -(0.8 * np.log(0.8) + 0.2 * np.log(0.2))
+    assert min(losses[0.0]) < 0.8 * entropy
+    assert min(losses[0.4]) >= entropy
+
+
 def test_a_full_disk_is_said_with_what_to_do(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from imgclf.train import loop
 

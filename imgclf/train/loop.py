@@ -63,6 +63,7 @@ def fit(
             epoch=number,
             change=change,
             weights=work.weights,
+            smoothing=config.label_smoothing,
             side=side,
             count=share,
             shard=machine.index,
