@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from imgclf import dataset
 from imgclf.base import journal, table
-from imgclf.base.config import SCRATCH, Model, Recipe
+from imgclf.base.config import Model, Recipe
 from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.base.folders import check_output, state_folder
+from imgclf.base.folders import check_output
 from imgclf.base.progress import Progress, Stages, stage
 from imgclf.display import gallery
 from imgclf.learning import backbones, features, suspects
@@ -84,7 +84,7 @@ def audit(
 
     Raises ImgclfError and UsageError.
     """
-    if name in SCRATCH:
+    if name not in backbones.BACKBONES:
         raise UsageError(f"--model {name}: an audit needs a pretrained backbone: {', '.join(backbones.BACKBONES)}")
     pictures, left_out = dataset.index(data, minimum_classes=2)
     side, wanted = image_size or backbones.BACKBONES[name].side, backbones.weights(weights)
@@ -92,8 +92,7 @@ def audit(
     prepared = dataset.prepare(data, {"train": pictures}, recipe, stage(progress, "preparing pictures"))
     if progress:
         progress(f"making {name} ready", 0, 0)
-    extractor = features.Extractor(backbones.extractor(name, side, wanted, seed))
-    store = state_folder(data) / "features" / f"{name}-{recipe.hash}-{backbones.identity(name, wanted, seed)}.sqlite"
+    extractor, store = features.opened(data, name, recipe, wanted, seed)
     names = dataset.names_in_order(prepared, "train")
     read = [(dataset.content_of(file), partial(_pixels, prepared.folder / "train" / file)) for file in names]
     width = backbones.BACKBONES[name].features

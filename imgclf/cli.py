@@ -356,6 +356,12 @@ def train(
     views: Annotated[
         int, typer.Option(metavar="N", help="For a backbone: each training picture, N - 1 times changed too.")
     ] = 1,
+    fine_tune: Annotated[
+        int, typer.Option(metavar="N", help="For a backbone: once the head is trained, train its top N blocks too.")
+    ] = 0,
+    fine_tune_epochs: Annotated[
+        int | None, typer.Option(metavar="N", help="Epochs of that.", show_default="a fifth of --epochs, 3 at least")
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Pictures a step.")] = 32,
     image_size: Annotated[
         int | None, typer.Option(help="Pixels a side.", show_default="96, or less for small pictures")
@@ -418,7 +424,7 @@ def train(
 
     config = TrainConfig(
         epochs=epochs, batch_size=batch_size, image_size=image_size, aspect=aspect, model=model,
-        weights=weights, views=views, precision=precision,
+        weights=weights, views=views, fine_tune=fine_tune, fine_tune_epochs=fine_tune_epochs, precision=precision,
         augment=augment, flip=flip, progressive=progressive, learning_rate=learning_rate, lr_schedule=lr_schedule,
         early_stopping=early_stopping,
         label_smoothing=label_smoothing, weight_decay=weight_decay, ema=ema, class_weights=class_weights,

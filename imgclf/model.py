@@ -96,15 +96,31 @@ def head(num_classes: int, width: int, *, seed: int, dropout: float = 0.3) -> "k
 
 
 def transferred(
-    name: Model, num_classes: int, side: int, *, weights: backbones.Weights, seed: int, dropout: float = 0.3
+    name: Model,
+    num_classes: int,
+    side: int,
+    *,
+    weights: backbones.Weights,
+    seed: int,
+    dropout: float = 0.3,
+    trainable: int = 0,
+    policy: str = "float32",
 ) -> "keras.Sequential":
-    """A pretrained backbone with a new head, for (side, side, 3) pictures of 0..255: backbone, pooling, dropout, dense."""
+    """A pretrained backbone with a new head, for (side, side, 3) pictures of 0..255: backbone, pooling, dropout, dense.
+
+    trainable: blocks of the backbone, from the top, that can be trained. policy: the Keras dtype policy to compute in.
+    """
     import keras
 
     keras.utils.set_random_seed(seed)
-    inputs = keras.Input((side, side, 3), name="image")
-    below = backbones.layers(name, side, weights)
-    return keras.Sequential([inputs, *below, *_head(num_classes, dropout, seed, {})], name="imgclf_transfer")
+    usual = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)  # keras.applications take it from here alone
+    try:
+        inputs = keras.Input((side, side, 3), name="image", dtype="float32")
+        below = backbones.layers(name, side, weights, trainable)
+        return keras.Sequential([inputs, *below, *_head(num_classes, dropout, seed, {})], name="imgclf_transfer")
+    finally:
+        keras.config.set_dtype_policy(usual)
 
 
 def compile(network: "keras.Sequential", learning_rate: float) -> None:

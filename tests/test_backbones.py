@@ -1,5 +1,6 @@
 """Backbones, the checkpoint reader, LiteRT heads, cached features; and a training on them, offline."""
 
+import dataclasses
 import io
 import json
 import os
@@ -366,6 +367,99 @@ def test_a_head_is_resumed_bit_for_bit(transferred: Path, tmp_path: Path) -> Non
         assert all(np.array_equal(one, other) for one, other in zip(ours, theirs, strict=True))
 
 
+class Hears(Silent):
+    """Keeps what it is told, and can be killed after an epoch."""
+
+    def __init__(self, killed_at: int = 0) -> None:
+        self.killed_at, self.epochs, self.notes, self.tuned = killed_at, [], [], []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def tuning(self, about: object) -> None:
+        self.tuned = list(about)  # type: ignore[call-overload]
+
+    def epoch(self, epoch: object, left: float) -> None:
+        self.epochs.append(epoch)
+        if len(self.epochs) == self.killed_at:
+            raise KeyboardInterrupt
+
+
+TUNED = TrainConfig(epochs=2, batch_size=8, model="efficientnet-lite0", image_size=64, fine_tune=2, fine_tune_epochs=2, ema=0.9)
+
+
+@pytest.fixture(scope="module")
+def tuned(transferred: Path) -> Path:
+    """A run `tuned` whose head had too little time, so that there is something left to gain."""
+    train(transferred / "data", TUNED, run_dir=transferred / "tuned")
+    return transferred / "tuned"
+
+
+def test_fine_tuning_changes_the_top_blocks_alone(tuned: Path, transferred: Path) -> None:
+    """Of the weights below the cut, and of all batch normalisation, not a bit; the convolutions above, all of them."""
+    import keras
+
+    before, after = (keras.models.load_model(path / "last.keras").layers[1] for path in (transferred / "run", tuned))
+    moved = set()
+    for one, other in zip(before.layers, after.layers, strict=True):
+        if not all(np.array_equal(a, b) for a, b in zip(one.get_weights(), other.get_weights(), strict=True)):
+            moved.add(one.name)
+    kinds = ("expand", "depthwise", "project")
+    assert moved == {f"block{number}_{kind}" for number in (14, 15) for kind in kinds} | {"top"}
+    info = json.loads((tuned / "bundle.json").read_text())
+    assert info["metrics"]["epochs"] == 4
+    assert info["litert_difference"] <= 1e-4
+    assert info["config"]["fine_tune"] == 2
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+def test_fine_tuning_is_resumed_bit_for_bit(at: int, tuned: Path, tmp_path: Path) -> None:
+    """Killed while the head is trained, between the two, in fine-tuning, and at its end."""
+    import keras
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tuned.parent / "data", TUNED, run_dir=tmp_path / "run", listener=Hears(at))
+    resumed = Hears()
+    resume(str(tmp_path / "run"), listener=resumed)
+    assert [epoch.epoch for epoch in resumed.epochs] == list(range(at + 1, 5))  # type: ignore[attr-defined]
+    for name in ("model.keras", "last.keras"):
+        ours, theirs = (keras.models.load_model(folder / name).get_weights() for folder in (tmp_path / "run", tuned))
+        assert all(np.array_equal(one, other) for one, other in zip(ours, theirs, strict=True))
+
+
+def test_fine_tuning_never_returns_what_is_worse(transferred: Path, tmp_path: Path) -> None:
+    """With steps so large that they break the network, the head's best epoch is what is kept, and the user hears it."""
+    import keras
+
+    heard = Hears()
+    config = dataclasses.replace(TUNED, learning_rate=3.0, lr_schedule="constant", epochs=4, ema=0.0)
+    run = train(transferred / "data", config, run_dir=tmp_path / "run", listener=heard)
+    assert run is not None
+    best = max(heard.epochs[:4], key=lambda epoch: (epoch.val_accuracy, -epoch.val_loss))
+    assert max(epoch.val_accuracy for epoch in heard.epochs[4:]) < best.val_accuracy
+    assert run.info["metrics"]["best_epoch"] == best.epoch
+    assert run.info["metrics"]["val_accuracy"] == best.val_accuracy
+    assert any("the frozen backbone is kept" in note for note in heard.notes)
+    assert "top 2 of 16 blocks" in heard.tuned[0]
+    kept = keras.models.load_model(run.path / "model.keras").layers[1].get_weights()
+    assert all(np.array_equal(one, other) for one, other in zip(kept, backbones._lite0_weights(), strict=True))
+
+
+@pytest.mark.parametrize("name", list(backbones.BACKBONES))
+def test_blocks_are_counted_from_the_top(name: str) -> None:
+    backbone = backbones.BACKBONES[name]
+
+    def trainable(count: int) -> set[str]:
+        network = next(layer for layer in backbones.layers(name, 64, "none", count) if hasattr(layer, "layers"))
+        normal = [layer for layer in network.layers if type(layer).__name__ == "BatchNormalization"]
+        assert not any(layer.trainable for layer in normal)
+        return {layer.name for layer in network.layers if layer.trainable_weights}
+
+    one, two, last, every = (trainable(count) for count in (1, 2, backbone.blocks - 1, backbone.blocks))
+    assert set() < one < two <= last < every == trainable(backbone.blocks + 1)
+    assert trainable(0) == set()
+
+
 def test_command_with_a_backbone(transferred: Path, tmp_path: Path, imgclf: Run) -> None:
     shutil.copytree(transferred / "data", tmp_path / "data", symlinks=True)
     done = imgclf(
@@ -376,7 +470,9 @@ def test_command_with_a_backbone(transferred: Path, tmp_path: Path, imgclf: Run)
     done = imgclf("predict", "data/dots/1.png", "--run", "random", "--json")
     assert done.returncode == 0, done.stderr
     for options, words in (
-        (["--views", 2], "--weights and --views are for pretrained backbones, not for --model cnn"),
+        (["--views", 2], "--weights, --views and --fine-tune are for pretrained backbones, not for --model cnn"),
+        (["--model", "vgg16", "--fine-tune", 6], "--fine-tune must be 0 to 5, the blocks of vgg16, not 6"),
+        (["--model", "vgg16", "--fine-tune-epochs", 6], "goes with --fine-tune; not 6"),
         (["--model", "vgg16", "--views", 0], "--views must be 1 to 64"),
         (["--model", "vgg16", "--views", 2, "--augment", "none"], "needs --augment light or strong"),
         (["--model", "vgg16", "--weights", "x.h5"], "--weights x.h5: no such file"),

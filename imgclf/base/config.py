@@ -70,11 +70,12 @@ class TrainConfig:
 
     image_size: pixels a side, or None to choose from the pictures. progressive: whether the first epochs see smaller ones.
     weights: of a backbone: `imagenet`, `none` or a file. views: of each training picture that a backbone sees, the picture
-    itself and changed ones. flip: whether a mirrored picture still shows its class. learning_rate: Adam's step size at its
-    peak. early_stopping: epochs without improvement before the training ends; None for one that suits the schedule, 0 for
-    never. ema: how much of the weights' moving average a step keeps, 0 for no average. class_weights: `auto` (when the largest
-    class has more than 1.5 times the smallest's pictures), `none`, or a CSV file. time_budget: seconds for all of it. fold:
-    which of `split --folds`.
+    itself and changed ones. fine_tune: how many of its top blocks are trained too, once the head is, for fine_tune_epochs
+    (a fifth of epochs, at least three, for None). flip: whether a mirrored picture still shows its class. learning_rate:
+    Adam's step size at its peak. early_stopping: epochs without improvement before the training ends; None for one that
+    suits the schedule, 0 for never. ema: how much of the weights' moving average a step keeps, 0 for no average.
+    class_weights: `auto` (when the largest class has more than 1.5 times the smallest's pictures), `none`, or a CSV file.
+    time_budget: seconds for all of it. fold: which of `split --folds`.
     """
 
     epochs: int = 30
@@ -84,6 +85,8 @@ class TrainConfig:
     model: Model = "cnn"
     weights: str = "imagenet"
     views: int = 1
+    fine_tune: int = 0
+    fine_tune_epochs: int | None = None
     precision: Precision = "auto"
     augment: Augment = "light"
     flip: bool = True

@@ -415,7 +415,15 @@ class TrainingDisplay:
         say(f"run {run_dir}")
         for line in about:
             say(line)
+        self._header()
+
+    def _header(self) -> None:
         say("epoch    loss  accuracy  val loss  val accuracy  images/s   left")
+
+    def tuning(self, about: Sequence[str]) -> None:
+        for line in about:
+            say(line)
+        self._header()
 
     def batch(self, epoch: int, done: int, total: int) -> None:
         if self._stop and not self._said:

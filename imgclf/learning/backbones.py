@@ -30,29 +30,33 @@ class Backbone:
     """A network that ImageNet was learnt with, without its head.
 
     application: its name in keras.applications. scaling: of RGB 0..255: `inside` it does by itself, `lite` (x - 127) / 128,
-    `tf` x / 127.5 - 1, `torch` by ImageNet's mean and deviation, `caffe` BGR without ImageNet's mean.
+    `tf` x / 127.5 - 1, `torch` by ImageNet's mean and deviation, `caffe` BGR without ImageNet's mean. blocks: how many can be
+    fine-tuned, counted from the top.
     """
 
     application: str
     scaling: Scaling
     features: int
+    blocks: int
     side: int = 224
-    options: tuple[tuple[str, Any], ...] = ()
 
 
 OFFLINE = "efficientnet-lite0"  # its weights are installed with imgclf
 BACKBONES: dict[str, Backbone] = {
-    OFFLINE: Backbone("", "lite", 1280),
-    "resnet50": Backbone("ResNet50", "caffe", 2048),
-    "resnet50v2": Backbone("ResNet50V2", "tf", 2048),
-    "vgg16": Backbone("VGG16", "caffe", 512),
-    "vgg19": Backbone("VGG19", "caffe", 512),
-    "mobilenetv2": Backbone("MobileNetV2", "tf", 1280),
-    "mobilenetv3-large": Backbone("MobileNetV3Large", "inside", 960),
-    "efficientnetv2-b0": Backbone("EfficientNetV2B0", "inside", 1280),
-    "densenet121": Backbone("DenseNet121", "torch", 1024),
-    "convnext-tiny": Backbone("ConvNeXtTiny", "inside", 768),
+    OFFLINE: Backbone("", "lite", 1280, 16),
+    "resnet50": Backbone("ResNet50", "caffe", 2048, 16),
+    "resnet50v2": Backbone("ResNet50V2", "tf", 2048, 16),
+    "vgg16": Backbone("VGG16", "caffe", 512, 5),
+    "vgg19": Backbone("VGG19", "caffe", 512, 5),
+    "mobilenetv2": Backbone("MobileNetV2", "tf", 1280, 17),
+    "mobilenetv3-large": Backbone("MobileNetV3Large", "inside", 960, 15),
+    "efficientnetv2-b0": Backbone("EfficientNetV2B0", "inside", 1280, 21),
+    "densenet121": Backbone("DenseNet121", "torch", 1024, 58),
+    "convnext-tiny": Backbone("ConvNeXtTiny", "inside", 768, 18),
 }
+
+# What a block's layers have in their names, in all of these networks.
+_BLOCK = re.compile(r".*?block_?\d+[a-z]?(?=_)|expanded_conv(_\d+)?(?=_)")
 
 _MEAN, _DEVIATION = np.array([0.485, 0.456, 0.406]) * 255, np.array([0.229, 0.224, 0.225]) * 255  # of ImageNet's RGB
 _CAFFE_MEAN = (103.939, 116.779, 123.68)  # of its BGR
@@ -67,10 +71,11 @@ def weights(wanted: str) -> Weights:
     return Path(wanted)
 
 
-def layers(name: str, side: int, weights: Weights) -> list["keras.layers.Layer"]:
+def layers(name: str, side: int, weights: Weights, trainable: int = 0) -> list["keras.layers.Layer"]:
     """From pixels (side, side, 3) in 0..255 to features: scaling where the network has none inside, backbone, pooling.
 
-    All are stock Keras layers, and none is trainable yet. Raises ImgclfError when the weights are not to be had.
+    All are stock Keras layers. trainable: blocks from the top that can be trained, but for their batch normalisation, which
+    goes on with the statistics that it has. Raises ImgclfError when the weights are not to be had.
     """
     import keras
 
@@ -83,22 +88,37 @@ def layers(name: str, side: int, weights: Weights) -> list["keras.layers.Layer"]
         network = _application(name, side, weights)
     if isinstance(weights, Path):
         _load(network, weights, name)
-    network.trainable = False
+    _unfreeze(network, trainable)
     before = _scaling(backbone.scaling)
     return [*before, network, keras.layers.GlobalAveragePooling2D(name="features")]
 
 
+def _unfreeze(network: "keras.Model", count: int) -> None:
+    """Layers between two blocks belong to the one below, those below the first to the first."""
+    import keras
+
+    number, of_layer, seen = 0, {}, ""
+    for layer in network.layers:
+        found = _BLOCK.match(layer.name)
+        if found and found[0] != seen:
+            number, seen = number + 1, found[0]
+        of_layer[layer] = max(1, number)
+    for layer, block in of_layer.items():
+        layer.trainable = block > number - count and not isinstance(layer, keras.layers.BatchNormalization)
+
+
 def _scaling(kind: Scaling) -> list["keras.layers.Layer"]:
+    """Computed in float32 whatever the policy is: bfloat16 would round 0..255 before it is centred."""
     from keras import layers
 
     if kind == "lite":
-        return [layers.Rescaling(1 / 128, offset=-127 / 128, name="scaling")]
+        return [layers.Rescaling(1 / 128, offset=-127 / 128, name="scaling", dtype="float32")]
     if kind == "tf":
-        return [layers.Rescaling(1 / 127.5, offset=-1.0, name="scaling")]
+        return [layers.Rescaling(1 / 127.5, offset=-1.0, name="scaling", dtype="float32")]
     if kind == "torch":
-        return [layers.Normalization(mean=_MEAN, variance=_DEVIATION**2, name="scaling")]
+        return [layers.Normalization(mean=_MEAN, variance=_DEVIATION**2, name="scaling", dtype="float32")]
     if kind == "caffe":  # channels turned round and a mean taken off: a convolution of one pixel says both in a stock layer
-        turn = layers.Conv2D(3, 1, name="scaling", trainable=False)
+        turn = layers.Conv2D(3, 1, name="scaling", trainable=False, dtype="float32")
         turn.build((None, None, None, 3))
         turn.set_weights([np.eye(3, dtype=np.float32)[::-1].reshape(1, 1, 3, 3), -np.array(_CAFFE_MEAN, np.float32)])
         return [turn]
@@ -110,7 +130,7 @@ def _application(name: str, side: int, weights: Weights) -> "keras.Model":
 
     backbone = BACKBONES[name]
     make = getattr(keras.applications, backbone.application)
-    options: dict[str, Any] = {"include_top": False, "input_shape": (side, side, 3), **dict(backbone.options)}
+    options: dict[str, Any] = {"include_top": False, "input_shape": (side, side, 3)}
     if weights != "imagenet":
         return make(weights=None, **options)
     try:

@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from imgclf.base.config import Recipe
 from imgclf.base.errors import ImgclfError
+from imgclf.base.folders import state_folder
 from imgclf.base.parallel import ordered_map
 from imgclf.base.progress import Progress
+from imgclf.learning import backbones
 from imgclf.pixels.augment import ChangeOne
 from imgclf.pixels.images import Image
 
@@ -41,6 +44,15 @@ class Extractor:
         engine.set_tensor(engine.get_input_details()[0]["index"], image[np.newaxis].astype(np.float32))
         engine.invoke()
         return np.asarray(engine.get_tensor(engine.get_output_details()[0]["index"])[0], np.float32)
+
+
+def opened(
+    data: Path, name: str, recipe: Recipe, weights: backbones.Weights = "imagenet", seed: int = 0
+) -> tuple[Extractor, Path]:
+    """A backbone that is ready to be asked, made the first time, and where its features of a data folder's pictures are kept."""
+    identity = backbones.identity(name, weights, seed)
+    extractor = Extractor(backbones.extractor(name, recipe.height, weights, seed))
+    return extractor, state_folder(data) / "features" / f"{name}-{recipe.hash}-{identity}.sqlite"
 
 
 def seed_of(digest: str, view: int) -> int:

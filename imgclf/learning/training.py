@@ -89,7 +89,8 @@ class Trainer:
             done = tf.cast(self.steps, tf.float32)
             keep = tf.minimum(self.ema, (1 + done) / (10 + done))  # at first the average follows quickly
             for average, variable in zip(self.averages, self.network.weights, strict=True):
-                average.assign(average * keep + tf.cast(variable.value, average.dtype) * (1 - keep))
+                # as a difference, so that what is frozen stays as it is to the last bit
+                average.assign_add((tf.cast(variable.value, average.dtype) - average) * (1 - keep))
         return loss, self._right(targets, outputs)
 
     def _average_statistics(self) -> None:

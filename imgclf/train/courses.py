@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from imgclf import dataset, model
 from imgclf.base.config import SCRATCH, Part, Precision
-from imgclf.base.folders import state_folder
 from imgclf.learning import backbones, features, litert, precision, training
 from imgclf.pixels import augment, images
 from imgclf.train.work import Work
@@ -52,8 +51,10 @@ class Course(Protocol):
 
 
 def begin(work: Work) -> Course:
-    """The course that the config asks for, its pictures or features ready."""
-    return Scratch(work) if work.config.model in SCRATCH else Frozen(work)
+    """The course that the config and the stage ask for, its pictures or features ready."""
+    if work.config.model in SCRATCH:
+        return Scratch(work)
+    return Frozen(work) if work.tuned_from is None else Tuned(work)
 
 
 class Scratch:
@@ -99,11 +100,10 @@ class Frozen:
     def __init__(self, work: Work) -> None:
         config, machine, listener = work.config, work.machine, work.listener
         self._work = work
-        side, weights = work.prepared.recipe.height, backbones.weights(config.weights)
         listener.stage(f"making {config.model} ready")
-        self._extractor = features.Extractor(backbones.extractor(config.model, side, weights, config.seed))
-        identity = backbones.identity(config.model, weights, config.seed)
-        self._store = state_folder(work.data) / "features" / f"{config.model}-{work.prepared.recipe.hash}-{identity}.sqlite"
+        self._extractor, self._store = features.opened(
+            work.data, config.model, work.prepared.recipe, backbones.weights(config.weights), config.seed
+        )
         own = dataset.shard(work.prepared, machine.index, machine.workers)
         seen, held_out = self._features(own, "train", config.views), self._features(own, "val", 1)
         # A linear head wants features of one scale: mean and deviation over all training pictures of all workers.
@@ -164,6 +164,47 @@ class Frozen:
     def export(self, network: "keras.Sequential", path: Path) -> None:
         kernel, bias = network.layers[-1].get_weights()
         path.write_bytes(litert.with_head(self._extractor.file.read_bytes(), kernel, bias))
+
+
+class Tuned:
+    """A backbone's top blocks and its head, on pictures, from the weights that `work.best` holds."""
+
+    saves = True
+
+    def __init__(self, work: Work) -> None:
+        config, prepared, machine = work.config, work.prepared, work.machine
+        self._config = config
+        self.kind, why = precision.choose(config.precision)
+        build = partial(
+            model.transferred, config.model, len(prepared.class_names), prepared.recipe.height,
+            weights="none", seed=config.seed, trainable=config.fine_tune,
+        )  # fmt: skip
+        with machine.strategy.scope():
+            network = build(policy=precision.POLICIES[self.kind])
+        stock = build()
+        network.set_weights(work.best)
+        stock.set_weights(work.best)
+        model.compile(stock, config.learning_rate)
+        self.trainer = training.Trainer(network, stock, machine, **_options(work), loss_scaling=self.kind == "float16")
+        own = dataset.shard(prepared, machine.index, machine.workers)
+        self.pictures = dataset.Pictures(own, "train", work.listener.preparing)
+        self.validation = dataset.Pictures(own, "val", work.listener.preparing)
+        trained = sum(int(np.prod(variable.shape)) for variable in stock.trainable_variables)
+        self.about = (
+            f"{config.model}: its top {config.fine_tune} of {backbones.BACKBONES[config.model].blocks} blocks are trained, "
+            f"{trained:,} of {stock.count_params():,} parameters",
+            f"{self.kind}: {why}",
+        )
+
+    def change(self, pictures: int) -> augment.Change | None:
+        return augment.changer(self._config.augment, self._config.flip, pictures)
+
+    def network(self, weights: Sequence[NDArray[Any]]) -> "keras.Sequential":
+        self.trainer.stock.set_weights(weights)
+        return self.trainer.stock
+
+    def export(self, network: "keras.Sequential", path: Path) -> None:
+        network.export(str(path), format="litert", verbose=False)
 
 
 def _options(work: Work) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from imgclf.train.work import Epoch, Work, improves, write_checkpoint
 if TYPE_CHECKING:
     import keras
 
+TUNING_RATE = 1 / 30  # of --learning-rate, when blocks of a backbone are fine-tuned
 _LOGGED = ("loss", "accuracy", "val_loss", "val_accuracy", "images_per_second")
 _CURVES_EVERY = 20.0  # seconds: drawing them takes half a one
 
@@ -30,8 +31,11 @@ def fit(
     work: Work,
     course: Course,
     began: float,
-) -> None:
-    """Train the epochs that are left; what is reached is in `work` and, but for the bundle, in the run's folder."""
+) -> bool:
+    """Train the epochs that are left of the present stage; returns whether all is over, by Ctrl-C or the time budget.
+
+    What is reached is in `work` and, but for the bundle, in the run's folder.
+    """
     config, listener, machine = work.config, work.listener, work.machine
     trainer, pictures = course.trainer, course.pictures
     share = int(machine.total([len(pictures)])[0]) // machine.workers  # pictures of each worker, as many of all
@@ -41,8 +45,11 @@ def fit(
     lower = f"train anew with --learning-rate {config.learning_rate / 10:g}"
     log = board.writer(work.run_dir / "tensorboard") if config.tensorboard and machine.is_chief else None
     drawn = 0.0
+    asked = work.epochs
+    over = False
     while len(work.history) < work.epochs and not _is_over(work):
         number = len(work.history) + 1
+        is_first = number == work.began + 1
         start = ended = time.perf_counter()
         first = (0, start)
 
@@ -85,7 +92,7 @@ def fit(
         seconds = entry.seconds
         if 0 < first[0] < count:
             seconds -= (first[1] - start) - (ended - first[1]) * first[0] / (count - first[0])  # the first step compiles
-        if number == 1 and config.time_budget:
+        if is_first and config.time_budget:
             _fit_budget(work, time.monotonic() - began, seconds)
         if machine.is_chief:
             if entry.is_best and course.saves:
@@ -97,19 +104,26 @@ def fit(
             if log:
                 log(number, {name: getattr(entry, name) for name in _LOGGED})
         listener.epoch(entry, seconds * _cost(work, number, work.epochs))
-        if number == 1 and work.epochs < config.epochs:
-            listener.note(f"epochs that fit into the time budget of {config.time_budget:g} s: {work.epochs}")
+        if is_first and work.epochs < asked:
+            listener.note(f"epochs that fit into the time budget of {config.time_budget:g} s: {work.epochs - work.began}")
         late = config.time_budget is not None and time.monotonic() - began > config.time_budget
         stop, late = machine.told([listener.stop(), late]).astype(bool).tolist()
         if stop or (late and number < work.epochs):
             why = "as asked" if stop else f"since the time budget of {config.time_budget:g} s is spent"
             listener.note(f"stopped after epoch {number}, {why}; the best epoch so far is kept")
+            over = True
             break
-    if len(work.history) < work.epochs and _is_over(work):
-        listener.note(f"stopped early: {patience(config, work.epochs)} epochs without a better one (--early-stopping)")
+    if len(work.history) < work.epochs and not over:
+        listener.note(f"stopped early: {patience(config, _length(work))} epochs without a better one (--early-stopping)")
     if machine.is_chief:
         write_history(work, draw=True)
         save(course.network(trainer.stock.get_weights()), work.run_dir / "last.keras")
+    return over
+
+
+def _length(work: Work) -> int:
+    """Epochs of the present stage."""
+    return work.epochs - work.began
 
 
 def patience(config: TrainConfig, epochs: int) -> int:
@@ -125,25 +139,32 @@ def patience(config: TrainConfig, epochs: int) -> int:
     return max(6, math.ceil(epochs / 5))
 
 
+def tuning_epochs(config: TrainConfig) -> int:
+    """Epochs of fine-tuning, after those of the head."""
+    return config.fine_tune_epochs or max(3, round(config.epochs / 5))
+
+
 def _rates(work: Work, steps: int, number: int) -> Iterator[float]:
     config = work.config
-    for step in range((number - 1) * steps, number * steps):
-        yield work.factor * schedule.rate(config.lr_schedule, config.learning_rate, step, work.epochs * steps)
+    peak = config.learning_rate * (1 if work.tuned_from is None else TUNING_RATE)
+    done = number - work.began
+    for step in range((done - 1) * steps, done * steps):
+        yield work.factor * schedule.rate(config.lr_schedule, peak, step, _length(work) * steps)
 
 
 def _slow_down(work: Work, val_loss: float) -> None:
     """With `plateau`, lower the rate when the validation loss has not fallen for a third of the patience."""
     if work.config.lr_schedule == "plateau":
-        losses = [entry.val_loss for entry in work.history] + [val_loss]
-        wait = max(2, patience(work.config, work.epochs) // 3)
+        losses = [entry.val_loss for entry in work.history[work.began :]] + [val_loss]
+        wait = max(2, patience(work.config, _length(work)) // 3)
         if len(losses) - 1 - losses.index(min(losses)) >= wait and (len(losses) - 1 - losses.index(min(losses))) % wait == 0:
             work.factor *= schedule.PLATEAU_FACTOR
 
 
 def _is_over(work: Work) -> bool:
     """Whether early stopping ends the training now."""
-    wait = patience(work.config, work.epochs)
-    best = max((entry.epoch for entry in work.history if entry.is_best), default=0)
+    wait = patience(work.config, _length(work))
+    best = max((entry.epoch for entry in work.history[work.began :] if entry.is_best), default=work.began)
     return wait > 0 and len(work.history) - best >= wait
 
 
@@ -151,8 +172,9 @@ def _fit_budget(work: Work, elapsed: float, first: float) -> None:
     """After the first epoch, of so many seconds: as many as the time left is good for, with a tenth of it for the end."""
     budget = work.config.time_budget or 0.0
     left = 0.9 * budget - elapsed
-    fitting = (epochs for epochs in range(1, work.config.epochs + 1) if first * _cost(work, 1, epochs) <= left)
-    work.epochs = int(work.machine.told([max(fitting, default=1)])[0])
+    start = work.began + 1
+    fitting = (epochs for epochs in range(start, work.epochs + 1) if first * _cost(work, start, epochs) <= left)
+    work.epochs = int(work.machine.told([max(fitting, default=start)])[0])
 
 
 def _side(work: Work, number: int, epochs: int) -> int:

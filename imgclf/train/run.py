@@ -23,9 +23,9 @@ from imgclf.learning import backbones, devices, precision
 from imgclf.learning.metrics import wilson_interval
 from imgclf.pixels import images
 from imgclf.train import courses
-from imgclf.train.loop import fit, patience, remedies, save
+from imgclf.train.loop import fit, patience, remedies, save, tuning_epochs
 from imgclf.train.setup import check, check_agreement, manifest_path, prepare, weigh
-from imgclf.train.work import CHECKPOINT, Listener, OfWorker, Silent, Work, restore
+from imgclf.train.work import CHECKPOINT, Listener, OfWorker, Silent, Work, restore, take_up
 
 if TYPE_CHECKING:
     import keras
@@ -152,9 +152,10 @@ def _run(work: Work, began: float) -> Bundle | None:
     """Build the network, train it from where it stands, and finish."""
     prepared, listener, machine = work.prepared, work.listener, work.machine
     check_agreement(work)
+    state = restore(work)
     course = courses.begin(work)
-    restore(work, course.trainer)
-    if work.history:
+    if state:
+        take_up(work, course.trainer, state)
         check_agreement(work)
     counts = {part: len(files) for part, files in prepared.files.items()}
     about = [
@@ -170,7 +171,13 @@ def _run(work: Work, began: float) -> Bundle | None:
         about.append(f"resumed after epoch {len(work.history)}" if work.history else "begun anew: no epoch had ended")
     listener.started(work.run_dir, about)
     with remedies(work):
-        fit(work, course, began)
+        over = fit(work, course, began)
+        if work.config.fine_tune and work.tuned_from is None and not over:
+            course = _begin_tuning(work, course)
+            listener.tuning(course.about)
+            fit(work, course, began)
+            if work.tuned_from and max(entry.epoch for entry in work.history if entry.is_best) <= work.tuned_from:
+                listener.note("fine-tuning has done no better on the validation pictures: the frozen backbone is kept")
     finished = None
     if machine.is_chief:
         listener.stage("exporting")
@@ -178,6 +185,18 @@ def _run(work: Work, began: float) -> Bundle | None:
         _compare_with_chance(work)
     machine.told([0])  # the others wait: the chief would take them for lost
     return finished
+
+
+def _begin_tuning(work: Work, head: courses.Course) -> courses.Course:
+    """What follows the training of a head, from its best epoch, which stays the one to beat."""
+    work.listener.stage("making the blocks ready")
+    whole = head.network(work.best)
+    if work.machine.is_chief:
+        save(whole, work.run_dir / bundle.MODEL)
+    work.best = whole.get_weights()
+    work.tuned_from, work.factor = len(work.history), 1.0
+    work.epochs = work.tuned_from + tuning_epochs(work.config)
+    return courses.begin(work)
 
 
 def _some(weights: NDArray[np.float32], prepared: dataset.Prepared) -> str:

@@ -34,12 +34,17 @@ def check(config: TrainConfig) -> None:
     ):  # fmt: skip
         if value not in get_args(kind):
             raise UsageError(f"{name} {value}: choose {', '.join(get_args(kind))}")
-    if config.model in SCRATCH and (config.weights != "imagenet" or config.views != 1):
-        raise UsageError(f"--weights and --views are for pretrained backbones, not for --model {config.model}")
+    if config.model in SCRATCH and (config.weights != "imagenet" or config.views != 1 or config.fine_tune):
+        raise UsageError(f"--weights, --views and --fine-tune are for pretrained backbones, not for --model {config.model}")
     if config.model not in SCRATCH:
         backbones.weights(config.weights)
         if not 1 <= config.views <= 64 or (config.views > 1 and config.augment == "none"):
             raise UsageError(f"--views must be 1 to 64, and more than 1 needs --augment light or strong; not {config.views}")
+        blocks = backbones.BACKBONES[config.model].blocks
+        if not 0 <= config.fine_tune <= blocks:
+            raise UsageError(f"--fine-tune must be 0 to {blocks}, the blocks of {config.model}, not {config.fine_tune}")
+    if config.fine_tune_epochs is not None and (config.fine_tune_epochs < 1 or not config.fine_tune):
+        raise UsageError(f"--fine-tune-epochs must be 1 or more, and goes with --fine-tune; not {config.fine_tune_epochs}")
     if config.early_stopping is not None and config.early_stopping < 0:
         raise UsageError(f"--early-stopping must be 0 (never) or more epochs, not {config.early_stopping}")
     if not 0 <= config.label_smoothing < 0.5:

@@ -54,6 +54,9 @@ class Listener(Protocol):
     def started(self, run_dir: Path, about: Sequence[str]) -> object:
         """The network is built and the first epoch begins; `about` says in lines what is trained, and how."""
 
+    def tuning(self, about: Sequence[str]) -> object:
+        """The head is trained, and fine-tuning begins."""
+
     def batch(self, epoch: int, done: int, total: int) -> object:
         """Training pictures seen in this epoch."""
 
@@ -72,6 +75,7 @@ class Silent:
     def preparing(self, done: int, total: int) -> None: ...
     def computing(self, done: int, total: int) -> None: ...
     def started(self, run_dir: Path, about: Sequence[str]) -> None: ...
+    def tuning(self, about: Sequence[str]) -> None: ...
     def batch(self, epoch: int, done: int, total: int) -> None: ...
     def epoch(self, epoch: Epoch, left: float) -> None: ...
 
@@ -120,7 +124,13 @@ class Work:
     history: list[Epoch] = dataclasses.field(default_factory=list)
     best: list[NDArray[Any]] = dataclasses.field(default_factory=list)  # weights of the best epoch
     factor: float = 1.0  # what a plateau has made of the rate
+    tuned_from: int | None = None  # epochs in the history when fine-tuning began
     resumed: bool = False
+
+    @property
+    def began(self) -> int:
+        """Epochs in the history when the present stage of the training began."""
+        return self.tuned_from or 0
 
 
 def improves(history: Sequence[Epoch], val_accuracy: float, val_loss: float) -> bool:
@@ -140,6 +150,7 @@ def write_checkpoint(work: Work, trainer: training.Trainer) -> None:
         "content": content(work),
         "epochs": work.epochs,
         "factor": work.factor,
+        "tuned_from": work.tuned_from,
         "history": [dataclasses.asdict(entry) for entry in work.history],
     }
     arrays = {f"network-{name}": value for name, value in trainer.state().items()}
@@ -148,11 +159,11 @@ def write_checkpoint(work: Work, trainer: training.Trainer) -> None:
         np.savez(temporary, allow_pickle=False, state=np.array(json.dumps(state)), **arrays)
 
 
-def restore(work: Work, trainer: training.Trainer) -> None:
-    """Take up the run's checkpoint, if it has one."""
+def restore(work: Work) -> dict[str, NDArray[Any]]:
+    """Take up the run's checkpoint, if it has one, but for the trainer's state, which is given back."""
     path = work.run_dir / CHECKPOINT
     if not path.exists():
-        return
+        return {}
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             state = json.loads(str(arrays["state"]))
@@ -161,10 +172,19 @@ def restore(work: Work, trainer: training.Trainer) -> None:
                     f"{work.run_dir}: the pictures, their classes or the split are not those this run began with; "
                     "put back what was there, or train anew"
                 )
-            trainer.restore({name: arrays[name] for name in arrays.files if name.startswith("network-")})
+            network = {name: arrays[name] for name in arrays.files if name.startswith("network-")}
             work.best = [arrays[name] for name in sorted(arrays.files) if name.startswith("best-")]
-        work.epochs, work.factor = state["epochs"], state["factor"]
+        work.epochs, work.factor, work.tuned_from = state["epochs"], state["factor"], state["tuned_from"]
         work.history = [Epoch(**entry) for entry in state["history"]]
-        trainer.freeze()  # the stock network too: the run may have been killed after its last epoch
+        return network
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise ImgclfError(f"{path}: cannot be used ({error}); train anew") from error
+
+
+def take_up(work: Work, trainer: training.Trainer, state: dict[str, NDArray[Any]]) -> None:
+    """Give the trainer its state from a checkpoint."""
+    try:
+        trainer.restore(state)
+    except ValueError as error:
+        raise ImgclfError(f"{work.run_dir / CHECKPOINT}: cannot be used ({error}); train anew") from error
+    trainer.freeze()  # the stock network too: the run may have been killed after its last epoch

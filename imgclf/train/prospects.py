@@ -1,0 +1,118 @@
+"""What a frozen backbone and a network from scratch would come to on these pictures: cheap looks before and after a training."""
+
+import dataclasses
+import math
+import random
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from imgclf import dataset
+from imgclf.base.config import Recipe, TrainConfig
+from imgclf.base.errors import ImgclfError
+from imgclf.learning import backbones, devices, features, schedule, suspects
+from imgclf.learning.metrics import wilson_interval
+from imgclf.pixels import images
+from imgclf.train.courses import Scratch
+from imgclf.train.work import Listener, Silent, Work
+
+SAMPLE = 400  # pictures that a backbone is judged by, or ten a class
+SURE = 0.95  # accuracy of a backbone from which no network from scratch is tried beside it
+TRIAL, TRIAL_EPOCHS, TRIAL_SIDE = 1500, 8, 64  # pictures at most, epochs and pixels a side of a trial
+
+
+@dataclasses.dataclass(frozen=True)
+class Prospect:
+    """How many of some training pictures were right that the classifier had not been trained on."""
+
+    right: int
+    pictures: int
+
+    @property
+    def accuracy(self) -> float:
+        return self.right / self.pictures
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's, 95%."""
+        return wilson_interval(self.right, self.pictures)
+
+
+def of_backbone(data: Path, manifest: dataset.Manifest, config: TrainConfig, listener: Listener) -> Prospect | None:
+    """A linear classifier on the features of a sample of the training part, on five folds that tear no group.
+
+    Features are kept for a training that follows. None where there are too few usable pictures to say anything.
+    """
+    parts, _notes = dataset.load_parts(data, manifest, listener.preparing)
+    training = parts["train"]
+    chosen = _sample(training, max(SAMPLE, 10 * len(training.class_names)), config.seed)
+    name, side = backbones.OFFLINE, backbones.BACKBONES[backbones.OFFLINE].side
+    recipe = Recipe(side, side, config.aspect)
+    group_of = {row.path: row.group for row in manifest.rows}
+    hashes = dataset.content_hashes(data, [sample.path for sample in chosen])
+    usable = [sample for sample in chosen if sample.path in hashes and _can_be_read(recipe, data / sample.path)]
+    labels = np.array([training.class_names.index(sample.label or "") for sample in usable], np.int64)
+    if len(usable) < 20 or len(set(labels.tolist())) < len(training.class_names):
+        return None
+    listener.stage(f"making {name} ready")
+    extractor, store = features.opened(data, name, recipe)
+    read = [(hashes[sample.path], partial(images.load, recipe, data / sample.path)) for sample in usable]
+    (values,) = features.extract(extractor, store, read, width=backbones.BACKBONES[name].features, progress=listener.computing)
+    names = [group_of.get(sample.path) or sample.path for sample in usable]
+    groups = np.array([names.index(group) for group in names])
+    said = suspects.held_out_probabilities(values, labels, groups, seed=config.seed)
+    return Prospect(int((said.argmax(axis=1) == labels).sum()), len(usable))
+
+
+def _can_be_read(recipe: Recipe, path: Path) -> bool:
+    try:
+        images.load(recipe, path)
+    except (images.ImageError, OSError):
+        return False
+    return True
+
+
+def _sample(training: dataset.Dataset, count: int, seed: int) -> list[dataset.Sample]:
+    """Up to so many pictures, of every class its share and five at least, in a random order."""
+    draw = random.Random(seed)
+    chosen = []
+    for name in training.class_names:
+        own = [sample for sample in training.samples if sample.label == name]
+        share = max(5, math.ceil(count * len(own) / max(1, len(training.samples))))
+        chosen += draw.sample(own, min(share, len(own)))
+    return draw.sample(chosen, len(chosen))
+
+
+def of_scratch(
+    data: Path, manifest: dataset.Manifest, config: TrainConfig, machine: devices.Devices, listener: Listener
+) -> Prospect:
+    """A few epochs of the network from scratch on a sample of the training part, small; a fifth of it is held out."""
+    parts, _notes = dataset.load_parts(data, manifest, listener.preparing)
+    training = parts["train"]
+    chosen = _sample(training, TRIAL, config.seed)
+    group_of = {row.path: row.group for row in manifest.rows}
+    groups = dict.fromkeys(group_of.get(sample.path) or sample.path for sample in chosen)
+    kept_back = set(list(groups)[::5])
+    held_out = [sample.path for sample in chosen if (group_of.get(sample.path) or sample.path) in kept_back]
+    inside = [sample.path for sample in chosen if sample.path not in set(held_out)]
+    side = min(TRIAL_SIDE, config.image_size or dataset.auto_image_size(training, config.seed))
+    trial = dataclasses.replace(config, model="cnn", epochs=TRIAL_EPOCHS, image_size=side, progressive=False, ema=0.0)
+    views = {"train": training.subset(inside), "val": training.subset(held_out)}
+    prepared = dataset.prepare(data, views, Recipe(side, side, config.aspect), listener.preparing)
+    if not all(prepared.files.values()):
+        raise ImgclfError(f"{data}: too few usable pictures for --model auto; name a model")
+    work = Work(data, trial, manifest, prepared, None, Path(), Silent(), machine, TRIAL_EPOCHS)
+    listener.stage("trying a network from scratch")
+    course = Scratch(work)
+    steps = math.ceil(len(course.pictures) / config.batch_size)
+    rates = (schedule.rate("cosine", config.learning_rate, step, TRIAL_EPOCHS * steps) for step in range(TRIAL_EPOCHS * steps))
+    for epoch in range(1, TRIAL_EPOCHS + 1):
+        batches = course.pictures.shuffled(
+            config.batch_size, seed=config.seed, epoch=epoch, change=course.change(len(course.pictures)), smoothing=0.1
+        )
+        course.trainer.epoch(batches, rates, lambda done, _loss, epoch=epoch: listener.batch(epoch, done, len(course.pictures)))
+    course.trainer.freeze()
+    score = course.trainer.evaluate(course.validation.in_order())
+    count = len(course.validation)
+    return Prospect(round(score.accuracy * count), count)
