@@ -389,7 +389,12 @@ def train(
         ),
     ] = None,
     label_smoothing: Annotated[float, typer.Option(help="How far targets move towards all classes alike.")] = 0.1,
-    weight_decay: Annotated[float, typer.Option(help="Adam's decoupled weight decay, times the step size.")] = 0.0,
+    weight_decay: Annotated[
+        float | None,
+        typer.Option(
+            help="Adam's decoupled weight decay, times the step size.", show_default="3 for a head on features, else 0"
+        ),
+    ] = None,
     ema: Annotated[float, typer.Option(help="What a step keeps of a moving average of the weights; 0 for none.")] = 0.0,
     class_weights: Annotated[
         str, typer.Option(metavar="auto|none|FILE.csv", help="What a picture of each class counts; auto when they are uneven.")

@@ -506,4 +506,4 @@ def test_without_a_network(transferred: Path, tmp_path: Path) -> None:
 def test_every_model_is_one_or_the_other() -> None:
     from typing import get_args
 
-    assert set(get_args(Model)) == {*SCRATCH, *backbones.BACKBONES}
+    assert set(get_args(Model)) == {*SCRATCH, *backbones.BACKBONES, "auto"}

@@ -11,9 +11,9 @@ Aspect = Literal["squash", "crop", "pad"]
 Augment = Literal["none", "light", "strong"]
 Model = Literal[
     "cnn", "cnn-small", "cnn-large", "efficientnet-lite0", "resnet50", "resnet50v2", "vgg16", "vgg19", "mobilenetv2",
-    "mobilenetv3-large", "efficientnetv2-b0", "densenet121", "convnext-tiny",
+    "mobilenetv3-large", "efficientnetv2-b0", "densenet121", "convnext-tiny", "auto",
 ]  # fmt: skip
-SCRATCH: tuple[Model, ...] = ("cnn", "cnn-small", "cnn-large")  # the others are pretrained backbones
+SCRATCH: tuple[Model, ...] = ("cnn", "cnn-small", "cnn-large")  # the others but auto are pretrained backbones
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Schedule = Literal["cosine", "plateau", "constant", "one-cycle"]
 Link = Literal["hard", "symlink", "copy"]
@@ -73,7 +73,7 @@ class TrainConfig:
     itself and changed ones. fine_tune: how many of its top blocks are trained too, once the head is, for fine_tune_epochs
     (a fifth of epochs, at least three, for None). flip: whether a mirrored picture still shows its class. learning_rate:
     Adam's step size at its peak. early_stopping: epochs without improvement before the training ends; None for one that
-    suits the schedule, 0 for never. ema: how much of the weights' moving average a step keeps, 0 for no average.
+    suits the schedule, 0 for never. weight_decay: Adam's decoupled one; None for 3 of a head on features, none else. ema: how much of the weights' moving average a step keeps, 0 for no average.
     class_weights: `auto` (when the largest class has more than 1.5 times the smallest's pictures), `none`, or a CSV file.
     time_budget: seconds for all of it. fold: which of `split --folds`.
     """
@@ -95,7 +95,7 @@ class TrainConfig:
     lr_schedule: Schedule = "cosine"
     early_stopping: int | None = None
     label_smoothing: float = 0.1
-    weight_decay: float = 0.0
+    weight_decay: float | None = None
     ema: float = 0.0
     class_weights: str = "auto"
     time_budget: float | None = None

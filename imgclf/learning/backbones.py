@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.base import journal
+from imgclf.base.config import Model
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import cache_folder
 from imgclf.learning import checkpoints
@@ -41,7 +42,7 @@ class Backbone:
     side: int = 224
 
 
-OFFLINE = "efficientnet-lite0"  # its weights are installed with imgclf
+OFFLINE: Model = "efficientnet-lite0"  # its weights are installed with imgclf
 BACKBONES: dict[str, Backbone] = {
     OFFLINE: Backbone("", "lite", 1280, 16),
     "resnet50": Backbone("ResNet50", "caffe", 2048, 16),
@@ -105,6 +106,14 @@ def _unfreeze(network: "keras.Model", count: int) -> None:
         of_layer[layer] = max(1, number)
     for layer, block in of_layer.items():
         layer.trainable = block > number - count and not isinstance(layer, keras.layers.BatchNormalization)
+
+
+def is_depthwise(network: "keras.Model") -> bool:
+    """Whether it has convolutions of one channel each."""
+    import keras
+
+    inner = [layer for part in network.layers for layer in getattr(part, "layers", [])]
+    return any(isinstance(layer, keras.layers.DepthwiseConv2D) for layer in inner)
 
 
 def _scaling(kind: Scaling) -> list["keras.layers.Layer"]:

@@ -49,7 +49,7 @@ class Extractor:
 def opened(
     data: Path, name: str, recipe: Recipe, weights: backbones.Weights = "imagenet", seed: int = 0
 ) -> tuple[Extractor, Path]:
-    """A backbone that is ready to be asked, made the first time, and where its features of a data folder's pictures are kept."""
+    """A backbone that is ready to be asked, made the first time, and where its features of a folder's pictures are kept."""
     identity = backbones.identity(name, weights, seed)
     extractor = Extractor(backbones.extractor(name, recipe.height, weights, seed))
     return extractor, state_folder(data) / "features" / f"{name}-{recipe.hash}-{identity}.sqlite"

@@ -1,16 +1,17 @@
-"""What a frozen backbone and a network from scratch would come to on these pictures: cheap looks before and after a training."""
+"""What a frozen backbone and a network from scratch would come to: cheap looks before and after a training."""
 
 import dataclasses
 import math
 import random
+import shlex
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from imgclf import dataset
-from imgclf.base.config import Recipe, TrainConfig
-from imgclf.base.errors import ImgclfError
+from imgclf.base.config import SCRATCH, Model, Part, Recipe, TrainConfig
+from imgclf.base.errors import ImageError, ImgclfError, UsageError
 from imgclf.learning import backbones, devices, features, schedule, suspects
 from imgclf.learning.metrics import wilson_interval
 from imgclf.pixels import images
@@ -19,6 +20,8 @@ from imgclf.train.work import Listener, Silent, Work
 
 SAMPLE = 400  # pictures that a backbone is judged by, or ten a class
 SURE = 0.95  # accuracy of a backbone from which no network from scratch is tried beside it
+FEWEST, MOST = 100, 10_000  # training pictures between which a network from scratch is held against a backbone
+FALL_FROZEN, FALL_SCRATCH = 0.1, 0.3  # errors fall with the number of pictures to the power of these
 TRIAL, TRIAL_EPOCHS, TRIAL_SIDE = 1500, 8, 64  # pictures at most, epochs and pixels a side of a trial
 
 
@@ -68,7 +71,7 @@ def of_backbone(data: Path, manifest: dataset.Manifest, config: TrainConfig, lis
 def _can_be_read(recipe: Recipe, path: Path) -> bool:
     try:
         images.load(recipe, path)
-    except (images.ImageError, OSError):
+    except (ImageError, OSError):
         return False
     return True
 
@@ -82,6 +85,65 @@ def _sample(training: dataset.Dataset, count: int, seed: int) -> list[dataset.Sa
         share = max(5, math.ceil(count * len(own) / max(1, len(training.samples))))
         chosen += draw.sample(own, min(share, len(own)))
     return draw.sample(chosen, len(chosen))
+
+
+def choose(
+    data: Path, manifest: dataset.Manifest, config: TrainConfig, machine: devices.Devices, listener: Listener
+) -> TrainConfig:
+    """The config with the model that `auto` stands for; why is told to the listener.
+
+    The backbone where it is as good as sure; else whatever promises more on all the training pictures, by how errors have been
+    seen to fall with their number. Raises UsageError when there are several machines.
+    """
+    if machine.workers > 1:
+        raise UsageError("--model auto chooses on one machine; name a model where TF_CONFIG names several")
+    count = sum(1 for row in manifest.rows if row.split == "train")
+    frozen = of_backbone(data, manifest, config, listener)
+    if frozen and frozen.accuracy >= SURE:
+        listener.note(f"--model auto: {backbones.OFFLINE}, {_said(frozen)}")
+        return dataclasses.replace(config, model=backbones.OFFLINE)
+    scratch = of_scratch(data, manifest, config, machine, listener)
+    hopes = []
+    for prospect, seen, fall in ((frozen, frozen.pictures * 4 // 5 if frozen else 1, FALL_FROZEN),
+                                 (scratch, scratch.pictures * 4, FALL_SCRATCH)):  # fmt: skip
+        error = 1 - prospect.accuracy if prospect else 1.0
+        hopes.append(1 - error * min(1.0, (seen / max(1, count)) ** fall))
+    taken: Model = backbones.OFFLINE if hopes[0] >= hopes[1] else "cnn"
+    own = f"{backbones.OFFLINE} {_said(frozen)}" if frozen else f"too few pictures for {backbones.OFFLINE}"
+    listener.note(
+        f"--model auto: {taken}; {own}, a short trial of cnn {_said(scratch)}; expected of all {count:,} training pictures: "
+        f"{hopes[0]:.2f} and {hopes[1]:.2f}"
+    )
+    return dataclasses.replace(config, model=taken)
+
+
+def hint(work: Work) -> None:
+    """After a training from scratch: say so when a frozen backbone clearly does better, and the command to type.
+
+    It takes two seconds, and ten more once for the backbone; so not where pictures are many, where time is short, or where the
+    network is good already.
+    """
+    config, validation = work.config, len(work.prepared.files["val"])
+    best = max(entry.val_accuracy for entry in work.history if entry.is_best)
+    own = Prospect(round(best * validation), validation)
+    few = FEWEST <= len(work.prepared.files["train"]) < MOST
+    if config.model not in SCRATCH or not few or config.time_budget or best >= SURE or work.machine.workers > 1:
+        return
+    try:
+        frozen = of_backbone(work.data, work.manifest, config, work.listener)
+    except ImgclfError:  # the training is done, and this is an extra: a backbone that is not there is no news here
+        return
+    if frozen and frozen.interval[0] > own.interval[1]:
+        where = "" if work.data == Path("data") else f"{shlex.quote(str(work.data))} "
+        work.listener.note(
+            f"a pretrained network would do better on so few pictures: {backbones.OFFLINE}, frozen, is {_said(frozen)}, this "
+            f"network on {own.accuracy:.3f} of the validation pictures; try `imgclf train {where}--model {backbones.OFFLINE}`"
+        )
+
+
+def _said(prospect: Prospect) -> str:
+    low, high = prospect.interval
+    return f"right on {prospect.accuracy:.3f} of {prospect.pictures} held-out training pictures (95%: {low:.3f} to {high:.3f})"
 
 
 def of_scratch(
@@ -98,7 +160,7 @@ def of_scratch(
     inside = [sample.path for sample in chosen if sample.path not in set(held_out)]
     side = min(TRIAL_SIDE, config.image_size or dataset.auto_image_size(training, config.seed))
     trial = dataclasses.replace(config, model="cnn", epochs=TRIAL_EPOCHS, image_size=side, progressive=False, ema=0.0)
-    views = {"train": training.subset(inside), "val": training.subset(held_out)}
+    views: dict[Part, dataset.Dataset] = {"train": training.subset(inside), "val": training.subset(held_out)}
     prepared = dataset.prepare(data, views, Recipe(side, side, config.aspect), listener.preparing)
     if not all(prepared.files.values()):
         raise ImgclfError(f"{data}: too few usable pictures for --model auto; name a model")
@@ -107,12 +169,13 @@ def of_scratch(
     course = Scratch(work)
     steps = math.ceil(len(course.pictures) / config.batch_size)
     rates = (schedule.rate("cosine", config.learning_rate, step, TRIAL_EPOCHS * steps) for step in range(TRIAL_EPOCHS * steps))
+    count, change = len(course.pictures), course.change(len(course.pictures))
     for epoch in range(1, TRIAL_EPOCHS + 1):
         batches = course.pictures.shuffled(
-            config.batch_size, seed=config.seed, epoch=epoch, change=course.change(len(course.pictures)), smoothing=0.1
+            config.batch_size, seed=config.seed, epoch=epoch, change=change, smoothing=config.label_smoothing
         )
-        course.trainer.epoch(batches, rates, lambda done, _loss, epoch=epoch: listener.batch(epoch, done, len(course.pictures)))
+        course.trainer.epoch(batches, rates)
+        listener.batch(epoch, count, count)
     course.trainer.freeze()
     score = course.trainer.evaluate(course.validation.in_order())
-    count = len(course.validation)
-    return Prospect(round(score.accuracy * count), count)
+    return Prospect(round(score.accuracy * len(course.validation)), len(course.validation))

@@ -38,6 +38,8 @@ def find_rate(
     check(config)
     listener = listener or Silent()
     manifest = dataset.read_manifest(manifest_path(data, config.fold))
+    if config.model == "auto":
+        raise UsageError("--lr-find needs a model, not --model auto")
     if devices.are_several():
         raise UsageError("--lr-find works on one machine; unset TF_CONFIG for it")
     listener.stage("loading TensorFlow")

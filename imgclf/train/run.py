@@ -17,12 +17,12 @@ import imgclf
 from imgclf import bundle, dataset, model
 from imgclf.base import journal
 from imgclf.base.config import SCRATCH, TrainConfig
-from imgclf.base.errors import ImgclfError
+from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.bundle import Bundle
 from imgclf.learning import backbones, devices, precision
 from imgclf.learning.metrics import wilson_interval
 from imgclf.pixels import images
-from imgclf.train import courses
+from imgclf.train import courses, prospects
 from imgclf.train.loop import fit, patience, remedies, save, tuning_epochs
 from imgclf.train.setup import check, check_agreement, manifest_path, prepare, weigh
 from imgclf.train.work import CHECKPOINT, Listener, OfWorker, Silent, Work, restore, take_up
@@ -63,6 +63,8 @@ def train(
     manifest = dataset.read_manifest(manifest_path(data, config.fold))
     machine, listener = _gather(listener, device_count)
     with devices.lost(machine, "start all of them again with --resume and the run folder that the chief has named"):
+        if config.model == "auto":
+            config = prospects.choose(data, manifest, config, machine, listener)
         prepared, config = prepare(data, manifest, config, machine, listener)
         weights = weigh(config, prepared)
         if machine.is_chief:
@@ -131,6 +133,8 @@ def resume(
 def summary(data: Path, config: TrainConfig) -> tuple[str, list[tuple[str, str, str, int]]]:
     """(size and precision in words, (name, kind, output shape, parameters) of each layer) of what `train` would build."""
     check(config)
+    if config.model == "auto":
+        raise UsageError("--summary needs a model: with --model auto, nothing is chosen before a training")
     pictures, _left_out = dataset.index(data, minimum_classes=2)
     classes = len(pictures.class_names)
     if config.model in SCRATCH:
@@ -183,6 +187,8 @@ def _run(work: Work, began: float) -> Bundle | None:
         listener.stage("exporting")
         finished = _finish(work, course)
         _compare_with_chance(work)
+        if not over:
+            prospects.hint(work)
     machine.told([0])  # the others wait: the chief would take them for lost
     return finished
 

@@ -34,9 +34,10 @@ def check(config: TrainConfig) -> None:
     ):  # fmt: skip
         if value not in get_args(kind):
             raise UsageError(f"{name} {value}: choose {', '.join(get_args(kind))}")
-    if config.model in SCRATCH and (config.weights != "imagenet" or config.views != 1 or config.fine_tune):
+    is_pretrained = config.model in backbones.BACKBONES
+    if not is_pretrained and (config.weights != "imagenet" or config.views != 1 or config.fine_tune):
         raise UsageError(f"--weights, --views and --fine-tune are for pretrained backbones, not for --model {config.model}")
-    if config.model not in SCRATCH:
+    if is_pretrained:
         backbones.weights(config.weights)
         if not 1 <= config.views <= 64 or (config.views > 1 and config.augment == "none"):
             raise UsageError(f"--views must be 1 to 64, and more than 1 needs --augment light or strong; not {config.views}")
@@ -49,8 +50,8 @@ def check(config: TrainConfig) -> None:
         raise UsageError(f"--early-stopping must be 0 (never) or more epochs, not {config.early_stopping}")
     if not 0 <= config.label_smoothing < 0.5:
         raise UsageError(f"--label-smoothing must be 0 to below 0.5, not {config.label_smoothing:g}")
-    if not 0 <= config.weight_decay < 1:
-        raise UsageError(f"--weight-decay must be 0 to below 1, not {config.weight_decay:g}")
+    if config.weight_decay is not None and not 0 <= config.weight_decay < 100:
+        raise UsageError(f"--weight-decay must be 0 to below 100, not {config.weight_decay:g}")
     if not 0 <= config.ema < 1:
         raise UsageError(f"--ema must be 0 (none) to below 1, not {config.ema:g}")
     if config.time_budget is not None and not config.time_budget > 0:
