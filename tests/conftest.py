@@ -19,9 +19,18 @@ from PIL import Image
 os.environ["COLUMNS"] = "100"
 
 
+@pytest.fixture(scope="session")
+def made_backbones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Backbones as LiteRT files: each takes ten seconds to make, so all tests share them."""
+    return tmp_path_factory.mktemp("backbones")
+
+
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, made_backbones: Path) -> None:
+    cache = tmp_path_factory.mktemp("cache")
+    (cache / "imgclf").mkdir()
+    (cache / "imgclf" / "backbones").symlink_to(made_backbones)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
 
 
 def photo(seed: int, width: int = 60, height: int = 40) -> Image.Image:

@@ -73,9 +73,10 @@ class TrainConfig:
     itself and changed ones. fine_tune: how many of its top blocks are trained too, once the head is, for fine_tune_epochs
     (a fifth of epochs, at least three, for None). flip: whether a mirrored picture still shows its class. learning_rate:
     Adam's step size at its peak. early_stopping: epochs without improvement before the training ends; None for one that
-    suits the schedule, 0 for never. weight_decay: Adam's decoupled one; None for 3 of a head on features, none else. ema: how much of the weights' moving average a step keeps, 0 for no average.
-    class_weights: `auto` (when the largest class has more than 1.5 times the smallest's pictures), `none`, or a CSV file.
-    time_budget: seconds for all of it. fold: which of `split --folds`.
+    suits the schedule, 0 for never. weight_decay: Adam's decoupled one; None for 3 of a head on features, none else. ema:
+    how much of the weights' moving average a step keeps, 0 for no average. class_weights: `auto` (when the largest class
+    has more than 1.5 times the smallest's pictures), `none`, or a CSV file. time_budget: seconds for all of it. fold: which
+    of `split --folds`.
     """
 
     epochs: int = 30

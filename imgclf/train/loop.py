@@ -22,7 +22,7 @@ from imgclf.train.work import Epoch, Work, improves, write_checkpoint
 if TYPE_CHECKING:
     import keras
 
-TUNING_RATE = 1 / 30  # of --learning-rate, when blocks of a backbone are fine-tuned
+TUNING_RATE = 1 / 10  # of --learning-rate, when blocks of a backbone are fine-tuned
 _LOGGED = ("loss", "accuracy", "val_loss", "val_accuracy", "images_per_second")
 _CURVES_EVERY = 20.0  # seconds: drawing them takes half a one
 

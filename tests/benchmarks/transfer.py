@@ -6,6 +6,8 @@
 train: `imgclf train --model efficientnet-lite0` with --seeds seeds, each on its own split 80/10/10, scored on the test part;
 the first with nothing cached (no backbone, no features, no prepared pictures), and once more with everything cached, another
 seed on the split of seed 0. Beside it, with --scratch, plain `imgclf train` on the split of seed 0.
+folds: for sets too small for one test part, --folds 5: every picture is in the test part of one fold; with --scratch, beside it
+plain `imgclf train` on the same folds.
 audit: 5% of the labels moved to another class, and how many of them are among the first 7% of the ranking.
 """
 
@@ -57,6 +59,19 @@ def train(folder: Path, model: str, seeds: int, scratch: bool, options: list[str
     print(f"{model}: mean test accuracy {statistics.mean(scores):.4f} over {seeds} seeds")
 
 
+def folds(folder: Path, model: str, count: int, scratch: bool, options: list[str]) -> None:
+    run(folder, "split", "data", "--folds", count, "--force")
+    for name in (model, "cnn") if scratch else (model,):
+        right = pictures = 0
+        started = time.perf_counter()
+        for fold in range(1, count + 1):
+            run(folder, "train", "--model", name, "--fold", fold, "--run-dir", f"fold-{name}-{fold}", *options)
+            accuracy, tested = score(folder, f"fold-{name}-{fold}")
+            right, pictures = right + round(accuracy * tested), pictures + tested
+        taken = time.perf_counter() - started
+        print(f"{name}, {count} folds: {right} of {pictures} right, {right / pictures:.4f}; {taken:.0f} s", flush=True)
+
+
 def audit(folder: Path, model: str, seeds: int) -> None:
     for seed in range(seeds):
         data = folder / f"flipped-{seed}"
@@ -99,6 +114,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", default=["train", "audit"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--scratch", action="store_true")
+    parser.add_argument("--folds", type=int, default=0)
     parser.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="for imgclf train")
     chosen = parser.parse_args()
     for photos in chosen.photos:
@@ -107,6 +123,9 @@ def main() -> None:
             shutil.copytree(photos, folder / "photos", ignore=shutil.ignore_patterns(".*", "*.md", "*.txt", "*.csv"))
             shutil.copytree(folder / "photos", folder / "data")
             print(f"-- {photos.name}", flush=True)
+            if chosen.folds:
+                folds(folder, chosen.model, chosen.folds, chosen.scratch, chosen.options)
+                continue
             if "train" in chosen.parts:
                 train(folder, chosen.model, chosen.seeds, chosen.scratch, chosen.options)
             if "audit" in chosen.parts:

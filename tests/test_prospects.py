@@ -1,0 +1,162 @@
+"""Which of a backbone and a network from scratch promises more, and what a user is told of it."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Run, photo, write
+
+from imgclf import dataset, split
+from imgclf.base.config import TrainConfig
+from imgclf.base.errors import UsageError
+from imgclf.learning import backbones, devices, features
+from imgclf.pixels import images
+from imgclf.train import Silent, prospects
+from imgclf.train.prospects import Prospect
+
+
+@pytest.fixture(scope="module")
+def textures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`data` of two classes that a backbone tells apart at a glance, one file that is broken, and its split."""
+    root = tmp_path_factory.mktemp("textures")
+    for name in ("noise", "stripes"):
+        for index in range(30):
+            random = np.random.default_rng((name == "noise", index))
+            picture = np.full((40, 40, 3), random.integers(80, 170, 3), np.float64)
+            if name == "stripes":
+                picture[:: int(random.integers(3, 6))] += 80
+            noisy = np.clip(picture + random.normal(0, 20, picture.shape), 0, 255).astype(np.uint8)
+            write(root / "data" / name / f"{index}.png", images.encode(noisy, ".png"))
+    split.split(root / "data")
+    return root
+
+
+def manifest(root: Path) -> dataset.Manifest:
+    return dataset.read_manifest(dataset.manifest_path(root / "data"))
+
+
+class Hears(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_a_backbone_is_judged_by_training_pictures_alone(textures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each once, at the backbone's size; those of validation and test are not looked at, and nothing is computed twice."""
+    seen = []
+    original = features.Extractor.vector
+    monkeypatch.setattr(features.Extractor, "vector", lambda self, image: seen.append(image) or original(self, image))
+    training = [row for row in manifest(textures).rows if row.split == "train"]
+    found = prospects.of_backbone(textures / "data", manifest(textures), TrainConfig(), Silent())
+    assert found is not None
+    assert (found.pictures, found.trained_on) == (len(training), len(training) * 4 // 5)
+    assert found.accuracy >= 0.9
+    assert len(seen) == len(training)
+    assert seen[0].shape == (224, 224, 3)
+    again = prospects.of_backbone(textures / "data", manifest(textures), TrainConfig(), Silent())
+    assert again == found
+    assert len(seen) == len(training)
+
+
+def test_labels_at_random_are_not_learnt(textures: Path, tmp_path: Path) -> None:
+    """Held-out accuracy, not accuracy on what was fitted: with labels that mean nothing it is about a half."""
+    for index in range(60):
+        write(tmp_path / "data" / "ab"[index % 2] / f"{index}.png", images.encode(np.asarray(photo(index, 40, 40)), ".png"))
+    split.split(tmp_path / "data")
+    found = prospects.of_backbone(tmp_path / "data", manifest(tmp_path), TrainConfig(), Silent())
+    assert found is not None
+    assert 0.25 < found.accuracy < 0.75
+
+
+def test_a_sample_has_of_every_class() -> None:
+    classes = (("a", 900), ("b", 97), ("c", 3))
+    samples = [dataset.Sample(f"{name}/{number}", name) for name, many in classes for number in range(many)]
+    training = dataset.Dataset(Path(), tuple(samples), ("a", "b", "c"))
+    chosen = prospects._sample(training, 100, 1)
+    assert {name: sum(sample.label == name for sample in chosen) for name in "abc"} == {"a": 90, "b": 10, "c": 3}
+    assert len(set(chosen)) == len(chosen)
+    assert chosen == prospects._sample(training, 100, 1)
+    assert chosen != prospects._sample(training, 100, 2)
+
+
+def test_more_pictures_help_a_network_from_scratch_more() -> None:
+    frozen, scratch = Prospect(90, 100, 80), Prospect(80, 100, 80)
+    few, many = (prospects.expected(frozen, scratch, count) for count in (80, 80_000))
+    assert few == pytest.approx((0.9, 0.88))  # a trial is short
+    assert many[1] > many[0] > few[0] > few[1]
+    assert prospects.expected(frozen, scratch, 10) == few
+    assert prospects.expected(None, scratch, 80) == pytest.approx((0.0, 0.88))
+
+
+def test_auto_is_the_backbone_where_that_is_sure(textures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = Hears()
+    monkeypatch.setattr(prospects, "SURE", 0.9)
+    monkeypatch.setattr(prospects, "of_scratch", None)  # not needed
+    machine = devices.choose(None)
+    chosen = prospects.choose(textures / "data", manifest(textures), TrainConfig(model="auto"), machine, heard)
+    assert chosen == TrainConfig(model="efficientnet-lite0")
+    (line,) = heard.notes
+    assert line.startswith("--model auto: efficientnet-lite0, right on ")
+
+
+@pytest.mark.long
+def test_auto_tries_both_where_it_is_not(textures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The backbone is told to be at a loss: the trial of a network from scratch is real, and is on training pictures alone."""
+    heard = Hears()
+    config = TrainConfig(model="auto", batch_size=8)
+    monkeypatch.setattr(prospects, "FEWEST_TRIED", 10)
+    monkeypatch.setattr(prospects, "of_backbone", lambda *_any: Prospect(20, 42, 33))
+    machine = devices.choose(None)
+    trial = prospects.of_scratch(textures / "data", manifest(textures), config, machine, Silent())
+    training = [row for row in manifest(textures).rows if row.split == "train"]
+    assert trial.pictures + trial.trained_on == len(training)
+    assert trial.accuracy >= 0.7
+    assert prospects.choose(textures / "data", manifest(textures), config, machine, heard).model == "cnn"
+    (line,) = heard.notes
+    assert line.startswith("--model auto: cnn; efficientnet-lite0 right on 0.476 of 42 held-out training pictures")
+
+
+def test_command_auto_and_the_hint(textures: Path, tmp_path: Path, imgclf: Run) -> None:
+    shutil.copytree(textures / "data", tmp_path / "data", symlinks=True)
+    done = imgclf("train", "--model", "auto", "--epochs", 2, "--image-size", 32, "--run-dir", "chosen")
+    assert done.returncode == 0, done.stderr
+    assert "--model auto: efficientnet-lite0" in done.stderr
+    assert "efficientnet-lite0, frozen: 1,280 features a picture" in done.stderr
+    for option in ("--summary", "--lr-find"):
+        done = imgclf("train", "--model", "auto", option)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "--model auto" in done.stderr
+    done = imgclf("train", "--model", "auto", "--views", 2)
+    assert done.returncode == 2
+    assert "--weights, --views and --fine-tune are for pretrained backbones, not for --model auto" in done.stderr
+
+
+def test_a_hint_names_the_command(textures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where the difference is clear, and not where time is short or the run was ended by hand."""
+    from imgclf.train import train
+
+    monkeypatch.setattr(prospects, "FEWEST", 10)
+    config = TrainConfig(epochs=1, batch_size=32, image_size=16, model="cnn-small", learning_rate=1e-9)
+    heard = Hears()
+    train(textures / "data", config, run_dir=tmp_path / "bad", listener=heard)
+    (line,) = [note for note in heard.notes if "pretrained" in note]
+    assert f"try `imgclf train {textures / 'data'} --model {backbones.OFFLINE}`" in line
+
+    class Stopped(Hears):
+        def stop(self) -> bool:
+            return True
+
+    for listener, sure in ((Stopped(), 0.95), (Hears(), 0.0)):
+        monkeypatch.setattr(prospects, "SURE", sure)
+        train(textures / "data", config, run_dir=tmp_path / f"{sure}", listener=listener)
+        assert not [note for note in listener.notes if "pretrained" in note]
+
+
+def test_several_machines_choose_nothing(textures: Path) -> None:
+    machine = devices.choose(None)
+    machine.workers = 2
+    with pytest.raises(UsageError, match="--model auto chooses on one machine"):
+        prospects.choose(textures / "data", manifest(textures), TrainConfig(model="auto"), machine, Silent())
