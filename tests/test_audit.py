@@ -64,12 +64,20 @@ def test_a_picture_under_two_classes_is_found(tmp_path: Path) -> None:
     assert found.detail.endswith(f"but that one is {found.other[0]}")
 
 
-def test_alike_is_more_than_neighbours_usually_are() -> None:
-    usual = np.linspace(0.4, 0.6, 99)
-    assert np.flatnonzero(audit._alike(np.append(usual, 0.86))).tolist() == [99]
-    assert not audit._alike(np.append(usual, 0.84)).any()
-    assert not audit._alike(np.append(usual + 0.35, 0.96)).any()  # a folder in which all are much alike
-    assert np.flatnonzero(audit._alike(np.append(usual / 10 + 0.85, 0.999))).tolist() == [99]
+def test_alike_is_more_than_pictures_of_a_kind_are() -> None:
+    """Copies are found however many of the folder's pictures have one, and things of one kind are no copies."""
+    random = np.random.default_rng(0)
+    plain = random.normal(size=(60, 200)).astype(np.float32)
+    copies = plain[:40] + 0.3 * random.normal(size=(40, 200)).astype(np.float32)
+    near = suspects.neighbours(np.concatenate([plain, copies]))
+    assert np.flatnonzero(audit._alike(near)).tolist() == [*range(40), *range(60, 100)]
+    assert near.nearest[:40].tolist() == list(range(60, 100))
+    kind = np.concatenate([plain, plain[:1] * 3 + 0.6 * random.normal(size=(30, 200)).astype(np.float32)])
+    near = suspects.neighbours(kind)
+    assert (near.similarity[60:] > audit.ALIKE).all()
+    assert not audit._alike(near).any()
+    near = suspects.neighbours(np.concatenate([kind, kind[70:71] + 0.1]))
+    assert np.flatnonzero(audit._alike(near)).tolist() == [70, 90]
 
 
 def test_pictures_hang_together_by_pairs() -> None:
