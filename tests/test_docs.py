@@ -46,7 +46,7 @@ def test_every_option_in_the_readme_exists(imgclf: Run) -> None:
 
 
 def test_every_verb_and_option_is_in_the_readme(imgclf: Run) -> None:
-    for verb in ("clean", "preview", "split", "train", "evaluate", "predict"):
+    for verb in ("clean", "preview", "split", "train", "audit", "evaluate", "predict"):
         assert f"imgclf {verb}" in README
         for option in re.findall(r"^\s+(--[a-z-]+)", imgclf(verb, "--help").stdout, re.MULTILINE):
             assert option in README, (verb, option)
