@@ -17,6 +17,7 @@ from imgclf.base import journal
 from imgclf.base.config import Recipe
 from imgclf.base.errors import ImgclfError
 from imgclf.base.parallel import ordered_map
+from imgclf.learning import metrics
 
 FORMAT = 1
 FILE = "bundle.json"
@@ -35,6 +36,7 @@ class Bundle:
         self.info = info
         self.class_names: tuple[str, ...] = tuple(info["class_names"])
         self.recipe = Recipe(**info["recipe"])
+        self.temperature = float(info["calibration"]["temperature"]) if "calibration" in info else 1.0
         self._of_thread = threading.local()
 
     @classmethod
@@ -83,14 +85,17 @@ class Bundle:
                 raise ImgclfError(f"{path}: broken bundle, not the file that was written; copy the run folder again or retrain")
 
     def probability(self, image: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Class probabilities, (classes,), of one (h, w, 3) uint8 picture at the recipe's size. Any thread may call."""
+        """Class probabilities, (classes,), of one (h, w, 3) uint8 picture at the recipe's size. Any thread may call.
+
+        Calibrated: by the temperature that was found on the validation pictures.
+        """
         engine = self._engine()
         engine.set_tensor(engine.get_input_details()[0]["index"], image[np.newaxis].astype(np.float32))
         engine.invoke()
         output = engine.get_tensor(engine.get_output_details()[0]["index"])[0].astype(np.float64)
         if len(self.class_names) == 2:
-            return np.array([1 - output[0], output[0]])
-        return output  # type: ignore[no-any-return]
+            output = np.array([1 - output[0], output[0]])
+        return metrics.tempered(output, self.temperature)
 
     def probabilities(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
         """(n, classes) for n pictures at the recipe's size, on all cores."""

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -524,23 +524,36 @@ def evaluate(
     ] = None,
     run: Run = "latest",
     part: Annotated[Part | None, typer.Option("--split", help="Part to score.", show_default="test")] = None,
+    fail_under: Annotated[
+        str | None,
+        typer.Option(metavar="FIGURE=LEAST,...", help="Exit with 1 when a figure is less, as accuracy=0.95,recall[cat]=0.9."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score a run on pictures it was not fitted to.
 
-    Loss, accuracy with its 95% interval, precision, recall and F1 per class, confusion matrix; written into the run folder.
+    Accuracy, F1, ROC-AUC, calibration error with their 95% intervals, precision, recall and F1 per class, confusion matrix;
+    written into the run folder.
     """
     from imgclf import bundle
     from imgclf import evaluate as verb
 
+    model = bundle.find(run)
+    gates = verb.gates(fail_under, model.class_names) if fail_under is not None else []
     with console.progress("evaluating") as progress:
-        result = verb.evaluate(bundle.find(run), data, part, progress=progress)
+        result = verb.evaluate(model, data, part, progress=progress)
     if as_json:
         console.as_json(result.to_dict())
     else:
         console.evaluation(result)
+    missed = [gate for gate in gates if not result.figure(gate.name) >= gate.least]
+    for gate in gates:
+        word, style = ("missed", "red") if gate in missed else ("met", None)
+        console.say(f"{word}: {gate.name} {result.figure(gate.name):.4f}, at least {gate.least:g} asked", style=style)
     if result.unwritten:
         raise ImgclfError(result.unwritten)
+    if missed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -553,6 +566,15 @@ def predict(
     as_json: Json = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON record a line, as they are done.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV with a header, as they are done.")] = False,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", metavar="TEXT", help="A line each, as '{label}\\t{path}'; also {name} {probability} {error}."),
+    ] = None,
+    threshold: Annotated[
+        str | None,
+        typer.Option(metavar="P|auto:A", help="Label `unknown` below P, or below what was right on A of the validation part."),
+    ] = None,
+    nul: Annotated[bool, typer.Option("-0", "--null", help="Paths on stdin end with NUL, as from find -print0.")] = False,
 ) -> None:
     """Say what is on pictures, one record per input.
 
@@ -562,11 +584,18 @@ def predict(
     from imgclf import predict as verb
 
     forms = [name for name, wanted in (("json", as_json), ("jsonl", jsonl), ("csv", as_csv)) if wanted]
-    if len(forms) > 1:
-        raise UsageError("--json, --jsonl and --csv exclude each other")
+    if len(forms) + (form is not None) > 1:
+        raise UsageError("--json, --jsonl, --csv and --format exclude each other")
+    if nul and "-" not in inputs:
+        raise UsageError("--null is for paths on stdin; give - as an input")
+    line = console.line_format(form) if form is not None else None
     model = bundle.find(run)
     top = min(top, len(model.class_names))
-    failed = console.predictions(verb.predict(model, _with_stdin(inputs), top=top), forms[0] if forms else "table", top)
+    least, note = verb.threshold(model, threshold) if threshold else (0.0, "")
+    if note:
+        console.say(note)
+    records = verb.predict(model, _with_stdin(inputs, nul), top=top, threshold=least)
+    failed = console.predictions(records, line or (forms[0] if forms else "table"), top)
     if failed:
         raise typer.Exit(1)
 
@@ -619,9 +648,17 @@ def _opencv_loads() -> bool:
     return True
 
 
-def _with_stdin(inputs: Iterable[str]) -> Iterator[str]:
+def _with_stdin(inputs: Iterable[str], nul: bool) -> Iterator[str]:
+    """The inputs, with the paths that stdin gives, each as soon as it is there, in the place of `-`."""
     for name in inputs:
-        if name == "-":
+        if name == "-" and nul:
+            rest, stdin = b"", cast(io.BufferedReader, sys.stdin.buffer)
+            while block := stdin.read1(65536):
+                *whole, rest = (rest + block).split(b"\0")
+                yield from map(os.fsdecode, filter(None, whole))
+            if rest:
+                yield os.fsdecode(rest)
+        elif name == "-":
             yield from (os.fsdecode(line).rstrip("\r\n") for line in sys.stdin.buffer if line.strip())
         else:
             yield name

@@ -1,8 +1,9 @@
 """`imgclf evaluate`: how good a finished run is on pictures it was not fitted to, written into the run."""
 
 import dataclasses
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from imgclf import dataset
 from imgclf.base import journal
 from imgclf.base.config import Part
-from imgclf.base.errors import ImageError, ImgclfError
+from imgclf.base.errors import ImageError, ImgclfError, UsageError
 from imgclf.base.folders import check_data_folder
 from imgclf.base.parallel import ordered_map
 from imgclf.bundle import Bundle
@@ -25,7 +26,13 @@ MANIFEST = "split.csv"
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Scores of one run on one set of pictures. interval: 95% Wilson interval of the accuracy; confusion: true x predicted."""
+    """Scores of one run on one set of pictures, by its calibrated probabilities; NaN where one is undefined.
+
+    interval: 95% Wilson interval of the accuracy; those of F1 by bootstrap. top: share of pictures whose class is among
+    the 2, 3 or 5 likeliest, where there are more classes. auc, average_precision: mean over classes, one against
+    the rest; of the second of two classes. calibration_error: expected, of 15 bins, and what it was before calibration.
+    confusion: true x predicted.
+    """
 
     run: str
     on: str  # which pictures, in words
@@ -35,6 +42,16 @@ class Evaluation:
     loss: float
     accuracy: float
     interval: tuple[float, float]
+    top: dict[int, float]
+    macro_f1: float
+    macro_f1_interval: tuple[float, float]
+    weighted_f1: float
+    weighted_f1_interval: tuple[float, float]
+    auc: float
+    average_precision: float
+    calibration_error: float
+    uncalibrated_error: float
+    temperature: float
     classes: tuple[metrics.ClassScore, ...]
     confusion: NDArray[np.int64]
     predictions: tuple[dict[str, Any], ...]  # path, label, predicted, probability of the predicted class
@@ -45,10 +62,60 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """For JSON: everything but the single predictions, which have a CSV file of their own."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "predictions"}
+        values = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()}
         return values | {
+            "top": {str(k): share for k, share in self.top.items()},
             "classes": [dataclasses.asdict(score) for score in self.classes],
             "confusion": self.confusion.tolist(),
         }
+
+    def figure(self, name: str) -> float:
+        """What a gate asks for by this name, as recall[cat]."""
+        name, _bracket, rest = name.partition("[")
+        if rest:
+            return float(getattr(self.classes[self.class_names.index(rest[:-1])], name))
+        if name.startswith("top"):
+            return self.top[int(name[3:])]
+        return float(getattr(self, "macro_f1" if name == "f1" else name))
+
+
+WHOLE = ("accuracy", "f1", "weighted_f1", "auc", "average_precision", "top2", "top3", "top5")  # what a gate may ask for
+OF_CLASS = ("precision", "recall", "f1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Gate:
+    """The least that a figure must be; `name` as it was asked for, such as recall[cat]."""
+
+    name: str
+    least: float
+
+
+def gates(text: str, class_names: Sequence[str]) -> list[Gate]:
+    """`accuracy=0.95,f1=0.9,recall[cat]=0.9` as gates for a run of these classes; raises UsageError for what is none."""
+    found, end = [], 0
+    for match in re.finditer(r"\s*(\w+)(\[.*?\])?\s*=\s*([^,]*?)\s*(?:,|$)", text):
+        name, of_class, wish = match.groups(default="")
+        if match.start() != end or name not in (OF_CLASS if of_class else WHOLE):
+            break
+        try:
+            least = float(wish)
+        except ValueError:
+            break
+        if not 0 <= least <= 1:
+            break
+        if of_class and of_class[1:-1] not in class_names:
+            raise UsageError(f"--fail-under {name}{of_class}: no such class; there are {', '.join(class_names)}")
+        if name.startswith("top") and int(name[3:]) >= len(class_names):
+            raise UsageError(f"--fail-under {name}: always 1 with {len(class_names)} classes; it says nothing")
+        found.append(Gate(name + of_class, least))
+        end = match.end()
+    if not found or end != len(text):
+        raise UsageError(
+            f"--fail-under {text}: write FIGURE=LEAST, with commas between; figures are {', '.join(WHOLE)}, and of a class "
+            f"{', '.join(f'{name}[CLASS]' for name in OF_CLASS)}; the least is 0 to 1"
+        )
+    return found
 
 
 def evaluate(
@@ -109,7 +176,10 @@ def evaluate(
     if not rows:
         raise ImgclfError(f"{root}: none of the {len(samples)} pictures in {on} can be read; run `imgclf clean`")
     truth, probabilities = np.array(true, np.int64), np.array(rows)
-    matrix = metrics.confusion(truth, probabilities.argmax(axis=1), len(bundle.class_names))
+    classes = len(bundle.class_names)
+    matrix = metrics.confusion(truth, probabilities.argmax(axis=1), classes)
+    macro, weighted = (float(value) for value in metrics.f1_scores(matrix))
+    macro_interval, weighted_interval = metrics.bootstrap_f1(matrix)
     evaluation = Evaluation(
         run=str(bundle.path),
         on=on,
@@ -119,6 +189,16 @@ def evaluate(
         loss=metrics.cross_entropy(truth, probabilities),
         accuracy=metrics.accuracy(matrix),
         interval=metrics.wilson_interval(int(np.trace(matrix)), len(rows)),
+        top={k: metrics.top_k(truth, probabilities, k) for k in (2, 3, 5) if k < classes},
+        macro_f1=macro,
+        macro_f1_interval=macro_interval,
+        weighted_f1=weighted,
+        weighted_f1_interval=weighted_interval,
+        auc=metrics.one_against_rest(truth, probabilities, metrics.roc_auc),
+        average_precision=metrics.one_against_rest(truth, probabilities, metrics.average_precision),
+        calibration_error=metrics.calibration_error(truth, probabilities),
+        uncalibrated_error=metrics.calibration_error(truth, metrics.tempered(probabilities, 1 / bundle.temperature)),
+        temperature=bundle.temperature,
         classes=tuple(metrics.class_scores(matrix, bundle.class_names)),
         confusion=matrix,
         predictions=tuple(predictions),

@@ -11,9 +11,10 @@ import pytest
 from conftest import Run, encoded, photo, write
 
 from imgclf import dataset
-from imgclf.base.errors import ImgclfError
+from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.bundle import Bundle
-from imgclf.evaluate import evaluate
+from imgclf.evaluate import evaluate, gates
+from imgclf.learning import metrics
 from imgclf.pixels import images
 from imgclf.predict import predict
 
@@ -33,10 +34,12 @@ def test_figures_equal_kerases_on_the_test_part(project: Path) -> None:
     network = keras.models.load_model(run.path / "model.keras")
     pixels = np.stack([images.load(run.recipe, project / "data" / row.path) for row in rows]).astype(np.float32)
     labels = np.eye(3)[[run.class_names.index(row.label) for row in rows]]
-    network.compile(loss="categorical_crossentropy", metrics=["accuracy"])
-    loss, accuracy = network.evaluate(pixels, labels, verbose=0)
+    cooled = metrics.tempered(network.predict(pixels, verbose=0).astype(np.float64), run.temperature)
+    measured = keras.metrics.CategoricalCrossentropy(), keras.metrics.CategoricalAccuracy(), keras.metrics.F1Score("macro")
+    loss, accuracy, f1 = (float(metric(labels, cooled)) for metric in measured)
     assert result.loss == pytest.approx(loss, abs=1e-5)
     assert result.accuracy == pytest.approx(accuracy)
+    assert result.macro_f1 == pytest.approx(f1)
     assert result.confusion.sum(axis=1).tolist() == [3, 3, 3]
     assert result.interval[0] <= result.accuracy <= result.interval[1]
 
@@ -57,6 +60,86 @@ def test_results_are_written_into_the_run(project: Path) -> None:
     with open(run / "predictions-test.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 9
     assert images.header((run / "confusion-test.png").read_bytes()).format == "PNG"
+
+
+def test_calibration_is_of_the_validation_part_and_holds_everywhere(project: Path) -> None:
+    """The stored temperature is that of the raw answers on the validation pictures; all that is told is after it."""
+    run = run_of(project)
+    raw = Bundle(run.path, {**run.info, "calibration": {"temperature": 1.0}})
+    before, after = (evaluate(one, project / "data", "val") for one in (raw, run))
+    true = np.array([run.class_names.index(said["label"]) for said in before.predictions])
+    paths = [project / "data" / said["path"] for said in before.predictions]
+    pixels = [images.load(run.recipe, path) for path in paths]
+    answers = raw.probabilities(pixels)
+    assert run.temperature == pytest.approx(metrics.temperature(true, answers), rel=1e-6)
+    assert run.temperature != 1
+    np.testing.assert_allclose(run.probabilities(pixels), metrics.tempered(answers, run.temperature), atol=1e-12)
+    assert [one["predicted"] for one in before.predictions] == [one["predicted"] for one in after.predictions]
+    assert after.uncalibrated_error == pytest.approx(before.calibration_error, abs=1e-6)
+    known = run.info["calibration"]
+    assert known["pictures"] == 12
+    assert (known["error_before"], known["error_after"]) == pytest.approx((before.calibration_error, after.calibration_error))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("accuracy=0.95", [("accuracy", 0.95)]),
+        (" f1 = .9 , recall[cat]=1,", [("f1", 0.9), ("recall[cat]", 1.0)]),
+        ("precision[a, b=c]=0,top2=0.5", [("precision[a, b=c]", 0.0), ("top2", 0.5)]),
+    ],
+)
+def test_gates_are_read(text: str, expected: list) -> None:
+    assert [(gate.name, gate.least) for gate in gates(text, ["cat", "dog", "a, b=c"])] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "write FIGURE=LEAST"),
+        ("accuracy", "write FIGURE=LEAST"),
+        ("accuracy=95", "the least is 0 to 1"),
+        ("accuracy=nan", "the least is 0 to 1"),
+        ("accuracy=0.9;f1=0.9", "write FIGURE=LEAST"),
+        ("loss=0.5", "figures are accuracy, f1"),
+        ("recall=0.5", "of a class precision[CLASS]"),
+        ("accuracy[cat]=0.5", "write FIGURE=LEAST"),
+        ("recall[cow]=0.5", "recall[cow]: no such class; there are cat, dog"),
+        ("top2=0.5", "always 1 with 2 classes"),
+        ("accuracy=0.9 f1=0.9", "write FIGURE=LEAST"),
+    ],
+)
+def test_what_is_no_gate(text: str, words: str) -> None:
+    with pytest.raises(UsageError) as error:
+        gates(text, ["cat", "dog"])
+    assert words in str(error.value)
+
+
+def test_command_as_a_gate(project: Path, imgclf: Run) -> None:
+    """Exit code 1 where a figure is less than asked for, and the figures are shown all the same."""
+    result = evaluate(run_of(project), project / "data")
+    low = min(result.classes, key=lambda score: score.recall)
+    asked = f"accuracy={result.accuracy - 1e-6},f1={result.macro_f1 - 1e-6},recall[{low.name}]={low.recall - 1e-6}"
+    done = imgclf("evaluate", "data", "--fail-under", asked if low.recall else "accuracy=0")
+    assert done.returncode == 0, done.stderr
+    assert "met: accuracy " in done.stderr
+    done = imgclf("evaluate", "data", "--fail-under", "auc=0,accuracy=1", "--json")
+    assert done.returncode == (0 if result.accuracy == 1 else 1)
+    assert json.loads(done.stdout)["macro_f1"] == pytest.approx(result.macro_f1)
+    done = imgclf("evaluate", "data", "--fail-under", "acuracy=1")
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_figures_that_are_undefined_are_null(project: Path, imgclf: Run) -> None:
+    """A folder with pictures of one class alone has no ROC curve."""
+    for index in range(3):
+        write(project / "other" / "red" / f"{index}.png", encoded(photo(index), "PNG"))
+    done = imgclf("evaluate", "other", "--json")
+    assert json.loads(done.stdout, parse_constant=pytest.fail)["auc"] is None
+    done = imgclf("evaluate", "other")
+    assert "ROC-AUC and average precision undefined, since a class has no picture" in done.stdout
+    done = imgclf("evaluate", "other", "--fail-under", "auc=0.1")
+    assert done.returncode == 1
 
 
 def test_the_runs_own_split_counts_even_when_the_folder_has_another(project: Path) -> None:

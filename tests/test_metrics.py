@@ -1,4 +1,4 @@
-"""Metrics against values worked out by hand and against Keras."""
+"""Metrics against values worked out by hand, against Keras and against scikit-learn."""
 
 import math
 
@@ -51,3 +51,115 @@ def test_cross_entropy_equals_keras() -> None:
 def test_wilson_interval_has_the_published_values(hits: int, total: int, low: float, high: float) -> None:
     """81 of 263 is the worked example of Newcombe (1998), method 3."""
     assert metrics.wilson_interval(hits, total) == pytest.approx((low, high), abs=5e-5)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_equal_to_scikit_learn(seed: int) -> None:
+    """To 1e-9, on random cases of 2 to 7 classes: sure and unsure answers, ties, rare classes, ones never predicted."""
+    from sklearn import metrics as reference
+
+    random = np.random.default_rng(seed)
+    classes, count = int(random.integers(2, 8)), int(random.integers(20, 300))
+    true = np.concatenate([np.arange(classes), random.choice(classes, count, p=random.dirichlet(np.ones(classes)))])
+    probabilities = random.dirichlet(np.full(classes, random.choice([0.3, 1.0, 5.0])), len(true))
+    probabilities[np.arange(len(true)), true] += random.uniform(0, 1.5)
+    if seed % 2:
+        probabilities = np.round(probabilities, 1) + 0.05  # many ties
+    probabilities = np.clip(probabilities, 1e-6, None)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    predicted = probabilities.argmax(axis=1)
+    matrix = metrics.confusion(true, predicted, classes)
+    np.testing.assert_array_equal(matrix, reference.confusion_matrix(true, predicted, labels=range(classes)))
+    scores = metrics.class_scores(matrix, tuple(map(str, range(classes))))
+    expected = np.array(reference.precision_recall_fscore_support(true, predicted, labels=range(classes), zero_division=0))
+    np.testing.assert_allclose([[s.precision, s.recall, s.f1, s.support] for s in scores], expected.T, atol=1e-9)
+    near = {"abs": 1e-9, "rel": 0, "nan_ok": True}
+    macro, weighted = metrics.f1_scores(matrix)
+    assert macro == pytest.approx(
+        reference.f1_score(true, predicted, average="macro", labels=range(classes), zero_division=0), **near
+    )
+    assert weighted == pytest.approx(reference.f1_score(true, predicted, average="weighted", zero_division=0), **near)
+    assert metrics.accuracy(matrix) == pytest.approx(reference.accuracy_score(true, predicted), **near)
+    assert metrics.cross_entropy(true, probabilities) == pytest.approx(reference.log_loss(true, probabilities), **near)
+    one_hot = np.eye(classes)[true] if classes > 2 else true
+    fed = probabilities if classes > 2 else probabilities[:, 1]
+    found = metrics.one_against_rest(true, probabilities, metrics.roc_auc)
+    assert found == pytest.approx(reference.roc_auc_score(one_hot, fed, average="macro"), **near)
+    found = metrics.one_against_rest(true, probabilities, metrics.average_precision)
+    assert found == pytest.approx(reference.average_precision_score(one_hot, fed, average="macro"), **near)
+    if not seed % 2 and classes > 2:
+        for k in range(1, classes):
+            expected = reference.top_k_accuracy_score(true, probabilities, k=k, labels=range(classes))
+            assert metrics.top_k(true, probabilities, k) == pytest.approx(expected, **near)
+
+
+def test_what_is_undefined_is_nan() -> None:
+    scores = np.array([0.1, 0.7])
+    assert math.isnan(metrics.roc_auc(np.array([True, True]), scores))
+    assert math.isnan(metrics.average_precision(np.array([False, False]), scores))
+    assert math.isnan(metrics.top_k(TRUE[:0], np.zeros((0, 3)), 1))
+    assert math.isnan(metrics.calibration_error(TRUE[:0], np.zeros((0, 3))))
+
+
+def test_calibration_error_by_hand() -> None:
+    """Bins (0.6, 0.667]: 2 pictures at 0.65, one right; (0.8, 0.867]: one at 0.85, right; (0.933, 1]: one at 1, right."""
+    probabilities = np.array([[0.65, 0.35], [0.65, 0.35], [0.15, 0.85], [1.0, 0.0]])
+    true = np.array([0, 1, 1, 0])
+    assert metrics.calibration_error(true, probabilities) == pytest.approx((2 * 0.15 + 0.15 + 0) / 4)
+    counts, confidence, accurate = metrics.reliability(true, probabilities)
+    assert np.flatnonzero(counts).tolist() == [9, 12, 14]
+    assert confidence[[9, 12, 14]] == pytest.approx([0.65, 0.85, 1])
+    assert accurate[[9, 12, 14]] == pytest.approx([0.5, 1, 1])
+
+
+@pytest.mark.parametrize("planted", [0.3, 0.8, 1.0, 2.5])
+def test_the_planted_temperature_is_found(planted: float) -> None:
+    """Labels drawn from probabilities; the same answers with logits multiplied by it are mended, and no label changes."""
+    random = np.random.default_rng(3)
+    honest = random.dirichlet([0.7, 0.7, 0.7], 20_000)
+    true = (random.random((20_000, 1)) > honest.cumsum(axis=1)).sum(axis=1)
+    told = metrics.tempered(honest, 1 / planted)
+    found = metrics.temperature(true, told)
+    assert found == pytest.approx(planted, rel=0.03)
+    mended = metrics.tempered(told, found)
+    np.testing.assert_array_equal(mended.argmax(axis=1), told.argmax(axis=1))
+    np.testing.assert_allclose(mended.sum(axis=1), 1)
+    assert metrics.calibration_error(true, mended) < 0.015
+    steps = [metrics.cross_entropy(true, metrics.tempered(told, found * factor)) for factor in (0.97, 1, 1.03)]
+    assert steps[1] == min(steps)
+
+
+def test_a_temperature_is_a_division_of_logits() -> None:
+    logits = np.array([[1.0, -2.0, 0.5]])
+    softmax = np.exp(logits) / np.exp(logits).sum()
+    cooler = np.exp(logits / 0.4) / np.exp(logits / 0.4).sum()
+    np.testing.assert_allclose(metrics.tempered(softmax, 0.4), cooler)
+    assert metrics.tempered(softmax, 1.0) is softmax
+    np.testing.assert_allclose(metrics.tempered(np.array([1.0, 0.0]), 0.5), [1, 0], atol=1e-12)
+
+
+def test_bootstrap_covers_as_promised() -> None:
+    """Of 200 samples of 150 pictures, the interval has the F1 of the source in 88 to 99% of the cases."""
+    source = np.array([[30, 5, 1], [4, 25, 6], [2, 3, 24]]) / 100
+    truth = [float(value) for value in metrics.f1_scores((source * 1e6).astype(np.int64))]
+    random = np.random.default_rng(0)
+    inside = np.zeros(2)
+    for seed in range(200):
+        matrix = random.multinomial(150, source.ravel()).reshape(3, 3)
+        for number, (low, high) in enumerate(metrics.bootstrap_f1(matrix, seed=seed, rounds=500)):
+            inside[number] += low <= truth[number] <= high
+    assert (inside >= 0.88 * 200).all()
+    assert (inside <= 0.99 * 200).all()
+    assert metrics.bootstrap_f1(matrix, seed=1) == metrics.bootstrap_f1(matrix, seed=1)
+
+
+def test_risk_coverage_by_hand() -> None:
+    """0.9 right; 0.8 wrong and 0.8 right, which are answered together; 0.6 right."""
+    probabilities = np.array([[0.6, 0.4], [0.8, 0.2], [0.1, 0.9], [0.2, 0.8]])
+    true = np.array([0, 1, 1, 1])
+    thresholds, coverage, accurate = metrics.risk_coverage(true, probabilities)
+    assert thresholds.tolist() == [0.9, 0.8, 0.6]
+    assert coverage.tolist() == [0.25, 0.75, 1]
+    assert accurate == pytest.approx([1, 2 / 3, 3 / 4])
+    assert metrics.useful_thresholds(true, probabilities) == [(0.6, 0.75, 1.0), (0.9, 1.0, 0.25)]
+    assert metrics.useful_thresholds(np.array([1, 0, 0, 0]), probabilities) == [(0.6, 0.0, 1.0)]

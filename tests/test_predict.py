@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from conftest import Run, bomb, encoded, photo, write
 
+from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.bundle import Bundle
-from imgclf.predict import Prediction, expand, predict
+from imgclf.predict import Prediction, expand, predict, threshold
 
 
 @pytest.fixture
@@ -166,7 +167,7 @@ def test_bad_calls(imgclf: Run, project: Path) -> None:
     assert imgclf("predict").returncode == 2
     done = imgclf("predict", "x.jpg", "--json", "--csv")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "imgclf: error: --json, --jsonl and --csv exclude each other\n"
+    assert done.stderr == "imgclf: error: --json, --jsonl, --csv and --format exclude each other\n"
     done = imgclf("predict", "x.jpg", "--run", "nope")
     assert done.returncode == 1
     assert done.stderr == "imgclf: error: nope: no such run folder; train one with `imgclf train`\n"
@@ -189,3 +190,59 @@ def test_a_reader_that_goes_away_is_no_error(project: Path) -> None:
     )
     assert json.loads(done.stdout)["input"] == "data/red/000.png"
     assert done.stderr == ""
+
+
+def test_format_and_threshold(project: Path, imgclf: Run) -> None:
+    """Lines of one's own; below the threshold the label is `unknown`, and the probability is told all the same."""
+    plain = [json.loads(line) for line in imgclf("predict", "data/red", "data/blue", "--jsonl").stdout.splitlines()]
+    done = imgclf(
+        "predict", "data/red", "data/blue", "missing.jpg", "--format", r"{label}\t{path}|{name}|{probability}|{error}"
+    )
+    lines = done.stdout.splitlines()
+    assert done.returncode == 1
+    assert lines[-1] == "\tmissing.jpg|missing.jpg||no such file"
+    expected = [f"{one['label']}\t{one['input']}|{Path(one['input']).name}|{one['probability']:.4f}|" for one in plain]
+    assert lines[:-1] == expected
+    middle = sorted(one["probability"] for one in plain)[len(plain) // 2]
+    done = imgclf("predict", "data/red", "data/blue", "--jsonl", "--threshold", repr(middle))
+    sure = [json.loads(line) for line in done.stdout.splitlines()]
+    assert 0 < sum(one["label"] == "unknown" for one in sure) < len(sure)
+    for before, after in zip(plain, sure, strict=True):
+        assert after["label"] == (before["label"] if before["probability"] >= middle else "unknown")
+        assert (after["probability"], after["top"]) == (before["probability"], before["top"])
+    for options, words in (
+        (["--format", "{labl}"], "there is no {labl}; there are {path}, {name}, {label}, {probability}, {error}"),
+        (["--format", "x", "--csv"], "exclude each other"),
+        (["--threshold", "2"], "give a probability from 0 to 1, or auto:"),
+        (["--threshold", "auto:99%"], "give a probability from 0 to 1, or auto:"),
+        (["--threshold", "nan"], "give a probability from 0 to 1, or auto:"),
+        (["-0"], "--null is for paths on stdin"),
+    ):
+        done = imgclf("predict", "data/red", *options)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert words in done.stderr
+
+
+def test_automatic_threshold(project: Path) -> None:
+    """The lowest that reaches the accuracy on the validation pictures, and none that does not."""
+    run = Bundle.load(project / "runs/toy")
+    points = [[0.4, 0.75, 1.0], [0.62, 0.9, 0.5], [0.8, 0.97, 0.25]]
+    run.info["calibration"] = {"pictures": 40, "thresholds": points}
+    assert threshold(run, "auto:0.7")[0] == 0.4
+    least, said = threshold(run, "auto:0.9")
+    assert least == 0.62
+    assert said == "threshold 0.6200: of 40 validation pictures, 50.0% are at least so sure, and 90.0% of those are right"
+    with pytest.raises(ImgclfError, match=r"no probability was enough .*; 0.9700 is the most, from 0.8000 on"):
+        threshold(run, "auto:0.99")
+    run.class_names = ("unknown", "red", "blue")
+    with pytest.raises(UsageError, match="has a class of the name unknown"):
+        threshold(run, "0.5")
+
+
+def test_paths_that_end_with_nul(project: Path, imgclf: Run) -> None:
+    name = "data/red/two\nlines.png"
+    shutil.copy(project / "data/red/000.png", project / name)
+    done = imgclf("predict", "-", "-0", "--jsonl", stdin=f"data/blue/000.png\0{name}\0")
+    assert [json.loads(line)["input"] for line in done.stdout.splitlines()] == ["data/blue/000.png", name]
+    done = imgclf("predict", "-", "--null", "--jsonl", stdin="data/blue/000.png")
+    assert [json.loads(line)["input"] for line in done.stdout.splitlines()] == ["data/blue/000.png"]

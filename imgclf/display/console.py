@@ -3,7 +3,9 @@
 import collections
 import contextlib
 import dataclasses
+import math
 import os
+import re
 import shlex
 import signal
 import sys
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
+from imgclf.base.errors import UsageError
 from imgclf.base.journal import json_text
 from imgclf.base.table import line as csv_line
 
@@ -523,6 +526,20 @@ def evaluation(result: "Evaluation") -> None:
     low, high = result.interval
     out.print(_text(f"{result.run} on {result.on}: {_count(result.pictures, 'picture')}"))
     out.print(f"accuracy {result.accuracy:.4f} (95% interval {low:.3f} to {high:.3f}), loss {result.loss:.4f}")
+    macro, weighted = result.macro_f1_interval, result.weighted_f1_interval
+    out.print(
+        f"F1 {result.macro_f1:.4f} ({macro[0]:.3f} to {macro[1]:.3f}), weighted by pictures {result.weighted_f1:.4f} "
+        f"({weighted[0]:.3f} to {weighted[1]:.3f})"
+    )
+    top = "".join(f", top {k} {share:.4f}" for k, share in result.top.items())
+    if math.isnan(result.auc) or math.isnan(result.average_precision):
+        out.print(f"ROC-AUC and average precision undefined, since a class has no picture{top}")
+    else:
+        out.print(f"ROC-AUC {result.auc:.4f}, average precision {result.average_precision:.4f}{top}")
+    out.print(
+        f"calibration error {result.calibration_error:.4f}, before calibration {result.uncalibrated_error:.4f} "
+        f"(temperature {result.temperature:.2f})"
+    )
     out.print()
     table = _table("class", "precision", "recall", "f1", "pictures")
     for score in result.classes:
@@ -540,8 +557,28 @@ def evaluation(result: "Evaluation") -> None:
         say(f"wrote {result.run}/evaluation-{result.name}.json, predictions-{result.name}.csv, confusion-{result.name}.png")
 
 
-def predictions(records: "Iterable[Prediction]", form: str, top: int) -> int:
-    """Print records as a `table`, `json`, `jsonl` or `csv`, as they come where the form allows; returns how many failed."""
+def line_format(form: str) -> "Callable[[Prediction], str]":
+    """What `{label}\\t{path}` makes of a record; raises UsageError for a name that there is not."""
+    named: dict[str, Callable[[Prediction], str]] = {
+        "path": lambda record: record.input,
+        "name": lambda record: os.path.basename(record.input),
+        "label": lambda record: record.label or "",
+        "probability": lambda record: "" if record.probability is None else f"{record.probability:.4f}",
+        "error": lambda record: record.error or "",
+    }
+    escapes = {"\\t": "\t", "\\n": "\n", "\\0": "\0", "\\\\": "\\"}
+    text = re.sub(r"\\[tn0\\]", lambda match: escapes[match[0]], form)
+    for name in re.findall(r"\{(.*?)\}", text):
+        if name not in named:
+            raise UsageError(f"--format {form}: there is no {{{name}}}; there are {', '.join(f'{{{one}}}' for one in named)}")
+    return lambda record: re.sub(r"\{(.*?)\}", lambda match: named[match[1]](record), text)
+
+
+def predictions(records: "Iterable[Prediction]", form: "str | Callable[[Prediction], str]", top: int) -> int:
+    """Print records as a `table`, `json`, `jsonl`, `csv` or in lines of one's own, as they come where the form allows.
+
+    Returns how many failed.
+    """
     failed = 0
     counted: list[Prediction] = []
 
@@ -551,7 +588,11 @@ def predictions(records: "Iterable[Prediction]", form: str, top: int) -> int:
             failed += record.error is not None
             yield record
 
-    if form == "jsonl":
+    if callable(form):
+        for record in count(records):
+            sys.stdout.write(form(record) + "\n")
+            sys.stdout.flush()
+    elif form == "jsonl":
         for record in count(records):
             as_json(_record(record), indent=None)
             sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,157 @@ def cross_entropy(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -
         return math.nan
     chosen = probabilities[np.arange(len(true)), true]
     return float(-np.log(np.clip(chosen, 1e-7, 1 - 1e-7)).mean())
+
+
+def top_k(true: NDArray[np.int64], probabilities: NDArray[np.float64], k: int) -> float:
+    """Share of pictures whose class is among the k likeliest; NaN for none."""
+    if not len(true):
+        return math.nan
+    own = probabilities[np.arange(len(true)), true]
+    return float(((probabilities > own[:, None]).sum(axis=1) < k).mean())
+
+
+def f1_scores(matrices: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(macro, weighted) F1 of confusion matrices (..., classes, classes): the mean over classes, and the mean over pictures.
+
+    A class that is nowhere, neither true nor predicted, counts 0, as in scikit-learn with all labels given.
+    """
+    hits = np.diagonal(matrices, axis1=-2, axis2=-1)
+    support, predicted = matrices.sum(axis=-1), matrices.sum(axis=-2)
+    f1 = 2 * hits / np.maximum(1, support + predicted)
+    weighted = (f1 * support).sum(axis=-1) / np.maximum(1, support.sum(axis=-1))
+    return f1.mean(axis=-1), weighted
+
+
+def bootstrap_f1(
+    matrix: NDArray[np.int64], *, seed: int = 0, rounds: int = 2000
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """95% percentile intervals (Efron, 1979) of macro and weighted F1, from drawing as many pictures again with replacement.
+
+    F1 needs no more of a picture than its cell in the confusion matrix, so cells are drawn: a multinomial.
+    """
+    total = int(matrix.sum())
+    drawn = np.random.default_rng(seed).multinomial(total, matrix.ravel() / total, size=rounds)
+    found = f1_scores(drawn.reshape(rounds, *matrix.shape))
+    macro, weighted = (tuple(np.percentile(values, [2.5, 97.5]).tolist()) for values in found)
+    return macro, weighted
+
+
+def roc_auc(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
+    """Area under the ROC curve: how often a positive scores above a negative, ties half; NaN without one of the two.
+
+    By ranks (Mann and Whitney, 1947).
+    """
+    yes = int(positive.sum())
+    no = len(positive) - yes
+    if not yes or not no:
+        return math.nan
+    _values, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks = (last - (counts - 1) / 2)[place]
+    return float((ranks[positive].sum() - yes * (yes + 1) / 2) / (yes * no))
+
+
+def average_precision(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
+    """Precision at each threshold, weighed by the recall that it adds; NaN without a positive."""
+    if not positive.any():
+        return math.nan
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(positive[order])
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # equal scores share a threshold
+    recall = hits[ends] / hits[-1]
+    return float((np.diff(recall, prepend=0) * hits[ends] / (ends + 1)).sum())
+
+
+def one_against_rest(
+    true: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    measure: Callable[[NDArray[np.bool_], NDArray[np.float64]], float],
+) -> float:
+    """The mean of a two-class measure over classes; of two classes, that of the second. NaN where a class has no picture."""
+    if probabilities.shape[1] == 2:
+        return measure(true == 1, probabilities[:, 1])
+    return float(np.mean([measure(true == number, probabilities[:, number]) for number in range(probabilities.shape[1])]))
+
+
+BINS = 15  # of confidence, as in Guo et al., 2017
+
+
+def reliability(
+    true: NDArray[np.int64], probabilities: NDArray[np.float64], bins: int = BINS
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """(pictures, mean confidence, accuracy) in each of equally wide bins of confidence; NaN in an empty one."""
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == true
+    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)  # (low, high], as there
+    counts = np.bincount(place, minlength=bins)
+    some = np.where(counts, counts, math.nan)
+    return counts, np.bincount(place, confidence, bins) / some, np.bincount(place, right, bins) / some
+
+
+def calibration_error(true: NDArray[np.int64], probabilities: NDArray[np.float64], bins: int = BINS) -> float:
+    """Expected calibration error: how far confidence and accuracy lie apart in a bin, on average over pictures."""
+    if not len(true):
+        return math.nan
+    counts, confidence, accurate = reliability(true, probabilities, bins)
+    return float(np.nansum(counts * np.abs(confidence - accurate)) / len(true))
+
+
+def tempered(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """Probabilities (..., classes) as if the network's logits had been divided by a temperature: labels stay as they are."""
+    if temperature == 1:
+        return probabilities
+    logits = np.log(np.clip(probabilities, 1e-12, 1)) / temperature
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+def temperature(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
+    """The temperature with the least cross-entropy (Guo et al., On Calibration of Modern Neural Networks, 2017).
+
+    Between 0.05 and 20, by golden sections; the loss has one minimum in its inverse. Targets are a little less than sure, as if
+    every class had been seen once more (Platt, 1999): a few pictures that are all right do not make a network infallible.
+    """
+    low, high = math.log(0.05), math.log(20)
+    golden = (math.sqrt(5) - 1) / 2
+    classes = probabilities.shape[1]
+    targets = (np.eye(classes)[true] * len(true) + 1) / (len(true) + classes)
+
+    def loss(place: float) -> float:
+        return float(-(targets * np.log(np.maximum(tempered(probabilities, math.exp(place)), 1e-300))).sum(axis=1).mean())
+
+    left, right = high - golden * (high - low), low + golden * (high - low)
+    below, above = loss(left), loss(right)
+    while high - low > 1e-6:
+        if below <= above:
+            high, right, above = right, left, below
+            left = high - golden * (high - low)
+            below = loss(left)
+        else:
+            low, left, below = left, right, above
+            right = low + golden * (high - low)
+            above = loss(right)
+    return math.exp((low + high) / 2)
+
+
+def risk_coverage(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    """(thresholds, coverage, accuracy) when only answers at least so sure are given, one for each confidence, the surest first.
+
+    El-Yaniv and Wiener, 2010; accuracy is one less their risk.
+    """
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == true
+    order = np.argsort(-confidence, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(confidence[order])), len(order) - 1)  # equal ones are answered together
+    return confidence[order][ends], (ends + 1) / len(order), np.cumsum(right[order])[ends] / (ends + 1)
+
+
+def useful_thresholds(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -> list[tuple[float, float, float]]:
+    """(threshold, accuracy, coverage), both rising but coverage: those that no lower one beats in accuracy."""
+    found: list[tuple[float, float, float]] = []
+    thresholds, coverage, accurate = risk_coverage(true, probabilities)
+    for point in zip(thresholds[::-1].tolist(), accurate[::-1].tolist(), coverage[::-1].tolist(), strict=True):
+        if not found or point[1] > found[-1][1]:
+            found.append(point)
+    return found
 
 
 def wilson_interval(hits: int, total: int, *, z: float = 1.959963984540054) -> tuple[float, float]:

@@ -18,9 +18,9 @@ from imgclf import bundle, dataset, model
 from imgclf.base import journal
 from imgclf.base.config import SCRATCH, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
+from imgclf.base.parallel import ordered_map
 from imgclf.bundle import Bundle
-from imgclf.learning import backbones, devices, precision
-from imgclf.learning.metrics import wilson_interval
+from imgclf.learning import backbones, devices, metrics, precision
 from imgclf.pixels import images
 from imgclf.train import courses, prospects
 from imgclf.train.loop import fit, patience, remedies, save, tuning_epochs
@@ -30,6 +30,7 @@ from imgclf.train.work import CHECKPOINT, Listener, OfWorker, Silent, Work, rest
 if TYPE_CHECKING:
     import keras
 
+_CALIBRATED_ON = 1000  # validation pictures at most
 TOLERANCE = 1e-4  # largest probability difference allowed between Keras and LiteRT
 
 
@@ -231,7 +232,9 @@ def _finish(work: Work, course: courses.Course) -> Bundle:
             "train_accuracy": best.accuracy,
             "val_loss": best.val_loss,
             "val_accuracy": best.val_accuracy,
-            "val_interval": wilson_interval(round(best.val_accuracy * len(prepared.files["val"])), len(prepared.files["val"])),
+            "val_interval": metrics.wilson_interval(
+                round(best.val_accuracy * len(prepared.files["val"])), len(prepared.files["val"])
+            ),
         },
         "data": {
             "path": str(work.data.resolve()),
@@ -257,6 +260,7 @@ def _finish(work: Work, course: courses.Course) -> Bundle:
             "the run is left unfinished. Please report this with the package versions"
         )
     info["litert_difference"] = difference
+    info["calibration"] = _calibration(Bundle(run_dir, dict(info)), prepared)
     finished = bundle.write(run_dir, info)
     (run_dir / CHECKPOINT).unlink(missing_ok=True)
     return finished
@@ -280,11 +284,32 @@ def _opencv_version() -> str:
     return cv2.__version__
 
 
+def _calibration(run: Bundle, prepared: dataset.Prepared) -> dict[str, Any]:
+    """The temperature that makes the answers on the validation pictures most honest, and what it has made of their error."""
+    names = sorted(prepared.files["val"])
+    names = names[:: math.ceil(len(names) / _CALIBRATED_ON)]  # of every class
+    found = np.array(list(ordered_map(lambda name: run.probability(_pixels(prepared, name)), names)))
+    true = np.array([prepared.class_names.index(name.split("/", 1)[0]) for name in names])
+    temperature = metrics.temperature(true, found)
+    calibrated = metrics.tempered(found, temperature)
+    return {
+        "temperature": temperature,
+        "pictures": len(names),
+        "error_before": metrics.calibration_error(true, found),
+        "error_after": metrics.calibration_error(true, calibrated),
+        "thresholds": metrics.useful_thresholds(true, calibrated),
+    }
+
+
+def _pixels(prepared: dataset.Prepared, name: str) -> images.Image:
+    return images.decode(images.read(prepared.folder / "val" / name))
+
+
 def _difference(network: "keras.Sequential", run_dir: Path, info: Mapping[str, Any], prepared: dataset.Prepared) -> float:
     """The largest probability difference between Keras and LiteRT on up to 64 validation pictures."""
     names = list(prepared.files["val"])
     names = names[:: math.ceil(len(names) / 64)]  # of every class
-    pixels = np.stack([images.decode(images.read(prepared.folder / "val" / name)) for name in names])
+    pixels = np.stack([_pixels(prepared, name) for name in names])
     kept = Bundle(run_dir, dict(info)).probabilities(list(pixels))
     keras_output = network.predict_on_batch(pixels.astype(np.float32))
     expected = np.hstack([1 - keras_output, keras_output]) if keras_output.shape[1] == 1 else keras_output
