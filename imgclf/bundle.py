@@ -189,8 +189,25 @@ def find_unfinished(run: str | None, runs: Path = Path("runs")) -> Path:
     return max(started, key=lambda path: ((path / "config.json").stat().st_mtime_ns, path.name))
 
 
+def _best(runs: Path) -> Bundle:
+    """The newest of those with the highest validation accuracy; broken ones are passed over."""
+    found = []
+    for file in runs.glob(f"*/{FILE}"):
+        with contextlib.suppress(ImgclfError, KeyError, TypeError):
+            one = Bundle.load(file.parent)
+            found.append((one.info["metrics"]["val_accuracy"], one.info["finished"], one))
+    if not found:
+        raise ImgclfError(f"{runs}: no finished run here; train one with `imgclf train`, or give --run FOLDER")
+    return max(found, key=lambda item: item[:2])[2]
+
+
 def find(run: str | None, runs: Path = Path("runs")) -> Bundle:
-    """The bundle a user means: a path, the name of a run under `runs/`, or the newest finished one for None and "latest"."""
+    """The bundle a user means: a path, or the name of a run under `runs/`.
+
+    None and "latest" are the newest finished one there, "best" is the one with the highest validation accuracy.
+    """
+    if run == "best":
+        return _best(runs)
     if run not in (None, "latest"):
         path = Path(run or "")
         return Bundle.load(runs / path if path.name == run and (runs / path).is_dir() else path)

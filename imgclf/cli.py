@@ -80,7 +80,7 @@ Data = Annotated[
     Path, typer.Argument(help="Folder with one folder of pictures per class, or with train/val/test folders of such.")
 ]
 Run = Annotated[
-    str, typer.Option("--run", metavar="RUN", help="A run folder, its name under runs/, or `latest`: the newest finished one.")
+    str, typer.Option("--run", metavar="RUN", help="A run folder, its name under runs/, `latest` finished one, or `best`.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of every random choice.")]
@@ -598,6 +598,59 @@ def predict(
     failed = console.predictions(records, line or (forms[0] if forms else "table"), top)
     if failed:
         raise typer.Exit(1)
+
+
+runs_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, show and put away runs.")
+app.add_typer(runs_app, name="runs")
+
+Folder = Annotated[Path, typer.Option("--in", metavar="DIR", help="The folder of runs.")]
+
+
+@runs_app.command("list")
+def runs_list(folder: Folder = Path("runs"), as_json: Json = False) -> None:
+    """List runs, the newest first, with their accuracies; unfinished and broken ones too."""
+    from imgclf import runs as verb
+
+    console.runs(verb.runs(folder), folder, as_json)
+
+
+@runs_app.command("show")
+def runs_show(run: Annotated[str, typer.Argument(help="As for --run.")] = "latest", as_json: Json = False) -> None:
+    """Show everything that a run knows of itself."""
+    info(run, as_json)
+
+
+@runs_app.command("best")
+def runs_best() -> None:
+    """Print the folder of the run with the highest validation accuracy."""
+    from imgclf import bundle
+
+    console.data(str(bundle.find("best").path))
+
+
+@runs_app.command("rm")
+def runs_rm(
+    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders, or their names in the folder of runs.")],
+    folder: Folder = Path("runs"),
+) -> None:
+    """Move runs into the trash, DIR/.trash; nothing is deleted."""
+    from imgclf import runs as verb
+
+    for name in names:
+        target = verb.remove(name, folder)
+        console.say(f"{name} is now {target}; move it back to undo, delete it there for good")
+
+
+@app.command()
+def info(run: Annotated[str, typer.Argument(help="As for --run.")] = "latest", as_json: Json = False) -> None:
+    """Show everything that a run knows of itself.
+
+    Classes, recipe, options, metrics, calibration, data, versions, files and evaluations.
+    """
+    from imgclf import bundle
+    from imgclf import runs as verb
+
+    console.info(verb.show(bundle.find(run)), as_json)
 
 
 def _pairs(option: str, given: list[str] | None) -> dict[str, str]:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from imgclf.evaluate import Evaluation
     from imgclf.predict import Prediction
     from imgclf.preview import Preview
+    from imgclf.runs import Run
     from imgclf.split import Leakage, Split
     from imgclf.train import Epoch, RateSearch
 
@@ -516,6 +517,44 @@ def audited(result: "Audit", json: bool) -> None:
 
 def _minutes(seconds: float) -> str:
     return f"{int(seconds + 0.5) // 60}:{int(seconds + 0.5) % 60:02d}"
+
+
+def runs(found: "Sequence[Run]", folder: Path, json: bool) -> None:
+    """A table of runs."""
+    if json:
+        as_json([dataclasses.asdict(run) for run in found])
+        return
+    table = _table("run", "model", "epochs", "validation", "test", "state", numbers=False)
+    for run in found:
+        figures = ["" if value is None else f"{value:.4f}" for value in (run.val_accuracy, run.test_accuracy)]
+        _row(table, run.name, run.model or "", "" if run.epochs is None else str(run.epochs), *figures, run.state)
+    if found:
+        out.print(table)
+    for run in found:
+        if run.problem:
+            say(run.problem, style="yellow")
+    say(f"{_count(len(found), 'run')} in {folder}" + ("; accuracies of the validation and the test part" if found else ""))
+
+
+def info(known: Mapping[str, Any], json: bool) -> None:
+    """What a run knows, a line each; nested things under their names."""
+    if json:
+        as_json(known)
+        return
+
+    def lines(value: Any, name: str) -> Iterator[tuple[str, str]]:
+        if isinstance(value, Mapping) and value:
+            for key, inner in value.items():
+                yield from lines(inner, f"{name}.{key}" if name else str(key))
+        elif isinstance(value, list) and any(isinstance(inner, list | dict) for inner in value):
+            yield name, f"{len(value)} entries"
+        else:
+            yield name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+    shown = list(lines(known, ""))
+    width = max(len(name) for name, _value in shown)
+    for name, value in shown:
+        out.print(_text(f"{name:<{width}}  {value}"), soft_wrap=True)
 
 
 def evaluation(result: "Evaluation") -> None:

@@ -1,0 +1,96 @@
+"""`imgclf runs`: the runs below a folder, from their plain files: list, show, the best, out of the way."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from imgclf import bundle
+from imgclf.base import journal
+from imgclf.base.errors import ImgclfError
+from imgclf.bundle import Bundle
+
+TRASH = ".trash"  # below the folder of runs
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run as its files tell. state: finished, unfinished or broken, and then `problem` says what. Figures may be None."""
+
+    name: str
+    path: str
+    state: str
+    model: str | None = None
+    finished: str | None = None
+    epochs: int | None = None
+    val_accuracy: float | None = None
+    test_accuracy: float | None = None  # of the last `imgclf evaluate` on the test part
+    data: str | None = None
+    problem: str = ""
+
+
+def runs(folder: Path = Path("runs")) -> list[Run]:
+    """Every run of a folder, the newest first, unfinished and broken ones too."""
+    found = []
+    for path in sorted(folder.iterdir() if folder.is_dir() else []):
+        if path.name == TRASH or not ((path / bundle.FILE).exists() or (path / "config.json").exists()):
+            continue
+        found.append(((path / "config.json" if (path / "config.json").exists() else path / bundle.FILE).stat().st_mtime, path))
+    return [_read(path) for _time, path in sorted(found, reverse=True)]
+
+
+def _read(path: Path) -> Run:
+    if not (path / bundle.FILE).exists():
+        config = _json(path / "config.json")
+        return Run(path.name, str(path), "unfinished", config.get("model"), data=config.get("data"))
+    try:
+        info = Bundle.load(path).info
+    except ImgclfError as error:
+        return Run(path.name, str(path), "broken", problem=str(error))
+    tested = _json(path / "evaluation-test.json").get("accuracy")
+    figures = info["metrics"]
+    return Run(
+        path.name, str(path), "finished", info["model"], info["finished"], figures["epochs"], figures["val_accuracy"], tested,
+        info["data"]["path"],
+    )  # fmt: skip
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def show(run: Bundle) -> dict[str, Any]:
+    """Everything that a bundle knows, with the scores of its evaluations."""
+    evaluations = {}
+    for path in sorted(run.path.glob("evaluation-*.json")):
+        content = _json(path)
+        evaluations[path.stem.removeprefix("evaluation-")] = {
+            name: content.get(name) for name in ("pictures", "accuracy", "interval", "macro_f1", "loss", "calibration_error")
+        }
+    return {"run": str(run.path), **run.info, "evaluations": evaluations}
+
+
+def remove(name: str, folder: Path = Path("runs")) -> Path:
+    """Move a run, finished or not, into the trash beside it; returns where it lies now. Nothing is deleted.
+
+    Raises ImgclfError when there is no such run, or when a process trains it.
+    """
+    path = folder / name if Path(name).name == name and (folder / name).is_dir() else Path(name)
+    if not (path / bundle.FILE).exists() and not (path / "config.json").exists():
+        raise ImgclfError(f"{name}: no run; `imgclf runs list` shows what there is")
+    if (path / "config.json").exists():
+        with journal.held(path / "config.json", f"{path}: being trained by another process; wait for it, or stop it first"):
+            pass
+    trash = path.resolve().parent / TRASH
+    trash.mkdir(exist_ok=True)
+    target, number = trash / path.resolve().name, 1
+    while target.exists():
+        number += 1
+        target = trash / f"{path.resolve().name}-{number}"
+    os.rename(path.resolve(), target)
+    return target

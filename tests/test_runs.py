@@ -1,0 +1,114 @@
+"""runs: what plain files tell of them, the best, and out of the way without loss."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import Run, write
+
+from imgclf import bundle, runs
+from imgclf.base import journal
+from imgclf.base.errors import ImgclfError
+from imgclf.bundle import Bundle, checksum
+
+
+def copy(project: Path, name: str, accuracy: float, finished: str) -> Path:
+    """A finished run like `toy`, with another validation accuracy and time; it may be `toy` itself."""
+    path = project / "runs" / name
+    if not path.exists():
+        shutil.copytree(project / "runs" / "toy", path)
+    info = json.loads((path / "bundle.json").read_text())
+    info["metrics"]["val_accuracy"], info["finished"] = accuracy, finished
+    info["checksum"] = checksum(info)
+    (path / "bundle.json").write_text(json.dumps(info))
+    return path
+
+
+@pytest.fixture
+def folder(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Runs: `toy`, two that did better and equally well, one unfinished, one broken; and a file and a folder that are none."""
+    copy(project, "toy", 0.9, "2029-01-01")
+    copy(project, "better", 0.995, "2030-01-01")
+    copy(project, "equal", 0.995, "2031-01-01")
+    broken = copy(project, "broken", 1.0, "2032-01-01")
+    write(broken / "model.tflite", b"x")
+    write(project / "runs" / "half" / "config.json", b'{"model": "vgg16", "data": "/photos"}')
+    write(project / "runs" / "notes.txt", b"milk")
+    (project / "runs" / "empty").mkdir()
+    for number, name in enumerate(("toy", "better", "equal", "broken", "half")):
+        os.utime(project / "runs" / name / "config.json", (number, number))
+    monkeypatch.chdir(project)
+    return project / "runs"
+
+
+def test_list_tells_of_every_run(folder: Path) -> None:
+    write(folder / "toy" / "evaluation-test.json", b'{"accuracy": 0.5}')
+    found = {run.name: run for run in runs.runs(folder)}
+    assert list(found) == ["half", "broken", "equal", "better", "toy"]
+    assert found["half"] == runs.Run("half", str(folder / "half"), "unfinished", "vgg16", data="/photos")
+    assert (found["toy"].state, found["toy"].model, found["toy"].epochs, found["toy"].test_accuracy) == (
+        "finished",
+        "cnn",
+        3,
+        0.5,
+    )
+    assert (found["better"].val_accuracy, found["better"].test_accuracy) == (0.995, None)
+    assert (found["broken"].state, found["broken"].val_accuracy) == ("broken", None)
+    assert "copy the run folder again" in found["broken"].problem
+    assert runs.runs(folder / "nowhere") == []
+
+
+def test_best_is_the_newest_of_equals(folder: Path) -> None:
+    assert bundle.find("best").path == Path("runs/equal")
+    shutil.rmtree(folder / "equal")
+    assert bundle.find("best").path == Path("runs/better")
+    with pytest.raises(ImgclfError, match="no finished run here"):
+        bundle.find("best", folder / "empty")
+
+
+def test_nothing_is_lost_in_the_trash(folder: Path) -> None:
+    """Also when one of the same name lies there, and a run in training stays."""
+    files = {path.name: path.read_bytes() for path in (folder / "toy").iterdir()}
+    shutil.copytree(folder / "toy", folder / "again")
+    first = runs.remove("toy", folder)
+    os.rename(folder / "again", folder / "toy")
+    second = runs.remove(str(folder / "toy"), folder)
+    assert (first, second) == (folder.resolve() / ".trash/toy", folder.resolve() / ".trash/toy-2")
+    for place in (first, second):
+        assert {path.name: path.read_bytes() for path in place.iterdir()} == files
+    assert "toy" not in {run.name for run in runs.runs(folder)}
+    Bundle.load(first)
+    with (
+        journal.held(folder / "half" / "config.json", ""),
+        pytest.raises(ImgclfError, match="being trained by another process"),
+    ):
+        runs.remove("half", folder)
+    for name in ("toy", "empty", "..", ""):
+        with pytest.raises(ImgclfError, match="no run; `imgclf runs list` shows"):
+            runs.remove(name, folder)
+
+
+def test_commands(folder: Path, imgclf: Run) -> None:
+    done = imgclf("runs", "list")
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines[:6]] == ["run", "half", "broken", "equal", "better", "toy"]
+    assert "5 runs in runs" in done.stderr
+    assert "runs/broken/model.tflite: broken bundle, not the file that was written" in done.stderr
+    assert {run["name"] for run in json.loads(imgclf("runs", "list", "--json").stdout)} >= {"toy", "half"}
+    assert imgclf("runs", "best").stdout == "runs/equal\n"
+    known = json.loads(imgclf("info", "toy", "--json").stdout)
+    assert known["class_names"] == ["blue", "green", "red"]
+    assert known["calibration"]["pictures"] == 12
+    shown = imgclf("runs", "show", "best").stdout
+    assert "metrics.val_accuracy" in shown
+    assert "blue, green, red" in shown
+    done = imgclf("predict", "data/red/000.png", "--run", "best", "--json")
+    assert done.returncode == 0
+    done = imgclf("runs", "rm", "toy", "half")
+    assert done.returncode == 0
+    assert not (folder / "toy").exists()
+    assert "toy is now" in done.stderr
+    done = imgclf("runs", "rm", "toy")
+    assert (done.returncode, done.stdout) == (1, "")
