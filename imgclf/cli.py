@@ -559,8 +559,9 @@ def evaluate(
 @app.command()
 def predict(
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Files, folders, globs, or - for paths on stdin, one a line.")
-    ],
+        list[str] | None,
+        typer.Argument(metavar="INPUT...", help="Files, folders, globs, archives, or - for paths on stdin, one a line."),
+    ] = None,
     run: Run = "latest",
     top: Annotated[int, typer.Option(min=1, help="Likeliest classes to give.")] = 1,
     as_json: Json = False,
@@ -575,6 +576,19 @@ def predict(
         typer.Option(metavar="P|auto:A", help="Label `unknown` below P, or below what was right on A of the validation part."),
     ] = None,
     nul: Annotated[bool, typer.Option("-0", "--null", help="Paths on stdin end with NUL, as from find -print0.")] = False,
+    stdin_image: Annotated[bool, typer.Option("--stdin-image", help="Predict the picture whose bytes are on stdin.")] = False,
+    move_to: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Move each photo into DIR/<label>; --undo DIR moves them back.")
+    ] = None,
+    link_to: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Link each photo into DIR/<label>; --undo DIR removes the links.")
+    ] = None,
+    watch: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Predict the pictures of DIR and those that come, until Ctrl-C.")
+    ] = None,
+    undo: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Take back all that --move-to and --link-to placed in DIR.")
+    ] = None,
 ) -> None:
     """Say what is on pictures, one record per input.
 
@@ -582,21 +596,53 @@ def predict(
     """
     from imgclf import bundle
     from imgclf import predict as verb
+    from imgclf.pixels.sources import Source
 
     forms = [name for name, wanted in (("json", as_json), ("jsonl", jsonl), ("csv", as_csv)) if wanted]
     if len(forms) + (form is not None) > 1:
         raise UsageError("--json, --jsonl, --csv and --format exclude each other")
-    if nul and "-" not in inputs:
+    given = [
+        name for name, one in (("INPUT", inputs), ("--stdin-image", stdin_image), ("--watch", watch), ("--undo", undo)) if one
+    ]
+    if len(given) != 1:
+        raise UsageError(
+            f"give pictures, or --stdin-image, --watch DIR or --undo DIR; {' and '.join(given) or 'nothing'} is given"
+        )
+    if undo:
+        back, problems = verb.undo(undo)
+        console.unsorted(back, problems, undo)
+        raise typer.Exit(1 if problems else 0)
+    if nul and "-" not in (inputs or ()):
         raise UsageError("--null is for paths on stdin; give - as an input")
-    line = console.line_format(form) if form is not None else None
+    if move_to and link_to:
+        raise UsageError("--move-to and --link-to: give one of them")
+    if watch and as_json:
+        raise UsageError("--watch never ends, and --json is one document; use --jsonl")
+    if watch and not watch.is_dir():
+        raise ImgclfError(f"{watch}: no folder that could be watched")
+    line = console.line_format(form if form is not None else console.WATCHED) if form is not None or watch else None
+    place = move_to or link_to
+    if place:
+        verb.check_sorting(place)
+    sorting = verb.Sorting(place, "move" if move_to else "link") if place else None
     model = bundle.find(run)
     top = min(top, len(model.class_names))
     least, note = verb.threshold(model, threshold) if threshold else (0.0, "")
     if note:
         console.say(note)
-    records = verb.predict(model, _with_stdin(inputs, nul), top=top, threshold=least)
-    failed = console.predictions(records, line or (forms[0] if forms else "table"), top)
-    if failed:
+    if watch:
+        console.say(f"watching {watch}; Ctrl-C ends")
+        records = verb.watch(model, watch, top=top, threshold=least, sorting=sorting)
+    else:
+        wanted = [Source("stdin", sys.stdin.buffer.read())] if stdin_image else _with_stdin(inputs or (), nul)
+        records = verb.predict(model, wanted, top=top, threshold=least, without=place)
+        records = sorting.through(records) if sorting else records
+    try:
+        failed = console.predictions(records, forms[0] if forms else line or "table", top)
+    finally:
+        if sorting:
+            console.sorted_into(sorting.counts, sorting.there, sorting.problems, sorting.folder)
+    if failed or (sorting and sorting.problems):
         raise typer.Exit(1)
 
 
@@ -703,6 +749,8 @@ def _opencv_loads() -> bool:
 
 def _with_stdin(inputs: Iterable[str], nul: bool) -> Iterator[str]:
     """The inputs, with the paths that stdin gives, each as soon as it is there, in the place of `-`."""
+    from imgclf.pixels.images import sniff
+
     for name in inputs:
         if name == "-" and nul:
             rest, stdin = b"", cast(io.BufferedReader, sys.stdin.buffer)
@@ -712,6 +760,8 @@ def _with_stdin(inputs: Iterable[str], nul: bool) -> Iterator[str]:
             if rest:
                 yield os.fsdecode(rest)
         elif name == "-":
+            if sniff(cast(io.BufferedReader, sys.stdin.buffer).peek(32)[:32]):
+                raise UsageError("stdin holds a picture and not paths; give --stdin-image instead of -")
             yield from (os.fsdecode(line).rstrip("\r\n") for line in sys.stdin.buffer if line.strip())
         else:
             yield name

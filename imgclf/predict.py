@@ -1,18 +1,17 @@
 """`imgclf predict`: one record for every requested input, in order, whatever happens to it."""
 
+import collections
 import dataclasses
-import glob
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from imgclf.base import placing
 from imgclf.base.errors import ImageError, ImgclfError, UsageError
 from imgclf.base.parallel import ordered_map
 from imgclf.bundle import Bundle
-from imgclf.pixels import images
-
-KNOWN_EXTENSIONS = {extension for extensions in images.FORMATS.values() for extension in extensions}
+from imgclf.pixels import images, sources
+from imgclf.pixels.sources import Source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,80 +57,80 @@ def threshold(bundle: Bundle, text: str) -> tuple[float, str]:
     )
 
 
-def predict(bundle: Bundle, inputs: Iterable[str], *, top: int = 1, threshold: float = 0.0) -> Iterator[Prediction]:
-    """Predict paths, folders (every picture below) and globs, on all cores, each record as soon as it is its turn.
+def predict(
+    bundle: Bundle, inputs: Iterable[str | Source], *, top: int = 1, threshold: float = 0.0, without: Path | None = None
+) -> Iterator[Prediction]:
+    """Predict what `sources.expand` makes of the inputs, on all cores, each record as soon as it is its turn.
 
-    threshold: the label of what is less probable is `unknown`; its probability is told all the same.
+    threshold: the label of what is less probable is `unknown`; its probability is told all the same. without: a folder whose
+    pictures are passed over.
     """
 
-    def one(item: tuple[str, str | None]) -> Prediction:
-        name, problem = item
-        if problem:
-            return Prediction(name, None, None, (), problem)
+    def one(source: Source) -> Prediction:
         try:
-            probabilities = bundle.probability(images.load(bundle.recipe, Path(name)))
+            probabilities = bundle.probability(images.apply(bundle.recipe, source.pixels()))
         except ImageError as error:
-            return Prediction(name, None, None, (), str(error))
+            return Prediction(source.name, None, None, (), str(error))
         ranked = sorted(zip(bundle.class_names, probabilities, strict=True), key=lambda pair: -pair[1])
         pairs = tuple((label, float(probability)) for label, probability in ranked[:top])
-        return Prediction(name, pairs[0][0] if pairs[0][1] >= threshold else UNKNOWN, pairs[0][1], pairs)
+        return Prediction(source.name, pairs[0][0] if pairs[0][1] >= threshold else UNKNOWN, pairs[0][1], pairs)
 
-    return ordered_map(one, expand(inputs))
+    return ordered_map(one, sources.expand(inputs, without))
 
 
-def expand(inputs: Iterable[str]) -> Iterator[tuple[str, str | None]]:
-    """(path, None) for every file asked for, or (input, problem) where one stands for nothing.
+class Sorting:
+    """Puts predicted photos into the class folders of a folder, a thousand at a time, each thousand planned ahead.
 
-    A folder stands for the files below it that are pictures by name or by their first bytes, sorted; hidden ones are passed
-    over. A name with *, ? or [ that no file bears is a glob.
+    counts: photos placed, by label; there: those that lay where they belong. problems: (input, why it was not placed).
     """
-    for name in inputs:
-        if os.path.isdir(name):
-            found = False
-            for found_path, problem in _pictures(name):
-                found = True
-                yield found_path, problem
-            if not found:
-                yield name, "no images in this folder"
-        elif glob.has_magic(name) and not os.path.lexists(name):
-            matches = sorted(glob.glob(name, recursive=True))
-            if matches:
-                yield from expand(
-                    glob.escape(match) if glob.has_magic(match) and not os.path.lexists(match) else match for match in matches
-                )
-            else:
-                yield name, "no file matches this pattern"
-        else:
-            yield name, None
+
+    def __init__(self, folder: Path, how: placing.How) -> None:
+        self.folder, self.how = folder, how
+        self.counts: collections.Counter[str] = collections.Counter()
+        self.there = 0
+        self.problems: list[tuple[str, str]] = []
+        self._waiting: list[tuple[str, str]] = []
+
+    def through(self, records: Iterable[Prediction]) -> Iterator[Prediction]:
+        """The records as they come; what each was about is placed soon after, at the latest when they end or are cut off."""
+        try:
+            for record in records:
+                if record.label is not None:
+                    self._waiting.append((record.input, record.label))
+                yield record
+                if len(self._waiting) >= 1000:
+                    self.place()
+        finally:
+            self.place()
+
+    def place(self) -> None:
+        """Place what is waiting."""
+        waiting, self._waiting = self._waiting, []
+        done = placing.place(self.folder, waiting, self.how)
+        self.counts.update(done.labels)
+        self.there += done.there
+        self.problems += done.problems
 
 
-def _pictures(folder: str) -> Iterator[tuple[str, str | None]]:
-    problems: list[OSError] = []
-    seen: set[tuple[int, int]] = set()
-    for here, folders, files in os.walk(folder, onerror=problems.append, followlinks=True):
-        while problems:
-            problem = problems.pop()
-            yield str(problem.filename), f"cannot be listed: {problem.strerror}"
-        status = os.stat(here)
-        if (status.st_dev, status.st_ino) in seen:  # a link back up
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = os.path.join(here, name)
-            if not name.startswith(".") and (Path(name).suffix.lower() in KNOWN_EXTENSIONS or _begins_like_one(path)):
-                yield path, None
-    for problem in problems:
-        yield str(problem.filename), f"cannot be listed: {problem.strerror}"
+def watch(
+    bundle: Bundle, folder: Path, *, top: int = 1, threshold: float = 0.0, sorting: Sorting | None = None
+) -> Iterator[Prediction]:
+    """Predict the pictures of a folder, and those that come into it, without end; the folder sorted into is left out."""
+    without = sorting.folder if sorting else None
+    for arrived in sources.arrivals(folder, without):
+        if arrived:
+            records = predict(bundle, arrived, top=top, threshold=threshold)
+            yield from sorting.through(records) if sorting else records
 
 
-def _begins_like_one(path: str) -> bool:
-    """Whether a file of unknown name is to be predicted: a picture by its first bytes, or one that cannot be read."""
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return False
-        with open(path, "rb") as file:
-            return images.sniff(file.read(32)) is not None
-    except OSError:
-        return True
+def undo(folder: Path) -> tuple[list[str], list[tuple[str, str]]]:
+    """Take back all that was sorted into a folder; see `placing.undo`."""
+    return placing.undo(folder)
+
+
+def check_sorting(folder: Path) -> None:
+    """Raise ImgclfError when nothing can be sorted into a folder."""
+    if folder.exists() and not folder.is_dir():
+        raise ImgclfError(f"{folder}: a file, not a folder; photos are sorted into a folder with one folder a class")
+    if any(os.path.lexists(folder / name) for name in ("bundle.json", "config.json")):
+        raise ImgclfError(f"{folder}: a run, not a place for photos; choose another folder")

@@ -12,7 +12,8 @@ from conftest import Run, bomb, encoded, photo, write
 
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.bundle import Bundle
-from imgclf.predict import Prediction, expand, predict, threshold
+from imgclf.pixels.sources import Source, arrivals, expand
+from imgclf.predict import Prediction, predict, threshold
 
 
 @pytest.fixture
@@ -73,13 +74,13 @@ def test_one_record_per_input_in_order(project: Path, inputs: list[str]) -> None
 
 def test_a_file_whose_name_looks_like_a_glob(tmp_path: Path) -> None:
     path = write(tmp_path / "a[1].jpg", encoded(photo(1)))
-    assert list(expand([str(path)])) == [(str(path), None)]
+    assert list(expand([str(path)])) == [Source(str(path))]
 
 
 def test_recursive_globs(tmp_path: Path) -> None:
     for name in ("x/1.jpg", "x/y/2.jpg"):
         write(tmp_path / name, b"")
-    assert [path for path, _ in expand([f"{tmp_path}/**/*.jpg"])] == [f"{tmp_path}/x/1.jpg", f"{tmp_path}/x/y/2.jpg"]
+    assert [source.name for source in expand([f"{tmp_path}/**/*.jpg"])] == [f"{tmp_path}/x/1.jpg", f"{tmp_path}/x/y/2.jpg"]
 
 
 def test_records_come_before_later_inputs_are_asked_for(project: Path) -> None:
@@ -120,7 +121,7 @@ def test_an_answer_comes_while_the_next_question_is_awaited(project: Path) -> No
 def test_a_pipe_in_a_folder_holds_nobody_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     write(tmp_path / "1.jpg", encoded(photo(1)))
-    assert list(expand([str(tmp_path)])) == [(f"{tmp_path}/1.jpg", None)]
+    assert list(expand([str(tmp_path)])) == [Source(f"{tmp_path}/1.jpg")]
 
 
 # -- the command ------------------------------------------------------------------------------------------------------
@@ -246,3 +247,240 @@ def test_paths_that_end_with_nul(project: Path, imgclf: Run) -> None:
     assert [json.loads(line)["input"] for line in done.stdout.splitlines()] == ["data/blue/000.png", name]
     done = imgclf("predict", "-", "--null", "--jsonl", stdin="data/blue/000.png")
     assert [json.loads(line)["input"] for line in done.stdout.splitlines()] == ["data/blue/000.png"]
+
+
+# -- archives, bytes, folders that fill ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def packed(project: Path) -> Path:
+    """The pictures of `data/red` in archives of three kinds, with things beside them that are no pictures."""
+    folder = project / "packed"
+    for name in ("000.png", "001.png"):
+        write(folder / "red" / name, (project / "data/red" / name).read_bytes())
+    write(folder / "red" / "no ending", (project / "data/red/002.png").read_bytes())
+    write(folder / "red" / "notes.txt", b"milk")
+    write(folder / "red" / "half.png", (project / "data/red/000.png").read_bytes()[:300])
+    write(folder / ".hidden" / "a.png", b"x")
+    write(folder / "__MACOSX" / "a.png", b"x")
+    for kind in ("zip", "tar", "gztar", "xztar"):
+        shutil.make_archive(str(project / "photos"), kind, folder)
+    return project
+
+
+@pytest.mark.parametrize("archive", ["photos.zip", "photos.tar", "photos.tar.gz", "photos.tar.xz"])
+def test_archives(packed: Path, archive: str) -> None:
+    """The same probabilities as of the files, and a record for what is damaged."""
+    run = Bundle.load(packed / "runs/toy")
+    records = {record.input: record for record in predict(run, [str(packed / archive)])}
+    names = {name.removeprefix(f"{packed}/{archive}/") for name in records}
+    assert names == {"red/000.png", "red/001.png", "red/no ending", "red/half.png"}
+    plain = {record.input: record for record in predict(run, [str(packed / "packed/red")])}
+    for name in names:
+        inside, outside = records[f"{packed}/{archive}/{name}"], plain[f"{packed}/packed/{name}"]
+        assert (inside.label, inside.probability, inside.error) == (outside.label, outside.probability, outside.error)
+    assert records[f"{packed}/{archive}/red/half.png"].error
+
+
+def test_archives_that_are_damaged(packed: Path) -> None:
+    """Cut anywhere: a record says so, and nothing raises."""
+    for name in ("photos.zip", "photos.tar", "photos.tar.gz", "photos.tar.xz"):
+        whole = (packed / name).read_bytes()
+        for end in (0, 1, 100, len(whole) // 3, len(whole) // 2):
+            path = write(packed / "cut" / name, whole[:end])
+            assert [source for source in expand([str(path)]) if source.problem], (name, end)
+    import zipfile
+
+    with zipfile.ZipFile(packed / "photos.zip") as file:
+        start = file.getinfo("red/001.png").header_offset
+    flipped = bytearray((packed / "photos.zip").read_bytes())
+    flipped[start + 100] ^= 255
+    found = {s.name.split("/")[-1]: s.problem for s in expand([str(write(packed / "flipped.zip", bytes(flipped)))])}
+    assert "damaged in the archive" in found["001.png"]
+    assert not found["000.png"]
+    (source,) = expand([str(packed / "none.zip")])
+    assert source.problem == "cannot be read: no such file or directory"
+    shutil.make_archive(str(packed / "nothing"), "zip", packed / "packed" / "__MACOSX" / "..", ".hidden")
+    (source,) = expand([str(packed / "nothing.zip")])
+    assert source.problem == "no images in this archive"
+
+
+def test_a_picture_on_stdin(project: Path, imgclf: Run) -> None:
+    content = (project / "data/red/000.png").read_bytes()
+    done = imgclf("predict", "--stdin-image", "--jsonl", stdin=content)
+    (record,) = map(json.loads, done.stdout.splitlines())
+    expected = json.loads(imgclf("predict", "data/red/000.png", "--jsonl").stdout)
+    assert record == {**expected, "input": "stdin"}
+    done = imgclf("predict", "--stdin-image", "--jsonl", stdin=content[:200])
+    assert done.returncode == 1
+    assert "damaged" in json.loads(done.stdout)["error"]
+    done = imgclf("predict", "-", stdin=content)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "stdin holds a picture and not paths; give --stdin-image" in done.stderr
+
+
+def test_arrivals(tmp_path: Path) -> None:
+    """What is still being written waits; what has changed comes again; what was there comes first."""
+    write(tmp_path / "a.jpg", b"1")
+    rounds = arrivals(tmp_path, tmp_path / "sorted", every=0.01)
+    assert next(rounds) == []
+    write(tmp_path / "sorted" / "b.jpg", b"1")
+    write(tmp_path / "deep" / "growing.jpg", b"1")
+    assert next(rounds) == [Source(str(tmp_path / "a.jpg"))]
+    write(tmp_path / "deep" / "growing.jpg", b"12")
+    assert next(rounds) == []
+    assert next(rounds) == [Source(str(tmp_path / "deep/growing.jpg"))]
+    assert next(rounds) == []
+    write(tmp_path / "a.jpg", b"another")
+    assert (next(rounds), next(rounds)) == ([], [Source(str(tmp_path / "a.jpg"))])
+    shutil.rmtree(tmp_path)
+    with pytest.raises(ImgclfError, match="no longer a folder"):
+        next(rounds)
+
+
+def test_watch_sorts_what_comes(project: Path) -> None:
+    """Until Ctrl-C; each photo is in its class folder when the next round begins."""
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    (project / "in").mkdir()
+    command = [sys.executable, "-m", "imgclf", "predict", "--watch", "in", "--move-to", "in/sorted"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=project, text=True) as child:
+        assert child.stdout
+        assert child.stderr
+        for name in ("red", "blue"):
+            shutil.copy(project / "data" / name / "000.png", project / "in" / f"{name}.png")
+            path, label, probability = child.stdout.readline().split("\t")
+            assert (path, label) == (f"in/{name}.png", name)
+            assert 0 < float(probability) <= 1
+        end = time.monotonic() + 30
+        while not (project / "in/sorted/blue/blue.png").exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        assert (project / "in/sorted/red/red.png").exists()
+        child.send_signal(signal.SIGINT)
+        assert child.wait(timeout=60) == 130
+        said = child.stderr.read()
+    assert "2 photos into in/sorted: blue 1, red 1" in said
+    assert said.endswith("interrupted\n")
+
+
+# -- sorting --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def photos(project: Path) -> Path:
+    """A folder of photos of two classes, two of one name, one broken, one a link."""
+    for name in ("red", "blue"):
+        for number in range(3):
+            write(project / "photos" / f"{name}-{number}.png", (project / f"data/{name}/00{number}.png").read_bytes())
+    write(project / "photos" / "more" / "red-0.png", (project / "data/red/004.png").read_bytes())
+    write(project / "photos" / "broken.jpg", b"x")
+    return project
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    from conftest import tree
+
+    return tree(folder)
+
+
+def test_move_and_undo(photos: Path, imgclf: Run) -> None:
+    """Every photo in the folder of its label, none over another; and back, byte for byte; a second time nothing moves."""
+    before = files(photos / "photos")
+    done = imgclf("predict", "photos", "--jsonl", "--move-to", "photos/sorted")
+    assert done.returncode == 1  # the broken one
+    labels = {record["input"]: record["label"] for record in map(json.loads, done.stdout.splitlines())}
+    assert len(labels) == 8
+    assert "7 photos into photos/sorted: blue 3, red 4" in done.stderr
+    after = files(photos / "photos")
+    assert sorted(after.values()) == sorted(before.values())
+    assert {name for name in after if not name.startswith("sorted/")} == {"broken.jpg"}
+    assert {"sorted/red/red-0.png", "sorted/red/red-0-2.png", "sorted/blue/blue-2.png"} <= set(after)
+    again = imgclf("predict", "photos/sorted/red", "photos/sorted/blue", "--move-to", "photos/sorted")
+    assert "no images in this folder" in again.stdout or "were there already" in again.stderr
+    assert files(photos / "photos") == after
+    done = imgclf("predict", "--undo", "photos/sorted")
+    assert done.returncode == 0
+    assert files(photos / "photos") == before
+    assert imgclf("predict", "--undo", "photos").stderr.startswith("imgclf: error: ")
+
+
+def test_undo_never_overwrites(photos: Path, imgclf: Run) -> None:
+    imgclf("predict", "photos/red-1.png", "photos/red-2.png", "--move-to", "sorted")
+    write(photos / "photos/red-1.png", b"new")
+    done = imgclf("predict", "--undo", "sorted")
+    assert done.returncode == 1
+    assert "red-1.png exists already" in done.stderr
+    assert (photos / "photos/red-1.png").read_bytes() == b"new"
+    assert (photos / "sorted/red/red-1.png").read_bytes() == (photos / "data/red/001.png").read_bytes()
+    assert (photos / "photos/red-2.png").exists()
+
+
+def test_link_and_undo(photos: Path, imgclf: Run) -> None:
+    """The photos stay; a second run adds nothing; a link whose photo is gone is not removed."""
+    before = files(photos / "photos")
+    for expected in ("7 photos into sorted: blue 3, red 4", "0 photos into sorted, 7 were there already"):
+        done = imgclf("predict", "photos", "--link-to", "sorted")
+        assert expected in done.stderr
+        assert len(files(photos / "sorted")) == 7
+    assert files(photos / "photos") == before
+    (photos / "photos/red-1.png").unlink()
+    done = imgclf("predict", "--undo", "sorted")
+    assert done.returncode == 1
+    assert list(files(photos / "sorted")) == ["red/red-1.png"]
+
+
+def test_what_cannot_be_moved_is_said(photos: Path, imgclf: Run) -> None:
+    (photos / "link.png").symlink_to("photos/red-0.png")
+    shutil.make_archive(str(photos / "some"), "zip", photos / "photos" / "more")
+    done = imgclf("predict", "link.png", "some.zip", "--move-to", "sorted", "--jsonl")
+    assert done.returncode == 1
+    assert "not placed link.png: a symbolic link" in done.stderr
+    assert "not placed some.zip/red-0.png: no file of its own" in done.stderr
+    assert [json.loads(line)["error"] for line in done.stdout.splitlines()] == [None, None]
+    done = imgclf("predict", "photos", "--move-to", "runs/toy")
+    assert "a run, not a place for photos" in done.stderr
+    for options, words in (
+        (["--move-to", "a", "--link-to", "b", "photos"], "give one of them"),
+        (["--watch", "photos", "--json"], "use --jsonl"),
+        (["--watch", "photos", "photos"], "INPUT and --watch is given"),
+        ([], "nothing is given"),
+        (["--stdin-image", "photos"], "INPUT and --stdin-image is given"),
+    ):
+        done = imgclf("predict", *options)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert words in done.stderr
+
+
+def test_a_kill_between_moves_loses_nothing(photos: Path) -> None:
+    """Killed after the plan is written and after some moves: the next command tidies up, and undo brings all back."""
+    from imgclf.base import journal, placing
+
+    before = files(photos / "photos")
+    names = [str(photos / "photos" / name) for name in before if name.startswith("red")]
+    real, count = os.link, 0
+
+    class Killed(BaseException):
+        pass
+
+    def link(*arguments: object, **options: object) -> None:
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise Killed
+        real(*arguments, **options)  # type: ignore[arg-type]
+
+    os.link = link  # type: ignore[assignment]
+    try:
+        with pytest.raises(Killed):
+            placing.place(photos / "sorted", [(name, "red") for name in names], "move")
+    finally:
+        os.link = real
+    assert len(files(photos / "sorted")) == 2
+    placing.place(photos / "sorted", [(name, "red") for name in names if Path(name).exists()], "move")
+    assert len(files(photos / "sorted")) == len(names)
+    placing.undo(photos / "sorted")
+    assert files(photos / "photos") == before
+    assert journal.history(Path("/"), photos / "sorted" / ".imgclf")[0].state == "undone"

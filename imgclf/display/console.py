@@ -596,6 +596,9 @@ def evaluation(result: "Evaluation") -> None:
         say(f"wrote {result.run}/evaluation-{result.name}.json, predictions-{result.name}.csv, confusion-{result.name}.png")
 
 
+WATCHED = "{path}\\t{label}\\t{probability}{error}"  # a line each, where nothing else was asked for and a table never ends
+
+
 def line_format(form: str) -> "Callable[[Prediction], str]":
     """What `{label}\\t{path}` makes of a record; raises UsageError for a name that there is not."""
     named: dict[str, Callable[[Prediction], str]] = {
@@ -657,6 +660,28 @@ def predictions(records: "Iterable[Prediction]", form: "str | Callable[[Predicti
                 )
         out.print(table)
     return failed
+
+
+def sorted_into(counts: "Mapping[str, int]", there: int, problems: "Sequence[tuple[str, str]]", folder: Path) -> None:
+    """How many photos came into which class folder, and which did not."""
+    for path, reason in problems[:LONGEST_NOTES]:
+        say(f"not placed {path}: {reason}", style="yellow")
+    if len(problems) > LONGEST_NOTES:
+        say(f"not placed: {len(problems) - LONGEST_NOTES:,} more", style="yellow")
+    classes = ", ".join(f"{label} {count:,}" for label, count in sorted(counts.items()))
+    already = f", {there:,} were there already" if there else ""
+    say(f"{_count(sum(counts.values()), 'photo')} into {folder}{': ' if classes else ''}{classes}{already}")
+    if counts:
+        say(f"`imgclf predict --undo {shlex.quote(str(folder))}` takes it back")
+
+
+def unsorted(back: "Sequence[str]", problems: "Sequence[tuple[str, str]]", folder: Path) -> None:
+    """What an undo of sorting did, and what it could not."""
+    for path in back:
+        data(path)
+    say(f"{_count(len(back), 'photo')} taken back out of {folder}")
+    for path, reason in problems:
+        error(f"{path}: {reason}")
 
 
 def _record(record: "Prediction") -> dict[str, Any]:

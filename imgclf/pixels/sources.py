@@ -1,0 +1,189 @@
+"""What a person may name as pictures: files, folders, globs, archives; each as one picture after the other, never as a list."""
+
+import contextlib
+import dataclasses
+import functools
+import glob
+import lzma
+import os
+import stat
+import tarfile
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+from imgclf.base.errors import ImageError, ImgclfError
+from imgclf.pixels import images
+
+KNOWN_EXTENSIONS = {extension for extensions in images.FORMATS.values() for extension in extensions}
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+MAX_MEMBER = 1 << 26  # bytes of a picture in an archive, of which eight a core may wait in memory
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Source:
+    """One picture to be read: the file of this name, or bytes that came from elsewhere; or why there is nothing to read."""
+
+    name: str
+    content: bytes | None = None
+    problem: str = ""
+
+    def pixels(self) -> images.Image:
+        """The decoded picture, (h, w, 3) uint8 RGB; raises ImageError."""
+        if self.problem:
+            raise ImageError("unreadable", self.problem)
+        return images.decode(images.read(Path(self.name)) if self.content is None else self.content)
+
+
+def expand(inputs: Iterable[str | Source], without: Path | None = None) -> Iterator[Source]:
+    """Every picture asked for, in order; a source with a problem where an input stands for none.
+
+    A folder stands for the files below it that are pictures by name or by their first bytes, sorted; hidden ones and what
+    lies in the folder `without` are passed over. An archive, known by its ending, stands for the pictures in it. A name
+    with *, ? or [ that no file bears is a glob.
+    """
+    for name in inputs:
+        if isinstance(name, Source):
+            yield name
+        elif glob.has_magic(name) and not os.path.lexists(name):
+            matches = sorted(glob.glob(name, recursive=True))
+            for match in matches:
+                yield from _named(match, without)
+            if not matches:
+                yield Source(name, problem="no file matches this pattern")
+        else:
+            yield from _named(name, without)
+
+
+def _named(name: str, without: Path | None) -> Iterator[Source]:
+    """The pictures that an existing name stands for; a missing one for itself, which will be said when it is read."""
+    if os.path.isdir(name):
+        found, kind = _below(name, without), "folder"
+    elif name.lower().endswith(ARCHIVES):
+        found, kind = _members(name), "archive"
+    else:
+        yield Source(name)
+        return
+    empty = True
+    for source in found:
+        empty = False
+        yield source
+    if empty:
+        yield Source(name, problem=f"no images in this {kind}")
+
+
+def _below(folder: str, without: Path | None) -> Iterator[Source]:
+    problems: list[OSError] = []
+    seen = {_identity(without)} if without and without.exists() else set()
+    for here, folders, files in os.walk(folder, onerror=problems.append, followlinks=True):
+        while problems:
+            yield _unlisted(problems.pop())
+        if _identity(here) in seen:  # a link back up
+            folders.clear()
+            continue
+        seen.add(_identity(here))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            path = os.path.join(here, name)
+            if not name.startswith(".") and (Path(name).suffix.lower() in KNOWN_EXTENSIONS or _begins_like_one(path)):
+                yield Source(path)
+    for problem in problems:
+        yield _unlisted(problem)
+
+
+def _identity(path: str | Path) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def _unlisted(error: OSError) -> Source:
+    return Source(str(error.filename), problem=f"cannot be listed: {error.strerror}")
+
+
+def _begins_like_one(path: str) -> bool:
+    """Whether a file of unknown name is a picture by its first bytes, or one that cannot be read, which is to be said."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return False
+        with open(path, "rb") as file:
+            return images.sniff(file.read(32)) is not None
+    except OSError:
+        return True
+
+
+Opening = Callable[[], contextlib.AbstractContextManager[IO[bytes]]]
+_DAMAGED = (EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+
+
+def _members(archive: str) -> Iterator[Source]:
+    """The pictures in an archive, by their names in it, read one after the other."""
+    try:
+        for name, size, open_member in (_zipped if archive.lower().endswith(".zip") else _tarred)(archive):
+            parts = name.removeprefix("./").split("/")
+            if not any(part.startswith(".") for part in parts) and parts[0] != "__MACOSX":
+                yield from _member(f"{archive}/{'/'.join(parts)}", size, open_member)
+    except OSError as error:
+        yield Source(archive, problem=f"cannot be read: {error.strerror or error}".lower())
+    except _DAMAGED as error:
+        yield Source(archive, problem=f"damaged or no archive: {error}")
+
+
+def _zipped(archive: str) -> Iterator[tuple[str, int, Opening]]:
+    with zipfile.ZipFile(archive) as file:
+        for member in file.infolist():
+            if not member.is_dir():
+                yield member.filename, member.file_size, functools.partial(file.open, member)
+
+
+def _tarred(archive: str) -> Iterator[tuple[str, int, Opening]]:
+    with tarfile.open(archive, "r|*") as file:  # as a stream: nothing is unpacked twice, and no list of members grows
+        for member in file:
+            if member.isfile() and (content := file.extractfile(member)):
+                yield member.name, member.size, functools.partial(contextlib.nullcontext, content)
+            file.members.clear()  # type: ignore[attr-defined]
+
+
+def _member(name: str, size: int, open_member: Opening) -> Iterator[Source]:
+    try:
+        with open_member() as file:
+            head = file.read(32)
+            if Path(name).suffix.lower() not in KNOWN_EXTENSIONS and images.sniff(head) is None:
+                return
+            if size > MAX_MEMBER:
+                yield Source(name, problem=f"{size:,} bytes, more than the {MAX_MEMBER:,} of one in an archive; unpack it")
+            else:
+                yield Source(name, head + file.read(MAX_MEMBER))
+    except (RuntimeError, NotImplementedError) as error:  # zipfile's words for a password and for a method it does not know
+        yield Source(name, problem=f"cannot be unpacked: {error}")
+    except _DAMAGED as error:
+        yield Source(name, problem=f"damaged in the archive: {error}")
+
+
+def arrivals(folder: Path, without: Path | None = None, *, every: float = 0.5) -> Iterator[list[Source]]:
+    """Round after round, `every` so many seconds and without end, the pictures in a folder that are new or have changed.
+
+    One counts as arrived when two looks found it the same, so that none is read half-written. By looking and not by the
+    system's notices, which network folders do not give. Raises ImgclfError when the folder goes away.
+    """
+    seen: dict[str, tuple[tuple[int, int], bool]] = {}  # size and time at the last look, and whether it was given
+    while True:
+        if not folder.is_dir():
+            raise ImgclfError(f"{folder}: no longer a folder that could be watched")
+        now: dict[str, tuple[tuple[int, int], bool]] = {}
+        arrived = []
+        for source in _below(str(folder), without):
+            try:
+                status = os.stat(source.name)
+            except OSError:  # gone again, or a folder that cannot be listed
+                continue
+            mark = (status.st_size, status.st_mtime_ns)
+            before, given = seen.get(source.name, (None, False))
+            if before == mark and not given:
+                arrived.append(source)
+            now[source.name] = (mark, before == mark)
+        seen = now
+        yield arrived
+        time.sleep(every)
