@@ -557,6 +557,29 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="A run, as for --run.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another run of the same classes.")],
+    data: Annotated[
+        Path | None, typer.Argument(help="The first run's own data if not given, or another folder with the same classes.")
+    ] = None,
+    part: Annotated[Part | None, typer.Option("--split", help="Part to score.", show_default="test")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score two runs on the same pictures, and say whether they differ by more than chance.
+
+    Accuracies, their difference with a 95% interval, McNemar's exact test, and the pictures that one run alone gets right.
+    """
+    from imgclf import bundle
+    from imgclf import compare as verb
+
+    one, other = bundle.find(first), bundle.find(second)
+    with console.progress("comparing") as progress:
+        result = verb.compare(one, other, data, part, progress=progress)
+    console.comparison(result, as_json)
+
+
+@app.command()
 def predict(
     inputs: Annotated[
         list[str] | None,

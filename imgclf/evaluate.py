@@ -4,24 +4,18 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf import dataset
+from imgclf import scoring
 from imgclf.base import journal
-from imgclf.base.config import Part
-from imgclf.base.errors import ImageError, ImgclfError, UsageError
-from imgclf.base.folders import check_data_folder
-from imgclf.base.parallel import ordered_map
+from imgclf.base.config import PARTS, Part
+from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.bundle import Bundle
-from imgclf.dataset import Sample
-from imgclf.learning import metrics
-from imgclf.pixels import images
-
-MANIFEST = "split.csv"
+from imgclf.learning import metrics, slices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +29,7 @@ class Evaluation:
     """
 
     run: str
+    data: str
     on: str  # which pictures, in words
     name: str  # short name of the same, as in the file names
     class_names: tuple[str, ...]
@@ -54,19 +49,23 @@ class Evaluation:
     temperature: float
     classes: tuple[metrics.ClassScore, ...]
     confusion: NDArray[np.int64]
-    predictions: tuple[dict[str, Any], ...]  # path, label, predicted, probability of the predicted class
+    slices: tuple[slices.Slice, ...]
+    predictions: tuple[dict[str, Any], ...]  # path, label, predicted, probability of the predicted class, MEASURES
+    answers: scoring.Answers
     left_out: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     unwritten: str = ""  # why the results could not be written into the run
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: everything but the single predictions, which have a CSV file of their own."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "predictions"}
+        without = ("predictions", "answers")
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in without}
         values = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()}
         return values | {
             "top": {str(k): share for k, share in self.top.items()},
             "classes": [dataclasses.asdict(score) for score in self.classes],
             "confusion": self.confusion.tolist(),
+            "slices": [dataclasses.asdict(one) for one in self.slices],
         }
 
     def figure(self, name: str) -> float:
@@ -127,68 +126,26 @@ def evaluate(
 ) -> Evaluation:
     """Score a run on a part of its own split (the test part unless told otherwise), or on another data folder.
 
-    Other folders must have class folders of the same names; pictures the run was trained on are reported as such. Damaged
-    pictures are left out and named. Raises ImgclfError when there is nothing to score.
+    Which, `scoring.pictures` says. Damaged pictures are left out and named. Raises ImgclfError when there is nothing to score.
     """
-    root = data or Path(bundle.info["data"]["path"])
-    if not (bundle.path / MANIFEST).exists():
-        raise ImgclfError(f"{bundle.path / MANIFEST}: broken bundle, the file is missing; copy the run folder again or retrain")
-    manifest = dataset.read_manifest(bundle.path / MANIFEST)
-    if manifest.hash != bundle.info["data"]["split_hash"]:
-        raise ImgclfError(f"{bundle.path / MANIFEST}: broken bundle, not the split that was written; copy the run folder again")
-    if data is None and not root.is_dir():
-        raise ImgclfError(f"{root}: the run's data folder is no longer there; give the data folder: imgclf evaluate DATA")
-    check_data_folder(root)
-    if _is_own(root, manifest, bundle):
-        samples, name, notes = _own_part(root, manifest, part)
-        left_out: list[tuple[str, str]] = []
-        on = f"the {name} part of the run's own split"
-    else:
-        if part is not None and not dataset.part_folders(root):
-            raise ImgclfError(f"{root}: not the data this run was trained on, and it has no {part} folder; leave --split out")
-        samples, name, left_out = _other_data(root, bundle, part)
-        notes = []
-        on = f"all pictures of {root}" if part is None else f"the {part} folder of {root}"
-    if name != "train":
-        notes += _seen_in_training(root, samples, manifest)
-    if not samples:
-        raise ImgclfError(f"{root}: no picture to evaluate in {on}")
-
-    def one(sample: Sample) -> NDArray[np.float64] | ImageError:
-        try:
-            return bundle.probability(images.load(bundle.recipe, root / sample.path))
-        except ImageError as error:
-            return error
-
-    rows, true, predictions = [], [], []
-    for done, (sample, answer) in enumerate(zip(samples, ordered_map(one, samples), strict=True), 1):
-        if isinstance(answer, ImageError):
-            left_out.append((sample.path, str(answer)))
-        else:
-            rows.append(answer)
-            true.append(bundle.class_names.index(sample.label or ""))
-            best = int(answer.argmax())
-            predictions.append(
-                {"path": sample.path, "label": sample.label, "predicted": bundle.class_names[best], "probability": answer[best]}
-            )
-        if progress:
-            progress(done, len(samples))
-    if not rows:
-        raise ImgclfError(f"{root}: none of the {len(samples)} pictures in {on} can be read; run `imgclf clean`")
-    truth, probabilities = np.array(true, np.int64), np.array(rows)
+    on = scoring.pictures(bundle, data, part)
+    found = scoring.answers([bundle], on, progress)
+    truth, probabilities = found.true, found.probabilities[0]
+    predicted = probabilities.argmax(axis=1)
     classes = len(bundle.class_names)
-    matrix = metrics.confusion(truth, probabilities.argmax(axis=1), classes)
+    matrix = metrics.confusion(truth, predicted, classes)
     macro, weighted = (float(value) for value in metrics.f1_scores(matrix))
     macro_interval, weighted_interval = metrics.bootstrap_f1(matrix)
     evaluation = Evaluation(
         run=str(bundle.path),
-        on=on,
-        name=name,
+        data=str(on.root),
+        on=on.on,
+        name=on.name,
         class_names=bundle.class_names,
-        pictures=len(rows),
+        pictures=len(truth),
         loss=metrics.cross_entropy(truth, probabilities),
         accuracy=metrics.accuracy(matrix),
-        interval=metrics.wilson_interval(int(np.trace(matrix)), len(rows)),
+        interval=metrics.wilson_interval(int(np.trace(matrix)), len(truth)),
         top={k: metrics.top_k(truth, probabilities, k) for k in (2, 3, 5) if k < classes},
         macro_f1=macro,
         macro_f1_interval=macro_interval,
@@ -201,15 +158,37 @@ def evaluate(
         temperature=bundle.temperature,
         classes=tuple(metrics.class_scores(matrix, bundle.class_names)),
         confusion=matrix,
-        predictions=tuple(predictions),
-        left_out=tuple(left_out),
-        notes=tuple(notes),
+        slices=tuple(slices.slices(predicted == truth, _grouped(found))),
+        predictions=tuple(
+            {
+                "path": sample.path,
+                "label": sample.label,
+                "predicted": bundle.class_names[best],
+                "probability": float(row[best]),
+                **dict(zip(scoring.MEASURES, measured.round(4).tolist(), strict=True)),
+            }
+            for sample, best, row, measured in zip(found.samples, predicted, probabilities, found.measures, strict=True)
+        ),
+        answers=found,
+        left_out=found.left_out,
+        notes=on.notes,
     )
     try:
         write(evaluation, bundle.path)
     except ImgclfError as error:
         return dataclasses.replace(evaluation, unwritten=str(error))  # the figures are worth having all the same
     return evaluation
+
+
+def _grouped(found: scoring.Answers) -> dict[str, NDArray[np.float64] | list[str]]:
+    """What slices are made by: the measures, and the folder in which a picture lies within its class."""
+    columns: dict[str, NDArray[np.float64] | list[str]] = dict(zip(scoring.MEASURES, found.measures.T, strict=True))
+    folders = [PurePosixPath(sample.path).parent.parts for sample in found.samples]
+    columns["folder"] = [
+        "/".join(part for part in parts if part != sample.label and part not in PARTS) or "."
+        for parts, sample in zip(folders, found.samples, strict=True)
+    ]
+    return columns
 
 
 def write(evaluation: Evaluation, run_dir: Path) -> None:
@@ -224,57 +203,3 @@ def write(evaluation: Evaluation, run_dir: Path) -> None:
         plots.save(figure, run_dir / f"confusion-{evaluation.name}.png")
     except OSError as error:
         raise ImgclfError(f"{run_dir}: the results cannot be written: {error.strerror or error}") from error
-
-
-def _is_own(root: Path, manifest: dataset.Manifest, bundle: Bundle) -> bool:
-    """Whether a folder is the run's data: the recorded one, or one that holds most of the split's files under their paths."""
-    if root.resolve() == Path(bundle.info["data"]["path"]):
-        return True
-    some = manifest.rows[:: max(1, len(manifest.rows) // 50)]
-    hashes = dataset.content_hashes(root, [row.path for row in some if (root / row.path).is_file()])
-    return 2 * sum(1 for row in some if hashes.get(row.path) == row.sha256) > len(some)
-
-
-def _own_part(root: Path, manifest: dataset.Manifest, part: Part | None) -> tuple[list[Sample], str, list[str]]:
-    notes = []
-    has_test = any(row.split == "test" for row in manifest.rows)
-    if part is None:
-        part = "test" if has_test else "val"
-        if not has_test:
-            notes.append("there is no test part; the validation part chose the best epoch, so this score flatters the run")
-    if part == "train":
-        notes.append("these pictures trained the network: the score says how well it remembers, not how good it is")
-    rows = [row for row in manifest.rows if row.split == part]
-    samples = [Sample(row.path, row.label) for row in rows if (root / row.path).exists()]
-    gone = len(rows) - len(samples)
-    if gone:
-        notes.append(f"pictures of the {part} part that are no longer in {root}: {gone} of {len(rows)}")
-    hashes = dataset.content_hashes(root, [sample.path for sample in samples])
-    changed = [row.path for row in rows if row.path in hashes and hashes[row.path] != row.sha256]
-    if changed:
-        notes.append(f"pictures that have changed since the run's split was made: {len(changed)}, first {changed[0]}")
-    known = {row.path for row in manifest.rows}
-    others = sum(1 for file in dataset.scan(root) if file.label and not file.ignored and file.path not in known)
-    if others:
-        notes.append(f"files in {root} that are not in the run's split and were not scored: {others}")
-    return samples, part, notes
-
-
-def _other_data(root: Path, bundle: Bundle, part: Part | None) -> tuple[list[Sample], str, list[tuple[str, str]]]:
-    everything, left_out = dataset.index(root)
-    unknown = sorted(set(everything.class_names) - set(bundle.class_names))
-    if unknown:
-        raise ImgclfError(f"{root}: class {unknown[0]} is unknown to this run, which knows {', '.join(bundle.class_names)}")
-    folders = dataset.part_folders(root)
-    samples = [s for s in everything.samples if part is None or folders[s.path.split("/", 1)[0]] == part]
-    name = "other-" + re.sub(r"[^\w.-]+", "-", root.resolve().name)
-    return samples, name if part is None else f"{name}-{part}", left_out
-
-
-def _seen_in_training(root: Path, samples: list[Sample], manifest: dataset.Manifest) -> list[str]:
-    hashes = dataset.content_hashes(root, [sample.path for sample in samples])
-    trained = {row.sha256 for row in manifest.rows if row.split == "train"}
-    seen = sum(1 for digest in hashes.values() if digest in trained)
-    if not seen:
-        return []
-    return [f"pictures that were in the run's training part: {seen} of {len(samples)}; the score flatters the run"]

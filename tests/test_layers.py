@@ -11,8 +11,8 @@ PACKAGE = Path(imgclf.__file__).parent
 FLOORS = [
     {"cli", "__main__"},
     {"display.console"},
-    {"clean", "preview", "split", "train", "evaluate", "predict", "audit", "runs"},
-    {"bundle", "model", "dataset"},
+    {"clean", "preview", "split", "train", "evaluate", "predict", "compare", "audit", "runs"},
+    {"bundle", "model", "dataset", "scoring"},
     {"learning"},
     {"pixels", "display"},
     {"base"},

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from imgclf.base.journal import Batch
     from imgclf.bundle import Bundle
     from imgclf.clean import Cleaning, Outcome
+    from imgclf.compare import Comparison
     from imgclf.evaluate import Evaluation
     from imgclf.predict import Prediction
     from imgclf.preview import Preview
@@ -592,8 +593,47 @@ def evaluation(result: "Evaluation") -> None:
         out.print(table)
     else:
         say(f"confusion matrix of {len(result.class_names)} classes: see the PNG")
+    worse = [one for one in result.slices if one.is_worse]
+    if worse:
+        out.print()
+        table = _table("does worse where", "is", "accuracy", "pictures", numbers=False)
+        for one in worse:
+            _row(table, one.by, one.value, f"{one.accuracy:.3f}", f"{one.pictures:,}")
+        out.print(table)
     if not result.unwritten:
         say(f"wrote {result.run}/evaluation-{result.name}.json, predictions-{result.name}.csv, confusion-{result.name}.png")
+
+
+def comparison(result: "Comparison", json: bool) -> None:
+    """Two runs side by side, and what to make of their difference."""
+    if json:
+        as_json(result.to_dict())
+        return
+    for note in result.notes:
+        say(note, style="yellow")
+    _left_out(result.left_out)
+    out.print(_text(f"{_count(result.pictures, 'picture')}: {result.on}"))
+    table = _table("", "run", "model", "accuracy", "95% interval", "loss", numbers=False)
+    for name, side in (("A", result.first), ("B", result.second)):
+        low, high = side.interval
+        _row(table, name, side.run, side.model, f"{side.accuracy:.4f}", f"{low:.3f} to {high:.3f}", f"{side.loss:.4f}")
+    out.print(table)
+    out.print(
+        f"right: both {result.both:,}, A alone {result.only_first:,}, B alone {result.only_second:,}, neither {result.neither:,}"
+    )
+    low, high = result.interval
+    out.print(
+        f"B less A: {result.difference:+.4f} (95% interval {low:+.4f} to {high:+.4f}), McNemar's exact test p = {result.p_value:.2g}"
+    )
+    better = "B" if result.difference > 0 else "A"
+    sure = result.p_value < 0.05
+    out.print(f"{better} is better" if sure else "no difference that chance could not explain; more pictures would tell")
+    if result.disagreements:
+        out.print()
+        lines = [(one.label, one.first, one.second, one.path) for one in result.disagreements[:LONGEST_LIST]]
+        _one_line_each(lines, "true", "A says", "B says", "picture")
+        if len(result.disagreements) > LONGEST_LIST:
+            out.print(f"... and {len(result.disagreements) - LONGEST_LIST:,} more; --json lists all")
 
 
 WATCHED = "{path}\\t{label}\\t{probability}{error}"  # a line each, where nothing else was asked for and a table never ends

@@ -203,6 +203,29 @@ def useful_thresholds(true: NDArray[np.int64], probabilities: NDArray[np.float64
     return found
 
 
+def mcnemar(only_first: int, only_second: int) -> float:
+    """How likely two equally good classifiers differ at least so much: exact, two-sided (McNemar, 1947).
+
+    Of the pictures that one gets right and the other does not, each would be either's with probability one half.
+    """
+    total, least = only_first + only_second, min(only_first, only_second)
+    term = tail = 1
+    for k in range(least):
+        term = term * (total - k) // (k + 1)
+        tail += term
+    return min(1.0, 2 * tail / 2**total)
+
+
+def bootstrap_difference(
+    only_first: int, only_second: int, total: int, *, seed: int = 0, rounds: int = 10_000
+) -> tuple[float, float]:
+    """95% percentile interval of (second - first) accuracy on the same pictures, drawn again with replacement (Efron, 1979)."""
+    shares = np.array([only_first, only_second, total - only_first - only_second]) / total
+    drawn = np.random.default_rng(seed).multinomial(total, shares, size=rounds)
+    low, high = np.percentile((drawn[:, 1] - drawn[:, 0]) / total, [2.5, 97.5])
+    return float(low), float(high)
+
+
 def wilson_interval(hits: int, total: int, *, z: float = 1.959963984540054) -> tuple[float, float]:
     """The 95% score interval of a proportion (Wilson 1927), which stays sensible for few pictures and near 0 or 1."""
     if total == 0:

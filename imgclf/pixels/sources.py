@@ -142,8 +142,12 @@ def _tarred(archive: str) -> Iterator[tuple[str, int, Opening]]:
     with tarfile.open(archive, "r|*") as file:  # as a stream: nothing is unpacked twice, and no list of members grows
         for member in file:
             if member.isfile() and (content := file.extractfile(member)):
-                yield member.name, member.size, functools.partial(contextlib.nullcontext, content)
+                yield member.name, member.size, functools.partial(_opened, content)
             file.members.clear()  # type: ignore[attr-defined]
+
+
+def _opened(file: IO[bytes]) -> contextlib.AbstractContextManager[IO[bytes]]:
+    return contextlib.nullcontext(file)
 
 
 def _member(name: str, size: int, open_member: Opening) -> Iterator[Source]:

@@ -1,0 +1,120 @@
+"""`imgclf compare`: two runs on the same pictures, and whether their difference is more than chance."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imgclf import scoring
+from imgclf.base.config import Part
+from imgclf.base.errors import ImgclfError
+from imgclf.bundle import Bundle
+from imgclf.learning import metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """One of the two runs: its accuracy with the 95% Wilson interval, and its loss."""
+
+    run: str
+    model: str
+    accuracy: float
+    interval: tuple[float, float]
+    loss: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Disagreement:
+    """A picture that one run gets right and the other does not."""
+
+    path: str
+    label: str
+    first: str  # what the first run calls it
+    second: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Two runs on the same pictures. difference: accuracy of the second less that of the first; p_value: McNemar, exact.
+
+    both, only_first, only_second, neither: how many pictures they get right. disagreements: those that one alone gets right.
+    """
+
+    on: str
+    pictures: int
+    first: Side
+    second: Side
+    difference: float
+    interval: tuple[float, float]
+    p_value: float
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+    disagreements: tuple[Disagreement, ...]
+    left_out: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return dataclasses.asdict(self)
+
+
+def compare(
+    first: Bundle,
+    second: Bundle,
+    data: Path | None = None,
+    part: Part | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Comparison:
+    """Score two runs on a part of the first one's split (the test part unless told otherwise), or on another data folder.
+
+    Raises ImgclfError when their classes differ, or when there is nothing to score.
+    """
+    if first.class_names != second.class_names:
+        raise ImgclfError(
+            f"{first.path} and {second.path} know other classes and cannot be compared: "
+            f"{', '.join(sorted(set(first.class_names) ^ set(second.class_names)))}"
+        )
+    if first.path.resolve() == second.path.resolve():
+        raise ImgclfError(f"{first.path}: the same run twice; give two")
+    on = scoring.pictures(first, data, part)
+    notes = [*on.notes, *(f"{second.path}: {note}" for note in scoring.seen_in_training(second, on.root, on.samples))]
+    found = scoring.answers([first, second], on, progress)
+    predicted = [probabilities.argmax(axis=1) for probabilities in found.probabilities]
+    right = [labels == found.true for labels in predicted]
+    only_first, only_second = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+    total = len(found.true)
+    sides = [
+        Side(
+            str(bundle.path),
+            str(bundle.info["model"]),
+            float(hits.mean()),
+            metrics.wilson_interval(int(hits.sum()), total),
+            metrics.cross_entropy(found.true, probabilities),
+        )
+        for bundle, hits, probabilities in zip((first, second), right, found.probabilities, strict=True)
+    ]
+    names = first.class_names
+    return Comparison(
+        on=on.on,
+        pictures=total,
+        first=sides[0],
+        second=sides[1],
+        difference=(only_second - only_first) / total,
+        interval=metrics.bootstrap_difference(only_first, only_second, total),
+        p_value=metrics.mcnemar(only_first, only_second),
+        both=int((right[0] & right[1]).sum()),
+        only_first=only_first,
+        only_second=only_second,
+        neither=int((~right[0] & ~right[1]).sum()),
+        disagreements=tuple(
+            Disagreement(found.samples[at].path, names[found.true[at]], names[predicted[0][at]], names[predicted[1][at]])
+            for at in np.flatnonzero(right[0] != right[1])
+        ),
+        left_out=found.left_out,
+        notes=tuple(notes),
+    )

@@ -1,0 +1,173 @@
+"""Which pictures a run is scored on, and what it answers for them: shared by `evaluate` and `compare`."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgclf import dataset
+from imgclf.base.config import Part
+from imgclf.base.errors import ImageError, ImgclfError
+from imgclf.base.folders import check_data_folder
+from imgclf.base.parallel import ordered_map
+from imgclf.bundle import Bundle
+from imgclf.dataset import Sample
+from imgclf.pixels import images, quality
+
+MANIFEST = "split.csv"
+MEASURES = ("size", "brightness", "blur")  # shorter side in pixels; 0 to 1; 0 to 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """What a run is to be scored on: samples below `root`; `on` says which in words, `name` in file names."""
+
+    root: Path
+    on: str
+    name: str
+    samples: tuple[Sample, ...]
+    left_out: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """true: (n,) class numbers; probabilities: for each run (n, classes), calibrated; measures: (n, 3), see MEASURES.
+
+    Of the samples that could be read; left_out has the others too.
+    """
+
+    samples: tuple[Sample, ...]
+    true: NDArray[np.int64]
+    probabilities: tuple[NDArray[np.float64], ...]
+    measures: NDArray[np.float64]
+    left_out: tuple[tuple[str, str], ...]
+
+
+def pictures(bundle: Bundle, data: Path | None = None, part: Part | None = None) -> Pictures:
+    """A part of the run's own split (the test part unless told otherwise), or another data folder with the same classes.
+
+    The notes say what flatters the score: pictures that the run was trained on, or chosen by. Raises ImgclfError when there
+    is nothing to score.
+    """
+    root = data or Path(bundle.info["data"]["path"])
+    manifest = _manifest(bundle)
+    if data is None and not root.is_dir():
+        raise ImgclfError(f"{root}: the run's data folder is no longer there; give the data folder: imgclf evaluate DATA")
+    check_data_folder(root)
+    left_out: list[tuple[str, str]] = []
+    if _is_own(root, manifest, bundle):
+        samples, name, notes = _own_part(root, manifest, part)
+        on = f"the {name} part of the run's own split"
+    else:
+        if part is not None and not dataset.part_folders(root):
+            raise ImgclfError(f"{root}: not the data this run was trained on, and it has no {part} folder; leave --split out")
+        samples, name, left_out = _other_data(root, bundle, part)
+        notes = []
+        on = f"all pictures of {root}" if part is None else f"the {part} folder of {root}"
+    if name != "train":
+        notes += seen_in_training(bundle, root, samples)
+    if not samples:
+        raise ImgclfError(f"{root}: no picture to evaluate in {on}")
+    return Pictures(root, on, name, tuple(samples), tuple(left_out), tuple(notes))
+
+
+def answers(bundles: Sequence[Bundle], on: Pictures, progress: Callable[[int, int], None] | None = None) -> Answers:
+    """What runs with the same classes say of each picture, decoded once for all, on all cores; raises ImgclfError for none."""
+    class_names = bundles[0].class_names
+
+    def one(sample: Sample) -> tuple[list[NDArray[np.float64]], tuple[float, float, float]] | ImageError:
+        try:
+            picture = images.decode(images.read(on.root / sample.path))
+        except ImageError as error:
+            return error
+        grey = images.thumbnail(picture, quality.SIDE)
+        measured = (float(min(picture.shape[:2])), quality.brightness(quality.levels(grey)), quality.blurry(grey))
+        return [bundle.probability(images.apply(bundle.recipe, picture)) for bundle in bundles], measured
+
+    kept, left_out = [], list(on.left_out)
+    rows: list[list[NDArray[np.float64]]] = []
+    measures = []
+    for done, (sample, answer) in enumerate(zip(on.samples, ordered_map(one, on.samples), strict=True), 1):
+        if isinstance(answer, ImageError):
+            left_out.append((sample.path, str(answer)))
+        else:
+            kept.append(sample)
+            rows.append(answer[0])
+            measures.append(answer[1])
+        if progress:
+            progress(done, len(on.samples))
+    if not rows:
+        raise ImgclfError(f"{on.root}: none of the {len(on.samples)} pictures in {on.on} can be read; run `imgclf clean`")
+    true = np.array([class_names.index(sample.label or "") for sample in kept], np.int64)
+    by_run = tuple(np.array(answers) for answers in zip(*rows, strict=True))
+    return Answers(tuple(kept), true, by_run, np.array(measures), tuple(left_out))
+
+
+def _manifest(bundle: Bundle) -> dataset.Manifest:
+    """The split that the run was trained with; raises ImgclfError when it is not the one that was written."""
+    path = bundle.path / MANIFEST
+    if not path.exists():
+        raise ImgclfError(f"{path}: broken bundle, the file is missing; copy the run folder again or retrain")
+    manifest = dataset.read_manifest(path)
+    if manifest.hash != bundle.info["data"]["split_hash"]:
+        raise ImgclfError(f"{path}: broken bundle, not the split that was written; copy the run folder again")
+    return manifest
+
+
+def seen_in_training(bundle: Bundle, root: Path, samples: Sequence[Sample]) -> list[str]:
+    """A note, if any of the pictures trained the run; by content, whatever their names."""
+    hashes = dataset.content_hashes(root, [sample.path for sample in samples])
+    trained = {row.sha256 for row in _manifest(bundle).rows if row.split == "train"}
+    seen = sum(1 for digest in hashes.values() if digest in trained)
+    if not seen:
+        return []
+    return [f"pictures that were in the run's training part: {seen} of {len(samples)}; the score flatters the run"]
+
+
+def _is_own(root: Path, manifest: dataset.Manifest, bundle: Bundle) -> bool:
+    """Whether a folder is the run's data: the recorded one, or one that holds most of the split's files under their paths."""
+    if root.resolve() == Path(bundle.info["data"]["path"]):
+        return True
+    some = manifest.rows[:: max(1, len(manifest.rows) // 50)]
+    hashes = dataset.content_hashes(root, [row.path for row in some if (root / row.path).is_file()])
+    return 2 * sum(1 for row in some if hashes.get(row.path) == row.sha256) > len(some)
+
+
+def _own_part(root: Path, manifest: dataset.Manifest, part: Part | None) -> tuple[list[Sample], str, list[str]]:
+    notes = []
+    has_test = any(row.split == "test" for row in manifest.rows)
+    if part is None:
+        part = "test" if has_test else "val"
+        if not has_test:
+            notes.append("there is no test part; the validation part chose the best epoch, so this score flatters the run")
+    if part == "train":
+        notes.append("these pictures trained the network: the score says how well it remembers, not how good it is")
+    rows = [row for row in manifest.rows if row.split == part]
+    samples = [Sample(row.path, row.label) for row in rows if (root / row.path).exists()]
+    gone = len(rows) - len(samples)
+    if gone:
+        notes.append(f"pictures of the {part} part that are no longer in {root}: {gone} of {len(rows)}")
+    hashes = dataset.content_hashes(root, [sample.path for sample in samples])
+    changed = [row.path for row in rows if row.path in hashes and hashes[row.path] != row.sha256]
+    if changed:
+        notes.append(f"pictures that have changed since the run's split was made: {len(changed)}, first {changed[0]}")
+    known = {row.path for row in manifest.rows}
+    others = sum(1 for file in dataset.scan(root) if file.label and not file.ignored and file.path not in known)
+    if others:
+        notes.append(f"files in {root} that are not in the run's split and were not scored: {others}")
+    return samples, part, notes
+
+
+def _other_data(root: Path, bundle: Bundle, part: Part | None) -> tuple[list[Sample], str, list[tuple[str, str]]]:
+    everything, left_out = dataset.index(root)
+    unknown = sorted(set(everything.class_names) - set(bundle.class_names))
+    if unknown:
+        raise ImgclfError(f"{root}: class {unknown[0]} is unknown to this run, which knows {', '.join(bundle.class_names)}")
+    folders = dataset.part_folders(root)
+    samples = [s for s in everything.samples if part is None or folders[s.path.split("/", 1)[0]] == part]
+    name = "other-" + re.sub(r"[^\w.-]+", "-", root.resolve().name)
+    return samples, name if part is None else f"{name}-{part}", left_out
