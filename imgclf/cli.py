@@ -528,6 +528,9 @@ def evaluate(
         str | None,
         typer.Option(metavar="FIGURE=LEAST,...", help="Exit with 1 when a figure is less, as accuracy=0.95,recall[cat]=0.9."),
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Also write a page: all of this, and the worst errors' pictures.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score a run on pictures it was not fitted to.
@@ -540,12 +543,18 @@ def evaluate(
 
     model = bundle.find(run)
     gates = verb.gates(fail_under, model.class_names) if fail_under is not None else []
+    if html:
+        verb.check_page(html, model, data)
     with console.progress("evaluating") as progress:
         result = verb.evaluate(model, data, part, progress=progress)
+    if html:
+        verb.write_page(result, model, html)
     if as_json:
         console.as_json(result.to_dict())
     else:
         console.evaluation(result)
+    if html:
+        console.say(f"wrote {html}")
     missed = [gate for gate in gates if not result.figure(gate.name) >= gate.least]
     for gate in gates:
         word, style = ("missed", "red") if gate in missed else ("met", None)

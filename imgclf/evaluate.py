@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,13 @@ from imgclf import scoring
 from imgclf.base import journal
 from imgclf.base.config import PARTS, Part
 from imgclf.base.errors import ImgclfError, UsageError
+from imgclf.base.folders import check_output
 from imgclf.bundle import Bundle
+from imgclf.display import scorecard
 from imgclf.learning import metrics, slices
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +72,12 @@ class Evaluation:
             "confusion": self.confusion.tolist(),
             "slices": [dataclasses.asdict(one) for one in self.slices],
         }
+
+    @property
+    def errors(self) -> list[dict[str, Any]]:
+        """The wrong predictions, the surest first."""
+        wrong = [one for one in self.predictions if one["predicted"] != one["label"]]
+        return sorted(wrong, key=lambda one: -one["probability"])
 
     def figure(self, name: str) -> float:
         """What a gate asks for by this name, as recall[cat]."""
@@ -192,7 +203,7 @@ def _grouped(found: scoring.Answers) -> dict[str, NDArray[np.float64] | list[str
 
 
 def write(evaluation: Evaluation, run_dir: Path) -> None:
-    """Leave `evaluation-<name>.json`, `predictions-<name>.csv` and `confusion-<name>.png` in a run folder."""
+    """Leave evaluation-<name>.json, predictions-<name>.csv, confusion-<name>.png and calibration-<name>.png in a run folder."""
     from imgclf.display import plots, report
 
     try:
@@ -201,5 +212,32 @@ def write(evaluation: Evaluation, run_dir: Path) -> None:
         title = f"{evaluation.name}: {evaluation.accuracy:.1%} of {evaluation.pictures} pictures right"
         figure = plots.confusion(evaluation.confusion, evaluation.class_names, title)
         plots.save(figure, run_dir / f"confusion-{evaluation.name}.png")
+        plots.save(_calibration(evaluation), run_dir / f"calibration-{evaluation.name}.png")
     except OSError as error:
         raise ImgclfError(f"{run_dir}: the results cannot be written: {error.strerror or error}") from error
+
+
+def _calibration(evaluation: Evaluation) -> "Figure":
+    from imgclf.display import plots
+
+    true, probabilities = evaluation.answers.true, evaluation.answers.probabilities[0]
+    return plots.calibration(metrics.reliability(true, probabilities), metrics.risk_coverage(true, probabilities))
+
+
+def check_page(path: Path, bundle: Bundle, data: Path | None) -> None:
+    """Refuse a place for the page before anything is computed."""
+    check_output(path, data or Path(bundle.info["data"]["path"]), ".html", scorecard.START, "--html")
+
+
+def write_page(evaluation: Evaluation, bundle: Bundle, path: Path) -> None:
+    """A self-contained page: figures, confusion matrix, classes, calibration, slices, the worst errors with their pictures."""
+    from imgclf.display import plots
+
+    drawn = {"calibration": plots.png(_calibration(evaluation))}
+    if len(evaluation.class_names) > scorecard.MOST_CLASSES:
+        drawn["confusion"] = plots.png(plots.confusion(evaluation.confusion, evaluation.class_names, "confusion"))
+    about = (
+        f"{bundle.info['model']} at {bundle.recipe.width} x {bundle.recipe.height} pixels, trained "
+        f"{bundle.info['finished'][:16].replace('T', ' ')} UTC"
+    )
+    scorecard.write(path, Path(evaluation.data), evaluation.to_dict(), evaluation.errors, about, drawn)

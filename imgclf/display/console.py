@@ -593,6 +593,10 @@ def evaluation(result: "Evaluation") -> None:
         out.print(table)
     else:
         say(f"confusion matrix of {len(result.class_names)} classes: see the PNG")
+    if result.errors:
+        out.print()
+        lines = [(one["label"], one["predicted"], f"{one['probability']:.3f}", one["path"]) for one in result.errors[:5]]
+        _one_line_each(lines, "true", "predicted", "sure", f"worst of {_count(len(result.errors), 'error')}")
     worse = [one for one in result.slices if one.is_worse]
     if worse:
         out.print()
@@ -619,11 +623,13 @@ def comparison(result: "Comparison", json: bool) -> None:
         _row(table, name, side.run, side.model, f"{side.accuracy:.4f}", f"{low:.3f} to {high:.3f}", f"{side.loss:.4f}")
     out.print(table)
     out.print(
-        f"right: both {result.both:,}, A alone {result.only_first:,}, B alone {result.only_second:,}, neither {result.neither:,}"
+        f"right: both {result.both:,}, A alone {result.only_first:,}, B alone {result.only_second:,}, "
+        f"neither {result.neither:,}"
     )
     low, high = result.interval
     out.print(
-        f"B less A: {result.difference:+.4f} (95% interval {low:+.4f} to {high:+.4f}), McNemar's exact test p = {result.p_value:.2g}"
+        f"B less A: {result.difference:+.4f} (95% interval {low:+.4f} to {high:+.4f}), "
+        f"McNemar's exact test p = {result.p_value:.2g}"
     )
     better = "B" if result.difference > 0 else "A"
     sure = result.p_value < 0.05

@@ -1,5 +1,6 @@
 """Matplotlib figures, returned and never shown; drawn without pyplot, so no display and no global state is touched."""
 
+import io
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,15 @@ def save(figure: "Figure", path: Path) -> None:
     with journal.atomic_path(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a class name in a script that no font here has
         figure.savefig(temporary, dpi=110, metadata={"Software": "imgclf"})
+
+
+def png(figure: "Figure") -> bytes:
+    """A figure as the bytes of a PNG."""
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(content, format="png", dpi=110, metadata={"Software": "imgclf"})
+    return content.getvalue()
 
 
 def curves(history: Sequence[Mapping[str, Any]]) -> "Figure":
@@ -107,4 +117,34 @@ def confusion(matrix: "NDArray[np.int64]", class_names: Sequence[str], title: st
                 colour = "white" if share[row, column] > 0.55 else "black"
                 axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
     figure.colorbar(drawn, ax=axes, label="share of the true class", fraction=0.046)
+    return figure
+
+
+def calibration(bins: "tuple[NDArray[Any], ...]", coverage: "tuple[NDArray[Any], ...]") -> "Figure":
+    """How often the classifier is right by how sure it is, and how right it is when it answers only where it is surest.
+
+    bins: as `metrics.reliability` gives them; coverage: as `metrics.risk_coverage` does.
+    """
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    counts, confidence, accurate = bins
+    some = counts > 0
+    width = 1 / len(counts)
+    left.bar((np.arange(len(counts)) + 0.5)[some] * width, accurate[some], 0.92 * width, color="tab:blue", alpha=0.45)
+    left.plot(confidence[some], accurate[some], marker="o", linestyle="", color="tab:blue", label="right, by how sure")
+    left.plot([0, 1], [0, 1], color="grey", linestyle=":", label="as sure as right")
+    for place, count in zip((np.arange(len(counts)) + 0.5)[some] * width, counts[some], strict=True):
+        left.text(place, 0.012, str(count), ha="center", va="bottom", fontsize=7, rotation=90)
+    left.set(title="Calibration (pictures in each bin below)", xlabel="probability of the answer", ylabel="share right")
+    left.set(xlim=(0, 1), ylim=(0, 1.02))
+    _thresholds, covered, right_share = coverage
+    right.plot(covered, right_share, color="tab:orange")
+    right.set(title="Answering only where it is surest", xlabel="share of pictures answered", ylabel="share of answers right")
+    right.set(xlim=(0, 1.01), ylim=(min(0.95, float(right_share.min()) - 0.02), 1.002))
+    left.legend(loc="upper left")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
     return figure

@@ -213,7 +213,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
     for k in range(least):
         term = term * (total - k) // (k + 1)
         tail += term
-    return min(1.0, 2 * tail / 2**total)
+    return float(min(1.0, 2 * tail / 2**total))
 
 
 def bootstrap_difference(

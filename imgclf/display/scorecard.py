@@ -1,0 +1,174 @@
+"""One self-contained HTML page on how good a run is: figures, tables, plots, the worst errors. It has no script."""
+
+import base64
+import html
+import os
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import imgclf
+from imgclf.base import journal
+from imgclf.base.errors import ImageError
+from imgclf.pixels import images
+
+START = "<!doctype html><!-- imgclf -->"  # by which a later run knows that it may replace the file
+TEMPLATE = Path(__file__).parent / "page" / "scorecard.html"
+MOST_CLASSES = 20  # of a confusion matrix as a table; a plot beyond
+MOST_ERRORS = 48
+SIDE = 200  # pixels of a thumbnail's longer side
+
+
+def write(
+    path: Path,
+    root: Path,
+    figures: Mapping[str, Any],
+    errors: Sequence[Mapping[str, Any]],
+    about: str,
+    plots: Mapping[str, bytes],
+) -> None:
+    """Write the page. figures: as in evaluation-<name>.json; errors: the surest first, paths below `root`; plots: PNGs."""
+    title = f"{figures['accuracy']:.1%} right: {Path(figures['run']).name}"
+    body = "".join(
+        (
+            _head(title, figures, about),
+            _section("Confusion", _confusion(figures, plots)),
+            _section("Classes", _classes(figures)),
+            _section("How sure, how right", _calibration(figures, plots)),
+            _section("Where it does worse", _slices(figures)),
+            _section("Worst errors", _errors(path, root, errors)),
+        )
+    )
+    page = TEMPLATE.read_text("utf-8").replace("@TITLE@", _e(title)).replace("@VERSION@", _e(imgclf.__version__))
+    journal.write_atomic(path, page.replace("@BODY@", body))
+
+
+def _e(text: object) -> str:
+    return html.escape(str(text).encode("utf-8", "backslashreplace").decode())
+
+
+def _section(heading: str, content: str) -> str:
+    return f"<section><h2>{_e(heading)}</h2>{content}</section>\n"
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "undefined" if value is None else f"{value:.{digits}f}"
+
+
+def _between(pair: Sequence[float]) -> str:
+    return f"{pair[0]:.3f} to {pair[1]:.3f}"
+
+
+def _bar(share: float) -> str:
+    return f"<td class=bar style='--share:{100 * share:.1f}%'>{share:.3f}"
+
+
+def _head(title: str, figures: Mapping[str, Any], about: str) -> str:
+    low, high = figures["interval"]
+    rows = [
+        ("F1, mean of classes", _number(figures["macro_f1"]), _between(figures["macro_f1_interval"])),
+        ("F1, weighted by pictures", _number(figures["weighted_f1"]), _between(figures["weighted_f1_interval"])),
+        *((f"among the {k} likeliest", _number(share), "") for k, share in figures["top"].items()),
+        ("ROC-AUC", _number(figures["auc"]), ""),
+        ("average precision", _number(figures["average_precision"]), ""),
+        ("log loss", _number(figures["loss"]), ""),
+        ("calibration error", _number(figures["calibration_error"]), ""),
+    ]
+    table = "".join(f"<tr><th>{_e(name)}<td>{value}<td>{between}" for name, value, between in rows)
+    notes = "".join(f"<p class=note>{_e(note)}" for note in figures["notes"])
+    if figures["left_out"]:
+        files = "".join(f"<li>{_e(path)}: {_e(reason)}" for path, reason in figures["left_out"][:20])
+        notes += f"<p class=note>left out, since they cannot be read: {len(figures['left_out'])}<ul>{files}</ul>"
+    return (
+        f"<header><h1>{_e(title)}</h1><p>{_e(figures['run'])} on {_e(figures['on'])}, {figures['pictures']:,} pictures of "
+        f"{_e(figures['data'])}<br>{_e(about)}</p>{notes}"
+        f"<div class=score><strong>{figures['accuracy']:.1%}</strong>"
+        f"<span>accuracy; 95% interval {low:.1%} to {high:.1%}</span>"
+        f"<i><b style='left:{100 * low:.2f}%;width:{max(0.5, 100 * (high - low)):.2f}%'></b></i></div>"
+        f"<table class=figures><tr><th><td><td class=soft>95% interval{table}</table></header>\n"
+    )
+
+
+def _confusion(figures: Mapping[str, Any], plots: Mapping[str, bytes]) -> str:
+    if "confusion" in plots:
+        return _plot(plots["confusion"], "confusion matrix")
+    names, matrix = figures["class_names"], figures["confusion"]
+    heads = "".join(f"<th scope=col>{_e(name)}" for name in names)
+    rows = []
+    for place, (name, row) in enumerate(zip(names, matrix, strict=True)):
+        total = max(1, sum(row))
+        cells = "".join(
+            f"<td class={'right' if column == place else 'wrong'} style='--share:{100 * count / total:.1f}%'>{count:,}"
+            for column, count in enumerate(row)
+        )
+        rows.append(f"<tr><th scope=row>{_e(name)}{cells}")
+    return (
+        f"<p>Rows are what the pictures show, columns what the run says.</p><div class=wide><table class=confusion>"
+        f"<tr><th>{heads}{''.join(rows)}</table></div>"
+    )
+
+
+def _classes(figures: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><th scope=row>{_e(one['name'])}"
+        + "".join(
+            f"<td class=bar style='--share:{100 * one[what]:.1f}%'>{one[what]:.3f}" for what in ("precision", "recall", "f1")
+        )
+        + f"<td>{one['support']:,}"
+        for one in sorted(figures["classes"], key=lambda one: float(one["f1"]))
+    )
+    heads = "".join(f"<th scope=col>{name}" for name in ("class", "precision", "recall", "F1", "pictures"))
+    return f"<div class=wide><table class=list><tr>{heads}{rows}</table></div>"
+
+
+def _calibration(figures: Mapping[str, Any], plots: Mapping[str, bytes]) -> str:
+    return (
+        f"<p>Expected calibration error {figures['calibration_error']:.4f}; before the probabilities were calibrated on the "
+        f"validation pictures {figures['uncalibrated_error']:.4f} (temperature {figures['temperature']:.2f}).</p>"
+        + _plot(plots["calibration"], "calibration and risk-coverage curves")
+    )
+
+
+def _slices(figures: Mapping[str, Any]) -> str:
+    if not figures["slices"]:
+        return "<p>Too few pictures to tell parts of them apart.</p>"
+    rows = "".join(
+        f"<tr{' class=worse' if one['is_worse'] else ''}><th scope=row>{_e(one['by'])}<td>{_e(one['value'])}"
+        f"{_bar(one['accuracy'])}<td>{_between(one['interval'])}"
+        f"<td>{one['pictures']:,}"
+        for one in figures["slices"]
+    )
+    heads = "".join(f"<th scope=col>{name}" for name in ("by", "is", "accuracy", "95% interval", "pictures"))
+    return (
+        "<p>Marked are those that do worse than all pictures together by more than chance explains.</p>"
+        f"<div class=wide><table class=list><tr>{heads}{rows}</table></div>"
+    )
+
+
+def _errors(path: Path, root: Path, errors: Sequence[Mapping[str, Any]]) -> str:
+    if not errors:
+        return "<p>None: every picture is right.</p>"
+    shown = errors[:MOST_ERRORS]
+    figures = "".join(_error(path, root, one) for one in shown)
+    more = f"{len(shown):,} of {len(errors):,}, the surest first." if len(shown) < len(errors) else "The surest first."
+    return f"<p>{more}</p><div class=grid>{figures}</div>"
+
+
+def _error(path: Path, root: Path, error: Mapping[str, Any]) -> str:
+    file = root / str(error["path"])
+    href = urllib.parse.quote(os.fsencode(Path(os.path.relpath(file, path.resolve().parent)).as_posix()))
+    try:
+        picture = images.decode(images.read(file))
+        small = base64.b64encode(images.encode(images.fit(picture, min(SIDE, max(picture.shape[:2]))), ".jpg")).decode()
+        shown = f"<img src='data:image/jpeg;base64,{small}' alt='{_e(error['path'])}' loading=lazy>"
+    except ImageError as problem:
+        shown = f"<span class=none>{_e(problem)}</span>"
+    return (
+        f"<figure><a href='{href}'>{shown}</a><figcaption><b>{_e(error['predicted'])}</b> {error['probability']:.3f}, "
+        f"is {_e(error['label'])}<div>{_e(error['path'])}</div></figcaption></figure>"
+    )
+
+
+def _plot(content: bytes, words: str) -> str:
+    return f"<img class=plot src='data:image/png;base64,{base64.b64encode(content).decode()}' alt='{words}'>"
