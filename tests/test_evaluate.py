@@ -142,6 +142,42 @@ def test_figures_that_are_undefined_are_null(project: Path, imgclf: Run) -> None
     assert done.returncode == 1
 
 
+def test_page(project: Path, imgclf: Run) -> None:
+    """Self-contained, with every wrong picture; nothing of a name is taken for markup; never over another file."""
+    odd = project / "data" / "red" / "<b>&'.png"
+    rows = dataset.read_manifest(project / "runs/toy/split.csv").rows
+    wrong = next(row.path for row in rows if row.split == "test" and row.label == "green")
+    shutil.copytree(project / "data", project / "other")
+    shutil.copy(project / "data" / wrong, project / "other" / "red" / odd.name)
+    done = imgclf("evaluate", "other", "--split", "test", "--html", "page.html")
+    shutil.rmtree(project / "other" / "green")
+    shutil.rmtree(project / "other" / "blue")
+    done = imgclf("evaluate", "other", "--html", "page.html")
+    assert done.returncode == 0, done.stderr
+    page = (project / "page.html").read_text()
+    answer = json.loads((project / "runs/toy/evaluation-other-other.json").read_text())
+    assert f"<strong>{answer['accuracy']:.1%}</strong>" in page
+    assert "&lt;b&gt;&amp;&#x27;.png" in page
+    assert "<b>&'" not in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert page.count("data:image/jpeg;base64,") == answer["pictures"] - round(answer["accuracy"] * answer["pictures"]) > 0
+    write(project / "mine.html", b"<p>mine")
+    done = imgclf("evaluate", "data", "--html", "mine.html")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert (project / "mine.html").read_bytes() == b"<p>mine"
+
+
+def test_measures_and_slices(project: Path) -> None:
+    """Every prediction tells the size, brightness and blur of its picture; folders within a class are slices."""
+    write(project / "other" / "red" / "cam1" / "a.png", encoded(photo(1, 60, 40), "PNG"))
+    for index in range(12):
+        shutil.copy(project / f"data/red/{index:03d}.png", write(project / "other/red/cam2" / f"{index}.png", b""))
+    result = evaluate(run_of(project), project / "other")
+    assert result.predictions[0]["size"] == 40
+    assert 0 < result.predictions[0]["brightness"] < 1
+    assert {(one.by, one.value, one.pictures) for one in result.slices if one.by == "folder"} == {("folder", "cam2", 12)}
+
+
 def test_the_runs_own_split_counts_even_when_the_folder_has_another(project: Path) -> None:
     from imgclf import split
     from imgclf.base.config import SplitConfig

@@ -49,7 +49,7 @@ def slices(right: NDArray[np.bool_], columns: Mapping[str, NDArray[np.float64] |
             count,
             hits / count,
             metrics.wilson_interval(hits, count),
-            metrics.wilson_interval(hits, count, z=strict)[1] < share,
+            hits / count < share and metrics.wilson_interval(hits, count, z=strict)[1] < share,
         )
         for by, name, count, hits in found
     ]
@@ -60,15 +60,13 @@ def slices(right: NDArray[np.bool_], columns: Mapping[str, NDArray[np.float64] |
 def _quarters(values: NDArray[np.float64]) -> list[tuple[str, NDArray[np.bool_]]]:
     if not len(values):
         return []
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1), method="lower"))
-    place = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, max(0, len(edges) - 2))
-    return [(_range(values[place == bin_]), place == bin_) for bin_ in range(max(1, len(edges) - 1))]
+    starts = np.unique(np.quantile(values, np.arange(BINS) / BINS, method="lower"))
+    place = np.searchsorted(starts, values, side="right") - 1
+    return [(_range(values[place == bin_]), place == bin_) for bin_ in range(len(starts))]
 
 
 def _range(values: NDArray[np.float64]) -> str:
-    if not len(values):
-        return ""
-    low, high = f"{values.min():.4g}", f"{values.max():.4g}"
+    low, high = (f"{value:.2f}" if value < 10 else f"{value:.0f}" for value in (values.min(), values.max()))
     return low if low == high else f"{low} to {high}"
 
 

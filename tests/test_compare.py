@@ -1,0 +1,87 @@
+"""compare: the same pictures, exact counts, and a difference called real only when it is."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Run, make_classes
+
+from imgclf.base.errors import ImgclfError
+from imgclf.bundle import Bundle
+from imgclf.compare import compare
+from imgclf.evaluate import evaluate
+from imgclf.learning import metrics
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 0), (1, 0), (5, 5), (3, 15), (40, 2), (700, 801), (2500, 2500), (0, 3000)])
+def test_mcnemar_is_the_exact_binomial_test(first: int, second: int) -> None:
+    from scipy.stats import binomtest
+
+    expected = binomtest(first, first + second, 0.5).pvalue if first + second else 1.0
+    assert metrics.mcnemar(first, second) == pytest.approx(expected, rel=1e-9, abs=1e-300)
+    assert metrics.mcnemar(second, first) == metrics.mcnemar(first, second)
+
+
+def test_the_interval_of_a_difference() -> None:
+    """Near the normal one where that holds; zero width where the two never differ."""
+    low, high = metrics.bootstrap_difference(60, 90, 1000)
+    spread = 1.96 * np.sqrt((0.15 - 0.03**2) / 1000)
+    assert (low, high) == pytest.approx((0.03 - spread, 0.03 + spread), abs=0.002)
+    assert metrics.bootstrap_difference(0, 0, 50) == (0.0, 0.0)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has learnt, and one that had no time to."""
+    from imgclf import split
+    from imgclf.base.config import TrainConfig
+    from imgclf.train import train
+
+    root = tmp_path_factory.mktemp("two")
+    make_classes(root / "data", {"blue": 24, "green": 24, "red": 24})
+    split.split(root / "data")
+    for name, rate in (("good", 3e-3), ("bad", 1e-7)):
+        train(root / "data", TrainConfig(epochs=3, batch_size=8, learning_rate=rate, ema=0.0), run_dir=root / "runs" / name)
+    return root
+
+
+def test_equals_two_evaluations(two: Path) -> None:
+    bad, good = (Bundle.load(two / "runs" / name) for name in ("bad", "good"))
+    result = compare(bad, good, two / "data", "train")
+    alone = [evaluate(run, two / "data", "train") for run in (bad, good)]
+    right = [[one["predicted"] == one["label"] for one in each.predictions] for each in alone]
+    pairs = list(zip(*right, strict=True))
+    assert (result.first.accuracy, result.second.accuracy) == (alone[0].accuracy, alone[1].accuracy)
+    assert (result.first.loss, result.second.loss) == pytest.approx((alone[0].loss, alone[1].loss))
+    counts = (result.both, result.only_first, result.only_second, result.neither)
+    assert counts == tuple(pairs.count(pair) for pair in ((True, True), (True, False), (False, True), (False, False)))
+    assert result.difference == pytest.approx(alone[1].accuracy - alone[0].accuracy)
+    assert {one.path for one in result.disagreements} == {
+        said["path"] for said, pair in zip(alone[0].predictions, pairs, strict=True) if pair[0] != pair[1]
+    }
+    turned = compare(good, bad, two / "data", "train")
+    assert (turned.difference, turned.only_first, turned.p_value) == (-result.difference, result.only_second, result.p_value)
+
+
+def test_command(two: Path, imgclf: Run) -> None:
+    done = imgclf("compare", "bad", "good", "--split", "train", cwd=two)
+    assert done.returncode == 0
+    assert "right: both " in done.stdout
+    assert "B is better" in done.stdout
+    answer = json.loads(imgclf("compare", "bad", "good", "--split", "train", "--json", cwd=two).stdout)
+    assert answer["p_value"] < 0.05
+    assert answer["pictures"] == 51
+    done = imgclf("compare", "good", "good", cwd=two)
+    assert done.stderr == "imgclf: error: runs/good: the same run twice; give two\n"
+
+
+def test_runs_of_other_classes(two: Path, tmp_path: Path) -> None:
+    good = Bundle.load(two / "runs" / "good")
+    other = Bundle(tmp_path, {**good.info, "class_names": ["blue", "green", "rot"]})
+    with pytest.raises(ImgclfError, match="know other classes and cannot be compared: red, rot"):
+        compare(good, other, two / "data")
+    copy = shutil.copytree(two / "runs" / "good", tmp_path / "copy")
+    same = compare(good, Bundle.load(copy), two / "data")
+    assert (same.difference, same.p_value, same.disagreements) == (0.0, 1.0, ())
