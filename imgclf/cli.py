@@ -1,6 +1,5 @@
 """Every command: options in, one call to a verb, one call to the console. Verbs are imported inside the bodies."""
 
-import faulthandler
 import io
 import os
 import re
@@ -10,60 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 import imgclf
+from imgclf import shell
 from imgclf.base.config import Aspect, Augment, Link, Model, Part, Policy, Precision, Schedule, SplitConfig, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.display import console
-
-
-class Commands(TyperGroup):
-    """Where errors become one line and an exit code: 1 expected, 2 usage, 3 a bug, 130 interrupted."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            try:
-                return super().invoke(ctx)
-            finally:
-                sys.stdout.flush()  # here, so that a full disk or a closed pipe is met below and not at exit
-        except ImgclfError as error:
-            console.error(str(error))
-            raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt as error:
-            console.say(f"interrupted: {error}" if str(error) else "interrupted")
-            raise typer.Exit(130) from None
-        except BrokenPipeError:
-            # The reader of our output has gone, as in `imgclf predict ... | head`.
-            _drop_stdout()
-            raise typer.Exit(1) from None
-        except OSError as error:
-            # A full disk, a folder that may not be written: the system's own words, and the file.
-            _drop_stdout()
-            what = f"{error.filename}: " if error.filename else ""
-            console.error(f"{what}{error.strerror or error}; make room or choose another place, then run the command again")
-            raise typer.Exit(1) from None
-        except (typer.Exit, typer.Abort):
-            raise
-        except ImportError as error:
-            if _opencv_loads():
-                console.error(
-                    f"a package is missing or broken ({error}); install imgclf again: pip install --force-reinstall imgclf"
-                )
-            else:  # the opencv-python wheel needs the system's libGL, which a bare server lacks
-                console.error(
-                    f"OpenCV does not load ({error}); on a machine without a display run "
-                    "`pip uninstall -y opencv-python && pip install opencv-python-headless`, "
-                    "or install the missing library (Debian: apt-get install libgl1 libglib2.0-0)"
-                )
-            raise typer.Exit(1) from None
-        except Exception as error:
-            # Typer's own usage errors carry an exit code and print themselves.
-            if hasattr(error, "exit_code"):
-                raise
-            console.error(f"a bug in imgclf ({type(error).__name__}: {error}); the details are in {_log_bug()}")
-            raise typer.Exit(3) from None
-
+from imgclf.shell import Command, Commands
 
 app = typer.Typer(
     cls=Commands,
@@ -94,12 +46,19 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def top(
+    ctx: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="As after any command: nothing but errors.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="As after any command: more is said.")] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="As after any command: no colours.")] = False,
 ) -> None:
-    pass
+    for wanted, does in ((quiet, console.be_quiet), (verbose, console.be_verbose), (no_color, console.be_colourless)):
+        if wanted:
+            does()
+    shell.use_defaults(ctx)
 
 
-class CleanCommand(TyperCommand):
+class CleanCommand(Command):
     """Lets --undo stand alone or before the number of a batch, which Typer has no word for."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -112,6 +71,7 @@ class CleanCommand(TyperCommand):
 
 @app.command(cls=CleanCommand)
 def clean(
+    ctx: typer.Context,
     data: Data = Path("data"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Look and report, move nothing.")] = False,
     policy: Annotated[
@@ -145,7 +105,7 @@ def clean(
     from imgclf import clean as verb
 
     alone = [name for name, given in (("--undo", undo is not None), ("--history", history), ("--apply", apply)) if given]
-    others = report or html or on or threshold or policy != "default" or (dry_run and history)
+    others = shell.given(ctx) & {"report", "html", "on", "threshold", "policy"} or (dry_run and history)
     if alone and (others or len(alone) > 1):
         with_it = "" if history else ", or with --dry-run"
         raise UsageError(f"{alone[0]} goes alone{with_it}: leave the other options out")
@@ -188,7 +148,7 @@ def clean(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=Command)
 def preview(
     data: Data = Path("data"),
     out: Annotated[
@@ -254,8 +214,9 @@ def preview(
         verb.show(result.sheet)
 
 
-@app.command()
+@app.command(cls=Command)
 def split(
+    ctx: typer.Context,
     data: Data = Path("data"),
     train: Annotated[
         float | None,
@@ -301,7 +262,7 @@ def split(
     chosen = str(groups) if groups else None
     config = SplitConfig(shares["train"], shares["val"], shares["test"], seed, group_by, chosen, stable)
     if check:
-        if config != SplitConfig() or force or folds or export:
+        if shell.given(ctx) - {"data", "check", "as_json"}:
             raise UsageError("--check goes alone, or with --json: it only looks")
         with console.stages() as stage:
             leakage = verb.check(data, stage)
@@ -318,7 +279,7 @@ def split(
         raise UsageError("--link says how --export places pictures; give --export DIR too")
     if export:
         verb.check_export(data, export)
-    if export and not force and config == SplitConfig() and verb.exists(data):
+    if export and not shell.given(ctx) - {"data", "export", "link", "as_json"} and verb.exists(data):
         result = verb.in_force(data)  # nothing was said about the split: the one in force is what is exported
     else:
         with console.stages() as stage:
@@ -334,7 +295,7 @@ def split(
             console.say(note)
 
 
-class TrainCommand(TyperCommand):
+class TrainCommand(Command):
     """Lets --resume stand alone or before a run, which Typer has no word for."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -347,6 +308,7 @@ class TrainCommand(TyperCommand):
 
 @app.command(cls=TrainCommand)
 def train(
+    ctx: typer.Context,
     data: Data = Path("data"),
     epochs: Annotated[int, typer.Option(help="Passes over the training part.")] = 30,
     model: Annotated[Model, typer.Option(help="The network: its width and depth also follow the pictures' size.")] = "cnn",
@@ -438,7 +400,7 @@ def train(
     )  # fmt: skip
     device_count = None if devices == "auto" else _count("--devices", devices)
     if resume:
-        if config != TrainConfig() or run_dir or summary or lr_find:
+        if shell.given(ctx) - {"data", "resume", "devices", "as_json"}:
             raise UsageError("--resume goes without other options but --devices and --json: it goes on with the run's own")
         with console.TrainingDisplay() as display:
             moved = data if data != Path("data") else None
@@ -469,7 +431,7 @@ def train(
     console.trained(bundle, as_json)
 
 
-@app.command()
+@app.command(cls=Command)
 def audit(
     data: Data = Path("data"),
     model: Annotated[Model, typer.Option(help="The backbone whose features are looked at.")] = "efficientnet-lite0",
@@ -517,7 +479,7 @@ def audit(
         console.say(f"wrote {html}")
 
 
-@app.command()
+@app.command(cls=Command)
 def evaluate(
     data: Annotated[
         Path | None, typer.Argument(help="The run's own data if not given, or another folder with the same classes.")
@@ -565,7 +527,7 @@ def evaluate(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=Command)
 def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="A run, as for --run.")],
     second: Annotated[str, typer.Argument(metavar="B", help="Another run of the same classes.")],
@@ -588,7 +550,7 @@ def compare(
     console.comparison(result, as_json)
 
 
-@app.command()
+@app.command(cls=Command)
 def predict(
     inputs: Annotated[
         list[str] | None,
@@ -684,7 +646,7 @@ app.add_typer(runs_app, name="runs")
 Folder = Annotated[Path, typer.Option("--in", metavar="DIR", help="The folder of runs.")]
 
 
-@runs_app.command("list")
+@runs_app.command("list", cls=Command)
 def runs_list(folder: Folder = Path("runs"), as_json: Json = False) -> None:
     """List runs, the newest first, with their accuracies; unfinished and broken ones too."""
     from imgclf import runs as verb
@@ -692,13 +654,13 @@ def runs_list(folder: Folder = Path("runs"), as_json: Json = False) -> None:
     console.runs(verb.runs(folder), folder, as_json)
 
 
-@runs_app.command("show")
+@runs_app.command("show", cls=Command)
 def runs_show(run: Annotated[str, typer.Argument(help="As for --run.")] = "latest", as_json: Json = False) -> None:
     """Show everything that a run knows of itself."""
     info(run, as_json)
 
 
-@runs_app.command("best")
+@runs_app.command("best", cls=Command)
 def runs_best() -> None:
     """Print the folder of the run with the highest validation accuracy."""
     from imgclf import bundle
@@ -706,7 +668,7 @@ def runs_best() -> None:
     console.data(str(bundle.find("best").path))
 
 
-@runs_app.command("rm")
+@runs_app.command("rm", cls=Command)
 def runs_rm(
     names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders, or their names in the folder of runs.")],
     folder: Folder = Path("runs"),
@@ -719,7 +681,7 @@ def runs_rm(
         console.say(f"{name} is now {target}; move it back to undo, delete it there for good")
 
 
-@app.command()
+@app.command(cls=Command)
 def info(run: Annotated[str, typer.Argument(help="As for --run.")] = "latest", as_json: Json = False) -> None:
     """Show everything that a run knows of itself.
 
@@ -763,22 +725,6 @@ def _count(option: str, text: str) -> int:
     return int(text)
 
 
-def _drop_stdout() -> None:
-    """If what is still to be written cannot be, let it go, or Python would try again at exit and complain."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _opencv_loads() -> bool:
-    try:
-        import cv2  # noqa: F401  (the question is whether this line works)
-    except ImportError:
-        return False
-    return True
-
-
 def _with_stdin(inputs: Iterable[str], nul: bool) -> Iterator[str]:
     """The inputs, with the paths that stdin gives, each as soon as it is there, in the place of `-`."""
     from imgclf.pixels.images import sniff
@@ -799,39 +745,6 @@ def _with_stdin(inputs: Iterable[str], nul: bool) -> Iterator[str]:
             yield name
 
 
-def _log_bug() -> str:
-    """Write the traceback being handled to a file of the user's cache; returns its path."""
-    import tempfile
-    import time
-    import traceback
-
-    from imgclf.base.folders import cache_folder
-
-    text = f"imgclf {imgclf.__version__}, Python {sys.version}\n{sys.argv}\n{traceback.format_exc()}"
-    try:
-        folder = cache_folder() / "logs"
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
-        path.write_text(text, "utf-8", errors="backslashreplace")
-    except OSError:
-        with tempfile.NamedTemporaryFile("w", suffix=".log", prefix="imgclf-", delete=False, errors="backslashreplace") as file:
-            file.write(text)
-        return file.name
-    return str(path)
-
-
-def _quiet_libraries() -> None:
-    """Keep what C++ libraries (TensorFlow, LiteRT, libpng) write to descriptor 2 off the screen; sys.stderr goes on."""
-    try:
-        real = os.dup(2)
-    except OSError:  # closed by the caller, as in `imgclf ... 2>&-`
-        return
-    os.set_inheritable(real, False)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    sys.stderr = os.fdopen(real, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
-    faulthandler.enable(sys.stderr)  # a crash in native code still says where
-
-
 def main() -> None:
     """The `imgclf` command."""
     sys.stdout = sys.stdout or io.StringIO()  # closed by the caller, as in `imgclf ... >&-`
@@ -840,7 +753,7 @@ def main() -> None:
         console.error("an argument is empty; is a variable in your script not set?")
         sys.exit(UsageError.exit_code)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    _quiet_libraries()
+    shell.quiet_libraries()
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     app()

@@ -47,6 +47,26 @@ out = Console(highlight=False, width=None if (sys.stdout and sys.stdout.isatty()
 err = Console(stderr=True, highlight=False)
 
 
+_quiet = _verbose = False
+
+
+def be_quiet() -> None:
+    """From now on no talk and no progress: errors, what was left out, and data."""
+    global _quiet
+    _quiet = True
+
+
+def be_verbose() -> None:
+    """From now on `detail` is said."""
+    global _verbose
+    _verbose = True
+
+
+def be_colourless() -> None:
+    """From now on no colours, as with NO_COLOR in the environment."""
+    out.no_color = err.no_color = True
+
+
 def _text(content: str, style: str = "") -> Text:
     """Text for a terminal: what is not printable, an escape sequence in a file name say, is shown and not sent."""
     shown = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in content)
@@ -54,8 +74,16 @@ def _text(content: str, style: str = "") -> Text:
 
 
 def say(text: str, *, style: str | None = None) -> None:
-    """One line of talk."""
+    """One line of talk; with a style it is a warning, which --quiet does not silence."""
+    if _quiet and style is None:
+        return
     err.print(_text(text, style or ""), soft_wrap=True)
+
+
+def detail(text: str) -> None:
+    """One line for those who asked for more."""
+    if _verbose:
+        err.print(_text(text, "dim"), soft_wrap=True)
 
 
 def error(text: str) -> None:
@@ -117,7 +145,7 @@ def _bar() -> "Progress":
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+    return Progress(*columns, console=err, transient=True, disable=not err.is_terminal or _quiet)
 
 
 def _table(*headings: str, numbers: bool = True) -> "Table":
@@ -276,8 +304,8 @@ def preview(result: "Preview") -> None:
 
 
 def on_terminal() -> bool:
-    """Whether stdout is a terminal that can be drawn on."""
-    return out.is_terminal and not out.is_dumb_terminal
+    """Whether stdout is a terminal that can be drawn on, in colours."""
+    return out.is_terminal and not out.is_dumb_terminal and not out.no_color
 
 
 def strip_columns(wanted: int) -> int:

@@ -1,0 +1,221 @@
+"""What every command has in common: errors as exit codes, how much is said, defaults from the project's file."""
+
+import faulthandler
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+import imgclf
+from imgclf.base import project
+from imgclf.base.errors import ImgclfError, UsageError
+from imgclf.display import console
+
+_BEGAN = time.monotonic()
+
+
+class Command(TyperCommand):
+    """A command that takes --quiet, --verbose and --no-color beside its own options."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        for names, words, does in (
+            (["--quiet", "-q"], "Say nothing but errors and what was left out.", console.be_quiet),
+            (["--verbose", "-v"], "Also say which defaults are used, and the time and memory taken.", console.be_verbose),
+            (["--no-color"], "No colours; the same as NO_COLOR=1 in the environment.", console.be_colourless),
+        ):  # fmt: skip
+            self.params.append(
+                TyperOption(
+                    param_decls=[f"_{names[0][2:].replace('-', '_')}", *names],
+                    is_flag=True,
+                    default=False,
+                    expose_value=False,
+                    is_eager=True,
+                    help=words,
+                    callback=lambda _ctx, _param, given, does=does: does() if given else None,
+                )
+            )
+
+
+class Commands(TyperGroup):
+    """Where errors become one line and an exit code: 1 expected, 2 usage, 3 a bug, 130 interrupted."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            try:
+                return super().invoke(ctx)
+            finally:
+                if ctx.obj and ctx.obj[1]:
+                    console.detail(f"from {ctx.obj[0]}: {', '.join(f'{key} {value}' for key, value in ctx.obj[1].items())}")
+                console.detail(_spent())
+                sys.stdout.flush()  # here, so that a full disk or a closed pipe is met below and not at exit
+        except ImgclfError as error:
+            console.error(str(error))
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt as error:
+            console.say(f"interrupted: {error}" if str(error) else "interrupted")
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            # The reader of our output has gone, as in `imgclf predict ... | head`.
+            _drop_stdout()
+            raise typer.Exit(1) from None
+        except OSError as error:
+            # A full disk, a folder that may not be written: the system's own words, and the file.
+            _drop_stdout()
+            what = f"{error.filename}: " if error.filename else ""
+            console.error(f"{what}{error.strerror or error}; make room or choose another place, then run the command again")
+            raise typer.Exit(1) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except ImportError as error:
+            if _opencv_loads():
+                console.error(
+                    f"a package is missing or broken ({error}); install imgclf again: pip install --force-reinstall imgclf"
+                )
+            else:  # the opencv-python wheel needs the system's libGL, which a bare server lacks
+                console.error(
+                    f"OpenCV does not load ({error}); on a machine without a display run "
+                    "`pip uninstall -y opencv-python && pip install opencv-python-headless`, "
+                    "or install the missing library (Debian: apt-get install libgl1 libglib2.0-0)"
+                )
+            raise typer.Exit(1) from None
+        except Exception as error:
+            # Typer's own usage errors carry an exit code and print themselves.
+            if hasattr(error, "exit_code"):
+                raise
+            console.error(f"a bug in imgclf ({type(error).__name__}: {error}); the details are in {_log_bug()}")
+            raise typer.Exit(3) from None
+
+
+def given(ctx: typer.Context) -> set[str]:
+    """The parameters that the command line itself gave; defaults, from wherever, are none of them."""
+    sources = ((name, ctx.get_parameter_source(name)) for name in ctx.params)
+    return {name for name, source in sources if source is not None and source.name == "COMMANDLINE"}
+
+
+def use_defaults(ctx: typer.Context) -> None:
+    """Put the defaults of the project's file in force for the command that follows; raises UsageError for what fits none."""
+    path, values = project.defaults(Path())
+    if path is None:
+        return
+    group = ctx.command
+    if not isinstance(group, TyperGroup):
+        raise TypeError("defaults belong to the group of all commands")
+    everywhere = {key: value for key, value in values.items() if not isinstance(value, dict)}
+    of_verb = {key: value for key, value in values.items() if isinstance(value, dict)}
+    for verb in of_verb:
+        if verb not in group.commands:
+            raise UsageError(f"{path}: [{verb}] is no command; there are {', '.join(sorted(group.commands))}")
+    defaults: dict[str, Any] = {}
+    used: set[str] = set()
+    for name, command in group.commands.items():
+        options = _options(command)
+        mine = {key: value for key, value in everywhere.items() if _name(key) in options}
+        used |= set(mine)
+        for key, value in {**mine, **of_verb.get(name, {})}.items():
+            option = options.get(_name(key))
+            if option is None:
+                raise UsageError(f"{path}: [{name}] {key}: no such option; there are {', '.join(sorted(options))}")
+            defaults.setdefault(name, {})[option.name] = _checked(path, name, key, value, option, ctx)
+    if set(everywhere) - used:
+        raise UsageError(
+            f"{path}: {min(set(everywhere) - used)}: no command has such an option; put it into the section of one"
+        )
+    ctx.default_map = defaults
+    ctx.obj = (path, defaults.get(ctx.invoked_subcommand or "", {}))
+
+
+def _spent() -> str:
+    """Seconds since the command began, and the most memory that it held."""
+    spent = f"{time.monotonic() - _BEGAN:.2f} s"
+    if sys.platform == "win32":
+        return spent
+    import resource
+
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return f"{spent}, {held / (1 << 20 if sys.platform == 'darwin' else 1 << 10):.0f} MB at most"
+
+
+def _name(key: str) -> str:
+    return key.replace("_", "-")
+
+
+def _options(command: Any) -> dict[str, Any]:
+    """A command's options and its DATA argument, by the names that the project's file calls them."""
+    found = {}
+    for param in command.params:
+        if param.param_type_name == "argument" and param.name == "data":
+            found["data"] = param
+        for flag in (*param.opts, *param.secondary_opts) if param.param_type_name == "option" else ():
+            if flag.startswith("--") and not param.is_eager and flag not in ("--undo", "--help"):
+                found[flag[2:]] = param
+    return found
+
+
+def _checked(path: Path, verb: str, key: str, value: Any, option: Any, ctx: typer.Context) -> Any:
+    """The value as the option takes it; `no-flip = true` is `flip = false`."""
+    if f"--{_name(key)}" in option.secondary_opts:
+        value = not value if isinstance(value, bool) else value
+    if option.is_flag if hasattr(option, "is_flag") else False:
+        if not isinstance(value, bool):
+            raise UsageError(f"{path}: [{verb}] {key} = {value!r}: give true or false")
+    elif isinstance(value, bool | dict) or (isinstance(value, list) and not option.multiple):
+        raise UsageError(f"{path}: [{verb}] {key} = {value!r}: not a value that --{_name(key)} could take")
+    try:
+        option.type_cast_value(ctx, value)
+    except Exception as error:  # a usage error of the vendored Click, whose classes are not to be imported
+        raise UsageError(f"{path}: [{verb}] {key} = {value!r}: {getattr(error, 'message', error)}") from None
+    return value
+
+
+def _drop_stdout() -> None:
+    """If what is still to be written cannot be, let it go, or Python would try again at exit and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _opencv_loads() -> bool:
+    try:
+        import cv2  # noqa: F401  (the question is whether this line works)
+    except ImportError:
+        return False
+    return True
+
+
+def _log_bug() -> str:
+    """Write the traceback being handled to a file of the user's cache; returns its path."""
+    import tempfile
+    import time
+    import traceback
+
+    from imgclf.base.folders import cache_folder
+
+    text = f"imgclf {imgclf.__version__}, Python {sys.version}\n{sys.argv}\n{traceback.format_exc()}"
+    try:
+        folder = cache_folder() / "logs"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+        path.write_text(text, "utf-8", errors="backslashreplace")
+    except OSError:
+        with tempfile.NamedTemporaryFile("w", suffix=".log", prefix="imgclf-", delete=False, errors="backslashreplace") as file:
+            file.write(text)
+        return file.name
+    return str(path)
+
+
+def quiet_libraries() -> None:
+    """Keep what C++ libraries (TensorFlow, LiteRT, libpng) write to descriptor 2 off the screen; sys.stderr goes on."""
+    try:
+        real = os.dup(2)
+    except OSError:  # closed by the caller, as in `imgclf ... 2>&-`
+        return
+    os.set_inheritable(real, False)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    sys.stderr = os.fdopen(real, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+    faulthandler.enable(sys.stderr)  # a crash in native code still says where

@@ -1,0 +1,116 @@
+"""The project's file sets defaults, options win; --quiet, --verbose and --no-color; each everywhere."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Run, make_classes, write
+
+
+def summary(imgclf: Run, *options: str) -> str:
+    """What the network of a training would take in, as `64 x 64 x 3`."""
+    done = imgclf("train", "--summary", "--json", *options)
+    assert done.returncode == 0, done.stderr
+    return str(json.loads(done.stdout)["layers"][0]["output"])
+
+
+def test_defaults_and_options_that_win(tmp_path: Path, imgclf: Run) -> None:
+    make_classes(tmp_path / "photos", {"a": 12, "b": 12})
+    (tmp_path / "imgclf.toml").write_text('data = "photos"\n[train]\nimage-size = 48\nno-flip = true\n')
+    assert summary(imgclf) == "48 x 48 x 3"
+    assert summary(imgclf, "--image-size", "64") == "64 x 64 x 3"
+    done = imgclf("split", "-v")
+    assert done.returncode == 0
+    assert "from imgclf.toml: data photos" in done.stderr
+    (tmp_path / "imgclf.toml").rename(tmp_path / "kept")
+    assert imgclf("split").returncode == 1  # no folder `data`
+    (tmp_path / "pyproject.toml").write_text('[tool.imgclf]\ndata = "photos"\n[tool.imgclf.train]\nimage_size = 56\n')
+    assert summary(imgclf) == "56 x 56 x 3"
+    (tmp_path / "pyproject.toml").write_text("[project]\n")
+    assert imgclf("split").returncode == 1
+
+
+def test_flags_of_the_file(tmp_path: Path, imgclf: Run) -> None:
+    """`no-flip = true` and `flip = false` are one; what goes alone on a command line still does beside a file."""
+    make_classes(tmp_path / "data", {"a": 12, "b": 12})
+    for text, expected in (("no-flip = true", False), ("flip = false", False), ("no-flip = false", True)):
+        (tmp_path / "imgclf.toml").write_text(f"[train]\n{text}\nepochs = 1\nprogressive = false\nema = 0.0\n")
+        done = imgclf("train", "--run-dir", f"runs/{expected}-{len(text)}", "--json", "--image-size", "32")
+        assert json.loads(done.stdout)["config"]["flip"] is expected, done.stderr
+    (tmp_path / "imgclf.toml").write_text('[train]\nepochs = 3\n[clean]\npolicy = "strict"\n[split]\nseed = 3\n')
+    assert "nothing to resume" in imgclf("train", "--resume", "runs/True-15").stderr
+    assert imgclf("clean", "--undo").returncode == 0
+    assert imgclf("split", "--export", "out").returncode == 0
+    assert imgclf("train", "--resume", "runs/True-15", "--epochs", "30").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("data = ", "imgclf.toml: cannot be read as TOML"),
+        ("[trian]\nepochs = 3", "imgclf.toml: [trian] is no command; there are audit, clean"),
+        ("[train]\nepoch = 3", "imgclf.toml: [train] epoch: no such option; there are"),
+        ("[train]\nepochs = 'many'", "imgclf.toml: [train] epochs = 'many': "),
+        ("[train]\nepochs = true", "imgclf.toml: [train] epochs = True: not a value"),
+        ("[train]\nflip = 1", "imgclf.toml: [train] flip = 1: give true or false"),
+        ("[train]\nmodel = 'vgg17'", "imgclf.toml: [train] model = 'vgg17': "),
+        ("[clean]\nundo = 1", "imgclf.toml: [clean] undo: no such option"),
+        ("colour = 'red'", "imgclf.toml: colour: no command has such an option"),
+        ("[clean]\non = 3", "imgclf.toml: [clean] on = 3: "),
+    ],
+)
+def test_what_fits_no_option(text: str, words: str, tmp_path: Path, imgclf: Run) -> None:
+    write(tmp_path / "imgclf.toml", text.encode())
+    done = imgclf("split")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("imgclf: error: " + words)
+    assert done.stderr.count("\n") == 1
+
+
+def test_quiet_and_verbose(project: Path, imgclf: Run) -> None:
+    """Quiet: data as ever, no talk, but what was left out and errors; before the command or behind it."""
+    write(project / "data" / "red" / "broken.png", b"x")
+    loud = imgclf("evaluate", "data")
+    for order in (("--quiet", "evaluate", "data"), ("evaluate", "data", "-q")):
+        done = imgclf(*order)
+        assert done.stdout == loud.stdout
+        assert "wrote" in loud.stderr
+        assert "wrote" not in done.stderr
+        assert "that are not in the run's split and were not scored: 1" in done.stderr
+    assert imgclf("predict", "data/red/000.png", "-q", "--run", "none").stderr.startswith("imgclf: error: none: no such run")
+    done = imgclf("predict", "data/red/000.png", "--verbose")
+    assert done.stderr.endswith(" MB at most\n")
+    for verb in ("clean", "preview", "split", "train", "audit", "evaluate", "compare", "predict", "info"):
+        shown = imgclf(verb, "--help").stdout
+        assert all(option in shown for option in ("--quiet", "--verbose", "--no-color")), verb
+    assert "--quiet" in imgclf("runs", "list", "--help").stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a terminal is made with pty")
+def test_no_color(project: Path) -> None:
+    """On a terminal: colours, unless --no-color or NO_COLOR says otherwise."""
+    import pty
+
+    def shown(*options: str, **environment: str) -> bytes:
+        parent, child = pty.openpty()
+        command = [sys.executable, "-m", "imgclf", "predict", "data/red/000.png", "none.png", *options]
+        with subprocess.Popen(
+            command, stdout=child, stderr=child, cwd=project, env={**os.environ, "TERM": "xterm", **environment}
+        ):
+            os.close(child)
+            content = b""
+            try:
+                while block := os.read(parent, 4096):
+                    content += block
+            except OSError:  # Linux ends a terminal so
+                pass
+        os.close(parent)
+        return content
+
+    red = b"\x1b[31m"
+    assert red in shown()
+    assert red not in shown("--no-color")
+    assert red not in shown(NO_COLOR="1")
