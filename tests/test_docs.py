@@ -46,7 +46,7 @@ def test_every_option_in_the_readme_exists(imgclf: Run) -> None:
 
 
 def test_every_verb_and_option_is_in_the_readme(imgclf: Run) -> None:
-    for verb in ("clean", "preview", "split", "train", "audit", "evaluate", "predict"):
+    for verb in ("clean", "preview", "split", "train", "audit", "evaluate", "compare", "predict", "runs", "info"):
         assert f"imgclf {verb}" in README
         for option in re.findall(r"^\s+(--[a-z-]+)", imgclf(verb, "--help").stdout, re.MULTILINE):
             assert option in README, (verb, option)
@@ -85,7 +85,31 @@ def test_library_example(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "bundle.json").exists()
 
 
-@pytest.mark.parametrize("script", ["examples/quickstart.sh", "examples/setup.sh", "tests/run.sh", ".ci/run"])
+def test_gate_example(tmp_path: Path) -> None:
+    """Clean, split, train, gate, sort; and a gate that is not met stops it before anything is sorted."""
+    data = make_classes(tmp_path / "data", {"blue": 30, "red": 30})
+    (tmp_path / "inbox").mkdir()
+    for name in ("blue", "red"):
+        (data / name / "000.png").rename(tmp_path / "inbox" / f"{name}.png")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path}
+
+    def run(least: str) -> subprocess.CompletedProcess[str]:
+        script = [ROOT / "examples" / "ci_gate.sh", "data", "inbox", least, "--epochs", "4", "--batch-size", "8"]
+        return subprocess.run(script, capture_output=True, text=True, cwd=tmp_path, env=environment)
+
+    assert run("1.1").returncode == 2  # no such gate
+    (tmp_path / "runs").rename(tmp_path / "other")
+    done = run("0.9")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "met: accuracy " in done.stderr
+    assert done.stdout.splitlines()[-2:] == ["blue\tblue.png", "red\tred.png"]
+    assert (tmp_path / "sorted/blue/blue.png").exists()
+    assert (tmp_path / "sorted/red/red.png").exists()
+    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize("script", ["examples/quickstart.sh", "examples/ci_gate.sh", "examples/setup.sh", "tests/run.sh", ".ci/run"])
 def test_shell_scripts_parse_and_can_be_run(script: str) -> None:
     assert subprocess.run(["bash", "-n", ROOT / script]).returncode == 0
     assert script == "examples/setup.sh" or os.access(ROOT / script, os.X_OK)

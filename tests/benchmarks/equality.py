@@ -1,9 +1,9 @@
-"""Hold `imgclf predict` against the saved Keras model, on every test photo of a run.
+"""Hold `imgclf predict` against the saved Keras model and against `imgclf evaluate`, on every test photo of a run.
 
     python tests/benchmarks/equality.py RUN_FOLDER
 
 Keras is fed the prepared pixels by `keras.utils.image_dataset_from_directory`, as in training; LiteRT the photos themselves.
-Prints the largest probability difference and how many labels agree.
+Prints the largest probability difference and how many labels agree; temperature applied to both.
 """
 
 import sys
@@ -14,6 +14,8 @@ import numpy as np
 
 from imgclf import dataset
 from imgclf.bundle import Bundle
+from imgclf.evaluate import evaluate
+from imgclf.learning import metrics
 from imgclf.predict import predict
 
 
@@ -28,9 +30,15 @@ def main(run_dir: Path) -> None:
     expected = np.concatenate([network.predict_on_batch(pixels.astype(np.float32)) for pixels, _targets, _weights in batches])
     if expected.shape[1] == 1:
         expected = np.hstack([1 - expected, expected])
+    expected = metrics.tempered(expected.astype(np.float64), run.temperature)
     paths = [str(root / prepared.files["test"][name]) for name in files]
     answers = [dict(record.top) for record in predict(run, paths, top=len(run.class_names))]
     found = np.array([[answer[name] for name in run.class_names] for answer in answers])
+    said = {str(root / one["path"]): one for one in evaluate(run).predictions}
+    same = sum(
+        said[path]["predicted"] == max(answer, key=answer.__getitem__) for path, answer in zip(paths, answers, strict=True)
+    )
+    print(f"evaluate and predict: {same} of {len(paths)} labels agree")
     agree = int((found.argmax(axis=1) == expected.argmax(axis=1)).sum())
     print(
         f"{len(files)} test photos: largest probability difference {np.abs(found - expected).max():.2e}, {agree} labels agree"

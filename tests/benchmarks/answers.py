@@ -1,0 +1,95 @@
+"""How fast `imgclf predict` answers for folders, beside its two halves alone, and in how much memory.
+
+    python tests/benchmarks/answers.py PHOTOS_FOLDER RUN_FOLDER [--rounds 5] [--inputs 1000 20000]
+
+Decoding with the recipe alone, the network alone on pixels that are at hand, and both as `predict` runs them, in turn on the
+same photos and threads; then whole commands that are given their paths on stdin, with the peak memory of each.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from imgclf.base.parallel import cpu_count, ordered_map
+from imgclf.bundle import Bundle
+from imgclf.pixels import images
+from imgclf.pixels.sources import expand
+from imgclf.predict import predict
+
+
+def rate(work: Callable[[], Iterable[Any]]) -> float:
+    start = time.perf_counter()
+    done = sum(1 for _ in work())
+    return done / (time.perf_counter() - start)
+
+
+def command(paths: list[str], run: Path) -> tuple[float, float, int]:
+    """(seconds, peak MB, records) of `imgclf predict -` as a process of its own."""
+    imgclf = Path(sys.executable).with_name("imgclf")
+    start = time.perf_counter()
+    child = subprocess.Popen(
+        [imgclf, "predict", "-", "--jsonl", "--run", run], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdin
+    assert child.stdout
+    if os.fork() == 0:  # so that neither end waits for the other
+        child.stdin.write("\n".join(paths))
+        child.stdin.close()
+        os._exit(0)
+    child.stdin.close()
+    records = sum(json.loads(line)["error"] is None for line in child.stdout)
+    _pid, status, usage = os.wait4(child.pid, 0)
+    assert status == 0, status
+    return time.perf_counter() - start, usage.ru_maxrss / 1024, records
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--inputs", type=int, nargs="*", default=[1000, 20_000])
+    options = parser.parse_args()
+    run = Bundle.load(options.run)
+    found = [source.name for source in expand([str(options.photos)])]
+    paths = found[: max(1, min(len(found), 1000))]
+    loaded = [images.load(run.recipe, Path(path)) for path in paths[:128]]
+    pixels = list(itertools.islice(itertools.cycle(loaded), len(paths)))
+    ways: dict[str, Callable[[], Iterable[Any]]] = {
+        "decode and resize alone": lambda: ordered_map(lambda path: images.load(run.recipe, Path(path)), paths),
+        "network alone": lambda: ordered_map(run.probability, pixels),
+        "predict": lambda: predict(run, paths),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for _round in range(options.rounds):
+        for name, work in ways.items():
+            rates[name].append(rate(work))
+    print(
+        f"{platform.machine()}, {cpu_count()} cores; {run.info['model']} at {run.recipe.width} x {run.recipe.height}, "
+        f"{len(paths)} photos, medians of {options.rounds} rounds in turn"
+    )
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    for name, values in rates.items():
+        print(f"{name:24} {medians[name]:7.0f} images/s   {min(values):.0f} to {max(values):.0f}")
+    slower = min(medians["decode and resize alone"], medians["network alone"])
+    both = 1 / (1 / medians["decode and resize alone"] + 1 / medians["network alone"])
+    print(
+        f"predict / the slower alone: {medians['predict'] / slower:.3f}; "
+        f"/ both one after the other: {medians['predict'] / both:.3f}"
+    )
+    for count in options.inputs:
+        seconds, megabytes, records = command(list(itertools.islice(itertools.cycle(found), count)), options.run)
+        print(f"imgclf predict - of {count:,} paths: {seconds:.1f} s, {megabytes:.0f} MB at most, {records:,} records")
+
+
+if __name__ == "__main__":
+    main()
