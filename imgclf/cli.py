@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -637,6 +637,37 @@ def predict(
         if sorting:
             console.sorted_into(sorting.counts, sorting.there, sorting.problems, sorting.folder)
     if failed or (sorting and sorting.problems):
+        raise typer.Exit(1)
+
+
+@app.command(cls=Command)
+def explain(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Files, folders, globs, archives, or - for paths on stdin.")
+    ],
+    run: Run = "latest",
+    method: Annotated[
+        Literal["occlusion", "grad-cam"],
+        typer.Option(help="Cover parts and ask again, or follow the gradients (slower to start, with TensorFlow)."),
+    ] = "occlusion",
+    target: Annotated[
+        str | None, typer.Option("--class", metavar="NAME", help="The class to explain.", show_default="the run's answer")
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder of the sheets, a PNG for each picture.")] = Path(
+        "explained"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Show where a run looks: the parts of a picture that make for its answer.
+
+    Each sheet says how the probability falls when what is marked is covered, beside as much covered at random: a mark that
+    explains nothing falls no faster than chance.
+    """
+    from imgclf import bundle
+    from imgclf import explain as verb
+
+    records = verb.explain(bundle.find(run), _with_stdin(inputs, False), out, method=method, target=target)
+    if console.explained(records, as_json):
         raise typer.Exit(1)
 
 

@@ -17,7 +17,8 @@ from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import check_output
 from imgclf.bundle import Bundle
 from imgclf.display import scorecard
-from imgclf.learning import metrics, slices
+from imgclf.learning import metrics, saliency, slices
+from imgclf.pixels import images
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -240,4 +241,10 @@ def write_page(evaluation: Evaluation, bundle: Bundle, path: Path) -> None:
         f"{bundle.info['model']} at {bundle.recipe.width} x {bundle.recipe.height} pixels, trained "
         f"{bundle.info['finished'][:16].replace('T', ' ')} UTC"
     )
-    scorecard.write(path, Path(evaluation.data), evaluation.to_dict(), evaluation.errors, about, drawn)
+
+    def overlay(picture: images.Image, small: images.Image, label: str) -> images.Image:
+        fed = images.apply(bundle.recipe, picture)
+        heat = saliency.occlusion(bundle.probability, fed, bundle.class_names.index(label))
+        return saliency.overlay(small, saliency.onto(bundle.recipe, heat, *small.shape[:2]))
+
+    scorecard.write(path, Path(evaluation.data), evaluation.to_dict(), evaluation.errors, about, drawn, overlay)

@@ -6,9 +6,7 @@ import itertools
 import os
 import random
 import statistics
-import struct
 import sys
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,21 +15,18 @@ import cv2
 import numpy as np
 
 from imgclf import dataset
-from imgclf.base import journal
 from imgclf.base.config import Part, Recipe, TrainConfig
 from imgclf.base.errors import ImageError, ImgclfError
 from imgclf.base.folders import check_output, state_folder
 from imgclf.base.parallel import ordered_map
 from imgclf.base.progress import Progress, Stages, stage
 from imgclf.dataset import Dataset, Sample, checks
-from imgclf.display import gallery
+from imgclf.display import drawing, gallery
 from imgclf.pixels import augment, images
 
 TILE = 112  # pixels a side
 GAP = 6
-MARK = b"Software\0imgclf"
 TEXT = 190  # width of the column of names
-PAPER, INK, SOFT = (250, 250, 248), (30, 30, 30), (120, 120, 120)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,8 +92,7 @@ def preview(
         fed = (Recipe(side, side, feed.aspect), augment.changes(feed.augment, feed.flip, len(shown.samples)))
     picture = sheet(shown, classes, columns=columns, seed=seed, feed=fed)
     try:
-        content = images.encode(picture, ".png")
-        journal.write_atomic(out, content[:33] + _mark() + content[33:])
+        drawing.save(picture, out)
     except OSError as error:
         raise ImgclfError(f"{out}: cannot be written: {error.strerror}; choose another place with --out") from error
     return Preview(str(data), classes, max(counts) / max(1, min(counts)), tuple(left_out), out, picture, shown, tuple(notes))
@@ -158,13 +152,13 @@ def sheet(
     flat = [sample for samples in drawn.values() for sample in samples]
     tiles = dict(zip((s.path for s in flat), ordered_map(lambda s: _tile(shown.root, s, seed, feed), flat), strict=True))
     row_height = TILE + 2 * GAP
-    canvas = np.full((row_height * len(drawn) + GAP, TEXT + columns * (TILE + GAP) + GAP, 3), PAPER, np.uint8)
+    canvas = np.full((row_height * len(drawn) + GAP, TEXT + columns * (TILE + GAP) + GAP, 3), drawing.PAPER, np.uint8)
     for row, info in enumerate(classes):
         top = row * row_height + GAP
-        _write(canvas, _shorten(info.name, 20), 12, top + 36, INK, 17)
+        drawing.write(canvas, drawing.shorten(info.name, 20), 12, top + 36, drawing.INK, 17)
         plural = "picture" if info.count == 1 else "pictures"
-        _write(canvas, f"{info.count:,} {plural}", 12, top + 60, SOFT, 13)
-        _write(canvas, f"median {info.median_size[0]} x {info.median_size[1]} px", 12, top + 80, SOFT, 13)
+        drawing.write(canvas, f"{info.count:,} {plural}", 12, top + 60, drawing.SOFT, 13)
+        drawing.write(canvas, f"median {info.median_size[0]} x {info.median_size[1]} px", 12, top + 80, drawing.SOFT, 13)
         for column, sample in enumerate(drawn[info.name]):
             left = TEXT + column * (TILE + GAP)
             canvas[top : top + TILE, left : left + TILE] = tiles[sample.path]
@@ -178,7 +172,7 @@ def _tile(root: Path, sample: Sample, seed: int, feed: tuple[Recipe, augment.Cha
         picture = images.decode(images.read(root / sample.path))
     except ImageError:
         tile = np.full((TILE, TILE, 3), (235, 225, 225), np.uint8)
-        _write(tile, "unreadable", 18, TILE // 2, (160, 40, 40), 13)
+        drawing.write(tile, "unreadable", 18, TILE // 2, (160, 40, 40), 13)
         return tile
     if feed:
         recipe, change = feed
@@ -195,37 +189,9 @@ def _tile(root: Path, sample: Sample, seed: int, feed: tuple[Recipe, augment.Cha
     return tile
 
 
-def _shorten(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def _write(canvas: images.Image, text: str, x: int, y: int, colour: tuple[int, int, int], size: int) -> None:
-    """Text in any script: OpenCV 5 draws with a built-in TrueType font."""
-    cv2.putText(canvas, text, (x, y), colour, cv2.FontFace("sans"), size)
-
-
-def _mark() -> bytes:
-    """A PNG text chunk by which a later preview knows that it may replace the file."""
-    content = b"tEXt" + MARK
-    return struct.pack(">I", len(MARK)) + content + struct.pack(">I", zlib.crc32(content))
-
-
 def check_png(out: Path, data: Path, option: str = "--out") -> None:
     """Refuse what is no PNG file, and places in the data set, where the picture would become a sample."""
-    if out.is_dir():
-        raise ImgclfError(f"{out}: a folder; give {option} a file name that ends in .png")
-    if out.suffix.lower() != ".png":
-        raise ImgclfError(f"{out}: a picture is written as PNG; give {option} a file name that ends in .png")
-    if os.path.lexists(out):
-        if not out.is_file():  # a pipe would keep us waiting for ever
-            raise ImgclfError(f"{out}: exists and is no regular file; choose another name")
-        try:
-            with open(out, "rb") as file:
-                is_ours = MARK in file.read(256)
-        except OSError:
-            is_ours = False
-        if not is_ours:
-            raise ImgclfError(f"{out}: exists and was not written by imgclf, so it is not overwritten; choose another name")
+    drawing.check_png(out, option)
     if data.resolve() in out.resolve().parents and out.parent != state_folder(data):
         raise ImgclfError(f"{out}: lies inside the data folder {data}; give {option} another place")
 

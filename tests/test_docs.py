@@ -46,7 +46,7 @@ def test_every_option_in_the_readme_exists(imgclf: Run) -> None:
 
 
 def test_every_verb_and_option_is_in_the_readme(imgclf: Run) -> None:
-    for verb in ("clean", "preview", "split", "train", "audit", "evaluate", "compare", "predict", "runs", "info"):
+    for verb in ("clean", "preview", "split", "train", "audit", "evaluate", "compare", "explain", "predict", "runs", "info"):
         assert f"imgclf {verb}" in README
         for option in re.findall(r"^\s+(--[a-z-]+)", imgclf(verb, "--help").stdout, re.MULTILINE):
             assert option in README, (verb, option)
@@ -109,7 +109,9 @@ def test_gate_example(tmp_path: Path) -> None:
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
 
 
-@pytest.mark.parametrize("script", ["examples/quickstart.sh", "examples/ci_gate.sh", "examples/setup.sh", "tests/run.sh", ".ci/run"])
+@pytest.mark.parametrize(
+    "script", ["examples/quickstart.sh", "examples/ci_gate.sh", "examples/setup.sh", "tests/run.sh", ".ci/run"]
+)
 def test_shell_scripts_parse_and_can_be_run(script: str) -> None:
     assert subprocess.run(["bash", "-n", ROOT / script]).returncode == 0
     assert script == "examples/setup.sh" or os.access(ROOT / script, os.X_OK)

@@ -39,6 +39,8 @@ finally:
         (["preview", "data"], {"cv2", "numpy"}),
         (["split", "data"], {"cv2", "numpy"}),
         (["predict", "data/red/000.png"], {"cv2", "numpy", "ai_edge_litert"}),
+        (["explain", "data/red/000.png"], {"cv2", "numpy", "ai_edge_litert"}),
+        (["runs", "list"], {"numpy"}),
         (["evaluate", "data"], {"cv2", "numpy", "ai_edge_litert", "pandas", "matplotlib"}),
     ],
 )

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from imgclf.clean import Cleaning, Outcome
     from imgclf.compare import Comparison
     from imgclf.evaluate import Evaluation
+    from imgclf.explain import Explanation
     from imgclf.predict import Prediction
     from imgclf.preview import Preview
     from imgclf.runs import Run
@@ -315,24 +316,29 @@ def strip_columns(wanted: int) -> int:
 
 def strip(rows: "Sequence[tuple[str, NDArray[np.uint8], list[str]]]") -> None:
     """Thumbnails by class in half blocks, two pixels a character; only their names where stdout is no terminal."""
-    from rich.style import Style
-
     for name, picture, paths in rows[:LONGEST_LIST]:
         if not on_terminal():
             out.print(_text(f"{name}: {', '.join(paths)}"))
             continue
         out.print(_text(name, "bold"))
-        for top, bottom in zip(picture[::2].tolist(), picture[1::2].tolist(), strict=True):
-            line = Text()
-            for column, (above, below) in enumerate(zip(top, bottom, strict=True)):
-                if column % 17 == 16:
-                    line.append(" ")
-                else:
-                    style = Style(color="#{:02x}{:02x}{:02x}".format(*above), bgcolor="#{:02x}{:02x}{:02x}".format(*below))
-                    line.append("▀", style)
-            out.print(line, no_wrap=True, overflow="crop")
+        _half_blocks(picture, gap=17)
     if len(rows) > LONGEST_LIST:
         out.print(f"... and {len(rows) - LONGEST_LIST} more classes")
+
+
+def _half_blocks(picture: "NDArray[np.uint8]", gap: int = 0) -> None:
+    """A picture, (h, w, 3) with an even h, two pixels a character; every column of number `gap` is left blank."""
+    from rich.style import Style
+
+    for top, bottom in zip(picture[::2].tolist(), picture[1::2].tolist(), strict=True):
+        line = Text()
+        for column, (above, below) in enumerate(zip(top, bottom, strict=True), 1):
+            if gap and column % gap == 0:
+                line.append(" ")
+            else:
+                style = Style(color="#{:02x}{:02x}{:02x}".format(*above), bgcolor="#{:02x}{:02x}{:02x}".format(*below))
+                line.append("▀", style)
+        out.print(line, no_wrap=True, overflow="crop")
 
 
 def split(result: "Split", *, talk: bool = False) -> None:
@@ -634,6 +640,37 @@ def evaluation(result: "Evaluation") -> None:
         out.print(table)
     if not result.unwritten:
         say(f"wrote {result.run}/evaluation-{result.name}.json, predictions-{result.name}.csv, confusion-{result.name}.png")
+
+
+def explained(records: "Iterable[Explanation]", json: bool) -> int:
+    """A line and, on a terminal, a picture for each; one JSON document instead. Returns how many failed."""
+    failed, found = 0, []
+    for record in records:
+        failed += record.error is not None
+        if json:
+            found.append(record.to_dict())
+        elif record.error is not None:
+            out.print(_text(f"{record.input}: {record.error}", "red"), soft_wrap=True)
+        else:
+            if on_terminal() and record.small is not None:
+                from imgclf.pixels import images
+
+                height, width = record.small.shape[:2]
+                columns = min(out.width, 72)
+                _half_blocks(images.resize(record.small, columns, max(2, round(columns * height / width / 2) * 2)))
+            answer = "" if record.label == record.target else f" (answer: {record.label})"
+            falls = (
+                "no part of the picture moves this"
+                if record.is_blank
+                else f"30% covered where marked {record.marked[-1]:.4f}, at random {record.random[-1]:.4f}"
+            )
+            out.print(
+                _text(f"{record.input}: {record.target} {record.probability:.4f}{answer}; {falls}; {record.sheet}"),
+                soft_wrap=True,
+            )
+    if json:
+        as_json(found)
+    return failed
 
 
 def comparison(result: "Comparison", json: bool) -> None:

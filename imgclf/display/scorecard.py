@@ -4,7 +4,7 @@ import base64
 import html
 import os
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,12 @@ START = "<!doctype html><!-- imgclf -->"  # by which a later run knows that it m
 TEMPLATE = Path(__file__).parent / "page" / "scorecard.html"
 MOST_CLASSES = 20  # of a confusion matrix as a table; a plot beyond
 MOST_ERRORS = 48
+MOST_OVERLAYS = 24  # a third of a second each
 SIDE = 200  # pixels of a thumbnail's longer side
+
+
+# (the picture, the same as small as it is shown, a class) to the small one with its map
+Overlay = Callable[[images.Image, images.Image, str], images.Image]
 
 
 def write(
@@ -27,8 +32,12 @@ def write(
     errors: Sequence[Mapping[str, Any]],
     about: str,
     plots: Mapping[str, bytes],
+    overlay: Overlay,
 ) -> None:
-    """Write the page. figures: as in evaluation-<name>.json; errors: the surest first, paths below `root`; plots: PNGs."""
+    """Write the page. figures: as in evaluation-<name>.json; errors: the surest first, paths below `root`; plots: PNGs.
+
+    overlay: where the run looks on a picture for the class that it called it; asked for the first MOST_OVERLAYS errors.
+    """
     title = f"{figures['accuracy']:.1%} right: {Path(figures['run']).name}"
     body = "".join(
         (
@@ -37,7 +46,7 @@ def write(
             _section("Classes", _classes(figures)),
             _section("How sure, how right", _calibration(figures, plots)),
             _section("Where it does worse", _slices(figures)),
-            _section("Worst errors", _errors(path, root, errors)),
+            _section("Worst errors", _errors(path, root, errors, overlay)),
         )
     )
     page = TEMPLATE.read_text("utf-8").replace("@TITLE@", _e(title)).replace("@VERSION@", _e(imgclf.__version__))
@@ -146,28 +155,36 @@ def _slices(figures: Mapping[str, Any]) -> str:
     )
 
 
-def _errors(path: Path, root: Path, errors: Sequence[Mapping[str, Any]]) -> str:
+def _errors(path: Path, root: Path, errors: Sequence[Mapping[str, Any]], overlay: Overlay) -> str:
     if not errors:
         return "<p>None: every picture is right.</p>"
     shown = errors[:MOST_ERRORS]
-    figures = "".join(_error(path, root, one) for one in shown)
+    figures = "".join(_error(path, root, one, overlay if place < MOST_OVERLAYS else None) for place, one in enumerate(shown))
     more = f"{len(shown):,} of {len(errors):,}, the surest first." if len(shown) < len(errors) else "The surest first."
+    more += " Beside each, what made the run say so: where a patch blurred away takes most from its answer."
     return f"<p>{more}</p><div class=grid>{figures}</div>"
 
 
-def _error(path: Path, root: Path, error: Mapping[str, Any]) -> str:
+def _error(path: Path, root: Path, error: Mapping[str, Any], overlay: Overlay | None) -> str:
     file = root / str(error["path"])
     href = urllib.parse.quote(os.fsencode(Path(os.path.relpath(file, path.resolve().parent)).as_posix()))
     try:
         picture = images.decode(images.read(file))
-        small = base64.b64encode(images.encode(images.fit(picture, min(SIDE, max(picture.shape[:2]))), ".jpg")).decode()
-        shown = f"<img src='data:image/jpeg;base64,{small}' alt='{_e(error['path'])}' loading=lazy>"
+        small = images.fit(picture, min(SIDE, max(picture.shape[:2])))
+        shown = _thumbnail(small, str(error["path"]))
+        if overlay:
+            shown += _thumbnail(overlay(picture, small, str(error["predicted"])), "where the run looks")
     except ImageError as problem:
         shown = f"<span class=none>{_e(problem)}</span>"
     return (
         f"<figure><a href='{href}'>{shown}</a><figcaption><b>{_e(error['predicted'])}</b> {error['probability']:.3f}, "
         f"is {_e(error['label'])}<div>{_e(error['path'])}</div></figcaption></figure>"
     )
+
+
+def _thumbnail(picture: images.Image, words: str) -> str:
+    content = base64.b64encode(images.encode(picture, ".jpg")).decode()
+    return f"<img src='data:image/jpeg;base64,{content}' alt='{_e(words)}' loading=lazy>"
 
 
 def _plot(content: bytes, words: str) -> str:

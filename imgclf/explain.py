@@ -1,0 +1,137 @@
+"""`imgclf explain`: where a run looks, as overlays, and how much they explain."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from imgclf.base.errors import ImageError, ImgclfError, UsageError
+from imgclf.bundle import MODEL, Bundle
+from imgclf.display import drawing
+from imgclf.learning import saliency
+from imgclf.pixels import images, sources
+from imgclf.pixels.sources import Source
+
+Method = Literal["occlusion", "grad-cam"]
+SIDE = 420  # pixels of the longer side of a picture on a sheet
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """Where the run looks for `target` in one input. label: its answer; probability: of `target`, with nothing covered.
+
+    marked, random: that probability when saliency.SHARES of the pixels are covered, those the map marks most and as many
+    drawn at random. sheet: the PNG; small: a picture of it for a terminal.
+    """
+
+    input: str
+    label: str | None = None
+    target: str | None = None
+    probability: float | None = None
+    marked: tuple[float, ...] = ()
+    random: tuple[float, ...] = ()
+    is_blank: bool = False  # whether no part of the picture moves the answer
+    sheet: str | None = None
+    error: str | None = None
+    small: images.Image | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "small"}
+        shares = [f"{share:g}" for share in saliency.SHARES]
+        for name in ("marked", "random"):
+            values[name] = dict(zip(shares, values[name], strict=False))
+        return values
+
+
+def explain(
+    bundle: Bundle, inputs: Iterable[str | Source], out: Path, *, method: Method = "occlusion", target: str | None = None
+) -> Iterator[Explanation]:
+    """Write a sheet a picture into `out`: the photograph, and the parts of it that make for a class.
+
+    target: the class to explain; the run's answer for None. Occlusion asks the run itself, on LiteRT; Grad-CAM looks inside
+    model.keras with TensorFlow. Raises ImgclfError when `out` cannot be a folder, UsageError for an unknown class.
+    """
+    if target is not None and target not in bundle.class_names:
+        raise UsageError(f"--class {target}: no such class; there are {', '.join(bundle.class_names)}")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImgclfError(f"{out}: cannot be made a folder: {error.strerror}; choose another with --out") from error
+    look = _grad_cam(bundle) if method == "grad-cam" else _occlusion(bundle)
+    taken: set[Path] = set()
+    for source in sources.expand(inputs, out):
+        try:
+            yield _one(bundle, source, look, target, out, taken)
+        except ImageError as error:
+            yield Explanation(source.name, error=str(error))
+        except OSError as error:
+            yield Explanation(source.name, error=f"the sheet cannot be written: {error.strerror or error}")
+
+
+Look = Callable[[images.Image, int], saliency.Map]
+
+
+def _occlusion(bundle: Bundle) -> Look:
+    return lambda image, target: saliency.occlusion(bundle.probability, image, target)
+
+
+def _grad_cam(bundle: Bundle) -> Look:
+    import keras
+
+    network = keras.saving.load_model(bundle.path / MODEL, compile=False)
+    return lambda image, target: saliency.grad_cam(network, image, target)
+
+
+def _one(bundle: Bundle, source: Source, look: Look, wish: str | None, out: Path, taken: set[Path]) -> Explanation:
+    picture = source.pixels()
+    fed = images.apply(bundle.recipe, picture)
+    probabilities = bundle.probability(fed)
+    best = int(probabilities.argmax())
+    target = bundle.class_names.index(wish) if wish is not None else best
+    heat = look(fed, target)
+    found = saliency.fidelity(bundle.probability, fed, target, heat)
+    small = images.fit(picture, min(SIDE, max(picture.shape[:2])))
+    seen = saliency.onto(bundle.recipe, heat, *small.shape[:2])
+    marked = saliency.overlay(small, seen)
+    blank = not heat.any()
+    path = _place(out, source.name, taken)
+    label, name = bundle.class_names[best], bundle.class_names[target]
+    drawing.save(_sheet(small, marked, label, name, found, blank), path)
+    return Explanation(
+        source.name, label, name, found.before, found.marked, found.random, blank, str(path), small=np.hstack([small, marked])
+    )
+
+
+def _place(out: Path, name: str, taken: set[Path]) -> Path:
+    """A file for the sheet of this input: not one of another input, and no file that imgclf did not write."""
+    stem = os.path.basename(name.rstrip("/")) or "picture"
+    path, number = out / f"{stem}.png", 1
+    while path in taken or (os.path.lexists(path) and not drawing.is_ours(path)):
+        number += 1
+        path = out / f"{stem}-{number}.png"
+    taken.add(path)
+    return path
+
+
+def _sheet(
+    picture: images.Image, marked: images.Image, label: str, target: str, found: saliency.Fidelity, blank: bool
+) -> images.Image:
+    """The photograph and its overlay side by side, with the answer and the fidelity below."""
+    gap, foot = 10, 66
+    height, width = picture.shape[:2]
+    across = max(2 * width + 3 * gap, 470)
+    canvas = np.full((height + 2 * gap + foot, across, 3), drawing.PAPER, np.uint8)
+    canvas[gap : gap + height, gap : gap + width] = picture
+    canvas[gap : gap + height, 2 * gap + width : 2 * gap + 2 * width] = marked
+    answer = f"{drawing.shorten(target, 24)} {found.before:.3f}"
+    if label != target:
+        answer += f"   (answer: {drawing.shorten(label, 24)})"
+    drawing.write(canvas, answer, gap, height + 2 * gap + 22, drawing.INK, 18)
+    covered = f"{saliency.SHARES[-1]:.0%} covered where marked: {found.marked[-1]:.3f}; at random: {found.random[-1]:.3f}"
+    words = "no part of the picture moves this" if blank else covered
+    drawing.write(canvas, words, gap, height + 2 * gap + 48, drawing.SOFT, 14)
+    return canvas

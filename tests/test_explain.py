@@ -1,0 +1,102 @@
+"""explain: sheets of where a run looks, one record an input, nothing of the user's overwritten."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Run, encoded, write
+from PIL import Image
+
+from imgclf.base.errors import UsageError
+from imgclf.bundle import Bundle
+from imgclf.explain import explain
+from imgclf.learning import saliency
+from imgclf.pixels import images
+
+
+def squares(root: Path) -> Path:
+    """Grey noise, of which the class `marked` has a red square in its upper left quarter."""
+    for name in ("marked", "plain"):
+        for index in range(40):
+            random = np.random.default_rng([index, name == "marked"])
+            picture = random.integers(80, 170, (48, 48, 3)).astype(np.uint8)
+            if name == "marked":
+                top, left = random.integers(2, 12, 2)
+                picture[top : top + 12, left : left + 12] = (240, 30, 30)
+            write(root / name / f"{index:02d}.png", encoded(Image.fromarray(picture), "PNG"))
+    return root
+
+
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that tells the two apart, of two classes, and so of one sigmoid unit."""
+    from imgclf import split
+    from imgclf.base.config import TrainConfig
+    from imgclf.train import train
+
+    root = tmp_path_factory.mktemp("squares")
+    split.split(squares(root / "data"))
+    config = TrainConfig(epochs=8, batch_size=8, image_size=48, augment="none", progressive=False)
+    train(root / "data", config, run_dir=root / "runs" / "square")
+    return root
+
+
+def test_both_methods_look_at_the_square(learnt: Path) -> None:
+    """On the photographs of the class with it; covering what they mark undoes the answer, and chance does not."""
+    import keras
+
+    run = Bundle.load(learnt / "runs/square")
+    network = keras.saving.load_model(run.path / "model.keras", compile=False)
+    for index in range(3):
+        fed = images.load(run.recipe, learnt / f"data/marked/{index:02d}.png")
+        assert run.probability(fed)[0] > 0.7
+        random = np.random.default_rng([index, True])
+        random.integers(80, 170, (48, 48, 3))
+        top, left = random.integers(2, 12, 2)
+        for heat in (saliency.occlusion(run.probability, fed, 0), saliency.grad_cam(network, fed, 0)):
+            inside = heat[max(0, top - 6) : top + 18, max(0, left - 6) : left + 18].sum() / heat.sum()
+            assert inside > 0.6
+        found = saliency.fidelity(run.probability, fed, 0, saliency.occlusion(run.probability, fed, 0))
+        assert found.marked[-1] < found.random[-1]
+
+
+def test_sheets_and_records(learnt: Path, tmp_path: Path) -> None:
+    """One record an input, failures too; two of one name have two sheets; a file of the user's stays."""
+    run = Bundle.load(learnt / "runs/square")
+    write(tmp_path / "a" / "x.png", (learnt / "data/marked/00.png").read_bytes())
+    write(tmp_path / "b" / "x.png", (learnt / "data/plain/00.png").read_bytes())
+    write(tmp_path / "a" / "broken.png", b"\x89PNG")
+    mine = write(tmp_path / "out" / "x.png.png", b"mine")
+    for _again in range(2):
+        records = list(explain(run, [str(tmp_path / "a"), str(tmp_path / "b")], tmp_path / "out"))
+        assert [Path(record.input).name for record in records] == ["broken.png", "x.png", "x.png"]
+        assert records[0].error
+        assert [record.label for record in records[1:]] == ["marked", "plain"]
+        sheets = [Path(record.sheet or "") for record in records[1:]]
+        assert [sheet.name for sheet in sheets] == ["x.png-2.png", "x.png-3.png"]
+        assert mine.read_bytes() == b"mine"
+        assert len(list((tmp_path / "out").iterdir())) == 3
+    for sheet in sheets:
+        assert images.header(sheet.read_bytes()).format == "PNG"
+    assert records[1].probability == run.probability(images.load(run.recipe, tmp_path / "a/x.png")).max()
+    with pytest.raises(UsageError, match="--class cow: no such class; there are marked, plain"):
+        list(explain(run, [], tmp_path / "out", target="cow"))
+
+
+def test_command(learnt: Path, imgclf: Run, tmp_path: Path) -> None:
+    shutil.copytree(learnt, tmp_path, dirs_exist_ok=True)
+    done = imgclf("explain", "data/marked/00.png", "none.png", "--json", "--class", "plain")
+    assert done.returncode == 1
+    first, second = json.loads(done.stdout)
+    assert (first["label"], first["target"]) == ("marked", "plain")
+    assert list(first["marked"]) == ["0.05", "0.1", "0.2", "0.3"]
+    assert second["error"] == "no such file"
+    done = imgclf("explain", "data/marked/00.png", "--method", "grad-cam", "--out", "cam")
+    assert done.returncode == 0, done.stderr
+    assert "30% covered where marked" in done.stdout
+    assert "cam/00.png.png" in done.stdout
+    done = imgclf("explain", "data/marked/00.png", "--out", "data/marked/00.png")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "cannot be made a folder" in done.stderr

@@ -1,0 +1,108 @@
+"""Where a classifier looks: classifiers of which that is known, and pictures in which it can be seen."""
+
+import numpy as np
+import pytest
+
+from imgclf.base.config import Recipe
+from imgclf.learning import saliency
+from imgclf.pixels import images
+
+SIDE = 64
+
+
+def picture(top: int = 8, left: int = 40) -> images.Image:
+    """Grey noise with a bright red square of 16 pixels."""
+    canvas = np.random.default_rng(0).integers(90, 140, (SIDE, SIDE, 3)).astype(np.uint8)
+    canvas[top : top + 16, left : left + 16] = (250, 20, 20)
+    return canvas
+
+
+def redness(image: images.Image) -> np.ndarray:
+    """(2,): the second class is as likely as the reddest pixels are red."""
+    excess = image[..., 0].astype(float) - image[..., 1:].mean(axis=-1)
+    share = 1 / (1 + np.exp(-(np.sort(excess, axis=None)[-100:].mean() - 100) / 20))
+    return np.array([1 - share, share])
+
+
+def middle(heat: np.ndarray) -> tuple[float, float]:
+    rows, columns = np.indices(heat.shape)
+    return float((heat * rows).sum() / heat.sum()), float((heat * columns).sum() / heat.sum())
+
+
+@pytest.mark.parametrize(("top", "left"), [(8, 40), (40, 4), (0, 0), (48, 48), (24, 24)])
+def test_occlusion_finds_the_square(top: int, left: int) -> None:
+    """The mass lies about the square, and the strongest pixel in it."""
+    heat = saliency.occlusion(redness, picture(top, left), 1)
+    assert heat.shape == (SIDE, SIDE)
+    assert (heat.min(), heat.max()) == (pytest.approx(0, abs=0.05), 1)
+    row, column = np.unravel_index(int(heat.argmax()), heat.shape)
+    assert top - 2 <= row < top + 18
+    assert left - 2 <= column < left + 18
+    assert middle(heat) == pytest.approx((top + 7.5, left + 7.5), abs=7)
+
+
+def test_what_nothing_moves_is_blank() -> None:
+    """A classifier that does not look, and the class against which the square speaks."""
+    assert not saliency.occlusion(lambda _image: np.array([0.3, 0.7]), picture(), 1).any()
+    assert not saliency.occlusion(redness, picture(), 0).any()
+
+
+def test_fidelity_tells_a_true_map_from_a_false_one() -> None:
+    true = saliency.occlusion(redness, picture(), 1)
+    good = saliency.fidelity(redness, picture(), 1, true)
+    bad = saliency.fidelity(redness, picture(), 1, 1 - true)
+    assert good.before == redness(picture())[1] > 0.9
+    assert good.marked[-1] < 0.1 < good.random[-1]
+    assert bad.marked[-1] == pytest.approx(good.before, abs=0.01)
+    assert good.random == bad.random  # the same drawings for the same seed
+
+
+def test_patches_cover_every_pixel() -> None:
+    for height, width in ((64, 64), (224, 160), (17, 50), (32, 200), (3, 3)):
+        seen = np.zeros((height, width), int)
+        for rows, columns in saliency._patches(height, width):
+            assert 0 <= rows.start < rows.stop <= height
+            assert 0 <= columns.start < columns.stop <= width
+            seen[rows, columns] += 1
+        assert seen.min() >= 1
+
+
+def test_as_many_pixels_as_asked_for() -> None:
+    for order in (np.zeros((20, 30)), np.random.default_rng(0).random((20, 30))):
+        for share in (0.05, 0.1, 0.5):
+            assert saliency._most(order, share).sum() == round(600 * share)
+
+
+@pytest.mark.parametrize("aspect", ["squash", "crop", "pad"])
+@pytest.mark.parametrize(("height", "width"), [(120, 240), (240, 120), (100, 100), (30, 200)])
+def test_back_onto_the_photograph(aspect: str, height: int, width: int) -> None:
+    """A mark at a known place of the photograph, fed through the recipe, comes back to that place."""
+    recipe = Recipe(96, 96, aspect)  # type: ignore[arg-type]
+    photo = np.zeros((height, width, 3), np.uint8)
+    row, column = height // 2 + 5, width // 2 - 5
+    photo[row - 4 : row + 4, column - 4 : column + 4] = 255
+    heat = images.apply(recipe, photo)[..., 0] / 255.0
+    if aspect == "pad":
+        heat[images.apply(recipe, photo + 1)[..., 0] == 128] = 0  # the bars
+    whole = saliency.onto(recipe, heat, height, width)
+    assert whole.shape == (height, width)
+    seen = ~np.isnan(whole)
+    assert middle(np.nan_to_num(whole)) == pytest.approx((row - 0.5, column - 0.5), abs=2.5)
+    if aspect == "crop":
+        assert seen.sum() == pytest.approx(min(height, width) ** 2, rel=0.05)
+    else:
+        assert seen.all()
+
+
+def test_overlay() -> None:
+    """The size stays; what was not seen is dark, what counted glows."""
+    photo = np.full((50, 80, 3), 120, np.uint8)
+    heat = np.zeros((50, 80))
+    heat[:, :20] = np.nan
+    heat[10:30, 50:70] = 1
+    drawn = saliency.overlay(photo, heat)
+    assert drawn.shape == photo.shape
+    assert drawn[:, :20].max() < 60
+    assert drawn[40, 40].tolist() == [120, 120, 120]
+    assert drawn[20, 60].astype(int).sum() > 500
+    assert np.array_equal(saliency.overlay(photo, np.zeros((50, 80))), photo)
