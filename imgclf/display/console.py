@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import itertools
 import math
 import os
 import re
@@ -733,7 +734,7 @@ def predictions(records: "Iterable[Prediction]", form: "str | Callable[[Predicti
     Returns how many failed.
     """
     failed = 0
-    counted: list[Prediction] = []
+    shown = False
 
     def count(records: "Iterable[Prediction]") -> "Iterator[Prediction]":
         nonlocal failed
@@ -750,27 +751,35 @@ def predictions(records: "Iterable[Prediction]", form: "str | Callable[[Predicti
             as_json(_record(record), indent=None)
             sys.stdout.flush()
     elif form == "json":
-        as_json([_record(record) for record in count(records)])
+        before = "[\n  "  # record by record, since a million of them are too many to hold
+        for record in count(records):
+            sys.stdout.write(before + json_text(_record(record)))
+            before = ",\n  "
+        data("[]" if before.startswith("[") else "\n]")
     elif form == "csv":
         _csv(count(records), top)
     else:
-        counted = list(count(records))
-        table = _table(
-            "input", "label", "probability", *(["also"] if top > 1 else []), *(["error"] if failed else []), numbers=False
-        )
-        for record in counted:
-            if record.error is not None or record.probability is None:
-                table.add_row(_text(record.input), *[""] * (2 + (top > 1)), _text(record.error or "", "red"))
-            else:
-                others = ", ".join(f"{label} {probability:.4f}" for label, probability in record.top[1:])
-                table.add_row(
-                    _text(record.input),
-                    _text(record.label or ""),
-                    f"{record.probability:.4f}",
-                    *([_text(others)] if top > 1 else []),
-                )
-        out.print(table)
+        rows = count(records)
+        while some := list(itertools.islice(rows, 1000)):  # the rows of a million pictures are never all held
+            _prediction_table(some, top, heading=not shown)
+            shown = True
     return failed
+
+
+def _prediction_table(records: "Sequence[Prediction]", top: int, *, heading: bool) -> None:
+    failed = any(record.error is not None for record in records)
+    table = _table(
+        "input", "label", "probability", *(["also"] if top > 1 else []), *(["error"] if failed else []), numbers=False
+    )
+    table.show_header = heading
+    for record in records:
+        if record.error is not None or record.probability is None:
+            table.add_row(_text(record.input), *[""] * (2 + (top > 1)), _text(record.error or "", "red"))
+        else:
+            others = ", ".join(f"{label} {probability:.4f}" for label, probability in record.top[1:])
+            more = [_text(others)] if top > 1 else []
+            table.add_row(_text(record.input), _text(record.label or ""), f"{record.probability:.4f}", *more)
+    out.print(table)
 
 
 def sorted_into(counts: "Mapping[str, int]", there: int, problems: "Sequence[tuple[str, str]]", folder: Path) -> None:
