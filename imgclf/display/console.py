@@ -640,7 +640,8 @@ def evaluation(result: "Evaluation") -> None:
             _row(table, one.by, one.value, f"{one.accuracy:.3f}", f"{one.pictures:,}")
         out.print(table)
     if not result.unwritten:
-        say(f"wrote {result.run}/evaluation-{result.name}.json, predictions-{result.name}.csv, confusion-{result.name}.png")
+        files = (f"predictions-{result.name}.csv", f"confusion-{result.name}.png", f"calibration-{result.name}.png")
+        say(f"wrote {result.run}/evaluation-{result.name}.json, {', '.join(files)}")
 
 
 def explained(records: "Iterable[Explanation]", json: bool) -> int:
