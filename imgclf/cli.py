@@ -12,7 +12,20 @@ import typer
 
 import imgclf
 from imgclf import shell
-from imgclf.base.config import Aspect, Augment, Link, Model, Part, Policy, Precision, Schedule, SplitConfig, TrainConfig
+from imgclf.base.config import (
+    Aspect,
+    Augment,
+    Format,
+    Link,
+    Model,
+    Part,
+    Policy,
+    Precision,
+    Quantize,
+    Schedule,
+    SplitConfig,
+    TrainConfig,
+)
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.display import console
 from imgclf.shell import Command, Commands
@@ -669,6 +682,43 @@ def explain(
     records = verb.explain(bundle.find(run), _with_stdin(inputs, False), out, method=method, target=target)
     if console.explained(records, as_json):
         raise typer.Exit(1)
+
+
+@app.command(cls=Command)
+def export(
+    data: Annotated[Path | None, typer.Argument(help="Where the run's pictures are now, if they were moved.")] = None,
+    run: Run = "latest",
+    form: Annotated[Format, typer.Option("--format", help="For phones, other runtimes, servers, or Keras.")] = "litert",
+    quantize: Annotated[
+        Quantize, typer.Option(help="Fewer bits: float16 halves the file, int8 leaves a third or less.")
+    ] = "none",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="The new file, or folder of a SavedModel.", show_default="in RUN/export"),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            metavar="T",
+            help="Largest probability difference to the run; for int8 the share of labels that may change.",
+            show_default="0.0001, or 0.02 for float16 and int8",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a run in a format that others can use.
+
+    With class names, recipe and calibration inside. The file is run on the test part and compared with the run; one that
+    differs by more than the tolerance is not kept, and the exit code is 1. Prints its path on stdout.
+    """
+    from imgclf import bundle
+    from imgclf import export as verb
+
+    verb.check(form, quantize, tolerance, out)
+    model = bundle.find(run)
+    with console.stages() as stage:
+        result = verb.export(model, form, quantize, data=data, out=out, tolerance=tolerance, progress=stage)
+    console.exported(result, as_json)
 
 
 runs_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, show and put away runs.")

@@ -54,7 +54,7 @@ def pictures(bundle: Bundle, data: Path | None = None, part: Part | None = None)
     is nothing to score.
     """
     root = data or Path(bundle.info["data"]["path"])
-    manifest = _manifest(bundle)
+    manifest = manifest_of(bundle)
     if data is None and not root.is_dir():
         raise ImgclfError(f"{root}: the run's data folder is no longer there; give the data folder: imgclf evaluate DATA")
     check_data_folder(root)
@@ -107,7 +107,7 @@ def answers(bundles: Sequence[Bundle], on: Pictures, progress: Callable[[int, in
     return Answers(tuple(kept), true, by_run, np.array(measures), tuple(left_out))
 
 
-def _manifest(bundle: Bundle) -> dataset.Manifest:
+def manifest_of(bundle: Bundle) -> dataset.Manifest:
     """The split that the run was trained with; raises ImgclfError when it is not the one that was written."""
     path = bundle.path / MANIFEST
     if not path.exists():
@@ -121,7 +121,7 @@ def _manifest(bundle: Bundle) -> dataset.Manifest:
 def seen_in_training(bundle: Bundle, root: Path, samples: Sequence[Sample]) -> list[str]:
     """A note, if any of the pictures trained the run; by content, whatever their names."""
     hashes = dataset.content_hashes(root, [sample.path for sample in samples])
-    trained = {row.sha256 for row in _manifest(bundle).rows if row.split == "train"}
+    trained = {row.sha256 for row in manifest_of(bundle).rows if row.split == "train"}
     seen = sum(1 for digest in hashes.values() if digest in trained)
     if not seen:
         return []

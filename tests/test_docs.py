@@ -46,7 +46,20 @@ def test_every_option_in_the_readme_exists(imgclf: Run) -> None:
 
 
 def test_every_verb_and_option_is_in_the_readme(imgclf: Run) -> None:
-    for verb in ("clean", "preview", "split", "train", "audit", "evaluate", "compare", "explain", "predict", "runs", "info"):
+    for verb in (
+        "clean",
+        "preview",
+        "split",
+        "train",
+        "audit",
+        "evaluate",
+        "compare",
+        "explain",
+        "export",
+        "predict",
+        "runs",
+        "info",
+    ):
         assert f"imgclf {verb}" in README
         for option in re.findall(r"^\s+(--[a-z-]+)", imgclf(verb, "--help").stdout, re.MULTILINE):
             assert option in README, (verb, option)

@@ -188,6 +188,34 @@ def test_atomic_writes_leave_the_old_file_when_they_fail(tmp_path: Path) -> None
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("x.json", b"new")]
 
 
+def test_a_folder_takes_its_name_whole_or_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "folder"
+    write(path / "old", b"old")
+    with pytest.raises(RuntimeError), journal.atomic_folder(path) as temporary:
+        write(temporary / "half", b"")
+        raise RuntimeError
+    assert tree(tmp_path) == {"folder/old": b"old"}
+
+    replace, calls = os.replace, []
+
+    def fails_at_the_second(source: Path, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == 2:
+            raise PermissionError(13, "no")
+        replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(journal.os, "replace", fails_at_the_second)
+        with pytest.raises(PermissionError), journal.atomic_folder(path) as temporary:
+            write(temporary / "new", b"new")
+    assert tree(tmp_path) == {"folder/old": b"old"}
+
+    with journal.atomic_folder(path) as temporary:
+        write(temporary / "below" / "new", b"new")
+    assert tree(tmp_path) == {"folder/below/new": b"new"}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
+
+
 def test_the_lock_names_its_owner_and_dies_with_it(tmp_path: Path) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", "import sys, time; from pathlib import Path; from imgclf.base import journal\n"

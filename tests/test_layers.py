@@ -11,7 +11,7 @@ PACKAGE = Path(imgclf.__file__).parent
 FLOORS = [
     {"cli", "__main__", "shell"},
     {"display.console"},
-    {"clean", "preview", "split", "train", "evaluate", "predict", "compare", "explain", "audit", "runs"},
+    {"clean", "preview", "split", "train", "evaluate", "predict", "compare", "explain", "export", "audit", "runs"},
     {"bundle", "model", "dataset", "scoring"},
     {"learning"},
     {"pixels", "display"},

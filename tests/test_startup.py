@@ -35,6 +35,7 @@ finally:
         (["--help"], set()),
         (["--version"], set()),
         (["train", "--help"], set()),
+        (["export", "--help"], set()),
         (["clean", "data"], {"cv2", "numpy"}),
         (["preview", "data"], {"cv2", "numpy"}),
         (["split", "data"], {"cv2", "numpy"}),

@@ -18,6 +18,8 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Schedule = Literal["cosine", "plateau", "constant", "one-cycle"]
 Link = Literal["hard", "symlink", "copy"]
 Policy = Literal["default", "strict", "report"]
+Format = Literal["litert", "onnx", "saved-model", "keras"]
+Quantize = Literal["none", "float16", "int8"]
 
 # Raised when the decoder or the resize rule changes what a pixel is: old prepared pixels are then made anew.
 DECODER_VERSION = 1

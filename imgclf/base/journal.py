@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -321,6 +322,30 @@ def atomic_path(path: Path) -> Iterator[Path]:
         _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """`atomic_path` for a folder that the block makes and fills.
+
+    No rename puts a folder in the place of a full one: for an instant there is none under the name.
+    """
+    temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{word}") for word in ("tmp", "old"))
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                with open(file, "rb") as opened:
+                    os.fsync(opened.fileno())
+        if path.exists():
+            os.replace(path, old)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    finally:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        for folder in (temporary, old):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:

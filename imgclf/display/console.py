@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from imgclf.compare import Comparison
     from imgclf.evaluate import Evaluation
     from imgclf.explain import Explanation
+    from imgclf.export import Export
     from imgclf.predict import Prediction
     from imgclf.preview import Preview
     from imgclf.runs import Run
@@ -710,6 +711,32 @@ def comparison(result: "Comparison", json: bool) -> None:
 
 
 WATCHED = "{path}\\t{label}\\t{probability}{error}"  # a line each, where nothing else was asked for and a table never ends
+
+
+def exported(result: "Export", json: bool) -> None:
+    """The file beside its run, and on stdout its path."""
+    if json:
+        as_json(result.to_dict())
+        return
+    for note in result.notes:
+        say(note, style="yellow")
+    what = result.format if result.quantize == "none" else f"{result.format} in {result.quantize}"
+    fitted = f", fitted to {_count(result.fitted_to, 'picture')}" if result.fitted_to else ""
+    say(f"{what}{fitted}; compared with {result.run} on {_count(result.pictures, 'picture')} of the {result.part} part")
+    table = _table("", "run", "exported")
+    _row(table, "accuracy", f"{result.accuracy_before:.4f}", f"{result.accuracy_after:.4f}")
+    _row(table, "size", f"{result.size_before / 1e6:.2f} MB", f"{result.size_after / 1e6:.2f} MB")
+    _row(table, "time a picture", f"{result.ms_before:.2f} ms", f"{result.ms_after:.2f} ms")
+    err.print(table)
+    same = round(result.agreement * result.pictures)
+    say(f"largest probability difference {result.difference:.2g}, same label on {same:,} of {result.pictures:,}")
+    files = result.from_bytes
+    if files:
+        say(
+            f"from the bytes of JPEG and PNG files: largest difference {files.difference:.2g}, "
+            f"same label on {round(files.agreement * files.pictures):,} of {files.pictures:,}"
+        )
+    data(result.path)
 
 
 def line_format(form: str) -> "Callable[[Prediction], str]":

@@ -1,0 +1,15 @@
+"""Classify pictures with an exported ONNX file: python use_onnx.py model.onnx IMAGE..."""
+
+import json
+import sys
+
+import onnxruntime
+from prepare import prepare
+
+path, *pictures = sys.argv[1:]
+network = onnxruntime.InferenceSession(path)
+about = json.loads(network.get_modelmeta().custom_metadata_map["imgclf"])
+for picture in pictures:
+    probabilities = network.run(["probabilities"], {"image": prepare(picture, about["recipe"])})[0][0]
+    best = probabilities.argmax()
+    print(f"{picture}\t{about['class_names'][best]}\t{probabilities[best]:.6f}")

@@ -1,0 +1,73 @@
+"""The recipe as TensorFlow operations gives what OpenCV gives: what a SavedModel decodes by itself."""
+
+import functools
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import encoded, photo
+from PIL import Image
+
+from imgclf.base.config import Aspect, Recipe
+from imgclf.learning import graphs
+from imgclf.pixels import images
+
+
+@functools.cache
+def graph(recipe: Recipe) -> Any:
+    import tensorflow as tf
+
+    return tf.function(lambda one: graphs.pixels(recipe, one), input_signature=[tf.TensorSpec((), tf.string)])
+
+
+def both(recipe: Recipe, data: bytes) -> tuple[np.ndarray, np.ndarray]:
+    return graph(recipe)(data).numpy().astype(int), images.apply(recipe, images.decode(data)).astype(int)
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_decodes_to_the_same_bits(mode: str, subsampling: int) -> None:
+    data = encoded(photo(1, 61, 43).convert(mode), subsampling=subsampling, quality=80)
+    found, expected = both(Recipe(43, 61), data)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("endian", ["<", ">"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_jpeg_is_turned_as_its_exif_says(orientation: int, endian: str) -> None:
+    exif = Image.Exif()
+    exif.endian = endian
+    exif[0x010F] = "a maker's name, so that the tag is not the first"
+    exif[0x0112] = orientation
+    data = encoded(photo(2), exif=exif, quality=95)
+    assert (b"MM\0" in data) == (endian == ">")
+    turned = images.decode(data)
+    assert turned.shape == ((60, 40, 3) if orientation > 4 else (40, 60, 3))
+    found, expected = both(Recipe(*turned.shape[:2]), data)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("content", [b"Exif\0\0", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0II*\0\x08\0\0\0\xff\xff"])
+def test_a_broken_exif_block_turns_nothing(content: bytes) -> None:
+    data = encoded(photo(2))
+    data = data[:2] + b"\xff\xe1" + (len(content) + 2).to_bytes(2, "big") + content + data[2:]
+    found, expected = both(Recipe(40, 60), data)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("aspect", ["squash", "crop", "pad"])
+@pytest.mark.parametrize("size", [(400, 300), (31, 400), (400, 31), (20, 17), (64, 64), (97, 64), (1, 1)])
+def test_the_resize_differs_by_rounding_alone(size: tuple[int, int], aspect: Aspect) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    found, expected = both(Recipe(64, 64, aspect), images.encode(noise, ".png"))
+    difference = np.abs(found - expected)
+    assert difference.max() <= 1
+    assert difference.mean() < 0.3
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "L", "P", "1", "LA"])
+def test_a_png_shows_white_where_it_is_transparent(mode: str) -> None:
+    picture = photo(3).convert("RGBA")
+    picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+    found, expected = both(Recipe(40, 60), encoded(picture.convert(mode), "PNG"))
+    np.testing.assert_array_equal(found, expected)
