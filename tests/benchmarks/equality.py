@@ -1,4 +1,4 @@
-"""Hold `imgclf predict` against the saved Keras model and against `imgclf evaluate`, on every test photo of a run.
+"""Hold `imgclf predict` against the saved Keras model, `imgclf evaluate` and every float export, on every test photo of a run.
 
     python tests/benchmarks/equality.py RUN_FOLDER
 
@@ -7,15 +7,19 @@ Prints the largest probability difference and how many labels agree; temperature
 """
 
 import sys
+import tempfile
 from pathlib import Path
+from typing import get_args
 
 import keras
 import numpy as np
 
 from imgclf import dataset
+from imgclf.base.config import Format
 from imgclf.bundle import Bundle
 from imgclf.evaluate import evaluate
-from imgclf.learning import metrics
+from imgclf.export import export
+from imgclf.learning import formats, metrics
 from imgclf.predict import predict
 
 
@@ -43,6 +47,12 @@ def main(run_dir: Path) -> None:
     print(
         f"{len(files)} test photos: largest probability difference {np.abs(found - expected).max():.2e}, {agree} labels agree"
     )
+
+    with tempfile.TemporaryDirectory() as folder:
+        for form in get_args(Format):
+            done = export(run, form, out=Path(folder, f"model{formats.ENDINGS[form]}"))
+            same = round(done.agreement * done.pictures)
+            print(f"{form}: largest probability difference {done.difference:.2e}, {same} of {done.pictures} labels agree")
 
 
 if __name__ == "__main__":
