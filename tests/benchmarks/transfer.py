@@ -47,7 +47,9 @@ def train(folder: Path, model: str, seeds: int, scratch: bool, options: list[str
         taken, _out = run(folder, "train", "--model", model, "--seed", seed, "--run-dir", f"run-{seed}", *options)
         accuracy, pictures = score(folder, f"run-{seed}")
         scores.append(accuracy)
-        print(f"seed {seed}: test accuracy {accuracy:.4f} of {pictures}, {taken:.1f} s", flush=True)
+        known = json.loads((folder / f"run-{seed}" / "evaluation-test.json").read_text())
+        error = f"calibration error {known['uncalibrated_error']:.4f} before, {known['calibration_error']:.4f} after"
+        print(f"seed {seed}: test accuracy {accuracy:.4f} of {pictures}, {error}, {taken:.1f} s", flush=True)
         if seed == 0:
             again, _out = run(folder, "train", "--model", model, "--seed", 100, "--run-dir", "again", *options)
             print(
