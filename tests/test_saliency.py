@@ -1,10 +1,12 @@
 """Where a classifier looks: classifiers of which that is known, and pictures in which it can be seen."""
 
+import cv2
 import numpy as np
 import pytest
+from conftest import photo
 
 from imgclf.base.config import Recipe
-from imgclf.learning import saliency
+from imgclf.learning import backbones, saliency
 from imgclf.pixels import images
 
 SIDE = 64
@@ -55,6 +57,43 @@ def test_fidelity_tells_a_true_map_from_a_false_one() -> None:
     assert good.marked[-1] < 0.1 < good.random[-1]
     assert bad.marked[-1] == pytest.approx(good.before, abs=0.01)
     assert good.random == bad.random  # the same drawings for the same seed
+
+
+def test_the_logit_keeps_its_digits() -> None:
+    assert saliency.logit(np.array([1.0, 1e-15]), 0) == pytest.approx(15 * np.log(10))
+    assert saliency.logit(np.array([0.25, 0.5, 0.25]), 1) == 0
+    assert np.isfinite(saliency.logit(np.array([0.0, 1.0]), 0))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cnn",
+        "efficientnet-lite0",
+        "mobilenetv2",
+        *(
+            pytest.param(name, marks=pytest.mark.long)
+            for name in backbones.BACKBONES
+            if name not in ("efficientnet-lite0", "mobilenetv2")
+        ),
+    ],
+)
+def test_grad_cam_of_every_network(name: str) -> None:
+    """Of random weights, against the closed form where maps are averaged and weighed (Zhou et al., 2016)."""
+    import keras
+
+    from imgclf import model
+
+    build = model.build if name == "cnn" else model.transferred
+    network = build(name, 3, 64, *([64] if name == "cnn" else []), seed=1, **({} if name == "cnn" else {"weights": "none"}))
+    image = np.asarray(photo(3, 64, 64))
+    below = network.layers[: next(n for n, one in enumerate(network.layers) if "GlobalAverage" in type(one).__name__)]
+    maps = keras.Sequential([keras.Input((64, 64, 3)), *below]).predict_on_batch(image[None].astype(np.float32))[0]
+    by_class = np.maximum(maps @ network.layers[-1].get_weights()[0], 0)  # the dense layer's weights are the slopes of a mean
+    target = int(by_class.max(axis=(0, 1)).argmax())
+    found = saliency.grad_cam(network, image, target)
+    expected = cv2.resize(by_class[..., target] / by_class[..., target].max(), (64, 64), interpolation=cv2.INTER_CUBIC)
+    np.testing.assert_allclose(found, np.clip(expected, 0, 1), atol=1e-3)
 
 
 def test_patches_cover_every_pixel() -> None:

@@ -36,9 +36,9 @@ def occlusion(probability: Probability, image: Image, target: int) -> Map:
     def fall(patch: tuple[slice, slice]) -> float:
         covered = image.copy()
         covered[patch] = hidden[patch]
-        return logit(float(probability(covered)[target]))
+        return logit(probability(covered), target)
 
-    before = logit(float(probability(image)[target]))
+    before = logit(probability(image), target)
     falls = [max(0.0, before - after) for after in ordered_map(fall, patches)]
     total, weight = np.zeros((height, width)), np.full((height, width), 1e-9)
     for (rows, columns), drop in zip(patches, falls, strict=True):
@@ -66,10 +66,10 @@ def blurred(image: Image) -> Image:
     return np.asarray(cv2.blur(once, (side, side), borderType=cv2.BORDER_REPLICATE), np.uint8)
 
 
-def logit(probability: float) -> float:
-    """log(p / (1 - p)), of p kept within 1e-7 of 0 and 1."""
-    kept = min(max(probability, 1e-7), 1 - 1e-7)
-    return math.log(kept / (1 - kept))
+def logit(probabilities: NDArray[np.float64], target: int) -> float:
+    """log(p / (1 - p)) of a class, from what the others have: 1 - p would lose its digits where p is near 1."""
+    others = float(np.delete(probabilities, target).sum())
+    return math.log(max(float(probabilities[target]), 1e-20)) - math.log(max(others, 1e-20))
 
 
 def _scaled(values: Map) -> Map:
@@ -101,7 +101,7 @@ def grad_cam(network: Any, image: Image, target: int) -> Map:
     coarse = tf.nn.relu(tf.reduce_sum(weights * flow, axis=-1))[0].numpy().astype(np.float64)
     height, width = image.shape[:2]
     top = float(coarse.max(initial=0.0))
-    if top * coarse.size < FAINT:  # pooling divides by their number: together they do not move the logit
+    if top <= 0:  # nothing speaks for the class
         return np.zeros((height, width))
     fine = np.asarray(cv2.resize(coarse / top, (width, height), interpolation=cv2.INTER_CUBIC), np.float64)
     return fine.clip(0.0, 1.0)
