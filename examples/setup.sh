@@ -2,6 +2,8 @@
 #
 #     make_environment FOLDER WHAT     WHAT is given to `pip install`: . or -e .[dev]
 #
+#     offer_chromium                   for the tests of the page of `imgclf serve`, which are skipped without it
+#
 # Needs Linux or macOS, Python 3.11 to 3.13 with venv and pip, and a connection to a package index.
 
 find_python() {
@@ -35,4 +37,12 @@ make_environment() {
         "$folder/bin/python" -m pip install --quiet --disable-pip-version-check 'opencv-python-headless>=5.0' || return 1
         "$folder/bin/python" -c 'import cv2' || return 1
     fi
+}
+
+offer_chromium() {
+    command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null && return
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        (apt-get update && apt-get install --yes --no-install-recommends chromium) >/dev/null 2>&1 && return
+    fi
+    echo "no Chromium on this machine: the tests of the page are skipped (Debian: apt-get install chromium)" >&2
 }

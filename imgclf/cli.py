@@ -23,6 +23,7 @@ from imgclf.base.config import (
     Precision,
     Quantize,
     Schedule,
+    ServeConfig,
     SplitConfig,
     TrainConfig,
 )
@@ -601,7 +602,7 @@ def predict(
 
     Records come in the order of the inputs, unreadable ones with their error; the exit code is 1 if any failed.
     """
-    from imgclf import bundle
+    from imgclf import answers, bundle
     from imgclf import predict as verb
     from imgclf.pixels.sources import Source
 
@@ -634,7 +635,7 @@ def predict(
     sorting = verb.Sorting(place, "move" if move_to else "link") if place else None
     model = bundle.find(run)
     top = min(top, len(model.class_names))
-    least, note = verb.threshold(model, threshold) if threshold else (0.0, "")
+    least, note = answers.threshold(model, threshold) if threshold else (0.0, "")
     if note:
         console.say(note)
     if watch:
@@ -719,6 +720,37 @@ def export(
     with console.stages() as stage:
         result = verb.export(model, form, quantize, data=data, out=out, tolerance=tolerance, progress=stage)
     console.exported(result, as_json)
+
+
+@app.command(cls=Command)
+def serve(
+    run: Annotated[str, typer.Argument(help="As for --run.")] = "latest",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")] = 8000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for every network this machine is in.")
+    ] = "127.0.0.1",
+    token: Annotated[
+        str | None, typer.Option(envvar="IMGCLF_TOKEN", help="Answer only who knows it, as a bearer token.")
+    ] = None,
+    threshold: Annotated[str | None, typer.Option(metavar="P|auto:A", help="Label `unknown` below P, as for predict.")] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds that one request may take.")] = 30,
+    queue: Annotated[int, typer.Option(min=1, help="Pictures that may wait before 503 is answered; of each process.")] = 128,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes; threads of one use all cores.")] = 1,
+) -> None:
+    """Serve a run to browsers and programs: a page and an API.
+
+    For this machine alone unless you give --host. The URL is printed once it answers. SIGTERM and Ctrl-C let what is under way
+    end.
+    """
+    from imgclf import answers, bundle
+    from imgclf import serve as verb
+
+    model = bundle.find(run)
+    least, note = answers.threshold(model, threshold) if threshold else (0.0, "")
+    for line in filter(None, (note, verb.warning(host, token))):
+        console.say(line, style=None if line == note else "yellow")
+    config = ServeConfig(host, port, least, token or None, timeout, queue, workers)
+    verb.serve(model, config, ready=console.data_now)
 
 
 runs_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, show and put away runs.")

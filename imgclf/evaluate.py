@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf import scoring
+from imgclf import answers, scoring
 from imgclf.base import journal
 from imgclf.base.config import PARTS, Part
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import check_output
 from imgclf.bundle import Bundle
 from imgclf.display import scorecard
-from imgclf.learning import metrics, saliency, slices
+from imgclf.learning import metrics, slices
 from imgclf.pixels import images
 
 if TYPE_CHECKING:
@@ -243,8 +243,6 @@ def write_page(evaluation: Evaluation, bundle: Bundle, path: Path) -> None:
     )
 
     def overlay(picture: images.Image, small: images.Image, label: str) -> images.Image:
-        fed = images.apply(bundle.recipe, picture)
-        heat = saliency.occlusion(bundle.probability, fed, bundle.class_names.index(label))
-        return saliency.overlay(small, saliency.onto(bundle.recipe, heat, *small.shape[:2]))
+        return answers.look(bundle, picture, small, label)
 
     scorecard.write(path, Path(evaluation.data), evaluation.to_dict(), evaluation.errors, about, drawn, overlay)

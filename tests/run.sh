@@ -5,4 +5,5 @@ cd "$(dirname "$0")/.."
 source examples/setup.sh
 environment=${IMGCLF_VENV:-.venv}
 make_environment "$environment" -e '.[dev]'
+offer_chromium
 "$environment/bin/python" -m pytest "$@"

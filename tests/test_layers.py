@@ -11,8 +11,8 @@ PACKAGE = Path(imgclf.__file__).parent
 FLOORS = [
     {"cli", "__main__", "shell"},
     {"display.console"},
-    {"clean", "preview", "split", "train", "evaluate", "predict", "compare", "explain", "export", "audit", "runs"},
-    {"bundle", "model", "dataset", "scoring"},
+    {"clean", "preview", "split", "train", "evaluate", "predict", "compare", "explain", "export", "audit", "runs", "serve"},
+    {"answers", "bundle", "model", "dataset", "scoring"},
     {"learning"},
     {"pixels", "display"},
     {"base"},

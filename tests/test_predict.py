@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from conftest import Run, bomb, encoded, photo, write
 
+from imgclf.answers import Prediction, threshold
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.bundle import Bundle
 from imgclf.pixels.sources import Source, arrivals, expand
-from imgclf.predict import Prediction, predict, threshold
+from imgclf.predict import predict
 
 
 @pytest.fixture

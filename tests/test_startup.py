@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import make_classes
 
-HEAVY = {"tensorflow", "keras", "pandas", "matplotlib", "cv2", "numpy", "ai_edge_litert"}
+HEAVY = {
+    "tensorflow", "keras", "pandas", "matplotlib", "cv2", "numpy", "ai_edge_litert", "starlette", "uvicorn", "pydantic",
+}  # fmt: skip
 
 
 def loaded(*arguments: str, cwd: Path) -> set[str]:
@@ -47,6 +49,33 @@ finally:
 )
 def test_heavy_packages_load_only_where_they_are_used(arguments: list[str], expected: set[str], project: Path) -> None:
     assert loaded(*arguments, cwd=project) == expected
+
+
+def test_serve_never_loads_tensorflow(project: Path) -> None:
+    """Until it answers, and after a prediction and a look."""
+    code = f"""
+import json, sys, threading, time, urllib.request, os, signal
+sys.argv = ["imgclf", "serve", "--port", "0"]
+from imgclf.display import console
+def ready(url):
+    def ask():
+        picture = open("data/red/000.png", "rb").read()
+        for path in ("predict", "explain"):
+            urllib.request.urlopen(url + path, picture).read()
+        os.kill(os.getpid(), signal.SIGTERM)
+    threading.Thread(target=ask).start()
+console.data_now = ready
+from imgclf.cli import app
+try:
+    app()
+except SystemExit as end:
+    assert not end.code, end.code
+finally:
+    print(json.dumps(sorted(set(sys.modules) & set({sorted(HEAVY)!r}))), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=project, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stderr.splitlines()[-1])) == {"cv2", "numpy", "ai_edge_litert", "starlette", "uvicorn"}
 
 
 def test_importing_imgclf_costs_nothing() -> None:

@@ -67,6 +67,24 @@ class SplitConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ServeConfig:
+    """How a run is served.
+
+    port: 0 for one that the system chooses. threshold: probability below which the label is `unknown`. token: what a client
+    must know, or None. timeout: seconds for one request, from the end of its head to its answer. queue: pictures that may wait
+    for a thread, in each process. workers: processes.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    threshold: float = 0.0
+    token: str | None = None
+    timeout: float = 30.0
+    queue: int = 128
+    workers: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """One training run.
 

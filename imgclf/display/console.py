@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
     from rich.table import Table
 
+    from imgclf.answers import Prediction
     from imgclf.audit import Audit
     from imgclf.base.journal import Batch
     from imgclf.bundle import Bundle
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from imgclf.evaluate import Evaluation
     from imgclf.explain import Explanation
     from imgclf.export import Export
-    from imgclf.predict import Prediction
     from imgclf.preview import Preview
     from imgclf.runs import Run
     from imgclf.split import Leakage, Split
@@ -97,6 +97,12 @@ def error(text: str) -> None:
 def data(text: str) -> None:
     """One line of data on stdout, exactly as given."""
     sys.stdout.write(text + "\n")
+
+
+def data_now(text: str) -> None:
+    """One line of data for a program that waits for it."""
+    data(text)
+    sys.stdout.flush()
 
 
 def as_json(value: Any, *, indent: int | None = 2) -> None:
@@ -776,12 +782,12 @@ def predictions(records: "Iterable[Prediction]", form: "str | Callable[[Predicti
             sys.stdout.flush()
     elif form == "jsonl":
         for record in count(records):
-            as_json(_record(record), indent=None)
+            as_json(record.to_dict(), indent=None)
             sys.stdout.flush()
     elif form == "json":
         before = "[\n  "  # record by record, since a million of them are too many to hold
         for record in count(records):
-            sys.stdout.write(before + json_text(_record(record)))
+            sys.stdout.write(before + json_text(record.to_dict()))
             before = ",\n  "
         data("[]" if before.startswith("[") else "\n]")
     elif form == "csv":
@@ -830,16 +836,6 @@ def unsorted(back: "Sequence[str]", problems: "Sequence[tuple[str, str]]", folde
     say(f"{_count(len(back), 'photo')} taken back out of {folder}")
     for path, reason in problems:
         error(f"{path}: {reason}")
-
-
-def _record(record: "Prediction") -> dict[str, Any]:
-    return {
-        "input": record.input,
-        "label": record.label,
-        "probability": record.probability,
-        "top": [{"label": label, "probability": probability} for label, probability in record.top],
-        "error": record.error,
-    }
 
 
 def _csv(records: "Iterable[Prediction]", top: int) -> None:

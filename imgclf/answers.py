@@ -1,0 +1,84 @@
+"""What a run says of one picture, and where it looks: shared by `predict`, `serve` and `evaluate`, so that all say the same."""
+
+import dataclasses
+from typing import Any
+
+from imgclf.base.errors import ImageError, ImgclfError, UsageError
+from imgclf.bundle import Bundle
+from imgclf.learning import saliency
+from imgclf.pixels import images
+from imgclf.pixels.sources import Source
+
+UNKNOWN = "unknown"  # the label of what the run is not sure enough of
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What the run says of one input. top: the likeliest classes with their probabilities; error: why there is no answer."""
+
+    input: str
+    label: str | None
+    probability: float | None
+    top: tuple[tuple[str, float], ...] = ()
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON has it."""
+        return {
+            "input": self.input,
+            "label": self.label,
+            "probability": self.probability,
+            "top": [{"label": label, "probability": probability} for label, probability in self.top],
+            "error": self.error,
+        }
+
+
+def answer(bundle: Bundle, source: Source, *, top: int = 1, threshold: float = 0.0) -> Prediction:
+    """The record of one picture, whatever happens to it.
+
+    threshold: the label of what is less probable is `unknown`; its probability is told all the same.
+    """
+    try:
+        probabilities = bundle.probability(images.apply(bundle.recipe, source.pixels()))
+    except ImageError as error:
+        return Prediction(source.name, None, None, (), str(error))
+    ranked = sorted(zip(bundle.class_names, probabilities, strict=True), key=lambda pair: -pair[1])
+    pairs = tuple((label, float(probability)) for label, probability in ranked[:top])
+    return Prediction(source.name, pairs[0][0] if pairs[0][1] >= threshold else UNKNOWN, pairs[0][1], pairs)
+
+
+def threshold(bundle: Bundle, text: str) -> tuple[float, str]:
+    """(the least probability of an answer, what is to be said of it) for `0.8` or `auto:0.99`.
+
+    The second: the lowest from which answers were right so often on the validation pictures. Raises UsageError for another
+    text, and ImgclfError where no probability was enough.
+    """
+    automatic, wish = text.startswith("auto:"), text.removeprefix("auto:")
+    try:
+        value = float(wish)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise UsageError(f"--threshold {text}: give a probability from 0 to 1, or auto: and an accuracy, as auto:0.99")
+    if UNKNOWN in bundle.class_names:
+        raise UsageError(f"--threshold: {bundle.path} has a class of the name {UNKNOWN}, which would be mixed up with it")
+    if not automatic:
+        return value, ""
+    known = bundle.info.get("calibration", {})
+    points = known.get("thresholds", [])
+    found = next((point for point in points if point[1] >= value), None)
+    if found is None:
+        best = f"; {points[-1][1]:.4f} is the most, from {points[-1][0]:.4f} on" if points else ""
+        raise ImgclfError(f"--threshold {text}: no probability was enough on the validation pictures of {bundle.path}{best}")
+    return found[0], (
+        f"threshold {found[0]:.4f}: of {known['pictures']} validation pictures, {found[2]:.1%} are at least so sure, "
+        f"and {found[1]:.1%} of those are right"
+    )
+
+
+def look(bundle: Bundle, picture: images.Image, shown: images.Image, label: str | None = None) -> images.Image:
+    """Where a run looks on a decoded picture, laid over `shown`, the same at any size; for its answer, or for another class."""
+    fed = images.apply(bundle.recipe, picture)
+    target = int(bundle.probability(fed).argmax()) if label is None else bundle.class_names.index(label)
+    heat = saliency.occlusion(bundle.probability, fed, target)
+    return saliency.overlay(shown, saliency.onto(bundle.recipe, heat, *shown.shape[:2]))

@@ -1,0 +1,149 @@
+"""The description of the API that /openapi.json gives (OpenAPI 3.1), with examples."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import imgclf
+from imgclf.serve import bodies
+
+
+def openapi(class_names: Sequence[str], with_token: bool) -> dict[str, Any]:
+    """The whole document; its examples speak of the run's own classes."""
+    first = class_names[0]
+    record = {
+        "input": "cat.jpg", "label": first, "probability": 0.97, "top": [{"label": first, "probability": 0.97}], "error": None,
+    }  # fmt: skip
+    failure: dict[str, Any] = {
+        "input": "page.html",
+        "label": None,
+        "probability": None,
+        "top": [],
+        "error": "not an image but an HTML page",
+    }
+    one = {"type": "string", "format": "binary"}
+    several = {"type": "array", "items": one, "minItems": 1, "description": f"{bodies.MAX_FILES} at most."}
+    refusals = {
+        "400": _error("The request is malformed."),
+        "408": _error("The body came too slowly."),
+        "413": _error(f"More than {bodies.MAX_REQUEST:,} bytes or {bodies.MAX_FILES} files."),
+        "503": _error("Too much is waiting; Retry-After says when to try again."),
+        **({"401": _error("The token is missing or wrong.")} if with_token else {}),
+    }
+    records = {"type": "array", "items": {"$ref": "#/components/schemas/Record"}}
+    document: dict[str, Any] = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "imgclf",
+            "version": imgclf.__version__,
+            "description": "Predictions of one trained image classifier. Pictures are decoded in memory and not kept.",
+        },
+        "paths": {
+            "/predict": {
+                "post": {
+                    "operationId": "predict",
+                    "summary": "What is on pictures: a record for each, in order",
+                    "parameters": [
+                        {
+                            "name": "top", "in": "query", "required": False, "description": "Likeliest classes to give.",
+                            "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999, "default": 1}, "example": 3,
+                        }
+                    ],
+                    "requestBody": _body(several),
+                    "responses": {
+                        "200": _answer("At least one picture was predicted.", records, [record, failure]),
+                        "422": _answer("None could be; each record says why.", records, [failure]),
+                        **refusals,
+                    },
+                }
+            },
+            "/explain": {
+                "post": {
+                    "operationId": "explain",
+                    "summary": "Where the model looks: the picture with what speaks for a class lit up",
+                    "parameters": [
+                        {
+                            "name": "label", "in": "query", "required": False, "description": "The class; else the likeliest.",
+                            "schema": {"type": "string", "enum": list(class_names)}, "example": first,
+                        }
+                    ],
+                    "requestBody": _body(one),
+                    "responses": {
+                        "200": {
+                            "description": "A JPEG.",
+                            "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
+                        },
+                        "422": _error("No picture that can be decoded."),
+                        **refusals,
+                    },
+                }
+            },
+            "/model": {"get": _get("model", "What the model is, how good, and the limits", "application/json", with_token)},
+            "/healthz": {"get": _get("health", "Whether the process lives", "text/plain", False)},
+            "/readyz": {"get": _get("ready", "Whether it takes requests", "text/plain", False, busy=True)},
+            "/metrics": {"get": _get("metrics", "Counters for Prometheus", "text/plain", with_token)},
+        },
+        "components": {
+            "schemas": {
+                "Record": {
+                    "type": "object",
+                    "required": ["input", "label", "probability", "top", "error"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "input": {"type": "string", "description": "The file's name in the form, or `body`."},
+                        "label": {"type": ["string", "null"], "description": "The likeliest class, or `unknown`."},
+                        "probability": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
+                        "top": {
+                            "type": "array",
+                            "items": {
+                                "type": "object",
+                                "required": ["label", "probability"],
+                                "properties": {
+                                    "label": {"type": "string"},
+                                    "probability": {"type": "number", "minimum": 0, "maximum": 1},
+                                },
+                            },
+                        },
+                        "error": {"type": ["string", "null"]},
+                    },
+                },
+                "Error": {
+                    "type": "object",
+                    "required": ["error"],
+                    "additionalProperties": False,
+                    "properties": {"error": {"type": "string"}},
+                },
+            }
+        },
+    }  # fmt: skip
+    if with_token:
+        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"token": []}]
+    return document
+
+
+def _body(files: dict[str, Any]) -> dict[str, Any]:
+    """A form with `file`, or one picture as it is."""
+    form = {"type": "object", "properties": {"file": files}, "required": ["file"]}
+    picture = {"schema": {"type": "string", "format": "binary"}}
+    return {
+        "required": True,
+        "content": {"multipart/form-data": {"schema": form}, "application/octet-stream": picture, "image/*": picture},
+    }
+
+
+def _answer(words: str, schema: dict[str, Any], example: object) -> dict[str, Any]:
+    return {"description": words, "content": {"application/json": {"schema": schema, "example": example}}}
+
+
+def _error(words: str) -> dict[str, Any]:
+    return _answer(words, {"$ref": "#/components/schemas/Error"}, {"error": words})
+
+
+def _get(name: str, words: str, media_type: str, with_token: bool, *, busy: bool = False) -> dict[str, Any]:
+    schema = {"type": "object"} if media_type == "application/json" else {"type": "string"}
+    responses = {"200": {"description": words, "content": {media_type: {"schema": schema}}}}
+    if with_token:
+        responses["401"] = _error("The token is missing or wrong.")
+    if busy:
+        responses["503"] = _error("It is stopping, or its queue is full.")
+    return {"operationId": name, "summary": words, "responses": responses, **({} if with_token else {"security": []})}
