@@ -51,7 +51,7 @@ class Bundle:
             info = json.loads(file.read_bytes())
         except FileNotFoundError as error:
             raise ImgclfError(f"{path}: not a finished run ({FILE} is missing); choose another or train anew") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ImgclfError(f"{file}: broken bundle, it cannot be read ({error})") from error
         if not isinstance(info, dict) or not isinstance(info.get("format"), int):
             raise ImgclfError(f"{file}: broken bundle, it is no bundle description")
@@ -61,7 +61,8 @@ class Bundle:
             bundle = cls(path, info)
             files = {name: {"bytes": entry["bytes"], "sha256": entry["sha256"]} for name, entry in info["files"].items()}
             recipe_hash = info["recipe_hash"]
-        except (KeyError, TypeError, AttributeError) as error:
+            bundle._check_values()
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ImgclfError(f"{file}: broken bundle, {error} is missing or wrong") from error
         if recipe_hash != bundle.recipe.hash:
             raise ImgclfError(
@@ -73,6 +74,20 @@ class Bundle:
             )
         bundle._check_files(files)
         return bundle
+
+    def _check_values(self) -> None:
+        """Raise KeyError, TypeError or ValueError for what others would stumble over."""
+        if not 0.01 <= self.temperature <= 100:
+            raise ValueError(f"temperature {self.temperature}")
+        for name in self.class_names:
+            if name in ("", ".", "..") or "/" in name or "\0" in name:  # a label becomes a folder in `predict --move-to`
+                raise ValueError(f"class name {name!r}")
+        for _threshold, _accuracy, _coverage in self.info.get("calibration", {}).get("thresholds", []):
+            pass
+        known = [self.info["model"], self.info["finished"], self.info["data"]["path"], self.info["data"]["split_hash"]]
+        figures = [self.info["metrics"]["val_accuracy"], self.info["metrics"]["epochs"]]
+        if not all(isinstance(value, str) for value in known) or not all(isinstance(value, int | float) for value in figures):
+            raise ValueError("a name, a path or a figure")
 
     def _check_files(self, files: dict[str, dict[str, Any]]) -> None:
         """Sizes of all files, and the content of the one that answers."""
@@ -102,6 +117,20 @@ class Bundle:
         rows = list(ordered_map(self.probability, images))
         return np.array(rows).reshape(-1, len(self.class_names))
 
+    def network(self) -> Any:
+        """model.keras, by TensorFlow; raises ImgclfError when it cannot be loaded."""
+        import zipfile
+
+        import keras
+
+        path = self.path / MODEL
+        try:
+            return keras.saving.load_model(path, compile=False)
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise ImgclfError(
+                f"{path}: broken bundle, the model cannot be loaded; copy the run folder again or retrain"
+            ) from error
+
     def _engine(self) -> Any:
         """This thread's own interpreter: one a thread with one thread each is the way to throughput."""
         engine = getattr(self._of_thread, "engine", None)
@@ -112,10 +141,13 @@ class Bundle:
                 engine = Interpreter(str(self.path / LITERT), num_threads=1)
                 engine.allocate_tensors()
                 shape = tuple(engine.get_input_details()[0]["shape"])
+                outputs = int(engine.get_output_details()[0]["shape"][-1])
             except (ValueError, RuntimeError) as error:
                 raise ImgclfError(f"{self.path / LITERT}: broken bundle, the model cannot be loaded; retrain") from error
             if shape != (1, self.recipe.height, self.recipe.width, 3):
                 raise ImgclfError(f"{self.path / LITERT}: broken bundle, its input {shape} does not fit the recipe")
+            if outputs != (1 if len(self.class_names) == 2 else len(self.class_names)):
+                raise ImgclfError(f"{self.path / LITERT}: broken bundle, {outputs} outputs for {len(self.class_names)} classes")
             self._of_thread.engine = engine
         return engine
 
@@ -216,7 +248,7 @@ def find(run: str | None, runs: Path = Path("runs")) -> Bundle:
         # One broken run must not hide the others, nor be passed over when it is the newest: it sorts by its file's time.
         try:
             finished = str(json.loads(file.read_bytes())["finished"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             modified = datetime.datetime.fromtimestamp(os.stat(file).st_mtime, datetime.UTC)
             finished = modified.isoformat(timespec="microseconds")
         newest = max(newest or ("", ""), (finished, file.parent.name))

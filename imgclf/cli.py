@@ -289,7 +289,7 @@ def split(
             made = verb.folds(data, folds, config, force=force, progress=stage)
         console.folds(made, as_json)
         return
-    if link and not export:
+    if link and not export and "link" in shell.given(ctx):
         raise UsageError("--link says how --export places pictures; give --export DIR too")
     if export:
         verb.check_export(data, export)
@@ -511,7 +511,7 @@ def evaluate(
 ) -> None:
     """Score a run on pictures it was not fitted to.
 
-    Accuracy, F1, ROC-AUC, calibration error with their 95% intervals, precision, recall and F1 per class, confusion matrix;
+    Accuracy and F1 with their 95% intervals, ROC-AUC, calibration error, precision, recall and F1 per class, confusion matrix;
     written into the run folder.
     """
     from imgclf import bundle
@@ -566,6 +566,7 @@ def compare(
 
 @app.command(cls=Command)
 def predict(
+    ctx: typer.Context,
     inputs: Annotated[
         list[str] | None,
         typer.Argument(metavar="INPUT...", help="Files, folders, globs, archives, or - for paths on stdin, one a line."),
@@ -617,6 +618,8 @@ def predict(
             f"give pictures, or --stdin-image, --watch DIR or --undo DIR; {' and '.join(given) or 'nothing'} is given"
         )
     if undo:
+        if shell.given(ctx) - {"undo"}:
+            raise UsageError("--undo goes alone: leave the other options out")
         back, problems = verb.undo(undo)
         console.unsorted(back, problems, undo)
         raise typer.Exit(1 if problems else 0)
@@ -630,10 +633,12 @@ def predict(
         raise ImgclfError(f"{watch}: no folder that could be watched")
     line = console.line_format(form if form is not None else console.WATCHED) if form is not None or watch else None
     place = move_to or link_to
-    if place:
-        verb.check_sorting(place)
-    sorting = verb.Sorting(place, "move" if move_to else "link") if place else None
     model = bundle.find(run)
+    if place and stdin_image:
+        raise UsageError("--stdin-image: what comes from a pipe has no file that could be moved or linked")
+    sorting = verb.Sorting(place, "move" if move_to else "link", console.Notes("not placed")) if place else None
+    if sorting:
+        sorting.check([str(watch)] if watch else inputs or ())
     top = min(top, len(model.class_names))
     least, note = answers.threshold(model, threshold) if threshold else (0.0, "")
     if note:
@@ -649,8 +654,8 @@ def predict(
         failed = console.predictions(records, forms[0] if forms else line or "table", top)
     finally:
         if sorting:
-            console.sorted_into(sorting.counts, sorting.there, sorting.problems, sorting.folder)
-    if failed or (sorting and sorting.problems):
+            console.sorted_into(sorting.counts, sorting.there, sorting.failed, sorting.folder)
+    if failed or (sorting and sorting.failed):
         raise typer.Exit(1)
 
 
@@ -680,7 +685,8 @@ def explain(
     from imgclf import bundle
     from imgclf import explain as verb
 
-    records = verb.explain(bundle.find(run), _with_stdin(inputs, False), out, method=method, target=target)
+    wanted = _with_stdin(inputs, False) if "-" in inputs else inputs
+    records = verb.explain(bundle.find(run), wanted, out, method=method, target=target)
     if console.explained(records, as_json):
         raise typer.Exit(1)
 
@@ -851,7 +857,8 @@ def _with_stdin(inputs: Iterable[str], nul: bool) -> Iterator[str]:
             if rest:
                 yield os.fsdecode(rest)
         elif name == "-":
-            if sniff(cast(io.BufferedReader, sys.stdin.buffer).peek(32)[:32]):
+            head = cast(io.BufferedReader, sys.stdin.buffer).peek(512)
+            if sniff(head[:32]) and b"\0" in head:
                 raise UsageError("stdin holds a picture and not paths; give --stdin-image instead of -")
             yield from (os.fsdecode(line).rstrip("\r\n") for line in sys.stdin.buffer if line.strip())
         else:

@@ -105,7 +105,7 @@ def compare(
         first=sides[0],
         second=sides[1],
         difference=(only_second - only_first) / total,
-        interval=metrics.bootstrap_difference(only_first, only_second, total),
+        interval=metrics.paired_interval(only_first, only_second, total),
         p_value=metrics.mcnemar(only_first, only_second),
         both=int((right[0] & right[1]).sum()),
         only_first=only_first,

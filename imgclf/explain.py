@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from imgclf.base.errors import ImageError, ImgclfError, UsageError
-from imgclf.bundle import MODEL, Bundle
+from imgclf.bundle import Bundle
 from imgclf.display import drawing
 from imgclf.learning import saliency
 from imgclf.pixels import images, sources
@@ -61,6 +61,9 @@ def explain(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ImgclfError(f"{out}: cannot be made a folder: {error.strerror}; choose another with --out") from error
+    names = [name for name in inputs if isinstance(name, str)] if isinstance(inputs, list) else []
+    if any(os.path.isdir(name) and os.path.samefile(name, out) for name in names):
+        raise UsageError(f"--out {out}: the folder that the pictures come from; choose another")
     look = _grad_cam(bundle) if method == "grad-cam" else _occlusion(bundle)
     taken: set[Path] = set()
     for source in sources.expand(inputs, out):
@@ -80,9 +83,7 @@ def _occlusion(bundle: Bundle) -> Look:
 
 
 def _grad_cam(bundle: Bundle) -> Look:
-    import keras
-
-    network = keras.saving.load_model(bundle.path / MODEL, compile=False)
+    network = bundle.network()
     return lambda image, target: saliency.grad_cam(network, image, target)
 
 

@@ -129,7 +129,7 @@ def export(
     if root.resolve() in path.resolve().parents:
         raise ImgclfError(f"{path}: lies inside the data folder {root}; give --out a place outside of it")
     report("loading TensorFlow", 0, 1)
-    network = formats.calibrated(_network(run), run.temperature)
+    network = formats.calibrated(run.network(), run.temperature)
     with _place(path, form) as temporary:
         report("converting", 0, 1)
         examples = [image for image in ordered_map(lambda row: _load(run, root, row), fitted) if image is not None]
@@ -193,16 +193,6 @@ def _fitting(rows: list[Row]) -> list[Row]:
     """Pictures that int8 is fitted to: validation ones, which the test does not see, or else training ones."""
     validation = [row for row in rows if row.split == "val"]
     return _some(validation or [row for row in rows if row.split == "train"], _FITTED)
-
-
-def _network(run: Bundle) -> Any:
-    import keras
-
-    path = run.path / bundle.MODEL
-    try:
-        return keras.saving.load_model(path, compile=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ImgclfError(f"{path}: broken bundle, the model cannot be loaded; copy the run folder again or retrain") from error
 
 
 def _note(run: Bundle, quantize: Quantize) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 import collections
 import functools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from imgclf.answers import Prediction, answer
 from imgclf.base import placing
-from imgclf.base.errors import ImgclfError
+from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.parallel import ordered_map
 from imgclf.bundle import Bundle
 from imgclf.pixels import sources
@@ -29,14 +29,22 @@ def predict(
 class Sorting:
     """Puts predicted photos into the class folders of a folder, a thousand at a time, each thousand planned ahead.
 
-    counts: photos placed, by label; there: those that lay where they belong. problems: (input, why it was not placed).
+    counts: photos placed, by label; there: those that lay where they belong; failed: those that could not be placed, each of
+    which is reported as (input, why) at once. Makes the folder; raises ImgclfError where that cannot be.
     """
 
-    def __init__(self, folder: Path, how: placing.How) -> None:
-        self.folder, self.how = folder, how
+    def __init__(self, folder: Path, how: placing.How, report: Callable[[str, str], None] = lambda _path, _why: None) -> None:
+        if any(os.path.lexists(folder / name) for name in ("bundle.json", "config.json")):
+            raise ImgclfError(f"{folder}: a run, not a place for photos; choose another folder")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ImgclfError(
+                f"{folder}: no folder that photos could be sorted into: {error.strerror}; choose another"
+            ) from error
+        self.folder, self.how, self.report = folder, how, report
         self.counts: collections.Counter[str] = collections.Counter()
-        self.there = 0
-        self.problems: list[tuple[str, str]] = []
+        self.there = self.failed = 0
         self._waiting: list[tuple[str, str]] = []
 
     def through(self, records: Iterable[Prediction]) -> Iterator[Prediction]:
@@ -53,11 +61,19 @@ class Sorting:
 
     def place(self) -> None:
         """Place what is waiting."""
-        waiting, self._waiting = self._waiting, []
-        done = placing.place(self.folder, waiting, self.how)
+        done = placing.place(self.folder, self._waiting, self.how)
+        self._waiting = []
         self.counts.update(done.labels)
         self.there += done.there
-        self.problems += done.problems
+        self.failed += len(done.problems)
+        for path, why in done.problems:
+            self.report(path, why)
+
+    def check(self, inputs: Iterable[str]) -> None:
+        """Raise UsageError when photos would be sorted into the folder that they come from."""
+        for name in inputs:
+            if os.path.isdir(name) and os.path.samefile(name, self.folder):
+                raise UsageError(f"{self.folder}: photos cannot be sorted into the folder that they come from; choose another")
 
 
 def watch(
@@ -74,11 +90,3 @@ def watch(
 def undo(folder: Path) -> tuple[list[str], list[tuple[str, str]]]:
     """Take back all that was sorted into a folder; see `placing.undo`."""
     return placing.undo(folder)
-
-
-def check_sorting(folder: Path) -> None:
-    """Raise ImgclfError when nothing can be sorted into a folder."""
-    if folder.exists() and not folder.is_dir():
-        raise ImgclfError(f"{folder}: a file, not a folder; photos are sorted into a folder with one folder a class")
-    if any(os.path.lexists(folder / name) for name in ("bundle.json", "config.json")):
-        raise ImgclfError(f"{folder}: a run, not a place for photos; choose another folder")

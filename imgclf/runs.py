@@ -49,6 +49,7 @@ def _read(path: Path) -> Run:
     except ImgclfError as error:
         return Run(path.name, str(path), "broken", problem=str(error))
     tested = _json(path / "evaluation-test.json").get("accuracy")
+    tested = float(tested) if isinstance(tested, int | float) else None
     figures = info["metrics"]
     return Run(
         path.name, str(path), "finished", info["model"], info["finished"], figures["epochs"], figures["val_accuracy"], tested,
@@ -59,7 +60,7 @@ def _read(path: Path) -> Run:
 def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

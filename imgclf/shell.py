@@ -16,6 +16,16 @@ from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.display import console
 
 _BEGAN = time.monotonic()
+_EVERYWHERE = ("data", "run", "seed")  # what may stand above all sections of the project's file
+_EXCLUSIVE = (  # parameters of commands of which one at most is meant
+    {"as_json", "jsonl", "as_csv", "form"},
+    {"move_to", "link_to"},
+    {"inputs", "watch", "stdin_image"},
+    {"watch", "as_json"},
+    {"summary", "lr_find", "run_dir"},
+    {"folds", "export"},
+)
+_ALONE = {"undo", "history", "apply", "check", "resume"}  # that go without the command's other options
 
 
 class Command(TyperCommand):
@@ -40,6 +50,21 @@ class Command(TyperCommand):
                 )
             )
 
+    def invoke(self, ctx: Any) -> Any:
+        """Of options that exclude each other, one of the command line puts those of the project's file out of force."""
+        said = given(ctx)
+        filed = {name for name in ctx.params if name not in said and _from_file(ctx, name)}
+        alone = [filed - {"data", "run", "as_json", "devices"}] if said & _ALONE else []
+        for group in [*_EXCLUSIVE, *alone]:
+            if said & (group | _ALONE):
+                for param in self.params:
+                    if param.name in filed & group:
+                        ctx.params[param.name] = param.default
+                        filed.discard(param.name)
+        if filed:
+            console.detail(f"from {ctx.obj}: {', '.join(f'{name} {ctx.params[name]}' for name in sorted(filed))}")
+        return super().invoke(ctx)
+
 
 class Commands(TyperGroup):
     """Where errors become one line and an exit code: 1 expected, 2 usage, 3 a bug, 130 interrupted."""
@@ -49,8 +74,6 @@ class Commands(TyperGroup):
             try:
                 return super().invoke(ctx)
             finally:
-                if ctx.obj and ctx.obj[1]:
-                    console.detail(f"from {ctx.obj[0]}: {', '.join(f'{key} {value}' for key, value in ctx.obj[1].items())}")
                 console.detail(_spent())
                 sys.stdout.flush()  # here, so that a full disk or a closed pipe is met below and not at exit
         except ImgclfError as error:
@@ -91,6 +114,11 @@ class Commands(TyperGroup):
             raise typer.Exit(3) from None
 
 
+def _from_file(ctx: Any, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "DEFAULT_MAP"
+
+
 def given(ctx: typer.Context) -> set[str]:
     """The parameters that the command line itself gave; defaults, from wherever, are none of them."""
     sources = ((name, ctx.get_parameter_source(name)) for name in ctx.params)
@@ -106,27 +134,27 @@ def use_defaults(ctx: typer.Context) -> None:
     if not isinstance(group, TyperGroup):
         raise TypeError("defaults belong to the group of all commands")
     everywhere = {key: value for key, value in values.items() if not isinstance(value, dict)}
+    if set(everywhere) - set(_EVERYWHERE):
+        wrong = min(set(everywhere) - set(_EVERYWHERE))
+        raise UsageError(
+            f"{path}: {wrong}: only {', '.join(_EVERYWHERE)} stand above all sections; put it into that of a command"
+        )
     of_verb = {key: value for key, value in values.items() if isinstance(value, dict)}
+    names = [name for name, command in group.commands.items() if not isinstance(command, TyperGroup)]
     for verb in of_verb:
-        if verb not in group.commands:
-            raise UsageError(f"{path}: [{verb}] is no command; there are {', '.join(sorted(group.commands))}")
+        if verb not in names:
+            raise UsageError(f"{path}: [{verb}] is no command with options; there are {', '.join(sorted(names))}")
     defaults: dict[str, Any] = {}
-    used: set[str] = set()
     for name, command in group.commands.items():
         options = _options(command)
         mine = {key: value for key, value in everywhere.items() if _name(key) in options}
-        used |= set(mine)
         for key, value in {**mine, **of_verb.get(name, {})}.items():
             option = options.get(_name(key))
             if option is None:
                 raise UsageError(f"{path}: [{name}] {key}: no such option; there are {', '.join(sorted(options))}")
             defaults.setdefault(name, {})[option.name] = _checked(path, name, key, value, option, ctx)
-    if set(everywhere) - used:
-        raise UsageError(
-            f"{path}: {min(set(everywhere) - used)}: no command has such an option; put it into the section of one"
-        )
     ctx.default_map = defaults
-    ctx.obj = (path, defaults.get(ctx.invoked_subcommand or "", {}))
+    ctx.obj = path
 
 
 def _spent() -> str:
@@ -166,7 +194,9 @@ def _checked(path: Path, verb: str, key: str, value: Any, option: Any, ctx: type
     elif isinstance(value, bool | dict) or (isinstance(value, list) and not option.multiple):
         raise UsageError(f"{path}: [{verb}] {key} = {value!r}: not a value that --{_name(key)} could take")
     try:
-        option.type_cast_value(ctx, value)
+        cast = option.type_cast_value(ctx, value)
+        if isinstance(value, float) and isinstance(cast, int) and cast != value:
+            raise ValueError("give a whole number")
     except Exception as error:  # a usage error of the vendored Click, whose classes are not to be imported
         raise UsageError(f"{path}: [{verb}] {key} = {value!r}: {getattr(error, 'message', error)}") from None
     return value

@@ -153,6 +153,27 @@ def test_bootstrap_covers_as_promised() -> None:
     assert metrics.bootstrap_f1(matrix, seed=1) == metrics.bootstrap_f1(matrix, seed=1)
 
 
+def test_bootstrap_of_many_small_classes() -> None:
+    """No draw lacks a class, the figure lies within, and memory does not grow with the square of the classes."""
+    import tracemalloc
+
+    low, high = metrics.bootstrap_f1(3 * np.eye(100, dtype=np.int64))[0]
+    assert (low, high) == metrics.wilson_interval(300, 300)
+    random = np.random.default_rng(0)
+    for _round in range(5):
+        true = np.repeat(np.arange(100), 3)
+        wrong = random.random(300) < 0.1
+        matrix = metrics.confusion(true, np.where(wrong, random.integers(0, 100, 300), true), 100)
+        macro, _weighted = metrics.bootstrap_f1(matrix)
+        assert macro[0] <= float(metrics.f1_scores(matrix)[0]) <= macro[1]
+    large = np.zeros((600, 600), np.int64)
+    large[np.arange(600), (np.arange(600) + (np.arange(600) % 7 == 0)) % 600] = 4
+    tracemalloc.start()
+    metrics.bootstrap_f1(large)
+    assert tracemalloc.get_traced_memory()[1] < 120e6
+    tracemalloc.stop()
+
+
 def test_risk_coverage_by_hand() -> None:
     """0.9 right; 0.8 wrong and 0.8 right, which are answered together; 0.6 right."""
     probabilities = np.array([[0.6, 0.4], [0.8, 0.2], [0.1, 0.9], [0.2, 0.8]])
@@ -162,4 +183,4 @@ def test_risk_coverage_by_hand() -> None:
     assert coverage.tolist() == [0.25, 0.75, 1]
     assert accurate == pytest.approx([1, 2 / 3, 3 / 4])
     assert metrics.useful_thresholds(true, probabilities) == [(0.6, 0.75, 1.0), (0.9, 1.0, 0.25)]
-    assert metrics.useful_thresholds(np.array([1, 0, 0, 0]), probabilities) == [(0.6, 0.0, 1.0)]
+    assert metrics.useful_thresholds(np.array([1, 1, 0, 0]), probabilities) == [(0.6, 0.0, 1.0)]

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -455,33 +456,130 @@ def test_what_cannot_be_moved_is_said(photos: Path, imgclf: Run) -> None:
         assert words in done.stderr
 
 
-def test_a_kill_between_moves_loses_nothing(photos: Path) -> None:
-    """Killed after the plan is written and after some moves: the next command tidies up, and undo brings all back."""
-    from imgclf.base import journal, placing
+class Killed(BaseException):
+    pass
+
+
+def test_a_kill_between_moves_loses_nothing(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after the plan is written, at every link and every unlink: undo brings all back, twice is once."""
+    from imgclf.base import placing
 
     before = files(photos / "photos")
     names = [str(photos / "photos" / name) for name in before if name.startswith("red")]
-    real, count = os.link, 0
+    for instant in range(2 * len(names)):
+        count = 0
 
-    class Killed(BaseException):
-        pass
+        def killed(real: Callable[..., object], instant: int = instant) -> Callable[..., object]:
+            def call(*arguments: object, **options: object) -> object:
+                nonlocal count
+                count += 1
+                if count > instant:
+                    raise Killed
+                return real(*arguments, **options)
 
-    def link(*arguments: object, **options: object) -> None:
-        nonlocal count
-        count += 1
-        if count == 3:
-            raise Killed
-        real(*arguments, **options)  # type: ignore[arg-type]
+            return call
 
-    os.link = link  # type: ignore[assignment]
-    try:
-        with pytest.raises(Killed):
-            placing.place(photos / "sorted", [(name, "red") for name in names], "move")
-    finally:
-        os.link = real
-    assert len(files(photos / "sorted")) == 2
-    placing.place(photos / "sorted", [(name, "red") for name in names if Path(name).exists()], "move")
-    assert len(files(photos / "sorted")) == len(names)
-    placing.undo(photos / "sorted")
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "link", killed(os.link))
+            patched.setattr(Path, "unlink", killed(Path.unlink))
+            with pytest.raises(Killed):
+                placing.place(photos / "sorted", [(name, "red") for name in names], "move")
+        assert sorted(set((files(photos / "photos") | files(photos / "sorted")).values())) == sorted(set(before.values()))
+        assert placing.undo(photos / "sorted")[1] == []
+        assert files(photos / "photos") == before
+        assert files(photos / "sorted") == {}
+    with pytest.raises(ImgclfError, match="nothing was sorted into this folder, or all was taken back"):
+        placing.undo(photos / "sorted")
+
+
+def test_clean_and_sorting_share_a_folder(photos: Path, imgclf: Run) -> None:
+    """Photos sorted into the data folder; each command takes back its own, in either order."""
+    before, data = files(photos / "photos"), files(photos / "data")
+    write(photos / "data/red/broken.png", b"x")
+    assert imgclf("clean", "data").returncode == 0
+    imgclf("predict", "photos", "--move-to", "data")
+    assert imgclf("clean", "data", "--undo").returncode == 0
+    assert imgclf("predict", "--undo", "data").returncode == 0
     assert files(photos / "photos") == before
-    assert journal.history(Path("/"), photos / "sorted" / ".imgclf")[0].state == "undone"
+    (photos / "data/red/broken.png").unlink()
+    assert files(photos / "data") == data
+
+
+def test_a_sorted_folder_may_move(photos: Path, imgclf: Run) -> None:
+    """Undo finds it under its new name; of a copy, the photos of the first stay where they are."""
+    before = files(photos / "photos")
+    imgclf("predict", "photos", "--move-to", "sorted")
+    (photos / "sorted").rename(photos / "renamed")
+    assert imgclf("predict", "--undo", "renamed").returncode == 0
+    assert files(photos / "photos") == before
+    imgclf("predict", "photos", "--move-to", "sorted")
+    shutil.copytree(photos / "sorted", photos / "copy")
+    kept = files(photos / "sorted")
+    imgclf("predict", "--undo", "copy")
+    assert files(photos / "sorted") == kept
+
+
+def test_what_undo_leaves_alone(photos: Path, imgclf: Run) -> None:
+    """A photo edited since; a link sorted by hand; the last copy behind a linked folder; a plan that leads elsewhere."""
+    imgclf("predict", "photos/red-1.png", "photos/red-2.png", "--move-to", "sorted")
+    write(photos / "sorted/red/new.png", b"edited")
+    os.replace(photos / "sorted/red/new.png", photos / "sorted/red/red-1.png")
+    done = imgclf("predict", "--undo", "sorted")
+    assert done.returncode == 1
+    assert "not the file that was placed" in done.stderr
+    assert (photos / "sorted/red/red-1.png").read_bytes() == b"edited"
+    assert (photos / "photos/red-2.png").exists()
+    imgclf("predict", "photos/blue-1.png", "--link-to", "links")
+    (photos / "links/blue/blue-1.png").rename(photos / "links/mine.png")
+    done = imgclf("predict", "--undo", "links")
+    assert (done.returncode, (photos / "links/mine.png").exists()) == (1, True)
+    assert "no longer there" in done.stderr
+    (photos / "real").mkdir()
+    (photos / "view").symlink_to("real")
+    (photos / "one").mkdir()
+    shutil.copy(photos / "photos/blue-0.png", photos / "one/a.png")
+    imgclf("predict", "one", "--link-to", "view/sorted")
+    shutil.rmtree(photos / "one")
+    (photos / "one").symlink_to("real/sorted/blue")
+    assert imgclf("predict", "--undo", "view/sorted").returncode == 1
+    assert (photos / "real/sorted/blue/a.png").exists()
+    write(
+        photos / "evil/.imgclf/sorted/0001.json",
+        json.dumps({"how": "move", "files": [[f"{photos}/x", "../photos/red-0.png", "1 1 1"]]}).encode(),
+    )
+    done = imgclf("predict", "--undo", "evil")
+    assert (done.returncode, (photos / "photos/red-0.png").exists()) == (1, True)
+    assert "leads out of its folder" in done.stderr
+
+
+def test_the_photo_that_was_predicted_is_the_one_that_moves(photos: Path, imgclf: Run) -> None:
+    """Through links and dots; named twice; and never a file that is only called like a pipe."""
+    (photos / "real/deep").mkdir(parents=True)
+    shutil.copy(photos / "photos/red-0.png", photos / "real/a.png")
+    shutil.copy(photos / "photos/blue-0.png", photos / "a.png")
+    (photos / "lnk").symlink_to("real/deep")
+    done = imgclf("predict", "lnk/../a.png", "real", "--move-to", "out")
+    assert "1 photo into out: red 1, 1 were there already" in done.stderr
+    assert (photos / "a.png").exists()
+    assert not (photos / "real/a.png").exists()
+    write(photos / "stdin", b"mine")
+    done = imgclf("predict", "--stdin-image", "--move-to", "out", stdin=(photos / "a.png").read_bytes())
+    assert (done.returncode, (photos / "stdin").exists()) == (2, True)
+    done = imgclf("predict", "photos", "--move-to", "photos")
+    assert done.returncode == 2
+    assert "cannot be sorted into the folder that they come from" in done.stderr
+    done = imgclf("predict", "photos", "--move-to", "photos/more/new/sorted", "--jsonl")
+    assert len(done.stdout.splitlines()) == 8
+    assert imgclf("predict", "--undo", "out", "--json").returncode == 2
+
+
+def test_links_in_a_tar_are_told(photos: Path) -> None:
+    import tarfile
+
+    os.link(photos / "photos/red-0.png", photos / "photos/same.png")
+    with tarfile.open(photos / "photos.tar", "w") as archive:
+        archive.add(photos / "photos/red-0.png", "p/red-0.png")
+        archive.add(photos / "photos/same.png", "p/same.png")
+    found = {source.name.rpartition("/")[2]: source.problem for source in expand([str(photos / "photos.tar")])}
+    assert found["red-0.png"] == ""
+    assert "a link to p/red-0.png" in found["same.png"]

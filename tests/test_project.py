@@ -47,18 +47,44 @@ def test_flags_of_the_file(tmp_path: Path, imgclf: Run) -> None:
     assert imgclf("train", "--resume", "runs/True-15", "--epochs", "30").returncode == 2
 
 
+def test_the_command_line_wins(project: Path, imgclf: Run) -> None:
+    """Over what it excludes, too; and --verbose tells what is in force, no more."""
+    photo = "data/red/000.png"
+    (project / "imgclf.toml").write_text(
+        '[predict]\njson = true\nmove-to = "out"\nthreshold = "0.9"\ntop = 2\n[clean]\ndry-run = true\n'
+    )
+    done = imgclf("predict", photo, "--csv", "--link-to", "linked", "--top", "1", "-v")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("input,label,probability,error\n")
+    assert (project / photo).exists()
+    assert len(list((project / "linked").rglob("*.png"))) == 1
+    assert "from imgclf.toml: threshold 0.9\n" in done.stderr
+    assert imgclf("predict", "--undo", "linked").returncode == 0
+    assert imgclf("clean", "--history").returncode == 0
+    (project / "imgclf.toml").write_text('[split]\nlink = "copy"\n[train]\nrun-dir = "r"\n')
+    assert imgclf("split", "data", "--check").returncode == 0
+    assert imgclf("train", "data", "--summary").returncode == 0
+    (project / "imgclf.toml").unlink()
+    (project / "pyproject.toml").write_text("tool = 1\n")
+    assert imgclf("predict", photo).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("data = ", "imgclf.toml: cannot be read as TOML"),
-        ("[trian]\nepochs = 3", "imgclf.toml: [trian] is no command; there are audit, clean"),
+        ("[trian]\nepochs = 3", "imgclf.toml: [trian] is no command with options; there are audit, clean"),
         ("[train]\nepoch = 3", "imgclf.toml: [train] epoch: no such option; there are"),
         ("[train]\nepochs = 'many'", "imgclf.toml: [train] epochs = 'many': "),
         ("[train]\nepochs = true", "imgclf.toml: [train] epochs = True: not a value"),
         ("[train]\nflip = 1", "imgclf.toml: [train] flip = 1: give true or false"),
         ("[train]\nmodel = 'vgg17'", "imgclf.toml: [train] model = 'vgg17': "),
         ("[clean]\nundo = 1", "imgclf.toml: [clean] undo: no such option"),
-        ("colour = 'red'", "imgclf.toml: colour: no command has such an option"),
+        ("colour = 'red'", "imgclf.toml: colour: only data, run, seed stand above all sections"),
+        ("format = 'onnx'", "imgclf.toml: format: only data, run, seed stand above all sections"),
+        ("[predict]\ntop = 2.7", "imgclf.toml: [predict] top = 2.7: give a whole number"),
+        ("[runs]\nin = 'x'", "imgclf.toml: [runs] is no command with options"),
+        ("[" * 5000, "imgclf.toml: cannot be read as TOML"),
         ("[clean]\non = 3", "imgclf.toml: [clean] on = 3: "),
     ],
 )

@@ -21,6 +21,7 @@ from imgclf import bundle, dataset, split
 from imgclf.base.config import Recipe, TrainConfig
 from imgclf.base.errors import ImgclfError
 from imgclf.bundle import Bundle
+from imgclf.learning import metrics
 from imgclf.learning.weights import class_weights
 from imgclf.pixels import images
 from imgclf.train import Epoch, Silent, improves, patience, resume, train
@@ -87,7 +88,8 @@ def test_predictions_equal_the_keras_model_on_prepared_pixels(trained: Path) -> 
     network = keras.models.load_model(run.path / "model.keras")
     files = sorted(prepared.files["test"])
     fed = dataset.Pictures(prepared, "test").pixels
-    expected = network.predict_on_batch(fed.astype(np.float32))
+    raw = network.predict_on_batch(fed.astype(np.float32))
+    expected = metrics.tempered(raw.astype(np.float64), run.temperature)
     from imgclf.predict import predict
 
     paths = [str(trained / "data" / prepared.files["test"][name]) for name in files]
@@ -107,7 +109,8 @@ def test_two_classes_have_one_sigmoid_unit(tmp_path: Path) -> None:
     pixels = images.load(run.recipe, data / "yes" / "000.png")
     answer = run.probability(pixels)
     assert answer.sum() == pytest.approx(1)
-    assert answer[1] == pytest.approx(float(network.predict_on_batch(pixels[None].astype(np.float32))[0, 0]), abs=1e-5)
+    raw = float(network.predict_on_batch(pixels[None].astype(np.float32))[0, 0])
+    assert answer == pytest.approx(metrics.tempered(np.array([1 - raw, raw]), run.temperature), abs=1e-5)
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ class Failure:
 
 def apply(data: Path, state: Path, command: str, moves: Iterable[Move]) -> list[Failure]:
     """Write the plan ahead, carry it out, and return the moves that could not be made."""
-    moves = [dataclasses.replace(move, mark=_mark(data / move.source)) for move in moves]
+    moves = [dataclasses.replace(one, mark=mark(data / one.source)) for one in moves]
     if not moves:
         return []
     folder = state / "journal"
@@ -154,7 +154,8 @@ def _check(move: Move) -> None:
         raise ValueError(f"{move.source!r} moves to itself")
 
 
-def _mark(path: Path) -> str:
+def mark(path: Path) -> str:
+    """What the file system says of a file: its number, size and time of change; "" for none."""
     try:
         status = os.lstat(path)
     except OSError:
@@ -166,7 +167,7 @@ def _is_another(source: Path, target: Path, back: Move) -> bool:
     """Whether what lies at an undo's source is not the file that was moved there; what lies in quarantine always is."""
     if not back.mark or back.source.startswith(".imgclf/") or os.path.lexists(target):
         return False
-    now = _mark(source)
+    now = mark(source)
     inode, _, rest = back.mark.partition(" ")
     return bool(now) and now.partition(" ")[0] != inode and now.partition(" ")[2] != rest
 
@@ -249,7 +250,7 @@ def _carry_out(data: Path, plan: Path, *, forward: bool) -> list[Failure]:
     for move in moves:
         source, target = data / move.source, data / move.target
         changed = not forward and _is_another(source, target, move)
-        reason = "another file lies there now" if changed else _move(source, target)
+        reason = "another file lies there now" if changed else move_file(source, target)
         if reason:
             failures.append(Failure(move, reason))
         elif not forward:
@@ -266,7 +267,7 @@ def _carry_out(data: Path, plan: Path, *, forward: bool) -> list[Failure]:
     return failures
 
 
-def _move(source: Path, target: Path) -> str:
+def move_file(source: Path, target: Path) -> str:
     """Move one file, never over another; returns "" or why not. Doing it twice is doing it once."""
     if not os.path.lexists(source):
         return "" if os.path.lexists(target) else "the file is no longer there"

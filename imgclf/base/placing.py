@@ -1,21 +1,24 @@
-"""Files into the class folders of a folder, moved or linked: planned ahead, never over another file, taken back by `undo`."""
+"""Files into the class folders of a folder, moved or linked: planned ahead, never over another file, taken back by `undo`.
+
+A plan, `.imgclf/sorted/0001.json` in the folder, is on disk before its first file is placed, and says where each came from.
+It is not crossed off: what was made of it is seen from the disk, whenever a command was killed.
+"""
 
 import collections
 import dataclasses
 import errno
 import json
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from imgclf.base import journal
 from imgclf.base.errors import ImgclfError
 
 How = Literal["move", "link"]
-STATE = (
-    ".imgclf"  # in the folder; paths in its journal are from the root of the file system on, for files may come from anywhere
-)
+_PATIENCE = 20.0  # seconds that another command may hold the folder
 
 
 @dataclasses.dataclass
@@ -27,140 +30,207 @@ class Placed:
     problems: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
 
+@dataclasses.dataclass(frozen=True)
+class _File:
+    """One file's way: from an absolute path to one below the folder. mark: what the system said of it, as in the journal."""
+
+    source: str
+    target: str
+    mark: str
+
+
 def place(folder: Path, wishes: Sequence[tuple[str, str]], how: How) -> Placed:
     """Carry out (file, label) wishes: to folder/label/name, or name-2 and so on where that is taken.
 
-    Raises ImgclfError when another command sorts into the folder.
+    Raises ImgclfError when another command holds the folder for long.
     """
     done = Placed()
     if not wishes:
         return done
-    folder = Path(os.path.abspath(folder))
-    root, state = Path(folder.anchor), folder / STATE
-    state.mkdir(parents=True, exist_ok=True)
-    with journal.locked(state, "predict"):
-        journal.recover(root, state)
-        plan: dict[str, tuple[str, str, str]] = {}  # target: source, its name as given, label
+    plans = folder / ".imgclf" / "sorted"
+    plans.mkdir(parents=True, exist_ok=True)
+    with _held(folder):
+        planned: dict[str, tuple[str, str]] = {}  # target: the file's name as given, its label
+        files: dict[str, _File] = {}
         for name, label in wishes:
-            source = os.path.abspath(name)
-            problem = _problem(source, root, how)
+            source = _whole(name)
+            problem = _problem(source, how)
             if problem:
                 done.problems.append((name, problem))
-            elif target := _place_for(source, folder / label, plan):
-                plan[target] = (source, name, label)
-            else:
+            elif source in files or not (target := _free(source, folder, label, planned)):
                 done.there += 1
-        ways = {target: source for target, (source, _name, _label) in plan.items()}
-        failed = _move(root, state, ways) if how == "move" else _link(state, ways)
-    for target, (_source, name, label) in plan.items():
-        if target in failed:
-            done.problems.append((name, failed[target]))
-        else:
-            done.labels[label] += 1
+            else:
+                planned[target] = (name, label)
+                files[source] = _File(source, target, journal.mark(Path(source)))
+        if files:
+            number = 1 + max((int(path.stem) for path in _plans(folder)), default=0)
+            _write(plans / f"{number:04d}.json", how, list(files.values()))
+        for file in files.values():
+            name, label = planned[file.target]
+            reason = (_move if how == "move" else _link)(file.source, folder / file.target)
+            if reason:
+                done.problems.append((name, reason))
+            else:
+                done.labels[label] += 1
     return done
 
 
-def _problem(source: str, root: Path, how: How) -> str:
+class _held:
+    """The folder, for one command; waits a while for another."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        until = time.monotonic() + _PATIENCE
+        while True:
+            self.lock = journal.locked(self.folder / ".imgclf", "predict")
+            try:
+                self.lock.__enter__()
+                return
+            except ImgclfError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.05)
+
+    def __exit__(self, *details: Any) -> None:
+        self.lock.__exit__(*details)
+
+
+def _whole(name: str) -> str:
+    """The absolute path of a file, which may be a link itself; of folders on the way no link is left."""
+    folder, base = os.path.split(name)
+    return os.path.join(os.path.realpath(folder or "."), base)
+
+
+def _problem(source: str, how: How) -> str:
     if not os.path.lexists(source):
         return "no file of its own (it came from an archive or a pipe, or is gone)"
     if how == "move" and os.path.islink(source):
         return "a symbolic link, which would lead nowhere from another folder; --link-to can place it"
-    if Path(source).anchor != root.anchor:
-        return "on another drive"
     return ""
 
 
-def _place_for(source: str, folder: Path, planned: "dict[str, tuple[str, str, str]]") -> str:
-    """A path in a folder that neither exists nor is planned; "" when the file lies there already, under any such name."""
+def _free(source: str, folder: Path, label: str, planned: dict[str, tuple[str, str]]) -> str:
+    """A path below the folder that neither exists nor is planned; "" when the file lies there already, under any such name."""
     stem, ending = os.path.splitext(os.path.basename(source))
-    target, number = os.path.join(folder, stem + ending), 1
-    while target in planned or os.path.lexists(target):
-        if os.path.exists(target) and os.path.samefile(target, source):
+    target, number = f"{label}/{stem}{ending}", 1
+    while target in planned or os.path.lexists(folder / target):
+        if os.path.exists(folder / target) and os.path.samefile(folder / target, source):
             return ""
         number += 1
-        target = os.path.join(folder, f"{stem}-{number}{ending}")
+        target = f"{label}/{stem}-{number}{ending}"
     return target
 
 
-def _move(root: Path, state: Path, plan: dict[str, str]) -> dict[str, str]:
-    def below(path: str) -> str:
-        return Path(path).relative_to(root).as_posix()
-
-    failures = journal.apply(root, state, "predict", [journal.Move(below(s), below(t)) for t, s in plan.items()])
-    words = {os.strerror(errno.EXDEV): "on another disk; choose a folder on the disk of the photos, or --link-to"}
-    return {str(root / one.move.target): words.get(one.reason, one.reason) for one in failures}
+def _move(source: str, target: Path) -> str:
+    reason = journal.move_file(Path(source), target)
+    return "on another disk; choose a folder on the disk of the photos, or --link-to" if reason == _ELSEWHERE else reason
 
 
-def _links(state: Path) -> list[Path]:
-    return sorted(path for path in (state / "links").glob("*.json") if path.stem.isdecimal())
+_ELSEWHERE = os.strerror(errno.EXDEV)
 
 
-def _link(state: Path, plan: dict[str, str]) -> dict[str, str]:
-    """Hard links, or symbolic ones where the disk has none or is another; the plan is on disk before the first."""
-    failed: dict[str, str] = {}
-    if not plan:
-        return failed
-    (state / "links").mkdir(exist_ok=True)
-    number = 1 + max((int(path.stem) for path in _links(state)), default=0)
-    text = json.dumps({"format": 1, "links": [[source, target] for target, source in plan.items()]}, indent=0)
-    journal.write_atomic(state / "links" / f"{number:04d}.json", text.encode("ascii"))
-    for target, source in plan.items():
+def _link(source: str, target: Path) -> str:
+    """A hard link, or a symbolic one where the disk has none or is another."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            try:
-                os.link(os.path.realpath(source), target)
-            except (OSError, NotImplementedError) as error:
-                if isinstance(error, FileExistsError):
-                    raise
-                os.symlink(os.path.realpath(source), target)
-        except OSError as error:
-            failed[target] = error.strerror or str(error)
-    return failed
+            os.link(os.path.realpath(source), target)
+        except (OSError, NotImplementedError) as error:
+            if isinstance(error, FileExistsError):
+                raise
+            os.symlink(os.path.realpath(source), target)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def undo(folder: Path) -> tuple[list[str], list[tuple[str, str]]]:
-    """Take back all that was placed in a folder: files go back, links go.
+    """Take back all that was placed in a folder, the newest first: files go back, links go.
 
-    Returns the files that went back or the links that went, and (file, why it stays) for the others. A link whose file is
-    gone stays, since it may be the last. Raises ImgclfError when nothing was placed there.
+    Returns the files that went back or the links that went, and (file, why it stays) for the others. A link whose file is gone
+    stays, since it may be the last; so does a file that is not the one that was placed. Raises ImgclfError when nothing was
+    placed there.
     """
-    folder = Path(os.path.abspath(folder))
-    root, state = Path(folder.anchor), folder / STATE
-    if not (state / "journal").is_dir() and not (state / "links").is_dir():
-        raise ImgclfError(f"{folder}: nothing was sorted into this folder")
-    with journal.locked(state, "predict --undo"):
-        journal.recover(root, state)
-        moves, failures = journal.undo(root, state)
-        back = [str(root / move.target) for move in moves]
-        problems = [(str(root / failure.move.source), failure.reason) for failure in failures]
-        for plan in reversed(_links(state)):
+    if not _plans(folder):
+        raise ImgclfError(f"{folder}: nothing was sorted into this folder, or all was taken back")
+    back: list[str] = []
+    problems: list[tuple[str, str]] = []
+    with _held(folder):
+        for plan in reversed(_plans(folder)):
+            how, files = _read(plan)
             stay = []
-            for source, target in _read(plan):
-                if not os.path.lexists(target):
-                    continue
-                if _is_link_of(source, target):
-                    os.unlink(target)
-                    back.append(target)
-                else:
-                    stay.append([source, target])
-                    problems.append((target, "no longer the link that was placed, or what it was linked to is gone; it stays"))
+            for file in reversed(files):
+                reason = (_move_back if how == "move" else _unlink)(file, folder / file.target, back)
+                if reason:
+                    stay.append(file)
+                    problems.append((str(folder / file.target), reason))
             if stay:
-                journal.write_atomic(plan, json.dumps({"format": 1, "links": stay}, indent=0).encode("ascii"))
+                _write(plan, how, stay[::-1])
             else:
                 plan.unlink()
     return back, problems
 
 
-def _read(plan: Path) -> list[list[str]]:
-    try:
-        return [[str(source), str(target)] for source, target in json.loads(plan.read_bytes())["links"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ImgclfError(f"{plan}: this list of links is damaged ({error}); remove the links yourself") from error
+def _move_back(file: _File, target: Path, back: list[str]) -> str:
+    source = Path(file.source)
+    if not os.path.lexists(target):
+        return "" if os.path.lexists(source) else f"no longer there; it came from {source}"
+    if not _is_it(file, target):
+        return f"not the file that was placed, which came from {source}; it stays"
+    if os.path.lexists(source) and not os.path.samestat(os.lstat(source), os.lstat(target)):
+        return f"{source} exists already; make way for it and undo again"
+    reason = journal.move_file(target, source)
+    if not reason:
+        back.append(str(source))
+    return reason
 
 
-def _is_link_of(source: str, target: str) -> bool:
-    """Whether a target is but another name of a source that is there."""
+def _is_it(file: _File, target: Path) -> bool:
+    """Whether a file is the one that was placed: by its number in the file system, or by size and time where those change.
+
+    The plan may have come with somebody else's folder: then the numbers do not fit, and nothing goes to a hidden place.
+    """
+    inode, _, rest = file.mark.partition(" ")
+    now_inode, _, now_rest = journal.mark(target).partition(" ")
+    is_hidden = any(part.startswith(".") for part in Path(file.source).parts)
+    return bool(rest) and now_rest == rest and (now_inode == inode or not is_hidden)
+
+
+def _unlink(file: _File, target: Path, back: list[str]) -> str:
+    if not os.path.lexists(target):
+        return "" if not os.path.lexists(target.parent) or not os.path.lexists(file.source) else "no longer there"
+    place = os.path.join(os.path.realpath(target.parent), target.name)
     try:
-        return os.path.samefile(source, target) and os.path.realpath(source) != os.path.abspath(target)
+        is_link = os.path.samefile(file.source, target) and os.path.realpath(file.source) != place
     except OSError:
-        return False
+        is_link = False
+    if not is_link:
+        return "no longer the link that was placed, or what it was linked to is gone; it stays"
+    target.unlink()
+    back.append(str(target))
+    return ""
+
+
+def _plans(folder: Path) -> list[Path]:
+    return sorted(path for path in (folder / ".imgclf" / "sorted").glob("*.json") if path.stem.isdecimal())
+
+
+def _write(plan: Path, how: How, files: Sequence[_File]) -> None:
+    content = {"format": 1, "how": how, "files": [dataclasses.astuple(file) for file in files]}
+    # ASCII JSON carries names that are not valid UTF-8 as surrogate escapes, there and back unchanged.
+    journal.write_atomic(plan, json.dumps(content, indent=0).encode("ascii"))
+
+
+def _read(plan: Path) -> tuple[How, list[_File]]:
+    try:
+        content = json.loads(plan.read_bytes())
+        files = [_File(*map(str, file)) for file in content["files"]]
+        how: How = {"move": "move", "link": "link"}[content["how"]]  # type: ignore[assignment]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ImgclfError(f"{plan}: this plan is damaged ({error}); what it placed is in the folders beside it") from error
+    for file in files:
+        if not os.path.isabs(file.source) or os.path.isabs(file.target) or ".." in Path(file.target).parts:
+            raise ImgclfError(f"{plan}: this plan leads out of its folder; it was not written by imgclf")
+    return how, files

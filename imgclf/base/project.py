@@ -15,7 +15,8 @@ def defaults(folder: Path) -> tuple[Path | None, dict[str, Any]]:
         return own, _read(own)
     shared = folder / "pyproject.toml"
     if shared.is_file():
-        values = _read(shared).get("tool", {}).get("imgclf")
+        tools = _read(shared).get("tool")
+        values = tools.get("imgclf") if isinstance(tools, dict) else None
         if isinstance(values, dict):
             return shared, values
     return None, {}
@@ -26,5 +27,5 @@ def _read(path: Path) -> dict[str, Any]:
 
     try:
         return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: cannot be read as TOML ({error}); mend it, or move it away") from error

@@ -702,8 +702,8 @@ def comparison(result: "Comparison", json: bool) -> None:
     )
     low, high = result.interval
     out.print(
-        f"B less A: {result.difference:+.4f} (95% interval {low:+.4f} to {high:+.4f}), "
-        f"McNemar's exact test p = {result.p_value:.2g}"
+        f"B less A: {result.difference:+.4f} (95% interval {low:+.4f} to {high:+.4f})\n"
+        f"McNemar's exact test: p = {result.p_value:.2g}"
     )
     better = "B" if result.difference > 0 else "A"
     sure = result.p_value < 0.05
@@ -816,15 +816,26 @@ def _prediction_table(records: "Sequence[Prediction]", top: int, *, heading: boo
     out.print(table)
 
 
-def sorted_into(counts: "Mapping[str, int]", there: int, problems: "Sequence[tuple[str, str]]", folder: Path) -> None:
-    """How many photos came into which class folder, and which did not."""
-    for path, reason in problems[:LONGEST_NOTES]:
-        say(f"not placed {path}: {reason}", style="yellow")
-    if len(problems) > LONGEST_NOTES:
-        say(f"not placed: {len(problems) - LONGEST_NOTES:,} more", style="yellow")
+class Notes:
+    """Says the first so many of a kind of problem at once, one a line; to be called with what and why."""
+
+    def __init__(self, words: str) -> None:
+        self.words, self.said = words, 0
+
+    def __call__(self, what: str, why: str) -> None:
+        self.said += 1
+        if self.said <= LONGEST_NOTES:
+            say(f"{self.words} {what}: {why}", style="yellow")
+        elif self.said == LONGEST_NOTES + 1:
+            say(f"{self.words}: more of them, which are only counted from here on", style="yellow")
+
+
+def sorted_into(counts: "Mapping[str, int]", there: int, failed: int, folder: Path) -> None:
+    """How many photos came into which class folder, and how many did not."""
     classes = ", ".join(f"{label} {count:,}" for label, count in sorted(counts.items()))
     already = f", {there:,} were there already" if there else ""
-    say(f"{_count(sum(counts.values()), 'photo')} into {folder}{': ' if classes else ''}{classes}{already}")
+    left = f", {failed:,} not placed" if failed else ""
+    say(f"{_count(sum(counts.values()), 'photo')} into {folder}{': ' if classes else ''}{classes}{already}{left}")
     if counts:
         say(f"`imgclf predict --undo {shlex.quote(str(folder))}` takes it back")
 

@@ -7,6 +7,7 @@ import glob
 import lzma
 import os
 import stat
+import struct
 import tarfile
 import time
 import zipfile
@@ -115,7 +116,10 @@ def _begins_like_one(path: str) -> bool:
 
 
 Opening = Callable[[], contextlib.AbstractContextManager[IO[bytes]]]
-_DAMAGED = (EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+_DAMAGED = (  # the last line: of the parsers, at odd bytes
+    EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+    ValueError, IndexError, KeyError, struct.error, NotImplementedError, RuntimeError, OverflowError,
+)  # fmt: skip
 
 
 def _members(archive: str) -> Iterator[Source]:
@@ -123,7 +127,8 @@ def _members(archive: str) -> Iterator[Source]:
     try:
         for name, size, open_member in (_zipped if archive.lower().endswith(".zip") else _tarred)(archive):
             parts = name.removeprefix("./").split("/")
-            if not any(part.startswith(".") for part in parts) and parts[0] != "__MACOSX":
+            hidden = any(part.startswith(".") and part not in (".", "..") for part in parts)
+            if not hidden and parts[0] != "__MACOSX":
                 yield from _member(f"{archive}/{'/'.join(parts)}", size, open_member)
     except OSError as error:
         yield Source(archive, problem=f"cannot be read: {error.strerror or error}".lower())
@@ -143,11 +148,17 @@ def _tarred(archive: str) -> Iterator[tuple[str, int, Opening]]:
         for member in file:
             if member.isfile() and (content := file.extractfile(member)):
                 yield member.name, member.size, functools.partial(_opened, content)
+            elif member.islnk() or member.issym():
+                yield member.name, 0, functools.partial(_refused, f"a link to {member.linkname}; unpack the archive first")
             file.members.clear()  # type: ignore[attr-defined]
 
 
 def _opened(file: IO[bytes]) -> contextlib.AbstractContextManager[IO[bytes]]:
     return contextlib.nullcontext(file)
+
+
+def _refused(words: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+    raise RuntimeError(words)
 
 
 def _member(name: str, size: int, open_member: Opening) -> Iterator[Source]:
@@ -160,7 +171,7 @@ def _member(name: str, size: int, open_member: Opening) -> Iterator[Source]:
                 yield Source(name, problem=f"{size:,} bytes, more than the {MAX_MEMBER:,} of one in an archive; unpack it")
             else:
                 yield Source(name, head + file.read(MAX_MEMBER))
-    except (RuntimeError, NotImplementedError) as error:  # zipfile's words for a password and for a method it does not know
+    except RuntimeError as error:  # zipfile's words for a password and for a method it does not know
         yield Source(name, problem=f"cannot be unpacked: {error}")
     except _DAMAGED as error:
         yield Source(name, problem=f"damaged in the archive: {error}")
