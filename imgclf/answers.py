@@ -13,24 +13,46 @@ UNKNOWN = "unknown"  # the label of what the run is not sure enough of
 
 
 @dataclasses.dataclass(frozen=True)
+class Place:
+    """Which of all inputs a share's record is about. position: from 0 on; inputs: how many there are, in its last record."""
+
+    shard: int
+    shards: int
+    position: int
+    inputs: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What the run says of one input. top: the likeliest classes with their probabilities; error: why there is no answer."""
+    """What the run says of one input. top: the likeliest classes with their probabilities; error: why there is no answer.
+
+    place: in what one share of several printed.
+    """
 
     input: str
     label: str | None
     probability: float | None
     top: tuple[tuple[str, float], ...] = ()
     error: str | None = None
+    place: Place | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON has it."""
-        return {
+        record = {
             "input": self.input,
             "label": self.label,
             "probability": self.probability,
             "top": [{"label": label, "probability": probability} for label, probability in self.top],
             "error": self.error,
         }
+        return record | ({"place": dataclasses.asdict(self.place)} if self.place else {})
+
+    @staticmethod
+    def from_dict(record: dict[str, Any]) -> "Prediction":
+        """A record as it was printed; raises KeyError or TypeError for anything else."""
+        top = tuple((str(one["label"]), float(one["probability"])) for one in record["top"])
+        place = Place(**record["place"]) if record.get("place") else None
+        return Prediction(record["input"], record["label"], record["probability"], top, record["error"], place)
 
 
 def answer(bundle: Bundle, source: Source, *, top: int = 1, threshold: float = 0.0) -> Prediction:

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf import dataset
-from imgclf.base import journal, table
+from imgclf.base import journal, shards, table
 from imgclf.base.config import Model, Recipe
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import check_output
 from imgclf.base.progress import Progress, Stages, stage
+from imgclf.base.shards import Shard
 from imgclf.display import gallery
 from imgclf.learning import backbones, features, suspects
 from imgclf.pixels import images
@@ -55,6 +56,7 @@ class Audit:
     ranked: tuple[str, ...]
     accuracy: float  # of the held-out classifier, as the labels are
     left_out: tuple[tuple[str, str], ...]
+    note: str = ""  # on shares that were taken up
 
     def by_check(self) -> dict[str, list[Suspect]]:
         """Suspects of each check, the surest first."""
@@ -85,34 +87,77 @@ def audit(
 
     Raises ImgclfError and UsageError.
     """
-    if name not in backbones.BACKBONES:
-        raise UsageError(f"--model {name}: an audit needs a pretrained backbone: {', '.join(backbones.BACKBONES)}")
     pictures, left_out = dataset.index(data, minimum_classes=2)
-    side, wanted = image_size or backbones.BACKBONES[name].side, backbones.weights(weights)
-    recipe = Recipe(side, side)
-    prepared = dataset.prepare(data, {"train": pictures}, recipe, stage(progress, "preparing pictures"))
-    if progress:
-        progress(f"making {name} ready", 0, 0)
-    extractor, store = features.opened(data, name, recipe, wanted, seed)
-    names = dataset.names_in_order(prepared, "train")
-    read = [(dataset.content_of(file), partial(_pixels, prepared.folder / "train" / file)) for file in names]
+    recipe, extractor, store = _ready(data, name, weights, image_size, seed, progress)
+    label = {sample.path: sample.label or "" for sample in pictures.samples}
+    usable, _fresh, unread = dataset.store_pixels(data, list(label), recipe, stage(progress, "preparing pictures"))
+    paths = sorted(usable, key=lambda path: (label[path], usable[path], path))
+    read = [_reading(data, recipe, usable[path]) for path in paths]
+    taken = features.take_up(store)
     width = backbones.BACKBONES[name].features
     (seen,) = features.extract(extractor, store, read, width=width, progress=stage(progress, "computing features"))
     if progress:
         progress("comparing", 0, 0)
-    labels = np.array([pictures.class_names.index(file.split("/", 1)[0]) for file in names])
-    if len(names) < 20 or min(np.bincount(labels, minlength=len(pictures.class_names))) < 2:
+    labels = np.array([pictures.class_names.index(label[path]) for path in paths])
+    if len(paths) < 20 or min(np.bincount(labels, minlength=len(pictures.class_names))) < 2:
         raise ImgclfError(f"{data}: too few pictures to tell what is usual; an audit needs 20, and 2 of every class")
     near = suspects.neighbours(seen)
     alike = _alike(near)
-    same = np.where(alike, near.nearest, np.arange(len(names)))
+    same = np.where(alike, near.nearest, np.arange(len(paths)))
     said = suspects.held_out_probabilities(seen, labels, _groups(same), seed=seed)
     errors = suspects.label_errors(said, labels)
-    paths = [prepared.files["train"][file] for file in names]
     found = list(_found(paths, labels, said, errors, near, pictures.class_names))
     ranked = tuple(paths[index] for index in errors.order.tolist())
     accuracy = float((said.argmax(axis=1) == labels).mean())
-    return Audit(str(data), name, pictures, tuple(found), ranked, accuracy, (*left_out, *prepared.left_out))
+    return Audit(str(data), name, pictures, tuple(found), ranked, accuracy, (*left_out, *unread), shards.said(taken))
+
+
+def look(
+    data: Path,
+    shard: Shard,
+    *,
+    name: Model = "efficientnet-lite0",
+    weights: str = "imagenet",
+    image_size: int | None = None,
+    seed: int = 0,
+    progress: Stages | None = None,
+) -> dict[str, Any]:
+    """Compute the features of a share of the pictures, and keep them for the `audit` that comes after all shares.
+
+    Returns the share and its figures: files in the folder, files looked at, unusable ones.
+    """
+    dataset.classes(data, 2)
+    files = [file.path for file in dataset.scan(data) if file.label is not None and not file.ignored]
+    own = [path for path in files if shard.has(path)]
+    recipe, extractor, store = _ready(data, name, weights, image_size, seed, progress)
+    usable, _fresh, unread = dataset.store_pixels(data, own, recipe, stage(progress, "preparing pictures"), shard)
+    known = features.known(store)
+    read = [_reading(data, recipe, digest) for digest in sorted(set(usable.values()) - known)]
+    with shards.result(store, shard) as file:
+        width = backbones.BACKBONES[name].features
+        features.extract(extractor, file, read, width=width, progress=stage(progress, "computing features"))
+    return {
+        "data": str(data), "shard": shard.index, "shards": shard.count, "files": len(files), "looked_at": len(own),
+        "broken": len(unread),
+    }  # fmt: skip
+
+
+def _ready(
+    data: Path, name: Model, weights: str, image_size: int | None, seed: int, progress: Stages | None
+) -> tuple[Recipe, features.Extractor, Path]:
+    """(recipe, backbone, where its features are kept); raises UsageError for a model that is no backbone."""
+    if name not in backbones.BACKBONES:
+        raise UsageError(f"--model {name}: an audit needs a pretrained backbone: {', '.join(backbones.BACKBONES)}")
+    side = image_size or backbones.BACKBONES[name].side
+    if progress:
+        progress(f"making {name} ready", 0, 0)
+    recipe = Recipe(side, side)
+    return recipe, *features.opened(data, name, recipe, backbones.weights(weights), seed)
+
+
+def _reading(data: Path, recipe: Recipe, digest: str) -> tuple[str, partial[images.Image]]:
+    """A stored picture as `features.extract` asks for it."""
+    return digest, partial(_pixels, dataset.stored(data, recipe, digest))
 
 
 def _found(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from imgclf import dataset
-from imgclf.base import journal, table
+from imgclf.base import journal, shards, table
 from imgclf.base.config import Policy
 from imgclf.base.errors import ImageError, ImgclfError, UsageError
 from imgclf.base.folders import STATE_NAME, check_output, is_inside, numbered, state_folder
@@ -160,9 +160,25 @@ def clean(
         outcomes = _plan(data, state, findings, todo, catalogue)
         if not dry_run:
             outcomes = _act(data, state, "clean", outcomes)
+    if catalogue.taken:
+        notes.append(shards.said(catalogue.taken))
     pictures = _pictures(files, catalogue.usable().tolist(), outcomes)
     notes += [f"the class folder {label} holds no picture" for label in dataset.class_folders(data) if label not in pictures]
     return Cleaning(data, dry_run, tuple(outcomes), ignored, tuple(notes), pictures, files, catalogue)
+
+
+def look(data: Path, shard: shards.Shard, progress: Progress | None = None) -> dict[str, Any]:
+    """Decode a share of the files, and keep what was seen for the `clean` that comes after all shares; nothing is moved.
+
+    Returns the share and its figures: files in the folder, files looked at (those that were known are not), unusable ones.
+    """
+    dataset.classes(data)
+    paths = [file.path for file in dataset.scan(data) if not file.ignored]
+    looked_at, broken = dataset.examine_share(data, paths, shard, progress)
+    return {
+        "data": str(data), "shard": shard.index, "shards": shard.count, "files": len(paths), "looked_at": looked_at,
+        "broken": broken,
+    }  # fmt: skip
 
 
 def _pictures(

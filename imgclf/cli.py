@@ -12,6 +12,7 @@ import typer
 
 import imgclf
 from imgclf import shell
+from imgclf.base import shards
 from imgclf.base.config import (
     Aspect,
     Augment,
@@ -47,6 +48,10 @@ Data = Annotated[
 ]
 Run = Annotated[
     str, typer.Option("--run", metavar="RUN", help="A run folder, its name under runs/, `latest` finished one, or `best`.")
+]
+ShardOf = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="I/N", help="Only the I-th of N shares, for a cluster; see README on how they meet."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of every random choice.")]
@@ -109,6 +114,7 @@ def clean(
         typer.Option("--undo", metavar="[N]", min=-1, help="Put back every file that was moved, or those of batch N."),
     ] = None,
     history: Annotated[bool, typer.Option("--history", help="List the batches of moves made so far.")] = False,
+    shard: ShardOf = None,
     as_json: Json = False,
 ) -> None:
     """Find what is broken, duplicated, mislabelled or poor; set it aside, undoably.
@@ -118,10 +124,14 @@ def clean(
     """
     from imgclf import clean as verb
 
-    alone = [name for name, given in (("--undo", undo is not None), ("--history", history), ("--apply", apply)) if given]
-    others = shell.given(ctx) & {"report", "html", "on", "threshold", "policy"} or (dry_run and history)
+    alone = [
+        name
+        for name, given in (("--undo", undo is not None), ("--history", history), ("--apply", apply), ("--shard", shard))
+        if given
+    ]
+    others = shell.given(ctx) & {"report", "html", "on", "threshold", "policy"} or (dry_run and (history or shard))
     if alone and (others or len(alone) > 1):
-        with_it = "" if history else ", or with --dry-run"
+        with_it = "" if history or shard else ", or with --dry-run"
         raise UsageError(f"{alone[0]} goes alone{with_it}: leave the other options out")
     if undo == 0:
         raise UsageError("--undo 0: batches count from 1; --history lists them")
@@ -136,6 +146,11 @@ def clean(
         outcomes = verb.apply(data, apply, dry_run=dry_run)
         console.applied(outcomes, data, dry_run, as_json)
         raise typer.Exit(1 if any(outcome.action == "stuck" for outcome in outcomes) else 0)
+    if shard:
+        with console.progress("decoding") as progress:
+            share = verb.look(data, shards.parse(shard), progress)
+        console.share(share, "clean", as_json)
+        return
     if report:
         verb.check_report(report, data)
     if html:
@@ -462,6 +477,7 @@ def audit(
         typer.Option(metavar="SCORE", help="Write the action `relabel` for labels that are wrong with at least this score."),
     ] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Also write a page to decide on.")] = None,
+    shard: ShardOf = None,
     as_json: Json = False,
 ) -> None:
     """Find likely label errors, outliers and near-duplicates.
@@ -475,6 +491,17 @@ def audit(
         raise UsageError(f"--image-size must be 32 to 1024 pixels, not {image_size}")
     if relabel is not None and (not 0 < relabel <= 1 or not report):
         raise UsageError(f"--relabel {relabel:g}: a score above 0 and up to 1, and only with --report")
+    if shard:
+        if report or html:
+            raise UsageError(
+                "--shard only computes features; --report and --html go with the audit that comes after all shares"
+            )
+        with console.stages() as stage:
+            share = verb.look(
+                data, shards.parse(shard), name=model, weights=weights, image_size=image_size, seed=seed, progress=stage
+            )
+        console.share(share, "audit", as_json)
+        return
     if report:
         verb.check_report(report, data)
     if html:
@@ -598,6 +625,10 @@ def predict(
     undo: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Take back all that --move-to and --link-to placed in DIR.")
     ] = None,
+    shard: ShardOf = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="The inputs are what --shard printed: give the records of all, in order.")
+    ] = False,
 ) -> None:
     """Say what is on pictures, one record per input.
 
@@ -633,19 +664,33 @@ def predict(
         raise ImgclfError(f"{watch}: no folder that could be watched")
     line = console.line_format(form if form is not None else console.WATCHED) if form is not None or watch else None
     place = move_to or link_to
-    model = bundle.find(run)
     if place and stdin_image:
         raise UsageError("--stdin-image: what comes from a pipe has no file that could be moved or linked")
+    if (shard or merge) and not inputs:
+        raise UsageError(f"{'--merge' if merge else '--shard'} goes with INPUT...")
+    if shard and (place or merge or forms != ["jsonl"]):
+        raise UsageError(
+            "--shard goes with --jsonl; `imgclf predict --merge` then puts the shares together, and prints or sorts them"
+        )
+    if merge and shell.given(ctx) & {"run", "threshold", "nul"}:
+        raise UsageError("--merge runs no network: leave --run, --threshold and --null out, which the shares had")
+    model = None if merge else bundle.find(run)
     sorting = verb.Sorting(place, "move" if move_to else "link", console.Notes("not placed")) if place else None
     if sorting:
-        sorting.check([str(watch)] if watch else inputs or ())
-    top = min(top, len(model.class_names))
-    least, note = answers.threshold(model, threshold) if threshold else (0.0, "")
+        sorting.check([str(watch)] if watch else () if merge else inputs or ())
+    if model:
+        top = min(top, len(model.class_names))
+    least, note = answers.threshold(model, threshold) if model and threshold else (0.0, "")
     if note:
         console.say(note)
-    if watch:
+    if model and watch:
         console.say(f"watching {watch}; Ctrl-C ends")
         records = verb.watch(model, watch, top=top, threshold=least, sorting=sorting)
+    elif model is None:
+        records = verb.merge(inputs or ())
+        records = sorting.through(records) if sorting else records
+    elif shard:
+        records = verb.predict_share(model, _with_stdin(inputs or (), nul), shards.parse(shard), top=top, threshold=least)
     else:
         wanted = [Source("stdin", sys.stdin.buffer.read())] if stdin_image else _with_stdin(inputs or (), nul)
         records = verb.predict(model, wanted, top=top, threshold=least, without=place)

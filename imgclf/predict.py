@@ -1,15 +1,20 @@
 """`imgclf predict`: one record for every requested input, in order, whatever happens to it."""
 
 import collections
+import contextlib
+import dataclasses
 import functools
+import itertools
+import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from imgclf.answers import Prediction, answer
+from imgclf.answers import Place, Prediction, answer
 from imgclf.base import placing
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.parallel import ordered_map
+from imgclf.base.shards import Shard
 from imgclf.bundle import Bundle
 from imgclf.pixels import sources
 from imgclf.pixels.sources import Source
@@ -24,6 +29,89 @@ def predict(
     """
     one = functools.partial(answer, bundle, top=top, threshold=threshold)
     return ordered_map(one, sources.expand(inputs, without))
+
+
+def predict_share(
+    bundle: Bundle, inputs: Iterable[str | Source], shard: Shard, *, top: int = 1, threshold: float = 0.0
+) -> Iterator[Prediction]:
+    """Predict every `shard.count`-th input; each record says which of all it is, so that `merge` can put them in order."""
+    seen = 0
+
+    def own() -> Iterator[Source]:
+        nonlocal seen
+        for source in sources.expand(inputs):
+            seen += 1
+            if (seen - 1) % shard.count == shard.index - 1:
+                yield source
+
+    held: Prediction | None = None  # the last is known as such only when there is no other
+    one = functools.partial(answer, bundle, top=top, threshold=threshold)
+    for number, record in enumerate(ordered_map(one, own())):
+        if held:
+            yield held
+        position = shard.index - 1 + number * shard.count
+        held = dataclasses.replace(record, place=Place(shard.index, shard.count, position))
+    if held and held.place:
+        yield dataclasses.replace(held, place=dataclasses.replace(held.place, inputs=seen))
+
+
+def merge(files: Sequence[str]) -> Iterator[Prediction]:
+    """The records that all shares printed, in the order of the inputs, the files read side by side.
+
+    Raises ImgclfError, at the latest at the end, when a share is missing, ended early or had other inputs.
+    """
+    with contextlib.ExitStack() as stack:
+        shares: dict[int, tuple[str, Iterator[Prediction]]] = {}
+        count = 0
+        for name in files:
+            records = _records(name, stack)
+            first = next(records, None)
+            if first is None or first.place is None:  # a share has no record when there are fewer inputs than shares
+                continue
+            if first.place.shard in shares:
+                raise ImgclfError(f"{name}: the same share as {shares[first.place.shard][0]}; give each once")
+            if count and first.place.shards != count:
+                raise ImgclfError(
+                    f"{name}: one of {first.place.shards} shares, and {files[0]} of {count}; give those of one work"
+                )
+            count = first.place.shards
+            shares[first.place.shard] = name, itertools.chain([first], records)
+        if not count:
+            raise ImgclfError(f"{', '.join(files[:3])}: no records; give what `imgclf predict --shard I/N --jsonl` printed")
+        totals: dict[str, int] = {}
+        for position in itertools.count():
+            if totals and position == min(totals.values()):
+                break
+            shard = position % count + 1
+            name, records = shares.get(shard, (f"share {shard} of {count}", iter(())))
+            record = next(records, None)
+            if record is None or record.place is None or record.place.position != position:
+                raise ImgclfError(
+                    f"{name}: record {position // count + 1} is missing; run this share to its end and merge again"
+                )
+            if record.place.inputs is not None:
+                totals[name] = record.place.inputs
+            yield dataclasses.replace(record, place=None)
+        if len(set(totals.values())) > 1 or len(totals) < len(shares):
+            raise ImgclfError(
+                f"{', '.join(files[:3])}: the shares had other inputs, or more of them; run them again on the same"
+            )
+
+
+def _records(name: str, stack: contextlib.ExitStack) -> Iterator[Prediction]:
+    """The records of a file, one a line; raises ImgclfError when it is none of ours."""
+    try:
+        file = stack.enter_context(open(name, encoding="utf-8"))  # noqa: SIM115  (the stack closes it)
+    except OSError as error:
+        raise ImgclfError(f"{name}: cannot be read: {error.strerror}") from error
+    for number, line in enumerate(file, 1):
+        try:
+            record = Prediction.from_dict(json.loads(line))
+            if record.place is None:
+                raise ValueError("it was printed without --shard")
+        except (ValueError, KeyError, TypeError) as error:
+            raise ImgclfError(f"{name}, line {number}: no record of a share: {error}; run this share again") from error
+        yield record
 
 
 class Sorting:

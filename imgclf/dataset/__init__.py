@@ -5,13 +5,14 @@ divides the pictures into parts, `prepared` decodes each once at the model's siz
 """
 
 from imgclf.dataset.batches import Labelled, Pictures, Vectors, names_in_order
-from imgclf.dataset.catalogue import Catalogue, content_hashes, examine, pictures
+from imgclf.dataset.catalogue import Catalogue, content_hashes, examine, examine_share, pictures
 from imgclf.dataset.folder import (
     Dataset,
     Found,
     Sample,
     auto_image_size,
     class_folders,
+    classes,
     index,
     is_linked,
     part_folders,
@@ -27,7 +28,7 @@ from imgclf.dataset.manifest import (
     manifest_path,
     read_manifest,
 )
-from imgclf.dataset.prepared import Prepared, content_of, link_or_copy, prepare, shard
+from imgclf.dataset.prepared import Prepared, content_of, link_or_copy, prepare, shard, store_pixels, stored
 
 __all__ = [
     "COLUMNS",
@@ -43,10 +44,12 @@ __all__ = [
     "Vectors",
     "auto_image_size",
     "class_folders",
+    "classes",
     "content_hashes",
     "content_of",
     "elsewhere_note",
     "examine",
+    "examine_share",
     "fold_paths",
     "index",
     "is_linked",
@@ -60,4 +63,6 @@ __all__ = [
     "read_manifest",
     "scan",
     "shard",
+    "store_pixels",
+    "stored",
 ]

@@ -18,11 +18,13 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from imgclf.base import shards
 from imgclf.base.config import DECODER_VERSION
 from imgclf.base.errors import ImgclfError
 from imgclf.base.folders import state_folder
 from imgclf.base.parallel import ordered_map, process_map
 from imgclf.base.progress import Progress
+from imgclf.base.shards import Shard
 from imgclf.dataset.folder import Dataset, Found, classes, scan, select
 from imgclf.pixels import duplicates, facts
 
@@ -33,6 +35,13 @@ _SCHEMA = """
 CREATE TABLE files (path BLOB PRIMARY KEY, stamp BLOB, sha256 BLOB, facts BLOB, problem TEXT, thumbnail INT) WITHOUT ROWID;
 CREATE TABLE thumbnails (id INTEGER PRIMARY KEY, compared BLOB);
 CREATE TABLE searches (pictures BLOB, at_least REAL, pairs BLOB, PRIMARY KEY (pictures, at_least)) WITHOUT ROWID;
+"""
+# What another process found; a hash alone does not displace the facts of a picture.
+_TAKE = """
+INSERT INTO files VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE
+SET stamp = excluded.stamp, sha256 = excluded.sha256, facts = excluded.facts, problem = excluded.problem,
+    thumbnail = excluded.thumbnail
+WHERE length(excluded.facts) > 0 OR length(files.facts) = 0
 """
 _NO_HASH = bytes(32)
 _GREY = duplicates.SIDE**2  # bytes of a thumbnail; behind it come colours and ranks
@@ -54,6 +63,7 @@ class Catalogue:
     problems: dict[int, str]  # why a file cannot be used, in words
     thumbnails: NDArray[np.int64]  # (n,) where the database has each file's thumbnail, 0 where there is none
     read: int  # files read and decoded now; the others were known
+    taken: list[Shard]  # shares of other processes whose results were taken up
     _db: sqlite3.Connection = dataclasses.field(repr=False, compare=False)
 
     def __enter__(self) -> "Catalogue":
@@ -89,7 +99,7 @@ class Catalogue:
         problems = {new: self.problems[old] for new, old in enumerate(some) if old in self.problems}
         paths = [self.paths[index] for index in some]
         columns = self.facts[some], self.sha256[some], problems, self.thumbnails[some]
-        return Catalogue(self.root, paths, *columns, self.read, self._db)
+        return Catalogue(self.root, paths, *columns, self.read, self.taken, self._db)
 
     def similar_pairs(self, progress: Progress | None = None, at_least: float = 0.0) -> NDArray[np.void]:
         """Pairs (dtype duplicates.PAIRS, indices into this catalogue) of different pictures that show the same.
@@ -166,10 +176,42 @@ def examine(root: Path, paths: Sequence[str], progress: Progress | None = None) 
     Files that are new or changed are read once and decoded to their end, on all cores; one that only moved is recognised by its
     content. Raises ImgclfError when the catalogue cannot be written.
     """
-    return _once_more(root, lambda db: _examine(db, root, paths, progress))
+    return _once_more(_path(root), lambda db: _examine(db, root, paths, progress, _take_up(db, _path(root))))
 
 
-def _examine(db: sqlite3.Connection, root: Path, paths: Sequence[str], progress: Progress | None) -> Catalogue:
+def examine_share(root: Path, paths: Sequence[str], shard: Shard, progress: Progress | None = None) -> tuple[int, int]:
+    """Look at a share of the files for the next `examine`: (files looked at, of which so many cannot be used).
+
+    What the catalogue knows already is passed over. Any number of shares may be looked at at once, from several machines.
+    """
+    todo = [path for path in paths if shard.has(path)]
+    if _path(root).exists():
+        with contextlib.closing(_open(_path(root))) as db:
+            known = ((paths[index], row) for index, row in _known(db, paths) if index is not None and row and row[3])
+            same = {path for path, row in known if row[1] == _stamp(root / path)}
+        todo = [path for path in todo if path not in same]
+    with shards.result(_path(root), shard) as file, _once_more(file, lambda db: _examine(db, root, todo, progress, [])) as seen:
+        return len(todo), len(seen.problems)
+
+
+def _take_up(db: sqlite3.Connection, file: Path) -> list[Shard]:
+    """Put the results of finished shares into the catalogue, and remove their files."""
+    taken = []
+    for shard, path in shards.results(file):
+        with contextlib.closing(_open(path)) as other, _writing(db):  # one that is damaged or of another version is empty now
+            (last,) = db.execute("SELECT coalesce(max(id), 0) FROM thumbnails").fetchone()
+            thumbnails = other.execute("SELECT id, compared FROM thumbnails")
+            db.executemany("INSERT INTO thumbnails VALUES (?, ?)", ((last + number, seen) for number, seen in thumbnails))
+            rows = other.execute("SELECT path, stamp, sha256, facts, problem, thumbnail FROM files")
+            db.executemany(_TAKE, ((*row, last + number if number else 0) for *row, number in rows))
+        path.unlink()
+        taken.append(shard)
+    return taken
+
+
+def _examine(
+    db: sqlite3.Connection, root: Path, paths: Sequence[str], progress: Progress | None, taken: list[Shard]
+) -> Catalogue:
     count = len(paths)
     records = np.zeros(count, facts.FACTS)
     digests = np.zeros(count, "V32")
@@ -229,7 +271,7 @@ def _examine(db: sqlite3.Connection, root: Path, paths: Sequence[str], progress:
         with _writing(db):
             db.executemany("DELETE FROM files WHERE path = ?", gone)
             db.execute("DELETE FROM thumbnails WHERE id NOT IN (SELECT thumbnail FROM files)")
-    return Catalogue(root, paths, records, digests, problems, places, read, db)
+    return Catalogue(root, paths, records, digests, problems, places, read, taken, db)
 
 
 def pictures(
@@ -249,9 +291,22 @@ def pictures(
     return catalogue, files, *select(root, names, zip(files, problems, strict=True))
 
 
-def content_hashes(root: Path, paths: Sequence[str], progress: Progress | None = None) -> dict[str, str]:
-    """SHA-256 of each file, by path; unreadable files are left out. Nothing is decoded, and an unchanged file is not read."""
-    return _once_more(root, lambda db: _content_hashes(db, root, paths, progress))
+def content_hashes(
+    root: Path, paths: Sequence[str], progress: Progress | None = None, shard: Shard | None = None
+) -> dict[str, str]:
+    """SHA-256 of each file, by path; unreadable files are left out. Nothing is decoded, and an unchanged file is not read.
+
+    shard: where the paths are a share, whose hashes are kept for the next `examine`.
+    """
+    if shard:
+        with shards.result(_path(root), shard) as file:
+            return _once_more(file, lambda db: _content_hashes(db, root, paths, progress))
+
+    def work(db: sqlite3.Connection) -> dict[str, str]:
+        _take_up(db, _path(root))
+        return _content_hashes(db, root, paths, progress)
+
+    return _once_more(_path(root), work)
 
 
 def _content_hashes(db: sqlite3.Connection, root: Path, paths: Sequence[str], progress: Progress | None) -> dict[str, str]:
@@ -346,17 +401,17 @@ def _writing(db: sqlite3.Connection) -> Iterator[None]:
         ) from error
 
 
-def _once_more(root: Path, work: Callable[[sqlite3.Connection], T]) -> T:
+def _once_more(file: Path, work: Callable[[sqlite3.Connection], T]) -> T:
     """Do the work; where the file turns out damaged half-way, remove it and start again without."""
     for last in (False, True):
-        db = _open(root)
+        db = _open(file)
         try:
             return work(db)
         except sqlite3.DatabaseError as error:
             db.close()
             if last or (isinstance(error, sqlite3.OperationalError) and "locked" in str(error)):
-                raise ImgclfError(f"{_path(root)}: cannot be used ({error}); run again") from error
-            _remove(_path(root))
+                raise ImgclfError(f"{file}: cannot be used ({error}); run again") from error
+            _remove(file)
         except BaseException:
             db.close()
             raise
@@ -372,8 +427,7 @@ def _remove(path: Path) -> None:
         name.unlink(missing_ok=True)
 
 
-def _open(root: Path) -> sqlite3.Connection:
-    path = _path(root)
+def _open(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(exist_ok=True)
     try:
         return _connect(path)

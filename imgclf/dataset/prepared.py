@@ -15,6 +15,7 @@ from imgclf.base.errors import ImgclfError
 from imgclf.base.folders import state_folder
 from imgclf.base.parallel import process_map
 from imgclf.base.progress import Progress
+from imgclf.base.shards import Shard
 from imgclf.dataset.catalogue import content_hashes
 from imgclf.dataset.folder import Dataset
 from imgclf.pixels import images, storing
@@ -38,36 +39,10 @@ def prepare(root: Path, parts: Mapping[Part, Dataset], recipe: Recipe, progress:
     Pixels are stored by content (`store/`), so a new split, a renamed file or a second run decodes nothing again. The folders
     that Keras reads are hard links into that store (copies where links are not to be had), named after exactly what is in them.
     """
-    base = state_folder(root) / "prepared" / recipe.hash
-    store = base / "store"
     samples = [sample for part in parts.values() for sample in part.samples]
-    hashes = content_hashes(root, [sample.path for sample in samples])
-    size = len(images.encode(np.zeros((recipe.height, recipe.width, 3), np.uint8), ".bmp"))
-
-    shared = (str(root), str(store), recipe, size)
-    kept = process_map(storing.keep, shared, [(sample.path, hashes.get(sample.path, "")) for sample in samples])
-
-    usable: dict[str, str] = {}
-    left_out = []
-    fresh: set[str] = set()
-    try:
-        for done, (sample, (digest, new, reason)) in enumerate(zip(samples, kept, strict=True), 1):
-            if not digest:
-                left_out.append((sample.path, reason))
-            else:
-                usable[sample.path] = digest
-                if new:
-                    fresh.add(digest)
-            if progress:
-                progress(done, len(samples))
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise ImgclfError(
-            f"{base}: the disk is full: {len(samples):,} prepared pictures take {size * len(samples) / 1e6:,.0f} MB there; "
-            "make room (prepared pictures of other sizes beside them may be deleted), or take a smaller --image-size"
-        ) from error
-
+    usable, fresh, left_out = store_pixels(root, [sample.path for sample in samples], recipe, progress)
+    base = _base(root, recipe)
+    store = base / "store"
     files: dict[Part, dict[str, str]] = {}
     for part, dataset in parts.items():
         files[part] = {}
@@ -87,6 +62,51 @@ def prepare(root: Path, parts: Mapping[Part, Dataset], recipe: Recipe, progress:
                     link_or_copy(storing.place(store, content_of(name)), temporary)
                     os.replace(temporary, folder / part / name)
     return Prepared(folder, recipe, class_names, tuple(left_out), len(fresh), files)
+
+
+def store_pixels(
+    root: Path, paths: Sequence[str], recipe: Recipe, progress: Progress | None = None, shard: Shard | None = None
+) -> tuple[dict[str, str], set[str], list[tuple[str, str]]]:
+    """Decode pictures into the store: (content hash by path, hashes decoded now, (path, reason) of those that cannot be used).
+
+    shard: where the paths are a share of the folder's.
+    """
+    base = _base(root, recipe)
+    hashes = content_hashes(root, paths, shard=shard)
+    size = len(images.encode(np.zeros((recipe.height, recipe.width, 3), np.uint8), ".bmp"))
+    shared = (str(root), str(base / "store"), recipe, size)
+    kept = process_map(storing.keep, shared, [(path, hashes.get(path, "")) for path in paths])
+
+    usable: dict[str, str] = {}
+    left_out = []
+    fresh: set[str] = set()
+    try:
+        for done, (path, (digest, new, reason)) in enumerate(zip(paths, kept, strict=True), 1):
+            if not digest:
+                left_out.append((path, reason))
+            else:
+                usable[path] = digest
+                if new:
+                    fresh.add(digest)
+            if progress:
+                progress(done, len(paths))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ImgclfError(
+            f"{base}: the disk is full: {len(paths):,} prepared pictures take {size * len(paths) / 1e6:,.0f} MB there; "
+            "make room (prepared pictures of other sizes beside them may be deleted), or take a smaller --image-size"
+        ) from error
+    return usable, fresh, left_out
+
+
+def stored(root: Path, recipe: Recipe, digest: str) -> Path:
+    """The file of one stored picture, lossless and at the model's size."""
+    return storing.place(_base(root, recipe) / "store", digest)
+
+
+def _base(root: Path, recipe: Recipe) -> Path:
+    return state_folder(root) / "prepared" / recipe.hash
 
 
 def shard(prepared: Prepared, index: int, count: int) -> Prepared:

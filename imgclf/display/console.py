@@ -274,6 +274,19 @@ def history(batches: "Sequence[Batch]", json: bool) -> None:
     _one_line_each(lines, "batch", "when (UTC)", "command", "files", "state", "first")
 
 
+def share(figures: "Mapping[str, Any]", verb: str, json: bool) -> None:
+    """What one of several shares looked at, and what comes next."""
+    if json:
+        as_json(figures)
+        return
+    broken = f", of which {figures['broken']:,} cannot be used" if figures["broken"] else ""
+    say(
+        f"share {figures['shard']} of {figures['shards']}: looked at {_count(figures['looked_at'], 'file')} of "
+        f"{figures['files']:,}{broken}; when all shares are done, "
+        f"`imgclf {verb} {shlex.quote(figures['data'])}` takes them up"
+    )
+
+
 def applied(outcomes: "Sequence[Outcome]", folder: Path, dry_run: bool, json: bool) -> None:
     """Every file that an edited report moved or would move."""
     if json:
@@ -552,6 +565,8 @@ def audited(result: "Audit", json: bool) -> None:
     out.print(_text(f"{len(result.pictures.samples):,} pictures; suspects: {counts}"))
     for path, reason in result.left_out[:LONGEST_LIST]:
         say(f"left out {path}: {reason}", style="yellow")
+    if result.note:
+        say(result.note)
     say(
         f"Held-out accuracy of the labels as they are: {result.accuracy:.4f} ({result.model}). Nothing was moved; "
         "to decide: --html FILE.html, or --report FILE.csv and `imgclf clean --apply`."
@@ -853,7 +868,7 @@ def _csv(records: "Iterable[Prediction]", top: int) -> None:
     others = [name for place in range(2, top + 1) for name in (f"label_{place}", f"probability_{place}")]
     sys.stdout.write(csv_line(["input", "label", "probability", "error", *others]))
     for record in records:
-        more = [value for pair in record.top[1:] for value in pair]
+        more = [value for pair in record.top[1:top] for value in pair]
         more += [""] * (len(others) - len(more))
         sys.stdout.write(csv_line([record.input, record.label, record.probability, record.error, *more]))
         sys.stdout.flush()

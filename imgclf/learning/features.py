@@ -5,17 +5,19 @@ import hashlib
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imgclf.base import shards
 from imgclf.base.config import Recipe
 from imgclf.base.errors import ImgclfError
 from imgclf.base.folders import state_folder
 from imgclf.base.parallel import ordered_map
 from imgclf.base.progress import Progress
+from imgclf.base.shards import Shard
 from imgclf.learning import backbones
 from imgclf.pixels.augment import ChangeOne
 from imgclf.pixels.images import Image
@@ -55,6 +57,51 @@ def opened(
     return extractor, state_folder(data) / "features" / f"{name}-{recipe.hash}-{identity}.sqlite"
 
 
+def known(store: Path) -> set[str]:
+    """The content hashes of the pictures whose plain features are kept."""
+    if not store.exists():
+        return set()
+    with contextlib.closing(_connected(store)) as db, _meant(store):
+        return {digest for (digest,) in db.execute("SELECT picture FROM features WHERE view = ''")}
+
+
+def take_up(store: Path) -> list[Shard]:
+    """Put the features that other processes computed, each a share, into the store, and remove their files."""
+    taken = []
+    for shard, path in shards.results(store):
+        with contextlib.closing(_connected(store)) as db, _meant(path), contextlib.closing(_connected(path)) as other, db:
+            rows = other.execute("SELECT picture, view, vector FROM features")
+            db.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?)", rows)
+        path.unlink()
+        taken.append(shard)
+    return taken
+
+
+def _connected(store: Path) -> sqlite3.Connection:
+    store.parent.mkdir(parents=True, exist_ok=True)
+    db = sqlite3.connect(store, timeout=60)
+    try:
+        with _meant(store):
+            db.execute("PRAGMA synchronous = OFF")
+            db.execute(_SCHEMA)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+@contextlib.contextmanager
+def _meant(store: Path) -> Iterator[None]:
+    """What a database says, in our words; one that is damaged is removed."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise ImgclfError(f"{store}: cannot be written ({error}); make room, or wait for the other command") from error
+        store.unlink(missing_ok=True)
+        raise ImgclfError(f"{store}: was damaged ({error}), and is removed; run again to make it anew") from error
+
+
 def seed_of(digest: str, view: int) -> int:
     """What a picture's view is drawn from: the picture and the view alone, so that it is the same in every training."""
     return int.from_bytes(hashlib.sha256(f"{digest} {view}".encode()).digest()[:7])
@@ -76,17 +123,8 @@ def extract(
     drawn by `change` from the picture and the view's place. A killed extraction goes on where it was.
     """
     result = np.empty((len(views), len(pictures), width), np.float32)
-    store.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with contextlib.closing(sqlite3.connect(store, timeout=60)) as db:
-            db.execute("PRAGMA synchronous = OFF")
-            db.execute(_SCHEMA)
-            _extract(extractor, db, pictures, views, change, result, progress)
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):
-            raise ImgclfError(f"{store}: cannot be written ({error}); make room, or wait for the other command") from error
-        store.unlink(missing_ok=True)
-        raise ImgclfError(f"{store}: was damaged ({error}), and is removed; run again to make it anew") from error
+    with contextlib.closing(_connected(store)) as db, _meant(store):
+        _extract(extractor, db, pictures, views, change, result, progress)
     return result
 
 
