@@ -227,3 +227,20 @@ def test_shares_at_once_and_killed(folder: Path, imgclf: Run, tmp_path: Path) ->
     assert result.pop("notes") == ["took up 3 of 3 shares"]
     whole.pop("notes")
     assert result == whole
+
+
+def test_the_job_array_for_slurm(project: Path, imgclf: Run) -> None:
+    script = Path(__file__).parent.parent / "examples" / "slurm_array.sh"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+    def task(number: int, *words: str, **variables: str) -> int:
+        environment = {**os.environ, "PATH": path, "SLURM_ARRAY_TASK_ID": str(number), **variables}
+        return subprocess.run(["bash", script, *words], cwd=project, env=environment, capture_output=True).returncode
+
+    for number in (1, 2):
+        assert task(number, "clean", "data", SLURM_ARRAY_TASK_COUNT="2") == 0
+        # 72 pictures and then the missing file, which is the first share's
+        assert task(number, "predict", "data", "missing.jpg", SLURM_ARRAY_TASK_COUNT="1", SHARES="2") == 2 - number
+    assert "took up 2 of 2 shares" in imgclf("clean", "data").stderr
+    merged = imgclf("predict", "--merge", "part-1-of-2.jsonl", "part-2-of-2.jsonl", "--jsonl").stdout
+    assert merged == imgclf("predict", "data", "missing.jpg", "--jsonl").stdout
