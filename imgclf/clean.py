@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -383,21 +383,27 @@ def write_page(result: Cleaning, path: Path, progress: Progress | None = None) -
 # -- an edited report -------------------------------------------------------------------------------------------------------
 
 
-def apply(data: Path, report: Path, *, dry_run: bool = False) -> list[Outcome]:
+def apply(data: Path, report: Path, *, dry_run: bool = False) -> tuple[list[Outcome], list[str]]:
     """Carry out an edited report: `quarantine` moves a file there, `relabel` into the class folder named in `new_label`.
 
     `rename` mends its extension, as in the report of a dry run; the other words of a report leave a file alone. Needs the
-    columns path and action. Every line is checked before anything moves. Raises ImgclfError naming the line that is wrong.
+    columns path and action. Every line is checked before anything moves; one that an interrupted --apply carried out already is
+    passed over. Returns what was done, and notes. Raises ImgclfError naming the line that is wrong.
     """
     state = state_folder(data)
     if not is_inside(state, data):
         raise ImgclfError(f"{data}: read-only, so nothing can be moved")
     with journal.locked(state, "clean --apply"):
-        if not dry_run:
-            journal.recover(data, state)
+        notes = [] if dry_run else journal.recover(data, state)
         classes = dataset.class_folders(data)
         known = {file.path: file for file in dataset.scan(data)}
-        wanted = _orders(report, known, classes)
+        batches = [
+            batch for batch in journal.history(data, state) if batch.command == "clean --apply" and batch.state != "undone"
+        ]
+        moved = {move.source for batch in batches for move in batch.moves}
+        wanted, passed = _orders(report, known, classes, moved)
+        if passed:
+            notes.append(f"{passed:,} lines were carried out by an earlier --apply")
         batch = journal.next_number(state)
         taken = set(known)
         outcomes = []
@@ -413,7 +419,7 @@ def apply(data: Path, report: Path, *, dry_run: bool = False) -> list[Outcome]:
                 target = _free(stem, suffix, taken, data)
             taken.add(target)
             outcomes.append(Outcome(path, "", 0.0, action, f"line of {report.name}", "", target))
-        return outcomes if dry_run else _act(data, state, "clean--apply", outcomes)
+        return (outcomes if dry_run else _act(data, state, "clean--apply", outcomes)), notes
 
 
 def _extension(path: Path) -> str:
@@ -428,9 +434,12 @@ _ORDERS = ("quarantine", "relabel", "rename")
 _WORDS = ("", "keep", "kept", "report", "ignored", "stuck", *_DONE.values())  # what a report says of files that stay
 
 
-def _orders(report: Path, known: Mapping[str, dataset.Found], classes: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """(action, new class) by path, from a report's lines that ask for one."""
+def _orders(
+    report: Path, known: Mapping[str, dataset.Found], classes: Sequence[str], moved: Container[str]
+) -> tuple[dict[str, tuple[str, str]], int]:
+    """(action, new class) by path, from a report's lines that ask for one; and how many of them `moved` says are done."""
     orders: dict[str, tuple[str, str]] = {}
+    passed = 0
     for number, row in _lines(report):
         path, action, label = row["path"], row["action"].strip().lower(), row.get("new_label", "").strip()
         if action not in _ORDERS:
@@ -440,6 +449,9 @@ def _orders(report: Path, known: Mapping[str, dataset.Found], classes: Sequence[
                 raise ImgclfError(f"{report}, line {number}: new_label is {label!r}, but the action is {action!r}, not relabel")
             continue
         where = f"{report}, line {number}: {path}"
+        if path not in known and path in moved:
+            passed += 1
+            continue
         if path not in known or known[path].label is None:
             raise ImgclfError(f"{where}: no such file in a class folder; has it moved since the report was made?")
         if action == "relabel" and label not in classes:
@@ -450,7 +462,7 @@ def _orders(report: Path, known: Mapping[str, dataset.Found], classes: Sequence[
         if orders.setdefault(path, order) != order:
             first = " ".join(orders[path]).strip()
             raise ImgclfError(f"{where}: {' '.join(order).strip()} here and {first} in a line above; leave one of them")
-    return orders
+    return orders, passed
 
 
 def _lines(report: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -483,11 +495,11 @@ def undo(data: Path, number: int | None = None, *, dry_run: bool = False) -> tup
     Returns the restored paths, a line for each that could not be, and notes.
     """
     state = state_folder(data)
+    if not dry_run and not is_inside(state, data) and journal.history(data, data / STATE_NAME):
+        raise ImgclfError(f"{data}: read-only, so nothing can be moved back")
     with journal.locked(state, "clean --undo"):
         if dry_run:
-            batches = [
-                batch for batch in journal.history(data, state) if batch.state != "undone" and number in (None, batch.number)
-            ]
+            batches = [batch for batch in history(data) if batch.state != "undone" and number in (None, batch.number)]
             return [move.source for batch in reversed(batches) for move in reversed(batch.moves)], [], []
         notes = journal.recover(data, state)
         made, failed = journal.undo(data, state, number)
@@ -497,4 +509,10 @@ def undo(data: Path, number: int | None = None, *, dry_run: bool = False) -> tup
 
 def history(data: Path) -> list[journal.Batch]:
     """Every batch of moves that clean made, the oldest first."""
-    return journal.history(data, state_folder(data))
+    return journal.history(data, _journal(data))
+
+
+def _journal(data: Path) -> Path:
+    """Where the journal of moves lies: those made in a folder that is read-only now still count."""
+    inside = data / STATE_NAME
+    return inside if (inside / "journal").is_dir() else state_folder(data)

@@ -143,8 +143,8 @@ def clean(
         console.history(verb.history(data), as_json)
         return
     if apply:
-        outcomes = verb.apply(data, apply, dry_run=dry_run)
-        console.applied(outcomes, data, dry_run, as_json)
+        outcomes, notes = verb.apply(data, apply, dry_run=dry_run)
+        console.applied(outcomes, notes, data, dry_run, as_json)
         raise typer.Exit(1 if any(outcome.action == "stuck" for outcome in outcomes) else 0)
     if shard:
         with console.progress("decoding") as progress:

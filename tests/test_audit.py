@@ -92,7 +92,7 @@ def test_the_report_is_carried_out_and_undone_by_clean(planted: Path, found: aud
     shutil.copytree(planted, data, ignore=shutil.ignore_patterns(".imgclf"))
     before = tree(data)
     assert audit.write_report(found, tmp_path / "a.csv") == 0
-    assert clean.apply(data, tmp_path / "a.csv") == []
+    assert clean.apply(data, tmp_path / "a.csv") == ([], [])
     assert tree(data) == before
     surest = found.by_check()["label"][0]
     orders = audit.write_report(found, tmp_path / "a.csv", relabel=surest.score - 1e-9)
@@ -100,7 +100,7 @@ def test_the_report_is_carried_out_and_undone_by_clean(planted: Path, found: aud
     with open(tmp_path / "a.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["action"] == "relabel"]
     assert len(rows) == orders
-    outcomes = clean.apply(data, tmp_path / "a.csv")
+    outcomes, _notes = clean.apply(data, tmp_path / "a.csv")
     assert {one.path for one in outcomes} == {row["path"] for row in rows}
     assert (data / surest.suggestion / Path(surest.path).name).exists()
     assert not (data / surest.path).exists()

@@ -510,14 +510,14 @@ def test_an_edited_report_is_carried_out_and_undone(data: Path, imgclf: Run) -> 
 
 def test_the_report_of_what_was_done_asks_for_nothing(data: Path) -> None:
     clean.write_report(clean.clean(data, policy="report"), data.parent / "r.csv")
-    assert clean.apply(data, data.parent / "r.csv") == []
+    assert clean.apply(data, data.parent / "r.csv") == ([], [])
     clean.write_report(clean.clean(data), data.parent / "r.csv")
-    assert clean.apply(data, data.parent / "r.csv", dry_run=True) == []
+    assert clean.apply(data, data.parent / "r.csv", dry_run=True) == ([], [])
 
 
 def test_the_report_of_a_dry_run_asks_for_what_clean_would_do(data: Path) -> None:
     clean.write_report(clean.clean(data, dry_run=True), data.parent / "r.csv")
-    outcomes = clean.apply(data, data.parent / "r.csv")
+    outcomes, _notes = clean.apply(data, data.parent / "r.csv")
     assert {outcome.path: (outcome.action, outcome.moved_to) for outcome in outcomes} == {
         path: (action, target) for path, (action, _check, target) in EXPECTED.items()}  # fmt: skip
 

@@ -396,7 +396,8 @@ def locked(state: Path, command: str) -> Iterator[None]:
             owner = file.read(200).decode("utf-8", "replace").strip() or "another command"
             raise ImgclfError(f"{state.parent}: in use by {owner}; wait for it to finish and try again")
         file.truncate(0)
-        file.write(f"imgclf {command} (process {os.getpid()})".encode())
+        begun = time.strftime("%Y-%m-%d %H:%M:%S")
+        file.write(f"imgclf {command} (process {os.getpid()}, since {begun})".encode())
         file.flush()
         try:
             yield

@@ -83,7 +83,8 @@ def manifest_path(root: Path) -> Path:
 
 def fold_paths(root: Path) -> list[Path]:
     """The manifests of a data folder's folds, in order; empty when it has none, or not all of one set."""
-    found = (state_folder(root) / "folds").glob("fold-*-of-*.csv")
+    folder, inside = state_folder(root) / "folds", root / STATE_NAME / "folds"
+    found = (inside if inside.is_dir() and not folder.is_dir() else folder).glob("fold-*-of-*.csv")
     paths = sorted((path for path in found if _FOLD.fullmatch(path.name)), key=lambda path: int(path.stem.split("-")[1]))
     return paths if [path.name for path in paths] == [f"fold-{n}-of-{len(paths)}.csv" for n in range(1, len(paths) + 1)] else []
 

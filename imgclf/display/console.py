@@ -287,8 +287,10 @@ def share(figures: "Mapping[str, Any]", verb: str, json: bool) -> None:
     )
 
 
-def applied(outcomes: "Sequence[Outcome]", folder: Path, dry_run: bool, json: bool) -> None:
+def applied(outcomes: "Sequence[Outcome]", notes: "Sequence[str]", folder: Path, dry_run: bool, json: bool) -> None:
     """Every file that an edited report moved or would move."""
+    for note in notes:
+        say(note)
     if json:
         as_json({"data": str(folder), "dry_run": dry_run, "moves": [dataclasses.asdict(outcome) for outcome in outcomes]})
         return

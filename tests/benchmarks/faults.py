@@ -1,0 +1,365 @@
+"""Break every command that writes, over and over, and look for anything lost, anything half done, and a next run that fails.
+
+    python tests/benchmarks/faults.py                      # all, some 40 minutes
+    python tests/benchmarks/faults.py --faults kill --commands clean undo --rounds 200
+
+kill: signal 9 at a random instant of the command's length. full: a file system in memory with little room left (needs root).
+readonly: the data folder on a file system that cannot be written (needs root). vanish: pictures are removed and rewritten while
+the command runs. two: the command twice at once. clock: a clock that jumps by up to a year at every look.
+
+After each: every picture that was there is there once, whole, somewhere (the removed ones excepted); every file that has its
+final name is whole; no traceback; and the command run again ends well and leaves what an undisturbed one leaves.
+"""
+
+import argparse
+import collections
+import csv
+import dataclasses
+import hashlib
+import json
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from conftest import encoded, make_classes, write
+
+NETWORK = ("--weights", "none", "--image-size", "32")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A command, what must be there before it, what it makes, and how it is taken up again where not by itself."""
+
+    words: tuple[str, ...]
+    before: str
+    makes: tuple[str, ...] = ()
+    again: Callable[[Path], tuple[str, ...]] | None = None
+    rounds: int = 30
+
+
+def _resume(root: Path) -> tuple[str, ...]:
+    """Training goes on with --resume from the moment that it has said what it does; before that it is simply started."""
+    run = root / "runs" / "new"
+    if (run / "bundle.json").exists():
+        return ("info", "runs/new")
+    if (run / "config.json").exists():
+        return ("train", "data", "--resume", "runs/new")
+    shutil.rmtree(run, ignore_errors=True)
+    return TRAIN
+
+
+TRAIN = ("train", "data", "--epochs", "3", "--batch-size", "8", "--run-dir", "runs/new")
+HEAD = ("train", "data", "--model", "efficientnet-lite0", *NETWORK, "--epochs", "2", "--run-dir", "runs/new")
+CASES = {
+    "clean": Case(("clean", "data"), "dirty", rounds=60),
+    "undo": Case(("clean", "data", "--undo"), "cleaned", rounds=60),
+    "apply": Case(("clean", "data", "--apply", "orders.csv"), "dirty"),
+    "share": Case(("clean", "data", "--shard", "1/1"), "dirty"),
+    "preview": Case(("preview", "data", "--html", "all.html", "--histograms", "sizes.png"), "split", ("all.html", "sizes.png")),
+    "split": Case(("split", "data", "--seed", "7", "--force"), "split", ("data/.imgclf/split.csv",)),
+    "folds": Case(("split", "data", "--folds", "3", "--force"), "split"),
+    "export folders": Case(("split", "data", "--export", "folders"), "split", ("folders",)),
+    "train": Case(TRAIN, "split", ("runs/new/bundle.json", "runs/new/model.keras"), _resume, rounds=15),
+    "train a head": Case(HEAD, "split", ("runs/new/bundle.json", "runs/new/model.keras"), _resume, rounds=10),
+    "audit": Case(("audit", "data", *NETWORK, "--report", "found.csv", "--html", "found.html"), "split", ("found.csv",)),
+    "evaluate": Case(("evaluate", "--html", "report.html"), "trained", ("report.html", "runs/toy/evaluation-test.json")),
+    "explain": Case(("explain", "inbox", "--json"), "trained", ("explained",)),
+    "litert": Case(("export", "--out", "new.tflite"), "trained", ("new.tflite",), rounds=6),
+    "onnx": Case(("export", "--format", "onnx", "--out", "new.onnx"), "trained", ("new.onnx",), rounds=4),
+    "saved-model": Case(("export", "--format", "saved-model", "--out", "served"), "trained", ("served",), rounds=4),
+    "keras": Case(("export", "--format", "keras", "--out", "new.keras"), "trained", ("new.keras",), rounds=4),
+    "move": Case(("predict", "inbox", "--move-to", "sorted", "--jsonl"), "trained", ("sorted",), rounds=60),
+    "link": Case(("predict", "inbox", "--link-to", "sorted", "--jsonl"), "trained", ("sorted",)),
+    "move back": Case(("predict", "--undo", "sorted"), "sorted", rounds=60),
+    "runs rm": Case(("runs", "rm", "toy"), "trained", ("runs/.trash",)),
+}
+
+
+def imgclf(root: Path, *words: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "imgclf", *words], cwd=root, capture_output=True, text=True, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def _well(root: Path, *words: str) -> None:
+    done = imgclf(root, *words)
+    assert done.returncode == 0, (words, done.stderr)
+
+
+def stages(base: Path) -> None:
+    """Make a folder for every state that a command begins with."""
+    make_classes(base / "split" / "data", {"blue": 30, "green": 30, "red": 30})
+    shutil.copytree(base / "split", base / "dirty")
+    dirty = base / "dirty" / "data"
+    for number in range(150):
+        write(dirty / "red" / f"page {number:03d}.png", b"<html>" + str(number).encode())
+        write(dirty / "blue" / f"bare{number:03d}", encoded(Image.new("RGB", (40, 40), (number, 10, 200)), "PNG"))
+    orders = "".join(f"green/{number:03d}.png,relabel,red\n" for number in range(30))
+    write(base / "dirty" / "orders.csv", b"path,action,new_label\n" + orders.encode())
+    shutil.copytree(base / "dirty", base / "cleaned")
+    _well(base / "cleaned", "clean", "data")
+    _well(base / "split", "split", "data")
+    shutil.copytree(base / "split", base / "trained")
+    _well(base / "trained", "train", "data", "--epochs", "2", "--batch-size", "8", "--run-dir", "runs/toy")
+    make_classes(base / "trained" / "inbox", {"x": 150, "y": 150, "z": 150})
+    shutil.copytree(base / "trained", base / "sorted")
+    _well(base / "sorted", "predict", "inbox", "--move-to", "sorted", "--jsonl")
+
+
+def pictures(root: Path) -> collections.Counter[str]:
+    """Every file that is the user's, wherever it lies now, by content; a hard link counts once."""
+    found: collections.Counter[str] = collections.Counter()
+    for top in ("data", "inbox", "sorted"):
+        seen = set()
+        for path in (root / top).rglob("*"):
+            inside = path.relative_to(root / top).parts
+            if path.is_file() and not (".imgclf" in inside and "quarantine" not in inside):
+                status = path.stat()
+                if status.st_ino not in seen:
+                    seen.add(status.st_ino)
+                    found[hashlib.sha256(path.read_bytes()).hexdigest()] += 1
+    return found
+
+
+def half_done(root: Path) -> Iterator[str]:
+    """Every file under its final name that is not whole."""
+    for path in sorted(root.rglob("*")):
+        inside = path.relative_to(root).parts
+        is_temporary = any((part.startswith(".") and part not in (".imgclf", ".trash")) or ".tmp" in part for part in inside)
+        is_theirs = inside[0] in ("data", "inbox", "sorted", "folders") and (".imgclf" not in inside or "quarantine" in inside)
+        if is_temporary or is_theirs or not path.is_file():
+            continue
+        try:
+            is_whole(path)
+        except Exception as error:
+            yield f"{path.relative_to(root)}: {type(error).__name__}: {error}"
+
+
+def is_whole(path: Path) -> None:
+    """Raise where a file does not end as it should."""
+    content = path.read_bytes()
+    match path.suffix:
+        case ".json":
+            json.loads(content)
+        case ".csv":
+            text = content.decode()
+            assert text.endswith("\n")
+            assert len({len(row) for row in csv.reader(text.splitlines())}) == 1
+        case ".png" | ".bmp":
+            with Image.open(path) as picture:
+                picture.load()
+        case ".html":
+            assert content.rstrip().endswith(b"</html>")
+        case ".keras":
+            with zipfile.ZipFile(path) as archive:
+                assert archive.testzip() is None
+        case ".npz":
+            with np.load(path) as archive_:
+                assert all(archive_[name].size >= 0 for name in archive_.files)
+        case ".tflite":
+            from ai_edge_litert.interpreter import Interpreter
+
+            Interpreter(str(path)).allocate_tensors()
+        case ".onnx":
+            import onnxruntime
+
+            onnxruntime.InferenceSession(content)
+        case ".sqlite":
+            if not path.with_name(f"{path.name}-journal").exists():
+                with sqlite3.connect(path) as db:
+                    assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+class Breaker:
+    """One command and one fault, round after round."""
+
+    def __init__(self, base: Path, name: str, chance: random.Random) -> None:
+        self.base, self.name, self.case, self.chance = base, name, CASES[name], chance
+        self.before = pictures(base / self.case.before)
+        work = self.fresh("whole")
+        started = time.perf_counter()
+        _well(work, *self.case.words)
+        self.length = time.perf_counter() - started
+        self.figures: collections.Counter[str] = collections.Counter()
+
+    def fresh(self, name: str, folder: Path | None = None) -> Path:
+        work = (folder or self.base) / name
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.copytree(self.base / self.case.before, work, symlinks=True)
+        return work
+
+    def start(self, work: Path, **options: object) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "imgclf", *self.case.words]
+        return subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)  # type: ignore[call-overload,no-any-return]
+
+    def check(self, work: Path, lost: collections.Counter[str] | None = None, *, finish: bool = True) -> None:
+        """Nothing lost, nothing half done, and the next run finishes the job."""
+        gone = self.before - pictures(work) - (lost or collections.Counter())
+        assert not gone, f"{self.name}: {gone.total()} pictures lost in {work}"
+        broken = list(half_done(work))
+        assert not broken, f"{self.name}: half done in {work}: {broken}"
+        if finish:
+            words = self.case.again(work) if self.case.again else self.case.words
+            done = imgclf(work, *words)
+            if self.name in ("undo", "move back", "runs rm") and done.returncode == 1:  # it was done already
+                assert "Traceback" not in done.stderr
+            else:
+                assert done.returncode == (1 if lost else 0) or done.returncode == 0, (self.name, words, done.stderr)
+            assert not self.before - pictures(work) - (lost or collections.Counter())
+            for made in self.case.makes:
+                assert (work / made).exists(), (self.name, made)
+            broken = list(half_done(work))
+            assert not broken, f"{self.name}: half done in {work}: {broken}"
+            self.figures["left over"] += sum(".tmp" in path.name for path in work.rglob("*"))
+        self.figures["rounds"] += 1
+
+    def told(self, process: subprocess.Popen[str]) -> bool:
+        """Whether it ended well; exit codes 0 and 1 alone, never a traceback."""
+        _out, err = process.communicate()
+        assert process.returncode in (0, 1), (self.name, process.returncode, err)
+        assert "Traceback" not in err, (self.name, err)
+        self.figures["said so" if process.returncode else "ended well"] += 1
+        return process.returncode == 0
+
+    def kill(self) -> None:
+        work = self.fresh("killed")
+        process = self.start(work)
+        try:
+            process.wait(self.chance.uniform(0.1, 1.0) * self.length)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            self.figures["killed"] += 1
+        process.communicate()
+        self.check(work, finish=process.returncode != 0)
+
+    def vanish(self) -> None:
+        """A tenth of the pictures is removed, and another cut short, while the command looks at them."""
+        work = self.fresh("vanishing")
+        files = [
+            path for top in ("data", "inbox") for path in sorted((work / top).rglob("*.png")) if ".imgclf" not in path.parts
+        ]
+        self.chance.shuffle(files)
+        victims, cut = files[: len(files) // 10], files[len(files) // 10 : len(files) // 5]
+        lost = collections.Counter(hashlib.sha256(path.read_bytes()).hexdigest() for path in victims + cut)
+        process = self.start(work)
+        for path in [path for pair in zip(victims, cut, strict=False) for path in pair]:
+            time.sleep(self.length / len(files) * 5 * self.chance.random())
+            try:
+                if path in victims:
+                    path.unlink()
+                else:
+                    with open(path, "r+b") as file:
+                        file.truncate(path.stat().st_size // 2)
+            except FileNotFoundError:  # it was moved
+                continue
+        self.told(process)
+        self.check(work, lost, finish=False)
+
+    def two(self) -> None:
+        """At once: both end, well or with a line that says who is there."""
+        work = self.fresh("twice")
+        done = [self.told(process) for process in [self.start(work), self.start(work)]]
+        self.check(work, finish=not any(done))
+
+    def clock(self) -> None:
+        work = self.fresh("clock")
+        jump = work / "site"
+        write(jump / "sitecustomize.py", JUMPS.encode())
+        path = os.pathsep.join([str(jump), os.environ.get("PYTHONPATH", "")])
+        now = time.time()
+        for number, file in enumerate(
+            path_ for path_ in sorted((work / "data").rglob("*.png")) if ".imgclf" not in path_.parts
+        ):
+            os.utime(file, (now, now + (number % 5 - 2) * 3e7))  # a year from now, a year ago
+        is_done = self.told(self.start(work, env={**os.environ, "PYTHONPATH": path}))
+        self.check(work, finish=not is_done)
+
+    def full(self) -> None:
+        """On a disk with room for what is there and a little more."""
+        room = int(2 ** self.chance.uniform(12, 22))
+        with mounted(self.base / "small", 800 << 20) as folder:
+            work = self.fresh("full", folder)
+            used = os.statvfs(folder)
+            size = (used.f_blocks - used.f_bfree) * used.f_frsize + room
+            subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
+            is_done = self.told(self.start(work, env={**os.environ, "TMPDIR": str(self.base)}))
+            subprocess.run(["mount", "-o", f"remount,size={800 << 20}", str(folder)], check=True)
+            self.check(work, finish=not is_done)
+
+    def readonly(self) -> None:
+        with mounted(self.base / "fixed", 400 << 20) as folder:
+            work = self.fresh("fixed", folder)
+            subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+            cache = self.base / "cache"
+            self.told(self.start(work, env={**os.environ, "XDG_CACHE_HOME": str(cache)}))
+            subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
+            self.check(work)
+
+
+JUMPS = """
+import random, time
+_real, _chance = time.time, random.Random(0)
+time.time = lambda: _real() + _chance.uniform(-3e7, 3e7)
+time.gmtime = lambda seconds=None, _real=time.gmtime: _real(time.time() if seconds is None else seconds)
+time.localtime = lambda seconds=None, _real=time.localtime: _real(time.time() if seconds is None else seconds)
+time.strftime = lambda form, when=None, _real=time.strftime: _real(form, when or time.localtime())
+"""
+
+
+class mounted:
+    """A file system in memory of so many bytes."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self.folder, self.size = folder, size
+
+    def __enter__(self) -> Path:
+        self.folder.mkdir(exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self.size}", "tmpfs", str(self.folder)], check=True)
+        return self.folder
+
+    def __exit__(self, *_details: object) -> None:
+        subprocess.run(["umount", "-l", str(self.folder)], check=True)
+
+
+FAULTS = {"kill": 0, "full": 6, "readonly": 1, "vanish": 3, "two": 3, "clock": 2}  # rounds each; 0: as the case says
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faults", nargs="+", choices=FAULTS, default=list(FAULTS))
+    parser.add_argument("--commands", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        stages(base)
+        for name in options.commands:
+            breaker = Breaker(base, name, random.Random(options.seed))
+            for fault in options.faults:
+                if fault in ("full", "readonly") and os.geteuid() != 0:
+                    continue
+                breaker.figures.clear()
+                problem = ""
+                for _round in range(options.rounds or FAULTS[fault] or breaker.case.rounds):
+                    try:
+                        getattr(breaker, fault)()
+                    except AssertionError as error:
+                        problem = f"   FAILED: {error}"
+                        breaker.figures["failed"] += 1
+                figures = ", ".join(f"{count} {word}" for word, count in breaker.figures.items())
+                print(f"{name:<15} {fault:<9} {breaker.length:5.1f} s  {figures}{problem[:600]}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
