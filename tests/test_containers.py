@@ -1,5 +1,8 @@
 """Containers: where a picture ends, what follows it, and pictures that lack nothing but their end."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from conftest import encoded, photo
@@ -103,3 +106,23 @@ def test_animations() -> None:
         assert containers.is_animated(encoded(frames[0], form, save_all=True, append_images=frames[1:]), form), form
         assert not containers.is_animated(encoded(frames[0], form), form), form
     assert not containers.is_animated(apng_of_one_frame(), "PNG")
+
+
+def test_a_chunk_that_claims_more_than_there_is_takes_no_memory() -> None:
+    """OpenCV made room for two gigabytes, and took ten seconds, before it found that a file of a hundred bytes was damaged."""
+    whole = encoded(photo(0, 24, 16), "PNG")
+    place = whole.index(b"IDAT") - 4
+    child = (
+        "import resource, sys\nfrom imgclf.base.errors import ImageError\nfrom imgclf.pixels import images\n"
+        "try:\n    images.decode(sys.stdin.buffer.read())\nexcept ImageError as error:\n    print(error.reason)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+
+    def peak(data: bytes) -> tuple[str, int]:
+        done = subprocess.run([sys.executable, "-c", child], input=data, capture_output=True, check=True)
+        *reason, memory = done.stdout.decode().split()
+        return " ".join(reason), int(memory)
+
+    reason, memory = peak(whole[:place] + (0x7FFFFFFF).to_bytes(4, "big") + whole[place + 4 :])
+    assert reason == "damaged"
+    assert memory < 1.5 * peak(whole)[1]

@@ -271,7 +271,7 @@ def test_a_read_only_folder_keeps_its_state_in_the_cache(tmp_path: Path) -> None
     cache.chmod(0o777)
     for path in [root, *root.iterdir()]:
         path.chmod(0o555)
-    opened = {path: path.stat().st_mode for path in (tmp_path, *tmp_path.parents[:2])}
+    opened = {path: path.stat().st_mode for path in (tmp_path, *tmp_path.parents[:-2])}
     for path, mode in opened.items():
         path.chmod(mode | 0o055)
     child = """

@@ -37,14 +37,16 @@ def test_flags_of_the_file(tmp_path: Path, imgclf: Run) -> None:
     """`no-flip = true` and `flip = false` are one; what goes alone on a command line still does beside a file."""
     make_classes(tmp_path / "data", {"a": 12, "b": 12})
     for text, expected in (("no-flip = true", False), ("flip = false", False), ("no-flip = false", True)):
-        (tmp_path / "imgclf.toml").write_text(f"[train]\n{text}\nepochs = 1\nprogressive = false\nema = 0.0\n")
-        done = imgclf("train", "--run-dir", f"runs/{expected}-{len(text)}", "--json", "--image-size", "32")
-        assert json.loads(done.stdout)["config"]["flip"] is expected, done.stderr
+        (tmp_path / "imgclf.toml").write_text(f"[preview]\n{text}\naugmented = true\n")
+        assert f"from imgclf.toml: augmented True, flip {expected}\n" in imgclf("preview", "-v").stderr
+    (tmp_path / "imgclf.toml").write_text("[train]\nno-flip = true\nepochs = 1\nprogressive = false\nema = 0.0\n")
+    done = imgclf("train", "--run-dir", "runs/one", "--json", "--image-size", "32")
+    assert json.loads(done.stdout)["config"]["flip"] is False, done.stderr
     (tmp_path / "imgclf.toml").write_text('[train]\nepochs = 3\n[clean]\npolicy = "strict"\n[split]\nseed = 3\n')
-    assert "nothing to resume" in imgclf("train", "--resume", "runs/True-15").stderr
+    assert "nothing to resume" in imgclf("train", "--resume", "runs/one").stderr
     assert imgclf("clean", "--undo").returncode == 0
     assert imgclf("split", "--export", "out").returncode == 0
-    assert imgclf("train", "--resume", "runs/True-15", "--epochs", "30").returncode == 2
+    assert imgclf("train", "--resume", "runs/one", "--epochs", "30").returncode == 2
 
 
 def test_the_command_line_wins(project: Path, imgclf: Run) -> None:

@@ -2,8 +2,9 @@
 
 import collections
 import pickle
+import pickletools
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,15 @@ _STORAGES: dict[str, np.dtype[Any]] = {
     "FloatStorage": np.dtype("<f4"), "DoubleStorage": np.dtype("<f8"), "HalfStorage": np.dtype("<f2"),
     "LongStorage": np.dtype("<i8"), "IntStorage": np.dtype("<i4"), "ByteStorage": np.dtype("u1"),
 }  # fmt: skip
+# What the pickles of a state dict are made of. Others could ask for gigabytes before anything is checked.
+_OPCODES = {
+    "PROTO", "STOP", "MARK", "GLOBAL", "REDUCE", "BUILD", "BINPERSID", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET",
+    "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE", "EMPTY_TUPLE", "TUPLE", "TUPLE1",
+    "TUPLE2", "TUPLE3", "EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_DICT", "SETITEM", "SETITEMS",
+}  # fmt: skip
+_DAMAGED = (
+    ValueError, pickle.UnpicklingError, EOFError, LookupError, TypeError, AttributeError, OverflowError, MemoryError,
+)  # fmt: skip
 
 
 def read(path: Path) -> dict[str, NDArray[Any]]:
@@ -24,18 +34,31 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
     """
     try:
         with open(path, "rb") as file:
-            if _Tensors(file).load() != _MAGIC:
+            if _load(file) != _MAGIC:
                 raise ValueError("no PyTorch checkpoint of the old format")
-            _protocol, _system = _Tensors(file).load(), _Tensors(file).load()
-            views = _Tensors(file).load()
-            storages = dict.fromkeys(_Tensors(file).load())
+            _protocol, _system = _load(file), _load(file)
+            views = _load(file)
+            storages = dict.fromkeys(_load(file))
             kinds = {view[0][2]: _STORAGES[view[0][1]] for view in views.values()}
+            size = path.stat().st_size
             for key in storages:
-                count = int.from_bytes(file.read(8), "little")
-                storages[key] = np.frombuffer(file.read(count * kinds[key].itemsize), kinds[key])
+                length = int.from_bytes(file.read(8), "little") * kinds[key].itemsize
+                if length > size:
+                    raise ValueError("a storage reaches beyond the file")
+                storages[key] = np.frombuffer(file.read(length), kinds[key])
             return {name: _tensor(storages[view[0][2]], *view[1:]) for name, view in views.items()}
-    except (pickle.UnpicklingError, EOFError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except _DAMAGED as error:
         raise ValueError(f"no checkpoint that can be read: {error}") from error
+
+
+def _load(file: IO[bytes]) -> Any:
+    """The next pickle, once every step of it was looked at: none is strange to a state dict, no number out of all reason."""
+    start = file.tell()
+    for number, (opcode, argument, _place) in enumerate(pickletools.genops(file)):
+        if opcode.name not in _OPCODES or (argument is not None and opcode.name == "LONG_BINPUT" and argument > number):
+            raise pickle.UnpicklingError(f"{opcode.name} has no place in a state dict")
+    file.seek(start)
+    return _Tensors(file).load()
 
 
 def _tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> NDArray[Any]:

@@ -34,6 +34,19 @@ def end(data: bytes, kind: str) -> int | None:
     return None
 
 
+def is_cut(data: bytes, kind: str) -> bool:
+    """Whether a PNG's chunk claims more bytes than the file has left: OpenCV makes room for all of them before it reads any."""
+    position = 8
+    while kind == "PNG" and position + 8 <= len(data):
+        (length,) = struct.unpack_from(">I", data, position)
+        if length > len(data) - position - 8:
+            return True
+        if data[position + 4 : position + 8] == b"IEND":
+            break
+        position += length + 12
+    return False
+
+
 def has_end(kind: str) -> bool:
     """Whether pictures of this format say where they end with a mark that can be cut off without loss of a pixel."""
     return kind in ("JPEG", "PNG", "GIF")

@@ -210,6 +210,8 @@ def _decode_without_end(data: bytes, kind: str, error: ImageError) -> Image:
 
 
 def _decode(data: bytes, kind: str) -> Image:
+    if containers.is_cut(data, kind):
+        raise ImageError("damaged", f"damaged or truncated {kind}: it cannot be decoded to the end")
     buffer = np.frombuffer(data, np.uint8)
     try:
         if kind == "JPEG":  # the common case in one call: EXIF, grey and CMYK are handled by OpenCV

@@ -1,0 +1,115 @@
+"""Feed the decoder and the checkpoint reader with bytes that a coverage-guided fuzzer (atheris) makes of small good files.
+
+    python tests/benchmarks/fuzz.py --seconds 600
+
+Whatever the bytes: the decoder gives pixels (h, w, 3) of uint8 or raises ImageError, `clean` sees the same fault or none, and
+the header says the size that decoding gives; the reader gives tensors or raises ValueError. Anything else, 10 s for one input
+or 2 GB end it with the input's path.
+"""
+
+import argparse
+import contextlib
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+CHILD = "--child"  # the first argument of the process that is fuzzed
+MAX_PIXELS = 1 << 18  # instead of 134 million: what is beyond it is refused by the same line
+
+
+def seeds(folder: Path) -> None:
+    """Small good files of every format, and checkpoints; the first byte says which of the two."""
+    from conftest import encoded, photo
+    from test_backbones import checkpoint
+
+    from imgclf.pixels import images
+
+    picture = photo(0, 24, 16)
+    forms = {"JPEG": {}, "PNG": {}, "BMP": {}, "GIF": {}, "TIFF": {}, "WEBP": {}, "AVIF": {}, "PPM": {}}
+    number = 0
+    for form, options in forms.items():
+        for mode in ("RGB", "L", "P", "RGBA", "CMYK", "I;16", "1"):
+            try:
+                content = encoded(picture.convert("RGB").convert(mode), form, **options)
+            except (OSError, ValueError, KeyError):  # not every format has every mode
+                continue
+            if images.sniff(content[:32]):
+                (folder / f"seed{number:03d}").write_bytes(b"\0" + content)
+                number += 1
+    turned = picture.getexif()
+    turned[274] = 6
+    for form in ("JPEG", "PNG", "WEBP"):
+        (folder / f"exif{form}").write_bytes(b"\0" + encoded(picture, form, exif=turned))
+    frames = [photo(seed, 24, 16) for seed in range(3)]
+    for form in ("GIF", "WEBP", "PNG", "TIFF"):
+        (folder / f"frames{form}").write_bytes(b"\0" + encoded(frames[0], form, save_all=True, append_images=frames[1:]))
+    tensors = {"weight": ("a", "FloatStorage", 0, (3, 4), (4, 1)), "bias": ("b", "HalfStorage", 2, (2,), (1,))}
+    (folder / "checkpoint").write_bytes(b"\1" + checkpoint(tensors, {"a": bytes(48), "b": bytes(8)}))
+
+
+def fuzz(arguments: list[str]) -> None:
+    """What the fuzzed process runs; it does not return."""
+    import atheris
+
+    with atheris.instrument_imports(include=["imgclf"]):
+        from imgclf.base.errors import ImageError
+        from imgclf.learning import checkpoints
+        from imgclf.pixels import facts, images
+
+    images.MAX_PIXELS = MAX_PIXELS
+    file = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)) / "input"
+
+    def one(data: bytes) -> None:
+        kind, content = data[:1], data[1:]
+        if kind == b"\1":
+            file.write_bytes(content)
+            with contextlib.suppress(ValueError):
+                checkpoints.read(file)
+            return
+        _record, problem, _thumbnail = facts.look(content)
+        try:
+            picture = images.decode(content)
+        except ImageError as error:
+            assert problem == str(error), (problem, error)
+            return
+        assert not problem, problem
+        assert picture.dtype == "uint8"
+        assert picture.ndim == 3
+        assert picture.shape[2] == 3
+        head = images.header(content)
+        assert sorted((head.width, head.height)) == sorted(picture.shape[:2]), (head, picture.shape)  # it may lie on its side
+
+    atheris.Setup([sys.argv[0], *arguments], one)
+    atheris.Fuzz()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=int, default=600)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        corpus, found = Path(folder, "corpus"), Path.cwd()
+        corpus.mkdir()
+        seeds(corpus)
+        limits = [
+            f"-max_total_time={options.seconds}",
+            "-max_len=4096",
+            "-timeout=10",
+            "-rss_limit_mb=2048",
+            "-print_final_stats=1",
+        ]
+        done = subprocess.run(
+            [sys.executable, __file__, CHILD, f"-seed={options.seed}", f"-artifact_prefix={found}/fuzz-", *limits, corpus]
+        )
+        print(f"{len(list(corpus.iterdir())):,} inputs that reach different code; exit code {done.returncode}")
+        sys.exit(done.returncode)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == [CHILD]:
+        fuzz(sys.argv[2:])
+    main()

@@ -1,0 +1,20 @@
+"""Twenty seconds of tests/benchmarks/fuzz.py, which is meant to run for ten minutes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FUZZ = Path(__file__).parent / "benchmarks" / "fuzz.py"
+
+
+@pytest.mark.long
+def test_no_bytes_break_the_decoder_or_the_checkpoint_reader(tmp_path: Path) -> None:
+    pytest.importorskip("atheris", reason="no build of atheris for this machine")
+    done = subprocess.run(
+        [sys.executable, FUZZ, "--seconds", "20", "--seed", "3"], cwd=tmp_path, capture_output=True, text=True, errors="replace"
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Done " in done.stderr
+    assert list(tmp_path.glob("fuzz-*")) == []
