@@ -1,6 +1,6 @@
-"""How time and memory of clean and split grow: 1,000, 10,000 and 100,000 pictures made here, 96 x 72 pixels, JPEG.
+"""How time and memory of every verb grow: 1,000, 10,000 and 100,000 pictures made here, 96 x 72 pixels, JPEG.
 
-    python tests/benchmarks/scale.py --folder /somewhere/with/2GB
+    python tests/benchmarks/scale.py --folder /somewhere/with/8GB
 
 One picture in fifty is a changed copy of another. Each command runs as a whole process; memory is the largest resident size of
 any of its processes (clean uses one a core beside itself).
@@ -12,6 +12,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -36,17 +38,50 @@ def make(root: Path, count: int) -> None:
         path.write_bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes())
 
 
-def measure(*arguments: str) -> tuple[float, float, str]:
-    """(seconds, MB, stdout) of one command."""
+PREPARE = """
+import sys
+from pathlib import Path
+from imgclf import dataset
+from imgclf.base.config import Recipe
+root = Path(sys.argv[1])
+parts, _left_out, *_rest = dataset.load_parts(root, dataset.read_manifest(dataset.manifest_path(root)))
+print(len(dataset.prepare(root, parts, Recipe(72, 72)).files["train"]))
+"""
+
+
+def measure(words: list[str], cwd: Path) -> tuple[float, float, str]:
+    """(seconds, MB, stdout) of one Python process."""
     started = time.perf_counter()
-    child = subprocess.Popen([sys.executable, "-m", "imgclf", *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    child = subprocess.Popen([sys.executable, *words], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert child.stdout
-    output = child.stdout.read()
-    _pid, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise SystemExit(f"{arguments} failed with exit code {child.returncode}")
+    assert child.stderr
+    with tempfile.TemporaryFile() as talk:  # so that neither pipe fills while the other is read
+        reader = threading.Thread(target=shutil.copyfileobj, args=(child.stderr, talk))
+        reader.start()
+        output = child.stdout.read()
+        reader.join()
+        _pid, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            talk.seek(0)
+            raise SystemExit(f"{words} failed with exit code {child.returncode}: {talk.read().decode()[-2000:]}")
     return time.perf_counter() - started, usage.ru_maxrss / 1024, output.decode()
+
+
+def commands(root: str) -> dict[str, list[str]]:
+    """What is measured, in order; each builds on those before it."""
+    imgclf = ["-m", "imgclf"]
+    return {
+        "clean": [*imgclf, "clean", root, "--json"],
+        "clean again": [*imgclf, "clean", root, "--json"],
+        "split": [*imgclf, "split", root, "--json"],
+        "preview": [*imgclf, "preview", root],
+        "preview --html": [*imgclf, "preview", root, "--html", f"{root}.html"],
+        "prepare": ["-c", PREPARE, root],
+        "train --epochs 1": [*imgclf, "train", root, "--epochs", "1", "--image-size", "72", "--run-dir", f"run-{root}"],
+        "evaluate": [*imgclf, "evaluate", "--run", f"run-{root}"],
+        "predict --jsonl": [*imgclf, "predict", root, "--jsonl", "--run", f"run-{root}"],
+    }
 
 
 def main() -> None:
@@ -54,25 +89,31 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--counts", type=int, nargs="+", default=COUNTS)
     options = parser.parse_args()
-    names = ("clean s", "MB", "per s", "again s", "MB", "ratio", "split s", "MB")
-    widths = (8, 5, 6, 8, 5, 6, 8, 5)
-    print(f"{'pictures':>9}", *(f"{name:>{width}}" for name, width in zip(names, widths, strict=True)))
+    table: dict[str, list[str]] = {}
     for count in options.counts:
         root = options.folder / f"scale-{count}"
         if not root.exists():
             make(root, count)
         shutil.rmtree(root / ".imgclf", ignore_errors=True)
-        first, first_memory, output = measure("clean", str(root), "--json")
-        again, again_memory, _output = measure("clean", str(root), "--json")
-        divided, split_memory, output_ = measure("split", str(root), "--json")
-        found, groups = json.loads(output)["checks"], json.loads(output_)["groups"]
-        copies = sum(found.get(name, 0) for name in ("near-duplicate", "mirrored")) + found.get("conflict", 0) // 2
-        print(
-            f"{count:>9,} {first:>8.2f} {first_memory:>5.0f} {count / first:>6.0f} {again:>8.2f} {again_memory:>5.0f} "
-            f"{first / again:>6.1f} {divided:>8.2f} {split_memory:>5.0f}  "
-            f"{copies:,} of {count // 50:,} copies found, {groups:,} groups kept together",
-            flush=True,
-        )
+        shutil.rmtree(options.folder / f"run-{root.name}", ignore_errors=True)
+        for name, words in commands(root.name).items():
+            seconds, memory, output = measure(words, options.folder)
+            table.setdefault(name, []).append(f"{seconds:.1f} s, {memory:.0f} MB")
+            about = ""
+            if name == "clean":
+                found = json.loads(output)["checks"]
+                copies = sum(found.get(one, 0) for one in ("near-duplicate", "mirrored")) + found.get("conflict", 0) // 2
+                about = f"{copies:,} of {count // 50:,} copies found"
+            elif name == "predict --jsonl":
+                about = f"{output.count(chr(10)):,} records"
+            print(
+                f"{count:>9,} {name:<18} {seconds:>8.2f} s {memory:>6.0f} MB {count / seconds:>7.0f} pictures/s  {about}",
+                flush=True,
+            )
+        (options.folder / f"{root.name}.html").unlink(missing_ok=True)
+    print("\n| whole commands |", " | ".join(f"{count:,}" for count in options.counts), "|")
+    for name, cells in table.items():
+        print(f"| `{name}` |", " | ".join(cells), "|")
 
 
 if __name__ == "__main__":
