@@ -1,5 +1,6 @@
 """README and examples are executed: commands exist, options exist, and the examples run."""
 
+import base64
 import os
 import re
 import subprocess
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 from conftest import Run, encoded, make_classes
 from PIL import Image
+
+from imgclf.pixels import images
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -85,6 +88,19 @@ def test_library_example(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "accuracy " in done.stdout
     assert (tmp_path / "run" / "bundle.json").exists()
+
+
+@pytest.mark.long
+def test_page_of_pictures(project: Path) -> None:
+    script = [sys.executable, ROOT / "examples" / "pictures.py", "data", "runs/toy", "pictures"]
+    done = subprocess.run(script, capture_output=True, text=True, cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "pictures/pictures.html\n"
+    page = (project / "pictures" / "pictures.html").read_text("utf-8")
+    shown = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    assert len(shown) == (9 if "left out" not in done.stderr else 6)
+    sizes = [images.header(base64.b64decode(one)) for one in shown]
+    assert all(size.width >= 300 and size.height >= 100 for size in sizes)
 
 
 def test_gate_example(tmp_path: Path) -> None:

@@ -1,0 +1,114 @@
+"""A page of everything there is to see of a run, pictures and all in one file:
+
+    python examples/pictures.py DATA RUN FOLDER
+
+Contact sheet, histograms, what clean found, curves, confusion, calibration, the report, where the network looks, and the page
+of `imgclf serve` with a photograph on it. FOLDER/pictures.html holds them all, and each lies beside it. Nothing in DATA is
+moved. The screenshots are taken with Playwright (`pip install playwright`) and a Chromium of the system, and else left out.
+"""
+
+import base64
+import contextlib
+import html
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+IMGCLF = [sys.executable, "-m", "imgclf"]
+STYLE = (
+    "body{font:16px/1.5 sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem}img{max-width:100%;border:1px solid #ccc}"
+)
+
+
+def imgclf(*words: object) -> str:
+    print("imgclf", *words, file=sys.stderr)
+    return subprocess.run([*IMGCLF, *map(str, words)], check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+@contextlib.contextmanager
+def browser() -> Iterator[Any]:
+    """A browser, or None where there is none."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        program = None
+    if program is None:
+        print("no Playwright or no Chromium: the screenshots of pages are left out", file=sys.stderr)
+        yield None
+        return
+    with sync_playwright() as engine:
+        found = engine.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@contextlib.contextmanager
+def served(run: Path) -> Iterator[str]:
+    """The address of `imgclf serve`, for as long as the block runs."""
+    process = subprocess.Popen([*IMGCLF, "serve", run, "--port", "0"], stdout=subprocess.PIPE, text=True)
+    try:
+        yield process.stdout.readline().strip() if process.stdout else ""
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def draw(data: Path, run: Path, folder: Path) -> Iterator[tuple[str, Path]]:
+    """(what it is, the picture) of everything, as it is made."""
+    imgclf("preview", data, "--out", folder / "sheet.png", "--histograms", folder / "histograms.png", "--no-strip")
+    yield f"imgclf preview {data}: a row of samples a class", folder / "sheet.png"
+    yield f"imgclf preview {data} --histograms histograms.png", folder / "histograms.png"
+    imgclf("clean", data, "--dry-run", "--html", folder / "found.html")
+    imgclf("evaluate", "--run", run, "--html", folder / "report.html")
+    photo = next(path for path in sorted(data.rglob("*")) if path.suffix in (".jpg", ".png") and ".imgclf" not in path.parts)
+    imgclf("explain", photo, "--run", run, "--out", folder / "explained")
+    with browser() as seen:
+        if seen:
+            page = seen.new_page(viewport={"width": 1100, "height": 900})
+            page.goto((folder / "found.html").resolve().as_uri())
+            page.screenshot(path=folder / "found.png")
+            yield f"imgclf clean {data} --dry-run --html found.html: the page to decide on", folder / "found.png"
+        for name, words in (
+            ("curves", "loss and accuracy by epoch"),
+            ("confusion-test", "what was taken for what"),
+            ("calibration-test", "how far its probabilities can be believed, and what is gained by leaving the unsure out"),
+        ):
+            if (run / f"{name}.png").exists():
+                shutil.copy(run / f"{name}.png", folder)
+                yield f"{words[0].upper()}{words[1:]}", folder / f"{name}.png"
+        if seen:
+            page.goto((folder / "report.html").resolve().as_uri())
+            page.screenshot(path=folder / "report.png", full_page=True)
+            yield f"imgclf evaluate --run {run} --html report.html", folder / "report.png"
+        yield f"imgclf explain {photo}: what made for the answer", next((folder / "explained").glob("*.png"))
+        if seen:
+            with served(run) as address:
+                page.goto(address)
+                page.set_input_files("input[type=file]", photo)
+                page.wait_for_selector("#shots button")
+                page.wait_for_timeout(1500)  # until the bars have grown
+                page.screenshot(path=folder / "serve.png")
+            yield f"imgclf serve {run}", folder / "serve.png"
+
+
+def main(data: Path, run: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(run.name)}</title><style>{STYLE}</style>'
+    ]
+    lines.append(f"<h1>{html.escape(run.name)}</h1>")
+    for words, picture in draw(data, run, folder):
+        content = base64.b64encode(picture.read_bytes()).decode()
+        lines.append(f'<h2>{html.escape(words)}</h2><img alt="{html.escape(words)}" src="data:image/png;base64,{content}">')
+    (folder / "pictures.html").write_text("\n".join([*lines, "</html>\n"]), "utf-8")
+    print(folder / "pictures.html")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
+    main(*map(Path, sys.argv[1:]))
