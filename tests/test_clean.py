@@ -5,7 +5,6 @@ import json
 import os
 import re
 import socket
-import sys
 from pathlib import Path
 
 import pytest
@@ -651,15 +650,6 @@ def test_options_that_make_no_sense(options: list[str], words: str, data: Path, 
     done = imgclf("clean", *options)
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
-
-
-def test_killed_at_random_nothing_is_lost(tmp_path: Path) -> None:
-    """`kill -9` of whole commands; tests/benchmarks/kills.py does it two hundred times."""
-    sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
-    import kills
-
-    figures = kills.run(tmp_path, rounds=6, seed=1)
-    assert figures["rounds"] == 6
 
 
 def test_a_class_that_lost_all_its_pictures_is_named_by_the_next_verb(data: Path, imgclf: Run) -> None:

@@ -254,8 +254,15 @@ def undone(restored: Sequence[str], problems: Sequence[str], notes: Sequence[str
         out.print(f"{_count(len(restored), 'file')} to go back")
     else:
         data(f"{_count(len(restored), 'file')} back where {'it was' if len(restored) == 1 else 'they were'}")
-    for problem in problems:
+    _errors(problems)
+
+
+def _errors(problems: Sequence[str]) -> None:
+    """The first problems, one line each, and how many more."""
+    for problem in problems[:LONGEST_NOTES]:
         error(problem)
+    if len(problems) > LONGEST_NOTES:
+        error(f"and {len(problems) - LONGEST_NOTES:,} more of such")
 
 
 def history(batches: "Sequence[Batch]", json: bool) -> None:
@@ -862,8 +869,7 @@ def unsorted(back: "Sequence[str]", problems: "Sequence[tuple[str, str]]", folde
     for path in back:
         data(path)
     say(f"{_count(len(back), 'photo')} taken back out of {folder}")
-    for path, reason in problems:
-        error(f"{path}: {reason}")
+    _errors([f"{path}: {reason}" for path, reason in problems])
 
 
 def _csv(records: "Iterable[Prediction]", top: int) -> None:

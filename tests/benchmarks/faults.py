@@ -47,6 +47,7 @@ class Case:
     makes: tuple[str, ...] = ()
     again: Callable[[Path], tuple[str, ...]] | None = None
     rounds: int = 30
+    first: tuple[str, ...] = ()  # a command that goes before, in the folder itself: its plans name files by their whole paths
 
 
 def _resume(root: Path) -> tuple[str, ...]:
@@ -68,6 +69,7 @@ def _exported(root: Path) -> tuple[str, ...]:
     return ("split", "data", "--export", "folders")
 
 
+MOVE = ("predict", "inbox", "--move-to", "sorted", "--jsonl")
 TRAIN = ("train", "data", "--epochs", "3", "--batch-size", "8", "--run-dir", "runs/new")
 HEAD = ("train", "data", "--model", "efficientnet-lite0", *NETWORK, "--epochs", "2", "--run-dir", "runs/new")
 CASES = {
@@ -88,9 +90,9 @@ CASES = {
     "onnx": Case(("export", "--format", "onnx", "--out", "new.onnx"), "trained", ("new.onnx",), rounds=4),
     "saved-model": Case(("export", "--format", "saved-model", "--out", "served"), "trained", ("served",), rounds=4),
     "keras": Case(("export", "--format", "keras", "--out", "new.keras"), "trained", ("new.keras",), rounds=4),
-    "move": Case(("predict", "inbox", "--move-to", "sorted", "--jsonl"), "trained", ("sorted",), rounds=60),
+    "move": Case(MOVE, "trained", ("sorted",), rounds=60),
     "link": Case(("predict", "inbox", "--link-to", "sorted", "--jsonl"), "trained", ("sorted",)),
-    "move back": Case(("predict", "--undo", "sorted"), "sorted", rounds=60),
+    "move back": Case(("predict", "--undo", "sorted"), "trained", rounds=60, first=MOVE),
     "runs rm": Case(("runs", "rm", "toy"), "trained", ("runs/.trash",)),
 }
 
@@ -120,8 +122,6 @@ def stages(base: Path) -> None:
     shutil.copytree(base / "split", base / "trained")
     _well(base / "trained", "train", "data", "--epochs", "2", "--batch-size", "8", "--run-dir", "runs/toy")
     make_classes(base / "trained" / "inbox", {"x": 150, "y": 150, "z": 150})
-    shutil.copytree(base / "trained", base / "sorted")
-    _well(base / "sorted", "predict", "inbox", "--move-to", "sorted", "--jsonl")
 
 
 def pictures(root: Path) -> collections.Counter[str]:
@@ -204,6 +204,8 @@ class Breaker:
         work = (folder or self.base) / name
         shutil.rmtree(work, ignore_errors=True)
         shutil.copytree(self.base / self.case.before, work, symlinks=True)
+        if self.case.first:
+            _well(work, *self.case.first)
         return work
 
     def start(self, work: Path, **options: object) -> subprocess.Popen[str]:
