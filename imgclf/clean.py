@@ -211,10 +211,13 @@ def _plan(
         path: catalogue.facts["format"][index].decode() for index, path in enumerate(catalogue.paths) if path in misnamed
     }
     planned = []
+    led_to = _led_to(data, catalogue.paths)
     for finding in findings:
         action = todo[finding.check]
         if action == "ignore":
             continue
+        if (action == "rename" or finding.other) and _place(data / finding.path) in led_to:
+            action = "report"  # a link would lead nowhere afterwards, and what it shows is no worse than before
         if action == "quarantine" and finding.path in unreadable:  # by no fault of the picture, perhaps: it stays where it is
             action = "stuck"
         if action in ("quarantine", "rename") and _lies_elsewhere(data, finding.path):
@@ -248,6 +251,24 @@ def _plan(
             taken.add(target)
         outcomes.append(Outcome(finding.path, finding.check, finding.score, action, finding.detail, finding.other, target))
     return outcomes
+
+
+def _led_to(data: Path, paths: Sequence[str]) -> set[str]:
+    """The places of files that a link among these leads to, at once or by way of other links."""
+    found = set()
+    for path in paths:
+        place = os.path.join(data, path)
+        for _step in range(40):  # as many as Linux follows
+            if not os.path.islink(place):
+                break
+            place = _place(os.path.join(os.path.dirname(place), os.readlink(place)))
+            found.add(place)
+    return found
+
+
+def _place(path: str | Path) -> str:
+    """Where a file or link lies, whatever linked folders the path goes through."""
+    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
 
 
 def _lies_elsewhere(data: Path, path: str) -> bool:

@@ -343,6 +343,23 @@ def test_a_link_is_another_name_and_no_copy(tmp_path: Path) -> None:
     ]
 
 
+def test_what_a_link_leads_to_stays_where_it_is(tmp_path: Path) -> None:
+    """A misnamed file and a copy: moved, they would leave a link behind that leads nowhere."""
+    first, second = encoded(scene(1)), encoded(scene(2))
+    for name, content in (("a/1.png", first), ("a/2.jpg", second), ("a/z/copy.jpg", second), ("a/3.png", encoded(scene(3)))):
+        write(tmp_path / name, content)
+    (tmp_path / "a" / "link.jpg").symlink_to("between")
+    (tmp_path / "a" / "between").symlink_to("../a/1.png")
+    (tmp_path / "a" / "to a copy.jpg").symlink_to(tmp_path / "a" / "z" / "copy.jpg")
+    result = clean.clean(tmp_path)
+    actions = {(one.path, one.check): one.action for one in result.outcomes}
+    assert actions[("a/1.png", "extension")] == actions[("a/between", "extension")] == "reported"
+    assert actions[("a/z/copy.jpg", "duplicate")] == "reported"
+    assert [one.moved_to for one in result.outcomes if one.moved_to] == ["a/3.jpg"]
+    assert not any(one.moved_to for one in clean.clean(tmp_path).outcomes)
+    assert all((tmp_path / "a" / name).exists() for name in ("link.jpg", "between", "to a copy.jpg"))
+
+
 def test_a_picture_that_cannot_be_read_stays_where_it_is(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Out of memory, no permission, a network that hiccups: not the picture's fault."""
 

@@ -38,16 +38,19 @@ def test_the_end_of_unusual_jpegs() -> None:
         assert containers.end(data[:-2], "JPEG") is None
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG 2000"])
 def test_nonsense_ends_nowhere(form: str) -> None:
     """Whatever a damaged header claims: None or a place in the data, never an error."""
-    data = encoded(photo(1), form)
+    data = encoded(photo(1), form.replace(" ", ""))
     for cut in range(4, 400, 3):
         for wrong in (data[:cut], data[:cut] + b"\xff" * 50, data[:cut] + b"\0" * 50):
             end = containers.end(wrong, form)
             assert end is None or 0 < end <= len(wrong)
             assert containers.is_animated(wrong, form) in (True, False)
-            containers.completions(wrong, form)
+            list(containers.completions(wrong, form))
+            containers.falls_short(wrong, form)
+            containers.inflates(wrong, 100)
+            containers.tiff_compression(wrong)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import io
 import socket
+import struct
+import time
 import warnings
 from pathlib import Path
 
@@ -155,6 +157,52 @@ def test_a_flipped_bit_in_a_png_is_found() -> None:
     assert caught.value.reason == "damaged"
 
 
+@pytest.mark.parametrize("length", [b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff"])
+@pytest.mark.parametrize("name", [b"tEXt", b"IDAT", b"IEND"])
+def test_no_room_is_made_for_what_a_png_only_claims(name: bytes, length: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenCV would take the 2 or 4 GB before it looks whether there are so many bytes; so it must not be asked."""
+    data = encoded(photo(7), "PNG")
+    monkeypatch.setattr(images.cv2, "imdecodeWithMetadata", None)
+    with pytest.raises(ImageError, match="cannot be decoded to the end"):
+        images.decode(data[:33] + length + name + data[33:])
+
+
+def test_a_jpeg_that_has_fewer_bits_than_blocks_is_none() -> None:
+    whole = bytearray(encoded(photo(7)))
+    at = whole.index(b"\xff\xc0") + 5
+    whole[at : at + 4] = struct.pack(">HH", 2000, 65500)
+    with pytest.raises(ImageError, match="damaged"):
+        images.decode(bytes(whole))
+    plain = encoded(Image.new("L", (4000, 3000), 128), optimize=True, progressive=True)  # as few bits as there can be
+    assert images.decode(plain).shape == (3000, 4000, 3)
+
+
+def test_a_jpeg_2000_without_some_of_its_tiles_is_damaged() -> None:
+    whole = encoded(photo(7), "JPEG2000", tile_size=(16, 16))
+    np.testing.assert_array_equal(images.decode(whole), np.asarray(photo(7)))
+    ends = [at for at in range(len(whole)) if whole[at : at + 2] == b"\xff\x90"]
+    assert len(ends) == 12
+    for at in ends:
+        with pytest.raises(ImageError):
+            images.decode(whole[:at] + b"\xff\xd9")
+
+
+def test_a_tiff_that_libtiff_would_leave_black_is_no_picture() -> None:
+    """It says nothing when 8-bit colours cannot be unpacked."""
+    deflated = encoded(photo(7), "TIFF", compression="tiff_adobe_deflate")
+    np.testing.assert_array_equal(images.decode(deflated), np.asarray(photo(7)))
+    at = deflated.index(b"\x03\x01\x03\0\x01\0\0\0\x08\0")  # the tag Compression
+    for compression in (9, 33003, 50002):
+        other = deflated[: at + 8] + struct.pack("<H", compression) + deflated[at + 10 :]
+        with pytest.raises(ImageError, match=f"TIFF of compression {compression}, which is not supported"):
+            images.decode(other)
+    for place in range(len(deflated) // 3, len(deflated) - 400, 97):
+        flipped = bytearray(deflated)
+        flipped[place] ^= 1
+        with pytest.raises(ImageError, match="damaged"):
+            images.decode(bytes(flipped))
+
+
 def test_a_bomb_is_refused_from_its_header() -> None:
     with pytest.raises(ImageError, match="20000 x 20000 pixels, more than the limit of 134 megapixels") as caught:
         images.header(bomb())
@@ -279,6 +327,20 @@ def test_a_bare_jpeg_2000_codestream() -> None:
     codestream = data[data.index(b"\xff\x4f\xff\x51") :]
     assert images.header(codestream) == images.Header("JPEG 2000", 60, 40)
     np.testing.assert_array_equal(images.decode(codestream), np.asarray(photo(12)))
+
+
+def test_a_bmp_of_os_2() -> None:
+    pixels = np.asarray(photo(12))
+    head = b"BM" + struct.pack("<IHHIIHHHH", 26 + pixels.size, 0, 0, 26, 12, 60, 40, 1, 24)
+    np.testing.assert_array_equal(images.decode(head + pixels[::-1, :, ::-1].tobytes()), pixels)
+
+
+def test_a_number_without_end_takes_no_time() -> None:
+    """The parser of PNM headers copies all digits for each one more: a megabyte of them took half a minute."""
+    began = time.monotonic()
+    with pytest.raises(ImageError, match="its header gives no size"):
+        images.header(b"P6 " + b"9" * 1_000_000)
+    assert time.monotonic() - began < 3
 
 
 def test_png_with_trailing_text_chunk_still_decodes() -> None:

@@ -12,7 +12,7 @@ import pytest
 from conftest import Run, bomb, encoded, photo, write
 
 from imgclf.answers import Prediction, threshold
-from imgclf.base.errors import ImgclfError, UsageError
+from imgclf.base.errors import ImageError, ImgclfError, UsageError
 from imgclf.bundle import Bundle
 from imgclf.pixels.sources import Source, arrivals, expand
 from imgclf.predict import predict
@@ -118,6 +118,17 @@ def test_an_answer_comes_while_the_next_question_is_awaited(project: Path) -> No
             assert json.loads(child.stdout.readline())["input"] == name
         child.stdin.close()
         assert child.wait(timeout=60) == 0
+
+
+def test_not_everything_that_is_called_an_archive_is_opened_as_one(tmp_path: Path) -> None:
+    """A photo of a wrong name is a photo, as it is for clean; a pipe would keep us waiting for whoever writes into it."""
+    write(tmp_path / "photo.zip", encoded(photo(1)))
+    for name in ("pipe.zip", "pipe.tar.gz"):
+        os.mkfifo(tmp_path / name)
+    names = [str(tmp_path / name) for name in ("photo.zip", "pipe.zip", "pipe.tar.gz")]
+    assert list(expand(names)) == [Source(name) for name in names]
+    with pytest.raises(ImageError, match="a pipe"):
+        Source(names[1]).pixels()
 
 
 def test_a_pipe_in_a_folder_holds_nobody_up(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from imgclf.dataset.folder import Dataset, Found, classes, scan, select
 from imgclf.pixels import duplicates, facts
 
 # Raised when a measure or the comparison of pictures changes: what was kept by the old one is then forgotten.
-_MEASURES = 3
+_MEASURES = 4
 _VERSION = zlib.crc32(f"{_MEASURES} {DECODER_VERSION} {facts.FACTS}".encode()) & 0x7FFFFFFF
 _SCHEMA = """
 CREATE TABLE files (path BLOB PRIMARY KEY, stamp BLOB, sha256 BLOB, facts BLOB, problem TEXT, thumbnail INT) WITHOUT ROWID;

@@ -2,6 +2,8 @@
 
 import re
 import struct
+import zlib
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -34,40 +36,69 @@ def end(data: bytes, kind: str) -> int | None:
     return None
 
 
-def is_cut(data: bytes, kind: str) -> bool:
-    """Whether a PNG's chunk claims more bytes than the file has left: OpenCV makes room for all of them before it reads any."""
-    position = 8
-    while kind == "PNG" and position + 8 <= len(data):
-        (length,) = struct.unpack_from(">I", data, position)
-        if length > len(data) - position - 8:
-            return True
-        if data[position + 4 : position + 8] == b"IEND":
-            break
-        position += length + 12
-    return False
-
-
 def has_end(kind: str) -> bool:
     """Whether pictures of this format say where they end with a mark that can be cut off without loss of a pixel."""
     return kind in ("JPEG", "PNG", "GIF")
 
 
-def completions(data: bytes, kind: str) -> list[bytes]:
+def falls_short(data: bytes, kind: str) -> bool:
+    """Whether a file lacks what it announces, where the decoder would not say so.
+
+    For a PNG's chunk that is longer than the file, OpenCV makes room all the same, up to 4 GB. What is missing of a JPEG that
+    has an end mark it makes grey, a missing tile of a JPEG 2000 black.
+    """
+    try:
+        if kind == "JPEG":  # a block of 8 x 8 pixels takes a bit at least, except in arithmetic coding
+            marker, width, height = _jpeg_frame(data) or (0, 0, 0)
+            return marker <= 0xC2 and width * height > 1024 * len(data)
+        if kind == "PNG":
+            return _png_falls_short(data)
+        return kind == "JPEG 2000" and _tiles_are_missing(data)
+    except (struct.error, ZeroDivisionError):
+        return True
+
+
+TIFF_COMPRESSIONS = frozenset(  # those that libtiff knows: it decodes them, or refuses where it was built without
+    (1, 2, 3, 4, 5, 6, 7, 8, 32766, 32771, 32773, 32809, 32909, 32946, 34661, 34676, 34677, 34887, 34925, 50000, 50001)
+)
+
+
+def tiff_compression(data: bytes) -> int:
+    """How a TIFF's first picture is compressed, as its tag has it."""
+    return _tiff_numbers(data).get(259, (1,))[0]
+
+
+def inflates(data: bytes, most: int) -> bool:
+    """Whether what is deflated in a TIFF's first picture can be inflated; at most so many bytes of it are."""
+    numbers = _tiff_numbers(data)
+    if numbers.get(259, (1,))[0] not in (8, 32946) or numbers.get(266, (1,))[0] != 1:  # 266: the order of bits in a byte
+        return True
+    places, sizes = (numbers.get(273) or numbers.get(324, ())), (numbers.get(279) or numbers.get(325, ()))
+    for place, size in zip(places, sizes, strict=False):
+        try:
+            most -= len(zlib.decompressobj().decompress(data[place : place + size], max(1, most)))
+        except zlib.error:
+            return False
+        if most <= 0:
+            break
+    return True
+
+
+def completions(data: bytes, kind: str) -> Iterator[bytes]:
     """The bytes with the missing end mark put back; several must all decode to the same pixels for none to be missing.
 
     A JPEG's decoder makes up what it lacks when it meets the end mark. With different bytes between the data and the mark it
     makes up different pixels, unless it needed none of them.
     """
-    if kind == "JPEG":
-        if not _jpeg_scans_are_there(data):
-            return []
+    if kind == "JPEG" and _jpeg_scans_are_there(data):
         data = data[:-1] if data.endswith(b"\xff") else data
-        return [data + filler + JPEG_END for filler in (b"", *(bytes([byte]) * 64 for byte in _FILLERS))]
-    if kind == "PNG":
+        yield from (data + filler + JPEG_END for filler in (b"", *(bytes([byte]) * 64 for byte in _FILLERS)))
+    elif kind == "PNG":
         # Cut anywhere within the last chunk; its bytes before the cut are put back whole.
         kept = next((cut for cut in range(11, -1, -1) if data.endswith(PNG_END[:cut])), 0)
-        return [data[: len(data) - kept] + PNG_END]
-    return [data + GIF_END] if kind == "GIF" else []
+        yield data[: len(data) - kept] + PNG_END
+    elif kind == "GIF":
+        yield data + GIF_END
 
 
 def is_animated(data: bytes, kind: str) -> bool:
@@ -94,11 +125,18 @@ def is_animated(data: bytes, kind: str) -> bool:
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
     """(width, height) as stored, from the frame header; None when there is none."""
+    frame = _jpeg_frame(data)
+    return frame[1:] if frame else None
+
+
+def _jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
+    """(marker, width, height) of the frame header."""
     position = 2
     while position + 9 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return data[position + 7] << 8 | data[position + 8], data[position + 5] << 8 | data[position + 6]
+            height, width = struct.unpack_from(">HH", data, position + 5)
+            return marker, width, height
         if marker == 0xFF:  # padding
             position += 1
         else:
@@ -191,6 +229,33 @@ def _jpeg_scans_are_there(data: bytes) -> bool:
     return len(re.findall(rb"\xff[\xd0-\xd7]", data[start:])) == -(-units // interval) - 1
 
 
+def _png_falls_short(data: bytes) -> bool:
+    position = 8
+    while position + 8 <= len(data):
+        (length,) = struct.unpack_from(">I", data, position)
+        if position + 8 + length > len(data):
+            return True
+        if data[position + 4 : position + 8] == b"IEND":
+            break
+        position += 12 + length
+    return False
+
+
+def _tiles_are_missing(data: bytes) -> bool:
+    """Whether a JPEG 2000 has fewer tiles than its size asks for."""
+    start = data.find(b"\xff\x4f\xff\x51")
+    right, bottom, _left, _top, width, height, left, top = struct.unpack_from(">8I", data, start + 8)
+    position = start + 2
+    while data[position : position + 2] != b"\xff\x90":  # the main header's segments
+        position += 2 + struct.unpack_from(">H", data, position + 2)[0]
+    found = set()
+    while data[position : position + 2] == b"\xff\x90":
+        tile, length = struct.unpack_from(">HI", data, position + 4)
+        found.add(tile)
+        position += length or len(data)  # none: up to the end
+    return bool(len(found) < -(-(right - left) // width) * -(-(bottom - top) // height))
+
+
 def _png_end(data: bytes) -> int | None:
     position = 8
     while position + 12 <= len(data):
@@ -242,3 +307,26 @@ def _tiff_pages(data: bytes) -> int:
         if struct.unpack_from(order + "H", data, entry)[0] == 254:  # NewSubfileType: bit 0 marks a reduced copy
             return 1 if struct.unpack_from(order + "I", data, entry + (12 if big else 8))[0] & 1 else 2
     return 2
+
+
+def _tiff_numbers(data: bytes) -> dict[int, tuple[int, ...]]:
+    """The whole numbers of a TIFF's first directory, by tag."""
+    order = "<" if data[:2] == b"II" else ">"
+    found: dict[int, tuple[int, ...]] = {}
+    try:
+        big = struct.unpack_from(order + "H", data, 2)[0] == 43
+        word, wide, counter = ("Q", 8, "Q") if big else ("I", 4, "H")
+        (at,) = struct.unpack_from(order + word, data, 8 if big else 4)
+        (count,) = struct.unpack_from(order + counter, data, at)
+        for index in range(min(count, 512)):
+            entry = at + struct.calcsize(counter) + (4 + 2 * wide) * index
+            tag, kind, number = struct.unpack_from(f"{order}HH{word}", data, entry)
+            form = {3: "H", 4: "I", 16: "Q"}.get(kind)
+            if form and number:
+                place = entry + 4 + wide
+                if number * struct.calcsize(form) > wide:
+                    (place,) = struct.unpack_from(order + word, data, place)
+                found.setdefault(tag, struct.unpack_from(f"{order}{number}{form}", data, place))
+    except struct.error:
+        pass
+    return found

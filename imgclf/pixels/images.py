@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-# OpenCV's own limit, read when it first decodes: a second guard behind the header check below.
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 28))
+# OpenCV's own limit, read when it first decodes: a second guard, where a file's header can be read in two ways.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 27))
 
 import cv2
 import imagesize
@@ -162,9 +162,13 @@ def _header(file: BinaryIO) -> Header:
         elif kind == "JPEG 2000" and (start := file.read(24)).startswith(b"\xff\x4f"):  # a bare codestream: its SIZ segment
             right, bottom, left, top = struct.unpack_from(">IIII", start, 8)
             width, height = right - left, bottom - top
+        elif kind == "BMP" and (start := file.read(22))[14:18] == b"\x0c\0\0\0":  # of OS/2, with numbers half as long
+            width, height = struct.unpack_from("<HH", start, 18)
         else:
             file.seek(0)
-            width, height = imagesize.get(file, exif_rotation=False)
+            # The parser of PNM takes time that grows with the square of a number's digits.
+            head = io.BytesIO(file.read(1 << 14)) if kind == "PNM" else file
+            width, height = imagesize.get(head, exif_rotation=False)
     except Exception as error:  # whatever a parser of damaged bytes stumbles over means the same thing here
         raise ImageError("damaged", f"damaged {kind}: its header cannot be read") from error
     return _checked(kind, width, height)
@@ -210,27 +214,39 @@ def _decode_without_end(data: bytes, kind: str, error: ImageError) -> Image:
 
 
 def _decode(data: bytes, kind: str) -> Image:
-    if containers.is_cut(data, kind):
-        raise ImageError("damaged", f"damaged or truncated {kind}: it cannot be decoded to the end")
-    buffer = np.frombuffer(data, np.uint8)
     try:
-        if kind == "JPEG":  # the common case in one call: EXIF, grey and CMYK are handled by OpenCV
-            image: Any = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
-        else:
-            image, kinds, metadata = cv2.imdecodeWithMetadata(buffer, flags=cv2.IMREAD_UNCHANGED)
-            if kind == "AVIF" and image is not None and image.dtype != np.uint8:
-                image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_BGR)  # 10 or 12 bits: OpenCV knows how many
+        return _pixels(data, kind)
     except MemoryError as error:
         raise ImageError("unreadable", "not enough memory to decode it") from error
     except cv2.error as error:
         if error.code == cv2.Error.StsNoMem:
             raise ImageError("unreadable", "not enough memory to decode it") from error
         raise ImageError("damaged", f"damaged {kind}: it cannot be decoded") from error
+
+
+def _pixels(data: bytes, kind: str) -> Image:
+    damaged = ImageError("damaged", f"damaged or truncated {kind}: it cannot be decoded to the end")
+    if containers.falls_short(data, kind):
+        raise damaged
+    buffer = np.frombuffer(data, np.uint8)
+    if kind == "JPEG":  # the common case in one call: EXIF, grey and CMYK are handled by OpenCV
+        image: Any = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
+    else:
+        image, kinds, metadata = cv2.imdecodeWithMetadata(buffer, flags=cv2.IMREAD_UNCHANGED)
+        is_deep = kind == "AVIF" and image is not None and image.dtype != np.uint8  # 10 or 12 bits: OpenCV knows how many
+        if is_deep or (kind == "BMP" and image is not None and image.ndim == 2):  # it takes one of OS/2 for grey if not told
+            image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_BGR)
     if image is None or image.size == 0:
-        raise ImageError("damaged", f"damaged or truncated {kind}: it cannot be decoded to the end")
+        raise damaged
     if kind == "JPEG":
         return image  # type: ignore[no-any-return]
     premultiplied = kind == "TIFF" and image.dtype == np.uint8  # libtiff's RGBA reader multiplies colours by alpha
+    if premultiplied:
+        compression = containers.tiff_compression(data)
+        if compression not in containers.TIFF_COMPRESSIONS:
+            raise ImageError("unsupported", f"TIFF of compression {compression}, which is not supported; save it with another")
+        if not containers.inflates(data, 8 * image.size):  # that reader leaves black what it cannot decode, and says nothing
+            raise damaged
     image = _to_rgb(_to_uint8(image, kind), kind, premultiplied)
     if kind in ("PNG", "WEBP"):
         exif = next((bytes(m) for k, m in zip(kinds, metadata, strict=True) if k == cv2.IMAGE_METADATA_EXIF), b"")

@@ -63,7 +63,7 @@ def _named(name: str, without: Path | None) -> Iterator[Source]:
     """The pictures that an existing name stands for; a missing one for itself, which will be said when it is read."""
     if os.path.isdir(name):
         found, kind = _below(name, without), "folder"
-    elif name.lower().endswith(ARCHIVES):
+    elif _is_archive(name):
         found, kind = _members(name), "archive"
     else:
         yield Source(name)
@@ -74,6 +74,13 @@ def _named(name: str, without: Path | None) -> Iterator[Source]:
         yield source
     if empty:
         yield Source(name, problem=f"no images in this {kind}")
+
+
+def _is_archive(name: str) -> bool:
+    """Whether a name is that of an archive, and not of a picture, nor of a pipe, which would be waited for without end."""
+    if not name.lower().endswith(ARCHIVES):
+        return False
+    return not os.path.exists(name) or (os.path.isfile(name) and not _begins_like_one(name))
 
 
 def _below(folder: str, without: Path | None) -> Iterator[Source]:
