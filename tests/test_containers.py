@@ -111,6 +111,18 @@ def test_animations() -> None:
     assert not containers.is_animated(apng_of_one_frame(), "PNG")
 
 
+def test_the_size_of_a_jpeg_is_what_the_decoder_finds() -> None:
+    """libjpeg skips bytes between segments up to the next marker, and takes the first frame header that comes."""
+    whole = encoded(photo(0, 24, 16), "JPEG")
+    frame = whole.index(b"\xff\xc0")
+    for between in (b"\x00", b"\xff\xff", b"\xff\x00\x12", b"rubbish \xff\x00 rubbish"):
+        data = whole[:frame] + between + whole[frame:]
+        assert images.header(data) == images.Header("JPEG", 24, 16)
+        assert images.decode(data).shape == (16, 24, 3)
+    hidden = whole[:frame] + b"\0" + encoded(photo(0, 500, 16), "JPEG")[2:] + whole[frame:]  # and the second frame is behind it
+    assert images.header(hidden) == images.Header("JPEG", 500, 16)
+
+
 def test_a_chunk_that_claims_more_than_there_is_takes_no_memory() -> None:
     """OpenCV made room for two gigabytes, and took ten seconds, before it found that a file of a hundred bytes was damaged."""
     whole = encoded(photo(0, 24, 16), "PNG")

@@ -9,6 +9,7 @@ import numpy as np
 
 # In a JPEG's entropy-coded data, the next byte pair that is a marker and no stuffed zero, restart or padding.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_SEGMENT = re.compile(rb"\xff+[^\x00\xff]")  # the next marker of a header
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 JPEG_END = b"\xff\xd9"
 _FILLERS = (0x00, 0x3C, 0x55, 0x69, 0x96, 0xAA, 0xC3, 0xF0, 0xFE)
@@ -130,17 +131,22 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
-    """(marker, width, height) of the frame header."""
+    """(marker, width, height) of the frame header that libjpeg finds: what lies between segments it skips, up to a marker."""
     position = 2
-    while position + 9 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
+    while found := _SEGMENT.search(data, position):
+        marker, position = data[found.end() - 1], found.end()
+        if marker in (0xD8, 0xD9):  # a second beginning, or the end
+            return None
+        if marker == 0x01 or 0xD0 <= marker <= 0xD7:  # these stand alone
+            continue
+        if position + 2 > len(data):
+            return None
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", data, position + 5)
+            if position + 7 > len(data):
+                return None
+            height, width = struct.unpack_from(">HH", data, position + 3)
             return marker, width, height
-        if marker == 0xFF:  # padding
-            position += 1
-        else:
-            position += 2 + (data[position + 2] << 8 | data[position + 3])
+        position += data[position] << 8 | data[position + 1]
     return None
 
 
