@@ -241,7 +241,7 @@ def _png_falls_short(data: bytes) -> bool:
         (length,) = struct.unpack_from(">I", data, position)
         if position + 8 + length > len(data):
             return True
-        if data[position + 4 : position + 8] == b"IEND":
+        if data[position : position + 8] == b"\0\0\0\0IEND":  # one that has a length is not the end to OpenCV
             break
         position += 12 + length
     return False
