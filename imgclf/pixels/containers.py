@@ -70,18 +70,25 @@ def tiff_compression(data: bytes) -> int:
 
 
 def inflates(data: bytes, most: int) -> bool:
-    """Whether what is deflated in a TIFF's first picture can be inflated; at most so many bytes of it are."""
+    """Whether what is deflated in a TIFF's first picture can be inflated. most: bytes of it after which no more is tried."""
     numbers = _tiff_numbers(data)
     if numbers.get(259, (1,))[0] not in (8, 32946) or numbers.get(266, (1,))[0] != 1:  # 266: the order of bits in a byte
         return True
     places, sizes = (numbers.get(273) or numbers.get(324, ())), (numbers.get(279) or numbers.get(325, ()))
+    if sum(sizes) > len(data):  # they overlap: to inflate the same bytes over and over would take too long
+        return True
+    view = memoryview(data)
     for place, size in zip(places, sizes, strict=False):
-        try:
-            most -= len(zlib.decompressobj().decompress(data[place : place + size], max(1, most)))
-        except zlib.error:
-            return False
-        if most <= 0:
-            break
+        stream = zlib.decompressobj()
+        for start in range(place, place + size, 1 << 16):  # in pieces, each of which inflates to 70 MB at most
+            try:
+                most -= len(stream.decompress(view[start : min(start + (1 << 16), place + size)]))
+            except zlib.error:
+                return False
+            if stream.eof:
+                break
+            if most <= 0:
+                return True
     return True
 
 
@@ -315,8 +322,11 @@ def _tiff_pages(data: bytes) -> int:
     return 2
 
 
+_TIFF_TAGS = (259, 266, 273, 279, 324, 325)  # compression, order of bits, places and sizes of strips and of tiles
+
+
 def _tiff_numbers(data: bytes) -> dict[int, tuple[int, ...]]:
-    """The whole numbers of a TIFF's first directory, by tag."""
+    """The numbers under these tags of a TIFF's first directory; without those of which there are too many."""
     order = "<" if data[:2] == b"II" else ">"
     found: dict[int, tuple[int, ...]] = {}
     try:
@@ -328,11 +338,11 @@ def _tiff_numbers(data: bytes) -> dict[int, tuple[int, ...]]:
             entry = at + struct.calcsize(counter) + (4 + 2 * wide) * index
             tag, kind, number = struct.unpack_from(f"{order}HH{word}", data, entry)
             form = {3: "H", 4: "I", 16: "Q"}.get(kind)
-            if form and number:
+            if form and tag in _TIFF_TAGS and tag not in found and 0 < number <= 1 << 18:
                 place = entry + 4 + wide
                 if number * struct.calcsize(form) > wide:
                     (place,) = struct.unpack_from(order + word, data, place)
-                found.setdefault(tag, struct.unpack_from(f"{order}{number}{form}", data, place))
+                found[tag] = struct.unpack_from(f"{order}{number}{form}", data, place)
     except struct.error:
         pass
     return found
