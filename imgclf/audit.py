@@ -65,6 +65,7 @@ class Audit:
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
+            "schema": "audit/1",
             "data": self.data,
             "model": self.model,
             "pictures": len(self.pictures.samples),

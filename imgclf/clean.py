@@ -78,6 +78,7 @@ class Cleaning:
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
+            "schema": "clean/1",
             "data": str(self.data),
             "dry_run": self.dry_run,
             "files": len(self.files) + len(self.ignored),

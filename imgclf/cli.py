@@ -857,6 +857,20 @@ def info(run: Annotated[str, typer.Argument(help="As for --run.")] = "latest", a
     console.info(verb.show(bundle.find(run)), as_json)
 
 
+@app.command(cls=Command)
+def schema(name: Annotated[str | None, typer.Argument(help="A schema; all are listed if not given.")] = None) -> None:
+    """Describe the JSON that commands print and folders keep.
+
+    As JSON Schemas (draft 2020-12), each with its number; one is printed whole, with those that it refers to inside.
+    """
+    from imgclf import schema as verb
+
+    if name is None:
+        console.schemas(verb.titles())
+    else:
+        console.as_json(verb.schema(name))
+
+
 def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
     """NAME=VALUE options as a dictionary."""
     for pair in given or []:

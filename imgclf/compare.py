@@ -59,7 +59,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return dataclasses.asdict(self)
+        return {"schema": "compare/1", **dataclasses.asdict(self)}
 
 
 def compare(

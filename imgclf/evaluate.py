@@ -65,7 +65,8 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """For JSON: everything but the single predictions, which have a CSV file of their own."""
         without = ("predictions", "answers")
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in without}
+        values: dict[str, Any] = {"schema": "evaluate/1"}
+        values |= {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in without}
         values = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()}
         return values | {
             "top": {str(k): share for k, share in self.top.items()},

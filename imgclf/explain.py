@@ -44,7 +44,7 @@ class Explanation:
         shares = [f"{share:g}" for share in saliency.SHARES]
         for name in ("marked", "random"):
             values[name] = dict(zip(shares, values[name], strict=False))
-        return values
+        return {"schema": "explain/1", **values}
 
 
 def explain(

@@ -70,7 +70,7 @@ class Export:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        return {"schema": "export/1", **dataclasses.asdict(self)}
 
 
 def check(form: Format, quantize: Quantize, tolerance: float | None, out: Path | None) -> None:

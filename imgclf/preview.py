@@ -58,6 +58,7 @@ class Preview:
     def to_dict(self) -> dict[str, Any]:
         """For JSON: the figures and where the sheet lies."""
         return {
+            "schema": "preview/1",
             "data": self.data,
             "sheet": str(self.path),
             "imbalance": self.imbalance,

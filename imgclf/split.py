@@ -46,6 +46,7 @@ class Split:
     def to_dict(self) -> dict[str, Any]:
         """For JSON: counts and where the manifest lies; the manifest itself is a CSV file."""
         return {
+            "schema": "split/1",
             "manifest": str(self.path),
             "changed": self.changed,
             "hash": self.manifest.hash,
@@ -439,6 +440,7 @@ class Leakage:
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
+            "schema": "split-check/1",
             "data": str(self.data),
             "parts": self.where,
             "pictures": self.pictures,

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Run, encoded, photo, tree, write
+from described import as_described
 
 from imgclf import audit, clean
 from imgclf.base.errors import ImgclfError, UsageError
@@ -117,7 +118,7 @@ def test_command(planted: Path, tmp_path: Path, imgclf: Run) -> None:
     page = (tmp_path / "a.html").read_text()
     assert "wrong-dots-0.png" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
-    listed = json.loads(imgclf("audit", "data", "--image-size", 64, "--json").stdout)
+    listed = as_described("audit", json.loads(imgclf("audit", "data", "--image-size", 64, "--json").stdout))
     assert listed["pictures"] == 120
     assert {one["check"] for one in listed["suspects"]} <= set(audit.CHECKS)
     for options, words in (

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Run, make_classes
+from described import as_described
 
 from imgclf.base.errors import ImgclfError
 from imgclf.bundle import Bundle
@@ -78,7 +79,8 @@ def test_command(two: Path, imgclf: Run) -> None:
     assert done.returncode == 0
     assert "right: both " in done.stdout
     assert "B is better" in done.stdout
-    answer = json.loads(imgclf("compare", "bad", "good", "--split", "train", "--json", cwd=two).stdout)
+    done = imgclf("compare", "bad", "good", "--split", "train", "--json", cwd=two)
+    answer = as_described("compare", json.loads(done.stdout))
     assert answer["p_value"] < 0.05
     assert answer["pictures"] == 51
     done = imgclf("compare", "good", "good", cwd=two)

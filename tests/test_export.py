@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Run, encoded, make_classes, photo, write
+from described import as_described
 
 from imgclf import dataset, model, split
 from imgclf import export as verb
@@ -127,6 +128,7 @@ def test_an_export_is_measured(name: str, form: Format, quantize: Quantize, made
     assert result.size_after == sum(file.stat().st_size for file in files)
     assert result.ms_before > 0 and result.ms_after > 0
     assert (result.from_bytes is not None) == (form == "saved-model")
+    as_described("export", json.loads(json.dumps(result.to_dict())))
     if result.from_bytes:
         assert dataclasses.astuple(result.from_bytes)[::2] == (len(rows), 1.0)
         assert result.from_bytes.difference < 1e-5  # PNG files of the network's size: nothing is rounded
@@ -146,7 +148,7 @@ def test_the_answers_are_calibrated(made: Made, runs: dict[str, Bundle]) -> None
 @pytest.mark.parametrize(("form", "quantize"), ALL)
 def test_names_and_recipe_travel_inside(form: Format, quantize: Quantize, made: Made, runs: dict[str, Bundle]) -> None:
     for name, classes in (("three", ["blue", "green", "red"]), ("two", ["no", "yes"])):
-        known = about(made(name, form, quantize))
+        known = as_described("exported", about(made(name, form, quantize)))
         assert known["class_names"] == classes
         assert Recipe(**known["recipe"]) == runs[name].recipe
         assert (known["temperature"], known["quantize"]) == (runs[name].temperature, quantize)
@@ -236,8 +238,8 @@ def test_json_has_every_figure(project: Path, imgclf: Run) -> None:
         "export", "data", "--run", "toy", "--format", "keras", "--out", "mine.keras", "--tolerance", "0.001", "--json"
     )
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert set(said) == {field.name for field in dataclasses.fields(verb.Export)}
+    said = as_described("export", json.loads(done.stdout))
+    assert set(said) == {"schema"} | {field.name for field in dataclasses.fields(verb.Export)}
     assert (said["path"], said["format"], said["tolerance"], said["agreement"]) == ("mine.keras", "keras", 0.001, 1.0)
     assert not (project / "runs/toy/export").exists()
 

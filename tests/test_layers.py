@@ -11,12 +11,15 @@ PACKAGE = Path(imgclf.__file__).parent
 FLOORS = [
     {"cli", "__main__", "shell"},
     {"display.console"},
-    {"clean", "preview", "split", "train", "evaluate", "predict", "compare", "explain", "export", "audit", "runs", "serve"},
+    {
+        "clean", "preview", "split", "train", "evaluate", "predict", "compare", "explain", "export", "audit", "runs", "serve",
+        "schema",
+    },
     {"answers", "bundle", "model", "dataset", "scoring"},
     {"learning"},
     {"pixels", "display"},
     {"base"},
-]
+]  # fmt: skip
 
 
 def floor(module: str) -> int:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 from conftest import Run, make_classes, write
+from described import as_described
 
 
 def summary(imgclf: Run, *options: str) -> str:
     """What the network of a training would take in, as `64 x 64 x 3`."""
     done = imgclf("train", "--summary", "--json", *options)
     assert done.returncode == 0, done.stderr
-    return str(json.loads(done.stdout)["layers"][0]["output"])
+    return str(as_described("train-summary", json.loads(done.stdout))["layers"][0]["output"])
 
 
 def test_defaults_and_options_that_win(tmp_path: Path, imgclf: Run) -> None:
@@ -41,7 +42,8 @@ def test_flags_of_the_file(tmp_path: Path, imgclf: Run) -> None:
         assert f"from imgclf.toml: augmented True, flip {expected}\n" in imgclf("preview", "-v").stderr
     (tmp_path / "imgclf.toml").write_text("[train]\nno-flip = true\nepochs = 1\nprogressive = false\nema = 0.0\n")
     done = imgclf("train", "--run-dir", "runs/one", "--json", "--image-size", "32")
-    assert json.loads(done.stdout)["config"]["flip"] is False, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert as_described("train", json.loads(done.stdout))["config"]["flip"] is False
     (tmp_path / "imgclf.toml").write_text('[train]\nepochs = 3\n[clean]\npolicy = "strict"\n[split]\nseed = 3\n')
     assert "nothing to resume" in imgclf("train", "--resume", "runs/one").stderr
     assert imgclf("clean", "--undo").returncode == 0

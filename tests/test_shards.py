@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Run, encoded, make_classes, photo, tree, write
+from described import as_described
 
 from imgclf import dataset
 from imgclf.base import shards
@@ -57,6 +58,7 @@ def test_clean_after_its_shares_decodes_nothing_and_finds_the_same(folder: Path,
     shutil.rmtree(folder / ".imgclf")
     before = tree(folder)
     figures = [json.loads(imgclf("clean", "data", "--shard", f"{index}/3", "--json").stdout) for index in (2, 3, 1)]
+    as_described("share", figures[0])
     assert sum(one["looked_at"] for one in figures) == 63
     assert sum(one["broken"] for one in figures) == 1
     assert {one["files"] for one in figures} == {63}
@@ -174,6 +176,8 @@ def with_top(form: list[str]) -> list[str]:
 def test_more_shares_than_inputs(project: Path, imgclf: Run) -> None:
     names = shares(imgclf, project, ["data/red/000.png", "data/red/001.png"], 4)
     assert (project / "part-4.jsonl").read_text() == ""
+    record = as_described("prediction", json.loads((project / "part-2.jsonl").read_text()))
+    assert record["place"] == {"shard": 2, "shards": 4, "position": 1, "inputs": 2}
     assert imgclf("predict", "--merge", *names, "--format", "{path}").stdout == "data/red/000.png\ndata/red/001.png\n"
 
 

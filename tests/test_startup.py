@@ -44,6 +44,7 @@ finally:
         (["predict", "data/red/000.png"], {"cv2", "numpy", "ai_edge_litert"}),
         (["explain", "data/red/000.png"], {"cv2", "numpy", "ai_edge_litert"}),
         (["runs", "list"], {"numpy"}),
+        (["schema", "clean"], set()),
         (["evaluate", "data"], {"cv2", "numpy", "ai_edge_litert", "pandas", "matplotlib"}),
     ],
 )

@@ -16,15 +16,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Run, encoded, make_classes, photo, write
+from described import as_described
 
 from imgclf import bundle, dataset, split
 from imgclf.base.config import Recipe, TrainConfig
 from imgclf.base.errors import ImgclfError
 from imgclf.bundle import Bundle
+from imgclf.display import console
 from imgclf.learning import metrics
 from imgclf.learning.weights import class_weights
 from imgclf.pixels import images
-from imgclf.train import Epoch, Silent, improves, patience, resume, train
+from imgclf.train import Epoch, RateSearch, Silent, improves, patience, resume, train
 
 
 def test_a_run_leaves_everything(trained: Path) -> None:
@@ -462,6 +464,10 @@ def test_what_can_not_be_resumed_is_named(whole: Path, tmp_path: Path, monkeypat
         resume(str(whole / "runs" / "whole"))
     with pytest.raises(ImgclfError, match=r"no run that could be resumed \(config.json is missing\)"):
         resume("nowhere")
+    for number, text in enumerate(("{", "[]", '"x"', "{}")):
+        write(tmp_path / str(number) / "config.json", text.encode())
+        with pytest.raises(ImgclfError, match=r"config.json: cannot be read \("):
+            resume(str(number))
     shutil.copytree(whole / "data", tmp_path / "data")
 
     def fail() -> None:
@@ -675,7 +681,7 @@ def test_a_full_disk_is_said_with_what_to_do(whole: Path, tmp_path: Path, monkey
     assert resume(str(tmp_path / "run")).info["metrics"]["epochs"] == 4
 
 
-def test_command_summary_rates_and_board(whole: Path, imgclf: Run, tmp_path: Path) -> None:
+def test_command_summary_rates_and_board(whole: Path, imgclf: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(whole / "data", tmp_path / "data")
     done = imgclf("train", "--summary", "--image-size", 64)
     assert done.returncode == 0
@@ -683,9 +689,12 @@ def test_command_summary_rates_and_board(whole: Path, imgclf: Run, tmp_path: Pat
     assert [row[1] for row in rows[1:-1]].count("Conv2D") == 6
     assert "cnn for 64 x 64 pixels; trained in" in done.stdout
     assert not (tmp_path / "runs").exists()
-    done = imgclf("train", "--lr-find", "--batch-size", 8)
+    done = imgclf("train", "--lr-find", "--batch-size", 8, "--json")
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"--learning-rate [0-9.e-]+\n", done.stdout)
+    found = as_described("train-lr-find", json.loads(done.stdout))
+    assert len(found["rates"]) == len(found["losses"]) >= 12
+    console.rate_search(RateSearch((), (), found["suggestion"], Path(found["plot"])), False)
+    assert re.fullmatch(r"--learning-rate [0-9.e-]+\n", capsys.readouterr().out)
     assert images.header((tmp_path / "data/.imgclf/lr-find.png").read_bytes()).format == "PNG"
     done = imgclf("train", "--epochs", 1, "--tensorboard", "--model", "cnn-small", "--run-dir", "runs/board")
     assert done.returncode == 0, done.stderr

@@ -247,7 +247,8 @@ def undone(restored: Sequence[str], problems: Sequence[str], notes: Sequence[str
     for note in notes:
         say(note)
     if json:
-        as_json({"dry_run": dry_run, "restored": list(restored), "problems": list(problems), "notes": list(notes)})
+        told = {"restored": list(restored), "problems": list(problems), "notes": list(notes)}
+        as_json({"schema": "clean-undo/1", "dry_run": dry_run, **told})
     elif dry_run:
         for path in restored:
             out.print(_text(path))
@@ -268,7 +269,7 @@ def _errors(problems: Sequence[str]) -> None:
 def history(batches: "Sequence[Batch]", json: bool) -> None:
     """Batches of moves, the oldest first."""
     if json:
-        as_json([dataclasses.asdict(batch) for batch in batches])
+        as_json([{"schema": "clean-history/1", **dataclasses.asdict(batch)} for batch in batches])
         return
     if not batches:
         say("nothing has been moved yet")
@@ -284,7 +285,7 @@ def history(batches: "Sequence[Batch]", json: bool) -> None:
 def share(figures: "Mapping[str, Any]", verb: str, json: bool) -> None:
     """What one of several shares looked at, and what comes next."""
     if json:
-        as_json(figures)
+        as_json({"schema": "share/1", **figures})
         return
     broken = f", of which {figures['broken']:,} cannot be used" if figures["broken"] else ""
     say(
@@ -299,7 +300,8 @@ def applied(outcomes: "Sequence[Outcome]", notes: "Sequence[str]", folder: Path,
     for note in notes:
         say(note)
     if json:
-        as_json({"data": str(folder), "dry_run": dry_run, "moves": [dataclasses.asdict(outcome) for outcome in outcomes]})
+        moves = [dataclasses.asdict(outcome) for outcome in outcomes]
+        as_json({"schema": "clean-apply/1", "data": str(folder), "dry_run": dry_run, "moves": moves})
         return
     if outcomes:
         table = _table("action", "file", "to", numbers=False)
@@ -523,7 +525,8 @@ def summary(about: str, layers: "Sequence[tuple[str, str, str, int]]", json: boo
     """A network, layer by layer."""
     if json:
         fields = ("name", "kind", "output", "parameters")
-        as_json({"about": about, "layers": [dict(zip(fields, layer, strict=True)) for layer in layers]})
+        listed = [dict(zip(fields, layer, strict=True)) for layer in layers]
+        as_json({"schema": "train-summary/1", "about": about, "layers": listed})
         return
     table = _table("layer", "kind", "output", "parameters")
     for name, kind, shape, parameters in layers:
@@ -535,7 +538,8 @@ def summary(about: str, layers: "Sequence[tuple[str, str, str, int]]", json: boo
 def rate_search(result: "RateSearch", json: bool) -> None:
     """The rate that was found, and where the plot is."""
     if json:
-        as_json({"suggestion": result.suggestion, "rates": result.rates, "losses": result.losses, "plot": str(result.plot)})
+        seen = {"rates": result.rates, "losses": result.losses, "plot": str(result.plot)}
+        as_json({"schema": "train-lr-find/1", "suggestion": result.suggestion, **seen})
     else:
         out.print(f"--learning-rate {result.suggestion:g}")
     say(f"wrote {result.plot}")
@@ -546,7 +550,7 @@ def trained(bundle: "Bundle | None", json: bool) -> None:
     if bundle is None:
         return
     if json:
-        as_json({"run": str(bundle.path), **bundle.info})
+        as_json({"schema": "train/1", "run": str(bundle.path), **bundle.info})
         return
     figures = bundle.info["metrics"]
     low, high = figures["val_interval"]
@@ -589,7 +593,7 @@ def _minutes(seconds: float) -> str:
 def runs(found: "Sequence[Run]", folder: Path, json: bool) -> None:
     """A table of runs."""
     if json:
-        as_json([dataclasses.asdict(run) for run in found])
+        as_json([{"schema": "runs/1", **dataclasses.asdict(run)} for run in found])
         return
     table = _table("run", "model", "epochs", "validation", "test", "state", numbers=False)
     for run in found:
@@ -606,7 +610,7 @@ def runs(found: "Sequence[Run]", folder: Path, json: bool) -> None:
 def info(known: Mapping[str, Any], json: bool) -> None:
     """What a run knows, a line each; nested things under their names."""
     if json:
-        as_json(known)
+        as_json({"schema": "info/1", **known})
         return
 
     def lines(value: Any, name: str) -> Iterator[tuple[str, str]]:
@@ -622,6 +626,13 @@ def info(known: Mapping[str, Any], json: bool) -> None:
     width = max(len(name) for name, _value in shown)
     for name, value in shown:
         out.print(_text(f"{name:<{width}}  {value}"), soft_wrap=True)
+
+
+def schemas(titles: Mapping[str, str]) -> None:
+    """A line for each schema."""
+    width = max(map(len, titles))
+    for name, title in titles.items():
+        data(f"{name:<{width}}  {title}")
 
 
 def evaluation(result: "Evaluation") -> None:

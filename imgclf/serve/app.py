@@ -196,6 +196,7 @@ def card(bundle: Bundle, threshold: float) -> dict[str, Any]:
         }  # fmt: skip
     recipe = bundle.recipe
     return {
+        "schema": "serve-model/1",
         "run": bundle.path.resolve().name,
         "model": bundle.info.get("model"),
         "classes": list(bundle.class_names),

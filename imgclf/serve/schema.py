@@ -1,6 +1,8 @@
 """The description of the API that /openapi.json gives (OpenAPI 3.1), with examples."""
 
+import json
 from collections.abc import Sequence
+from importlib import resources
 from typing import Any
 
 import imgclf
@@ -84,28 +86,8 @@ def openapi(class_names: Sequence[str], with_token: bool) -> dict[str, Any]:
         },
         "components": {
             "schemas": {
-                "Record": {
-                    "type": "object",
-                    "required": ["input", "label", "probability", "top", "error"],
-                    "additionalProperties": False,
-                    "properties": {
-                        "input": {"type": "string", "description": "The file's name in the form, or `body`."},
-                        "label": {"type": ["string", "null"], "description": "The likeliest class, or `unknown`."},
-                        "probability": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
-                        "top": {
-                            "type": "array",
-                            "items": {
-                                "type": "object",
-                                "required": ["label", "probability"],
-                                "properties": {
-                                    "label": {"type": "string"},
-                                    "probability": {"type": "number", "minimum": 0, "maximum": 1},
-                                },
-                            },
-                        },
-                        "error": {"type": ["string", "null"]},
-                    },
-                },
+                "Record": _shipped("prediction"),
+                "Model": _shipped("serve-model"),
                 "Error": {
                     "type": "object",
                     "required": ["error"],
@@ -119,6 +101,12 @@ def openapi(class_names: Sequence[str], with_token: bool) -> dict[str, Any]:
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"token": []}]
     return document
+
+
+def _shipped(name: str) -> dict[str, Any]:
+    """What `imgclf schema` prints, as a part of a document that says itself what it is."""
+    whole = json.loads((resources.files("imgclf") / "schemas" / f"{name}.json").read_text("utf-8"))
+    return {key: value for key, value in whole.items() if key not in ("$schema", "$id")}
 
 
 def _body(files: dict[str, Any]) -> dict[str, Any]:
@@ -140,7 +128,7 @@ def _error(words: str) -> dict[str, Any]:
 
 
 def _get(name: str, words: str, media_type: str, with_token: bool, *, busy: bool = False) -> dict[str, Any]:
-    schema = {"type": "object"} if media_type == "application/json" else {"type": "string"}
+    schema = {"$ref": "#/components/schemas/Model"} if media_type == "application/json" else {"type": "string"}
     responses = {"200": {"description": words, "content": {media_type: {"schema": schema}}}}
     if with_token:
         responses["401"] = _error("The token is missing or wrong.")

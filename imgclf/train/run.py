@@ -71,7 +71,7 @@ def train(
         if machine.is_chief:
             run_dir = bundle.new_run_folder(config.model, run_dir)
             resolved = {"data": str(data.resolve()), "weights_of_classes": None if weights is None else weights.tolist()}
-            journal.write_json(run_dir / "config.json", {**dataclasses.asdict(config), **resolved})
+            journal.write_json(run_dir / "config.json", {"schema": "config/1", **dataclasses.asdict(config), **resolved})
             journal.write_atomic(run_dir / "split.csv", manifest.to_csv())
         work = Work(data, config, manifest, prepared, weights, run_dir or place, listener, machine, config.epochs)
         with _alone(work.run_dir, machine):
@@ -112,9 +112,10 @@ def resume(
     run_dir = bundle.find_unfinished(run)
     try:
         stored = json.loads((run_dir / "config.json").read_bytes())
+        stored.pop("schema", None)
         began_with, known = Path(stored.pop("data")), stored.pop("weights_of_classes")
         config = TrainConfig(**stored)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ImgclfError(f"{run_dir / 'config.json'}: cannot be read ({error}); train anew") from error
     if data is None and not began_with.is_dir():
         raise ImgclfError(

@@ -1,0 +1,215 @@
+"""Machine output: what commands print and folders keep is what imgclf/schemas says.
+
+What takes a network or TensorFlow is held against its schema where it is tested otherwise: audit, compare, export, train.
+"""
+
+import csv
+import dataclasses
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from conftest import Run, encoded, make_classes, photo, write
+from described import NAMES, OPTIONAL, as_described, shipped
+from jsonschema import Draft202012Validator
+from PIL import Image
+from served import served
+
+from imgclf import audit, bundle, clean, schema
+from imgclf.base.config import Format, Model, Quantize, TrainConfig
+from imgclf.base.errors import UsageError
+
+OPEN = {"contents", "options"}  # definitions that others add fields to, who close them
+
+
+def said(done: "subprocess.CompletedProcess[str]", code: int = 0) -> Any:
+    """The JSON that a command printed, with no NaN in it."""
+    assert done.returncode == code, done.stderr
+    return json.loads(done.stdout, parse_constant=pytest.fail)
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_bytes(), parse_constant=pytest.fail)
+
+
+# -- the schemas themselves -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_schema_is_valid_and_closed_and_explains_every_field(name: str) -> None:
+    own = shipped(name)
+    Draft202012Validator.check_schema(own)
+    Draft202012Validator.check_schema(schema.schema(name))
+    assert re.fullmatch(rf"urn:imgclf:{name}:[1-9][0-9]*", own["$id"])
+    number = own["$id"].rsplit(":", 1)[1]
+    assert own["title"]
+
+    def look(one: Any, key: str = "") -> None:
+        for inner in one if isinstance(one, list) else ():
+            look(inner)
+        if not isinstance(one, dict):
+            return
+        if "properties" in one:
+            closed = one.get("additionalProperties") is False or one.get("unevaluatedProperties") is False
+            assert closed or key in OPEN, one
+            assert set(one["properties"]) - set(one["required"]) <= OPTIONAL.get(name, set())
+            assert set(one["required"]) <= set(one["properties"])
+            for field, inner in one["properties"].items():
+                assert "description" in inner or "$ref" in inner, field
+            if "schema" in one["properties"]:
+                assert one["properties"]["schema"]["const"] == f"{name}/{number}"
+                assert one["required"][0] == "schema"
+            if "const" in one["properties"].get("format", {}):
+                assert one["properties"]["format"]["const"] == int(number)
+        elif (
+            one.get("type") == "object" and "$ref" not in one
+        ):  # names of the user's, as of classes: what their values are is said
+            assert isinstance(one["additionalProperties"], dict)
+        for field, inner in one.items():
+            look(inner, field)
+
+    look(own)
+
+
+def test_what_is_written_alike_is_described_alike() -> None:
+    """Small definitions stand in every file that uses them, so that it can be read by itself; they are the same."""
+    seen: dict[str, Any] = {}
+    for name in NAMES:
+        for key, definition in shipped(name).get("$defs", {}).items():
+            assert seen.setdefault(key, definition) == definition, (name, key)
+
+
+def test_words_and_fields_are_those_of_the_code() -> None:
+    outcome = shipped("clean")["$defs"]["outcome"]["properties"]
+    assert outcome["check"]["enum"] == [*clean.CHECKS, ""]
+    assert shipped("audit")["properties"]["suspects"]["items"]["properties"]["check"]["enum"] == list(audit.CHECKS)
+    options = shipped("config")["$defs"]["options"]
+    assert options["required"] == [field.name for field in dataclasses.fields(TrainConfig)]
+    assert [*options["properties"]["model"]["enum"], "auto"] == list(get_args(Model))  # `auto` has become one of them
+    types = {field.name: field.type for field in dataclasses.fields(TrainConfig)}
+    for name in ("aspect", "precision", "augment", "lr_schedule"):
+        assert options["properties"][name]["enum"] == list(get_args(types[name]))
+    exported = shipped("export")["properties"]
+    assert exported["format"]["enum"] == list(get_args(Format))
+    assert exported["quantize"]["enum"] == list(get_args(Quantize))
+    assert shipped("bundle")["$id"] == f"urn:imgclf:bundle:{bundle.FORMAT}"
+
+
+def test_every_schema_is_held_against_what_is_written() -> None:
+    sources = "".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    assert set(re.findall(r'\bas_described\(\s*"([a-z-]+)"', sources)) == set(NAMES)
+
+
+def test_command(imgclf: Run) -> None:
+    listed = imgclf("schema").stdout.splitlines()
+    assert listed == [f"{name:<{max(map(len, NAMES))}}  {shipped(name)['title']}" for name in NAMES]
+    assert said(imgclf("schema", "clean")) == shipped("clean")
+    printed = said(imgclf("schema", "train"))  # needs no other file: what it refers to is inside
+    assert printed["$defs"] == {"bundle": shipped("bundle"), "config": shipped("config")}
+    done = imgclf("schema", "claen")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "claen: no such schema; there are audit, bundle, clean, " in done.stderr
+    for name in ("../schemas/clean", "clean.json", ""):
+        with pytest.raises(UsageError):
+            schema.schema(name)
+
+
+# -- folders of pictures ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def faulty(tmp_path: Path) -> Path:
+    """Two classes with a broken file, a misnamed one, a copy, a picture under both, a blank one, and a file to ignore."""
+    root = make_classes(tmp_path / "data", {"a": 6, "b": 6}, size=48)
+    write(root / "a" / "page.jpg", b"<html>")
+    write(root / "a" / "photo.png", encoded(photo(1, 200, 150)))
+    write(root / "a" / "one.jpg", encoded(photo(2, 200, 150)))
+    write(root / "a" / "two.jpg", encoded(photo(2, 200, 150)))
+    for label in "ab":
+        write(root / label / "both.jpg", encoded(photo(3, 200, 150)))
+    write(root / "b" / "white.png", encoded(Image.new("RGB", (80, 80), (255, 255, 255)), "PNG"))
+    write(root / "readme.txt", b"mine")
+    return root
+
+
+def test_clean(faulty: Path, tmp_path: Path, imgclf: Run) -> None:
+    assert said(imgclf("clean", "--history", "--json")) == []
+    found = as_described("clean", said(imgclf("clean", "--dry-run", "--report", "r.csv", "--json")))
+    assert {one["action"] for one in found["findings"]} == {"quarantine", "rename", "report"}
+    assert found["ignored"]
+    done = as_described("clean", said(imgclf("clean", "--json")))
+    assert {one["action"] for one in done["findings"]} == {"quarantined", "renamed", "reported"}
+    (plan,) = (faulty / ".imgclf" / "journal").iterdir()
+    as_described("journal", read(plan))
+    assert as_described("clean-history", said(imgclf("clean", "--history", "--json")))[0]["state"] == "done"
+    assert as_described("clean-undo", said(imgclf("clean", "--undo", "--dry-run", "--json")))["restored"]
+    assert as_described("clean-undo", said(imgclf("clean", "--undo", "--json")))["restored"]
+    with open(tmp_path / "r.csv", "w", newline="") as file:
+        orders = (("path", "action", "new_label"), ("a/000.png", "relabel", "b"), ("b/001.png", "quarantine", ""))
+        csv.writer(file).writerows((*orders, ("a/photo.png", "rename", "")))
+    for options, words in (("--dry-run",), {"relabel", "quarantine", "rename"}), ((), {"relabelled", "quarantined", "renamed"}):
+        moved = as_described("clean-apply", said(imgclf("clean", "--apply", "r.csv", "--json", *options)))
+        assert {one["action"] for one in moved["moves"]} == words
+
+
+def test_preview(faulty: Path, imgclf: Run) -> None:
+    assert as_described("preview", said(imgclf("preview", "--json")))["left_out"]
+    seen = as_described("preview", said(imgclf("preview", "--histograms", "h.png", "--json")))
+    assert [one["label"] for one in seen["histograms"]["classes"]] == ["a", "b"]
+
+
+def test_split(faulty: Path, tmp_path: Path, imgclf: Run) -> None:
+    assert as_described("split", said(imgclf("split", "--json")))["left_out"]
+    as_described("split-folds", said(imgclf("split", "--folds", 3, "--json")))
+    as_described("split-check", said(imgclf("split", "--check", "--json")))
+    for part in ("train", "test"):
+        make_classes(tmp_path / "leaky" / part, {"a": 2, "b": 2})
+    assert as_described("split-check", said(imgclf("split", "leaky", "--check", "--json"), 1))["leaks"]
+
+
+# -- runs -------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_s_own_files(trained: Path) -> None:
+    kept = as_described("bundle", read(trained / "runs/toy/bundle.json"))
+    assert kept["config"].items() <= as_described("config", read(trained / "runs/toy/config.json")).items()
+
+
+def test_evaluate_and_runs(project: Path, imgclf: Run) -> None:
+    """On a folder where much goes wrong: a class without a picture, a broken file, a gate that is missed."""
+    other = make_classes(project / "other", {"blue": 12, "green": 12}, size=40)
+    write(other / "blue" / "broken.png", encoded(photo(1), "PNG")[:300])
+    make_classes(other / "green", {"seen": 12})  # which is blue
+    scored = as_described("evaluate", said(imgclf("evaluate", "other", "--fail-under", "accuracy=1", "--json"), 1))
+    assert (scored["auc"], bool(scored["left_out"]), bool(scored["slices"])) == (None, True, True)
+    assert as_described("evaluate", read(project / "runs/toy/evaluation-other-other.json")) == scored
+    write(project / "runs/toy/evaluation-old.json", b'{"accuracy": 0.5}')
+    known = as_described("info", said(imgclf("info", "toy", "--json")))
+    assert set(known["evaluations"]) == {"old", "other-other"}
+    assert known == said(imgclf("runs", "show", "toy", "--json"))
+    write(project / "runs/half/config.json", b'{"model": "cnn", "data": "/photos"}')
+    write(project / "runs/broken/bundle.json", b"{")
+    listed = as_described("runs", said(imgclf("runs", "list", "--json")))
+    assert {one["state"] for one in listed} == {"finished", "unfinished", "broken"}
+
+
+def test_predict_and_explain(project: Path, imgclf: Run) -> None:
+    inputs = ["data/red/000.png", "missing.png"]
+    records = as_described("predict", said(imgclf("predict", *inputs, "--top", 2, "--json"), 1))
+    lines = imgclf("predict", *inputs, "--top", 2, "--jsonl", "--link-to", "sorted").stdout.splitlines()
+    assert [as_described("prediction", json.loads(line)) for line in lines] == records
+    as_described("sorted", read(project / "sorted/.imgclf/sorted/0001.json"))
+    looked = as_described("explain", said(imgclf("explain", *inputs, "--json"), 1))
+    assert [one["error"] is None for one in looked] == [True, False]
+
+
+def test_serve(trained: Path) -> None:
+    with served(trained / "runs" / "toy", "--threshold", "0.5", cwd=trained) as server:
+        as_described("predict", server.form([("a", (trained / "data/red/000.png").read_bytes()), ("b", b"no")])[1])
+        as_described("serve-model", json.loads(server.ask("GET", "/model")[2]))
+        described = json.loads(server.ask("GET", "/openapi.json")[2])["components"]["schemas"]
+    for name, key in (("prediction", "Record"), ("serve-model", "Model")):
+        assert described[key] == {key: value for key, value in shipped(name).items() if key not in ("$schema", "$id")}
