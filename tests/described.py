@@ -14,10 +14,6 @@ from imgclf import schema
 FILES = sorted((Path(imgclf.__file__).parent / "schemas").glob("*.json"))
 NAMES = sorted(path.stem for path in FILES)
 OPTIONAL = {"preview": {"histograms"}, "prediction": {"place"}, "predict": {"place"}}  # what a document may lack
-    "preview": {"histograms"},
-    "prediction": {"place"},
-    "predict": {"place"},
-}  # the only fields that a document may lack
 UNTAGGED = {"predict", "prediction"}  # records of which there may be millions
 BY_FORMAT = {"bundle", "journal", "sorted", "exported"}  # files that say their number in `format`, not in `schema`
 Place = tuple[str | int, ...]
