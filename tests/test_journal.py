@@ -225,7 +225,7 @@ def test_the_lock_names_its_owner_and_dies_with_it(tmp_path: Path) -> None:
     assert holder.stdout
     holder.stdout.readline()
     with (
-        pytest.raises(ImgclfError, match=rf"in use by imgclf clean \(process {holder.pid}\)"),
+        pytest.raises(ImgclfError, match=rf"in use by imgclf clean \(process {holder.pid}, since "),
         journal.locked(tmp_path, "split"),
     ):
         pass
