@@ -1,5 +1,6 @@
 """Small real files and folders for the tests, made anew each time."""
 
+import collections
 import io
 import os
 import random
@@ -19,10 +20,19 @@ from PIL import Image
 os.environ["COLUMNS"] = "100"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with the most long tests first, so that no process is left with one when the other has nothing to do."""
+    long = collections.Counter(item.path for item in items if item.get_closest_marker("long"))
+    items.sort(key=lambda item: -long[item.path])
+
+
 @pytest.fixture(scope="session")
-def made_backbones(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Backbones as LiteRT files: each takes ten seconds to make, so all tests share them."""
-    return tmp_path_factory.mktemp("backbones")
+def made_backbones(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """Backbones as LiteRT files: each takes ten seconds to make, so all tests of all processes share them."""
+    folder = tmp_path_factory.getbasetemp()
+    made = (folder if worker_id == "master" else folder.parent) / "backbones"
+    made.mkdir(exist_ok=True)
+    return made
 
 
 @pytest.fixture(autouse=True)

@@ -6,5 +6,5 @@ source examples/setup.sh
 environment=${IMGCLF_VENV:-.venv}
 make_environment "$environment" -e '.[dev]'
 offer_chromium
-# Two at a time: most of a test's time is a process that starts, on one core.
-"$environment/bin/python" -m pytest -n 2 --dist loadfile "$@"
+# Two at a time: most of a test's time is a process that starts, on one core. In the order of conftest.py, long files first.
+"$environment/bin/python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -395,7 +395,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("instant", [0.6, *(pytest.param(one, marks=pytest.mark.long) for one in (0.1, 0.35, 0.8, 0.95))])
+@pytest.mark.parametrize("instant", [0.6, *(pytest.param(one, marks=pytest.mark.long) for one in (0.1, 0.95))])
 def test_killed_and_resumed_is_the_same_bit_for_bit(instant: float, whole: Path, tmp_path: Path) -> None:
     """`kill -9` at some instant of the training, then --resume as a command: the weights of the uninterrupted run."""
     shutil.copytree(whole / "data", tmp_path / "data", symlinks=True)
