@@ -22,7 +22,7 @@ from imgclf import bundle, dataset, split
 from imgclf.base.config import Recipe, TrainConfig
 from imgclf.base.errors import ImgclfError
 from imgclf.bundle import Bundle
-from imgclf.display import console
+from imgclf.display import learning as view
 from imgclf.learning import metrics
 from imgclf.learning.weights import class_weights
 from imgclf.pixels import images
@@ -693,7 +693,7 @@ def test_command_summary_rates_and_board(whole: Path, imgclf: Run, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     found = as_described("train-lr-find", json.loads(done.stdout))
     assert len(found["rates"]) == len(found["losses"]) >= 12
-    console.rate_search(RateSearch((), (), found["suggestion"], Path(found["plot"])), False)
+    view.rate_search(RateSearch((), (), found["suggestion"], Path(found["plot"])), False)
     assert re.fullmatch(r"--learning-rate [0-9.e-]+\n", capsys.readouterr().out)
     assert images.header((tmp_path / "data/.imgclf/lr-find.png").read_bytes()).format == "PNG"
     done = imgclf("train", "--epochs", 1, "--tensorboard", "--model", "cnn-small", "--run-dir", "runs/board")

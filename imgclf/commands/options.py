@@ -1,0 +1,28 @@
+"""Options that several commands share, and what is refused of options that do not go together."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imgclf.base.errors import UsageError
+
+Data = Annotated[
+    Path, typer.Argument(help="Folder with one folder of pictures per class, or with train/val/test folders of such.")
+]
+Run = Annotated[
+    str, typer.Option("--run", metavar="RUN", help="A run folder, its name under runs/, `latest` finished one, or `best`.")
+]
+ShardOf = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="I/N", help="Only the I-th of N shares, for a cluster; see README on how they meet."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of every random choice.")]
+
+
+def refuse(*cases: tuple[object, str]) -> None:
+    """Raise UsageError with the words of the first case that holds."""
+    for holds, words in cases:
+        if holds:
+            raise UsageError(words)

@@ -1,0 +1,273 @@
+"""What a person sees of train, audit, evaluate and compare."""
+
+import math
+import shlex
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imgclf.display.console import (
+    LONGEST_LIST,
+    add_row,
+    as_json,
+    counted,
+    data,
+    new_bar,
+    new_table,
+    one_line_each,
+    out,
+    printable,
+    say,
+    say_left_out,
+)
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from imgclf.audit import Audit
+    from imgclf.bundle import Bundle
+    from imgclf.compare import Comparison
+    from imgclf.evaluate import Evaluation
+    from imgclf.train import Epoch, RateSearch
+
+
+class TrainingDisplay:
+    """A line an epoch on stderr, and a bar within the epoch on a terminal."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._spent = 0.0
+        self._run_dir: Path | None = None
+        self._handler: Any = None
+        self._stop = self._said = False
+
+    def __enter__(self) -> "TrainingDisplay":
+        self._bar = new_bar()
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        if self._bar:
+            self._bar.__exit__(*details)
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+        if details[0] is not None and self._run_dir and self._spent:
+            say(f"unfinished run: go on with `imgclf train --resume {shlex.quote(str(self._run_dir))}`")
+
+    def _interrupt(self, *_signal: Any) -> None:
+        """The first Ctrl-C ends the training after its epoch, the second at once."""
+        self._stop = True  # said by `batch`: here, the screen may be half-way through a line
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def stop(self) -> bool:
+        return self._stop
+
+    def note(self, text: str) -> None:
+        say(text, style="yellow")
+
+    def stage(self, name: str) -> None:
+        self._advance(name, 0, None)
+
+    def preparing(self, done: int, total: int) -> None:
+        self._advance("preparing pictures", done, total)
+
+    def computing(self, done: int, total: int) -> None:
+        self._advance("computing features", done, total)
+
+    def started(self, run_dir: Path, about: Sequence[str]) -> None:
+        self._run_dir = run_dir
+        self._handler = signal.signal(signal.SIGINT, self._interrupt)
+        say(f"run {run_dir}")
+        for line in about:
+            say(line)
+        self._header()
+
+    def _header(self) -> None:
+        say("epoch    loss  accuracy  val loss  val accuracy  images/s   left")
+
+    def tuning(self, about: Sequence[str]) -> None:
+        for line in about:
+            say(line)
+        self._header()
+
+    def batch(self, epoch: int, done: int, total: int) -> None:
+        if self._stop and not self._said:
+            self._said = True
+            say("ending the run after this epoch; Ctrl-C again stops at once, for --resume to go on later", style="yellow")
+        self._advance(f"epoch {epoch}", done, total)
+
+    def epoch(self, epoch: "Epoch", left: float) -> None:
+        self._spent += epoch.seconds
+        star = "*" if epoch.is_best else " "
+        say(
+            f"{epoch.epoch:>5} {epoch.loss:>7.4f} {epoch.accuracy:>9.4f} {epoch.val_loss:>9.4f} "
+            f"{epoch.val_accuracy:>12.4f}{star} {epoch.images_per_second:>9.0f} {_minutes(left):>6}"
+        )
+
+    def _advance(self, what: str, done: int, total: int | None) -> None:
+        if self._bar is None:
+            return
+        if self._task is not None and total is None:  # a bar once measured would go on showing its numbers
+            self._bar.remove_task(self._task)
+            self._task = None
+        if self._task is None:
+            self._task = self._bar.add_task(what, total=total)
+        self._bar.update(self._task, description=what, completed=done, total=total)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds + 0.5) // 60}:{int(seconds + 0.5) % 60:02d}"
+
+
+def summary(about: str, layers: "Sequence[tuple[str, str, str, int]]", json: bool) -> None:
+    """A network, layer by layer."""
+    if json:
+        fields = ("name", "kind", "output", "parameters")
+        listed = [dict(zip(fields, layer, strict=True)) for layer in layers]
+        as_json({"schema": "train-summary/1", "about": about, "layers": listed})
+        return
+    table = new_table("layer", "kind", "output", "parameters")
+    for name, kind, shape, parameters in layers:
+        add_row(table, name, kind, shape, f"{parameters:,}")
+    out.print(table)
+    out.print(printable(f"{about}; {sum(layer[3] for layer in layers):,} parameters"))
+
+
+def rate_search(result: "RateSearch", json: bool) -> None:
+    """The rate that was found, and where the plot is."""
+    if json:
+        seen = {"rates": result.rates, "losses": result.losses, "plot": str(result.plot)}
+        as_json({"schema": "train-lr-find/1", "suggestion": result.suggestion, **seen})
+    else:
+        out.print(f"--learning-rate {result.suggestion:g}")
+    say(f"wrote {result.plot}")
+
+
+def trained(bundle: "Bundle | None", json: bool) -> None:
+    """How the best epoch did, and on stdout the run folder; nothing from a worker that is not the chief."""
+    if bundle is None:
+        return
+    if json:
+        as_json({"schema": "train/1", "run": str(bundle.path), **bundle.info})
+        return
+    figures = bundle.info["metrics"]
+    low, high = figures["val_interval"]
+    say(
+        f"best epoch {figures['best_epoch']} of {figures['epochs']} saved: validation accuracy {figures['val_accuracy']:.4f} "
+        f"(95%: {low:.3f} to {high:.3f})"
+    )
+    say("`imgclf evaluate` scores it on the test part; `imgclf predict IMAGE` uses it")
+    data(str(bundle.path))
+
+
+def audited(result: "Audit", json: bool) -> None:
+    """The surest suspects of each check, and how many there are."""
+    if json:
+        as_json(result.to_dict())
+        return
+    for name, found in result.by_check().items():
+        if found:
+            lines = [(one.path, f"{one.score:.2f}", one.detail + (f": {one.other}" if one.other else "")) for one in found[:10]]
+            one_line_each(lines, name, "score", "why")
+            if len(found) > 10:
+                out.print(f"... and {len(found) - 10:,} more; --report FILE.csv lists all, --html FILE.html shows them")
+            out.print()
+    counts = ", ".join(f"{name} {len(found):,}" for name, found in result.by_check().items())
+    out.print(printable(f"{len(result.pictures.samples):,} pictures; suspects: {counts}"))
+    for path, reason in result.left_out[:LONGEST_LIST]:
+        say(f"left out {path}: {reason}", style="yellow")
+    if result.note:
+        say(result.note)
+    say(
+        f"Held-out accuracy of the labels as they are: {result.accuracy:.4f} ({result.model}). Nothing was moved; "
+        "to decide: --html FILE.html, or --report FILE.csv and `imgclf clean --apply`."
+    )
+
+
+def evaluation(result: "Evaluation") -> None:
+    """Score with interval, per-class table, confusion matrix."""
+    for note in result.notes:
+        say(note, style="yellow")
+    say_left_out(result.left_out)
+    low, high = result.interval
+    out.print(printable(f"{result.run} on {result.on}: {counted(result.pictures, 'picture')}"))
+    out.print(f"accuracy {result.accuracy:.4f} (95% interval {low:.3f} to {high:.3f}), loss {result.loss:.4f}")
+    macro, weighted = result.macro_f1_interval, result.weighted_f1_interval
+    out.print(
+        f"F1 {result.macro_f1:.4f} ({macro[0]:.3f} to {macro[1]:.3f}), weighted by pictures {result.weighted_f1:.4f} "
+        f"({weighted[0]:.3f} to {weighted[1]:.3f})"
+    )
+    top = "".join(f", top {k} {share:.4f}" for k, share in result.top.items())
+    if math.isnan(result.auc) or math.isnan(result.average_precision):
+        out.print(f"ROC-AUC and average precision undefined, since a class has no picture{top}")
+    else:
+        out.print(f"ROC-AUC {result.auc:.4f}, average precision {result.average_precision:.4f}{top}")
+    out.print(
+        f"calibration error {result.calibration_error:.4f}, before calibration {result.uncalibrated_error:.4f} "
+        f"(temperature {result.temperature:.2f})"
+    )
+    out.print()
+    table = new_table("class", "precision", "recall", "f1", "pictures")
+    for score in result.classes:
+        add_row(
+            table, score.name, *(f"{value:.3f}" for value in (score.precision, score.recall, score.f1)), f"{score.support:,}"
+        )
+    out.print(table)
+    out.print()
+    if len(result.class_names) <= 12:
+        table = new_table("true \\ predicted", *result.class_names)
+        for name, row in zip(result.class_names, result.confusion.tolist(), strict=True):
+            add_row(table, name, *(f"{count:,}" for count in row))
+        out.print(table)
+    else:
+        say(f"confusion matrix of {len(result.class_names)} classes: see the PNG")
+    if result.errors:
+        out.print()
+        lines = [(one["label"], one["predicted"], f"{one['probability']:.3f}", one["path"]) for one in result.errors[:5]]
+        one_line_each(lines, "true", "predicted", "sure", f"worst of {counted(len(result.errors), 'error')}")
+    worse = [one for one in result.slices if one.is_worse]
+    if worse:
+        out.print()
+        table = new_table("does worse where", "is", "accuracy", "pictures", numbers=False)
+        for one in worse:
+            add_row(table, one.by, one.value, f"{one.accuracy:.3f}", f"{one.pictures:,}")
+        out.print(table)
+    if not result.unwritten:
+        files = (f"predictions-{result.name}.csv", f"confusion-{result.name}.png", f"calibration-{result.name}.png")
+        say(f"wrote {result.run}/evaluation-{result.name}.json, {', '.join(files)}")
+
+
+def comparison(result: "Comparison", json: bool) -> None:
+    """Two runs side by side, and what to make of their difference."""
+    if json:
+        as_json(result.to_dict())
+        return
+    for note in result.notes:
+        say(note, style="yellow")
+    say_left_out(result.left_out)
+    out.print(printable(f"{counted(result.pictures, 'picture')}: {result.on}"))
+    table = new_table("", "run", "model", "accuracy", "95% interval", "loss", numbers=False)
+    for name, side in (("A", result.first), ("B", result.second)):
+        low, high = side.interval
+        add_row(table, name, side.run, side.model, f"{side.accuracy:.4f}", f"{low:.3f} to {high:.3f}", f"{side.loss:.4f}")
+    out.print(table)
+    out.print(
+        f"right: both {result.both:,}, A alone {result.only_first:,}, B alone {result.only_second:,}, "
+        f"neither {result.neither:,}"
+    )
+    low, high = result.interval
+    out.print(
+        f"B less A: {result.difference:+.4f} (95% interval {low:+.4f} to {high:+.4f})\n"
+        f"McNemar's exact test: p = {result.p_value:.2g}"
+    )
+    better = "B" if result.difference > 0 else "A"
+    sure = result.p_value < 0.05
+    out.print(f"{better} is better" if sure else "no difference that chance could not explain; more pictures would tell")
+    if result.disagreements:
+        out.print()
+        lines = [(one.label, one.first, one.second, one.path) for one in result.disagreements[:LONGEST_LIST]]
+        one_line_each(lines, "true", "A says", "B says", "picture")
+        if len(result.disagreements) > LONGEST_LIST:
+            out.print(f"... and {len(result.disagreements) - LONGEST_LIST:,} more; --json lists all")
