@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf import dataset
-from imgclf.base import journal, shards, table
+from imgclf.base import shards, table, writing
 from imgclf.base.config import Model, Recipe
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import check_output
@@ -249,7 +249,7 @@ def write_report(result: Audit, path: Path, relabel: float | None = None) -> int
         orders += order
         wish = ("relabel", one.suggestion) if order else ("keep", "")
         rows.append((one.path, one.label, one.check, f"{one.score:.4f}", *wish, one.suggestion, one.detail, one.other))
-    journal.write_lines(path, (table.line(row) for row in rows))
+    writing.write_lines(path, (table.line(row) for row in rows))
     return orders
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf.base import journal
+from imgclf.base import writing
 from imgclf.base.config import Recipe
 from imgclf.base.errors import ImgclfError
 from imgclf.base.parallel import ordered_map
@@ -164,7 +164,7 @@ def write(path: Path, info: dict[str, Any]) -> Bundle:
     recipe = Recipe(**info["recipe"])
     finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
     whole = {"format": FORMAT, **info, "recipe_hash": recipe.hash, "files": files, "finished": finished}
-    journal.write_json(path / FILE, {**whole, "checksum": checksum(whole)})
+    writing.write_json(path / FILE, {**whole, "checksum": checksum(whole)})
     return Bundle.load(path)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from imgclf import dataset
-from imgclf.base import journal, shards, table
+from imgclf.base import journal, locks, shards, table, writing
 from imgclf.base.config import Policy
 from imgclf.base.errors import ImageError, ImgclfError, UsageError
 from imgclf.base.folders import STATE_NAME, check_output, is_inside, numbered, state_folder
@@ -151,7 +151,7 @@ def clean(
     state = state_folder(data)
     if not dry_run and not is_inside(state, data):
         raise ImgclfError(f"{data}: read-only, so nothing can be moved; use --dry-run to see the findings")
-    with journal.locked(state, "clean"):
+    with locks.locked(state, "clean"):
         notes = [] if dry_run else journal.recover(data, state)
         everything = dataset.scan(data)
         files = tuple(file for file in everything if not file.ignored)
@@ -331,7 +331,7 @@ def write_report(result: Cleaning, path: Path) -> list[str]:
         old = numbered(path)
         os.replace(path, old)
         notes.append(f"the report that was there asked for moves; it is kept as {old}")
-    journal.write_lines(path, (table.line(row) for row in (COLUMNS, *_rows(result))))
+    writing.write_lines(path, (table.line(row) for row in (COLUMNS, *_rows(result))))
     return notes
 
 
@@ -415,7 +415,7 @@ def apply(data: Path, report: Path, *, dry_run: bool = False) -> tuple[list[Outc
     state = state_folder(data)
     if not is_inside(state, data):
         raise ImgclfError(f"{data}: read-only, so nothing can be moved")
-    with journal.locked(state, "clean --apply"):
+    with locks.locked(state, "clean --apply"):
         notes = [] if dry_run else journal.recover(data, state)
         classes = dataset.class_folders(data)
         known = {file.path: file for file in dataset.scan(data)}
@@ -519,7 +519,7 @@ def undo(data: Path, number: int | None = None, *, dry_run: bool = False) -> tup
     state = state_folder(data)
     if not dry_run and not is_inside(state, data) and journal.history(data, data / STATE_NAME):
         raise ImgclfError(f"{data}: read-only, so nothing can be moved back")
-    with journal.locked(state, "clean --undo"):
+    with locks.locked(state, "clean --undo"):
         if dry_run:
             batches = [batch for batch in history(data) if batch.state != "undone" and number in (None, batch.number)]
             return [move.source for batch in reversed(batches) for move in reversed(batch.moves)], [], []

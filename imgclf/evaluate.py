@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf import answers, scoring
-from imgclf.base import journal
+from imgclf.base import writing
 from imgclf.base.config import PARTS, Part
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import check_output
@@ -209,7 +209,7 @@ def write(evaluation: Evaluation, run_dir: Path) -> None:
     from imgclf.display import plots, report
 
     try:
-        journal.write_json(run_dir / f"evaluation-{evaluation.name}.json", evaluation.to_dict())
+        writing.write_json(run_dir / f"evaluation-{evaluation.name}.json", evaluation.to_dict())
         report.write_csv(evaluation.predictions, run_dir / f"predictions-{evaluation.name}.csv")
         title = f"{evaluation.name}: {evaluation.accuracy:.1%} of {evaluation.pictures} pictures right"
         figure = plots.confusion(evaluation.confusion, evaluation.class_names, title)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import imgclf
 from imgclf import bundle, dataset, scoring
-from imgclf.base import journal
+from imgclf.base import writing
 from imgclf.base.config import Format, Part, Quantize
 from imgclf.base.errors import ImageError, ImgclfError, UsageError
 from imgclf.base.folders import check_data_folder
@@ -217,7 +217,7 @@ def _place(path: Path, form: Format) -> Iterator[Path]:
     is_new = not path.parent.exists()
     path.parent.mkdir(exist_ok=True)
     try:
-        with journal.atomic_folder(path) if form == "saved-model" else journal.atomic_path(path) as temporary:
+        with writing.atomic_folder(path) if form == "saved-model" else writing.atomic_path(path) as temporary:
             yield temporary
     except BaseException:
         if is_new:

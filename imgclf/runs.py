@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from imgclf import bundle
-from imgclf.base import journal
+from imgclf.base import locks
 from imgclf.base.errors import ImgclfError
 from imgclf.bundle import Bundle
 
@@ -85,7 +85,7 @@ def remove(name: str, folder: Path = Path("runs")) -> Path:
     if not (path / bundle.FILE).exists() and not (path / "config.json").exists():
         raise ImgclfError(f"{name}: no run; `imgclf runs list` shows what there is")
     if (path / "config.json").exists():
-        with journal.held(path / "config.json", f"{path}: being trained by another process; wait for it, or stop it first"):
+        with locks.held(path / "config.json", f"{path}: being trained by another process; wait for it, or stop it first"):
             pass
     trash = path.resolve().parent / TRASH
     trash.mkdir(exist_ok=True)

@@ -3,25 +3,21 @@
 import collections
 import csv
 import dataclasses
-import hashlib
 import math
 import os
-import random
 import re
 import shutil
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from imgclf import dataset
-from imgclf.base import journal
+from imgclf.base import locks, writing
 from imgclf.base.config import PARTS, Link, Part, SplitConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import numbered, state_folder
 from imgclf.base.progress import Progress, Stages, stage
-from imgclf.dataset import Manifest, Row, checks
-
-P = TypeVar("P", bound=Hashable)  # the name of a part, or the number of a fold
+from imgclf.dataset import Manifest, allocation, checks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,152 +82,6 @@ def shares(train: float | None, val: float | None, test: float | None) -> dict[P
     if result["train"] <= 0:
         raise UsageError("the train share must be above 0")
     return result
-
-
-def quotas(count: int, fractions: Mapping[P, float]) -> dict[P, int]:
-    """How many of `count` pictures go to each part: largest remainder, and at least one in each where there are enough."""
-    exact = {part: count * share for part, share in fractions.items()}
-    numbers = {part: math.floor(value + 1e-9) for part, value in exact.items()}
-    by_remainder = sorted(fractions, key=lambda part: numbers[part] - exact[part])
-    for part in by_remainder[: count - sum(numbers.values())]:
-        numbers[part] += 1
-    wanted = [part for part in fractions if fractions[part] > 0]
-    if count >= len(wanted):
-        for part in wanted:
-            if numbers[part] == 0:
-                richest = max(wanted, key=lambda other: numbers[other])
-                numbers[richest] -= 1
-                numbers[part] += 1
-    return numbers
-
-
-def group(hashes: Mapping[str, str], keys: Mapping[str, str], alike: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
-    """The group of every path: files with the same bytes or key, or that show the same, belong together, in long chains too.
-
-    hashes: content by path; keys: what the user says belongs together (a patient, a burst), for some or all paths; alike: pairs
-    of paths that show the same. A group is named after the smallest of its content hashes.
-    """
-    parent: dict[str, str] = {}
-
-    def root(node: str) -> str:
-        while parent.setdefault(node, node) != node:
-            parent[node] = node = parent[parent[node]]
-        return node
-
-    def join(one: str, other: str) -> None:
-        first, second = sorted((root(one), root(other)))  # "~" sorts behind every hexadecimal digit
-        parent[second] = first
-
-    for path, digest in hashes.items():
-        root(digest)
-        if path in keys:
-            join(digest, f"~{keys[path]}")
-    for one, other in alike:
-        join(hashes[one], hashes[other])
-    return {path: root(digest) for path, digest in hashes.items()}
-
-
-def allocate(
-    samples: Sequence[dataset.Sample], groups: Mapping[str, str], fractions: Mapping[P, float], seed: int
-) -> dict[str, P]:
-    """The part of every path: stratified by class, the same for the same seed whatever the order on disk.
-
-    Groups are never torn. Those of several files are placed first, the largest before the others, each where its classes are
-    furthest from their quotas; single files then fill the quotas up. A part that the large groups left empty gets the smallest
-    of them that train can spare.
-    """
-    members: dict[str, list[dataset.Sample]] = collections.defaultdict(list)
-    for sample in samples:
-        members[groups[sample.path]].append(sample)
-    by_class: dict[str, int] = collections.Counter(sample.label or "" for sample in samples)
-    left = {label: quotas(count, fractions) for label, count in sorted(by_class.items())}
-    order = sorted(members)
-    random.Random(seed).shuffle(order)
-    order.sort(key=lambda name: -len(members[name]))  # stable: the largest first, otherwise shuffled
-    allowed = [part for part in fractions if fractions[part] > 0]
-    parts: dict[str, P] = {}
-    for name in order:
-        labels = [member.label or "" for member in members[name]]
-        if len(labels) > 1:  # the part with the most room for all of them
-            part = max(allowed, key=lambda part: min(left[label][part] for label in labels))
-        else:  # in shuffled order, filling one part after the other is a random draw
-            part = next((part for part in allowed if left[labels[0]][part] > 0), allowed[0])
-        for member, label in zip(members[name], labels, strict=True):
-            left[label][part] -= 1
-            parts[member.path] = part
-    for empty in [part for part in allowed if part not in parts.values()]:
-        spare = next((name for name in reversed(order) if _can_spare(name, members, parts)), None)
-        if spare:
-            parts |= dict.fromkeys((member.path for member in members[spare]), empty)
-    return parts
-
-
-def _can_spare(name: str, members: Mapping[str, Sequence[dataset.Sample]], parts: Mapping[str, P]) -> bool:
-    """Whether a group may leave its part: every class of it has other pictures there."""
-    part = parts[members[name][0].path]
-    others = {s.label for key, group_ in members.items() if key != name for s in group_ if parts[s.path] == part}
-    return {member.label for member in members[name]} <= others
-
-
-def allocate_stably(
-    samples: Sequence[dataset.Sample],
-    hashes: Mapping[str, str],
-    groups: Mapping[str, str],
-    keys: Mapping[str, str],
-    fractions: Mapping[Part, float],
-    seed: int,
-    old: Manifest | None,
-) -> tuple[dict[str, Part], list[tuple[str, str]]]:
-    """(the part of every path, (path, reason) of new pictures that fit into none): pictures added later move none.
-
-    A group's part follows from the hash of its name, the user's key or else its smallest content hash. What the old manifest
-    has keeps its part, by content or, where that is new, by path (a picture saved anew), and what is new in a group joins it.
-    A new picture that shows the same as old ones in two parts is left out.
-    """
-    part_of = {row.sha256: row.split for row in old.rows} if old else {}
-    part_at = {row.path: row.split for row in old.rows} if old else {}
-    members: dict[str, list[dataset.Sample]] = collections.defaultdict(list)
-    for sample in samples:
-        members[groups[sample.path]].append(sample)
-    parts: dict[str, Part] = {}
-    left_out = []
-    for name, group_ in members.items():
-        own = {sample.path: part_of[hashes[sample.path]] for sample in group_ if hashes[sample.path] in part_of}
-        if not own:
-            own = {sample.path: part_at[sample.path] for sample in group_ if sample.path in part_at}
-        before = set(own.values())
-        key = min((keys[sample.path] for sample in group_ if sample.path in keys), default=name)
-        place = int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode("utf-8", "surrogateescape")).digest()[:8]) / 2**64
-        for sample in group_:
-            if sample.path in own:
-                parts[sample.path] = own[sample.path]
-            elif len(before) > 1:
-                left_out.append((sample.path, f"shows the same as pictures in {' and in '.join(sorted(before))}"))
-            else:
-                parts[sample.path] = next(iter(before)) if before else _part_at(place, fractions)
-    return parts, left_out
-
-
-def _part_at(place: float, fractions: Mapping[Part, float]) -> Part:
-    """The part at a place between 0 and 1."""
-    total = 0.0
-    for part, share in fractions.items():
-        total += share
-        if place < total:
-            return part
-    return next(part for part in reversed(PARTS) if fractions[part] > 0)
-
-
-def manifest_of(
-    samples: Sequence[dataset.Sample], hashes: Mapping[str, str], groups: Mapping[str, str], parts: Mapping[str, Part]
-) -> Manifest:
-    """The manifest of the samples that have a part."""
-    rows = [
-        Row(sample.path, sample.label or "", parts[sample.path], groups[sample.path][:12], hashes[sample.path])
-        for sample in samples
-        if sample.path in parts
-    ]
-    return Manifest(tuple(sorted(rows, key=lambda row: row.path)))
 
 
 def keys_by_regex(paths: Sequence[str], pattern: str) -> dict[str, str]:
@@ -300,7 +150,7 @@ def _gather(data: Path, config: SplitConfig, progress: Stages | None) -> _Materi
         for index, first in enumerate(alike)
         if index != first and catalogue.paths[index] in hashes
     ]
-    groups = group(hashes, keys, pairs)
+    groups = allocation.group(hashes, keys, pairs)
     return _Material(chosen.samples, hashes, keys, groups, dataset.part_folders(data), notes, left_out)
 
 
@@ -328,7 +178,7 @@ def split(data: Path, config: SplitConfig | None = None, *, force: bool = False,
             notes.append("--group-by and --groups are not used: the folder's own parts stay as they are")
     elif config.stable:
         anchor = None if force else old
-        parts, unfit = allocate_stably(samples, hashes, groups, material.keys, fractions, config.seed, anchor)
+        parts, unfit = allocation.allocate_stably(samples, hashes, groups, material.keys, fractions, config.seed, anchor)
         left_out += unfit
         if anchor:
             extends = True
@@ -340,11 +190,11 @@ def split(data: Path, config: SplitConfig | None = None, *, force: bool = False,
             if changed:
                 notes.append(f"pictures saved anew since the split, which keep their part: {changed}")
     else:
-        parts = allocate(samples, groups, fractions, config.seed)
-    manifest = manifest_of(samples, hashes, groups, parts)
+        parts = allocation.allocate(samples, groups, fractions, config.seed)
+    manifest = allocation.manifest_of(samples, hashes, groups, parts)
     _check_filled(manifest, fractions, material)
     notes += _warnings(manifest, bool(material.folders))
-    with journal.locked(state_folder(data), "split"):
+    with locks.locked(state_folder(data), "split"):
         if old and old == manifest:
             return Split(manifest, path, False, tuple(notes), tuple(left_out))
         if old and not force and not extends:
@@ -355,7 +205,7 @@ def split(data: Path, config: SplitConfig | None = None, *, force: bool = False,
         path = state_folder(data) / path.name
         if path.exists():
             _keep_old(path)
-        journal.write_atomic(path, manifest.to_csv())
+        writing.write_atomic(path, manifest.to_csv())
     return Split(manifest, path, True, tuple(notes), tuple(left_out))
 
 
@@ -379,19 +229,19 @@ def folds(
     smallest = min(collections.Counter(sample.label for sample in samples).values())
     if smallest < count:
         raise UsageError(f"--folds {count}: a class has {smallest} pictures only, fewer than folds")
-    fold_of = allocate(samples, groups, dict.fromkeys(range(1, count + 1), 1 / count), config.seed)
+    fold_of = allocation.allocate(samples, groups, dict.fromkeys(range(1, count + 1), 1 / count), config.seed)
     inner = config.val / (config.train + config.val)
     made = []
     folder = state_folder(data) / "folds"
     for number in range(1, count + 1):
         rest = [sample for sample in samples if fold_of[sample.path] != number]
         parts: dict[str, Part] = dict.fromkeys((s.path for s in samples), "test")
-        parts |= allocate(rest, groups, {"train": 1 - inner, "val": inner}, config.seed)
-        manifest = manifest_of(samples, hashes, groups, parts)
+        parts |= allocation.allocate(rest, groups, {"train": 1 - inner, "val": inner}, config.seed)
+        manifest = allocation.manifest_of(samples, hashes, groups, parts)
         notes, left_out = (material.notes + _warnings(manifest, False), material.left_out) if number == 1 else ([], [])
         path = folder / f"fold-{number}-of-{count}.csv"
         made.append(Split(manifest, path, True, tuple(notes), tuple(left_out)))
-    with journal.locked(state_folder(data), "split"):
+    with locks.locked(state_folder(data), "split"):
         old = dataset.fold_paths(data)
         if [path.name for path in old] == [one.path.name for one in made] and all(
             path.read_bytes() == one.manifest.to_csv().encode("utf-8", "surrogateescape")
@@ -404,7 +254,7 @@ def folds(
         for path in folder.glob("fold-*-of-*.csv"):  # from here to the end the set is incomplete, and `fold_paths` says so
             path.unlink()
         for one in made:
-            journal.write_atomic(one.path, one.manifest.to_csv())
+            writing.write_atomic(one.path, one.manifest.to_csv())
     return made
 
 
@@ -510,7 +360,7 @@ def _from_folders(material: _Material, fractions: Mapping[Part, float], seed: in
         if inner <= 0:
             raise UsageError("the folder has no validation part, and --val 0 takes none from train")
         training = [sample for sample in material.samples if parts[sample.path] == "train"]
-        parts |= allocate(training, material.groups, {"train": 1 - inner, "val": inner}, seed)
+        parts |= allocation.allocate(training, material.groups, {"train": 1 - inner, "val": inner}, seed)
         notes.append(f"no validation folder: {inner:.0%} of train became the validation part")
     if "test" not in folders.values():
         notes.append("no test folder: `imgclf evaluate` will score the validation part")
@@ -568,7 +418,7 @@ def _difference(old: Manifest, new: Manifest) -> str:
 
 
 def _keep_old(path: Path) -> None:
-    journal.write_atomic(numbered(path), path.read_bytes())
+    writing.write_atomic(numbered(path), path.read_bytes())
 
 
 def in_force(data: Path) -> Split:

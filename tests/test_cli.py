@@ -161,8 +161,8 @@ def test_escape_sequences_in_names_are_shown_not_sent(tmp_path: Path, imgclf: Ru
 def test_two_commands_on_one_folder(tmp_path: Path, imgclf: Run) -> None:
     make_classes(tmp_path / "data", {"a": 3, "b": 3}, size=8)
     holder = subprocess.Popen(
-        [sys.executable, "-c", "import time; from pathlib import Path; from imgclf.base import folders, journal\n"
-         "with journal.locked(folders.state_folder(Path('data')), 'clean'):\n print('held', flush=True); time.sleep(60)"],
+        [sys.executable, "-c", "import time; from pathlib import Path; from imgclf.base import folders, locks\n"
+         "with locks.locked(folders.state_folder(Path('data')), 'clean'):\n print('held', flush=True); time.sleep(60)"],
         stdout=subprocess.PIPE, cwd=tmp_path,
     )  # fmt: skip
     with holder:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -176,66 +175,3 @@ def test_links_are_moved_as_links(data: Path) -> None:
     state = state_folder(data)
     assert journal.apply(data, state, "clean", [Move("a/link.jpg", ".imgclf/quarantine/0001/a/link.jpg")]) == []
     assert os.readlink(state / "quarantine/0001/a/link.jpg") == "missing.jpg"
-
-
-def test_atomic_writes_leave_the_old_file_when_they_fail(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.json", b"old")
-    with pytest.raises(RuntimeError), journal.atomic_path(path) as temporary:
-        temporary.write_bytes(b"half")
-        raise RuntimeError
-    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("x.json", b"old")]
-    journal.write_atomic(path, "new")
-    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("x.json", b"new")]
-
-
-def test_a_folder_takes_its_name_whole_or_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "folder"
-    write(path / "old", b"old")
-    with pytest.raises(RuntimeError), journal.atomic_folder(path) as temporary:
-        write(temporary / "half", b"")
-        raise RuntimeError
-    assert tree(tmp_path) == {"folder/old": b"old"}
-
-    replace, calls = os.replace, []
-
-    def fails_at_the_second(source: Path, target: Path) -> None:
-        calls.append(target)
-        if len(calls) == 2:
-            raise PermissionError(13, "no")
-        replace(source, target)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(journal.os, "replace", fails_at_the_second)
-        with pytest.raises(PermissionError), journal.atomic_folder(path) as temporary:
-            write(temporary / "new", b"new")
-    assert tree(tmp_path) == {"folder/old": b"old"}
-
-    with journal.atomic_folder(path) as temporary:
-        write(temporary / "below" / "new", b"new")
-    assert tree(tmp_path) == {"folder/below/new": b"new"}
-    assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
-
-
-def test_the_lock_names_its_owner_and_dies_with_it(tmp_path: Path) -> None:
-    holder = subprocess.Popen(
-        [sys.executable, "-c", "import sys, time; from pathlib import Path; from imgclf.base import journal\n"
-         "with journal.locked(Path(sys.argv[1]), 'clean'):\n print('held', flush=True); time.sleep(60)", str(tmp_path)],
-        stdout=subprocess.PIPE,
-    )  # fmt: skip
-    assert holder.stdout
-    holder.stdout.readline()
-    with (
-        pytest.raises(ImgclfError, match=rf"in use by imgclf clean \(process {holder.pid}, since "),
-        journal.locked(tmp_path, "split"),
-    ):
-        pass
-    holder.kill()
-    holder.wait()
-    holder.stdout.close()
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            with journal.locked(tmp_path, "split"):
-                break
-        except ImgclfError:
-            assert time.monotonic() < deadline

@@ -9,7 +9,7 @@ import pytest
 from conftest import Run, write
 
 from imgclf import bundle, runs
-from imgclf.base import journal
+from imgclf.base import locks
 from imgclf.base.errors import ImgclfError
 from imgclf.bundle import Bundle, checksum
 
@@ -81,7 +81,7 @@ def test_nothing_is_lost_in_the_trash(folder: Path) -> None:
     assert "toy" not in {run.name for run in runs.runs(folder)}
     Bundle.load(first)
     with (
-        journal.held(folder / "half" / "config.json", ""),
+        locks.held(folder / "half" / "config.json", ""),
         pytest.raises(ImgclfError, match="being trained by another process"),
     ):
         runs.remove("half", folder)

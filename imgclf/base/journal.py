@@ -1,23 +1,21 @@
-"""Moves that can be undone and survive a kill, atomic writes, and the lock on a data folder.
+"""Moves that can be undone and survive a kill.
 
 A batch of moves is first written as a plan, `journal/0001-clean.doing.json`, and flushed to disk. Only then are files moved,
 one by one, and at the end the plan is renamed to `.done.json`; undoing renames it to `.undoing.json`, moves back, and ends at
 `.undone.json`. Whatever instant a command is killed at, the name says what to finish and the disk says which moves are done.
 """
 
-import contextlib
 import dataclasses
 import errno
 import json
 import os
 import re
-import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any
 
+from imgclf.base import writing
 from imgclf.base.errors import ImgclfError
 
 
@@ -231,13 +229,13 @@ def _write(plan: Path, moves: list[Move]) -> None:
         "moves": [[move.source, move.target, move.mark] for move in moves],
     }
     # ASCII JSON carries names that are not valid UTF-8 as surrogate escapes, there and back unchanged.
-    write_atomic(plan, json.dumps(content, indent=0).encode("ascii"))
+    writing.write_atomic(plan, json.dumps(content, indent=0).encode("ascii"))
 
 
 def _rename(plan: Path, ending: str) -> Path:
     target = plan.with_name(plan.name.split(".")[0] + ending)
     os.replace(plan, target)
-    _sync_folder(plan.parent)
+    writing.sync_folder(plan.parent)
     return target
 
 
@@ -306,141 +304,3 @@ def _remove_empty_parents(path: Path, data: Path) -> None:
             folder.rmdir()
         except OSError:
             return
-
-
-# -- atomic writes ----------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, with the same ending, that takes its name when the block ends without an error."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """`atomic_path` for a folder that the block makes and fills.
-
-    No rename puts a folder in the place of a full one: for an instant there is none under the name.
-    """
-    temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{word}") for word in ("tmp", "old"))
-    try:
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                with open(file, "rb") as opened:
-                    os.fsync(opened.fileno())
-        if path.exists():
-            os.replace(path, old)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    finally:
-        if old.exists() and not path.exists():
-            os.replace(old, path)
-        for folder in (temporary, old):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write the whole file or leave the old one; text is UTF-8 with surrogate escapes for undecodable names."""
-    if isinstance(content, str):
-        content = content.encode("utf-8", "surrogateescape")
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
-
-
-def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """`write_atomic` for a file that is too long to be put together in memory."""
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        file.writelines(lines)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Readable JSON, written atomically."""
-    write_atomic(path, json_text(value, indent=2) + "\n")
-
-
-def json_text(value: Any, *, indent: int | None = None) -> str:
-    """JSON in valid UTF-8: bytes of file names that are not appear as \\udcXX escapes, which JSON reads back."""
-    return json.dumps(value, indent=indent, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
-
-
-def _sync_folder(folder: Path) -> None:
-    if sys.platform == "win32":
-        return  # a folder cannot be opened there, and its entries are journalled by the file system
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-# -- the lock ---------------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def locked(state: Path, command: str) -> Iterator[None]:
-    """Hold the data folder for one command. The system drops the lock when its owner dies, so none is ever stale."""
-    path = state / "lock"
-    with open(path, "a+b") as file:
-        if not _try_lock(file):
-            file.seek(0)
-            owner = file.read(200).decode("utf-8", "replace").strip() or "another command"
-            raise ImgclfError(f"{state.parent}: in use by {owner}; wait for it to finish and try again")
-        file.truncate(0)
-        begun = time.strftime("%Y-%m-%d %H:%M:%S")
-        file.write(f"imgclf {command} (process {os.getpid()}, since {begun})".encode())
-        file.flush()
-        try:
-            yield
-        finally:
-            file.truncate(0)
-            _unlock(file)
-
-
-@contextlib.contextmanager
-def held(path: Path, in_use: str) -> Iterator[None]:
-    """Hold an existing file for one command, without changing it; raises ImgclfError(in_use) when another holds it."""
-    with open(path, "r+b") as file:
-        if not _try_lock(file):
-            raise ImgclfError(in_use)
-        try:
-            yield
-        finally:
-            _unlock(file)
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _try_lock(file: IO[bytes]) -> bool:
-        try:
-            file.seek(1 << 30)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-    def _unlock(file: IO[bytes]) -> None:
-        file.seek(1 << 30)
-        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
-else:
-    import fcntl
-
-    def _try_lock(file: IO[bytes]) -> bool:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            return False
-        return True
-
-    def _unlock(file: IO[bytes]) -> None:
-        fcntl.flock(file, fcntl.LOCK_UN)

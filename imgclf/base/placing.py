@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from imgclf.base import journal
+from imgclf.base import journal, locks, writing
 from imgclf.base.errors import ImgclfError
 
 How = Literal["move", "link"]
@@ -84,7 +84,7 @@ class _held:
     def __enter__(self) -> None:
         until = time.monotonic() + _PATIENCE
         while True:
-            self.lock = journal.locked(self.folder / ".imgclf", "predict")
+            self.lock = locks.locked(self.folder / ".imgclf", "predict")
             try:
                 self.lock.__enter__()
                 return
@@ -220,7 +220,7 @@ def _plans(folder: Path) -> list[Path]:
 def _write(plan: Path, how: How, files: Sequence[_File]) -> None:
     content = {"format": 1, "how": how, "files": [dataclasses.astuple(file) for file in files]}
     # ASCII JSON carries names that are not valid UTF-8 as surrogate escapes, there and back unchanged.
-    journal.write_atomic(plan, json.dumps(content, indent=0).encode("ascii"))
+    writing.write_atomic(plan, json.dumps(content, indent=0).encode("ascii"))
 
 
 def _read(plan: Path) -> tuple[How, list[_File]]:

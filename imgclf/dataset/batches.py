@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf.base import journal
+from imgclf.base import writing
 from imgclf.base.config import Part
 from imgclf.base.parallel import cpu_count
 from imgclf.base.progress import Progress
@@ -111,7 +111,7 @@ class Pictures(Labelled):
             return
         file = prepared.folder / f"{part}.npy"
         if not file.exists():
-            with journal.atomic_path(file) as temporary:
+            with writing.atomic_path(file) as temporary:
                 pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
                 if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and would be a crash at some later page
                     with open(temporary, "r+b") as whole:

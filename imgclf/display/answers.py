@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imgclf.base.errors import UsageError
-from imgclf.base.journal import json_text
 from imgclf.base.table import line as csv_line
+from imgclf.base.writing import json_text
 from imgclf.display.console import (
     add_row,
     as_json,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from imgclf.base.journal import json_text
+from imgclf.base.writing import json_text
 
 if TYPE_CHECKING:
     import numpy as np

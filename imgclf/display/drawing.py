@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cv2
 
-from imgclf.base import journal
+from imgclf.base import writing
 from imgclf.base.errors import ImgclfError
 from imgclf.pixels import images
 
@@ -30,7 +30,7 @@ def save(picture: images.Image, path: Path) -> None:
     content = images.encode(picture, ".png")
     chunk = b"tEXt" + _MARK
     mark = struct.pack(">I", len(_MARK)) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    journal.write_atomic(path, content[:33] + mark + content[33:])
+    writing.write_atomic(path, content[:33] + mark + content[33:])
 
 
 def is_ours(path: Path) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf.base import journal
+from imgclf.base import writing
 from imgclf.base.errors import ImageError
 from imgclf.base.parallel import ordered_map
 from imgclf.base.progress import Progress
@@ -113,7 +113,7 @@ def write(
                 progress(number, len(pictures))
         yield "]}" + after
 
-    journal.write_lines(path, lines())
+    writing.write_lines(path, lines())
 
 
 def _link(root: Path, name: str, page: Path) -> str:

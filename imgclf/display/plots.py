@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgclf.base import journal
+from imgclf.base import writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def save(figure: "Figure", path: Path) -> None:
     """Write a figure as PNG, atomically."""
-    with journal.atomic_path(path) as temporary, warnings.catch_warnings():
+    with writing.atomic_path(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a class name in a script that no font here has
         figure.savefig(temporary, dpi=110, metadata={"Software": "imgclf"})
 

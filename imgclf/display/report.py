@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from imgclf.base import journal
+from imgclf.base import writing
 from imgclf.base.errors import ImgclfError
 
 
@@ -18,6 +18,6 @@ def write_csv(rows: Sequence[Mapping[str, Any]], path: Path, columns: Sequence[s
     frame = pd.DataFrame(list(rows), columns=list(columns) if columns else None)
     text = frame.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL)
     try:
-        journal.write_atomic(path, text)
+        writing.write_atomic(path, text)
     except OSError as error:
         raise ImgclfError(f"{path}: cannot be written: {error.strerror or error}; choose another file") from error

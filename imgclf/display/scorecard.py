@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import imgclf
-from imgclf.base import journal
+from imgclf.base import writing
 from imgclf.base.errors import ImageError
 from imgclf.pixels import images
 
@@ -50,7 +50,7 @@ def write(
         )
     )
     page = TEMPLATE.read_text("utf-8").replace("@TITLE@", _e(title)).replace("@VERSION@", _e(imgclf.__version__))
-    journal.write_atomic(path, page.replace("@BODY@", body))
+    writing.write_atomic(path, page.replace("@BODY@", body))
 
 
 def _e(text: object) -> str:

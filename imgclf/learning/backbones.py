@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf.base import journal
+from imgclf.base import writing
 from imgclf.base.config import Model
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import cache_folder
@@ -263,6 +263,6 @@ def extractor(name: str, side: int, weights: Weights, seed: int) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         keras.utils.set_random_seed(seed)
         network = keras.Sequential([keras.Input((side, side, 3), name="image"), *layers(name, side, weights)])
-        with journal.atomic_path(path) as temporary:
+        with writing.atomic_path(path) as temporary:
             network.export(str(temporary), format="litert", verbose=False)
     return path

@@ -23,7 +23,7 @@ import imgclf
 from imgclf.answers import Prediction, answer, look
 from imgclf.base.config import ServeConfig
 from imgclf.base.errors import ImageError
-from imgclf.base.journal import json_text
+from imgclf.base.writing import json_text
 from imgclf.bundle import Bundle
 from imgclf.pixels import images
 from imgclf.pixels.sources import Source

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imgclf import bundle
-from imgclf.base import journal, table
+from imgclf.base import table, writing
 from imgclf.base.config import TrainConfig
 from imgclf.base.errors import ImgclfError
 from imgclf.learning import board, schedule
@@ -217,7 +217,7 @@ def remedies(work: Work) -> Iterator[None]:
 
 
 def save(network: "keras.Sequential", path: Path) -> None:
-    with journal.atomic_path(path) as temporary:
+    with writing.atomic_path(path) as temporary:
         network.save(temporary)
 
 
@@ -225,7 +225,7 @@ def write_history(work: Work, *, draw: bool) -> None:
     rows = [dataclasses.asdict(entry) for entry in work.history]
     if rows:
         lines = [list(rows[0]), *(list(row.values()) for row in rows)]
-        journal.write_lines(work.run_dir / "history.csv", (table.line(line) for line in lines))
+        writing.write_lines(work.run_dir / "history.csv", (table.line(line) for line in lines))
     if rows and draw:
         from imgclf.display import plots
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import imgclf
 from imgclf import bundle, dataset, model
-from imgclf.base import journal
+from imgclf.base import locks, writing
 from imgclf.base.config import SCRATCH, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.parallel import ordered_map
@@ -71,8 +71,8 @@ def train(
         if machine.is_chief:
             run_dir = bundle.new_run_folder(config.model, run_dir)
             resolved = {"data": str(data.resolve()), "weights_of_classes": None if weights is None else weights.tolist()}
-            journal.write_json(run_dir / "config.json", {"schema": "config/1", **dataclasses.asdict(config), **resolved})
-            journal.write_atomic(run_dir / "split.csv", manifest.to_csv())
+            writing.write_json(run_dir / "config.json", {"schema": "config/1", **dataclasses.asdict(config), **resolved})
+            writing.write_atomic(run_dir / "split.csv", manifest.to_csv())
         work = Work(data, config, manifest, prepared, weights, run_dir or place, listener, machine, config.epochs)
         with _alone(work.run_dir, machine):
             return _run(work, began)
@@ -91,7 +91,7 @@ def _alone(run_dir: Path, machine: devices.Devices) -> contextlib.AbstractContex
     """No other process trains this run meanwhile."""
     if not machine.is_chief:
         return contextlib.nullcontext()
-    return journal.held(run_dir / "config.json", f"{run_dir}: being trained by another process; wait for it, or stop it first")
+    return locks.held(run_dir / "config.json", f"{run_dir}: being trained by another process; wait for it, or stop it first")
 
 
 def resume(
@@ -126,6 +126,8 @@ def resume(
     machine, listener = _gather(listener, device_count)
     remedy = f"start all of them again with `imgclf train --resume {run_dir}`"
     with devices.lost(machine, remedy), _alone(run_dir, machine):
+        if machine.is_chief:
+            writing.remove_leftovers(run_dir)
         prepared, config = prepare(data, manifest, config, machine, listener)
         weights = None if known is None else np.array(known, np.float32)
         work = Work(data, config, manifest, prepared, weights, run_dir, listener, machine, config.epochs, resumed=True)
@@ -218,7 +220,7 @@ def _finish(work: Work, course: courses.Course) -> Bundle:
     run_dir, config, prepared, manifest, history = work.run_dir, work.config, work.prepared, work.manifest, work.history
     best = [entry for entry in history if entry.is_best][-1]
     save(network, run_dir / bundle.MODEL)
-    with journal.atomic_path(run_dir / bundle.LITERT) as temporary:
+    with writing.atomic_path(run_dir / bundle.LITERT) as temporary:
         course.export(network, temporary)
     info: dict[str, Any] = {
         "imgclf": imgclf.__version__,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf import dataset
-from imgclf.base import journal
+from imgclf.base import writing
 from imgclf.base.config import TrainConfig
 from imgclf.base.errors import ImgclfError
 from imgclf.learning import devices, training
@@ -155,7 +155,7 @@ def write_checkpoint(work: Work, trainer: training.Trainer) -> None:
     }
     arrays = {f"network-{name}": value for name, value in trainer.state().items()}
     arrays |= {f"best-{number:04d}": value for number, value in enumerate(work.best)}
-    with journal.atomic_path(work.run_dir / CHECKPOINT) as temporary:
+    with writing.atomic_path(work.run_dir / CHECKPOINT) as temporary:
         np.savez(temporary, allow_pickle=False, state=np.array(json.dumps(state)), **arrays)
 
 

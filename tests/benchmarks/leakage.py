@@ -21,6 +21,7 @@ from planted import all_at_once, cropped, recompressed, resized
 
 from imgclf import clean, dataset, split
 from imgclf.base.config import SplitConfig
+from imgclf.dataset import allocation
 
 
 def brightened(picture: Image.Image) -> bytes:
@@ -49,7 +50,7 @@ def main() -> None:
             kin[copy] = path
         manifest = split.split(root, SplitConfig(seed=options.seed)).manifest
         samples = [dataset.Sample(row.path, row.label) for row in manifest.rows]
-        one_by_one = split.allocate(
+        one_by_one = allocation.allocate(
             samples, {s.path: s.path for s in samples}, {"train": 0.7, "val": 0.15, "test": 0.15}, options.seed
         )
         for name, parts in (("imgclf split", {row.path: row.split for row in manifest.rows}), ("a random split", one_by_one)):

@@ -1,0 +1,71 @@
+"""Locks that the system drops when their owner dies, so that none is ever stale."""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from imgclf.base.errors import ImgclfError
+
+
+@contextlib.contextmanager
+def locked(state: Path, command: str) -> Iterator[None]:
+    """Hold the data folder for one command. The system drops the lock when its owner dies, so none is ever stale."""
+    path = state / "lock"
+    with open(path, "a+b") as file:
+        if not _try_lock(file):
+            file.seek(0)
+            owner = file.read(200).decode("utf-8", "replace").strip() or "another command"
+            raise ImgclfError(f"{state.parent}: in use by {owner}; wait for it to finish and try again")
+        file.truncate(0)
+        begun = time.strftime("%Y-%m-%d %H:%M:%S")
+        file.write(f"imgclf {command} (process {os.getpid()}, since {begun})".encode())
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+            _unlock(file)
+
+
+@contextlib.contextmanager
+def held(path: Path, in_use: str) -> Iterator[None]:
+    """Hold an existing file for one command, without changing it; raises ImgclfError(in_use) when another holds it."""
+    with open(path, "r+b") as file:
+        if not _try_lock(file):
+            raise ImgclfError(in_use)
+        try:
+            yield
+        finally:
+            _unlock(file)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(file: IO[bytes]) -> bool:
+        try:
+            file.seek(1 << 30)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+    def _unlock(file: IO[bytes]) -> None:
+        file.seek(1 << 30)
+        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+else:
+    import fcntl
+
+    def _try_lock(file: IO[bytes]) -> bool:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            return False
+        return True
+
+    def _unlock(file: IO[bytes]) -> None:
+        fcntl.flock(file, fcntl.LOCK_UN)

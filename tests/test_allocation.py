@@ -1,0 +1,150 @@
+"""Which picture goes to which part: shares, groups, seeds."""
+
+import collections
+import itertools
+
+import pytest
+from conftest import shuffled
+
+from imgclf import dataset
+from imgclf.base.config import PARTS
+from imgclf.dataset import Sample, allocation
+
+DEFAULT = {"train": 0.70, "val": 0.15, "test": 0.15}
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (0, (0, 0, 0)), (1, (1, 0, 0)), (2, (2, 0, 0)), (3, (1, 1, 1)), (4, (2, 1, 1)), (5, (3, 1, 1)), (7, (5, 1, 1)),
+        (10, (7, 2, 1)), (20, (14, 3, 3)), (1000, (700, 150, 150)),
+    ],
+)  # fmt: skip
+def test_quotas_by_largest_remainder(count: int, expected: tuple[int, int, int]) -> None:
+    assert tuple(allocation.quotas(count, DEFAULT).values()) == expected
+
+
+def test_quotas_add_up_and_stay_within_one_of_the_ideal() -> None:
+    for count, train, val in itertools.product(range(120), (0.5, 0.6, 0.8), (0.0, 0.1, 0.15)):
+        fractions = {"train": train, "val": val, "test": 1 - train - val}
+        numbers = allocation.quotas(count, fractions)
+        assert sum(numbers.values()) == count
+        if count >= 20:
+            assert all(abs(numbers[part] - count * fractions[part]) < 1 for part in PARTS)
+        if val == 0:
+            assert numbers["val"] == 0
+
+
+def samples(counts: dict[str, int]) -> tuple[list[Sample], dict[str, str]]:
+    made = [Sample(f"{label}/{n}.jpg", label) for label, count in counts.items() for n in range(count)]
+    return made, {sample.path: f"{number:064x}" for number, sample in enumerate(made)}
+
+
+def plan(made: list[Sample], hashes: dict[str, str], seed: int, keys: dict[str, str] | None = None) -> dataset.Manifest:
+    groups = allocation.group(hashes, keys or {})
+    return allocation.manifest_of(made, hashes, groups, allocation.allocate(made, groups, DEFAULT, seed))
+
+
+def test_plan_is_complete_stratified_and_independent_of_disk_order() -> None:
+    made, hashes = samples({"a": 100, "b": 37, "c": 3})
+    manifest = plan(made, hashes, 5)
+    assert sorted(row.path for row in manifest.rows) == sorted(sample.path for sample in made)
+    assert manifest.counts() == {
+        "a": {"train": 70, "val": 15, "test": 15},
+        "b": {"train": 26, "val": 6, "test": 5},
+        "c": {"train": 1, "val": 1, "test": 1},
+    }
+    for seed in range(5):
+        assert plan(shuffled(made, seed), hashes, 5) == manifest
+    assert plan(made, hashes, 6) != manifest
+
+
+def test_every_picture_is_as_likely_to_be_tested_as_any_other() -> None:
+    made, hashes = samples({"a": 20, "b": 20})
+    tested = collections.Counter(
+        row.path for seed in range(400) for row in plan(made, hashes, seed).rows if row.split == "test"
+    )
+    assert len(tested) == 40
+    assert 30 <= min(tested.values()) <= max(tested.values()) <= 95  # 60 expected, standard deviation 7
+
+
+def test_identical_files_are_never_torn_apart() -> None:
+    made, hashes = samples({"a": 60, "b": 60})
+    for first, second in [("a/0.jpg", "a/1.jpg"), ("a/2.jpg", "b/3.jpg"), ("b/4.jpg", "b/5.jpg"), ("b/4.jpg", "b/6.jpg")]:
+        hashes[second] = hashes[first]
+    for seed in range(50):
+        manifest = plan(made, hashes, seed)
+        parts = collections.defaultdict(set)
+        for row in manifest.rows:
+            parts[row.sha256].add(row.split)
+        assert all(len(value) == 1 for value in parts.values())
+        assert manifest.counts()["a"] == manifest.counts()["b"] == {"train": 42, "val": 9, "test": 9}
+
+
+def test_groups_chain_through_content_and_key() -> None:
+    hashes = {"1": "aa", "2": "bb", "3": "bb", "4": "cc", "5": "dd", "6": "ee"}
+    keys = {"1": "x", "2": "x", "3": "y", "4": "y", "5": "z"}
+    assert allocation.group(hashes, keys) == {"1": "aa", "2": "aa", "3": "aa", "4": "aa", "5": "dd", "6": "ee"}
+    assert allocation.group(hashes, {}) == hashes
+
+
+def test_groups_are_kept_together_and_shares_within_one_group() -> None:
+    made, hashes = samples({"a": 100, "b": 60})
+    keys = {sample.path: str(int(sample.path[2:-4]) // 5) for sample in made}  # five of each class share a number
+    for seed in range(20):
+        manifest = plan(made, hashes, seed, keys)
+        parts = collections.defaultdict(set)
+        for row in manifest.rows:
+            parts[keys[row.path]].add(row.split)
+        assert all(len(value) == 1 for value in parts.values())
+        for label, count in (("a", 100), ("b", 60)):
+            for part, share in DEFAULT.items():
+                assert abs(manifest.counts()[label][part] - count * share) <= 5
+
+
+def test_every_class_share_is_within_one_group_of_the_ideal() -> None:
+    import random
+
+    for seed in range(60):
+        chance = random.Random(seed)
+        made, hashes, keys = [], {}, {}
+        for label, count in (
+            ("a", chance.randrange(40, 200)),
+            ("b", chance.randrange(40, 200)),
+            ("c", chance.randrange(5, 40)),
+        ):
+            for number in range(count):
+                path = f"{label}/{number}.jpg"
+                made.append(Sample(path, label))
+                hashes[path] = f"{seed}{path}"
+                if chance.random() < 0.6:
+                    keys[path] = f"{label}{chance.randrange(count // 4 + 1)}"
+        groups = allocation.group(hashes, keys)
+        parts = allocation.allocate(made, groups, DEFAULT, seed)
+        for label in "abc":
+            own = [sample.path for sample in made if sample.label == label]
+            largest = max(collections.Counter(groups[path] for path in own).values())
+            counts = collections.Counter(parts[path] for path in own)
+            for part, share in DEFAULT.items():
+                assert abs(counts[part] - len(own) * share) <= largest + 1, (seed, label, counts)
+
+
+def test_a_picture_that_would_join_two_parts_is_left_out() -> None:
+    old = [Sample("a/1.jpg", "a"), Sample("a/2.jpg", "a")]
+    hashes = {"a/1.jpg": "1", "a/2.jpg": "2", "a/3.jpg": "3"}
+    manifest = dataset.Manifest((dataset.Row("a/1.jpg", "a", "train", "1", "1"), dataset.Row("a/2.jpg", "a", "test", "2", "2")))
+    groups = dict.fromkeys(hashes, "1")  # the new picture shows the same as both
+    parts, left_out = allocation.allocate_stably([*old, Sample("a/3.jpg", "a")], hashes, groups, {}, DEFAULT, 0, manifest)
+    assert parts == {"a/1.jpg": "train", "a/2.jpg": "test"}
+    assert left_out == [("a/3.jpg", "shows the same as pictures in test and in train")]
+
+
+def test_stable_parts_follow_the_users_groups() -> None:
+    made, hashes = samples({"a": 400})
+    keys = {path: f"patient {number % 40}" for number, path in enumerate(hashes)}
+    parts, _left_out = allocation.allocate_stably(made, hashes, allocation.group(hashes, keys), keys, DEFAULT, 0, None)
+    assert all(len({parts[path] for path in hashes if keys[path] == key}) == 1 for key in set(keys.values()))
+    fewer = made[::3]  # a patient's part does not depend on which of the pictures are there
+    some = {sample.path: hashes[sample.path] for sample in fewer}
+    again, _left_out = allocation.allocate_stably(fewer, some, allocation.group(some, keys), keys, DEFAULT, 0, None)
+    assert all(again[path] == parts[path] for path in again)

@@ -1,0 +1,36 @@
+"""One command at a time on one folder."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from imgclf.base import locks
+from imgclf.base.errors import ImgclfError
+
+
+def test_the_lock_names_its_owner_and_dies_with_it(tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", "import sys, time; from pathlib import Path; from imgclf.base import locks\n"
+         "with locks.locked(Path(sys.argv[1]), 'clean'):\n print('held', flush=True); time.sleep(60)", str(tmp_path)],
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert holder.stdout
+    holder.stdout.readline()
+    with (
+        pytest.raises(ImgclfError, match=rf"in use by imgclf clean \(process {holder.pid}, since "),
+        locks.locked(tmp_path, "split"),
+    ):
+        pass
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            with locks.locked(tmp_path, "split"):
+                break
+        except ImgclfError:
+            assert time.monotonic() < deadline
