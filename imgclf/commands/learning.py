@@ -1,6 +1,7 @@
 """The commands train, audit, evaluate and compare. Verbs are imported inside the bodies."""
 
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -206,7 +207,8 @@ def audit(
             verb.write_page(result, html, lambda done, total: stage("drawing", done, total))
     view.audited(result, as_json)
     if report:
-        console.say(f"wrote {report}, which asks for {orders:,} moves; `imgclf clean {data} --apply {report}` makes them")
+        carried_out = f"`imgclf clean {shlex.quote(str(data))} --apply {shlex.quote(str(report))}`"
+        console.say(f"wrote {report}, which asks for {orders:,} moves; {carried_out} makes them")
     if html:
         console.say(f"wrote {html}")
 
