@@ -1,5 +1,6 @@
 """Where a classifier does worse: its accuracy on pictures that share a size, a brightness, a folder."""
 
+import collections
 import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
@@ -71,5 +72,6 @@ def _range(values: NDArray[np.float64]) -> str:
 
 
 def _words(values: Sequence[str]) -> list[tuple[str, NDArray[np.bool_]]]:
-    array = np.array(values, dtype=object)
-    return [(str(value), array == value) for value in sorted(set(values))]
+    """Those with enough pictures: of a folder for each patient, say, there may be thousands."""
+    array, counts = np.array(values, dtype=object), collections.Counter(values)
+    return [(value, array == value) for value in sorted(counts) if counts[value] >= LEAST]
