@@ -70,8 +70,6 @@ def main() -> None:
         console.error("an argument is empty; is a variable in your script not set?")
         sys.exit(UsageError.exit_code)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # OpenCV's own limit, should a header ever make us believe in a smaller picture than the decoder finds: images.MAX_PIXELS.
-    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 27))
     shell.quiet_libraries()
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")

@@ -15,9 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-# OpenCV's own limit, read when it first decodes: a second guard, where a file's header can be read in two ways.
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 27))
-
 import cv2
 import imagesize
 import numpy as np
@@ -32,7 +29,8 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged fil
 
 Image = NDArray[np.uint8]  # (height, width, 3) RGB
 
-MAX_PIXELS = 1 << 27  # 134 megapixels, checked in the header before anything is allocated: 400 MB of RGB
+# 134 megapixels, checked in the header before anything is allocated: 400 MB of RGB; `imgclf/__init__.py` tells OpenCV the same.
+MAX_PIXELS = 1 << 27
 MAX_BYTES = 1 << 30
 
 # Formats the decoder reads, each with the extensions that are right for it, the usual one first.
