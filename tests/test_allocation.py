@@ -129,6 +129,59 @@ def test_every_class_share_is_within_one_group_of_the_ideal() -> None:
                 assert abs(counts[part] - len(own) * share) <= largest + 1, (seed, label, counts)
 
 
+def test_a_part_that_large_groups_left_empty_gets_the_smallest_that_train_can_spare() -> None:
+    made, hashes = samples({"a": 10})
+    keys = {sample.path: "five" if number < 5 else "four" for number, sample in enumerate(made[:9])}
+    for seed in range(20):
+        groups = allocation.group(hashes, keys)
+        parts = allocation.allocate(made, groups, DEFAULT, seed)
+        assert [parts[sample.path] for sample in made] == ["train"] * 5 + ["test"] * 4 + ["val"]
+
+
+def test_no_class_leaves_train_to_fill_another_part() -> None:
+    made, hashes = samples({"a": 5, "b": 4})
+    groups = allocation.group(hashes, {sample.path: str(sample.label) for sample in made})
+    for seed in range(20):
+        parts = allocation.allocate(made, groups, {"train": 0.5, "test": 0.5}, seed)
+        assert set(parts.values()) == {"train"}, "each class is one group, and would be in one part only"
+
+
+def test_groups_are_placed_by_the_scarcest_of_their_classes() -> None:
+    """The largest first; a pair of two classes goes where both have room."""
+    made, hashes = samples({"a": 6, "b": 5})
+    keys = {f"a/{number}.jpg": "many" for number in range(5)} | {f"b/{number}.jpg": "some" for number in range(4)}
+    keys |= {"a/5.jpg": "pair", "b/4.jpg": "pair"}
+    parts = allocation.allocate(made, allocation.group(hashes, keys), {"train": 0.5, "test": 0.5}, 0)
+    assert {keys[path]: part for path, part in parts.items()} == {"many": "train", "some": "train", "pair": "test"}
+
+
+def test_stable_shares_are_those_asked_for() -> None:
+    made, hashes = samples({"a": 2000})
+    groups = allocation.group(hashes, {})
+    for fractions in (DEFAULT, {"train": 0.5, "val": 0.5, "test": 0.0}):
+        parts, left_out = allocation.allocate_stably(made, hashes, groups, {}, fractions, 0, None)
+        counts = collections.Counter(parts.values())
+        assert left_out == []
+        for part, share in fractions.items():
+            assert abs(counts[part] - 2000 * share) <= 4 * (2000 * share * (1 - share)) ** 0.5  # four standard deviations
+        other, _left_out = allocation.allocate_stably(made, hashes, groups, {}, fractions, 1, None)
+        assert other != parts
+
+
+def test_what_the_split_in_force_has_keeps_its_part() -> None:
+    """By content under a new name, by path where it was saved anew; a new picture joins those that show the same."""
+    old = dataset.Manifest(
+        tuple(dataset.Row(f"a/{number}.jpg", "a", part, str(number), str(number)) for number, part in enumerate(PARTS))
+    )
+    for seed in range(10):
+        hashes = {"a/0.jpg": "saved anew", "a/renamed.jpg": "1", "a/2.jpg": "2", "a/like 2.jpg": "new"}
+        groups = {**hashes, "a/like 2.jpg": "2"}
+        made = [Sample(path, "a") for path in hashes]
+        parts, left_out = allocation.allocate_stably(made, hashes, groups, {}, DEFAULT, seed, old)
+        assert parts == {"a/0.jpg": "train", "a/renamed.jpg": "val", "a/2.jpg": "test", "a/like 2.jpg": "test"}
+        assert left_out == []
+
+
 def test_a_picture_that_would_join_two_parts_is_left_out() -> None:
     old = [Sample("a/1.jpg", "a"), Sample("a/2.jpg", "a")]
     hashes = {"a/1.jpg": "1", "a/2.jpg": "2", "a/3.jpg": "3"}
