@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf import dataset
-from imgclf.base import shards, table, writing
+from imgclf.base import orders, shards, table, writing
 from imgclf.base.config import Model, Recipe
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import check_output
@@ -237,20 +237,22 @@ def check_page(path: Path, data: Path) -> None:
     check_output(path, data, ".html", gallery.START, "--html")
 
 
-def write_report(result: Audit, path: Path, relabel: float | None = None) -> int:
-    """One CSV row a suspect for `clean --apply`, which changes nothing until `action` says so; returns how many say so.
+def write_report(result: Audit, path: Path, relabel: float | None = None) -> tuple[int, list[str]]:
+    """One CSV row a suspect for `clean --apply`, which changes nothing until `action` says so.
 
-    relabel: labels at least so surely wrong get the action `relabel` into the likelier class.
+    relabel: labels at least so surely wrong get the action `relabel` into the likelier class. An older report that asks for
+    anything is kept beside the new one. Returns how many lines ask for a move, and what to tell of the older report.
     """
     rows: list[tuple[object, ...]] = [COLUMNS]
-    orders = 0
+    asked = 0
     for one in result.suspects:
         order = relabel is not None and one.check == "label" and one.score >= relabel
-        orders += order
+        asked += order
         wish = ("relabel", one.suggestion) if order else ("keep", "")
         rows.append((one.path, one.label, one.check, f"{one.score:.4f}", *wish, one.suggestion, one.detail, one.other))
+    notes = orders.keep(path)
     writing.write_lines(path, (table.line(row) for row in rows))
-    return orders
+    return asked, notes
 
 
 def write_page(result: Audit, path: Path, progress: Progress | None = None) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from imgclf import dataset
-from imgclf.base import journal, locks, shards, table, writing
+from imgclf.base import journal, locks, orders, shards, table, writing
 from imgclf.base.config import Policy
 from imgclf.base.errors import ImageError, ImgclfError, UsageError
-from imgclf.base.folders import STATE_NAME, check_output, is_inside, numbered, state_folder
+from imgclf.base.folders import STATE_NAME, check_output, is_inside, state_folder
 from imgclf.base.progress import Progress, Stages, stage
 from imgclf.dataset import checks
 from imgclf.dataset.checks import CHECKS
@@ -326,23 +326,9 @@ def write_report(result: Cleaning, path: Path) -> list[str]:
 
     An older report that asks for anything is kept beside the new one. Returns a line that says so.
     """
-    notes = []
-    if path.exists() and _asks(path):
-        old = numbered(path)
-        os.replace(path, old)
-        notes.append(f"the report that was there asked for moves; it is kept as {old}")
+    notes = orders.keep(path)
     writing.write_lines(path, (table.line(row) for row in (COLUMNS, *_rows(result))))
     return notes
-
-
-def _asks(report: Path) -> bool:
-    """Whether any line of a report is an order, or the file cannot be understood."""
-    try:
-        return any(
-            row["action"].strip().lower() in _ORDERS or row.get("new_label", "").strip() for _number, row in _lines(report)
-        )
-    except ImgclfError:
-        return True
 
 
 def _rows(result: Cleaning) -> Iterator[tuple[object, ...]]:
@@ -452,7 +438,6 @@ def _extension(path: Path) -> str:
         raise ImgclfError(f"{path}: cannot be renamed: {error}") from error
 
 
-_ORDERS = ("quarantine", "relabel", "rename")
 _WORDS = ("", "keep", "kept", "report", "ignored", "stuck", *_DONE.values())  # what a report says of files that stay
 
 
@@ -460,13 +445,15 @@ def _orders(
     report: Path, known: Mapping[str, dataset.Found], classes: Sequence[str], moved: Container[str]
 ) -> tuple[dict[str, tuple[str, str]], int]:
     """(action, new class) by path, from a report's lines that ask for one; and how many of them `moved` says are done."""
-    orders: dict[str, tuple[str, str]] = {}
+    found: dict[str, tuple[str, str]] = {}
     passed = 0
-    for number, row in _lines(report):
+    for number, row in table.records(report, "path", "action"):
         path, action, label = row["path"], row["action"].strip().lower(), row.get("new_label", "").strip()
-        if action not in _ORDERS:
+        if action not in orders.WORDS:
             if action not in _WORDS:
-                raise ImgclfError(f"{report}, line {number}: {action!r} is no action; choose {', '.join(_ORDERS)}, or keep")
+                raise ImgclfError(
+                    f"{report}, line {number}: {action!r} is no action; choose {', '.join(orders.WORDS)}, or keep"
+                )
             if label:
                 raise ImgclfError(f"{report}, line {number}: new_label is {label!r}, but the action is {action!r}, not relabel")
             continue
@@ -481,31 +468,10 @@ def _orders(
         if action == "relabel" and label == known[path].label:
             raise ImgclfError(f"{where}: is in {label} already")
         order = (action, label if action == "relabel" else "")
-        if orders.setdefault(path, order) != order:
-            first = " ".join(orders[path]).strip()
+        if found.setdefault(path, order) != order:
+            first = " ".join(found[path]).strip()
             raise ImgclfError(f"{where}: {' '.join(order).strip()} here and {first} in a line above; leave one of them")
-    return orders, passed
-
-
-def _lines(report: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    try:
-        content = report.read_bytes().removeprefix(b"\xef\xbb\xbf")
-    except OSError as error:
-        raise ImgclfError(f"{report}: cannot be read: {error.strerror}") from error
-    try:
-        lines = iter(table.rows(content))
-        header = next(lines, (0, []))[1]
-        if len(header) == 1 and ";" in header[0]:
-            raise ImgclfError(f"{report}: its columns are separated by semicolons; save it as CSV with commas")
-        if not {"path", "action"} <= set(header):
-            raise ImgclfError(f"{report}: needs the columns path and action, has {', '.join(header) or 'none'}")
-        for number, row in lines:
-            if row and len(row) != len(header):
-                raise ImgclfError(f"{report}, line {number}: {len(row)} fields where the header has {len(header)}")
-            if row:
-                yield number, dict(zip(header, row, strict=True))
-    except ValueError as error:
-        raise ImgclfError(f"{report}: {error}") from error
+    return found, passed
 
 
 # -- taking back ------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """`imgclf split`: divide a data set into train, validation and test parts that share no picture, as a manifest."""
 
 import collections
-import csv
 import dataclasses
 import math
 import os
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from imgclf import dataset
-from imgclf.base import locks, writing
+from imgclf.base import locks, table, writing
 from imgclf.base.config import PARTS, Link, Part, SplitConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import numbered, state_folder
@@ -103,25 +102,12 @@ def keys_by_regex(paths: Sequence[str], pattern: str) -> dict[str, str]:
 
 def keys_from_file(file: Path) -> dict[str, str]:
     """Groups by path from a CSV with the columns path and group; raises ImgclfError."""
-    try:
-        with open(file, newline="", encoding="utf-8-sig", errors="surrogateescape") as text:
-            rows = csv.DictReader(text)
-            columns = rows.fieldnames or []
-            if not {"path", "group"} <= set(columns):
-                raise ImgclfError(f"{file}: needs the columns path and group, has {', '.join(columns) or 'none'}")
-            keys: dict[str, str] = {}
-            for row in rows:
-                if row["path"] is None or row["group"] is None:
-                    raise ImgclfError(f"{file}, line {rows.line_num}: fewer fields than the header has")
-                if not row["group"]:
-                    continue
-                if keys.setdefault(row["path"], row["group"]) != row["group"]:
-                    raise ImgclfError(f"{file}: {row['path']} is in two groups, {keys[row['path']]} and {row['group']}")
-            return keys
-    except csv.Error as error:
-        raise ImgclfError(f"{file}: not a CSV file that can be read ({error})") from error
-    except OSError as error:
-        raise ImgclfError(f"{file}: cannot be read: {error.strerror}") from error
+    keys: dict[str, str] = {}
+    for number, row in table.records(file, "path", "group"):
+        path, name = row["path"], row["group"]
+        if name and keys.setdefault(path, name) != name:
+            raise ImgclfError(f"{file}, line {number}: {path} is in two groups, {keys[path]} and {name}")
+    return keys
 
 
 @dataclasses.dataclass(frozen=True)

@@ -92,11 +92,12 @@ def test_the_report_is_carried_out_and_undone_by_clean(planted: Path, found: aud
     data = tmp_path / "data"
     shutil.copytree(planted, data, ignore=shutil.ignore_patterns(".imgclf"))
     before = tree(data)
-    assert audit.write_report(found, tmp_path / "a.csv") == 0
+    assert audit.write_report(found, tmp_path / "a.csv") == (0, [])
     assert clean.apply(data, tmp_path / "a.csv") == ([], [])
     assert tree(data) == before
     surest = found.by_check()["label"][0]
-    orders = audit.write_report(found, tmp_path / "a.csv", relabel=surest.score - 1e-9)
+    orders, notes = audit.write_report(found, tmp_path / "a.csv", relabel=surest.score - 1e-9)
+    assert notes == []
     assert 1 <= orders <= len(found.by_check()["label"])
     with open(tmp_path / "a.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["action"] == "relabel"]
@@ -107,6 +108,17 @@ def test_the_report_is_carried_out_and_undone_by_clean(planted: Path, found: aud
     assert not (data / surest.path).exists()
     clean.undo(data)
     assert tree(data) == before
+
+
+def test_an_edited_report_is_kept_beside_the_new_one(found: audit.Audit, tmp_path: Path) -> None:
+    report = tmp_path / "a.csv"
+    audit.write_report(found, report)
+    edited = report.read_bytes().replace(b",keep,", b",quarantine,", 1)
+    report.write_bytes(edited)
+    orders, notes = audit.write_report(found, report)
+    assert (orders, notes) == (0, [f"the report that was there asked for moves; it is kept as {tmp_path / 'a-1.csv'}"])
+    assert (tmp_path / "a-1.csv").read_bytes() == edited
+    assert b",quarantine," not in report.read_bytes()
 
 
 def test_command(planted: Path, tmp_path: Path, imgclf: Run) -> None:

@@ -214,7 +214,8 @@ def test_bad_groups_are_named(config: SplitConfig, words: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("text", "words"),
     [("file,group\nx,1\n", "needs the columns path and group, has file, group"), ("", "has none"),
-     ("path,group\na/000.png,1\na/000.png,2\n", "a/000.png is in two groups, 1 and 2"),
+     ("path,group\na/000.png,1\na/000.png,2\n", "line 3: a/000.png is in two groups, 1 and 2"),
+     ("path,group\na/000.png,1\na/0,01.png,2\n", "line 3: 3 fields where the header has 2"),
      ("path,group\nx.png,1\n", "none of its paths, such as 'x.png', is in the data folder; paths look like 'a/000.png'")],
 )  # fmt: skip
 def test_bad_group_files_are_named(text: str, words: str, tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from imgclf.base.errors import ImgclfError
 
 
 def line(values: Sequence[object]) -> str:
@@ -21,3 +24,25 @@ def rows(content: bytes) -> Iterable[tuple[int, list[str]]]:
             yield reader.line_num, row
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num}: not CSV ({error})") from error
+
+
+def records(file: Path, *needed: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line number, fields by column) of a file that a user may have written; raises ImgclfError naming what is wrong."""
+    try:
+        content = file.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    except OSError as error:
+        raise ImgclfError(f"{file}: cannot be read: {error.strerror}") from error
+    try:
+        lines = iter(rows(content))
+        header = next(lines, (0, []))[1]
+        if len(header) == 1 and ";" in header[0]:
+            raise ImgclfError(f"{file}: its columns are separated by semicolons; save it as CSV with commas")
+        if not set(needed) <= set(header):
+            raise ImgclfError(f"{file}: needs the columns {' and '.join(needed)}, has {', '.join(header) or 'none'}")
+        for number, row in lines:
+            if row and len(row) != len(header):
+                raise ImgclfError(f"{file}, line {number}: {len(row)} fields where the header has {len(header)}")
+            if row:
+                yield number, dict(zip(header, row, strict=True))
+    except ValueError as error:
+        raise ImgclfError(f"{file}: {error}") from error

@@ -198,14 +198,16 @@ def audit(
         verb.check_report(report, data)
     if html:
         verb.check_page(html, data)
-    orders = 0
+    orders, kept = 0, list[str]()
     with console.stages() as stage:
         result = verb.audit(data, name=model, weights=weights, image_size=image_size, seed=seed, progress=stage)
         if report:
-            orders = verb.write_report(result, report, relabel)
+            orders, kept = verb.write_report(result, report, relabel)
         if html:
             verb.write_page(result, html, lambda done, total: stage("drawing", done, total))
     view.audited(result, as_json)
+    for note in kept:
+        console.say(note)
     if report:
         carried_out = f"`imgclf clean {shlex.quote(str(data))} --apply {shlex.quote(str(report))}`"
         console.say(f"wrote {report}, which asks for {orders:,} moves; {carried_out} makes them")
