@@ -146,8 +146,7 @@ def clean(
     `dry_run` nothing is moved. Raises ImgclfError.
     """
     todo, scores = actions(policy, on or {}), limits(thresholds or {})
-    if not dataset.class_folders(data):
-        dataset.index(data)  # says what is missing
+    dataset.classes(data)  # says what is missing
     state = state_folder(data)
     if not dry_run and not is_inside(state, data):
         raise ImgclfError(f"{data}: read-only, so nothing can be moved; use --dry-run to see the findings")
@@ -488,6 +487,8 @@ def undo(data: Path, number: int | None = None, *, dry_run: bool = False) -> tup
     with locks.locked(state, "clean --undo"):
         if dry_run:
             batches = [batch for batch in history(data) if batch.state != "undone" and number in (None, batch.number)]
+            if number is not None and not batches:
+                raise journal.no_batch(state, number)
             return [move.source for batch in reversed(batches) for move in reversed(batch.moves)], [], []
         notes = journal.recover(data, state)
         made, failed = journal.undo(data, state, number)

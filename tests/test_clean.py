@@ -138,8 +138,9 @@ def test_one_batch_is_undone_by_its_number(data: Path) -> None:
     restored, problems, _notes = clean.undo(data, 2)
     assert (restored, problems) == (["cats/late.jpg"], [])
     assert [batch.state for batch in clean.history(data)] == ["done", "undone"]
-    with pytest.raises(ImgclfError, match="no batch 2 that could be undone; --history lists them"):
-        clean.undo(data, 2)
+    for dry_run in (True, False):
+        with pytest.raises(ImgclfError, match="no batch 2 that could be undone; --history lists them"):
+            clean.undo(data, 2, dry_run=dry_run)
 
 
 def test_batches_are_undone_in_any_order_or_say_which_comes_first(data: Path) -> None:

@@ -154,9 +154,42 @@ def test_a_file_put_back_after_a_kill_does_not_orphan_the_one_in_quarantine(data
     assert (data / "a/1.jpg").read_bytes() == b"a/1.jpg"
 
 
-def test_a_damaged_plan_is_named(data: Path) -> None:
+def test_another_file_in_its_place_is_not_the_one_that_was_lost(data: Path) -> None:
+    """What was moved is gone from quarantine, and a new file has its old name: nothing is back, and it is said so."""
     state = state_folder(data)
-    write(state / "journal" / "0001-clean.done.json", b"{")
+    journal.apply(data, state, "clean", MOVES[:1])
+    write(data / "a/1.jpg", b"new one")
+    (state / "quarantine/0001/a/1.jpg").unlink()
+    made, failed = journal.undo(data, state)
+    assert (made, [failure.reason for failure in failed]) == ([], ["the file is no longer there"])
+    assert tree(data)["a/1.jpg"] == b"new one"
+
+
+def test_a_file_that_its_user_put_back_is_back(data: Path) -> None:
+    state = state_folder(data)
+    journal.apply(data, state, "clean", MOVES[:1])
+    (state / "quarantine/0001/a/1.jpg").rename(data / "a/1.jpg")
+    made, failed = journal.undo(data, state)
+    assert ([move.target for move in made], failed) == (["a/1.jpg"], [])
+
+
+def test_a_class_named_like_the_quarantine_keeps_its_folder(data: Path) -> None:
+    (data / "quarantine").mkdir()
+    state = state_folder(data)
+    journal.apply(data, state, "clean", [Move("a/1.jpg", "quarantine/1.jpg")])
+    journal.undo(data, state)
+    assert (data / "quarantine").is_dir()
+    assert tree(data)["a/1.jpg"] == b"a/1.jpg"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"{", b"[]", b'{"moves": ' + b"[" * 100_000, b'{"moves": [["a/1.jpg", "a/\\u0000.jpg"]]}',
+     b'{"moves": [["a/1.jpg", 5, 6, 7]]}', b'{"moves": [["a/1.jpg", "../1.jpg"]]}', b'{"moves": [5]}'],
+)  # fmt: skip
+def test_a_damaged_plan_is_named(content: bytes, data: Path) -> None:
+    state = state_folder(data)
+    write(state / "journal" / "0001-clean.done.json", content)
     with pytest.raises(ImgclfError, match=r"0001-clean.done.json: this journal is damaged"):
         journal.undo(data, state)
 

@@ -102,7 +102,7 @@ def undo(data: Path, state: Path, number: int | None = None) -> tuple[list[Move]
     if number is not None:
         plans = [plan for plan in plans if int(plan.name.split("-")[0]) == number]
         if not plans:
-            raise ImgclfError(f"{state}: no batch {number} that could be undone; --history lists them")
+            raise no_batch(state, number)
     for plan in plans:
         back = [move.back() for move in _read(plan)]
         renamed = _rename(plan, ".undoing.json")
@@ -111,6 +111,10 @@ def undo(data: Path, state: Path, number: int | None = None) -> tuple[list[Move]
         lost = {failure.move for failure in failures}
         made += [move for move in back if move not in lost]
     return made, failed
+
+
+def no_batch(state: Path, number: int) -> ImgclfError:
+    return ImgclfError(f"{state}: no batch {number} that could be undone; --history lists them")
 
 
 def _later(state: Path, plan: Path, failure: Failure) -> str:
@@ -146,7 +150,8 @@ def recover(data: Path, state: Path) -> list[str]:
 def _check(move: Move) -> None:
     """Raise ValueError for a move that leads out of the data folder: a journal may have come with somebody else's data."""
     for path in (move.source, move.target):
-        if path.startswith("/") or ("\\" in path and sys.platform == "win32") or {"", ".", ".."} & set(path.split("/")):
+        slips = "\0" in path or ("\\" in path and sys.platform == "win32")
+        if slips or path.startswith("/") or {"", ".", ".."} & set(path.split("/")):
             raise ValueError(f"{path!r} is no path inside the data folder")
     if move.source == move.target:
         raise ValueError(f"{move.source!r} moves to itself")
@@ -161,13 +166,21 @@ def mark(path: Path) -> str:
     return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
 
 
-def _is_another(source: Path, target: Path, back: Move) -> bool:
-    """Whether what lies at an undo's source is not the file that was moved there; what lies in quarantine always is."""
-    if not back.mark or back.source.startswith(".imgclf/") or os.path.lexists(target):
-        return False
-    now = mark(source)
-    inode, _, rest = back.mark.partition(" ")
-    return bool(now) and now.partition(" ")[0] != inode and now.partition(" ")[2] != rest
+def _why_not_back(source: Path, target: Path, back: Move) -> str:
+    """Why an undo must not count on what lies there, "" if it may; what lies in quarantine always is what was moved there."""
+    if os.path.lexists(target):
+        is_back = os.path.lexists(source) or not _is_another(target, back.mark)
+        return "" if is_back else "the file is no longer there"
+    if not back.source.startswith(".imgclf/") and _is_another(source, back.mark):
+        return "another file lies there now"
+    return ""
+
+
+def _is_another(path: Path, known: str) -> bool:
+    """Whether a file is there and is not the one with this mark: of another number, and of another size or time too."""
+    now = mark(path)
+    inode, _, rest = known.partition(" ")
+    return bool(known and now) and now.partition(" ")[0] != inode and now.partition(" ")[2] != rest
 
 
 def _have_two_names(source: Path, target: Path) -> bool:
@@ -212,11 +225,11 @@ def _plans(state: Path, ending: str = ".json") -> list[Path]:
 def _read(plan: Path) -> list[Move]:
     try:
         content = json.loads(plan.read_bytes())
-        moves = [Move(*move) for move in content["moves"]]
+        moves = [Move(*map(str, move)) for move in content["moves"]]
         for move in moves:
             _check(move)
         return moves
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ImgclfError(
             f"{plan}: this journal is damaged ({error}); the files it moved are in the quarantine folder beside it"
         ) from error
@@ -247,8 +260,7 @@ def _carry_out(data: Path, plan: Path, *, forward: bool) -> list[Failure]:
     failures = []
     for move in moves:
         source, target = data / move.source, data / move.target
-        changed = not forward and _is_another(source, target, move)
-        reason = "another file lies there now" if changed else move_file(source, target)
+        reason = ("" if forward else _why_not_back(source, target, move)) or move_file(source, target)
         if reason:
             failures.append(Failure(move, reason))
         elif not forward:
@@ -298,7 +310,7 @@ def move_file(source: Path, target: Path) -> str:
 def _remove_empty_parents(path: Path, data: Path) -> None:
     """Remove the quarantine folders that an undo emptied."""
     for folder in path.parents:
-        if folder == data or "quarantine" not in folder.relative_to(data).parts:
+        if folder.relative_to(data).parts[:2] != (".imgclf", "quarantine"):  # a class may have that name
             return
         try:
             folder.rmdir()
