@@ -147,9 +147,15 @@ def split(data: Path, config: SplitConfig | None = None, *, force: bool = False,
     from train. Raises ImgclfError when another manifest is in force and `force` is not given; the old one is then kept beside.
     """
     config = config or SplitConfig()
-    fractions: dict[Part, float] = {"train": config.train, "val": config.val, "test": config.test}
     material = _gather(data, config, progress)
+    with locks.locked(state_folder(data), "split"):
+        return _put_in_force(data, config, material, force=force)
+
+
+def _put_in_force(data: Path, config: SplitConfig, material: _Material, *, force: bool) -> Split:
+    """Make the manifest and write it, unless the one that is there forbids it."""
     samples, hashes, groups = material.samples, material.hashes, material.groups
+    fractions: dict[Part, float] = {"train": config.train, "val": config.val, "test": config.test}
     notes = dataset.elsewhere_note(data) + ([] if material.folders else material.notes)
     left_out = list(material.left_out)
     path = dataset.manifest_path(data)
@@ -180,18 +186,17 @@ def split(data: Path, config: SplitConfig | None = None, *, force: bool = False,
     manifest = allocation.manifest_of(samples, hashes, groups, parts)
     _check_filled(manifest, fractions, material)
     notes += _warnings(manifest, bool(material.folders))
-    with locks.locked(state_folder(data), "split"):
-        if old and old == manifest:
-            return Split(manifest, path, False, tuple(notes), tuple(left_out))
-        if old and not force and not extends:
-            raise ImgclfError(
-                f"{path}: another split is in force ({_difference(old, manifest)}); "
-                "add --force to replace it (the old one is kept beside it)"
-            )
-        path = state_folder(data) / path.name
-        if path.exists():
-            _keep_old(path)
-        writing.write_atomic(path, manifest.to_csv())
+    if old and old == manifest:
+        return Split(manifest, path, False, tuple(notes), tuple(left_out))
+    if old and not force and not extends:
+        raise ImgclfError(
+            f"{path}: another split is in force ({_difference(old, manifest)}); "
+            "add --force to replace it (the old one is kept beside it)"
+        )
+    path = state_folder(data) / path.name
+    if path.exists():
+        _keep_old(path)
+    writing.write_atomic(path, manifest.to_csv())
     return Split(manifest, path, True, tuple(notes), tuple(left_out))
 
 
@@ -201,7 +206,8 @@ def folds(
     """Make `count` manifests for cross-validation, DATA/.imgclf/folds/fold-I-of-K.csv: every picture is tested once.
 
     Fold I is the test part of manifest I; of the others a validation part is drawn in the ratio of config's train and val.
-    Groups stay whole throughout. Raises ImgclfError when other folds are there and `force` is not given.
+    Groups stay whole throughout. The first has the notes of all. Raises ImgclfError when other folds are there and `force` is
+    not given, and when the groups leave a fold nothing to test, or a class nothing to train on.
     """
     config = config or SplitConfig()
     if config.stable:
@@ -218,15 +224,21 @@ def folds(
     fold_of = allocation.allocate(samples, groups, dict.fromkeys(range(1, count + 1), 1 / count), config.seed)
     inner = config.val / (config.train + config.val)
     made = []
+    said = list(material.notes)
     folder = state_folder(data) / "folds"
     for number in range(1, count + 1):
         rest = [sample for sample in samples if fold_of[sample.path] != number]
         parts: dict[str, Part] = dict.fromkeys((s.path for s in samples), "test")
         parts |= allocation.allocate(rest, groups, {"train": 1 - inner, "val": inner}, config.seed)
         manifest = allocation.manifest_of(samples, hashes, groups, parts)
-        notes, left_out = (material.notes + _warnings(manifest, False), material.left_out) if number == 1 else ([], [])
-        path = folder / f"fold-{number}-of-{count}.csv"
-        made.append(Split(manifest, path, True, tuple(notes), tuple(left_out)))
+        if not any(row.split == "test" for row in manifest.rows):
+            raise ImgclfError(
+                f"--folds {count}: the groups are too few or too large: nothing is left to test in fold {number}; "
+                "take fewer folds, or name finer groups"
+            )
+        said += _warnings(manifest, False)
+        made.append(Split(manifest, folder / f"fold-{number}-of-{count}.csv", True))
+    made[0] = dataclasses.replace(made[0], notes=tuple(dict.fromkeys(said)), left_out=tuple(material.left_out))
     with locks.locked(state_folder(data), "split"):
         old = dataset.fold_paths(data)
         if [path.name for path in old] == [one.path.name for one in made] and all(
@@ -427,7 +439,7 @@ def check_export(data: Path, target: Path) -> None:
 def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: Progress | None = None) -> list[str]:
     """Make `target/<part>/<class>/...` with every picture of the manifest; returns notes. The target must be new or empty.
 
-    Raises ImgclfError when it is not, when it lies in a class folder of the data, or when a link cannot be made.
+    Raises ImgclfError when it is not, when it lies in the data folder, or when a picture is gone or a link cannot be made.
     """
     check_export(data, target)
     target = target.resolve()
@@ -460,7 +472,7 @@ def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: P
 def _place(source: Path, target: Path, link: Link) -> int:
     """Put one picture in place; 1 when a hard link became a copy."""
     if link == "symlink":
-        target.symlink_to(source.resolve())
+        target.symlink_to(source.resolve(strict=True))
         return 0
     if link == "hard":
         return 0 if dataset.link_or_copy(source.resolve(), target) else 1

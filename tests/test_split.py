@@ -8,6 +8,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import keras
 import pytest
@@ -16,7 +17,7 @@ from PIL import Image
 from planted import COPIES, cropped, mirrored, recompressed, resized, scene
 
 from imgclf import dataset, split
-from imgclf.base.config import PARTS, SplitConfig
+from imgclf.base.config import PARTS, Link, SplitConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.dataset import Sample, allocation
 
@@ -64,6 +65,22 @@ def test_an_existing_manifest_is_replaced_only_with_force(tmp_path: Path) -> Non
     second = split.split(made, SplitConfig(seed=1), force=True)
     assert second.manifest != first.manifest
     assert (first.path.parent / "split-1.csv").read_bytes() == old
+
+
+def test_of_two_splits_at_once_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, imgclf: Run) -> None:
+    """The second comes while the first, which found no split in force, is about to put one there."""
+    made = make_classes(tmp_path / "data", {"a": 10, "b": 10}, size=8)
+    allocate, second = allocation.allocate, []
+
+    def slow(*arguments: Any) -> Any:
+        second.append(imgclf("split", "--seed", "1"))
+        return allocate(*arguments)
+
+    monkeypatch.setattr(allocation, "allocate", slow)
+    result = split.split(made)
+    assert second[0].returncode == 1
+    assert "in use by imgclf split" in second[0].stderr
+    assert sorted(path.name for path in result.path.parent.glob("split*")) == ["split.csv"]
 
 
 def test_what_is_no_picture_is_left_out_and_named(tmp_path: Path) -> None:
@@ -225,6 +242,16 @@ def test_bad_group_files_are_named(text: str, words: str, tmp_path: Path) -> Non
 
 
 # -- export -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("link", ["hard", "symlink", "copy"])
+def test_a_picture_that_is_gone_is_not_exported(link: Link, tmp_path: Path) -> None:
+    made = make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
+    manifest = split.split(made).manifest
+    (made / "a" / "000.png").unlink()
+    with pytest.raises(ImgclfError, match=r"export failed: No such file or directory \(.*a/000.png\)"):
+        split.export(manifest, made, tmp_path / "out", link)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("link", ["hard", "symlink", "copy"])
@@ -415,6 +442,22 @@ def test_folds_that_cannot_be(tmp_path: Path) -> None:
         split.folds(tmp_path / "parts", 2)
     with pytest.raises(UsageError, match="--stable"):
         split.split(tmp_path / "parts", SplitConfig(stable=True))
+
+
+def test_what_is_wrong_with_any_fold_is_said(tmp_path: Path) -> None:
+    """A group of 12 goes to fold 1, so that one with all of b goes to fold 2, which then has no b to train on."""
+    data = make_classes(tmp_path / "data", {"a": 30, "b": 10}, size=8)
+    rows = [f"a/{number:03d}.png,one" for number in range(12)] + ["a/012.png,two"]
+    rows += [f"b/{number:03d}.png,two" for number in range(10)]
+    two = [f"{label}/{number:03d}.png,{number % 2}" for label, count in (("a", 30), ("b", 10)) for number in range(count)]
+    for lines, words in (
+        (rows, "class b: no picture of it is in the train part"),
+        (two, "--folds 3: the groups are too few or too large: nothing is left to test in fold 3; take fewer folds"),
+    ):
+        groups = write(tmp_path / "groups.csv", "\n".join(["path,group", *lines]).encode())
+        with pytest.raises(ImgclfError, match=words):
+            split.folds(data, 3, SplitConfig(groups=str(groups)))
+    assert dataset.fold_paths(data) == []
 
 
 # -- leakage --------------------------------------------------------------------------------------------------------------
