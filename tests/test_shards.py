@@ -97,6 +97,23 @@ def test_a_damaged_share_is_done_again(folder: Path, imgclf: Run) -> None:
     assert found(imgclf)["files"] == 63
 
 
+def test_a_share_may_be_taken_up_by_two_commands_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [file.path for file in dataset.scan(folder)]
+    dataset.examine_share(folder, paths, Shard(1, 1))
+    connect = sqlite3.connect
+
+    def late(path: Path, **options: float) -> sqlite3.Connection:
+        """Just now the other command is done with the share."""
+        db = connect(path, **options)
+        if "shard" in path.name:
+            path.unlink()
+        return db
+
+    monkeypatch.setattr(sqlite3, "connect", late)
+    with dataset.examine(folder, paths) as catalogue:
+        assert catalogue.read == 1  # the rows were taken up in time
+
+
 def test_a_killed_share_goes_on_where_it_was(folder: Path) -> None:
     state = folder / ".imgclf" / "index"
     paths = [file.path for file in dataset.scan(folder)]

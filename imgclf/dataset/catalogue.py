@@ -204,7 +204,7 @@ def _take_up(db: sqlite3.Connection, file: Path) -> list[Shard]:
             db.executemany("INSERT INTO thumbnails VALUES (?, ?)", ((last + number, seen) for number, seen in thumbnails))
             rows = other.execute("SELECT path, stamp, sha256, facts, problem, thumbnail FROM files")
             db.executemany(_TAKE, ((*row, last + number if number else 0) for *row, number in rows))
-        path.unlink()
+        path.unlink(missing_ok=True)  # another command may take it up too
         taken.append(shard)
     return taken
 

@@ -72,7 +72,7 @@ def take_up(store: Path) -> list[Shard]:
         with contextlib.closing(_connected(store)) as db, _meant(path), contextlib.closing(_connected(path)) as other, db:
             rows = other.execute("SELECT picture, view, vector FROM features")
             db.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?)", rows)
-        path.unlink()
+        path.unlink(missing_ok=True)  # another command may take it up too
         taken.append(shard)
     return taken
 
