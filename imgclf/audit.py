@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf import dataset
-from imgclf.base import orders, shards, table, writing
+from imgclf.base import orders, shards, table, together, writing
 from imgclf.base.config import Model, Recipe
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import check_output
@@ -107,7 +107,7 @@ def audit(
     same = np.where(alike, near.nearest, np.arange(len(paths)))
     said = suspects.held_out_probabilities(seen, labels, _groups(same), seed=seed)
     errors = suspects.label_errors(said, labels)
-    found = list(_found(paths, labels, said, errors, near, pictures.class_names))
+    found = list(_found(paths, labels, said, errors, near, alike, pictures.class_names))
     ranked = tuple(paths[index] for index in errors.order.tolist())
     accuracy = float((said.argmax(axis=1) == labels).mean())
     return Audit(str(data), name, pictures, tuple(found), ranked, accuracy, (*left_out, *unread), shards.said(taken))
@@ -167,6 +167,7 @@ def _found(
     said: NDArray[np.float64],
     errors: suspects.LabelErrors,
     near: suspects.Neighbours,
+    alike: NDArray[np.bool_],
     classes: tuple[str, ...],
 ) -> Iterator[Suspect]:
     for index in errors.order[: int(errors.wrong.sum())].tolist():
@@ -178,7 +179,7 @@ def _found(
             break
         detail = f"lies {near.apart[index]:.0f} times as far from the others as is usual"
         yield Suspect(paths[index], classes[labels[index]], "outlier", float(1 - 4 / near.apart[index]), "", detail)
-    shown, alike = set(), _alike(near)
+    shown = set()
     for index in np.argsort(-near.similarity, kind="stable").tolist():
         if not alike[index]:
             break
@@ -204,17 +205,7 @@ def _alike(near: suspects.Neighbours) -> NDArray[np.bool_]:
 
 def _groups(same: NDArray[np.int64]) -> NDArray[np.int64]:
     """(n,) a number for each set of pictures that hang together by pairs (i, same[i])."""
-    group = list(range(len(same)))
-
-    def root(index: int) -> int:
-        while group[index] != index:
-            group[index] = group[group[index]]
-            index = group[index]
-        return index
-
-    for index, other in enumerate(same.tolist()):
-        group[root(index)] = root(other)
-    return np.array([root(index) for index in range(len(same))])
+    return np.array(list(together.smallest(range(len(same)), enumerate(same.tolist())).values()))
 
 
 def _pixels(path: Path) -> images.Image:

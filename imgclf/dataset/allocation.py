@@ -7,6 +7,7 @@ import random
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
+from imgclf.base import together
 from imgclf.base.config import PARTS, Part
 from imgclf.dataset.folder import Sample
 from imgclf.dataset.manifest import Manifest, Row
@@ -37,24 +38,10 @@ def group(hashes: Mapping[str, str], keys: Mapping[str, str], alike: Iterable[tu
     hashes: content by path; keys: what the user says belongs together (a patient, a burst), for some or all paths; alike: pairs
     of paths that show the same. A group is named after the smallest of its content hashes.
     """
-    parent: dict[str, str] = {}
-
-    def root(node: str) -> str:
-        while parent.setdefault(node, node) != node:
-            parent[node] = node = parent[parent[node]]
-        return node
-
-    def join(one: str, other: str) -> None:
-        first, second = sorted((root(one), root(other)))  # "~" sorts behind every hexadecimal digit
-        parent[second] = first
-
-    for path, digest in hashes.items():
-        root(digest)
-        if path in keys:
-            join(digest, f"~{keys[path]}")
-    for one, other in alike:
-        join(hashes[one], hashes[other])
-    return {path: root(digest) for path, digest in hashes.items()}
+    pairs = [(digest, f"~{keys[path]}") for path, digest in hashes.items() if path in keys]  # "~" sorts behind every hash
+    pairs += [(hashes[one], hashes[other]) for one, other in alike]
+    first = together.smallest(hashes.values(), pairs)
+    return {path: first[digest] for path, digest in hashes.items()}
 
 
 def allocate(samples: Sequence[Sample], groups: Mapping[str, str], fractions: Mapping[P, float], seed: int) -> dict[str, P]:

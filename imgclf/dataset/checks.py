@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from imgclf.base import together
 from imgclf.base.progress import Progress
 from imgclf.dataset.catalogue import Catalogue
 from imgclf.dataset.folder import Found, is_linked
@@ -177,17 +178,10 @@ def _files(catalogue: Catalogue) -> list[Finding]:
 
 def groups(catalogue: Catalogue, progress: Progress | None = None) -> NDArray[np.int64]:
     """(n,) for each file the lowest index of those that show the same, directly or through others; its own where none does."""
-    parent = catalogue.same_pixels().tolist()
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = index = parent[parent[index]]
-        return index
-
-    for pair in catalogue.similar_pairs(progress):
-        one, other = sorted((root(int(pair["first"])), root(int(pair["second"]))))
-        parent[other] = one
-    return np.array([root(index) for index in range(len(parent))], np.int64)
+    pairs = [(index, first) for index, first in enumerate(catalogue.same_pixels().tolist()) if index != first]
+    similar = catalogue.similar_pairs(progress)
+    pairs += zip(similar["first"].tolist(), similar["second"].tolist(), strict=True)
+    return np.array(list(together.smallest(range(len(catalogue.paths)), pairs).values()), np.int64)
 
 
 _RANK = {"test": 0, "val": 1, "train": 2, None: 3}  # which part a picture that is in several belongs to
