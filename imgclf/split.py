@@ -379,18 +379,20 @@ def _check_filled(manifest: Manifest, fractions: Mapping[Part, float], material:
 
 def _warnings(manifest: Manifest, from_folders: bool) -> list[str]:
     notes = []
-    for name, counts in manifest.counts().items():
+    classes = manifest.counts()
+    for name, counts in classes.items():
         if counts["train"] == 0:
             raise ImgclfError(f"class {name}: no picture of it is in the train part; add pictures, or remove the class")
-        empty = [part for part in ("val", "test") if counts[part] == 0]
-        if empty and sum(counts.values()) < 3:
-            notes.append(f"class {name} has {sum(counts.values())} pictures, too few for every part")
-    for part in ("val", "test"):
-        if not any(row.split == part for row in manifest.rows):
+    for part in PARTS[1:]:
+        lacking = [name for name, counts in classes.items() if counts[part] == 0]
+        if len(lacking) == len(classes):
             need = (
                 "training needs one to choose the best epoch" if part == "val" else "nothing will be left for an honest score"
             )
             notes.append(f"the {part} part is empty: {need}")
+        elif lacking:
+            shown = ", ".join(lacking[:4]) + (", ..." if len(lacking) > 4 else "")
+            notes.append(f"classes without a picture in the {part} part, whose score says nothing of them: {shown}")
     parts_of: dict[str, set[str]] = collections.defaultdict(set)
     for row in manifest.rows:
         parts_of[row.group].add(row.split)

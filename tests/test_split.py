@@ -241,6 +241,19 @@ def test_bad_group_files_are_named(text: str, words: str, tmp_path: Path) -> Non
         split.split(data, SplitConfig(groups=str(write(tmp_path / "groups.csv", text.encode()))))
 
 
+def test_a_class_that_a_part_lacks_is_named(tmp_path: Path) -> None:
+    data = make_classes(tmp_path / "data", {"a": 20, "b": 20, "c": 2}, size=8)
+    lines = ["path,group", *(f"b/{number:03d}.png,one" for number in range(20))]
+    groups = write(tmp_path / "groups.csv", "\n".join(lines).encode())
+    result = split.split(data, SplitConfig(groups=str(groups)))
+    assert result.manifest.counts()["b"] == {"train": 20, "val": 0, "test": 0}
+    assert result.manifest.counts()["c"] == {"train": 2, "val": 0, "test": 0}
+    assert result.notes[1:] == (
+        "classes without a picture in the val part, whose score says nothing of them: b, c",
+        "classes without a picture in the test part, whose score says nothing of them: b, c",
+    )
+
+
 # -- export -----------------------------------------------------------------------------------------------------------
 
 
