@@ -110,6 +110,19 @@ def test_a_prepared_file_cut_short_is_made_again(data: Path) -> None:
     assert len({path.stat().st_size for path in again.folder.rglob("*.bmp")}) == 1
 
 
+def test_a_prepared_file_cut_short_is_made_again_for_every_split(tmp_path: Path) -> None:
+    root = make_classes(tmp_path, {"a": 4, "b": 4}, size=16)
+    whole, _left_out = dataset.index(root)
+    some = whole.subset([sample.path for sample in whole.samples][1:])
+    one, other = (dataset.prepare(root, {"train": part}, RECIPE) for part in (whole, some))
+    victim = other.folder / "train" / next(iter(other.files["train"]))
+    victim.write_bytes(victim.read_bytes()[:100])
+    again = dataset.prepare(root, {"train": whole}, RECIPE)
+    assert (again.made, again.folder) == (1, one.folder)
+    assert dataset.prepare(root, {"train": some}, RECIPE).folder == other.folder
+    assert len({path.stat().st_size for path in root.rglob("*.bmp")}) == 1
+
+
 def test_identical_pictures_are_all_there(tmp_path: Path) -> None:
     root = make_classes(tmp_path, {"a": 4, "b": 4}, size=16)
     for copy in ("copy1.png", "copy2.png"):

@@ -51,16 +51,16 @@ def prepare(root: Path, parts: Mapping[Part, Dataset], recipe: Recipe, progress:
                 files[part][_free_name(files[part], f"{sample.label}/{usable[sample.path]}")] = sample.path
     class_names = next(iter(parts.values())).class_names
     folder = base / _view_name(files, class_names)
+    if fresh:  # a file of the store may have been damaged and be made anew: its other names, in any folder, must follow
+        for file in base.glob("*/*/*/*.bmp"):
+            digest = content_of(file.as_posix())
+            if digest in fresh and "." not in file.parts[-4]:  # not a folder that another run is making
+                temporary = file.with_name(f"{file.name}.tmp")
+                temporary.unlink(missing_ok=True)
+                link_or_copy(storing.place(store, digest), temporary)
+                os.replace(temporary, file)
     if not folder.exists():
         _link_view(folder, store, files, class_names)
-    elif fresh:  # a file of the store was damaged and is made anew: its other names here must follow
-        for part in files:
-            for name in files[part]:
-                if content_of(name) in fresh:
-                    temporary = folder / part / f"{name}.tmp"
-                    temporary.unlink(missing_ok=True)
-                    link_or_copy(storing.place(store, content_of(name)), temporary)
-                    os.replace(temporary, folder / part / name)
     return Prepared(folder, recipe, class_names, tuple(left_out), len(fresh), files)
 
 
