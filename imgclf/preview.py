@@ -44,7 +44,7 @@ class ClassSummary:
 
 @dataclasses.dataclass(frozen=True)
 class Preview:
-    """Figures by class, the largest class as a multiple of the smallest, and files that are no pictures."""
+    """Figures by class, the largest class as a multiple of the smallest that has pictures, and files that are no pictures."""
 
     data: str
     classes: tuple[ClassSummary, ...]
@@ -96,7 +96,8 @@ def preview(
         drawing.save(picture, out)
     except OSError as error:
         raise ImgclfError(f"{out}: cannot be written: {error.strerror}; choose another place with --out") from error
-    return Preview(str(data), classes, max(counts) / max(1, min(counts)), tuple(left_out), out, picture, shown, tuple(notes))
+    imbalance = max(counts) / min(filter(None, counts))
+    return Preview(str(data), classes, imbalance, tuple(left_out), out, picture, shown, tuple(notes))
 
 
 def load(data: Path, part: Part | None) -> tuple[Dataset, list[tuple[str, str]], list[str]]:

@@ -439,18 +439,21 @@ def check_export(data: Path, target: Path) -> None:
 
 
 def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: Progress | None = None) -> list[str]:
-    """Make `target/<part>/<class>/...` with every picture of the manifest; returns notes. The target must be new or empty.
+    """Make `target/<part>/<class>/...` with the pictures of the manifest; returns notes. The target must be new or empty.
 
-    Raises ImgclfError when it is not, when it lies in the data folder, or when a picture is gone or a link cannot be made.
+    One that changed since the split is left out, for what it shows now may be in another part. Raises ImgclfError when the
+    target is not empty or lies in the data folder, or when a picture goes away meanwhile or a link cannot be made.
     """
     check_export(data, target)
+    classes = manifest.class_names
+    manifest, notes = dataset.as_they_are(data, manifest)
     target = target.resolve()
     folders = dataset.part_folders(data)
     building = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     copied = 0
     try:
         for part in PARTS:
-            for label in manifest.class_names:
+            for label in classes:
                 (building / part / label).mkdir(parents=True)
         for done, row in enumerate(manifest.rows, 1):
             inner = row.path.split("/", 2 if folders else 1)[-1]
@@ -468,7 +471,9 @@ def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: P
         raise ImgclfError(f"{target}: export failed: {error.strerror or error} ({error.filename})") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return [f"{copied} pictures were copied: no hard links between these two places"] if copied else []
+    if copied:
+        notes.append(f"{copied} pictures were copied: no hard links between these two places")
+    return notes
 
 
 def _place(source: Path, target: Path, link: Link) -> int:

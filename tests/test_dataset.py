@@ -11,6 +11,7 @@ from conftest import encoded, make_classes, photo, tree, write
 
 from imgclf import dataset, split
 from imgclf.base.config import Recipe
+from imgclf.base.errors import ImgclfError
 from imgclf.base.folders import state_folder
 from imgclf.dataset import Prepared
 from imgclf.pixels import augment, images
@@ -316,6 +317,12 @@ print(made.path, made.notes[0], sep="\\n")
 def test_a_leftover_probe_does_not_make_a_folder_read_only(tmp_path: Path) -> None:
     (tmp_path / f".imgclf-probe-{os.getpid()}").touch()
     assert state_folder(tmp_path) == tmp_path / ".imgclf"
+
+
+def test_a_file_in_the_place_of_the_state_folder_is_named(tmp_path: Path) -> None:
+    write(tmp_path / ".imgclf", b"notes")
+    with pytest.raises(ImgclfError, match=r"\.imgclf: a file where imgclf keeps its own folder; move it away"):
+        state_folder(tmp_path)
 
 
 def test_state_folder_is_inside_when_it_can_be(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,76 @@ def test_undo_over_a_new_file_keeps_both_and_tries_again(data: Path) -> None:
     assert tree(data)["a/1.jpg"] == b"a/1.jpg"
 
 
+def test_batches_are_counted_beyond_four_digits(data: Path) -> None:
+    state = state_folder(data)
+    before = tree(data)
+    (state / "quarantine" / "9998").mkdir(parents=True)
+    for number, names in ((9999, ("a/1.jpg", "a/x.jpg")), (10000, ("a/x.jpg", "a/y.jpg"))):
+        assert journal.next_number(state) == number
+        journal.apply(data, state, "clean", [Move(*names)])
+    assert [(batch.number, batch.state) for batch in journal.history(data, state)] == [(9999, "done"), (10000, "done")]
+    _made, failed = journal.undo(data, state, 9999)
+    assert [failure.reason for failure in failed] == ["batch 10000 moved it on; undo that first"]
+    assert journal.undo(data, state)[1] == []
+    assert tree(data) == before
+    with pytest.raises(ImgclfError, match="no batch 9999 that could be undone"):
+        journal.undo(data, state, 9999)
+
+
+def test_an_interrupted_undo_is_finished(data: Path) -> None:
+    before, state = tree(data), state_folder(data)
+    journal.apply(data, state, "clean", MOVES)
+    plan = state / "journal" / "0001-clean.done.json"
+    plan.rename(plan.with_name("0001-clean.undoing.json"))
+    (data / "a/3.jpg").rename(data / "a/2.jpg")  # the first of three was taken back when it was killed
+    assert [batch.state for batch in journal.history(data, state)] == ["interrupted"]
+    assert journal.recover(data, state) == ["finished an interrupted undo of clean"]
+    assert tree(data) == before
+    assert [batch.state for batch in journal.history(data, state)] == ["undone"]
+
+
+def test_a_move_killed_between_link_and_unlink_is_made(data: Path) -> None:
+    state = state_folder(data)
+    write(state / "journal" / "0001-clean.doing.json", json.dumps({"moves": [["a/1.jpg", "b/x.jpg"]]}).encode())
+    os.link(data / "a/1.jpg", data / "b/x.jpg")
+    assert len(journal.recover(data, state)) == 1
+    assert tree(data) == {"a/2.jpg": b"a/2.jpg", "b/1.jpg": b"b/1.jpg", "b/x.jpg": b"a/1.jpg"}
+
+
+def test_an_undo_takes_no_other_file_for_the_one_that_was_moved(data: Path) -> None:
+    """Outside quarantine a file may have been replaced; one that was edited in its place keeps its number."""
+    state = state_folder(data)
+    journal.apply(data, state, "clean", [Move("a/1.jpg", "a/9.jpg")])
+    (data / "a/9.jpg").rename(data / "elsewhere.jpg")
+    write(data / "a/9.jpg", b"another one")
+    _made, failed = journal.undo(data, state)
+    assert [failure.reason for failure in failed] == ["another file lies there now"]
+    (data / "elsewhere.jpg").replace(data / "a/9.jpg")
+    with open(data / "a/9.jpg", "ab") as file:
+        file.write(b" edited")
+    made, failed = journal.undo(data, state)
+    assert ([move.target for move in made], failed) == (["a/1.jpg"], [])
+    assert (data / "a/1.jpg").read_bytes() == b"a/1.jpg edited"
+
+
+def test_the_history_says_when_and_what(data: Path) -> None:
+    state = state_folder(data)
+    assert journal.apply(data, state, "clean", []) == []
+    assert journal.history(data, state) == []
+    began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    journal.apply(data, state, "clean--apply", [Move("a/1.jpg", "a/x.jpg")])
+    journal.apply(data, state, "clean", [Move("a/2.jpg", "a/y.jpg")])
+    first, second = journal.history(data, state)
+    assert (first.number, first.command, first.state, first.moves) == (
+        1,
+        "clean --apply",
+        "done",
+        (Move("a/1.jpg", "a/x.jpg"),),
+    )
+    assert (second.number, second.command) == (2, "clean")
+    assert began <= first.time <= second.time <= time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
 def test_a_vanished_file_is_reported(data: Path) -> None:
     failures = journal.apply(data, state_folder(data), "clean", [Move("a/9.jpg", "a/10.jpg")])
     assert failures == [Failure(Move("a/9.jpg", "a/10.jpg"), "the file is no longer there")]
@@ -129,7 +200,7 @@ def test_recover_says_what_it_finished(data: Path) -> None:
     (state / "journal" / "0001-clean.doing.json").write_text(json.dumps(content))
     (data / MOVES[0].source).rename(write(state / "quarantine/0001/a/1.jpg", b""))  # the first move was made
     assert journal.recover(data, state) == [
-        "an interrupted clean had moved 1 files; they stay moved, and --undo takes them back"
+        "files that an interrupted clean had moved: 1; they stay moved, and --undo takes them back"
     ]
     assert tree(data) == {"a/2.jpg": b"a/2.jpg", "b/1.jpg": b"b/1.jpg"}, "moves that were only planned are dropped"
     assert journal.recover(data, state) == []

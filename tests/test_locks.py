@@ -34,3 +34,11 @@ def test_the_lock_names_its_owner_and_dies_with_it(tmp_path: Path) -> None:
                 break
         except ImgclfError:
             assert time.monotonic() < deadline
+
+
+def test_a_full_disk_keeps_no_command_back(tmp_path: Path) -> None:
+    """Nothing can be written into the lock, and an undo needs no room."""
+    (tmp_path / "lock").symlink_to("/dev/full")
+    with locks.locked(tmp_path, "clean --undo"), pytest.raises(ImgclfError, match="in use by "):  # noqa: SIM117
+        with locks.locked(tmp_path, "clean"):
+            pass

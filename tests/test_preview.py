@@ -89,6 +89,15 @@ def test_one_part_only(tmp_path: Path) -> None:
     assert [info.count for info in result.classes] == [2, 2]
 
 
+def test_a_class_that_a_part_lacks_is_no_part_of_the_imbalance(tmp_path: Path, imgclf: Run) -> None:
+    for label, count in (("a", 20), ("b", 40), ("c", 1)):
+        for index in range(count):
+            write(tmp_path / "data" / label / f"{index}.jpg", encoded(photo(100 * ord(label) + index)))
+    split.split(tmp_path / "data")
+    done = imgclf("preview", "--split", "val")
+    assert "9 pictures, 3 classes, imbalance 2.00 (largest / smallest that has pictures)" in done.stdout
+
+
 def test_the_data_stays_as_it_is(data: Path) -> None:
     before = tree(data)
     preview.preview(data)

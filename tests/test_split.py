@@ -258,13 +258,29 @@ def test_a_class_that_a_part_lacks_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("link", ["hard", "symlink", "copy"])
-def test_a_picture_that_is_gone_is_not_exported(link: Link, tmp_path: Path) -> None:
+def test_a_picture_that_goes_away_during_an_export_ends_it(link: Link, tmp_path: Path) -> None:
     made = make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
     manifest = split.split(made).manifest
-    (made / "a" / "000.png").unlink()
-    with pytest.raises(ImgclfError, match=r"export failed: No such file or directory \(.*a/000.png\)"):
-        split.export(manifest, made, tmp_path / "out", link)
+    with pytest.raises(ImgclfError, match=r"export failed: No such file or directory \(.*b/003.png\)"):
+        split.export(manifest, made, tmp_path / "out", link, lambda _done, _total: (made / "b/003.png").unlink(missing_ok=True))
     assert not (tmp_path / "out").exists()
+
+
+def test_an_export_leaves_out_what_changed_since_the_split(tmp_path: Path) -> None:
+    """A test picture that was copied over a training picture would leak."""
+    made = make_classes(tmp_path / "data", {"a": 10, "b": 10}, size=8)
+    manifest = split.split(made).manifest
+    train, gone = [row.path for row in manifest.rows if row.split == "train"][:2]
+    test = next(row.path for row in manifest.rows if row.split == "test")
+    (made / train).write_bytes((made / test).read_bytes())
+    (made / gone).unlink()
+    notes = split.export(manifest, made, tmp_path / "out", "hard")
+    assert notes == [
+        f"pictures of the split that are no longer there: 1 ({gone})",
+        f"pictures left out because they changed since the split: 1 ({train}); `imgclf split --force`",
+    ]
+    kept = {f"{row.split}/{row.path}" for row in manifest.rows if row.path not in (train, gone)}
+    assert set(tree(tmp_path / "out")) == kept
 
 
 @pytest.mark.parametrize("link", ["hard", "symlink", "copy"])
@@ -455,6 +471,13 @@ def test_folds_that_cannot_be(tmp_path: Path) -> None:
         split.folds(tmp_path / "parts", 2)
     with pytest.raises(UsageError, match="--stable"):
         split.split(tmp_path / "parts", SplitConfig(stable=True))
+
+
+def test_the_share_of_the_test_is_not_for_folds(tmp_path: Path, imgclf: Run) -> None:
+    make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
+    done = imgclf("split", "--folds", "2", "--test", "0.5")
+    assert (done.returncode, done.stderr.count("with --folds 2 each picture is tested once; leave it out")) == (2, 1)
+    assert dataset.fold_paths(tmp_path / "data") == []
 
 
 def test_what_is_wrong_with_any_fold_is_said(tmp_path: Path) -> None:

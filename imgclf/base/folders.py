@@ -95,6 +95,8 @@ def state_folder(data: Path) -> Path:
     """
     check_data_folder(data)
     inside = data / STATE_NAME
+    if inside.exists() and not inside.is_dir():
+        raise ImgclfError(f"{inside}: a file where imgclf keeps its own folder; move it away")
     if (inside.is_dir() and is_writable(inside)) or (not inside.exists() and is_writable(data)):
         folder = inside
     else:

@@ -56,7 +56,7 @@ def apply(data: Path, state: Path, command: str, moves: Iterable[Move]) -> list[
 
 def next_number(state: Path) -> int:
     """The number that the next batch will get."""
-    numbers = [int(path.name.split("-")[0]) for path in _plans(state)]
+    numbers = [_number(plan) for plan in _plans(state)]
     numbers += [int(path.name) for path in (state / "quarantine").glob("[0-9]*") if path.name.isdecimal()]
     return 1 + max(numbers, default=0)
 
@@ -79,7 +79,7 @@ def history(data: Path, state: Path) -> list[Batch]:
     """Every batch that was carried out, the oldest first."""
     batches = []
     for plan in _plans(state):
-        number, moves = int(plan.name.split("-")[0]), _read(plan)
+        number, moves = _number(plan), _read(plan)
         word = plan.name.split(".")[1]
         if word in ("doing", "undoing"):
             moves = [move for move in moves if os.path.lexists(data / move.target)]
@@ -88,7 +88,7 @@ def history(data: Path, state: Path) -> list[Batch]:
                 number, _time(plan), _command(plan), {"done": "done", "undone": "undone"}.get(word, "interrupted"), tuple(moves)
             )
         )
-    return sorted(batches, key=lambda batch: batch.number)
+    return batches
 
 
 def undo(data: Path, state: Path, number: int | None = None) -> tuple[list[Move], list[Failure]]:
@@ -98,9 +98,9 @@ def undo(data: Path, state: Path, number: int | None = None) -> tuple[list[Move]
     """
     made: list[Move] = []
     failed: list[Failure] = []
-    plans = sorted(_plans(state, ".done.json"), reverse=True)
+    plans = _plans(state, ".done.json")[::-1]
     if number is not None:
-        plans = [plan for plan in plans if int(plan.name.split("-")[0]) == number]
+        plans = [plan for plan in plans if _number(plan) == number]
         if not plans:
             raise no_batch(state, number)
     for plan in plans:
@@ -119,9 +119,9 @@ def no_batch(state: Path, number: int) -> ImgclfError:
 
 def _later(state: Path, plan: Path, failure: Failure) -> str:
     """Why a file could not go back, and what to do: a later batch may have moved it on."""
-    for other in sorted(_plans(state, ".done.json"), reverse=True):
-        if other.name > plan.name and failure.move.source in {move.source for move in _read(other)}:
-            return f"batch {int(other.name.split('-')[0])} moved it on; undo that first"
+    for other in reversed(_plans(state, ".done.json")):
+        if _number(other) > _number(plan) and failure.move.source in {move.source for move in _read(other)}:
+            return f"batch {_number(other)} moved it on; undo that first"
     return f"{failure.reason}; make way for it and undo again" if "exists" in failure.reason else failure.reason
 
 
@@ -132,7 +132,7 @@ def recover(data: Path, state: Path) -> list[str]:
     command that comes after looks at them anew. An undo is finished.
     """
     said = []
-    for plan in sorted(_plans(state, ".doing.json")):
+    for plan in _plans(state, ".doing.json"):
         made = [move for move in _read(plan) if _is_made(data / move.source, data / move.target)]
         if not made:
             plan.unlink()
@@ -140,8 +140,10 @@ def recover(data: Path, state: Path) -> list[str]:
             continue
         _write(plan, made)
         _rename(plan, ".done.json")
-        said.append(f"an interrupted {_command(plan)} had moved {len(made)} files; they stay moved, and --undo takes them back")
-    for plan in sorted(_plans(state, ".undoing.json"), reverse=True):
+        said.append(
+            f"files that an interrupted {_command(plan)} had moved: {len(made)}; they stay moved, and --undo takes them back"
+        )
+    for plan in reversed(_plans(state, ".undoing.json")):
         failures = _carry_out(data, plan, forward=False)
         said.append(f"finished an interrupted undo of {_command(plan)}" + _not_moved(failures))
     return said
@@ -218,8 +220,13 @@ _PLAN = re.compile(r"[0-9]+-[a-z-]+\.(doing|done|undoing|undone)\.json")
 
 
 def _plans(state: Path, ending: str = ".json") -> list[Path]:
+    """By number, which may have more than four digits."""
     found = (state / "journal").glob("[0-9]*-*.json")
-    return [path for path in found if path.name.endswith(ending) and _PLAN.fullmatch(path.name)]
+    return sorted((path for path in found if path.name.endswith(ending) and _PLAN.fullmatch(path.name)), key=_number)
+
+
+def _number(plan: Path) -> int:
+    return int(plan.name.split("-")[0])
 
 
 def _read(plan: Path) -> list[Move]:

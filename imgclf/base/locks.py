@@ -15,19 +15,20 @@ from imgclf.base.errors import ImgclfError
 def locked(state: Path, command: str) -> Iterator[None]:
     """Hold the data folder for one command. The system drops the lock when its owner dies, so none is ever stale."""
     path = state / "lock"
-    with open(path, "a+b") as file:
+    with open(path, "a+b", buffering=0) as file:
         if not _try_lock(file):
             file.seek(0)
             owner = file.read(200).decode("utf-8", "replace").strip() or "another command"
             raise ImgclfError(f"{state.parent}: in use by {owner}; wait for it to finish and try again")
-        file.truncate(0)
-        begun = time.strftime("%Y-%m-%d %H:%M:%S")
-        file.write(f"imgclf {command} (process {os.getpid()}, since {begun})".encode())
-        file.flush()
+        with contextlib.suppress(OSError):  # who holds it, for others to read: on a full disk an undo must go on without
+            file.truncate(0)
+            begun = time.strftime("%Y-%m-%d %H:%M:%S")
+            file.write(f"imgclf {command} (process {os.getpid()}, since {begun})".encode())
         try:
             yield
         finally:
-            file.truncate(0)
+            with contextlib.suppress(OSError):
+                file.truncate(0)
             _unlock(file)
 
 

@@ -235,6 +235,8 @@ def split(
     if folds is not None:
         if export:
             raise UsageError("--folds and --export exclude each other")
+        if "test" in shell.given(ctx):
+            raise UsageError(f"--test: with --folds {folds} each picture is tested once; leave it out")
         with console.stages() as stage:
             made = verb.folds(data, folds, config, force=force, progress=stage)
         view.folds(made, as_json)

@@ -119,7 +119,13 @@ def _is_inside(path: str, label: str) -> bool:
 
 
 def load_parts(root: Path, manifest: Manifest, progress: Progress | None = None) -> tuple[dict[Part, Dataset], list[str]]:
-    """The parts of a manifest as datasets of the files that are still there, and a note on each change since it was made.
+    """The parts of a manifest as datasets of the files that `as_they_are` leaves, and its notes."""
+    now, notes = as_they_are(root, manifest, progress)
+    return {part: dataclasses.replace(now.part(root, part), class_names=manifest.class_names) for part in PARTS}, notes
+
+
+def as_they_are(root: Path, manifest: Manifest, progress: Progress | None = None) -> tuple[Manifest, list[str]]:
+    """The rows of a manifest whose pictures are still there, and a note on each change since it was made.
 
     A file that was renamed, or moved to another class, is known by its content and used as it is now.
     """
@@ -155,7 +161,7 @@ def load_parts(root: Path, manifest: Manifest, progress: Progress | None = None)
         # What they show now may be in another part: an edited copy of a test picture must not be trained on.
         notes.append(f"pictures left out because they changed since the split: {_some(changed)}; `imgclf split --force`")
     usable = present - set(changed)
-    return {part: manifest.part(root, part).subset(usable) for part in PARTS}, notes
+    return Manifest(tuple(row for row in manifest.rows if row.path in usable)), notes
 
 
 def _some(paths: Sequence[str]) -> str:

@@ -165,7 +165,8 @@ def preview(result: "Preview") -> None:
         sizes = [f"{width}x{height}" for width, height in (info.median_size, info.smallest, info.largest)]
         add_row(table, info.name, f"{info.count:,}", percent(info.count / total), *sizes, formats)
     out.print(table)
-    sizes_of = f"imbalance {result.imbalance:.2f} (largest / smallest)"
+    empty = sum(info.count == 0 for info in result.classes)
+    sizes_of = f"imbalance {result.imbalance:.2f} (largest / smallest{' that has pictures' if empty else ''})"
     out.print(f"{counted(total, 'picture')}, {counted(len(result.classes), 'class')}, {sizes_of}")
     for note in result.notes:
         say(note, style="yellow")
