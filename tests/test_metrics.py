@@ -97,6 +97,9 @@ def test_what_is_undefined_is_nan() -> None:
     scores = np.array([0.1, 0.7])
     assert math.isnan(metrics.roc_auc(np.array([True, True]), scores))
     assert math.isnan(metrics.average_precision(np.array([False, False]), scores))
+    for measure in (metrics.roc_auc, metrics.average_precision):
+        for only in (0, 1):  # one of two classes has no picture
+            assert math.isnan(metrics.one_against_rest(np.array([only, only]), np.array([[0.9, 0.1], [0.3, 0.7]]), measure))
     assert math.isnan(metrics.top_k(TRUE[:0], np.zeros((0, 3)), 1))
     assert math.isnan(metrics.calibration_error(TRUE[:0], np.zeros((0, 3))))
 
@@ -172,6 +175,21 @@ def test_bootstrap_of_many_small_classes() -> None:
     metrics.bootstrap_f1(large)
     assert tracemalloc.get_traced_memory()[1] < 120e6
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "matrix", [[[5, 0], [0, 0]], [[0, 0, 0], [0, 7, 0], [0, 0, 8]], [[0, 5], [5, 0]], [[0, 3, 0], [0, 0, 0], [0, 0, 0]]]
+)
+def test_an_interval_holds_its_figure_where_all_are_right_or_none(matrix: list[list[int]]) -> None:
+    """Also where a class has no picture, and the mean over classes is not the accuracy; never plus or minus nothing."""
+    counts = np.array(matrix)
+    accuracy = metrics.wilson_interval(int(np.trace(counts)), int(counts.sum()))
+    macro, weighted = metrics.bootstrap_f1(counts)
+    assert weighted == accuracy
+    for figure, (low, high) in zip(metrics.f1_scores(counts), (macro, weighted), strict=True):
+        assert low - 1e-12 <= figure <= high + 1e-12
+        assert high - low > 0.05
+    assert macro == pytest.approx(np.array(accuracy) * np.count_nonzero(counts.sum(axis=1)) / len(counts))
 
 
 def test_risk_coverage_by_hand() -> None:

@@ -78,16 +78,18 @@ def bootstrap_f1(
     """95% percentile intervals (Efron, 1979) of macro and weighted F1, from drawing each class's pictures again.
 
     With replacement, and as many as the class has, so that no draw lacks a class. F1 needs no more of a picture than its cell
-    in the confusion matrix, so cells are drawn: a multinomial for each row. Where all are right, no draw could be wrong: then
-    the interval is that of the accuracy, which is the same figure.
+    in the confusion matrix, so cells are drawn: a multinomial for each row. Where all are right, or none, no draw could be
+    otherwise: then the interval is that of the accuracy, which is the same figure, but for the mean over classes where some
+    have no picture, and count 0.
     """
     total, classes = int(matrix.sum()), len(matrix)
-    if np.trace(matrix) == total:
-        whole = wilson_interval(total, total)
-        return whole, whole
+    support = matrix.sum(axis=1)
+    if (right := int(np.trace(matrix))) in (0, total):
+        low, high = wilson_interval(right, total)
+        share = np.count_nonzero(support) / classes
+        return (share * low, share * high), (low, high)
     random = np.random.default_rng(seed)
     hits, predicted = np.zeros((rounds, classes)), np.zeros((rounds, classes))
-    support = matrix.sum(axis=1)
     for number, row in enumerate(matrix):
         cells = np.flatnonzero(row)
         if len(cells):
@@ -132,6 +134,8 @@ def one_against_rest(
     measure: Callable[[NDArray[np.bool_], NDArray[np.float64]], float],
 ) -> float:
     """The mean of a two-class measure over classes; of two classes, that of the second. NaN where a class has no picture."""
+    if len(np.unique(true)) < probabilities.shape[1]:
+        return math.nan
     if probabilities.shape[1] == 2:
         return measure(true == 1, probabilities[:, 1])
     return float(np.mean([measure(true == number, probabilities[:, number]) for number in range(probabilities.shape[1])]))
