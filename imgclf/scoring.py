@@ -56,7 +56,7 @@ def pictures(bundle: Bundle, data: Path | None = None, part: Part | None = None)
     root = data or Path(bundle.info["data"]["path"])
     manifest = manifest_of(bundle)
     if data is None and not root.is_dir():
-        raise ImgclfError(f"{root}: the run's data folder is no longer there; give the data folder: imgclf evaluate DATA")
+        raise ImgclfError(f"{root}: the run's data folder is no longer there; give the folder where its pictures are now")
     check_data_folder(root)
     left_out: list[tuple[str, str]] = []
     if _is_own(root, manifest, bundle):
@@ -119,13 +119,15 @@ def manifest_of(bundle: Bundle) -> dataset.Manifest:
 
 
 def seen_in_training(bundle: Bundle, root: Path, samples: Sequence[Sample]) -> list[str]:
-    """A note, if any of the pictures trained the run; by content, whatever their names."""
+    """Notes, if any of the pictures trained the run, or chose its best epoch; by content, whatever their names."""
     hashes = dataset.content_hashes(root, [sample.path for sample in samples])
-    trained = {row.sha256 for row in manifest_of(bundle).rows if row.split == "train"}
-    seen = sum(1 for digest in hashes.values() if digest in trained)
-    if not seen:
-        return []
-    return [f"pictures that were in the run's training part: {seen} of {len(samples)}; the score flatters the run"]
+    rows, notes = manifest_of(bundle).rows, []
+    for part, words in (("train", "training part"), ("val", "validation part, which chose its best epoch")):
+        known = {row.sha256 for row in rows if row.split == part}
+        seen = sum(1 for digest in hashes.values() if digest in known)
+        if seen:
+            notes.append(f"pictures that were in the run's {words}: {seen} of {len(samples)}; the score flatters the run")
+    return notes
 
 
 def _is_own(root: Path, manifest: dataset.Manifest, bundle: Bundle) -> bool:
@@ -143,7 +145,7 @@ def _own_part(root: Path, manifest: dataset.Manifest, part: Part | None) -> tupl
     if part is None:
         part = "test" if has_test else "val"
         if not has_test:
-            notes.append("there is no test part; the validation part chose the best epoch, so this score flatters the run")
+            notes.append("there is no test part; the validation part is scored")
     if part == "train":
         notes.append("these pictures trained the network: the score says how well it remembers, not how good it is")
     rows = [row for row in manifest.rows if row.split == part]
@@ -167,7 +169,9 @@ def _other_data(root: Path, bundle: Bundle, part: Part | None) -> tuple[list[Sam
     unknown = sorted(set(everything.class_names) - set(bundle.class_names))
     if unknown:
         raise ImgclfError(f"{root}: class {unknown[0]} is unknown to this run, which knows {', '.join(bundle.class_names)}")
-    folders = dataset.part_folders(root)
-    samples = [s for s in everything.samples if part is None or folders[s.path.split("/", 1)[0]] == part]
+    folders, samples = dataset.part_folders(root), list(everything.samples)
+    if part is not None:  # of the other parts neither the pictures nor what is none
+        samples = [one for one in samples if folders[one.path.split("/", 1)[0]] == part]
+        left_out = [one for one in left_out if folders[one[0].split("/", 1)[0]] == part]
     name = "other-" + re.sub(r"[^\w.-]+", "-", root.resolve().name)
     return samples, name if part is None else f"{name}-{part}", left_out

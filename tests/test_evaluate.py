@@ -218,6 +218,27 @@ def test_training_pictures_that_turn_up_in_the_test_are_counted(project: Path) -
     assert "pictures that were in the run's training part: 1 of 9; the score flatters the run" in notes
 
 
+def test_pictures_that_chose_the_epoch_are_counted(project: Path) -> None:
+    """Asked for as a part, in another folder, and where there is no test part."""
+    run = run_of(project)
+    words = "pictures that were in the run's validation part, which chose its best epoch: {}; the score flatters the run"
+    assert evaluate(run, project / "data").notes == ()
+    assert evaluate(run, project / "data", "val").notes == (words.format("12 of 12"),)
+    rows = dataset.read_manifest(run.path / "split.csv").rows
+    chose = next(row for row in rows if row.split == "val")
+    for path in (chose.path, next(row for row in rows if row.split == "test").path):
+        shutil.copy(project / "data" / path, write(project / "other" / path, b""))
+    assert evaluate(run, project / "other").notes == (words.format("1 of 2"),)
+
+
+def test_what_is_no_picture_is_said_of_the_part_that_is_scored(project: Path) -> None:
+    for part in ("train", "test"):
+        shutil.copytree(project / "data" / "red", project / "other" / part / "red")
+        write(project / "other" / part / "red" / "notes.txt", b"milk")
+    assert evaluate(run_of(project), project / "other", "test").left_out == (("test/red/notes.txt", "not an image"),)
+    assert len(evaluate(run_of(project), project / "other").left_out) == 2
+
+
 def test_another_folder(project: Path) -> None:
     for index in range(3):
         write(project / "other" / "red" / f"{index}.png", encoded(photo(index), "PNG"))
