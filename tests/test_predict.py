@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Run, bomb, encoded, photo, write
@@ -330,6 +331,26 @@ def test_a_picture_on_stdin(project: Path, imgclf: Run) -> None:
     done = imgclf("predict", "-", stdin=content)
     assert (done.returncode, done.stdout) == (2, "")
     assert "stdin holds a picture and not paths; give --stdin-image" in done.stderr
+
+
+def test_a_folder_that_goes_away_while_it_is_looked_through_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b", "c"):
+        write(tmp_path / name / "1.jpg", encoded(photo(1)))
+    walk = os.walk
+
+    def removing(folder: str, **options: Any) -> Any:
+        for here, folders, files in walk(folder, **options):
+            if here == str(tmp_path / "b"):
+                shutil.rmtree(here)
+            yield here, folders, files
+
+    monkeypatch.setattr(os, "walk", removing)
+    found = [(source.name, source.problem) for source in expand([str(tmp_path)])]
+    assert found == [
+        (str(tmp_path / "a" / "1.jpg"), ""),
+        (str(tmp_path / "b"), "cannot be listed: No such file or directory"),
+        (str(tmp_path / "c" / "1.jpg"), ""),
+    ]
 
 
 def test_arrivals(tmp_path: Path) -> None:

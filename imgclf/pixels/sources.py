@@ -89,10 +89,16 @@ def _below(folder: str, without: Path | None) -> Iterator[Source]:
     for here, folders, files in os.walk(folder, onerror=problems.append, followlinks=True):
         while problems:
             yield _unlisted(problems.pop())
-        if _identity(here) in seen:  # a link back up
+        try:
+            identity = _identity(here)
+        except OSError as error:  # gone since it was listed
+            folders.clear()
+            yield _unlisted(error)
+            continue
+        if identity in seen:  # a link back up
             folders.clear()
             continue
-        seen.add(_identity(here))
+        seen.add(identity)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             path = os.path.join(here, name)
