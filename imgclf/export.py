@@ -35,7 +35,7 @@ _TIMED = 20
 
 @dataclasses.dataclass(frozen=True)
 class FromBytes:
-    """How a SavedModel's own decoder does on the pictures' files: those that are JPEG or PNG."""
+    """How a SavedModel's own decoder does on the pictures' files: those that are JPEG or PNG and that it reads."""
 
     pictures: int
     difference: float
@@ -141,7 +141,11 @@ def export(
         difference = float(np.abs(after - before).max())
         agreement = float((after.argmax(1) == before.argmax(1)).mean())
         _hold(path, quantize, limit, difference, agreement, len(true), part)
-        from_bytes = _on_bytes(temporary, run, root, compared, report) if form == "saved-model" else None
+        from_bytes, refused = _on_bytes(temporary, run, root, compared, report) if form == "saved-model" else (None, 0)
+        if refused:
+            notes.append(
+                f"JPEG and PNG files whose bytes the SavedModel refuses, as where the mark at their end is missing: {refused}"
+            )
         size = sum(file.stat().st_size for file in (temporary, *temporary.rglob("*")) if file.is_file())
         ms_before, ms_after = _milliseconds(run.probability, pixels), _milliseconds(answer, pixels)
     return Export(
@@ -275,29 +279,31 @@ def _hold(path: Path, quantize: Quantize, limit: float, difference: float, agree
         )
 
 
-def _on_bytes(path: Path, run: Bundle, root: Path, rows: list[Row], report: Stages) -> FromBytes | None:
-    """A SavedModel that decodes by itself, against the run that does so with OpenCV."""
+def _on_bytes(path: Path, run: Bundle, root: Path, rows: list[Row], report: Stages) -> tuple[FromBytes | None, int]:
+    """A SavedModel that decodes by itself, against the run that does so with OpenCV; and how many files it refuses."""
     answer = formats.open_bytes(path)
 
-    def one(row: Row) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        image = _load(run, root, row)
-        data = b"" if image is None else images.read(root / row.path)
-        return (run.probability(image), answer(data)) if image is not None and _is_plain(data) else None
+    def one(row: Row) -> tuple[NDArray[np.float64], NDArray[np.float64] | None] | None:
+        try:
+            data = images.read(root / row.path)
+            if images.sniff(data) not in ("JPEG", "PNG"):
+                return None
+            return run.probability(images.apply(run.recipe, images.decode(data))), answer(data)
+        except ImageError:
+            return None
 
-    pairs = []
+    pairs, refused = [], 0
     for done, found in enumerate(ordered_map(one, rows), 1):
-        if found is not None:
+        if found and found[1] is not None:
             pairs.append(found)
+        elif found:
+            refused += 1
         report("comparing files", done, len(rows))
     if not pairs:
-        return None
+        return None, refused
     before, after = np.array(pairs).transpose(1, 0, 2)
     agreement = float((before.argmax(1) == after.argmax(1)).mean())
-    return FromBytes(len(pairs), float(np.abs(before - after).max()), agreement)
-
-
-def _is_plain(data: bytes) -> bool:
-    return images.sniff(data) in ("JPEG", "PNG")
+    return FromBytes(len(pairs), float(np.abs(before - after).max()), agreement), refused
 
 
 def _milliseconds(answer: Callable[[images.Image], Any], pixels: list[images.Image]) -> float:

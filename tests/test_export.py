@@ -259,6 +259,27 @@ def test_one_that_differs_by_more_leaves_nothing(form: Format, quantize: Quantiz
     assert everything(project / "runs") == before
 
 
+def test_files_that_only_imgclf_reads_are_said(tmp_path: Path) -> None:
+    """A JPEG without the mark at its end is whole to imgclf; TensorFlow refuses it."""
+    for number, name in enumerate(("a", "b")):
+        for index in range(12):
+            whole = encoded(photo(100 * number + index), quality=90)
+            write(tmp_path / "data" / name / f"{index}.jpg", whole if index % 3 else whole[:-2])
+    split.split(tmp_path / "data")
+    run = train(tmp_path / "data", TrainConfig(epochs=1, batch_size=8), run_dir=tmp_path / "run")
+    assert run is not None
+    paths = [tmp_path / "data" / row.path for row in dataset.read_manifest(run.path / "split.csv").rows if row.split == "test"]
+    endless = sum(not path.read_bytes().endswith(b"\xff\xd9") for path in paths)
+    assert 0 < endless < len(paths)
+    result = verb.export(run, "saved-model")
+    assert result.pictures == len(paths)
+    assert result.from_bytes is not None
+    assert result.from_bytes.pictures == len(paths) - endless
+    assert result.notes == (
+        f"JPEG and PNG files whose bytes the SavedModel refuses, as where the mark at their end is missing: {endless}",
+    )
+
+
 @pytest.mark.parametrize("form", ["litert", "saved-model"])
 def test_what_an_earlier_export_left_stays_when_the_next_fails(form: Format, project: Path) -> None:
     run = run_of(project)

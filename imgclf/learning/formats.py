@@ -96,15 +96,18 @@ def open_(path: Path, form: Format) -> Answer:
     return _open_tensorflow(path, form)
 
 
-def open_bytes(path: Path) -> Callable[[bytes], NDArray[np.float64]]:
-    """What a SavedModel answers to the bytes of a JPEG or PNG file: (classes,)."""
+def open_bytes(path: Path) -> Callable[[bytes], NDArray[np.float64] | None]:
+    """What a SavedModel answers to the bytes of a JPEG or PNG file: (classes,), or None where TensorFlow refuses them."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(path))
     serve = loaded.signatures["serving_default"]
 
-    def answer(data: bytes) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = serve(bytes=tf.constant([data]))["probabilities"].numpy()[0].astype(np.float64)
+    def answer(data: bytes) -> NDArray[np.float64] | None:
+        try:
+            found: NDArray[np.float64] = serve(bytes=tf.constant([data]))["probabilities"].numpy()[0].astype(np.float64)
+        except tf.errors.InvalidArgumentError:
+            return None
         return found
 
     answer.loaded = loaded  # type: ignore[attr-defined]  # its variables live only as long as this
