@@ -121,9 +121,7 @@ def _confusion(figures: Mapping[str, Any], plots: Mapping[str, bytes]) -> str:
 def _classes(figures: Mapping[str, Any]) -> str:
     rows = "".join(
         f"<tr><th scope=row>{_e(one['name'])}"
-        + "".join(
-            f"<td class=bar style='--share:{100 * one[what]:.1f}%'>{one[what]:.3f}" for what in ("precision", "recall", "f1")
-        )
+        + "".join(_bar(one[what]) for what in ("precision", "recall", "f1"))
         + f"<td>{one['support']:,}"
         for one in sorted(figures["classes"], key=lambda one: float(one["f1"]))
     )
