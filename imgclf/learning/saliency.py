@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from imgclf.base.config import Recipe
 from imgclf.base.parallel import ordered_map
+from imgclf.pixels import images
 from imgclf.pixels.images import Image
 
 Map = NDArray[np.float64]  # (h, w), 0 for no part in the answer to 1 for the largest
@@ -156,24 +157,10 @@ def _most(order: Map, share: float) -> NDArray[np.bool_]:
 
 def onto(recipe: Recipe, heat: Map, height: int, width: int) -> Map:
     """A map of the model's input as one of the (height, width) picture it was made from; NaN where the model saw nothing."""
-    if recipe.aspect == "squash":
-        return _resized(heat, width, height)
-    across, down = recipe.width / width, recipe.height / height
-    if recipe.aspect == "crop":
-        scale = max(across, down)
-        part_width = min(width, max(1, round(recipe.width / scale)))
-        part_height = min(height, max(1, round(recipe.height / scale)))
-        left, top = (width - part_width) // 2, (height - part_height) // 2
-        whole = np.full((height, width), np.nan)
-        whole[top : top + part_height, left : left + part_width] = _resized(heat, part_width, part_height)
-        return whole
-    scale = min(across, down)
-    inner_width, inner_height = (
-        min(recipe.width, max(1, round(width * scale))),
-        min(recipe.height, max(1, round(height * scale))),
-    )
-    left, top = (recipe.width - inner_width) // 2, (recipe.height - inner_height) // 2
-    return _resized(heat[top : top + inner_height, left : left + inner_width], width, height)
+    (rows, columns), filled = images.framed(recipe, width, height)
+    whole = np.full((height, width), np.nan)
+    whole[rows, columns] = _resized(heat[filled], columns.stop - columns.start, rows.stop - rows.start)
+    return whole
 
 
 def _resized(heat: Map, width: int, height: int) -> Map:

@@ -395,25 +395,36 @@ def grid(image: Image, side: int) -> Image:
     return cv2.resize(image, (min(width, side), min(height, side)), interpolation=cv2.INTER_NEAREST)  # type: ignore[return-value]
 
 
-def apply(recipe: Recipe, image: Image) -> Image:
-    """A decoded picture as the model's input: (recipe.height, recipe.width, 3) uint8 RGB."""
-    height, width = image.shape[:2]
-    if recipe.aspect == "squash":
-        return resize(image, recipe.width, recipe.height)
+Part = tuple[slice, slice]  # rows, columns
+
+
+def framed(recipe: Recipe, width: int, height: int) -> tuple[Part, Part]:
+    """(the part of a picture that the recipe takes, the part of the model's input that it fills); the rest is not seen."""
+    taken, filled = (height, width), (recipe.height, recipe.width)
     across, down = recipe.width / width, recipe.height / height
     if recipe.aspect == "crop":
         scale = max(across, down)
-        part_width = min(width, max(1, round(recipe.width / scale)))
-        part_height = min(height, max(1, round(recipe.height / scale)))
-        left, top = (width - part_width) // 2, (height - part_height) // 2
-        part = image[top : top + part_height, left : left + part_width]
-        return resize(np.ascontiguousarray(part), recipe.width, recipe.height)
-    scale = min(across, down)
-    inner_width = min(recipe.width, max(1, round(width * scale)))
-    inner_height = min(recipe.height, max(1, round(height * scale)))
+        taken = min(height, max(1, round(recipe.height / scale))), min(width, max(1, round(recipe.width / scale)))
+    elif recipe.aspect == "pad":
+        scale = min(across, down)
+        filled = min(recipe.height, max(1, round(height * scale))), min(recipe.width, max(1, round(width * scale)))
+    return _middle(taken, (height, width)), _middle(filled, (recipe.height, recipe.width))
+
+
+def _middle(size: tuple[int, int], whole: tuple[int, int]) -> Part:
+    top, left = (whole[0] - size[0]) // 2, (whole[1] - size[1]) // 2
+    return slice(top, top + size[0]), slice(left, left + size[1])
+
+
+def apply(recipe: Recipe, image: Image) -> Image:
+    """A decoded picture as the model's input: (recipe.height, recipe.width, 3) uint8 RGB."""
+    height, width = image.shape[:2]
+    part, (rows, columns) = framed(recipe, width, height)
+    shown = resize(np.ascontiguousarray(image[part]), columns.stop - columns.start, rows.stop - rows.start)
+    if recipe.aspect != "pad":
+        return shown
     canvas = np.full((recipe.height, recipe.width, 3), 128, np.uint8)
-    left, top = (recipe.width - inner_width) // 2, (recipe.height - inner_height) // 2
-    canvas[top : top + inner_height, left : left + inner_width] = resize(image, inner_width, inner_height)
+    canvas[rows, columns] = shown
     return canvas
 
 
