@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from imgclf import answers, scoring
 from imgclf.base import writing
-from imgclf.base.config import PARTS, Part
+from imgclf.base.config import Part
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import check_output
 from imgclf.bundle import Bundle
@@ -198,8 +198,7 @@ def _grouped(found: scoring.Answers) -> dict[str, NDArray[np.float64] | list[str
     columns: dict[str, NDArray[np.float64] | list[str]] = dict(zip(scoring.MEASURES, found.measures.T, strict=True))
     folders = [PurePosixPath(sample.path).parent.parts for sample in found.samples]
     columns["folder"] = [
-        "/".join(part for part in parts if part != sample.label and part not in PARTS) or "."
-        for parts, sample in zip(folders, found.samples, strict=True)
+        "/".join(parts[parts.index(sample.label) + 1 :]) or "." for parts, sample in zip(folders, found.samples, strict=True)
     ]
     return columns
 

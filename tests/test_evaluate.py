@@ -179,6 +179,18 @@ def test_measures_and_slices(project: Path) -> None:
     assert {(one.by, one.value, one.pictures) for one in result.slices if one.by == "folder"} == {("folder", "cam2", 12)}
 
 
+def test_a_slice_is_the_folder_within_the_class_whatever_its_name(project: Path) -> None:
+    """`test` in a class is a folder like any other; `Training` above the classes is none of them."""
+    for part in ("Training", "Validation"):
+        for name in ("test", "red"):
+            for index in range(6):
+                shutil.copy(
+                    project / f"data/red/{index:03d}.png", write(project / "other" / part / "red" / name / f"{index}.png", b"")
+                )
+    found = evaluate(run_of(project), project / "other").slices
+    assert {(one.value, one.pictures) for one in found if one.by == "folder"} == {("test", 12), ("red", 12)}
+
+
 def test_the_runs_own_split_counts_even_when_the_folder_has_another(project: Path) -> None:
     from imgclf import split
     from imgclf.base.config import SplitConfig
