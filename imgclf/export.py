@@ -189,7 +189,7 @@ def _pictures(run: Bundle, data: Path | None) -> tuple[Path, list[Row], list[str
 
 
 def _some(rows: list[Row], most: int) -> list[Row]:
-    """Of every class, since rows are in order of their paths."""
+    """Evenly spaced, and so of every class that is not rare, since rows are in order of their paths."""
     return rows[:: math.ceil(len(rows) / most)] if rows else []
 
 

@@ -85,6 +85,22 @@ def test_sheets_and_records(learnt: Path, tmp_path: Path) -> None:
         list(explain(run, [], tmp_path / "out", target="cow"))
 
 
+def test_a_picture_in_which_nothing_counts(learnt: Path, tmp_path: Path) -> None:
+    """To blur a part of one colour changes nothing: no mark, and no figure falls."""
+    flat = write(tmp_path / "flat.png", encoded(Image.new("RGB", (60, 40), (120, 120, 120)), "PNG"))
+    [record] = explain(Bundle.load(learnt / "runs/square"), [str(flat)], tmp_path / "out")
+    assert record.is_blank
+    for figures in (record.marked, record.random):
+        assert figures == pytest.approx((record.probability,) * 4)
+
+
+def test_sheets_never_lie_among_the_pictures(learnt: Path, tmp_path: Path) -> None:
+    picture = write(tmp_path / "in" / "x.png", (learnt / "data/marked/00.png").read_bytes())
+    with pytest.raises(UsageError, match="the folder that the pictures come from; choose another"):
+        list(explain(Bundle.load(learnt / "runs/square"), [str(picture.parent)], picture.parent))
+    assert list(picture.parent.iterdir()) == [picture]
+
+
 def test_command(learnt: Path, imgclf: Run, tmp_path: Path) -> None:
     shutil.copytree(learnt, tmp_path, dirs_exist_ok=True)
     done = imgclf("explain", "data/marked/00.png", "none.png", "--json", "--class", "plain")
