@@ -253,4 +253,5 @@ def wilson_interval(hits: int, total: int, *, z: float = 1.959963984540054) -> t
     centre = share + z * z / (2 * total)
     spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     scale = 1 + z * z / total
-    return (max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale))
+    # Exactly, where rounding would leave the share itself outside.
+    return (0.0 if hits == 0 else (centre - spread) / scale, 1.0 if hits == total else (centre + spread) / scale)
