@@ -83,7 +83,10 @@ def test_a_file_whose_name_looks_like_a_glob(tmp_path: Path) -> None:
 def test_recursive_globs(tmp_path: Path) -> None:
     for name in ("x/1.jpg", "x/y/2.jpg"):
         write(tmp_path / name, b"")
-    assert [source.name for source in expand([f"{tmp_path}/**/*.jpg"])] == [f"{tmp_path}/x/1.jpg", f"{tmp_path}/x/y/2.jpg"]
+    for pattern in ("**/*.jpg", "**", "**/*", "x/**"):  # each once, whether a folder that holds it matches too or not
+        found = [source.name for source in expand([f"{tmp_path}/{pattern}"])]
+        assert found == [f"{tmp_path}/x/1.jpg", f"{tmp_path}/x/y/2.jpg"], pattern
+    assert [source.name for source in expand([f"{tmp_path}/**/y"])] == [f"{tmp_path}/x/y/2.jpg"]
 
 
 def test_records_come_before_later_inputs_are_asked_for(project: Path) -> None:

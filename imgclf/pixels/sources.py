@@ -44,15 +44,17 @@ def expand(inputs: Iterable[str | Source], without: Path | None = None) -> Itera
 
     A folder stands for the files below it that are pictures by name or by their first bytes, sorted; hidden ones and what
     lies in the folder `without` are passed over. An archive, known by its ending, stands for the pictures in it. A name
-    with *, ? or [ that no file bears is a glob.
+    with *, ? or [ that no file bears is a glob; what lies in a folder that it matches comes with that folder, once.
     """
     for name in inputs:
         if isinstance(name, Source):
             yield name
         elif glob.has_magic(name) and not os.path.lexists(name):
             matches = sorted(glob.glob(name, recursive=True))
+            folders = {Path(match) for match in matches if os.path.isdir(match)}
             for match in matches:
-                yield from _named(match, without)
+                if folders.isdisjoint(Path(match).parents):  # else it comes with its folder, as of `photos/**`
+                    yield from _named(match, without)
             if not matches:
                 yield Source(name, problem="no file matches this pattern")
         else:
