@@ -527,6 +527,19 @@ def test_a_kill_between_moves_loses_nothing(photos: Path, monkeypatch: pytest.Mo
         placing.undo(photos / "sorted")
 
 
+def test_the_newest_is_taken_back_first_whatever_the_number(photos: Path) -> None:
+    """A photo sorted anew, in the ten thousandth batch: back to its first class folder, and from there to where it was."""
+    from imgclf.base import placing
+
+    photo, folder = photos / "photos/red-0.png", photos / "sorted"
+    placing.place(folder, [(str(photo), "red")], "move")
+    (folder / ".imgclf/sorted/0001.json").rename(folder / ".imgclf/sorted/9999.json")
+    placing.place(folder, [(str(folder / "red/red-0.png"), "blue")], "move")
+    assert (folder / "blue/red-0.png").exists()
+    assert placing.undo(folder) == ([str(folder / "red/red-0.png"), str(photo)], [])
+    assert photo.exists()
+
+
 def test_clean_and_sorting_share_a_folder(photos: Path, imgclf: Run) -> None:
     """Photos sorted into the data folder; each command takes back its own, in either order."""
     before, data = files(photos / "photos"), files(photos / "data")

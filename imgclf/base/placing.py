@@ -214,7 +214,8 @@ def _unlink(file: _File, target: Path, back: list[str]) -> str:
 
 
 def _plans(folder: Path) -> list[Path]:
-    return sorted(path for path in (folder / ".imgclf" / "sorted").glob("*.json") if path.stem.isdecimal())
+    found = (path for path in (folder / ".imgclf" / "sorted").glob("*.json") if path.stem.isdecimal())
+    return sorted(found, key=lambda path: int(path.stem))  # --watch makes one a round: there may be more than 9999
 
 
 def _write(plan: Path, how: How, files: Sequence[_File]) -> None:
