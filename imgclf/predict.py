@@ -101,7 +101,7 @@ def merge(files: Sequence[str]) -> Iterator[Prediction]:
 def _records(name: str, stack: contextlib.ExitStack) -> Iterator[Prediction]:
     """The records of a file, one a line; raises ImgclfError when it is none of ours."""
     try:
-        file = stack.enter_context(open(name, encoding="utf-8"))  # noqa: SIM115  (the stack closes it)
+        file = stack.enter_context(open(name, "rb"))  # noqa: SIM115  (the stack closes it)
     except OSError as error:
         raise ImgclfError(f"{name}: cannot be read: {error.strerror}") from error
     for number, line in enumerate(file, 1):
@@ -109,7 +109,7 @@ def _records(name: str, stack: contextlib.ExitStack) -> Iterator[Prediction]:
             record = Prediction.from_dict(json.loads(line))
             if record.place is None:
                 raise ValueError("it was printed without --shard")
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ImgclfError(f"{name}, line {number}: no record of a share: {error}; run this share again") from error
         yield record
 

@@ -214,6 +214,9 @@ def test_incomplete_shares_are_refused(project: Path, imgclf: Run) -> None:
     assert "cut.jsonl: record 8 is missing" in refused(names[0], names[1], "cut.jsonl")
     (project / "cut.jsonl").write_text("".join(lines)[:-20])
     assert "cut.jsonl, line 8: no record of a share" in refused(names[0], names[1], "cut.jsonl")
+    for content in (b"\xff\xd8\xff\xe0 a picture", b"[" * 100_000):
+        write(project / "none.jsonl", content)
+        assert "none.jsonl, line 1: no record of a share" in refused(names[0], "none.jsonl", names[2])
     (project / "cut.jsonl").write_text("")
     assert "no records" in refused("cut.jsonl")
     (project / "plain.jsonl").write_text(imgclf("predict", "data/red", "--jsonl").stdout)
