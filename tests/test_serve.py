@@ -146,11 +146,13 @@ def test_metrics_count_what_happens(trained: Path) -> None:
         server.form([("a", good(trained)), ("b", b"no")])
         server.predict(b"no")
         server.ask("GET", "/nowhere")
+        assert server.ask("GET", "/model/")[0] == 404
         text = server.ask("GET", "/metrics")[2].decode()
     found = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     assert found['imgclf_requests_total{route="/predict",status="200"}'] == "1"
     assert found['imgclf_requests_total{route="/predict",status="422"}'] == "1"
-    assert found['imgclf_requests_total{route="other",status="404"}'] == "1"
+    assert found['imgclf_requests_total{route="other",status="404"}'] == "2"
+    assert 'status="500"' not in text
     assert found['imgclf_images_total{outcome="predicted"}'] == "1"
     assert found['imgclf_images_total{outcome="failed"}'] == "2"
     assert found["imgclf_image_seconds_count"] == "3"
@@ -218,6 +220,7 @@ def test_other_host_names_are_refused_on_loopback(server: Server, host: str, exp
 def test_other_origins_are_refused(server: Server, trained: Path) -> None:
     assert server.predict(good(trained), Origin="https://evil.example")[0] == 403
     assert server.predict(good(trained), Origin="null")[0] == 403
+    assert server.predict(good(trained), Origin="http://[")[0] == 403
     assert server.predict(good(trained), Origin=server.url.rstrip("/"))[0] == 200
 
 
@@ -552,6 +555,13 @@ def test_errors_are_one_line(trained: Path, imgclf: Run) -> None:
     assert re.fullmatch(
         r"imgclf: error: cannot listen on 127.0.0.1 port \d+: [A-Z][a-z ]+; give another --port .*\n", done.stderr
     )
+    done = imgclf("serve", "toy", "--host", "a..b", "--token", "x", cwd=trained)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("imgclf: error: cannot listen on a..b port 8000: ")
+    for token in ("from a file\n", " ", "schlüssel", "a\tb"):  # which no request could bring
+        done = imgclf("serve", "toy", cwd=trained, env={**os.environ, "IMGCLF_TOKEN": token})
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), token
+        assert done.stderr.startswith("imgclf: error: --token or IMGCLF_TOKEN: give ASCII letters"), token
     assert imgclf("serve", "nothing", cwd=trained).returncode == 1
     assert imgclf("serve", "toy", "--threshold", "2", cwd=trained).returncode == 2
     assert imgclf("serve", "toy", "--port", "99999", cwd=trained).returncode == 2

@@ -7,7 +7,6 @@ import json
 import logging
 import math
 import time
-import urllib.parse
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -98,7 +97,9 @@ class Service:
             Route("/openapi.json", self.openapi),
         ]
         handlers: Any = {Refused: _refused, HTTPException: _no_route, Gone: _gone, Exception: _failed}
-        return Guard(Starlette(routes=routes, exception_handlers=handlers), self.config, self.meters)
+        app = Starlette(routes=routes, exception_handlers=handlers)
+        app.router.redirect_slashes = False  # `/model/` is no address of ours: 404, as any other
+        return Guard(app, self.config, self.meters)
 
     async def predict(self, request: Request) -> Response:
         top = self._top(request)
@@ -259,7 +260,7 @@ class Guard:
         if self.local and not is_loopback(_name(host)):
             return _error(421, "this server answers to 127.0.0.1 and localhost only")  # another name: DNS rebinding
         origin = headers.get("origin")
-        if origin and urllib.parse.urlsplit(origin).netloc != host:
+        if origin and origin.partition("://")[2] != host:
             return _error(403, "requests from other web pages are not answered")
         if self.token and path not in _OPEN:
             kind, _, given = headers.get("authorization", "").partition(" ")

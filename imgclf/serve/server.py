@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from imgclf.base.config import ServeConfig
-from imgclf.base.errors import ImgclfError
+from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.parallel import cpu_count
 from imgclf.bundle import Bundle
 from imgclf.serve.meters import SIZE, Meters
@@ -49,8 +49,12 @@ def warning(host: str, token: str | None) -> str:
 def serve(bundle: Bundle, config: ServeConfig, ready: Callable[[str], None]) -> None:
     """Serve a run until SIGTERM or Ctrl-C; either lets requests under way end, and Ctrl-C raises KeyboardInterrupt then.
 
-    ready: called with the URL once requests are answered. Raises ImgclfError when it cannot listen or a package is missing.
+    ready: called with the URL once requests are answered. Raises ImgclfError when it cannot listen or a package is missing, and
+    UsageError for a token that no request could bring.
     """
+    token = config.token or ""
+    if token != token.strip() or not (token.isascii() and token.isprintable()):
+        raise UsageError("--token or IMGCLF_TOKEN: give ASCII letters, digits and signs, with no space or line end around them")
     try:
         import h11  # noqa: F401  (this and the next line ask whether the extra is there)
         import uvicorn  # noqa: F401
@@ -71,8 +75,8 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family, _kind, _proto, _name, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=1024)
-    except OSError as error:
-        why = str(error.strerror or error).partition(" (while")[0]  # the rest repeats the address
+    except (OSError, UnicodeError) as error:  # the second of a name that no machine can have
+        why = str(getattr(error, "strerror", None) or error).partition(" (while")[0]  # the rest repeats the address
         raise ImgclfError(
             f"cannot listen on {host} port {port}: {why}; give another --port (0 for any free one) or --host"
         ) from None
