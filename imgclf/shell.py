@@ -19,7 +19,7 @@ _BEGAN = time.monotonic()
 _EVERYWHERE = ("data", "run", "seed")  # what may stand above all sections of the project's file
 _EXCLUSIVE = (  # parameters of commands of which one at most is meant
     {"as_json", "jsonl", "as_csv", "form"},
-    {"move_to", "link_to"},
+    {"move_to", "link_to", "stdin_image", "shard"},
     {"inputs", "watch", "stdin_image"},
     {"watch", "as_json"},
     {"summary", "lr_find", "run_dir"},
@@ -173,11 +173,11 @@ def _name(key: str) -> str:
 
 
 def _options(command: Any) -> dict[str, Any]:
-    """A command's options and its DATA argument, by the names that the project's file calls them."""
+    """A command's options and its DATA or RUN argument, by the names that the project's file calls them."""
     found = {}
     for param in command.params:
-        if param.param_type_name == "argument" and param.name == "data":
-            found["data"] = param
+        if param.param_type_name == "argument" and param.name in ("data", "run"):
+            found[param.name] = param
         for flag in (*param.opts, *param.secondary_opts) if param.param_type_name == "option" else ():
             if flag.startswith("--") and not param.is_eager and flag not in ("--undo", "--help"):
                 found[flag[2:]] = param

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,12 +66,27 @@ def test_the_command_line_wins(project: Path, imgclf: Run) -> None:
     assert "from imgclf.toml: threshold 0.9\n" in done.stderr
     assert imgclf("predict", "--undo", "linked").returncode == 0
     assert imgclf("clean", "--history").returncode == 0
+    (project / "imgclf.toml").write_text('[predict]\nmove-to = "out"\n')
+    assert json.loads(imgclf("predict", photo, "--shard", "1/1", "--jsonl").stdout)["place"]["inputs"] == 1
+    assert imgclf("predict", "--stdin-image", stdin=(project / photo).read_bytes()).returncode == 0
+    assert (project / photo).exists()
     (project / "imgclf.toml").write_text('[split]\nlink = "copy"\n[train]\nrun-dir = "r"\n')
     assert imgclf("split", "data", "--check").returncode == 0
     assert imgclf("train", "data", "--summary").returncode == 0
     (project / "imgclf.toml").unlink()
     (project / "pyproject.toml").write_text("tool = 1\n")
     assert imgclf("predict", photo).returncode == 0
+
+
+def test_the_run_of_the_file_is_that_of_every_command(project: Path, imgclf: Run) -> None:
+    """Also where a run is an argument and no option."""
+    shutil.copytree(project / "runs/toy", project / "runs/zz")  # of equal age: the last name is the newest
+    assert imgclf("info").stdout.splitlines()[0].split() == ["run", "runs/zz"]
+    (project / "imgclf.toml").write_text('run = "runs/toy"\n')
+    assert imgclf("info").stdout.splitlines()[0].split() == ["run", "runs/toy"]
+    assert imgclf("info", "zz").stdout.splitlines()[0].split() == ["run", "runs/zz"]
+    (project / "imgclf.toml").write_text('[serve]\nrun = "none"\n')
+    assert imgclf("serve").stderr.startswith("imgclf: error: none: no such run folder")
 
 
 @pytest.mark.parametrize(
