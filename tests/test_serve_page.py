@@ -164,6 +164,59 @@ def test_camera_photo_and_live(seen: Seen) -> None:
     assert page.evaluate("document.getElementById('video').srcObject") is None  # the camera's light is off
 
 
+def test_live_off_and_on_again_is_one_stream_of_frames(seen: Seen) -> None:
+    """While an answer is awaited, which then finds the camera live and must not go on beside the new turn."""
+    page, waiting = seen.page, []
+    page.route("**/predict?*", lambda route: waiting.append(route))
+    page.click("#camera")
+    playwright.expect(page.locator("#shoot")).to_be_focused()
+    for _click in range(3):
+        page.click("#live")
+        page.wait_for_timeout(200)
+    assert len(waiting) == 2  # a frame of the first turn, and one of the second
+    for route in waiting[:2]:
+        route.continue_()
+    page.wait_for_timeout(1000)
+    assert len(waiting) == 3
+    page.click("#stop")
+    page.unroute_all(behavior="ignoreErrors")
+
+
+def test_a_camera_asked_for_twice_is_on_once(seen: Seen) -> None:
+    page = seen.page
+    page.evaluate("""() => {
+        const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        window.given = [];
+        navigator.mediaDevices.getUserMedia = async (wish) => {
+            const stream = await ask(wish);
+            await new Promise((done) => setTimeout(done, 300));  // as long as a person thinks about it
+            window.given.push(...stream.getTracks());
+            return stream;
+        };
+        document.getElementById("camera").click();
+        document.getElementById("camera").click();
+    }""")
+    playwright.expect(page.locator("#shoot")).to_be_focused()
+    page.wait_for_timeout(500)
+    page.click("#stop")
+    assert page.evaluate("window.given.map((track) => track.readyState)") == ["ended", "ended"]
+
+
+def test_forget_all_while_an_answer_is_awaited(seen: Seen, trained: Path) -> None:
+    """The answer does not come; what was added since stays."""
+    page, waiting = seen.page, []
+    page.route("**/predict?*", lambda route: route.continue_() if waiting else waiting.append(route))
+    seen.upload(("one.png", red(trained)))
+    playwright.expect(page.locator("#shots button")).to_have_count(1)
+    page.click("#clear")
+    seen.upload(("two.png", red(trained, 1)))
+    seen.wait("verdict", "^(red|green|blue)$")
+    waiting[0].fulfill(status=400, json={"error": "no"})
+    seen.wait("problem", "^The server says: no.$")
+    assert page.locator("#shots button").get_attribute("aria-label").startswith("two.png: ")
+    seen.wrong = [line for line in seen.wrong if "status of 400" not in line]
+
+
 def test_where_the_model_looks(seen: Seen, trained: Path) -> None:
     seen.upload(("one.png", red(trained)))
     seen.wait("verdict", "^(red|green|blue)$")

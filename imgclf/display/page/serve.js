@@ -11,7 +11,7 @@ const shots = []; // {name, blob, url, record, look, looking, shown}: the newest
 let current = null;
 let model = null;
 let stream = null;
-let live = false;
+let live = null; // an object of its own for each time that the camera goes live
 let photos = 0;
 let busy = 0;
 
@@ -218,8 +218,7 @@ async function add(blob, name) {
       showHistory();
     }
   } catch (error) {
-    shots.splice(shots.indexOf(shot), 1);
-    forget(shot);
+    if (shots.includes(shot)) forget(...shots.splice(shots.indexOf(shot), 1)); // unless all were forgotten meanwhile
     if (shot === current) showShot(shots[0] || null);
     else showHistory();
     if (!(error instanceof Problem)) throw error;
@@ -273,7 +272,9 @@ async function startCamera() {
     return;
   }
   try {
-    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
+    const given = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
+    if (stream) return given.getTracks().forEach((track) => track.stop()); // asked for twice: one camera is on already
+    stream = given;
   } catch (error) {
     problem(error.name === "NotAllowedError" ? "The camera is not allowed for this page." : "There is no camera that could be used.");
     return;
@@ -293,7 +294,7 @@ async function startCamera() {
 
 function stopCamera() {
   if (!stream) return;
-  live = false;
+  live = null;
   stream.getTracks().forEach((track) => track.stop());
   stream = null;
   by("video").srcObject = null;
@@ -323,16 +324,16 @@ async function shoot() {
 }
 
 async function goLive() {
-  live = !live;
-  by("live").setAttribute("aria-pressed", String(live));
-  show("rate", live);
-  if (!live) return;
+  const mine = (live = live ? null : {});
+  by("live").setAttribute("aria-pressed", String(Boolean(mine)));
+  show("rate", mine);
+  if (!mine) return;
   by("rate").textContent = "…";
   problem("");
   let rate = 0;
   let last = performance.now();
   let heard = "";
-  while (live && stream) {
+  while (live === mine) {
     if (document.hidden) {
       await new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
       last = performance.now();
@@ -340,12 +341,13 @@ async function goLive() {
     }
     try {
       const record = await predict(await frame(LIVE_SIDE), "frame.jpg");
-      if (!live || !stream) return;
+      if (live !== mine) return;
       const label = record.error ?? record.label;
       showRecord(record, label !== heard); // a screen reader hears changes, not every frame
       heard = label;
     } catch (error) {
-      live = false;
+      if (live !== mine) return;
+      live = null;
       by("live").setAttribute("aria-pressed", "false");
       show("rate", false);
       if (!(error instanceof Problem)) throw error;
