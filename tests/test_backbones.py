@@ -427,10 +427,13 @@ def test_fine_tuning_is_resumed_bit_for_bit(at: int, tuned: Path, tmp_path: Path
         assert all(np.array_equal(one, other) for one, other in zip(ours, theirs, strict=True))
 
 
-def test_fine_tuning_never_returns_what_is_worse(transferred: Path, tmp_path: Path) -> None:
+def test_fine_tuning_never_returns_what_is_worse(transferred: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With steps so large that they break the network, the head's best epoch is what is kept, and the user hears it."""
     import keras
 
+    from imgclf.train import run as whole
+
+    monkeypatch.setattr(whole, "patience", lambda _config, epochs: epochs)
     heard = Hears()
     config = dataclasses.replace(TUNED, learning_rate=3.0, lr_schedule="constant", epochs=4, ema=0.0)
     run = train(transferred / "data", config, run_dir=tmp_path / "run", listener=heard)
@@ -441,8 +444,18 @@ def test_fine_tuning_never_returns_what_is_worse(transferred: Path, tmp_path: Pa
     assert run.info["metrics"]["val_accuracy"] == best.val_accuracy
     assert any("the frozen backbone is kept" in note for note in heard.notes)
     assert "top 2 of 16 blocks" in heard.tuned[0]
+    assert run.info["patience"] == 2  # by the epochs of fine-tuning alone, as it is stopped
     kept = keras.models.load_model(run.path / "model.keras").layers[1].get_weights()
     assert all(np.array_equal(one, other) for one, other in zip(kept, backbones._lite0_weights(), strict=True))
+
+
+def test_no_fine_tuning_begins_when_the_time_budget_is_spent(transferred: Path, tmp_path: Path) -> None:
+    heard = Hears()
+    run = train(transferred / "data", dataclasses.replace(TUNED, time_budget=0.001), run_dir=tmp_path / "run", listener=heard)
+    assert run is not None
+    assert run.info["metrics"]["epochs"] == 1
+    assert heard.tuned == []
+    assert heard.notes[-1] == "stopped after epoch 1, since the time budget of 0.001 s is spent; the best epoch so far is kept"
 
 
 @pytest.mark.parametrize("name", list(backbones.BACKBONES))

@@ -19,14 +19,15 @@ from conftest import Run, encoded, make_classes, photo, write
 from described import as_described
 
 from imgclf import bundle, dataset, split
-from imgclf.base.config import Recipe, TrainConfig
+from imgclf.base.config import Part, Recipe, TrainConfig
 from imgclf.base.errors import ImgclfError
 from imgclf.bundle import Bundle
 from imgclf.display import learning as view
-from imgclf.learning import metrics
+from imgclf.learning import devices, metrics
 from imgclf.learning.weights import class_weights
 from imgclf.pixels import images
-from imgclf.train import Epoch, RateSearch, Silent, improves, patience, resume, train
+from imgclf.train import Epoch, RateSearch, Silent, improves, loop, patience, resume, train
+from imgclf.train.work import Work
 
 
 def test_a_run_leaves_everything(trained: Path) -> None:
@@ -428,7 +429,7 @@ def test_killed_and_resumed_is_the_same_bit_for_bit(instant: float, whole: Path,
 SCRIPT = """
 import dataclasses, sys
 from pathlib import Path
-from imgclf.base.config import Recipe, TrainConfig
+from imgclf.base.config import Part, Recipe, TrainConfig
 from imgclf.train import Silent, train
 
 class Lines(Silent):
@@ -587,6 +588,21 @@ def test_a_time_budget_makes_fewer_epochs_and_a_whole_schedule(whole: Path, tmp_
     assert 1 <= run.info["metrics"]["epochs"] < 500
     assert f"epochs that fit into the time budget of 20 s: {run.info['metrics']['epochs']}" in ears.notes
     assert time.monotonic() - began < 90  # on a machine that does many things at once
+
+
+def test_many_epochs_are_fitted_into_a_time_budget_at_once(whole: Path) -> None:
+    """As many as fit, by the growing area of the pictures; and no slower to find for being many."""
+    manifest = dataset.read_manifest(dataset.manifest_path(whole / "data"))
+    files: dict[Part, dict[str, str]] = {"train": {}, "val": {}}
+    prepared = dataset.Prepared(Path(), Recipe(96, 96), ("a", "b"), (), 0, files)
+    for progressive, budget, fitting in ((False, 110.0, 99), (False, 1.0, 1), (True, 110.0, 49), (True, 1e9, 30_000)):
+        config = TrainConfig(epochs=30_000, time_budget=budget, progressive=progressive)
+        machine = devices.choose(None)
+        work = Work(Path(), config, manifest, prepared, None, Path(), Silent(), machine, config.epochs)
+        began = time.monotonic()
+        loop._fit_budget(work, elapsed=1.0, first=1.0)
+        assert work.epochs == fitting
+        assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Epoch by epoch: rates, sizes, stopping, time, and what is written as it goes."""
 
+import bisect
 import contextlib
 import dataclasses
 import errno
@@ -46,6 +47,7 @@ def fit(
     log = board.writer(work.run_dir / "tensorboard") if config.tensorboard and machine.is_chief else None
     drawn = 0.0
     asked = work.epochs
+    is_last_stage = not config.fine_tune or work.tuned_from is not None
     over = False
     while len(work.history) < work.epochs and not _is_over(work):
         number = len(work.history) + 1
@@ -105,25 +107,20 @@ def fit(
                 log(number, {name: getattr(entry, name) for name in _LOGGED})
         listener.epoch(entry, seconds * _cost(work, number, work.epochs))
         if is_first and work.epochs < asked:
-            listener.note(f"epochs that fit into the time budget of {config.time_budget:g} s: {work.epochs - work.began}")
+            listener.note(f"epochs that fit into the time budget of {config.time_budget:g} s: {work.length}")
         late = config.time_budget is not None and time.monotonic() - began > config.time_budget
         stop, late = machine.told([listener.stop(), late]).astype(bool).tolist()
-        if stop or (late and number < work.epochs):
+        if stop or (late and (number < work.epochs or not is_last_stage)):
             why = "as asked" if stop else f"since the time budget of {config.time_budget:g} s is spent"
             listener.note(f"stopped after epoch {number}, {why}; the best epoch so far is kept")
             over = True
             break
     if len(work.history) < work.epochs and not over:
-        listener.note(f"stopped early: {patience(config, _length(work))} epochs without a better one (--early-stopping)")
+        listener.note(f"stopped early: {patience(config, work.length)} epochs without a better one (--early-stopping)")
     if machine.is_chief:
         write_history(work, draw=True)
         save(course.network(trainer.stock.get_weights()), work.run_dir / "last.keras")
     return over
-
-
-def _length(work: Work) -> int:
-    """Epochs of the present stage."""
-    return work.epochs - work.began
 
 
 def patience(config: TrainConfig, epochs: int) -> int:
@@ -149,21 +146,21 @@ def _rates(work: Work, steps: int, number: int) -> Iterator[float]:
     peak = config.learning_rate * (1 if work.tuned_from is None else TUNING_RATE)
     done = number - work.began
     for step in range((done - 1) * steps, done * steps):
-        yield work.factor * schedule.rate(config.lr_schedule, peak, step, _length(work) * steps)
+        yield work.factor * schedule.rate(config.lr_schedule, peak, step, work.length * steps)
 
 
 def _slow_down(work: Work, val_loss: float) -> None:
     """With `plateau`, lower the rate when the validation loss has not fallen for a third of the patience."""
     if work.config.lr_schedule == "plateau":
         losses = [entry.val_loss for entry in work.history[work.began :]] + [val_loss]
-        wait = max(2, patience(work.config, _length(work)) // 3)
+        wait = max(2, patience(work.config, work.length) // 3)
         if len(losses) - 1 - losses.index(min(losses)) >= wait and (len(losses) - 1 - losses.index(min(losses))) % wait == 0:
             work.factor *= schedule.PLATEAU_FACTOR
 
 
 def _is_over(work: Work) -> bool:
     """Whether early stopping ends the training now."""
-    wait = patience(work.config, _length(work))
+    wait = patience(work.config, work.length)
     best = max((entry.epoch for entry in work.history[work.began :] if entry.is_best), default=work.began)
     return wait > 0 and len(work.history) - best >= wait
 
@@ -173,8 +170,8 @@ def _fit_budget(work: Work, elapsed: float, first: float) -> None:
     budget = work.config.time_budget or 0.0
     left = 0.9 * budget - elapsed
     start = work.began + 1
-    fitting = (epochs for epochs in range(start, work.epochs + 1) if first * _cost(work, start, epochs) <= left)
-    work.epochs = int(work.machine.told([max(fitting, default=start)])[0])
+    fitting = bisect.bisect_right(range(start, work.epochs + 1), left, key=lambda epochs: first * _cost(work, start, epochs))
+    work.epochs = int(work.machine.told([work.began + max(1, fitting)])[0])
 
 
 def _side(work: Work, number: int, epochs: int) -> int:

@@ -250,7 +250,7 @@ def _finish(work: Work, course: courses.Course) -> Bundle:
         "precision": course.kind,
         "devices": str(work.machine),
         "config": dataclasses.asdict(config),
-        "patience": patience(config, work.epochs),
+        "patience": patience(config, work.length),
         "class_weights": None if work.weights is None else work.weights.tolist(),
         "parameters": int(network.count_params()),
         "packages": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy", "ai-edge-litert")}

@@ -132,6 +132,11 @@ class Work:
         """Epochs in the history when the present stage of the training began."""
         return self.tuned_from or 0
 
+    @property
+    def length(self) -> int:
+        """Epochs of the present stage."""
+        return self.epochs - self.began
+
 
 def improves(history: Sequence[Epoch], val_accuracy: float, val_loss: float) -> bool:
     """Whether an epoch beats all before it: a higher validation accuracy, or the same with a lower loss."""
