@@ -17,6 +17,7 @@ import pytest
 from conftest import Run, encoded, photo, write
 
 from imgclf import dataset, split
+from imgclf.base import shards
 from imgclf.base.config import SCRATCH, Model, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.bundle import Bundle
@@ -276,6 +277,37 @@ def test_a_stopped_extraction_goes_on_where_it_was(tmp_path: Path, monkeypatch: 
     rest = Counting()
     features.extract(rest, tmp_path / "a.sqlite", pictures, width=3)
     assert rest.calls == 200 - kept
+
+
+def test_shares_are_taken_up_and_what_is_damaged_is_what_is_removed(tmp_path: Path) -> None:
+    """A store that is damaged further down than its head must not cost the share that would have gone into it."""
+    pictures = [(f"{value:064x}", lambda: np.zeros((4, 4, 3), np.uint8)) for value in range(3000)]
+    store = tmp_path / "a.sqlite"
+
+    def damage(path: Path) -> None:
+        content = bytearray(path.read_bytes())
+        content[8192:] = b"\xff" * (len(content) - 8192)
+        path.write_bytes(content)
+
+    def share() -> Path:
+        with shards.result(store, shards.Shard(1, 2)) as working:
+            features.extract(Counting(), working, pictures[1000:], width=3)
+        return tmp_path / "a.shard-1-of-2.sqlite"
+
+    features.extract(Counting(), store, pictures[:2000], width=3)
+    damage(share())
+    with pytest.raises(ImgclfError, match=r"a.shard-1-of-2.sqlite: was damaged"):
+        features.take_up(store)
+    assert list(tmp_path.iterdir()) == [store]
+    assert len(features.known(store)) == 2000
+    there = share()
+    damage(store)
+    with pytest.raises(ImgclfError, match=r"a.sqlite: was damaged"):
+        features.take_up(store)
+    assert list(tmp_path.iterdir()) == [there]
+    assert features.take_up(store) == [shards.Shard(1, 2)]
+    assert features.known(store) == {digest for digest, _read in pictures[1000:]}
+    assert list(tmp_path.iterdir()) == [store]
 
 
 # -- training ---------------------------------------------------------------------------------------------------------

@@ -69,12 +69,17 @@ def take_up(store: Path) -> list[Shard]:
     """Put the features that other processes computed, each a share, into the store, and remove their files."""
     taken = []
     for shard, path in shards.results(store):
-        with contextlib.closing(_connected(store)) as db, _meant(path), contextlib.closing(_connected(path)) as other, db:
-            rows = other.execute("SELECT picture, view, vector FROM features")
-            db.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?)", rows)
+        with contextlib.closing(_connected(store)) as db, contextlib.closing(_connected(path)) as other, _meant(store), db:
+            db.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?)", _rows(other, path))
         path.unlink(missing_ok=True)  # another command may take it up too
         taken.append(shard)
     return taken
+
+
+def _rows(db: sqlite3.Connection, store: Path) -> Iterator[tuple[str, str, bytes]]:
+    """What is kept; where it is damaged, it is this store that is removed, not the one that takes it up."""
+    with _meant(store):
+        yield from db.execute("SELECT picture, view, vector FROM features")
 
 
 def _connected(store: Path) -> sqlite3.Connection:
