@@ -521,6 +521,8 @@ def test_command_with_a_backbone(transferred: Path, tmp_path: Path, imgclf: Run)
         (["--model", "vgg16", "--views", 0], "--views must be 1 to 64"),
         (["--model", "vgg16", "--views", 2, "--augment", "none"], "needs --augment light or strong"),
         (["--model", "vgg16", "--weights", "x.h5"], "--weights x.h5: no such file"),
+        (["--model", "vgg16", "--image-size", 31], "--image-size must be 32 to 1024 pixels for vgg16, not 31"),
+        (["--model", "efficientnet-lite0", "--image-size", 15], "--image-size must be 16 to 1024 pixels, not 15"),
     ):
         done = imgclf("train", *options)
         assert (done.returncode, done.stdout) == (2, "")

@@ -44,6 +44,9 @@ def check(config: TrainConfig) -> None:
         blocks = backbones.BACKBONES[config.model].blocks
         if not 0 <= config.fine_tune <= blocks:
             raise UsageError(f"--fine-tune must be 0 to {blocks}, the blocks of {config.model}, not {config.fine_tune}")
+        least = 32 if backbones.BACKBONES[config.model].application else 16  # keras.applications takes no smaller ones
+        if config.image_size is not None and config.image_size < least:
+            raise UsageError(f"--image-size must be {least} to 1024 pixels for {config.model}, not {config.image_size}")
     if config.fine_tune_epochs is not None and (config.fine_tune_epochs < 1 or not config.fine_tune):
         raise UsageError(f"--fine-tune-epochs must be 1 or more, and goes with --fine-tune; not {config.fine_tune_epochs}")
     if config.early_stopping is not None and config.early_stopping < 0:
