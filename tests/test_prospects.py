@@ -61,6 +61,14 @@ def test_a_backbone_is_judged_by_training_pictures_alone(textures: Path, monkeyp
     assert len(seen) == len(training)
 
 
+def test_a_backbone_is_judged_at_the_size_it_would_have(textures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = set()
+    original = features.Extractor.vector
+    monkeypatch.setattr(features.Extractor, "vector", lambda self, image: seen.add(image.shape) or original(self, image))
+    prospects.of_backbone(textures / "data", manifest(textures), TrainConfig(image_size=32), Silent())
+    assert seen == {(32, 32, 3)}
+
+
 def test_labels_at_random_are_not_learnt(textures: Path, tmp_path: Path) -> None:
     """Held-out accuracy, not accuracy on what was fitted: with labels that mean nothing it is about a half."""
     for index in range(60):
@@ -117,6 +125,13 @@ def test_auto_tries_both_where_it_is_not(textures: Path, monkeypatch: pytest.Mon
     assert prospects.choose(textures / "data", manifest(textures), config, machine, heard).model == "cnn"
     (line,) = heard.notes
     assert line.startswith("--model auto: cnn; efficientnet-lite0 right on 0.476 of 42 held-out training pictures")
+    assert " and " in line.partition(" training pictures: ")[2]
+    monkeypatch.setattr(prospects, "of_backbone", lambda *_any: None)
+    assert prospects.choose(textures / "data", manifest(textures), config, machine, heard).model == "cnn"
+    assert heard.notes[1].startswith(
+        "--model auto: cnn; too few pictures for efficientnet-lite0, a short trial of cnn right on "
+    )
+    assert " and " not in heard.notes[1].partition(" training pictures: ")[2]
 
 
 def test_command_auto_and_the_hint(textures: Path, tmp_path: Path, imgclf: Run) -> None:
@@ -144,6 +159,14 @@ def test_a_hint_names_the_command(textures: Path, tmp_path: Path, monkeypatch: p
     train(textures / "data", config, run_dir=tmp_path / "bad", listener=heard)
     (line,) = [note for note in heard.notes if "pretrained" in note]
     assert f"try `imgclf train {textures / 'data'} --model {backbones.OFFLINE}`" in line
+
+    def nowhere(_data: Path, _manifest: object, asked: TrainConfig, _listener: object) -> None:
+        assert asked.image_size is None  # the command names none
+        raise NotADirectoryError(20, "Not a directory", "/cache")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prospects, "of_backbone", nowhere)
+        assert train(textures / "data", config, run_dir=tmp_path / "no backbone", listener=Hears()) is not None
 
     class Stopped(Hears):
         def stop(self) -> bool:

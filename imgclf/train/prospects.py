@@ -55,7 +55,8 @@ def of_backbone(data: Path, manifest: dataset.Manifest, config: TrainConfig, lis
     parts, _notes = dataset.load_parts(data, manifest, listener.preparing)
     training = parts["train"]
     chosen = _sample(training, max(SAMPLE, 10 * len(training.class_names)), config.seed)
-    name, side = backbones.OFFLINE, backbones.BACKBONES[backbones.OFFLINE].side
+    name = backbones.OFFLINE
+    side = config.image_size or backbones.BACKBONES[name].side
     recipe = Recipe(side, side, config.aspect)
     group_of = {row.path: row.group for row in manifest.rows}
     hashes = dataset.content_hashes(data, [sample.path for sample in chosen])
@@ -112,9 +113,10 @@ def choose(
     hopes = expected(frozen, scratch, count)
     taken: Model = backbones.OFFLINE if hopes[0] >= hopes[1] else "cnn"
     own = f"{backbones.OFFLINE} {_said(frozen)}" if frozen else f"too few pictures for {backbones.OFFLINE}"
+    both = f"{hopes[0]:.2f} and {hopes[1]:.2f}" if frozen else f"{hopes[1]:.2f}"
     listener.note(
         f"--model auto: {taken}; {own}, a short trial of cnn {_said(scratch)}; expected of all {count:,} training pictures: "
-        f"{hopes[0]:.2f} and {hopes[1]:.2f}"
+        f"{both}"
     )
     return dataclasses.replace(config, model=taken)
 
@@ -142,8 +144,9 @@ def hint(work: Work) -> None:
     if config.model not in SCRATCH or not few or config.time_budget or best >= SURE or work.machine.workers > 1:
         return
     try:
-        frozen = of_backbone(work.data, work.manifest, config, work.listener)
-    except ImgclfError:  # the training is done, and this is an extra: a backbone that is not there is no news here
+        usual = dataclasses.replace(config, image_size=None)  # not this network's: the command below names none
+        frozen = of_backbone(work.data, work.manifest, usual, work.listener)
+    except (ImgclfError, OSError):  # the training is done, and this is an extra: what it lacks is no news here
         return
     if frozen and frozen.interval[0] > own.interval[1]:
         where = "" if work.data == Path("data") else f"{shlex.quote(str(work.data))} "
