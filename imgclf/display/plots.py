@@ -18,16 +18,15 @@ if TYPE_CHECKING:
 
 def save(figure: "Figure", path: Path) -> None:
     """Write a figure as PNG, atomically."""
-    with writing.atomic_path(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a class name in a script that no font here has
-        figure.savefig(temporary, dpi=110, metadata={"Software": "imgclf"})
+    with writing.atomic_path(path) as temporary:
+        temporary.write_bytes(png(figure))
 
 
 def png(figure: "Figure") -> bytes:
     """A figure as the bytes of a PNG."""
     content = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a class name in a script that no font here has
         figure.savefig(content, format="png", dpi=110, metadata={"Software": "imgclf"})
     return content.getvalue()
 
