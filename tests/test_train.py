@@ -26,7 +26,7 @@ from imgclf.display import learning as view
 from imgclf.learning import devices, metrics
 from imgclf.learning.weights import class_weights
 from imgclf.pixels import images
-from imgclf.train import Epoch, RateSearch, Silent, improves, loop, patience, resume, train
+from imgclf.train import Epoch, RateSearch, Silent, find_rate, improves, loop, patience, resume, train
 from imgclf.train.work import Work
 
 
@@ -514,6 +514,57 @@ def test_a_run_is_trained_by_one_process_at_a_time_and_its_data_may_move(whole: 
         np.testing.assert_array_equal(one, two)
 
 
+def test_data_moved_to_the_usual_place_and_an_empty_run(whole: Path, tmp_path: Path, imgclf: Run) -> None:
+    """`data` is where the pictures are when it is said to be, though it is the default too."""
+    shutil.copytree(whole / "data", tmp_path / "before", symlinks=True)
+
+    def fail() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "before", FULL, run_dir=tmp_path / "runs" / "x", listener=Watch(3, fail))
+    (tmp_path / "before").rename(tmp_path / "data")
+    done = imgclf("train", "--resume")
+    assert (done.returncode, "before is not there; say where it is now" in done.stderr) == (1, True)
+    done = imgclf("train", "data", "--resume=")
+    assert (done.returncode, "no run that could be resumed" in done.stderr) == (1, True)
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["x"]
+    done = imgclf("train", "data", "--resume")
+    assert (done.returncode, done.stdout) == (0, "runs/x\n"), done.stderr
+
+
+def test_a_run_can_be_resumed_from_when_it_has_its_config(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed as it writes that, it is no run yet; and the split of a run is never missing."""
+    from imgclf.base import writing
+
+    def killed(path: Path, _value: object) -> None:
+        raise KeyboardInterrupt(path.name)
+
+    monkeypatch.setattr(writing, "write_json", killed)
+    with pytest.raises(KeyboardInterrupt, match=r"config.json"):
+        train(whole / "data", FULL, run_dir=tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["split.csv"]
+
+
+def test_only_an_unfinished_run_is_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C after the end, while a backbone is looked at: there is nothing to resume."""
+    for name, said in (("bundle.json", ""), ("checkpoint.npz", f"go on with `imgclf train --resume '{tmp_path}/a run'`\n")):
+        write(tmp_path / "a run" / name, b"{}")
+        with pytest.raises(KeyboardInterrupt), view.TrainingDisplay() as display:
+            display.started(tmp_path / "a run", [])
+            display.epoch(Epoch(1, 0, 0, 0, 0, 0, 1.0, True), 0.0)
+            raise KeyboardInterrupt
+        assert capsys.readouterr().err.endswith(said or "0:00\n")
+        (tmp_path / "a run" / name).unlink()
+
+
+def test_the_rate_is_looked_for_with_the_weights_of_the_training(whole: Path, tmp_path: Path) -> None:
+    uneven = str(write(tmp_path / "w.csv", b"class,weight\na,1\nb,1\nc,50\n"))
+    config = dataclasses.replace(FULL, image_size=16)
+    found = [find_rate(whole / "data", dataclasses.replace(config, class_weights=one)).losses for one in ("none", uneven)]
+    assert found[0][0] != pytest.approx(found[1][0], rel=1e-3)
+
+
 def test_a_network_that_always_says_the_same_is_said_to(tmp_path: Path) -> None:
     """Pictures of nothing but noise: the validation accuracy is compared with the largest class's share."""
     for number in range(60):
@@ -627,6 +678,7 @@ def test_class_weights(counts: tuple[int, int], wanted: str, expected: object, t
     [
         (b"class,weight\na,1\n", "no weight for b; every class needs one"),
         (b"class;weight\n", "first line must be class,weight \\(with a comma\\), not 'class;weight'"),
+        (b"class,weight\n\na,x\nb,1\n", "line 3: a weight must be a number above 0, not x"),
         (b"class,weight\na,x\nb,1\n", "line 2: a weight must be a number above 0, not x"),
         (b"class,weight\nb,1\na,0\n", "line 3: a weight must be a number above 0, not 0"),
         (b"class,weight\na,\n", "line 2: a weight must be a number above 0, not nothing"),

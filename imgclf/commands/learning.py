@@ -121,11 +121,11 @@ def train(
         tensorboard=tensorboard, seed=seed, fold=fold,
     )  # fmt: skip
     device_count = None if devices == "auto" else _count("--devices", devices)
-    if resume:
+    if resume is not None:
         if shell.given(ctx) - {"data", "resume", "devices", "as_json"}:
             raise UsageError("--resume goes without other options but --devices and --json: it goes on with the run's own")
         with view.TrainingDisplay() as display:
-            moved = data if data != Path("data") else None
+            moved = data if "data" in shell.given(ctx) or data != Path("data") else None
             bundle = verb.resume(resume, data=moved, listener=display, device_count=device_count)
         view.trained(bundle, as_json)
         return

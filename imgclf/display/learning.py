@@ -54,7 +54,10 @@ class TrainingDisplay:
         if self._handler is not None:
             signal.signal(signal.SIGINT, self._handler)
         if details[0] is not None and self._run_dir and self._spent:
-            say(f"unfinished run: go on with `imgclf train --resume {shlex.quote(str(self._run_dir))}`")
+            from imgclf import bundle
+
+            if not (self._run_dir / bundle.FILE).exists():
+                say(f"unfinished run: go on with `imgclf train --resume {shlex.quote(str(self._run_dir))}`")
 
     def _interrupt(self, *_signal: Any) -> None:
         """The first Ctrl-C ends the training after its epoch, the second at once."""

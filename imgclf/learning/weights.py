@@ -33,8 +33,8 @@ def _from_file(file: Path, names: Sequence[str]) -> NDArray[np.float64]:
                 header = ",".join(rows.fieldnames or [])[:60].encode("ascii", "replace").decode()
                 raise ImgclfError(f"{file}: its first line must be class,weight (with a comma), not {header!r}")
             found: dict[str, float] = {}
-            for number, row in enumerate(rows, 2):
-                name, text = row["class"], row["weight"]
+            for row in rows:
+                number, name, text = rows.line_num, row["class"], row["weight"]
                 if name not in names:
                     raise ImgclfError(f"{file}, line {number}: there is no class {name!r}; there are {', '.join(names)}")
                 if name in found:

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import errno
 import math
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -209,7 +210,8 @@ def remedies(work: Work) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise ImgclfError(
-            f"{work.run_dir}: the disk is full; make room, then go on with `imgclf train --resume {work.run_dir}`{kept(work)}"
+            f"{work.run_dir}: the disk is full; make room, then go on with "
+            f"`imgclf train --resume {shlex.quote(str(work.run_dir))}`{kept(work)}"
         ) from error
 
 

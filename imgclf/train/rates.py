@@ -54,7 +54,12 @@ def find_rate(
     seen: list[float] = []
     for epoch in itertools.count(1):
         batches = pictures.shuffled(
-            config.batch_size, seed=config.seed, epoch=epoch, change=change, smoothing=config.label_smoothing
+            config.batch_size,
+            seed=config.seed,
+            epoch=epoch,
+            change=change,
+            weights=weights,
+            smoothing=config.label_smoothing,
         )
         trainer.epoch(batches, iter(rates[len(seen) :]), lambda _done, loss: seen.append(loss))
         listener.batch(epoch, len(seen), steps)

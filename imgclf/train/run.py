@@ -5,6 +5,7 @@ import dataclasses
 import importlib.metadata
 import json
 import math
+import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,8 +72,9 @@ def train(
         if machine.is_chief:
             run_dir = bundle.new_run_folder(config.model, run_dir)
             resolved = {"data": str(data.resolve()), "weights_of_classes": None if weights is None else weights.tolist()}
-            writing.write_json(run_dir / "config.json", {"schema": "config/1", **dataclasses.asdict(config), **resolved})
             writing.write_atomic(run_dir / "split.csv", manifest.to_csv())
+            # the last, since a folder that has it can be resumed
+            writing.write_json(run_dir / "config.json", {"schema": "config/1", **dataclasses.asdict(config), **resolved})
         work = Work(data, config, manifest, prepared, weights, run_dir or place, listener, machine, config.epochs)
         with _alone(work.run_dir, machine):
             return _run(work, began)
@@ -124,7 +126,7 @@ def resume(
     data = data or began_with
     manifest = dataset.read_manifest(run_dir / "split.csv")
     machine, listener = _gather(listener, device_count)
-    remedy = f"start all of them again with `imgclf train --resume {run_dir}`"
+    remedy = f"start all of them again with `imgclf train --resume {shlex.quote(str(run_dir))}`"
     with devices.lost(machine, remedy), _alone(run_dir, machine):
         if machine.is_chief:
             writing.remove_leftovers(run_dir)
