@@ -182,10 +182,7 @@ def _sha256(path: Path) -> str:
 def new_run_folder(model: str, run_dir: Path | None, runs: Path = Path("runs")) -> Path:
     """Make the folder of a new run: `run_dir`, which must be missing or empty, or `runs/<time>-<model>`."""
     if run_dir is not None:
-        if run_dir.exists() and not run_dir.is_dir():
-            raise ImgclfError(f"{run_dir}: a file, not a folder; give --run-dir a new folder")
-        if run_dir.exists() and any(run_dir.iterdir()):
-            raise ImgclfError(f"{run_dir}: not empty, and a run never writes over another; give --run-dir a new folder")
+        check_run_folder(run_dir)
         _make(run_dir, exist_ok=True)
         return run_dir
     stem = f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{model}"
@@ -194,6 +191,14 @@ def new_run_folder(model: str, run_dir: Path | None, runs: Path = Path("runs")) 
             _make(runs / name, exist_ok=False)
             return runs / name
     raise ImgclfError(f"{runs}: cannot make a new run folder {stem}")
+
+
+def check_run_folder(run_dir: Path) -> None:
+    """Raise ImgclfError unless a new run can go there."""
+    if run_dir.exists() and not run_dir.is_dir():
+        raise ImgclfError(f"{run_dir}: a file, not a folder; give --run-dir a new folder")
+    if run_dir.exists() and any(run_dir.iterdir()):
+        raise ImgclfError(f"{run_dir}: not empty, and a run never writes over another; give --run-dir a new folder")
 
 
 def _make(folder: Path, *, exist_ok: bool) -> None:

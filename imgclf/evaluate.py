@@ -1,6 +1,7 @@
 """`imgclf evaluate`: how good a finished run is on pictures it was not fitted to, written into the run."""
 
 import dataclasses
+import json
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -153,7 +154,7 @@ def evaluate(
         run=str(bundle.path),
         data=str(on.root),
         on=on.on,
-        name=on.name,
+        name=_name(bundle.path, on),
         class_names=bundle.class_names,
         pictures=len(truth),
         loss=metrics.cross_entropy(truth, probabilities),
@@ -191,6 +192,23 @@ def evaluate(
     except ImgclfError as error:
         return dataclasses.replace(evaluation, unwritten=str(error))  # the figures are worth having all the same
     return evaluation
+
+
+def _name(run_dir: Path, on: scoring.Pictures) -> str:
+    """What the results are called in the run's folder; with a number where another folder of the same name has been scored."""
+    name, number = on.name, 1
+    while name.startswith("other-") and _scored(run_dir, name) not in (None, on.root.resolve()):
+        number += 1
+        name = f"{on.name}-{number}"
+    return name
+
+
+def _scored(run_dir: Path, name: str) -> Path | None:
+    """The data folder of an earlier evaluation."""
+    try:
+        return Path(json.loads((run_dir / f"evaluation-{name}.json").read_bytes())["data"]).resolve()
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _grouped(found: scoring.Answers) -> dict[str, NDArray[np.float64] | list[str]]:

@@ -153,6 +153,9 @@ def test_escape_sequences_in_names_are_shown_not_sent(tmp_path: Path, imgclf: Ru
     done = imgclf("clean")
     assert "\x1b" not in done.stdout + done.stderr
     assert "a/\\x1b[31mred.jpg" in done.stdout
+    done = imgclf("clean", "no\nimgclf: all is well")
+    assert done.stderr.startswith("imgclf: error: no\\nimgclf: all is well: no such folder")
+    assert done.stderr.count("\n") == 1
     done = imgclf("predict", "x.jpg", "--run", "\x1b[2J")
     assert "\\x1b[2J: no such run folder" in done.stderr
     assert "\x1b" not in done.stdout + done.stderr

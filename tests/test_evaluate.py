@@ -168,6 +168,16 @@ def test_page(project: Path, imgclf: Run) -> None:
     assert (project / "mine.html").read_bytes() == b"<p>mine"
 
 
+def test_two_folders_of_one_name_have_results_each(project: Path, imgclf: Run) -> None:
+    for place in ("monday", "tuesday"):
+        shutil.copytree(project / "data" / "red", project / place / "batch" / "red")
+    for place, name in (("monday", "other-batch"), ("tuesday", "other-batch-2"), ("monday", "other-batch")):
+        done = imgclf("evaluate", f"{place}/batch")
+        assert f"wrote runs/toy/evaluation-{name}.json" in done.stderr
+        assert json.loads((project / f"runs/toy/evaluation-{name}.json").read_text())["data"] == f"{place}/batch"
+    assert len(list((project / "runs/toy").glob("predictions-*"))) == 2
+
+
 def test_measures_and_slices(project: Path) -> None:
     """Every prediction tells the size, brightness and blur of its picture; folders within a class are slices."""
     write(project / "other" / "red" / "cam1" / "a.png", encoded(photo(1, 60, 40), "PNG"))

@@ -99,6 +99,9 @@ def test_sheets_never_lie_among_the_pictures(learnt: Path, tmp_path: Path) -> No
     with pytest.raises(UsageError, match="the folder that the pictures come from; choose another"):
         list(explain(Bundle.load(learnt / "runs/square"), [str(picture.parent)], picture.parent))
     assert list(picture.parent.iterdir()) == [picture]
+    with pytest.raises(UsageError, match="where the sheets would become pictures of it; choose another place"):
+        list(explain(Bundle.load(learnt / "runs/square"), [str(picture)], learnt / "data" / "marked" / "new"))
+    assert not (learnt / "data" / "marked" / "new").exists()
 
 
 def test_command(learnt: Path, imgclf: Run, tmp_path: Path) -> None:

@@ -201,6 +201,14 @@ def test_an_interval_holds_its_figure_where_all_are_right_or_none(matrix: list[l
     assert macro == pytest.approx(np.array(accuracy) * np.count_nonzero(counts.sum(axis=1)) / len(counts))
 
 
+@pytest.mark.parametrize("matrix", [[[30, 0], [30, 0]], [[40, 0, 0], [0, 40, 0], [0, 40, 0]]])
+def test_a_run_that_gives_a_class_one_answer_only_has_an_interval_too(matrix: list[list[int]]) -> None:
+    counts = np.array(matrix)
+    for figure, (low, high) in zip(metrics.f1_scores(counts), metrics.bootstrap_f1(counts), strict=True):
+        assert low <= figure <= high
+        assert 0.01 < high - low < 0.2
+
+
 def test_risk_coverage_by_hand() -> None:
     """0.9 right; 0.8 wrong and 0.8 right, which are answered together; 0.6 right."""
     probabilities = np.array([[0.6, 0.4], [0.8, 0.2], [0.1, 0.9], [0.2, 0.8]])

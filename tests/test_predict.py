@@ -262,6 +262,9 @@ def test_paths_that_end_with_nul(project: Path, imgclf: Run) -> None:
     shutil.copy(project / "data/red/000.png", project / name)
     done = imgclf("predict", "-", "-0", "--jsonl", stdin=f"data/blue/000.png\0{name}\0")
     assert [json.loads(line)["input"] for line in done.stdout.splitlines()] == ["data/blue/000.png", name]
+    write(project / "imgclf.toml", b"[predict]\nnull = true\n")  # a default for those who give -; others are none the worse
+    assert imgclf("predict", "data/blue/000.png").returncode == 0
+    (project / "imgclf.toml").unlink()
     done = imgclf("predict", "-", "--null", "--jsonl", stdin="data/blue/000.png")
     assert [json.loads(line)["input"] for line in done.stdout.splitlines()] == ["data/blue/000.png"]
 

@@ -450,8 +450,10 @@ def test_what_takes_too_long_is_503(trained: Path) -> None:
                                             {"Content-Type": form([])[1]})  # fmt: skip
         assert status == 503
         assert "within the time" in json.loads(body)["error"]
-        time.sleep(1)
-        assert server.predict(good(trained))[0] == 200
+        until = time.monotonic() + 60  # the threads are busy with what was given up, and more so on a machine at work
+        while (status := server.predict(good(trained))[0]) != 200 and time.monotonic() < until:
+            time.sleep(0.2)
+        assert status == 200
 
 
 @pytest.mark.parametrize("workers", [1, 2])

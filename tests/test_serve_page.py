@@ -182,6 +182,30 @@ def test_live_off_and_on_again_is_one_stream_of_frames(seen: Seen) -> None:
     page.unroute_all(behavior="ignoreErrors")
 
 
+def test_a_camera_that_is_taken_away_is_said(seen: Seen) -> None:
+    page = seen.page
+    page.click("#camera")
+    playwright.expect(page.locator("#shoot")).to_be_focused()
+    page.click("#live")
+    page.evaluate("document.getElementById('video').srcObject.getTracks()[0].dispatchEvent(new Event('ended'))")
+    seen.wait("problem", "^The camera was taken away.$")
+    assert page.locator("#video").is_hidden()
+    assert page.locator("#live").get_attribute("aria-pressed") == "false"
+
+
+def test_the_focus_stays_on_a_picture_of_the_session_when_another_comes(seen: Seen, trained: Path) -> None:
+    page = seen.page
+    seen.upload(("one.png", red(trained)), ("two.png", red(trained, 1)))
+    playwright.expect(page.locator("#shots small").get_by_text("%")).to_have_count(2)
+    page.locator("#shots button").last.focus()
+    seen.upload(("three.png", red(trained, 2)))
+    playwright.expect(page.locator("#shots small").get_by_text("%")).to_have_count(3)
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("one.png: ")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("one.png: ")
+    assert page.locator("#picture").get_attribute("alt") == "one.png"
+
+
 def test_a_camera_asked_for_twice_is_on_once(seen: Seen) -> None:
     page = seen.page
     page.evaluate("""() => {

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import errno
+import itertools
 import json
 import re
 import shutil
@@ -641,6 +642,23 @@ def test_a_time_budget_makes_fewer_epochs_and_a_whole_schedule(whole: Path, tmp_
     assert time.monotonic() - began < 90  # on a machine that does many things at once
 
 
+@pytest.mark.parametrize(("early_stopping", "wait"), [(None, 6), (0, 6), (12, 4), (3, 2)])
+def test_a_plateau_is_a_third_of_the_patience(early_stopping: int | None, wait: int, whole: Path) -> None:
+    """Of the usual one, a fifth of 100 epochs, where early stopping is off."""
+    config = TrainConfig(epochs=100, lr_schedule="plateau", early_stopping=early_stopping)
+    manifest = dataset.read_manifest(dataset.manifest_path(whole / "data"))
+    prepared = dataset.Prepared(Path(), Recipe(96, 96), ("a", "b"), (), 0, {"train": {}, "val": {}})
+    work = Work(Path(), config, manifest, prepared, None, Path(), Silent(), devices.choose(None), config.epochs)
+    factors = []
+    for number, loss in enumerate([0.5] + [0.6] * 12, 1):
+        loop._slow_down(work, loss)
+        factors.append(work.factor)
+        work.history.append(Epoch(number, loss, 0.5, loss, 0.5, 1.0, 1.0, False))
+    assert [factor < before for before, factor in itertools.pairwise(factors)] == [
+        number % wait == 0 for number in range(1, 13)
+    ]
+
+
 def test_many_epochs_are_fitted_into_a_time_budget_at_once(whole: Path) -> None:
     """As many as fit, by the growing area of the pictures; and no slower to find for being many."""
     manifest = dataset.read_manifest(dataset.manifest_path(whole / "data"))
@@ -677,14 +695,14 @@ def test_class_weights(counts: tuple[int, int], wanted: str, expected: object, t
     ("content", "words"),
     [
         (b"class,weight\na,1\n", "no weight for b; every class needs one"),
-        (b"class;weight\n", "first line must be class,weight \\(with a comma\\), not 'class;weight'"),
+        (b"class;weight\n", "its columns are separated by semicolons; save it as CSV with commas"),
         (b"class,weight\n\na,x\nb,1\n", "line 3: a weight must be a number above 0, not x"),
         (b"class,weight\na,x\nb,1\n", "line 2: a weight must be a number above 0, not x"),
         (b"class,weight\nb,1\na,0\n", "line 3: a weight must be a number above 0, not 0"),
         (b"class,weight\na,\n", "line 2: a weight must be a number above 0, not nothing"),
         (b"class,weight\na,1\na,2\nb,1\n", "line 3: class a for the second time"),
         (b"class,weight\na,1\nc,2\nb,1\n", "line 3: there is no class 'c'; there are a, b"),
-        (b"\x89PNG\r\n\xff\x00", "first line must be class,weight"),
+        (b"\x89PNG\r\n\xff\x00", "needs the columns class and weight, has "),
     ],
 )  # fmt: skip
 def test_bad_class_weights_are_named(content: bytes, words: str, tmp_path: Path) -> None:

@@ -47,8 +47,8 @@ def be_colourless() -> None:
 
 
 def printable(content: str, style: str = "") -> Text:
-    """Text for a terminal: what is not printable, an escape sequence in a file name say, is shown and not sent."""
-    shown = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in content)
+    """Text for a terminal: what is not printable, a line end or an escape sequence in a file name, is shown and not sent."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in content)
     return Text(shown, style)
 
 

@@ -80,7 +80,8 @@ def bootstrap_f1(
     With replacement, and as many as the class has, so that no draw lacks a class. F1 needs no more of a picture than its cell
     in the confusion matrix, so cells are drawn: a multinomial for each row. Where all are right, or none, no draw could be
     otherwise: then the interval is that of the accuracy, which is the same figure, but for the mean over classes where some
-    have no picture, and count 0.
+    have no picture, and count 0. For the same reason the classes whose pictures all got one answer are drawn as if they had
+    one picture more between them, which could have got any.
     """
     total, classes = int(matrix.sum()), len(matrix)
     support = matrix.sum(axis=1)
@@ -90,10 +91,15 @@ def bootstrap_f1(
         return (share * low, share * high), (low, high)
     random = np.random.default_rng(seed)
     hits, predicted = np.zeros((rounds, classes)), np.zeros((rounds, classes))
+    alike = int(((matrix > 0).sum(axis=1) == 1).sum())
     for number, row in enumerate(matrix):
         cells = np.flatnonzero(row)
         if len(cells):
-            drawn = random.multinomial(support[number], row[cells] / support[number], size=rounds)
+            rates = row[cells] / support[number]
+            if len(cells) == 1:
+                cells = np.arange(classes)
+                rates = (row + 1 / (alike * classes)) / (support[number] + 1 / alike)
+            drawn = random.multinomial(support[number], rates, size=rounds)
             predicted[:, cells] += drawn
             hits[:, number] = drawn[:, cells == number].sum(axis=1)
     f1 = 2 * hits / np.maximum(1, support + predicted)

@@ -1,6 +1,5 @@
 """How much a picture of each class counts in training."""
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from imgclf.base import table
 from imgclf.base.errors import ImgclfError
 
 IMBALANCE = 1.5  # largest class to smallest, from which on `auto` weighs the classes
@@ -21,33 +21,23 @@ def class_weights(wanted: str, names: Sequence[str], pictures: Sequence[int]) ->
     counts = np.array(pictures, np.float64)
     if wanted == "none" or (wanted == "auto" and counts.max() <= IMBALANCE * counts.min()):
         return None
+    if wanted != "auto" and not Path(wanted).is_file():
+        raise ImgclfError(f"{wanted}: no such file; --class-weights takes auto, none or a CSV file")
     weights = 1 / counts if wanted == "auto" else _from_file(Path(wanted), names)
     return np.asarray(weights * counts.sum() / (weights * counts).sum(), np.float32)
 
 
 def _from_file(file: Path, names: Sequence[str]) -> NDArray[np.float64]:
-    try:
-        with open(file, newline="", encoding="utf-8-sig", errors="surrogateescape") as source:
-            rows = csv.DictReader(source)
-            if not {"class", "weight"} <= set(rows.fieldnames or []):
-                header = ",".join(rows.fieldnames or [])[:60].encode("ascii", "replace").decode()
-                raise ImgclfError(f"{file}: its first line must be class,weight (with a comma), not {header!r}")
-            found: dict[str, float] = {}
-            for row in rows:
-                number, name, text = rows.line_num, row["class"], row["weight"]
-                if name not in names:
-                    raise ImgclfError(f"{file}, line {number}: there is no class {name!r}; there are {', '.join(names)}")
-                if name in found:
-                    raise ImgclfError(f"{file}, line {number}: class {name} for the second time")
-                found[name] = _number(text)
-                if not 0 < found[name] < math.inf:
-                    raise ImgclfError(f"{file}, line {number}: a weight must be a number above 0, not {text or 'nothing'}")
-    except OSError as error:
-        raise ImgclfError(
-            f"{file}: cannot be read: {error.strerror}; --class-weights takes auto, none or a CSV file"
-        ) from error
-    except csv.Error as error:
-        raise ImgclfError(f"{file}: no CSV file ({error})") from error
+    found: dict[str, float] = {}
+    for number, row in table.records(file, "class", "weight"):
+        name, text = row["class"], row["weight"]
+        if name not in names:
+            raise ImgclfError(f"{file}, line {number}: there is no class {name!r}; there are {', '.join(names)}")
+        if name in found:
+            raise ImgclfError(f"{file}, line {number}: class {name} for the second time")
+        found[name] = _number(text)
+        if not 0 < found[name] < math.inf:
+            raise ImgclfError(f"{file}, line {number}: a weight must be a number above 0, not {text or 'nothing'}")
     missing = [name for name in names if name not in found]
     if missing:
         raise ImgclfError(f"{file}: no weight for {', '.join(missing[:5])}; every class needs one")

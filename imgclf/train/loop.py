@@ -130,8 +130,10 @@ def patience(config: TrainConfig, epochs: int) -> int:
     By default half of the epochs, ten at least: cosine and one-cycle do their best at the end, when the rate falls, and must
     not be cut off just before. A fifth of them, six at least, where the rate does not fall by itself.
     """
-    if config.early_stopping is not None:
-        return config.early_stopping
+    return _usual_patience(config, epochs) if config.early_stopping is None else config.early_stopping
+
+
+def _usual_patience(config: TrainConfig, epochs: int) -> int:
     if config.lr_schedule in ("cosine", "one-cycle"):
         return max(10, math.ceil(epochs / 2))
     return max(6, math.ceil(epochs / 5))
@@ -151,10 +153,10 @@ def _rates(work: Work, steps: int, number: int) -> Iterator[float]:
 
 
 def _slow_down(work: Work, val_loss: float) -> None:
-    """With `plateau`, lower the rate when the validation loss has not fallen for a third of the patience."""
+    """With `plateau`, lower the rate when the validation loss has not fallen for a third of the patience (0: the usual one)."""
     if work.config.lr_schedule == "plateau":
         losses = [entry.val_loss for entry in work.history[work.began :]] + [val_loss]
-        wait = max(2, patience(work.config, work.length) // 3)
+        wait = max(2, (work.config.early_stopping or _usual_patience(work.config, work.length)) // 3)
         if len(losses) - 1 - losses.index(min(losses)) >= wait and (len(losses) - 1 - losses.index(min(losses))) % wait == 0:
             work.factor *= schedule.PLATEAU_FACTOR
 

@@ -63,7 +63,11 @@ def train(
             "give --run-dir a folder outside of it"
         )
     manifest = dataset.read_manifest(manifest_path(data, config.fold))
+    if config.weights not in ("imagenet", "none"):  # a run can be resumed from anywhere
+        config = dataclasses.replace(config, weights=str(Path(config.weights).resolve()))
     machine, listener = _gather(listener, device_count)
+    if machine.is_chief and run_dir is not None:
+        bundle.check_run_folder(run_dir)  # now, and not when all pictures are decoded
     with devices.lost(machine, "start all of them again with --resume and the run folder that the chief has named"):
         if config.model == "auto":
             config = prospects.choose(data, manifest, config, machine, listener)

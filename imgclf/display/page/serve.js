@@ -7,7 +7,7 @@ const LIVE_SIDE = 480; // pixels of a live frame's longer side
 const TRIES = 4; // of a request that the server is too busy for
 
 const by = (id) => document.getElementById(id);
-const shots = []; // {name, blob, url, record, look, looking, shown}: the newest first
+const shots = []; // {name, blob, url, record, look, looking, shown, button}: the newest first
 let current = null;
 let model = null;
 let stream = null;
@@ -161,6 +161,7 @@ function showShot(shot) {
 
 function showHistory() {
   show("history", shots.length);
+  const focused = shots.find((shot) => shot.button && shot.button === document.activeElement);
   by("shots").replaceChildren(
     ...shots.map((shot) => {
       const button = element("button");
@@ -176,18 +177,18 @@ function showHistory() {
       const certain = shot.record && !failed ? percent(shot.record.probability) : shot.name;
       button.append(image, element("span", label, failed ? "failed" : ""), element("small", certain));
       button.addEventListener("click", () => {
-        const place = shots.indexOf(shot);
         stopCamera();
         problem("");
         showShot(shot);
         showRecord(shot.record);
-        by("shots").children[place]?.querySelector("button").focus();
       });
+      shot.button = button;
       const item = element("li");
       item.append(button);
       return item;
     }),
   );
+  focused?.button.focus(); // the buttons are made anew, whoever's picture has changed
 }
 
 function forget(shot) {
@@ -279,6 +280,10 @@ async function startCamera() {
     problem(error.name === "NotAllowedError" ? "The camera is not allowed for this page." : "There is no camera that could be used.");
     return;
   }
+  stream.getVideoTracks()[0].addEventListener("ended", () => {
+    stopCamera(); // unplugged, or taken away; not heard when the page itself stops it
+    problem("The camera was taken away.");
+  });
   by("video").srcObject = stream;
   await by("video").play();
   for (const id of ["video", "shoot", "live", "stop"]) show(id, true);
