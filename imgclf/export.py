@@ -179,12 +179,13 @@ def _pictures(run: Bundle, data: Path | None) -> tuple[Path, list[Row], list[str
             "say where they are now: imgclf export FOLDER"
         )
     check_data_folder(root)
-    manifest = scoring.manifest_of(run)
+    manifest, _others, notes = scoring.as_named(root, scoring.manifest_of(run))
     wanted = [row for row in manifest.rows if (root / row.path).is_file()]
     hashes = dataset.content_hashes(root, [row.path for row in wanted])
     rows = [row for row in wanted if hashes.get(row.path) == row.sha256]
     lost = len(manifest.rows) - len(rows)
-    notes = [f"pictures of the run's split that are gone or have changed, and were left out: {lost}"] if lost else []
+    if lost:
+        notes.append(f"pictures of the run's split that are gone or have changed, and were left out: {lost}")
     return root, rows, notes
 
 

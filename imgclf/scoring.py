@@ -71,7 +71,7 @@ def pictures(bundle: Bundle, data: Path | None = None, part: Part | None = None)
     if name != "train":
         notes += seen_in_training(bundle, root, samples)
     if not samples:
-        raise ImgclfError(f"{root}: no picture to evaluate in {on}")
+        raise ImgclfError("; ".join([f"{root}: no picture to evaluate in {on}", *notes]))
     return Pictures(root, on, name, tuple(samples), tuple(left_out), tuple(notes))
 
 
@@ -118,6 +118,19 @@ def manifest_of(bundle: Bundle) -> dataset.Manifest:
     return manifest
 
 
+def as_named(root: Path, manifest: dataset.Manifest) -> tuple[dataset.Manifest, int, list[str]]:
+    """(the run's split with its pictures' names and classes of today, how many files are not in it, a note on those renamed).
+
+    As in training: what is not there under its name is known by its content.
+    """
+    label_of = {file.path: file.label for file in dataset.scan(root) if file.label and not file.ignored}
+    paths = {row.path for row in manifest.rows}
+    new = sorted(label_of.keys() - paths)
+    hashes = {} if paths <= label_of.keys() else dataset.content_hashes(root, new)
+    found, notes = dataset.with_renamed(manifest, label_of, hashes)
+    return found, len(label_of.keys() - {row.path for row in found.rows}), notes
+
+
 def seen_in_training(bundle: Bundle, root: Path, samples: Sequence[Sample]) -> list[str]:
     """Notes, if any of the pictures trained the run, or chose its best epoch; by content, whatever their names."""
     hashes = dataset.content_hashes(root, [sample.path for sample in samples])
@@ -140,7 +153,7 @@ def _is_own(root: Path, manifest: dataset.Manifest, bundle: Bundle) -> bool:
 
 
 def _own_part(root: Path, manifest: dataset.Manifest, part: Part | None) -> tuple[list[Sample], str, list[str]]:
-    notes = []
+    manifest, others, notes = as_named(root, manifest)
     has_test = any(row.split == "test" for row in manifest.rows)
     if part is None:
         part = "test" if has_test else "val"
@@ -157,8 +170,6 @@ def _own_part(root: Path, manifest: dataset.Manifest, part: Part | None) -> tupl
     changed = [row.path for row in rows if row.path in hashes and hashes[row.path] != row.sha256]
     if changed:
         notes.append(f"pictures that have changed since the run's split was made: {len(changed)}, first {changed[0]}")
-    known = {row.path for row in manifest.rows}
-    others = sum(1 for file in dataset.scan(root) if file.label and not file.ignored and file.path not in known)
     if others:
         notes.append(f"files in {root} that are not in the run's split and were not scored: {others}")
     return samples, part, notes

@@ -160,8 +160,8 @@ def test_changes_since_the_split_are_named(data: Path) -> None:
     parts, notes = dataset.load_parts(data, manifest)
     assert notes == [
         "pictures of the split that are no longer there: 1 (a/001.png)",
-        "pictures that are not in the split: 1 (b/new.png); `imgclf split --force` makes a new one with them, "
-        "`imgclf split --stable` adds them and moves none of the others",
+        f"pictures that are not in the split: 1 (b/new.png); `imgclf split {data} --force` makes a new one with them, "
+        f"`imgclf split {data} --stable` adds them and moves none of the others",
     ]
     assert sum(len(part.samples) for part in parts.values()) == 18
 
@@ -170,7 +170,7 @@ def test_pictures_edited_since_the_split_are_left_out(data: Path) -> None:
     manifest = split.split(data).manifest
     write(data / "a" / "001.png", encoded(photo(50), "PNG"))
     parts, notes = dataset.load_parts(data, manifest)
-    assert notes == ["pictures left out because they changed since the split: 1 (a/001.png); `imgclf split --force`"]
+    assert notes == [f"pictures left out because they changed since the split: 1 (a/001.png); `imgclf split {data} --force`"]
     assert sum(len(part.samples) for part in parts.values()) == 18
 
 

@@ -168,6 +168,30 @@ def test_page(project: Path, imgclf: Run) -> None:
     assert (project / "mine.html").read_bytes() == b"<p>mine"
 
 
+def test_renamed_and_relabelled_pictures_of_the_split_are_scored(project: Path) -> None:
+    """As training takes them: under their new names, and in the class where they lie now."""
+    run = Bundle.load(project / "runs/toy")
+    before = evaluate(run, project / "data")
+    rows = [row for row in dataset.read_manifest(run.path / "split.csv").rows if row.split == "test"]
+    for row in rows[1:]:
+        place = project / "data" / row.path
+        place.rename(place.with_name(f"renamed {place.name}"))
+    (project / "data" / rows[0].path).rename(project / "data" / "red" / "was blue.png")
+    after = evaluate(run, project / "data")
+    assert (before.pictures, after.pictures) == (9, 9)
+    assert rows[0].label == "blue"
+    assert [(one["path"], one["label"]) for one in after.predictions if one["path"] == "red/was blue.png"] == [
+        ("red/was blue.png", "red")
+    ]
+    assert after.notes[0].startswith("pictures renamed or moved since the split: 9 (")
+    assert sum(score.support for score in after.classes) == 9
+    shutil.rmtree(project / "data" / "blue")
+    for path in [*(project / "data").glob("*/renamed *"), project / "data/red/was blue.png"]:
+        path.unlink()
+    with pytest.raises(ImgclfError, match="no picture to evaluate in the test part of the run's own split; pictures of "):
+        evaluate(run, project / "data")
+
+
 def test_two_folders_of_one_name_have_results_each(project: Path, imgclf: Run) -> None:
     for place in ("monday", "tuesday"):
         shutil.copytree(project / "data" / "red", project / place / "batch" / "red")

@@ -277,7 +277,7 @@ def test_an_export_leaves_out_what_changed_since_the_split(tmp_path: Path) -> No
     notes = split.export(manifest, made, tmp_path / "out", "hard")
     assert notes == [
         f"pictures of the split that are no longer there: 1 ({gone})",
-        f"pictures left out because they changed since the split: 1 ({train}); `imgclf split --force`",
+        f"pictures left out because they changed since the split: 1 ({train}); `imgclf split {made} --force`",
     ]
     kept = {f"{row.split}/{row.path}" for row in manifest.rows if row.path not in (train, gone)}
     assert set(tree(tmp_path / "out")) == kept

@@ -28,6 +28,7 @@ from imgclf.dataset.manifest import (
     load_parts,
     manifest_path,
     read_manifest,
+    with_renamed,
 )
 from imgclf.dataset.prepared import Prepared, content_of, link_or_copy, prepare, shard, store_pixels, stored
 
@@ -67,4 +68,5 @@ __all__ = [
     "shard",
     "store_pixels",
     "stored",
+    "with_renamed",
 ]

@@ -3,7 +3,8 @@
 import dataclasses
 import hashlib
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from imgclf.base import table
@@ -129,23 +130,14 @@ def as_they_are(root: Path, manifest: Manifest, progress: Progress | None = None
 
     A file that was renamed, or moved to another class, is known by its content and used as it is now.
     """
+    folder = shlex.quote(str(root))
     files = [file for file in scan(root) if not file.ignored]
     with examine(root, [file.path for file in files], progress) as catalogue:
         hashes = catalogue.hashes()
         bad = {path for path, usable in zip(catalogue.paths, catalogue.usable().tolist(), strict=True) if not usable}
     label_of = {file.path: file.label for file in files if file.label is not None}
     present = label_of.keys()
-    notes = []
-    lost = {row.sha256: row for row in manifest.rows if row.path not in present}
-    before = {row.path for row in manifest.rows}
-    renamed: dict[str, Row] = {}
-    for path, label in sorted(label_of.items()):
-        row = lost.get(hashes.get(path, ""))
-        if row and path not in before and label in manifest.class_names:
-            renamed[lost.pop(row.sha256).path] = dataclasses.replace(row, path=path, label=label)
-    if renamed:
-        manifest = Manifest(tuple(sorted((renamed.get(row.path, row) for row in manifest.rows), key=lambda row: row.path)))
-        notes.append(f"pictures renamed or moved since the split: {_some([row.path for row in renamed.values()])}")
+    manifest, notes = with_renamed(manifest, label_of, hashes)
     known = {row.path for row in manifest.rows}
     gone = sorted(known - present)
     if gone:
@@ -153,15 +145,36 @@ def as_they_are(root: Path, manifest: Manifest, progress: Progress | None = None
     new = sorted(present - known - bad)
     if new:
         notes.append(
-            f"pictures that are not in the split: {_some(new)}; `imgclf split --force` makes a new one with them, "
-            "`imgclf split --stable` adds them and moves none of the others"
+            f"pictures that are not in the split: {_some(new)}; `imgclf split {folder} --force` makes a new one with them, "
+            f"`imgclf split {folder} --stable` adds them and moves none of the others"
         )
     changed = [row.path for row in manifest.rows if row.path in hashes and hashes[row.path] != row.sha256]
     if changed:
         # What they show now may be in another part: an edited copy of a test picture must not be trained on.
-        notes.append(f"pictures left out because they changed since the split: {_some(changed)}; `imgclf split --force`")
+        notes.append(
+            f"pictures left out because they changed since the split: {_some(changed)}; `imgclf split {folder} --force`"
+        )
     usable = present - set(changed)
     return Manifest(tuple(row for row in manifest.rows if row.path in usable)), notes
+
+
+def with_renamed(manifest: Manifest, label_of: Mapping[str, str], hashes: Mapping[str, str]) -> tuple[Manifest, list[str]]:
+    """A manifest whose lost files are found under their new names and in their new classes, by content; and a note on them.
+
+    label_of: the files of the class folders. hashes: of those, at least, whose paths the manifest does not have.
+    """
+    lost = {row.sha256: row for row in manifest.rows if row.path not in label_of}
+    before = {row.path for row in manifest.rows}
+    renamed: dict[str, Row] = {}
+    for path, label in sorted(label_of.items()):
+        row = lost.get(hashes.get(path, ""))
+        if row and path not in before and label in manifest.class_names:
+            renamed[lost.pop(row.sha256).path] = dataclasses.replace(row, path=path, label=label)
+    if not renamed:
+        return manifest, []
+    rows = sorted((renamed.get(row.path, row) for row in manifest.rows), key=lambda row: row.path)
+    found = [row.path for row in renamed.values()]
+    return Manifest(tuple(rows)), [f"pictures renamed or moved since the split: {_some(found)}"]
 
 
 def _some(paths: Sequence[str]) -> str:
