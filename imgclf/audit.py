@@ -237,7 +237,7 @@ def write_report(result: Audit, path: Path, relabel: float | None = None) -> tup
     rows: list[tuple[object, ...]] = [COLUMNS]
     asked = 0
     for one in result.suspects:
-        order = relabel is not None and one.check == "label" and one.score >= relabel
+        order = _asks(one, relabel)
         asked += order
         wish = ("relabel", one.suggestion) if order else ("keep", "")
         rows.append((one.path, one.label, one.check, f"{one.score:.4f}", *wish, one.suggestion, one.detail, one.other))
@@ -246,8 +246,15 @@ def write_report(result: Audit, path: Path, relabel: float | None = None) -> tup
     return asked, notes
 
 
-def write_page(result: Audit, path: Path, progress: Progress | None = None) -> None:
-    """A self-contained page of the suspects, the worst first, on which a reader decides and saves a CSV for `clean --apply`."""
+def _asks(one: Suspect, relabel: float | None) -> bool:
+    return relabel is not None and one.check == "label" and one.score >= relabel
+
+
+def write_page(result: Audit, path: Path, relabel: float | None = None, progress: Progress | None = None) -> None:
+    """A self-contained page of the suspects, the worst first, on which a reader decides and saves a CSV for `clean --apply`.
+
+    relabel: what `write_report` would write is chosen already.
+    """
     label = {sample.path: sample.label or "" for sample in result.pictures.samples}
     data, pictures = Path(result.data), []
     by_path: dict[str, list[Suspect]] = {}
@@ -259,7 +266,11 @@ def write_page(result: Audit, path: Path, progress: Progress | None = None) -> N
         sizes = [_size(data / file) if file else (0, 0) for file in (name, other)]
         pictures.append(
             gallery.Picture(
-                name, label[name], "", "", *sizes[0], tuple((one.check, one.score, "reported", one.detail) for one in found),
+                name, label[name], "", "", *sizes[0],
+                tuple(
+                    (one.check, one.score, f"relabel,{one.suggestion}" if _asks(one, relabel) else "reported", one.detail)
+                    for one in found
+                ),
                 other=other, other_label=label.get(other, ""), other_size=sizes[1],
             )
         )  # fmt: skip

@@ -88,8 +88,9 @@ def check(form: Format, quantize: Quantize, tolerance: float | None, out: Path |
         raise UsageError(f"--out {out}: a {form} file ends with {ending}")
     if out and out.exists():
         raise ImgclfError(f"{out}: exists already, and an export never writes over it; give --out another name")
-    if out and not out.absolute().parent.is_dir():
-        raise ImgclfError(f"{out.parent}: no such folder; make it, or give --out another place")
+    above = next((folder for folder in out.absolute().parents if folder.exists()), None) if out else None
+    if above and not above.is_dir():
+        raise ImgclfError(f"{above}: a file, not a folder; give --out another place")
     formats.check_packages(form)
 
 
@@ -219,15 +220,15 @@ def _note(run: Bundle, quantize: Quantize) -> dict[str, Any]:
 @contextlib.contextmanager
 def _place(path: Path, form: Format) -> Iterator[Path]:
     """A temporary path that gets its name when the block ends well; if not, not even a folder made for it stays."""
-    is_new = not path.parent.exists()
-    path.parent.mkdir(exist_ok=True)
+    made = [folder for folder in path.absolute().parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with writing.atomic_folder(path) if form == "saved-model" else writing.atomic_path(path) as temporary:
             yield temporary
     except BaseException:
-        if is_new:
+        for folder in made:
             with contextlib.suppress(OSError):
-                path.parent.rmdir()
+                folder.rmdir()
         raise
 
 

@@ -351,11 +351,18 @@ def test_a_file_of_the_users_is_never_written_over(name: str, form: Format, proj
     assert (project / "mine.tflite").read_bytes() == (project / "mine" / "file").read_bytes() == b"mine"
 
 
-def test_no_place_inside_the_data_nor_in_a_missing_folder(project: Path) -> None:
+def test_no_place_inside_the_data_nor_below_a_file(project: Path) -> None:
     with pytest.raises(ImgclfError, match="lies inside the data folder"):
         verb.export(run_of(project), data=project / "data", out=project / "data" / "red" / "model.tflite")
-    with pytest.raises(ImgclfError, match="no such folder; make it"):
-        verb.export(run_of(project), out=project / "nowhere" / "model.tflite")
+    write(project / "notes", b"milk")
+    with pytest.raises(ImgclfError, match="notes: a file, not a folder; give --out another place"):
+        verb.export(run_of(project), out=project / "notes" / "1" / "model.tflite")
+
+
+def test_folders_of_an_export_are_made(project: Path) -> None:
+    """As TensorFlow Serving wants a folder for each version."""
+    result = verb.export(run_of(project), out=project / "served" / "1" / "model.tflite")
+    assert Path(result.path).stat().st_size == result.size_after
 
 
 def test_a_missing_package_is_one_line(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

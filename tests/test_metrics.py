@@ -209,6 +209,15 @@ def test_a_run_that_gives_a_class_one_answer_only_has_an_interval_too(matrix: li
         assert 0.01 < high - low < 0.2
 
 
+def test_a_few_wrong_answers_do_not_make_all_worthless() -> None:
+    """Three that are surely wrong; as many times thirty say more."""
+    true, answers = np.array([0, 1, 2]), np.array([[0.05, 0.9, 0.05], [0.05, 0.05, 0.9], [0.9, 0.05, 0.05]])
+    few = metrics.temperature(true, answers)
+    many = metrics.temperature(np.tile(true, 30), np.tile(answers, (30, 1)))
+    assert 1.5 < few < 4
+    assert many > 2 * few
+
+
 def test_risk_coverage_by_hand() -> None:
     """0.9 right; 0.8 wrong and 0.8 right, which are answered together; 0.6 right."""
     probabilities = np.array([[0.6, 0.4], [0.8, 0.2], [0.1, 0.9], [0.2, 0.8]])

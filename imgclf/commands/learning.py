@@ -166,7 +166,7 @@ def audit(
     ] = None,
     relabel: Annotated[
         float | None,
-        typer.Option(metavar="SCORE", help="Write the action `relabel` for labels that are wrong with at least this score."),
+        typer.Option(metavar="SCORE", help="Ask for `relabel` of labels that are wrong with at least this score."),
     ] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Also write a page to decide on.")] = None,
     shard: ShardOf = None,
@@ -181,8 +181,8 @@ def audit(
 
     if image_size is not None and not 32 <= image_size <= 1024:
         raise UsageError(f"--image-size must be 32 to 1024 pixels, not {image_size}")
-    if relabel is not None and (not 0 < relabel <= 1 or not report):
-        raise UsageError(f"--relabel {relabel:g}: a score above 0 and up to 1, and only with --report")
+    if relabel is not None and (not 0 < relabel <= 1 or not (report or html)):
+        raise UsageError(f"--relabel {relabel:g}: a score above 0 and up to 1, and only with --report or --html")
     if shard:
         if report or html:
             raise UsageError(
@@ -204,7 +204,7 @@ def audit(
         if report:
             orders, kept = verb.write_report(result, report, relabel)
         if html:
-            verb.write_page(result, html, lambda done, total: stage("drawing", done, total))
+            verb.write_page(result, html, relabel, lambda done, total: stage("drawing", done, total))
     view.audited(result, as_json)
     for note in kept:
         console.say(note)

@@ -1,0 +1,68 @@
+"""The pages of pictures in a real Chromium: what is decided, and the CSV that is saved."""
+
+import csv
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Run, encoded, make_classes, photo, write
+
+from imgclf import audit
+from imgclf.audit import Audit, Suspect
+from imgclf.dataset import index
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)")
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Any]:
+    with playwright.sync_playwright() as engine:
+        made = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield made.new_page()
+        made.close()
+
+
+def saved(page: Any) -> list[list[str]]:
+    with page.expect_download() as download:
+        page.click("#save")
+    return list(csv.reader(Path(download.value.path()).read_text().splitlines()))[1:]
+
+
+def test_a_picture_has_one_decision_wherever_it_stands(page: Any, tmp_path: Path, imgclf: Run) -> None:
+    """A misnamed copy is found twice, and is the other one of a conflict."""
+    data = make_classes(tmp_path / "data", {"a": 4, "b": 4})
+    twin = encoded(photo(1))
+    write(data / "a" / "twin.jpg", twin)
+    write(data / "a" / "twin copy.png", twin)
+    write(data / "b" / "twin.jpg", twin)
+    assert imgclf("clean", "--dry-run", "--html", "found.html").returncode == 0
+    page.goto((tmp_path / "found.html").as_uri())
+    all_of_it = page.get_by_label("what to do with a/twin copy.png")
+    values = [one.input_value() for one in all_of_it.all()]
+    assert len(values) >= 2
+    assert set(values) == {"quarantine,"}
+    all_of_it.first.select_option("rename,")
+    assert {one.input_value() for one in all_of_it.all()} == {"rename,"}
+    assert saved(page) == [["a/twin copy.png", "rename", ""]]
+    all_of_it.last.select_option("")
+    assert {one.input_value() for one in all_of_it.all()} == {""}
+    assert page.locator("#save").is_disabled()
+
+
+def test_what_an_audit_asks_for_is_chosen_already(page: Any, tmp_path: Path) -> None:
+    data = make_classes(tmp_path / "data", {"a": 4, "b, the other": 4})
+    suspects = (
+        Suspect("a/000.png", "a", "label", 0.97, "b, the other", "looks like b"),
+        Suspect("a/001.png", "a", "label", 0.8, "b, the other", "looks like b"),
+    )
+    found = Audit(str(data), "efficientnet-lite0", index(data)[0], suspects, (), 0.9, (), "")
+    audit.write_page(found, tmp_path / "found.html", 0.9)
+    page.goto((tmp_path / "found.html").as_uri())
+    assert page.get_by_label("what to do with a/001.png").input_value() == ""
+    assert page.get_by_label("what to do with a/000.png").input_value() == "relabel,b, the other"
+    assert "label 0.97, relabel: b, the other: looks like b" in page.locator("figure").first.inner_text()
+    assert saved(page) == [["a/000.png", "relabel", "b, the other"]]
