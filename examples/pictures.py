@@ -64,7 +64,8 @@ def draw(data: Path, run: Path, folder: Path) -> Iterator[tuple[str, Path]]:
     yield f"imgclf preview {data} --histograms histograms.png", folder / "histograms.png"
     imgclf("clean", data, "--dry-run", "--html", folder / "found.html")
     imgclf("evaluate", "--run", run, "--html", folder / "report.html")
-    photo = next(path for path in sorted(data.rglob("*")) if path.suffix in (".jpg", ".png") and ".imgclf" not in path.parts)
+    files = [path for path in sorted(data.rglob("*.*")) if path.suffix.lower() in (".jpg", ".jpeg", ".png")]
+    photo = next(path for path in files if not any(part.startswith(".") for part in path.relative_to(data).parts))
     imgclf("explain", photo, "--run", run, "--out", folder / "explained")
     with browser() as seen:
         if seen:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from imgclf import dataset
 from imgclf.base import orders, shards, table, together, writing
-from imgclf.base.config import Model, Recipe
+from imgclf.base.config import Backbone, Recipe
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import check_output
 from imgclf.base.progress import Progress, Stages, stage
@@ -78,7 +78,7 @@ class Audit:
 def audit(
     data: Path,
     *,
-    name: Model = "efficientnet-lite0",
+    name: Backbone = "efficientnet-lite0",
     weights: str = "imagenet",
     image_size: int | None = None,
     seed: int = 0,
@@ -117,7 +117,7 @@ def look(
     data: Path,
     shard: Shard,
     *,
-    name: Model = "efficientnet-lite0",
+    name: Backbone = "efficientnet-lite0",
     weights: str = "imagenet",
     image_size: int | None = None,
     seed: int = 0,
@@ -144,7 +144,7 @@ def look(
 
 
 def _ready(
-    data: Path, name: Model, weights: str, image_size: int | None, seed: int, progress: Stages | None
+    data: Path, name: Backbone, weights: str, image_size: int | None, seed: int, progress: Stages | None
 ) -> tuple[Recipe, features.Extractor, Path]:
     """(recipe, backbone, where its features are kept); raises UsageError for a model that is no backbone."""
     if name not in backbones.BACKBONES:

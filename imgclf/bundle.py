@@ -201,6 +201,14 @@ def check_run_folder(run_dir: Path) -> None:
         raise ImgclfError(f"{run_dir}: not empty, and a run never writes over another; give --run-dir a new folder")
 
 
+def forget(run_dir: Path) -> None:
+    """Take back the folder of a run that could not begin."""
+    for name in ("config.json", "split.csv"):
+        (run_dir / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        run_dir.rmdir()
+
+
 def _make(folder: Path, *, exist_ok: bool) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=exist_ok)
@@ -259,4 +267,8 @@ def find(run: str | None, runs: Path = Path("runs")) -> Bundle:
         newest = max(newest or ("", ""), (finished, file.parent.name))
     if newest is None:
         raise ImgclfError(f"{runs}: no finished run here; train one with `imgclf train`, or give --run FOLDER")
-    return Bundle.load(runs / newest[1])
+    try:
+        return Bundle.load(runs / newest[1])
+    except ImgclfError as error:  # not passed over: nobody would know that another one answers
+        rest = f"it is the newest run: `imgclf runs rm {newest[1]}` puts it away, or give --run another"
+        raise ImgclfError(f"{error}; {rest}") from error

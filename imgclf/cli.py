@@ -36,7 +36,7 @@ def _version(wanted: bool) -> None:
 def top(
     ctx: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="As after any command: nothing but errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="As after any command: no talk.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="As after any command: more is said.")] = False,
     no_color: Annotated[bool, typer.Option("--no-color", help="As after any command: no colours.")] = False,
 ) -> None:

@@ -104,7 +104,14 @@ def load(data: Path, part: Part | None) -> tuple[Dataset, list[tuple[str, str]],
     """The data set to preview, all of a folder or one part of its split; files that are no pictures; notes."""
     if part is None:
         return *dataset.index(data), []
-    manifest = dataset.read_manifest(dataset.manifest_path(data))
+    path, folders = dataset.manifest_path(data), dataset.part_folders(data)
+    if folders and not path.exists():  # used with the parts as they are
+        whole, left_out = dataset.index(data)
+        inside = [sample.path for sample in whole.samples if folders[sample.path.split("/", 1)[0]] == part]
+        if not inside:
+            raise ImgclfError(f"{data}: no {part} folder with pictures; it has {', '.join(sorted(folders))}")
+        return whole.subset(inside), [one for one in left_out if folders[one[0].split("/", 1)[0]] == part], []
+    manifest = dataset.read_manifest(path)
     parts, notes = dataset.load_parts(data, manifest)
     if not parts[part].samples:
         raise ImgclfError(f"{data}: the {part} part of the split is empty")

@@ -134,7 +134,7 @@ def test_command(planted: Path, tmp_path: Path, imgclf: Run) -> None:
     assert listed["pictures"] == 120
     assert {one["check"] for one in listed["suspects"]} <= set(audit.CHECKS)
     for options, words in (
-        (["--model", "cnn"], "an audit needs a pretrained backbone"),
+        (["--model", "cnn"], "'cnn' is not one of 'efficientnet-lite0'"),
         (["--relabel", 0.9], "only with --report"),
         (["--image-size", 8], "--image-size must be 32 to 1024"),
     ):

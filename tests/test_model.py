@@ -72,7 +72,10 @@ def test_their_weights_fit_and_they_answer_the_same() -> None:
 
 
 def test_training_steps_are_those_of_the_stock_network() -> None:
-    """Fused normalisation against Keras' own: outputs, gradients and moving statistics after five steps of Adam."""
+    """Fused normalisation against Keras' own: weights and moving statistics after two steps of Adam.
+
+    From the third on rounding decides, which differs by processor: Adam makes a whole step of a gradient next to nothing.
+    """
     network, stock = both(side=24)
     reference = model.build("cnn", 3, 24, 24, seed=4, dropout=0.0)
     reference.compile(keras.optimizers.Adam(0.01), "categorical_crossentropy")
@@ -84,14 +87,14 @@ def test_training_steps_are_those_of_the_stock_network() -> None:
             np.eye(3, dtype=np.float32)[random.integers(0, 3, 8)],
             np.ones(8, np.float32),
         )
-        for _number in range(5)
+        for _number in range(2)
     ]
-    trainer.epoch(batches, iter([0.01] * 5))
+    trainer.epoch(batches, iter([0.01] * 2))
     trainer.freeze()
     for pixels, targets, _weights in batches:
         reference.train_on_batch(pixels.astype(np.float32), targets)
     for one, other in zip(stock.weights, reference.weights, strict=True):
-        np.testing.assert_allclose(np.array(one), np.array(other), atol=2e-4, err_msg=one.path)
+        np.testing.assert_allclose(np.array(one), np.array(other), atol=1e-4, err_msg=one.path)
 
 
 def test_a_state_taken_up_goes_on_bit_for_bit() -> None:

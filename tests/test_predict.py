@@ -230,6 +230,7 @@ def test_format_and_threshold(project: Path, imgclf: Run) -> None:
         assert (after["probability"], after["top"]) == (before["probability"], before["top"])
     for options, words in (
         (["--format", "{labl}"], "there is no {labl}; there are {path}, {name}, {label}, {probability}, {error}"),
+        (["--format", "{label"], "--format {label: a bracket that does not end; write names as {label}"),
         (["--format", "x", "--csv"], "exclude each other"),
         (["--threshold", "2"], "give a probability from 0 to 1, or auto:"),
         (["--threshold", "auto:99%"], "give a probability from 0 to 1, or auto:"),
@@ -255,6 +256,12 @@ def test_automatic_threshold(project: Path) -> None:
     run.class_names = ("unknown", "red", "blue")
     with pytest.raises(UsageError, match="has a class of the name unknown"):
         threshold(run, "0.5")
+
+
+def test_paths_that_end_with_nul_want_to_be_told(project: Path, imgclf: Run) -> None:
+    done = imgclf("predict", "-", stdin="data/blue/000.png\0data/blue/001.png\0")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "paths on stdin end with NUL, as from find -print0; give --null too" in done.stderr
 
 
 def test_paths_that_end_with_nul(project: Path, imgclf: Run) -> None:

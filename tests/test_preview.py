@@ -89,6 +89,20 @@ def test_one_part_only(tmp_path: Path) -> None:
     assert [info.count for info in result.classes] == [2, 2]
 
 
+def test_a_part_of_a_folder_that_is_split_already(tmp_path: Path) -> None:
+    for part, count in (("train", 3), ("test", 2)):
+        for label in "ab":
+            for index in range(count):
+                write(tmp_path / "data" / part / label / f"{index}.jpg", encoded(photo(index * 2 + ord(label))))
+    write(tmp_path / "data" / "train" / "a" / "notes.txt", b"milk")
+    result = preview.preview(tmp_path / "data", part="train", out=tmp_path / "sheet.png")
+    assert [info.count for info in result.classes] == [3, 3]
+    assert result.left_out == (("train/a/notes.txt", "not an image"),)
+    assert preview.preview(tmp_path / "data", part="test", out=tmp_path / "sheet.png").left_out == ()
+    with pytest.raises(ImgclfError, match="no val folder with pictures; it has test, train"):
+        preview.preview(tmp_path / "data", part="val", out=tmp_path / "sheet.png")
+
+
 def test_a_class_that_a_part_lacks_is_no_part_of_the_imbalance(tmp_path: Path, imgclf: Run) -> None:
     for label, count in (("a", 20), ("b", 40), ("c", 1)):
         for index in range(count):

@@ -57,7 +57,8 @@ def test_list_tells_of_every_run(folder: Path) -> None:
     assert (found["better"].val_accuracy, found["better"].test_accuracy) == (0.995, None)
     assert (found["broken"].state, found["broken"].val_accuracy) == ("broken", None)
     assert "copy the run folder again" in found["broken"].problem
-    assert runs.runs(folder / "nowhere") == []
+    with pytest.raises(ImgclfError, match="nowhere: no such folder; give --in the folder of runs"):
+        runs.runs(folder / "nowhere")
 
 
 def test_best_is_the_newest_of_equals(folder: Path) -> None:
@@ -66,6 +67,13 @@ def test_best_is_the_newest_of_equals(folder: Path) -> None:
     assert bundle.find("best").path == Path("runs/better")
     with pytest.raises(ImgclfError, match="no finished run here"):
         bundle.find("best", folder / "empty")
+
+
+def test_a_broken_newest_run_is_not_passed_over(folder: Path) -> None:
+    with pytest.raises(ImgclfError, match=r"it is the newest run: `imgclf runs rm broken` puts it away, or give --run another"):
+        bundle.find("latest")
+    runs.remove("broken")
+    bundle.find("latest")
 
 
 def test_nothing_is_lost_in_the_trash(folder: Path) -> None:

@@ -9,11 +9,12 @@ PARTS: tuple[Part, ...] = ("train", "val", "test")
 
 Aspect = Literal["squash", "crop", "pad"]
 Augment = Literal["none", "light", "strong"]
-Model = Literal[
-    "cnn", "cnn-small", "cnn-large", "efficientnet-lite0", "resnet50", "resnet50v2", "vgg16", "vgg19", "mobilenetv2",
-    "mobilenetv3-large", "efficientnetv2-b0", "densenet121", "convnext-tiny", "auto",
+Backbone = Literal[
+    "efficientnet-lite0", "resnet50", "resnet50v2", "vgg16", "vgg19", "mobilenetv2", "mobilenetv3-large", "efficientnetv2-b0",
+    "densenet121", "convnext-tiny",
 ]  # fmt: skip
-SCRATCH: tuple[Model, ...] = ("cnn", "cnn-small", "cnn-large")  # the others but auto are pretrained backbones
+Model = Literal["cnn", "cnn-small", "cnn-large", Backbone, "auto"]
+SCRATCH: tuple[Model, ...] = ("cnn", "cnn-small", "cnn-large")
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Schedule = Literal["cosine", "plateau", "constant", "one-cycle"]
 Link = Literal["hard", "symlink", "copy"]

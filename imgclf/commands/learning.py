@@ -9,7 +9,7 @@ import typer
 
 from imgclf import shell
 from imgclf.base import shards
-from imgclf.base.config import Aspect, Augment, Model, Part, Precision, Schedule, TrainConfig
+from imgclf.base.config import Aspect, Augment, Backbone, Model, Part, Precision, Schedule, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.commands.options import Data, Json, Run, Seed, ShardOf, refuse
 from imgclf.display import console
@@ -155,7 +155,7 @@ def train(
 
 def audit(
     data: Data = Path("data"),
-    model: Annotated[Model, typer.Option(help="The backbone whose features are looked at.")] = "efficientnet-lite0",
+    model: Annotated[Backbone, typer.Option(help="The backbone whose features are looked at.")] = "efficientnet-lite0",
     weights: Annotated[
         str, typer.Option(metavar="imagenet|none|FILE", help="Of the backbone: ImageNet's, random ones, or a file.")
     ] = "imagenet",

@@ -31,11 +31,11 @@ def runs_show(run: Annotated[str, typer.Argument(help="As for --run.")] = "lates
 
 
 @runs_app.command("best", cls=Command)
-def runs_best() -> None:
+def runs_best(folder: Folder = Path("runs")) -> None:
     """Print the folder of the run with the highest validation accuracy."""
     from imgclf import bundle
 
-    console.data(str(bundle.find("best").path))
+    console.data(str(bundle.find("best", folder).path))
 
 
 @runs_app.command("rm", cls=Command)

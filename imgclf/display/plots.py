@@ -1,6 +1,7 @@
 """Matplotlib figures, returned and never shown; drawn without pyplot, so no display and no global state is touched."""
 
 import io
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from imgclf.display.gallery import Histogram
+
+logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a home folder that it cannot write is no news
 
 
 def save(figure: "Figure", path: Path) -> None:

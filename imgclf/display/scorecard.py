@@ -45,7 +45,7 @@ def write(
             _section("Confusion", _confusion(figures, plots)),
             _section("Classes", _classes(figures)),
             _section("How sure, how right", _calibration(figures, plots)),
-            _section("Where it does worse", _slices(figures)),
+            _section("By kind of picture", _slices(figures)),
             _section("Worst errors", _errors(path, root, errors, overlay)),
         )
     )
@@ -148,7 +148,8 @@ def _slices(figures: Mapping[str, Any]) -> str:
     )
     heads = "".join(f"<th scope=col>{name}" for name in ("by", "is", "accuracy", "95% interval", "pictures"))
     return (
-        "<p>Marked are those that do worse than all pictures together by more than chance explains.</p>"
+        "<p>Marked are those that do worse than all pictures together by more than chance explains: "
+        f"{sum(one['is_worse'] for one in figures['slices'])} of {len(figures['slices'])}.</p>"
         f"<div class=wide><table class=list><tr>{heads}{rows}</table></div>"
     )
 

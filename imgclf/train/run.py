@@ -167,7 +167,12 @@ def _run(work: Work, began: float) -> Bundle | None:
     prepared, listener, machine = work.prepared, work.listener, work.machine
     check_agreement(work)
     state = restore(work)
-    course = courses.begin(work)
+    try:
+        course = courses.begin(work)
+    except ImgclfError:  # no weights to be had, say: nothing began, and nothing is left that --resume could take for a run
+        if machine.is_chief and not work.resumed:
+            bundle.forget(work.run_dir)
+        raise
     if state:
         take_up(work, course.trainer, state)
         check_agreement(work)
