@@ -102,7 +102,9 @@ def test_an_interrupted_undo_is_finished(data: Path) -> None:
     plan.rename(plan.with_name("0001-clean.undoing.json"))
     (data / "a/3.jpg").rename(data / "a/2.jpg")  # the first of three was taken back when it was killed
     assert [batch.state for batch in journal.history(data, state)] == ["interrupted"]
+    left = write(plan.with_name(".0001-clean.undoing.12345.tmp.json"), b"{")
     assert journal.recover(data, state) == ["finished an interrupted undo of clean"]
+    assert not left.exists()
     assert tree(data) == before
     assert [batch.state for batch in journal.history(data, state)] == ["undone"]
 
@@ -275,7 +277,10 @@ def test_names_that_are_not_utf8_survive(tmp_path: Path) -> None:
 
 
 def test_links_are_moved_as_links(data: Path) -> None:
+    (data / "a/alive.jpg").symlink_to("1.jpg")
     (data / "a/link.jpg").symlink_to("missing.jpg")
     state = state_folder(data)
     assert journal.apply(data, state, "clean", [Move("a/link.jpg", ".imgclf/quarantine/0001/a/link.jpg")]) == []
     assert os.readlink(state / "quarantine/0001/a/link.jpg") == "missing.jpg"
+    assert journal.apply(data, state, "clean", [Move("a/alive.jpg", "a/moved.jpg")]) == []
+    assert os.readlink(data / "a/moved.jpg") == "1.jpg"

@@ -126,12 +126,14 @@ def _later(state: Path, plan: Path, failure: Failure) -> str:
 
 
 def recover(data: Path, state: Path) -> list[str]:
-    """Tidy up after a killed command, and say so in one line each.
+    """Tidy up after a killed command, and say so in one line each; for whoever holds the lock.
 
     Moves it made stay made (and can be undone); those it had only planned are dropped, since the files may have changed: the
     command that comes after looks at them anew. An undo is finished.
     """
     said = []
+    if (state / "journal").is_dir():
+        writing.remove_leftovers(state / "journal")
     for plan in _plans(state, ".doing.json"):
         made = [move for move in _read(plan) if _is_made(data / move.source, data / move.target)]
         if not made:
