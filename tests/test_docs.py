@@ -1,10 +1,13 @@
 """README and examples are executed: commands exist, options exist, and the examples run."""
 
+import ast
 import base64
+import importlib
 import os
 import re
 import subprocess
 import sys
+import types
 import zipfile
 from pathlib import Path
 
@@ -143,3 +146,22 @@ def test_a_python_that_is_too_old_is_named(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert "Python 3.11, 3.12 or 3.13 is needed" in done.stderr
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "tests" / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_benchmarks_use_what_there_is(script: Path) -> None:
+    """They are too long to be run here; what they name of imgclf must exist all the same."""
+    nodes = list(ast.walk(ast.parse(script.read_text("utf-8"))))
+    named = {}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "imgclf":
+            for alias in node.names:
+                try:
+                    named[alias.asname or alias.name] = importlib.import_module(f"{node.module}.{alias.name}")
+                except ModuleNotFoundError:
+                    named[alias.asname or alias.name] = getattr(importlib.import_module(str(node.module)), alias.name)
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and isinstance(node.ctx, ast.Load):
+            thing = named.get(node.value.id)
+            if isinstance(thing, types.ModuleType):
+                assert hasattr(thing, node.attr), f"{script.name}:{node.lineno}: {node.value.id}.{node.attr}"

@@ -27,11 +27,13 @@ from pathlib import Path
 
 import numpy as np
 
-from imgclf import dataset, model, split, train
+from imgclf import dataset, model, split
 from imgclf.base.config import Recipe, SplitConfig, TrainConfig
 from imgclf.base.parallel import cpu_count
 from imgclf.learning import devices, training
-from imgclf.pixels import augment, images
+from imgclf.pixels import images
+from imgclf.train import Silent, courses
+from imgclf.train.work import Work
 
 HERE = Path(__file__).parent
 
@@ -47,11 +49,15 @@ def throughput(data: Path) -> None:
     config = TrainConfig()
     made = prepared(data, config)
     side = made.recipe.height
-    pictures = dataset.Pictures(made, "train")
-    change = augment.changer(config.augment, True, len(pictures))
-    machine = devices.choose(None)
-    trainer, kind, _why = train.make_trainer(config, made, machine)
-    plain, _kind, _why = train.make_trainer(dataclasses.replace(config, precision="float32"), made, machine)
+    manifest, machine = dataset.read_manifest(dataset.manifest_path(data)), devices.choose(None)
+
+    def begun(config: TrainConfig) -> courses.Course:
+        return courses.begin(Work(data, config, manifest, made, None, Path(), Silent(), machine, config.epochs))
+
+    course = begun(config)
+    trainer, kind, pictures = course.trainer, course.kind, course.pictures
+    plain = begun(dataclasses.replace(config, precision="float32")).trainer
+    change = course.change(len(pictures))
 
     def epoch(number: int, trainer: training.Trainer = trainer) -> float:
         started = time.perf_counter()
