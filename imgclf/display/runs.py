@@ -16,7 +16,8 @@ def runs(found: "Sequence[Run]", folder: Path, json: bool) -> None:
     if json:
         as_json([{"schema": "runs/1", **dataclasses.asdict(run)} for run in found])
         return
-    table = new_table("run", "model", "epochs", "validation", "test", "state", numbers=False)
+    table = new_table("run", "model", "epochs", "val", "test", "state", numbers=False)
+    table.columns[0].no_wrap = True  # to be copied whole
     for run in found:
         figures = ["" if value is None else f"{value:.4f}" for value in (run.val_accuracy, run.test_accuracy)]
         add_row(table, run.name, run.model or "", "" if run.epochs is None else str(run.epochs), *figures, run.state)
