@@ -38,6 +38,8 @@ def test_what_says_nothing_is_left_out() -> None:
     assert slices(right, {"size": np.full(30, 64.0), "folder": ["."] * 30}) == []
     few = slices(right, {"folder": ["a"] * 9 + ["b"] * 21})
     assert [(one.value, one.pictures, one.accuracy, one.is_worse) for one in few] == [("b", 21, 1.0, False)]
+    enough = slices(right, {"folder": ["a"] * 10 + ["b"] * 20})
+    assert [(one.value, one.pictures) for one in enough] == [("a", 10), ("b", 20)]
     assert slices(np.ones(0, bool), {"size": np.ones(0)}) == []
     two = slices(np.arange(40) % 2 == 0, {"size": np.repeat([32.0, 64.0], 20)})
     assert [(one.value, one.pictures) for one in two] == [("32", 20), ("64", 20)]
