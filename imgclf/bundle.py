@@ -5,6 +5,7 @@ import datetime
 import hashlib
 import json
 import os
+import shlex
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -201,12 +202,13 @@ def check_run_folder(run_dir: Path) -> None:
         raise ImgclfError(f"{run_dir}: not empty, and a run never writes over another; give --run-dir a new folder")
 
 
-def forget(run_dir: Path) -> None:
-    """Take back the folder of a run that could not begin."""
+def forget(run_dir: Path, *, whole: bool) -> None:
+    """Take back what a run that could not begin has written, and its folder too if `whole`."""
     for name in ("config.json", "split.csv"):
         (run_dir / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        run_dir.rmdir()
+    if whole:
+        with contextlib.suppress(OSError):
+            run_dir.rmdir()
 
 
 def _make(folder: Path, *, exist_ok: bool) -> None:
@@ -236,6 +238,8 @@ def find_unfinished(run: str | None, runs: Path = Path("runs")) -> Path:
 
 def _best(runs: Path) -> Bundle:
     """The newest of those with the highest validation accuracy; broken ones are passed over."""
+    if runs != Path("runs") and not runs.is_dir():
+        raise ImgclfError(f"{runs}: no such folder; give --in the folder of runs")
     found = []
     for file in runs.glob(f"*/{FILE}"):
         with contextlib.suppress(ImgclfError, KeyError, TypeError):
@@ -270,5 +274,5 @@ def find(run: str | None, runs: Path = Path("runs")) -> Bundle:
     try:
         return Bundle.load(runs / newest[1])
     except ImgclfError as error:  # not passed over: nobody would know that another one answers
-        rest = f"it is the newest run: `imgclf runs rm {newest[1]}` puts it away, or give --run another"
+        rest = f"it is the newest run: `imgclf runs rm {shlex.quote(newest[1])}` puts it away, or give --run another"
         raise ImgclfError(f"{error}; {rest}") from error

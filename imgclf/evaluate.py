@@ -152,7 +152,7 @@ def evaluate(
     macro_interval, weighted_interval = metrics.bootstrap_f1(matrix)
     evaluation = Evaluation(
         run=str(bundle.path),
-        data=str(on.root),
+        data=str(on.root.resolve()),
         on=on.on,
         name=_name(bundle.path, on),
         class_names=bundle.class_names,
@@ -206,7 +206,7 @@ def _name(run_dir: Path, on: scoring.Pictures) -> str:
 def _scored(run_dir: Path, name: str) -> Path | None:
     """The data folder of an earlier evaluation."""
     try:
-        return Path(json.loads((run_dir / f"evaluation-{name}.json").read_bytes())["data"]).resolve()
+        return Path(json.loads((run_dir / f"evaluation-{name}.json").read_bytes())["data"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -216,7 +216,9 @@ def _grouped(found: scoring.Answers) -> dict[str, NDArray[np.float64] | list[str
     columns: dict[str, NDArray[np.float64] | list[str]] = dict(zip(scoring.MEASURES, found.measures.T, strict=True))
     folders = [PurePosixPath(sample.path).parent.parts for sample in found.samples]
     columns["folder"] = [
-        "/".join(parts[parts.index(sample.label) + 1 :]) or "." for parts, sample in zip(folders, found.samples, strict=True)
+        # A manifest may call a picture otherwise than its folder does; then the whole way is told.
+        "/".join(parts[parts.index(sample.label) + 1 :] if sample.label in parts else parts) or "."
+        for parts, sample in zip(folders, found.samples, strict=True)
     ]
     return columns
 

@@ -58,7 +58,8 @@ def explain(
     if target is not None and target not in bundle.class_names:
         raise UsageError(f"--class {target}: no such class; there are {', '.join(bundle.class_names)}")
     data = Path(bundle.info["data"]["path"])
-    if data in (out.resolve(), *out.resolve().parents):
+    place = out.resolve()
+    if data in (place, *place.parents) and not any(part.startswith(".") for part in place.relative_to(data).parts):
         raise UsageError(f"--out {out}: lies in {data}, where the sheets would become pictures of it; choose another place")
     try:
         out.mkdir(parents=True, exist_ok=True)

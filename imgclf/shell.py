@@ -146,6 +146,15 @@ def use_defaults(ctx: typer.Context) -> None:
             raise UsageError(f"{path}: [{verb}] is no command with options; there are {', '.join(sorted(names))}")
     defaults: dict[str, Any] = {}
     for name, command in group.commands.items():
+        if isinstance(command, TyperGroup):  # runs, whose `show` takes a run
+            for inner, one in command.commands.items():
+                known = _options(one)
+                fits = {key: value for key, value in everywhere.items() if _name(key) in known}
+                defaults.setdefault(name, {})[inner] = {
+                    known[_name(key)].name: _checked(path, f"{name} {inner}", key, value, known[_name(key)], ctx)
+                    for key, value in fits.items()
+                }
+            continue
         options = _options(command)
         mine = {key: value for key, value in everywhere.items() if _name(key) in options}
         for key, value in {**mine, **of_verb.get(name, {})}.items():

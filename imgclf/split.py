@@ -236,7 +236,11 @@ def folds(
                 f"--folds {count}: the groups are too few or too large: nothing is left to test in fold {number}; "
                 "take fewer folds, or name finer groups"
             )
-        said += _warnings(manifest, False)
+        try:
+            said += _warnings(manifest, False)
+        except ImgclfError as error:
+            finer = "; or take fewer folds, or name finer groups" if material.keys else ""
+            raise ImgclfError(f"fold {number} of {count}: {error}{finer}") from error
         made.append(Split(manifest, folder / f"fold-{number}-of-{count}.csv", True))
     made[0] = dataclasses.replace(made[0], notes=tuple(dict.fromkeys(said)), left_out=tuple(material.left_out))
     with locks.locked(state_folder(data), "split"):

@@ -319,6 +319,20 @@ def test_a_leftover_probe_does_not_make_a_folder_read_only(tmp_path: Path) -> No
     assert state_folder(tmp_path) == tmp_path / ".imgclf"
 
 
+def test_copies_that_were_all_renamed_are_all_found(tmp_path: Path) -> None:
+    root = make_classes(tmp_path, {"a": 3, "b": 3}, size=16)
+    write(root / "a" / "copy.png", (root / "a" / "000.png").read_bytes())
+    manifest = split.split(root).manifest
+    for path in (root / "a").iterdir():
+        path.rename(path.with_name(f"new {path.name}"))
+    now, notes = dataset.as_they_are(root, manifest)
+    assert {row.path for row in now.rows if row.label == "a"} == {
+        "a/new 000.png", "a/new 001.png", "a/new 002.png", "a/new copy.png"
+    }  # fmt: skip
+    assert len(notes) == 1 and notes[0].startswith("pictures renamed or moved since the split: 4 (")
+    assert {row.sha256: row.split for row in now.rows} == {row.sha256: row.split for row in manifest.rows}
+
+
 def test_a_file_in_the_place_of_the_state_folder_is_named(tmp_path: Path) -> None:
     write(tmp_path / ".imgclf", b"notes")
     with pytest.raises(ImgclfError, match=r"\.imgclf: a file where imgclf keeps its own folder; move it away"):

@@ -192,13 +192,26 @@ def test_renamed_and_relabelled_pictures_of_the_split_are_scored(project: Path) 
         evaluate(run, project / "data")
 
 
+def test_a_picture_that_the_split_calls_otherwise_than_its_folder(project: Path, imgclf: Run) -> None:
+    """Another tool may have written the labels."""
+    split = project / "data/.imgclf/split.csv"
+    lines = split.read_text().splitlines()
+    victim = next(number for number, line in enumerate(lines) if ",blue,test," in line)
+    lines[victim] = lines[victim].replace(",blue,", ",red,")
+    split.write_text("\n".join([*lines, ""]))
+    done = imgclf("train", "--epochs", 1, "--batch-size", 8, "--run-dir", "runs/other")
+    assert done.returncode == 0, done.stderr
+    result = evaluate(Bundle.load(project / "runs/other"))
+    assert [score.support for score in result.classes] == [2, 3, 4]
+
+
 def test_two_folders_of_one_name_have_results_each(project: Path, imgclf: Run) -> None:
     for place in ("monday", "tuesday"):
         shutil.copytree(project / "data" / "red", project / place / "batch" / "red")
     for place, name in (("monday", "other-batch"), ("tuesday", "other-batch-2"), ("monday", "other-batch")):
-        done = imgclf("evaluate", f"{place}/batch")
-        assert f"wrote runs/toy/evaluation-{name}.json" in done.stderr
-        assert json.loads((project / f"runs/toy/evaluation-{name}.json").read_text())["data"] == f"{place}/batch"
+        done = imgclf("evaluate", "batch", "--run", project / "runs/toy", cwd=project / place)
+        assert f"runs/toy/evaluation-{name}.json" in done.stderr
+        assert json.loads((project / f"runs/toy/evaluation-{name}.json").read_text())["data"] == str(project / place / "batch")
     assert len(list((project / "runs/toy").glob("predictions-*"))) == 2
 
 

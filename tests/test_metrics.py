@@ -1,6 +1,7 @@
 """Metrics against values worked out by hand, against Keras and against scikit-learn."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -207,6 +208,24 @@ def test_a_run_that_gives_a_class_one_answer_only_has_an_interval_too(matrix: li
     for figure, (low, high) in zip(metrics.f1_scores(counts), metrics.bootstrap_f1(counts), strict=True):
         assert low <= figure <= high
         assert 0.01 < high - low < 0.2
+
+
+def test_the_temperature_is_the_best_of_all() -> None:
+    """Nearly uniform answers of few pictures can have two places that are better than those around them."""
+    random = np.random.default_rng(5)
+    for _round in range(300):
+        count, classes = int(random.integers(4, 40)), int(random.integers(2, 6))
+        logits = random.normal(0, 10 ** random.uniform(-2.5, 1), (count, classes))
+        answers = np.exp(logits - logits.max(1, keepdims=True))
+        answers /= answers.sum(1, keepdims=True)
+        true = random.integers(0, classes, count)
+        targets = (np.eye(classes)[true] * count + 1) / (count + classes)
+
+        def loss(found: float, targets: Any = targets, answers: Any = answers, count: int = count) -> float:
+            told = np.maximum(metrics.tempered(answers, found), 1e-300)
+            return float(-(targets * np.log(told)).sum(1).mean() + np.log(found) ** 2 / (2 * count))
+
+        assert loss(metrics.temperature(true, answers)) <= min(loss(one) for one in np.geomspace(0.05, 20, 400)) + 1e-6
 
 
 def test_a_few_wrong_answers_do_not_make_all_worthless() -> None:

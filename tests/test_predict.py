@@ -87,6 +87,11 @@ def test_recursive_globs(tmp_path: Path) -> None:
         found = [source.name for source in expand([f"{tmp_path}/{pattern}"])]
         assert found == [f"{tmp_path}/x/1.jpg", f"{tmp_path}/x/y/2.jpg"], pattern
     assert [source.name for source in expand([f"{tmp_path}/**/y"])] == [f"{tmp_path}/x/y/2.jpg"]
+    write(tmp_path / "x" / "notes.txt", b"milk")  # what does not come with its folder is taken by its name
+    with zipfile.ZipFile(tmp_path / "x" / "old.zip", "w") as archive:
+        archive.writestr("3.jpg", encoded(photo(3)))
+    found = [source.name.removeprefix(f"{tmp_path}/x/") for source in expand([f"{tmp_path}/**"])]
+    assert sorted(found) == ["1.jpg", "notes.txt", "old.zip/3.jpg", "y/2.jpg"]
 
 
 def test_records_come_before_later_inputs_are_asked_for(project: Path) -> None:
@@ -231,6 +236,7 @@ def test_format_and_threshold(project: Path, imgclf: Run) -> None:
     for options, words in (
         (["--format", "{labl}"], "there is no {labl}; there are {path}, {name}, {label}, {probability}, {error}"),
         (["--format", "{label"], "--format {label: a bracket that does not end; write names as {label}"),
+        (["--format", "}{"], "--format }{: a bracket that does not end"),
         (["--format", "x", "--csv"], "exclude each other"),
         (["--threshold", "2"], "give a probability from 0 to 1, or auto:"),
         (["--threshold", "auto:99%"], "give a probability from 0 to 1, or auto:"),

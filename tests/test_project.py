@@ -85,6 +85,7 @@ def test_the_run_of_the_file_is_that_of_every_command(project: Path, imgclf: Run
     (project / "imgclf.toml").write_text('run = "runs/toy"\n')
     assert imgclf("info").stdout.splitlines()[0].split() == ["run", "runs/toy"]
     assert imgclf("info", "zz").stdout.splitlines()[0].split() == ["run", "runs/zz"]
+    assert imgclf("runs", "show").stdout.splitlines()[0].split() == ["run", "runs/toy"]
     (project / "imgclf.toml").write_text('[serve]\nrun = "none"\n')
     assert imgclf("serve").stderr.startswith("imgclf: error: none: no such run folder")
 

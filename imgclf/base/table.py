@@ -38,7 +38,8 @@ def records(file: Path, *needed: str) -> Iterator[tuple[int, dict[str, str]]]:
         if len(header) == 1 and ";" in header[0]:
             raise ImgclfError(f"{file}: its columns are separated by semicolons; save it as CSV with commas")
         if not set(needed) <= set(header):
-            raise ImgclfError(f"{file}: needs the columns {' and '.join(needed)}, has {', '.join(header) or 'none'}")
+            names = "".join(c if c.isprintable() else "?" for c in ", ".join(header)[:60])
+            raise ImgclfError(f"{file}: needs the columns {' and '.join(needed)}, has {names or 'none'}")
         for number, row in lines:
             if row and len(row) != len(header):
                 raise ImgclfError(f"{file}, line {number}: {len(row)} fields where the header has {len(header)}")

@@ -1,5 +1,6 @@
 """The split manifest: which picture is in which part, as a CSV file in the data folder."""
 
+import collections
 import dataclasses
 import hashlib
 import re
@@ -163,18 +164,22 @@ def with_renamed(manifest: Manifest, label_of: Mapping[str, str], hashes: Mappin
 
     label_of: the files of the class folders. hashes: of those, at least, whose paths the manifest does not have.
     """
-    lost = {row.sha256: row for row in manifest.rows if row.path not in label_of}
+    lost: dict[str, list[Row]] = collections.defaultdict(list)  # several of one content, where copies are in the split
+    for row in manifest.rows:
+        if row.path not in label_of:
+            lost[row.sha256].append(row)
     before = {row.path for row in manifest.rows}
     renamed: dict[str, Row] = {}
     for path, label in sorted(label_of.items()):
-        row = lost.get(hashes.get(path, ""))
-        if row and path not in before and label in manifest.class_names:
-            renamed[lost.pop(row.sha256).path] = dataclasses.replace(row, path=path, label=label)
+        rows = lost.get(hashes.get(path, ""))
+        if rows and path not in before and label in manifest.class_names:
+            row = rows.pop(0)
+            renamed[row.path] = dataclasses.replace(row, path=path, label=label)
     if not renamed:
         return manifest, []
-    rows = sorted((renamed.get(row.path, row) for row in manifest.rows), key=lambda row: row.path)
+    now = sorted((renamed.get(row.path, row) for row in manifest.rows), key=lambda row: row.path)
     found = [row.path for row in renamed.values()]
-    return Manifest(tuple(rows)), [f"pictures renamed or moved since the split: {_some(found)}"]
+    return Manifest(tuple(now)), [f"pictures renamed or moved since the split: {_some(found)}"]
 
 
 def _some(paths: Sequence[str]) -> str:

@@ -49,7 +49,7 @@ def line_format(form: str) -> "Callable[[Prediction], str]":
     for name in re.findall(r"\{(.*?)\}", text):
         if name not in named:
             raise UsageError(f"--format {form}: there is no {{{name}}}; there are {', '.join(f'{{{one}}}' for one in named)}")
-    if text.count("{") != text.count("}"):
+    if "{" in re.sub(r"\{(.*?)\}", "", text):
         raise UsageError(f"--format {form}: a bracket that does not end; write names as {{label}}")
     return lambda record: re.sub(r"\{(.*?)\}", lambda match: named[match[1]](record), text)
 

@@ -181,7 +181,7 @@ def tempered(probabilities: NDArray[np.float64], temperature: float) -> NDArray[
 def temperature(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
     """The temperature with the least cross-entropy (Guo et al., On Calibration of Modern Neural Networks, 2017).
 
-    Between 0.05 and 20, by golden sections; the loss has one minimum in its inverse. Targets are a little less than sure, as if
+    Between 0.05 and 20, by golden sections around the best of 40 places. Targets are a little less than sure, as if
     every class had been seen once more (Platt, 1999): a few pictures that are all right do not make a network infallible. Nor
     do a few that are wrong make its answers worthless: the logarithm is taken to be normal, around 0 and with a deviation of 1.
     """
@@ -194,6 +194,9 @@ def temperature(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -> 
         answers = np.maximum(tempered(probabilities, math.exp(place)), 1e-300)
         return float(-(targets * np.log(answers)).sum(axis=1).mean()) + place * place / (2 * len(true))
 
+    places = np.linspace(low, high, 40).tolist()
+    best = min(range(40), key=lambda number: loss(places[number]))
+    low, high = places[max(0, best - 1)], places[min(39, best + 1)]
     left, right = high - golden * (high - low), low + golden * (high - low)
     below, above = loss(left), loss(right)
     while high - low > 1e-6:

@@ -1,6 +1,7 @@
 """How much a picture of each class counts in training."""
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def class_weights(wanted: str, names: Sequence[str], pictures: Sequence[int]) ->
     counts = np.array(pictures, np.float64)
     if wanted == "none" or (wanted == "auto" and counts.max() <= IMBALANCE * counts.min()):
         return None
-    if wanted != "auto" and not Path(wanted).is_file():
+    if wanted != "auto" and not os.path.exists(wanted):
         raise ImgclfError(f"{wanted}: no such file; --class-weights takes auto, none or a CSV file")
     weights = 1 / counts if wanted == "auto" else _from_file(Path(wanted), names)
     return np.asarray(weights * counts.sum() / (weights * counts).sum(), np.float32)

@@ -53,12 +53,19 @@ def expand(inputs: Iterable[str | Source], without: Path | None = None) -> Itera
             matches = sorted(glob.glob(name, recursive=True))
             folders = {Path(match) for match in matches if os.path.isdir(match)}
             for match in matches:
-                if folders.isdisjoint(Path(match).parents):  # else it comes with its folder, as of `photos/**`
+                if folders.isdisjoint(Path(match).parents) or not _comes_with_its_folder(match):  # as of `photos/**`
                     yield from _named(match, without)
             if not matches:
                 yield Source(name, problem="no file matches this pattern")
         else:
             yield from _named(name, without)
+
+
+def _comes_with_its_folder(name: str) -> bool:
+    """Whether `_below` gives a file or folder; archives and what is no picture are taken by their names."""
+    if os.path.isdir(name) or Path(name).suffix.lower() in KNOWN_EXTENSIONS:
+        return True
+    return not _is_archive(name) and _begins_like_one(name)
 
 
 def _named(name: str, without: Path | None) -> Iterator[Source]:

@@ -63,8 +63,6 @@ def train(
             "give --run-dir a folder outside of it"
         )
     manifest = dataset.read_manifest(manifest_path(data, config.fold))
-    if config.weights not in ("imagenet", "none"):  # a run can be resumed from anywhere
-        config = dataclasses.replace(config, weights=str(Path(config.weights).resolve()))
     machine, listener = _gather(listener, device_count)
     if machine.is_chief and run_dir is not None:
         bundle.check_run_folder(run_dir)  # now, and not when all pictures are decoded
@@ -73,13 +71,27 @@ def train(
             config = prospects.choose(data, manifest, config, machine, listener)
         prepared, config = prepare(data, manifest, config, machine, listener)
         weights = weigh(config, prepared)
+        is_given = run_dir is not None and run_dir.exists()
         if machine.is_chief:
             run_dir = bundle.new_run_folder(config.model, run_dir)
             resolved = {"data": str(data.resolve()), "weights_of_classes": None if weights is None else weights.tolist()}
+            if config.weights not in ("imagenet", "none"):
+                resolved["weights"] = str(Path(config.weights).resolve())  # a run can be resumed from anywhere
             writing.write_atomic(run_dir / "split.csv", manifest.to_csv())
             # the last, since a folder that has it can be resumed
             writing.write_json(run_dir / "config.json", {"schema": "config/1", **dataclasses.asdict(config), **resolved})
-        work = Work(data, config, manifest, prepared, weights, run_dir or place, listener, machine, config.epochs)
+        work = Work(
+            data,
+            config,
+            manifest,
+            prepared,
+            weights,
+            run_dir or place,
+            listener,
+            machine,
+            config.epochs,
+            made_folder=not is_given,
+        )
         with _alone(work.run_dir, machine):
             return _run(work, began)
 
@@ -171,7 +183,7 @@ def _run(work: Work, began: float) -> Bundle | None:
         course = courses.begin(work)
     except ImgclfError:  # no weights to be had, say: nothing began, and nothing is left that --resume could take for a run
         if machine.is_chief and not work.resumed:
-            bundle.forget(work.run_dir)
+            bundle.forget(work.run_dir, whole=work.made_folder)
         raise
     if state:
         take_up(work, course.trainer, state)

@@ -126,6 +126,7 @@ class Work:
     factor: float = 1.0  # what a plateau has made of the rate
     tuned_from: int | None = None  # epochs in the history when fine-tuning began
     resumed: bool = False
+    made_folder: bool = False  # whether this training has made the run's folder
 
     @property
     def began(self) -> int:
