@@ -365,6 +365,13 @@ def test_folders_of_an_export_are_made(project: Path) -> None:
     assert Path(result.path).stat().st_size == result.size_after
 
 
+def test_a_place_that_tensorflow_cannot_write_is_one_line(project: Path) -> None:
+    run, file = run_of(project), write(project / "file", b"")
+    note = {"class_names": list(run.class_names), "recipe": dataclasses.asdict(run.recipe)}
+    with pytest.raises(ImgclfError, match="the export cannot be written: .*file is not a directory; make room, or give --out"):
+        formats.write(run.network(), file / "served", "saved-model", "none", note)
+
+
 def test_a_missing_package_is_one_line(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(

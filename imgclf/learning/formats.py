@@ -71,9 +71,9 @@ def write(
     """Write a `calibrated` network to a file, or a folder for a SavedModel; `path` has the format's ending.
 
     note: travels inside; its class_names and recipe are those of the network. examples: (h, w, 3) uint8 pictures that int8 is
-    fitted to.
+    fitted to. Raises ImgclfError where TensorFlow cannot write.
     """
-    with warnings.catch_warnings(), _no_talk("tf2onnx"):
+    with warnings.catch_warnings(), _no_talk("tf2onnx"), _written(path.parent):
         warnings.simplefilter("ignore")  # of the converters about NumPy, which nobody here could act on
         if form == "litert":
             _write_litert(network, path, quantize, note, examples)
@@ -236,6 +236,18 @@ def _store_in_float16(model: Any) -> None:
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+
+
+@contextlib.contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """A full disk as TensorFlow has it, "{{node}} a/b/c; No space left on device [Op:SaveV2]", in our words."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        why = error.message.rpartition("; ")[2].partition(" [Op")[0]
+        raise ImgclfError(f"{folder}: the export cannot be written: {why}; make room, or give --out another place") from error
 
 
 def _write_saved_model(network: "keras.Sequential", path: Path, note: Mapping[str, Any]) -> None:
