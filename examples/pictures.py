@@ -40,10 +40,16 @@ def browser() -> Iterator[Any]:
         print("no Playwright or no Chromium: the screenshots of pages are left out", file=sys.stderr)
         yield None
         return
-    with sync_playwright() as engine:
-        found = engine.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield found
-        found.close()
+    try:
+        engine = sync_playwright().start()
+    except Exception as error:  # its driver lacks a library of the system's, say
+        print(f"Playwright does not start ({error}): the screenshots of pages are left out", file=sys.stderr)
+        yield None
+        return
+    found = engine.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    yield found
+    found.close()
+    engine.stop()
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 #
 #     make_environment FOLDER WHAT     WHAT is given to `pip install`: . or -e .[dev]
 #
-#     offer_chromium                   for the tests of the page of `imgclf serve`, which are skipped without it
+#     offer_chromium FOLDER            for the tests of pages, which are skipped without it
 #
 # Needs Linux or macOS, Python 3.11 to 3.13 with venv and pip, and a connection to a package index.
 
@@ -40,9 +40,16 @@ make_environment() {
 }
 
 offer_chromium() {
-    command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null && return
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        (apt-get update && apt-get install --yes --no-install-recommends chromium) >/dev/null 2>&1 && return
+    has_page_tools "$1" && return
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then  # Playwright's driver needs libatomic, which a bare Debian lacks
+        (apt-get update && apt-get install --yes --no-install-recommends chromium libatomic1) >/dev/null 2>&1
+        has_page_tools "$1" && return
     fi
-    echo "no Chromium on this machine: the tests of the page are skipped (Debian: apt-get install chromium)" >&2
+    echo "no Chromium on this machine, or Playwright does not start: the tests of pages are skipped" \
+        "(Debian: apt-get install chromium libatomic1)" >&2
+}
+
+has_page_tools() {
+    { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null &&
+        "$1/bin/python" -c 'from playwright.sync_api import sync_playwright; sync_playwright().start().stop()' 2>/dev/null
 }

@@ -1,6 +1,7 @@
 """Small real files and folders for the tests, made anew each time."""
 
 import collections
+import contextlib
 import io
 import os
 import random
@@ -8,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,23 @@ def tree(root: Path) -> dict[str, bytes]:
         for path in sorted(root.rglob("*"))
         if path.is_file() and ".imgclf" not in path.relative_to(root).parts
     }
+
+
+@contextlib.contextmanager
+def chromium(*flags: str) -> Iterator[Any]:
+    """A real Chromium without a window; skips the tests where there is none, or nothing that drives it."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    try:
+        engine = playwright.sync_playwright().start()
+    except Exception as error:
+        pytest.skip(f"Playwright does not start ({error}; Debian: apt-get install libatomic1)")
+    made = engine.chromium.launch(executable_path=program, args=["--no-sandbox", *flags])
+    yield made
+    made.close()
+    engine.stop()
 
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -5,6 +5,6 @@ cd "$(dirname "$0")/.."
 source examples/setup.sh
 environment=${IMGCLF_VENV:-.venv}
 make_environment "$environment" -e '.[dev]'
-offer_chromium
+offer_chromium "$environment"
 # Two at a time: most of a test's time is a process that starts, on one core. In the order of conftest.py, long files first.
 "$environment/bin/python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -1,29 +1,22 @@
 """The pages of pictures in a real Chromium: what is decided, and the CSV that is saved."""
 
 import csv
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Run, encoded, make_classes, photo, write
+from conftest import Run, chromium, encoded, make_classes, photo, write
 
 from imgclf import audit
 from imgclf.audit import Audit, Suspect
 from imgclf.dataset import index
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)")
-
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Any]:
-    with playwright.sync_playwright() as engine:
-        made = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as made:
         yield made.new_page()
-        made.close()
 
 
 def saved(page: Any) -> list[list[str]]:
