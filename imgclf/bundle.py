@@ -236,10 +236,15 @@ def find_unfinished(run: str | None, runs: Path = Path("runs")) -> Path:
     return max(started, key=lambda path: ((path / "config.json").stat().st_mtime_ns, path.name))
 
 
-def _best(runs: Path) -> Bundle:
-    """The newest of those with the highest validation accuracy; broken ones are passed over."""
+def check_runs(runs: Path) -> None:
+    """Raise ImgclfError for a folder of runs that is not there; the usual one may be missing, where nothing was trained yet."""
     if runs != Path("runs") and not runs.is_dir():
         raise ImgclfError(f"{runs}: no such folder; give --in the folder of runs")
+
+
+def _best(runs: Path) -> Bundle:
+    """The newest of those with the highest validation accuracy; broken ones are passed over."""
+    check_runs(runs)
     found = []
     for file in runs.glob(f"*/{FILE}"):
         with contextlib.suppress(ImgclfError, KeyError, TypeError):

@@ -32,8 +32,7 @@ class Run:
 
 def runs(folder: Path = Path("runs")) -> list[Run]:
     """Every run of a folder, the newest first, unfinished and broken ones too; raises ImgclfError for a folder not there."""
-    if folder != Path("runs") and not folder.is_dir():
-        raise ImgclfError(f"{folder}: no such folder; give --in the folder of runs")
+    bundle.check_runs(folder)
     found = []
     for path in sorted(folder.iterdir() if folder.is_dir() else []):
         if path.name == TRASH or not ((path / bundle.FILE).exists() or (path / "config.json").exists()):

@@ -82,7 +82,7 @@ def predict(
         raise typer.Exit(1 if problems else 0)
     place = move_to or link_to
     refuse(
-        (nul and "nul" in shell.given(ctx) and "-" not in (inputs or ()), "--null is for paths on stdin; give - as an input"),
+        ("nul" in shell.given(ctx) and "-" not in (inputs or ()), "--null is for paths on stdin; give - as an input"),
         (move_to and link_to, "--move-to and --link-to: give one of them"),
         (watch and as_json, "--watch never ends, and --json is one document; use --jsonl"),
         (place and stdin_image, "--stdin-image: what comes from a pipe has no file that could be moved or linked"),
