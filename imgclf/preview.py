@@ -264,8 +264,7 @@ class Survey:
 
 def survey(data: Path, part: Part | None, progress: Stages | None = None) -> Survey:
     """Look at every file once, or find what is known of it, and check it as `clean` does. Raises ImgclfError."""
-    catalogue, found, _chosen, _left_out = dataset.pictures(data, progress=stage(progress, "decoding"))
-    with catalogue:
+    with dataset.pictures(data, progress=stage(progress, "decoding")) as (catalogue, found, _chosen, _left_out):
         path = dataset.manifest_path(data)
         if path.exists():
             part_of = {row.path: row.split for row in dataset.read_manifest(path).rows}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from imgclf import dataset
-from imgclf.base import locks, table, writing
+from imgclf.base import locks, permissions, table, writing
 from imgclf.base.config import PARTS, Link, Part, SplitConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import numbered, state_folder
@@ -124,8 +124,8 @@ class _Material:
 
 
 def _gather(data: Path, config: SplitConfig, progress: Stages | None) -> _Material:
-    catalogue, _files, chosen, left_out = dataset.pictures(data, minimum_classes=2, progress=stage(progress, "decoding"))
-    with catalogue:
+    with dataset.pictures(data, minimum_classes=2, progress=stage(progress, "decoding")) as found:
+        catalogue, _files, chosen, left_out = found
         alike = checks.groups(catalogue, stage(progress, "comparing")).tolist()
     paths = [sample.path for sample in chosen.samples]
     all_hashes = catalogue.hashes()
@@ -252,7 +252,7 @@ def folds(
             return [dataclasses.replace(one, changed=False) for one in made]
         if old and not force:
             raise ImgclfError(f"{folder}: other folds are there ({len(old)}); add --force to replace them")
-        folder.mkdir(exist_ok=True)
+        permissions.make_folder(folder)
         for path in folder.glob("fold-*-of-*.csv"):  # from here to the end the set is incomplete, and `fold_paths` says so
             path.unlink()
         for one in made:
@@ -306,8 +306,8 @@ def check(data: Path, progress: Stages | None = None) -> Leakage:
 
     Raises ImgclfError when it is not split.
     """
-    catalogue, files, chosen, left_out = dataset.pictures(data, progress=stage(progress, "decoding"))
-    with catalogue:
+    with dataset.pictures(data, progress=stage(progress, "decoding")) as found:
+        catalogue, files, chosen, left_out = found
         if dataset.part_folders(data):
             where = "its folders"
         else:

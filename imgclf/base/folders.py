@@ -7,9 +7,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from imgclf.base import permissions
 from imgclf.base.errors import ImgclfError
 
-STATE_NAME = ".imgclf"
+STATE_NAME = permissions.STATE_NAME
 
 
 def check_data_folder(data: Path) -> None:
@@ -104,7 +105,7 @@ def state_folder(data: Path) -> Path:
         digest = hashlib.sha256(os.fsencode(resolved)).hexdigest()[:12]
         folder = cache_folder() / "data" / f"{resolved.name}-{digest}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        permissions.make_folder(folder)
     except OSError as error:
         raise ImgclfError(
             f"{data}: read-only, and the cache folder {folder} cannot be made ({error.strerror}); "

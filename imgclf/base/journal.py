@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from imgclf.base import writing
+from imgclf.base import permissions, writing
 from imgclf.base.errors import ImgclfError
 
 
@@ -48,7 +48,7 @@ def apply(data: Path, state: Path, command: str, moves: Iterable[Move]) -> list[
     if not moves:
         return []
     folder = state / "journal"
-    folder.mkdir(parents=True, exist_ok=True)
+    permissions.make_folder(folder)
     plan = folder / f"{next_number(state):04d}-{command}.doing.json"
     _write(plan, moves)
     return _carry_out(data, plan, forward=True)
@@ -291,7 +291,7 @@ def move_file(source: Path, target: Path) -> str:
     if not os.path.lexists(source):
         return "" if os.path.lexists(target) else "the file is no longer there"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        permissions.make_folder(target.parent)
         if os.path.lexists(target):
             if _have_two_names(source, target):  # killed between the link and the unlink below
                 source.unlink()

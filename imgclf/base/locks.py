@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from imgclf.base import permissions
 from imgclf.base.errors import ImgclfError
 
 
@@ -15,13 +16,15 @@ from imgclf.base.errors import ImgclfError
 def locked(state: Path, command: str) -> Iterator[None]:
     """Hold the data folder for one command. The system drops the lock when its owner dies, so none is ever stale."""
     path = state / "lock"
-    with open(path, "a+b", buffering=0) as file:
+    permissions.create(path)
+    with open(path, "r+b", buffering=0) as file:
         if not _try_lock(file):
             file.seek(0)
             owner = file.read(200).decode("utf-8", "replace").strip() or "another command"
             raise ImgclfError(f"{state.parent}: in use by {owner}; wait for it to finish and try again")
         with contextlib.suppress(OSError):  # who holds it, for others to read: on a full disk an undo must go on without
             file.truncate(0)
+            file.seek(0)
             begun = time.strftime("%Y-%m-%d %H:%M:%S")
             file.write(f"imgclf {command} (process {os.getpid()}, since {begun})".encode())
         try:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from imgclf.base import journal, locks, writing
+from imgclf.base import journal, locks, permissions, writing
 from imgclf.base.errors import ImgclfError
 
 How = Literal["move", "link"]
@@ -48,7 +48,7 @@ def place(folder: Path, wishes: Sequence[tuple[str, str]], how: How) -> Placed:
     if not wishes:
         return done
     plans = folder / ".imgclf" / "sorted"
-    plans.mkdir(parents=True, exist_ok=True)
+    permissions.make_folder(plans)
     with _held(folder):
         planned: dict[str, tuple[str, str]] = {}  # target: the file's name as given, its label
         files: dict[str, _File] = {}

@@ -5,9 +5,11 @@ import dataclasses
 import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from imgclf.base import database, permissions
+from imgclf.base.database import Damaged, Database, Tables
 from imgclf.base.errors import UsageError
 
 
@@ -45,7 +47,7 @@ def result(path: Path, shard: Shard) -> Iterator[Path]:
     """
     done = path.with_name(f"{path.stem}.shard-{shard.index}-of-{shard.count}{path.suffix}")
     working = done.with_name(f".{done.name}")
-    working.parent.mkdir(parents=True, exist_ok=True)
+    permissions.make_folder(working.parent)
     if done.exists():
         os.replace(done, working)
     yield working
@@ -64,6 +66,26 @@ def results(path: Path) -> list[tuple[Shard, Path]]:
         if match:
             found.append((Shard(int(match[1]), int(match[2])), file))
     return sorted(found, key=lambda one: (one[0].count, one[0].index))
+
+
+def take_up(db: Database, tables: Tables, copy: Callable[[Database], None]) -> list[Shard]:
+    """The finished shares of a database, each given to `copy` for putting its rows there, and then removed.
+
+    One that is damaged is set aside and counts as missing.
+    """
+    taken = []
+    for shard, path in results(db.path):
+        try:
+            with database.opened(path, tables) as other, db.writing():
+                copy(other)
+        except Damaged as damage:
+            if damage.path != path:
+                raise
+            database.warn(damage)
+            continue
+        path.unlink(missing_ok=True)  # another command may take it up too
+        taken.append(shard)
+    return taken
 
 
 def said(taken: list[Shard]) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from imgclf.base import permissions
+
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -19,6 +21,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         with open(temporary, "r+b") as file:  # Windows syncs only what could be written
             os.fsync(file.fileno())
+        permissions.follow(temporary)
         os.replace(temporary, path)
         sync_folder(path.parent)
     finally:

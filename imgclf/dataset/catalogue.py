@@ -1,25 +1,25 @@
 """The catalogue: what one look at each file told, kept in DATA/.imgclf/index so that an unchanged file is not read again.
 
-A SQLite file, and only a cache: one that is damaged, locked or of another version is made anew or done without.
+A SQLite file, and only a cache. Another version of imgclf has another file there, so that a team with two versions does not
+make it anew in turn; one of a version that nobody uses any more may be deleted.
 """
 
 import contextlib
 import dataclasses
 import hashlib
 import os
-import sqlite3
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from imgclf.base import shards
+from imgclf.base import database, shards
 from imgclf.base.config import DECODER_VERSION
+from imgclf.base.database import Database
 from imgclf.base.errors import ImgclfError
 from imgclf.base.folders import state_folder
 from imgclf.base.parallel import ordered_map, process_map
@@ -30,12 +30,14 @@ from imgclf.pixels import duplicates, facts
 
 # Raised when a measure or the comparison of pictures changes: what was kept by the old one is then forgotten.
 _MEASURES = 4
-_VERSION = zlib.crc32(f"{_MEASURES} {DECODER_VERSION} {facts.FACTS}".encode()) & 0x7FFFFFFF
-_SCHEMA = """
+# A thumbnail's number is never given again: a command that has read it may look for it after another has replaced it.
+_SQL = """
 CREATE TABLE files (path BLOB PRIMARY KEY, stamp BLOB, sha256 BLOB, facts BLOB, problem TEXT, thumbnail INT) WITHOUT ROWID;
-CREATE TABLE thumbnails (id INTEGER PRIMARY KEY, compared BLOB);
+CREATE TABLE thumbnails (id INTEGER PRIMARY KEY AUTOINCREMENT, compared BLOB);
 CREATE TABLE searches (pictures BLOB, at_least REAL, pairs BLOB, PRIMARY KEY (pictures, at_least)) WITHOUT ROWID;
 """
+_TABLES = database.Tables(_SQL, zlib.crc32(f"{_MEASURES} {DECODER_VERSION} {facts.FACTS} {_SQL}".encode()) & 0x7FFFFFFF)
+_LAST = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence"  # the number of the thumbnail that came last
 # What another process found; a hash alone does not displace the facts of a picture.
 _TAKE = """
 INSERT INTO files VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE
@@ -46,10 +48,9 @@ WHERE length(excluded.facts) > 0 OR length(files.facts) = 0
 _NO_HASH = bytes(32)
 _GREY = duplicates.SIDE**2  # bytes of a thumbnail; behind it come colours and ranks
 _COLOURS = 3 * duplicates.COLOURS**2
+_COMPARED = _GREY + _COLOURS + 64
 _MOST_COMPARED = 64  # pictures of a group that one is held against
 _COMMIT_EVERY = 2.0  # seconds: what a killed first pass may lose
-
-T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,13 +65,7 @@ class Catalogue:
     thumbnails: NDArray[np.int64]  # (n,) where the database has each file's thumbnail, 0 where there is none
     read: int  # files read and decoded now; the others were known
     taken: list[Shard]  # shares of other processes whose results were taken up
-    _db: sqlite3.Connection = dataclasses.field(repr=False, compare=False)
-
-    def __enter__(self) -> "Catalogue":
-        return self
-
-    def __exit__(self, *_details: object) -> None:
-        self._db.close()
+    _db: Database = dataclasses.field(repr=False, compare=False)
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of each file that could be read, by path."""
@@ -107,23 +102,15 @@ class Catalogue:
         Every group of such hangs together by its pairs. at_least: a similarity that every pair must have. Kept for the next
         time that the folder holds the same pictures. Raises ImgclfError when the catalogue's file is damaged.
         """
-        try:
-            return self._similar_pairs(progress, at_least)
-        except (sqlite3.DatabaseError, LookupError) as error:
-            path = _path(self.root)
-            _remove(path)
-            raise ImgclfError(f"{path}: was damaged ({error}), and is removed; run again to make it anew") from error
-
-    def _similar_pairs(self, progress: Progress | None, at_least: float) -> NDArray[np.void]:
         large = np.minimum(self.facts["width"], self.facts["height"]) >= duplicates.SMALLEST
         comparable = self.usable() & large & ~self.facts["flat"]
         chosen = np.flatnonzero(comparable & (self.same_pixels() == np.arange(len(self.paths))))
         pixels = self.facts["pixels"][chosen]
         chosen = chosen[np.lexsort((pixels[:, 1], pixels[:, 0]))]
         key = xxhash.xxh3_128_digest(self.facts["pixels"][chosen].tobytes())
-        row = self._db.execute("SELECT pairs FROM searches WHERE pictures = ? AND at_least = ?", (key, at_least)).fetchone()
+        row = self._db.one("SELECT pairs FROM searches WHERE pictures = ? AND at_least = ?", (key, at_least))
         if row:
-            pairs = np.frombuffer(row[0], duplicates.PAIRS).copy()
+            pairs = self._pairs(row[0], len(chosen))
         else:
             ranks, small = np.empty((len(chosen), 64), np.uint8), np.empty((len(chosen), 64), np.float16)
             for top in range(0, len(chosen), 1024):
@@ -133,9 +120,9 @@ class Catalogue:
             hashes = self.facts["hash"][chosen]
             looks = lambda some: self._looks(chosen[some])  # noqa: E731
             pairs = duplicates.pairs(hashes, ranks, small, looks, at_least=at_least, progress=progress)
-            with _writing(self._db):
-                self._db.execute("DELETE FROM searches WHERE pictures != ?", (key,))
-                self._db.execute("INSERT OR REPLACE INTO searches VALUES (?, ?, ?)", (key, at_least, pairs.tobytes()))
+            with self._db.writing():
+                self._db.put("DELETE FROM searches WHERE pictures != ?", [(key,)])
+                self._db.put("INSERT OR REPLACE INTO searches VALUES (?, ?, ?)", [(key, at_least, pairs.tobytes())])
         pairs["first"], pairs["second"] = chosen[pairs["first"]], chosen[pairs["second"]]
         return pairs
 
@@ -160,23 +147,47 @@ class Catalogue:
         return grey, rows[:, _GREY : _GREY + _COLOURS].reshape(-1, duplicates.COLOURS, duplicates.COLOURS, 3)
 
     def _compared(self, some: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """(n, bytes): thumbnails and ranks of the files of these indices; raises LookupError when one is not there."""
+        """(n, bytes): thumbnails and ranks of the files of these indices."""
         rows = []
-        for number in self.thumbnails[some].tolist():
-            row = self._db.execute("SELECT compared FROM thumbnails WHERE id = ?", (number,)).fetchone()
-            if row is None or len(row[0]) != _GREY + _COLOURS + 64:
-                raise LookupError(f"thumbnail {number} is missing")
-            rows.append(row[0])
+        for index, number in zip(some.tolist(), self.thumbnails[some].tolist(), strict=True):
+            row = self._db.one("SELECT compared FROM thumbnails WHERE id = ?", (number,))
+            if row and not _is_bytes(row[0], _COMPARED):
+                raise self._db.damaged("a thumbnail of the wrong size")
+            rows.append(row[0] if row else self._made_again(index))
         return np.frombuffer(b"".join(rows), np.uint8).reshape(len(some), -1)
 
+    def _made_again(self, index: int) -> bytes:
+        """The thumbnail of a file whose own another command has just replaced. Raises ImgclfError if the picture changed."""
+        digest, _record, _problem, thumbnail = facts.look_at((str(self.root), frozenset()), self.paths[index])
+        if digest != self.sha256[index].tobytes() or not thumbnail:
+            raise ImgclfError(f"{self.root / self.paths[index]}: changed while it was compared; run the command again")
+        return thumbnail
 
-def examine(root: Path, paths: Sequence[str], progress: Progress | None = None) -> Catalogue:
+    def _pairs(self, content: object, count: int) -> NDArray[np.void]:
+        """Pairs as they were kept, of so many pictures."""
+        if isinstance(content, bytes) and len(content) % duplicates.PAIRS.itemsize == 0:
+            pairs = np.frombuffer(content, duplicates.PAIRS).copy()
+            if (
+                not len(pairs)
+                or 0
+                <= min(pairs["first"].min(), pairs["second"].min())
+                <= max(pairs["first"].max(), pairs["second"].max())
+                < count
+            ):
+                return pairs
+        raise self._db.damaged("pairs that cannot be read")
+
+
+@contextlib.contextmanager
+def examine(root: Path, paths: Sequence[str], progress: Progress | None = None) -> Iterator[Catalogue]:
     """The facts of every file given, which should be all that there are: what is known of others is forgotten.
 
     Files that are new or changed are read once and decoded to their end, on all cores; one that only moved is recognised by its
     content. Raises ImgclfError when the catalogue cannot be written.
     """
-    return _once_more(_path(root), lambda db: _examine(db, root, paths, progress, _take_up(db, _path(root))))
+    path = _path(root)
+    with database.begun(path, _TABLES, lambda db: _examine(db, root, paths, progress, _take_up(db))) as catalogue:
+        yield catalogue
 
 
 def examine_share(root: Path, paths: Sequence[str], shard: Shard, progress: Progress | None = None) -> tuple[int, int]:
@@ -185,33 +196,36 @@ def examine_share(root: Path, paths: Sequence[str], shard: Shard, progress: Prog
     What the catalogue knows already is passed over. Any number of shares may be looked at at once, from several machines.
     """
     todo = [path for path in paths if shard.has(path)]
-    if _path(root).exists():
-        with contextlib.closing(_open(_path(root))) as db:
-            known = ((paths[index], row) for index, row in _known(db, paths) if index is not None and row and row[3])
-            same = {path for path, row in known if row[1] == _stamp(root / path)}
-        todo = [path for path in todo if path not in same]
-    with shards.result(_path(root), shard) as file, _once_more(file, lambda db: _examine(db, root, todo, progress, [])) as seen:
+    path = _path(root)
+    if path.exists():
+        with database.begun(path, _TABLES, lambda db: _unchanged(db, root, paths)) as same:
+            todo = [one for one in todo if one not in same]
+    with (
+        shards.result(path, shard) as file,
+        database.begun(file, _TABLES, lambda db: _examine(db, root, todo, progress, [])) as seen,
+    ):
         return len(todo), len(seen.problems)
 
 
-def _take_up(db: sqlite3.Connection, file: Path) -> list[Shard]:
+def _unchanged(db: Database, root: Path, paths: Sequence[str]) -> set[str]:
+    """Those of the files whose facts are known, and which are as they were then."""
+    known = ((paths[index], row) for index, row in _known(db, paths) if index is not None and row and row[3])
+    return {path for path, row in known if row[1] == _stamp(root / path)}
+
+
+def _take_up(db: Database) -> list[Shard]:
     """Put the results of finished shares into the catalogue, and remove their files."""
-    taken = []
-    for shard, path in shards.results(file):
-        with contextlib.closing(_open(path)) as other, _writing(db):  # one that is damaged or of another version is empty now
-            (last,) = db.execute("SELECT coalesce(max(id), 0) FROM thumbnails").fetchone()
-            thumbnails = other.execute("SELECT id, compared FROM thumbnails")
-            db.executemany("INSERT INTO thumbnails VALUES (?, ?)", ((last + number, seen) for number, seen in thumbnails))
-            rows = other.execute("SELECT path, stamp, sha256, facts, problem, thumbnail FROM files")
-            db.executemany(_TAKE, ((*row, last + number if number else 0) for *row, number in rows))
-        path.unlink(missing_ok=True)  # another command may take it up too
-        taken.append(shard)
-    return taken
+
+    def copy(other: Database) -> None:
+        (last,) = db.one(_LAST)
+        thumbnails = other.rows("SELECT id, compared FROM thumbnails")
+        db.put("INSERT INTO thumbnails VALUES (?, ?)", ((last + number, seen) for number, seen in thumbnails))
+        db.put(_TAKE, ((*row, last + number if number else 0) for *row, number in _rows(other)))
+
+    return shards.take_up(db, _TABLES, copy)
 
 
-def _examine(
-    db: sqlite3.Connection, root: Path, paths: Sequence[str], progress: Progress | None, taken: list[Shard]
-) -> Catalogue:
+def _examine(db: Database, root: Path, paths: Sequence[str], progress: Progress | None, taken: list[Shard]) -> Catalogue:
     count = len(paths)
     records = np.zeros(count, facts.FACTS)
     digests = np.zeros(count, "V32")
@@ -268,27 +282,28 @@ def _examine(
             progress(count - len(todo) + done, count)
     _save(db, rows, thumbnails, places)
     if gone:
-        with _writing(db):
-            db.executemany("DELETE FROM files WHERE path = ?", gone)
-            db.execute("DELETE FROM thumbnails WHERE id NOT IN (SELECT thumbnail FROM files)")
+        with db.writing():
+            db.put("DELETE FROM files WHERE path = ?", gone)
+            db.put("DELETE FROM thumbnails WHERE id NOT IN (SELECT thumbnail FROM files)")
     return Catalogue(root, paths, records, digests, problems, places, read, taken, db)
 
 
+@contextlib.contextmanager
 def pictures(
     root: Path, *, minimum_classes: int = 1, progress: Progress | None = None
-) -> tuple[Catalogue, list[Found], Dataset, list[tuple[str, str]]]:
+) -> Iterator[tuple[Catalogue, list[Found], Dataset, list[tuple[str, str]]]]:
     """(catalogue of every file in a class folder, those files, the pictures that decode, (path, reason) of the others).
 
     Raises ImgclfError as `folder.index` does.
     """
     names = classes(root, minimum_classes)
     files = [file for file in scan(root) if not file.ignored]
-    catalogue = examine(root, [file.path for file in files], progress)
-    problems = (
-        catalogue.problems.get(index, "cannot be used") if bad else ""
-        for index, bad in enumerate((~catalogue.usable()).tolist())
-    )
-    return catalogue, files, *select(root, names, zip(files, problems, strict=True))
+    with examine(root, [file.path for file in files], progress) as catalogue:
+        problems = (
+            catalogue.problems.get(index, "cannot be used") if bad else ""
+            for index, bad in enumerate((~catalogue.usable()).tolist())
+        )
+        yield catalogue, files, *select(root, names, zip(files, problems, strict=True))
 
 
 def content_hashes(
@@ -298,18 +313,19 @@ def content_hashes(
 
     shard: where the paths are a share, whose hashes are kept for the next `examine`.
     """
-    if shard:
-        with shards.result(_path(root), shard) as file:
-            return _once_more(file, lambda db: _content_hashes(db, root, paths, progress))
+    path = _path(root)
+    with shards.result(path, shard) if shard else contextlib.nullcontext(path) as file:
 
-    def work(db: sqlite3.Connection) -> dict[str, str]:
-        _take_up(db, _path(root))
-        return _content_hashes(db, root, paths, progress)
+        def work(db: Database) -> dict[str, str]:
+            if not shard:
+                _take_up(db)
+            return _content_hashes(db, root, paths, progress)
 
-    return _once_more(_path(root), work)
+        with database.begun(file, _TABLES, work) as hashes:
+            return hashes
 
 
-def _content_hashes(db: sqlite3.Connection, root: Path, paths: Sequence[str], progress: Progress | None) -> dict[str, str]:
+def _content_hashes(db: Database, root: Path, paths: Sequence[str], progress: Progress | None) -> dict[str, str]:
     hashes: dict[str, str] = {}
     todo: list[tuple[str, bytes]] = []
     for index, row in _known(db, paths):
@@ -335,7 +351,6 @@ def _content_hashes(db: sqlite3.Connection, root: Path, paths: Sequence[str], pr
         if progress:
             progress(len(paths) - len(todo) + done, len(paths))
     _save(db, rows, {}, np.zeros(0, np.int64))
-    db.close()
     return hashes
 
 
@@ -352,10 +367,31 @@ def _stamp(path: Path) -> bytes:
 _Row = tuple[bytes, bytes, bytes, bytes, str, int]  # of the table files
 
 
-def _known(db: sqlite3.Connection, paths: Sequence[str]) -> Iterator[tuple[int | None, _Row | None]]:
+def _rows(db: Database) -> Iterator[_Row]:
+    """What is known of every file, by path; of one of which only the content was asked, there are no facts."""
+    for row in db.rows("SELECT path, stamp, sha256, facts, problem, thumbnail FROM files ORDER BY path"):
+        path, stamp, digest, record, problem, number = row
+        is_whole = (
+            isinstance(path, bytes)
+            and isinstance(stamp, bytes)
+            and _is_bytes(digest, 32)
+            and (_is_bytes(record, facts.FACTS.itemsize) or _is_bytes(record, 0))
+            and isinstance(problem, str)
+            and isinstance(number, int)
+        )
+        if not is_whole:
+            raise db.damaged(f"what it says of {path!r} cannot be read")
+        yield row
+
+
+def _is_bytes(value: object, length: int) -> bool:
+    return isinstance(value, bytes) and len(value) == length
+
+
+def _known(db: Database, paths: Sequence[str]) -> Iterator[tuple[int | None, _Row | None]]:
     """Every index of `paths` with its row or None, and every other row with None: two sorted lists, merged."""
     order = sorted(range(len(paths)), key=lambda index: os.fsencode(paths[index]))
-    rows = db.execute("SELECT path, stamp, sha256, facts, problem, thumbnail FROM files ORDER BY path")
+    rows = _rows(db)
     row = next(rows, None)
     for index in order:
         path = os.fsencode(paths[index])
@@ -372,86 +408,20 @@ def _known(db: sqlite3.Connection, paths: Sequence[str]) -> Iterator[tuple[int |
         row = next(rows, None)
 
 
-def _save(db: sqlite3.Connection, rows: dict[int, _Row], thumbnails: dict[int, bytes], places: NDArray[np.int64]) -> None:
+def _save(db: Database, rows: dict[int, _Row], thumbnails: dict[int, bytes], places: NDArray[np.int64]) -> None:
     """Write rows and thumbnails, given by index, say in `places` where the thumbnails are, and empty both."""
     if not rows:
         return
-    with _writing(db):
-        (last,) = db.execute("SELECT coalesce(max(id), 0) FROM thumbnails").fetchone()
+    with db.writing():
+        (last,) = db.one(_LAST)
         for number, index in enumerate(thumbnails, last + 1):
             places[index] = number
             rows[index] = (*rows[index][:-1], number)
-        db.executemany("INSERT INTO thumbnails VALUES (?, ?)", enumerate(thumbnails.values(), last + 1))
-        db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows.values())
+        db.put("INSERT INTO thumbnails VALUES (?, ?)", enumerate(thumbnails.values(), last + 1))
+        db.put("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows.values())
     rows.clear()
     thumbnails.clear()
 
 
-@contextlib.contextmanager
-def _writing(db: sqlite3.Connection) -> Iterator[None]:
-    """A transaction that no other command writes in."""
-    try:
-        with db:
-            db.execute("BEGIN IMMEDIATE")
-            yield
-    except sqlite3.OperationalError as error:
-        place = db.execute("PRAGMA database_list").fetchone()[2]
-        raise ImgclfError(
-            f"{place}: cannot be written ({error}); make room, or wait for the other command, and run again"
-        ) from error
-
-
-def _once_more(file: Path, work: Callable[[sqlite3.Connection], T]) -> T:
-    """Do the work; where the file turns out damaged half-way, remove it and start again without."""
-    for last in (False, True):
-        db = _open(file)
-        try:
-            return work(db)
-        except sqlite3.DatabaseError as error:
-            db.close()
-            if last or (isinstance(error, sqlite3.OperationalError) and "locked" in str(error)):
-                raise ImgclfError(f"{file}: cannot be used ({error}); run again") from error
-            _remove(file)
-        except BaseException:
-            db.close()
-            raise
-    raise AssertionError
-
-
 def _path(root: Path) -> Path:
-    return state_folder(root) / "index" / "files.sqlite"
-
-
-def _remove(path: Path) -> None:
-    for name in (path, path.with_name(f"{path.name}-journal")):
-        name.unlink(missing_ok=True)
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(exist_ok=True)
-    try:
-        return _connect(path)
-    except sqlite3.DatabaseError as error:
-        if "locked" in str(error):
-            raise ImgclfError(f"{path}: in use by another command; wait for it to finish and try again") from error
-    _remove(path)  # damaged, or of another version
-    try:
-        return _connect(path)
-    except sqlite3.DatabaseError as error:
-        raise ImgclfError(f"{path}: cannot be made ({error}); make room or mend the permissions, and run again") from error
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=60)
-    try:
-        # A killed process does no harm without waiting for the disk; a power failure may, and then the file is made anew.
-        db.execute("PRAGMA synchronous = OFF")
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
-            db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
-        elif version != _VERSION:
-            raise sqlite3.DatabaseError("of another version")
-    except BaseException:
-        db.close()
-        raise
-    return db
+    return state_folder(root) / "index" / f"files-{_TABLES.version}.sqlite"

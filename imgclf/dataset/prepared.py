@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from imgclf.base import permissions
 from imgclf.base.config import Part, Recipe
 from imgclf.base.errors import ImgclfError
 from imgclf.base.folders import state_folder
@@ -147,7 +148,7 @@ def _link_view(folder: Path, store: Path, files: Mapping[Part, Mapping[str, str]
     shutil.rmtree(temporary, ignore_errors=True)
     for part, names in files.items():
         for label in class_names:
-            (temporary / part / label).mkdir(parents=True)
+            permissions.make_folder(temporary / part / label)
         for name in names:
             source = storing.place(store, content_of(name))
             link_or_copy(source, temporary / part / name)

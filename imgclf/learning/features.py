@@ -1,19 +1,17 @@
 """Features of pictures by a frozen backbone: computed once, on LiteRT and all cores, and kept by content."""
 
-import contextlib
 import hashlib
-import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf.base import shards
+from imgclf.base import database, shards
 from imgclf.base.config import Recipe
-from imgclf.base.errors import ImgclfError
+from imgclf.base.database import Database
 from imgclf.base.folders import state_folder
 from imgclf.base.parallel import ordered_map
 from imgclf.base.progress import Progress
@@ -22,9 +20,11 @@ from imgclf.learning import backbones
 from imgclf.pixels.augment import ChangeOne
 from imgclf.pixels.images import Image
 
-_SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS features (picture TEXT, view TEXT, vector BLOB, PRIMARY KEY (picture, view)) WITHOUT ROWID"
+_TABLES = database.Tables(
+    "CREATE TABLE features (picture TEXT, view TEXT, vector BLOB, PRIMARY KEY (picture, view)) WITHOUT ROWID", version=1
 )
+_PLAIN = "SELECT picture FROM features WHERE view = ''"
+_KEEP = "INSERT OR REPLACE INTO features VALUES (?, ?, ?)"
 _COMMIT_EVERY = 2.0  # seconds: what a kill may lose
 
 
@@ -54,57 +54,25 @@ def opened(
     """A backbone that is ready to be asked, made the first time, and where its features of a folder's pictures are kept."""
     identity = backbones.identity(name, weights, seed)
     extractor = Extractor(backbones.extractor(name, recipe.height, weights, seed))
-    return extractor, state_folder(data) / "features" / f"{name}-{recipe.hash}-{identity}.sqlite"
+    return extractor, state_folder(data) / "features" / f"{name}-{recipe.hash}-{identity}-{_TABLES.version}.sqlite"
 
 
 def known(store: Path) -> set[str]:
     """The content hashes of the pictures whose plain features are kept."""
     if not store.exists():
         return set()
-    with contextlib.closing(_connected(store)) as db, _meant(store):
-        return {digest for (digest,) in db.execute("SELECT picture FROM features WHERE view = ''")}
+    with database.begun(store, _TABLES, lambda db: {digest for (digest,) in db.rows(_PLAIN)}) as found:
+        return found
 
 
 def take_up(store: Path) -> list[Shard]:
     """Put the features that other processes computed, each a share, into the store, and remove their files."""
-    taken = []
-    for shard, path in shards.results(store):
-        with contextlib.closing(_connected(store)) as db, contextlib.closing(_connected(path)) as other, _meant(store), db:
-            db.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?)", _rows(other, path))
-        path.unlink(missing_ok=True)  # another command may take it up too
-        taken.append(shard)
-    return taken
+    with database.begun(store, _TABLES, _take_up) as taken:
+        return taken
 
 
-def _rows(db: sqlite3.Connection, store: Path) -> Iterator[tuple[str, str, bytes]]:
-    """What is kept; where it is damaged, it is this store that is removed, not the one that takes it up."""
-    with _meant(store):
-        yield from db.execute("SELECT picture, view, vector FROM features")
-
-
-def _connected(store: Path) -> sqlite3.Connection:
-    store.parent.mkdir(parents=True, exist_ok=True)
-    db = sqlite3.connect(store, timeout=60)
-    try:
-        with _meant(store):
-            db.execute("PRAGMA synchronous = OFF")
-            db.execute(_SCHEMA)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-@contextlib.contextmanager
-def _meant(store: Path) -> Iterator[None]:
-    """What a database says, in our words; one that is damaged is removed."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):
-            raise ImgclfError(f"{store}: cannot be written ({error}); make room, or wait for the other command") from error
-        store.unlink(missing_ok=True)
-        raise ImgclfError(f"{store}: was damaged ({error}), and is removed; run again to make it anew") from error
+def _take_up(db: Database) -> list[Shard]:
+    return shards.take_up(db, _TABLES, lambda other: db.put(_KEEP, other.rows("SELECT picture, view, vector FROM features")))
 
 
 def seed_of(digest: str, view: int) -> int:
@@ -128,14 +96,13 @@ def extract(
     drawn by `change` from the picture and the view's place. A killed extraction goes on where it was.
     """
     result = np.empty((len(views), len(pictures), width), np.float32)
-    with contextlib.closing(_connected(store)) as db, _meant(store):
-        _extract(extractor, db, pictures, views, change, result, progress)
-    return result
+    with database.begun(store, _TABLES, lambda db: _extract(extractor, db, pictures, views, change, result, progress)):
+        return result
 
 
 def _extract(
     extractor: Extractor,
-    db: sqlite3.Connection,
+    db: Database,
     pictures: Sequence[tuple[str, Callable[[], Image]]],
     views: Sequence[str],
     change: ChangeOne | None,
@@ -145,8 +112,10 @@ def _extract(
     todo: list[tuple[int, int]] = []
     for number, view in enumerate(views):
         for index, (digest, _read) in enumerate(pictures):
-            row = db.execute("SELECT vector FROM features WHERE picture = ? AND view = ?", (digest, view)).fetchone()
-            if row and len(row[0]) == 4 * result.shape[2]:
+            row = db.one("SELECT vector FROM features WHERE picture = ? AND view = ?", (digest, view))
+            if row:
+                if not isinstance(row[0], bytes) or len(row[0]) != 4 * result.shape[2]:
+                    raise db.damaged("features of the wrong size")
                 result[number, index] = np.frombuffer(row[0], "<f4")
             else:
                 todo.append((index, number))
@@ -166,8 +135,8 @@ def _extract(
         result[number, index] = vector
         rows.append((pictures[index][0], views[number], vector.astype("<f4").tobytes()))
         if time.monotonic() - saved > _COMMIT_EVERY or done == len(todo):
-            with db:
-                db.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?)", rows)
+            with db.writing():
+                db.put(_KEEP, rows)
             rows.clear()
             saved = time.monotonic()
         if progress:

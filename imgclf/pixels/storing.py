@@ -4,6 +4,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from imgclf.base import permissions
 from imgclf.base.config import Recipe
 from imgclf.base.errors import ImageError
 from imgclf.pixels import images
@@ -45,8 +46,9 @@ def keep(shared: tuple[str, str, Recipe, int], item: tuple[str, str]) -> tuple[s
         try:
             temporary.write_bytes(content)
         except FileNotFoundError:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            permissions.make_folder(target.parent)
             temporary.write_bytes(content)
+        permissions.follow(temporary)
         os.replace(temporary, target)
     except OSError:
         temporary.unlink(missing_ok=True)
