@@ -43,6 +43,7 @@ def top(
     for wanted, does in ((quiet, console.be_quiet), (verbose, console.be_verbose), (no_color, console.be_colourless)):
         if wanted:
             does()
+    console.show_warnings()
     shell.use_defaults(ctx)
 
 

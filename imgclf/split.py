@@ -455,6 +455,7 @@ def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: P
     folders = dataset.part_folders(data)
     building = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     copied = 0
+    placed = []
     try:
         for part in PARTS:
             for label in classes:
@@ -465,7 +466,9 @@ def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: P
             place.parent.mkdir(parents=True, exist_ok=True)
             if place.exists():
                 raise ImgclfError(f"{row.path}: two pictures of one class and part have this name; rename one of them")
+            before = dataset.stamp(data / row.path)
             copied += _place(data / row.path, place, link)
+            placed.append((row.path, before, dataset.stamp(data / row.path)))
             if progress:
                 progress(done, len(manifest.rows))
         if target.exists():
@@ -475,6 +478,7 @@ def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: P
         raise ImgclfError(f"{target}: export failed: {error.strerror or error} ({error.filename})") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
+    dataset.keep_known(data, placed)
     if copied:
         notes.append(f"{copied} pictures were copied: no hard links between these two places")
     return notes

@@ -1,7 +1,11 @@
 """The catalogue: an unchanged file is not read again, a changed one always is, and what is damaged is made anew."""
 
+import contextlib
 import os
 import sqlite3
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +13,11 @@ import pytest
 from conftest import encoded, photo, write
 from planted import scene
 
-from imgclf import dataset
+from imgclf import dataset, split
 from imgclf.base.errors import ImgclfError
 from imgclf.base.parallel import process_map
+from imgclf.dataset import catalogue as catalogues
+from imgclf.pixels import facts
 
 
 @pytest.fixture
@@ -23,8 +29,39 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def look(root: Path) -> dataset.Catalogue:
+def look(root: Path) -> contextlib.AbstractContextManager[dataset.Catalogue]:
     return dataset.examine(root, [file.path for file in dataset.scan(root)])
+
+
+def looked(root: Path) -> dataset.Catalogue:
+    """The columns alone; the file is closed."""
+    with look(root) as catalogue:
+        return catalogue
+
+
+@contextlib.contextmanager
+def sql(root: Path) -> Iterator[sqlite3.Connection]:
+    """The index, to be changed behind the back of imgclf."""
+    with contextlib.closing(sqlite3.connect(catalogues._path(root))) as db, db:
+        yield db
+
+
+def reads(root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    """(files read, files decoded) by the next look at a folder."""
+    counts = {"read": 0, "look": 0}
+
+    def counting(name: str, function: Callable[..., object]) -> Callable[..., object]:
+        def counted(*arguments: object) -> object:
+            counts[name] += 1
+            return function(*arguments)
+
+        return counted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(facts.images, "read", counting("read", facts.images.read))
+        patch.setattr(facts, "look", counting("look", facts.look))
+        assert looked(root).read == counts["look"]
+    return counts["read"], counts["look"]
 
 
 def test_facts(data: Path) -> None:
@@ -60,7 +97,7 @@ def test_what_is_unchanged_is_not_read_again(data: Path) -> None:
 
 def test_what_is_changed_is_read_even_when_size_and_time_are_the_same(data: Path) -> None:
     (data / "a" / "page.jpg").unlink()
-    look(data)
+    looked(data)
     one, other = data / "a" / "0.png", data / "a" / "1.png"
     times = one.stat().st_atime_ns, one.stat().st_mtime_ns
     flipped = bytearray(one.read_bytes())
@@ -89,58 +126,256 @@ def test_what_moved_is_recognised_and_what_is_gone_forgotten(data: Path) -> None
         assert catalogue.read == 1  # the page
         assert catalogue.facts[list(catalogue.paths).index("b/moved.png")] == facts
         assert len(catalogue.similar_pairs()) == 0  # its thumbnail moved with it
-    with sqlite3.connect(data / ".imgclf" / "index" / "files.sqlite") as db:
+    with sql(data) as db:
         assert db.execute("SELECT count(*) FROM files").fetchone() == (6,)
         assert db.execute("SELECT count(*) FROM thumbnails").fetchone() == (5,)
 
 
-@pytest.mark.parametrize("damage", ["garbage", "truncated", "another version", "empty"])
-def test_a_damaged_index_is_made_anew(data: Path, damage: str) -> None:
-    with look(data) as first:
-        pass
-    index = data / ".imgclf" / "index" / "files.sqlite"
+# -- links, and edits in place ----------------------------------------------------------------------------------------
+
+
+def test_links_do_not_make_it_read_again_what_it_knows(data: Path, tmp_path_factory: pytest.TempPathFactory,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    (data / "a" / "page.jpg").unlink()
+    for number in range(6):
+        write(data / "b" / f"{number}.png", encoded(scene(50 + number, 60, 40), "PNG"))
+    assert reads(data, monkeypatch) == (13, 13)
+    place = tmp_path_factory.mktemp("links")
+    manifest = split.split(data).manifest
+    split.export(manifest, data, place / "ours", "hard")
+    assert os.stat(data / "b" / "0.png").st_nlink == 2
+    assert reads(data, monkeypatch) == (0, 0)
+    for number in range(6):
+        os.link(data / "b" / f"{number}.png", place / f"{number}")  # by somebody else
+        os.chmod(data / "a" / f"{number}.png", 0o600)
+    assert reads(data, monkeypatch) == (12, 0)  # hashed, since an edit would look the same, and not decoded
+    assert reads(data, monkeypatch) == (0, 0)
+
+
+def test_an_edit_in_place_is_seen_beside_links(data: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Size and time are as they were: before the link, between link and note, and after."""
+    for number in range(6):
+        write(data / "b" / f"{number}.png", encoded(scene(50 + number, 60, 40), "PNG"))
+    place = tmp_path_factory.mktemp("links")
+
+    def edit(path: str) -> None:
+        file = data / path
+        times = file.stat().st_atime_ns, file.stat().st_mtime_ns
+        content = bytearray(file.read_bytes())
+        content[-30] ^= 1
+        with open(file, "r+b") as opened:
+            opened.write(content)
+        os.utime(file, ns=times)
+
+    def link(path: str, *, edited: bool = False) -> tuple[str, bytes, bytes]:
+        before = dataset.stamp(data / path)
+        os.link(data / path, place / path.replace("/", "-"))
+        if edited:
+            os.truncate(data / path, 100)
+        return path, before, dataset.stamp(data / path)
+
+    looked(data)
+    edit("b/0.png")
+    linked = [link("b/0.png"), link("b/1.png"), link("b/2.png", edited=True)]
+    edit("b/1.png")
+    dataset.keep_known(data, [*linked, link("b/3.png")])
+    edit("b/3.png")
+    catalogue = looked(data)
+    damaged = [path for path, problem in zip(catalogue.paths, catalogue.facts["problem"], strict=True) if problem == b"damaged"]
+    assert damaged == ["a/half.jpg", "b/0.png", "b/1.png", "b/2.png", "b/3.png"]
+
+
+# -- damage, and what is none ------------------------------------------------------------------------------------------
+
+
+def kept(root: Path) -> list[str]:
+    return sorted(path.name for path in catalogues._path(root).parent.iterdir())
+
+
+@pytest.mark.parametrize("damage", ["garbage", "truncated", "another version", "a view"])
+def test_a_damaged_index_is_made_anew_and_the_old_one_kept(
+    data: Path, damage: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = looked(data)
+    index = catalogues._path(data)
     if damage == "another version":
-        with sqlite3.connect(index) as db:
+        with sql(data) as db:
             db.execute("PRAGMA user_version = 77")
-        db.close()
+    elif damage == "a view":
+        with sql(data) as db:
+            db.executescript("ALTER TABLE files RENAME TO f; CREATE VIEW files AS SELECT * FROM f")
     else:
         content = index.read_bytes()
-        index.write_bytes({"garbage": b"no database" * 500, "truncated": content[: len(content) // 2], "empty": b""}[damage])
-    with look(data) as catalogue:
-        np.testing.assert_array_equal(first.facts, catalogue.facts)
-        assert catalogue.read == 8
-    with look(data) as catalogue:
-        assert catalogue.read == 1
+        index.write_bytes({"garbage": b"no database" * 500, "truncated": content[: len(content) // 2]}[damage])
+    content = index.read_bytes()
+    catalogue = looked(data)
+    np.testing.assert_array_equal(first.facts, catalogue.facts)
+    assert catalogue.read == 8
+    assert kept(data) == [f"{index.stem}-1.sqlite", index.name]
+    assert (index.parent / f"{index.stem}-1.sqlite").read_bytes() == content
+    (line,) = caplog.messages
+    assert line.startswith(f"{index}: damaged (")
+    assert line.endswith(f"), and kept as {index.stem}-1.sqlite; it is made anew")
+    assert looked(data).read == 1
+
+
+def test_another_version_has_an_index_of_its_own(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked(data)
+    ours = catalogues._path(data)
+    content = ours.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(catalogues, "_TABLES", catalogues.database.Tables(catalogues._SQL, 5))
+        assert looked(data).read == 8
+        assert looked(data).read == 1
+    assert kept(data) == sorted(["files-5.sqlite", ours.name])
+    assert ours.read_bytes() == content
+    assert looked(data).read == 1
+
+
+def test_an_empty_index_is_a_new_one(data: Path) -> None:
+    looked(data)
+    catalogues._path(data).write_bytes(b"")
+    assert looked(data).read == 8
+    assert kept(data) == [catalogues._path(data).name]
 
 
 def test_an_index_damaged_in_its_midst_is_made_anew(data: Path) -> None:
     """Its head is whole, so that it opens; the damage shows only when the rows are read."""
     for number in range(60):
         write(data / "a" / f"more {number}.png", encoded(scene(100 + number, 60, 40), "PNG"))
-    with look(data) as first:
-        pass
-    index = data / ".imgclf" / "index" / "files.sqlite"
+    first = looked(data)
+    index = catalogues._path(data)
     content = bytearray(index.read_bytes())
-    content[4096:] = bytes(byte ^ 0x5A for byte in content[4096:])
+    content[16384:] = bytes(byte ^ 0x5A for byte in content[16384:])
     index.write_bytes(content)
-    with look(data) as catalogue:
-        np.testing.assert_array_equal(first.facts, catalogue.facts)
-        assert catalogue.read == 68
+    catalogue = looked(data)
+    np.testing.assert_array_equal(first.facts, catalogue.facts)
+    assert catalogue.read == 68
     index.write_bytes(content)
     paths = [file.path for file in dataset.scan(data)]
     assert dataset.content_hashes(data, paths) == first.hashes() | dataset.content_hashes(data, ["a/page.jpg"])
+    assert kept(data) == [f"{index.stem}-1.sqlite", f"{index.stem}-2.sqlite", index.name]
 
 
-def test_a_missing_thumbnail_is_said_and_mended_by_the_next_run(data: Path) -> None:
-    look(data)
-    index = data / ".imgclf" / "index" / "files.sqlite"
-    with sqlite3.connect(index) as db:
-        db.execute("DELETE FROM thumbnails WHERE id = 2")
-    db.close()
-    with look(data) as catalogue, pytest.raises(ImgclfError, match=r"files.sqlite: was damaged .*run again"):
+@pytest.mark.parametrize(
+    ("change", "read"),
+    [
+        ("UPDATE files SET facts = x'00' WHERE thumbnail = 3", 8),
+        ("UPDATE files SET sha256 = 'text'", 8),
+        ("UPDATE files SET problem = CAST(x'ff' AS TEXT)", 8),
+        ("UPDATE files SET thumbnail = 'text'", 8),
+        ("UPDATE files SET path = CAST(path AS TEXT)", 8),
+    ],
+)
+def test_stored_values_that_cannot_be_decoded_are_damage(data: Path, change: str, read: int) -> None:
+    looked(data)
+    with sql(data) as db:
+        db.execute(change)
+    assert looked(data).read == read
+    assert len(kept(data)) == 2
+
+
+def test_damage_that_shows_in_the_comparison_asks_to_run_again(data: Path) -> None:
+    looked(data)
+    with sql(data) as db:
+        db.execute("UPDATE thumbnails SET compared = x'01' WHERE id = 2")
+    index = catalogues._path(data)
+    words = rf"{index}: damaged \(.*\), and kept as .*-1.sqlite; run the command again"
+    with pytest.raises(ImgclfError, match=words), look(data) as catalogue:
         catalogue.similar_pairs()
     with look(data) as catalogue:
         assert len(catalogue.similar_pairs()) == 0
+    with sql(data) as db:
+        db.execute("UPDATE searches SET pairs = x'0102'")
+    with pytest.raises(ImgclfError, match="run the command again"), look(data) as catalogue:
+        catalogue.similar_pairs()
+    assert len(kept(data)) == 2
+
+
+def test_a_thumbnail_that_another_command_replaced_is_made_again(data: Path) -> None:
+    with look(data) as catalogue:
+        with sql(data) as db:
+            db.execute("DELETE FROM thumbnails WHERE id = 2")
+        assert len(catalogue.similar_pairs()) == 0
+    assert len(kept(data)) == 1
+
+
+def test_a_number_of_a_thumbnail_is_not_given_twice(data: Path) -> None:
+    """Else a command that still has it would compare another picture."""
+    with look(data) as catalogue:
+        last = int(catalogue.thumbnails.max())
+        (data / "a" / "5.png").unlink()
+        looked(data)
+        write(data / "a" / "6.png", encoded(scene(6, 60, 40), "PNG"))
+        assert looked(data).thumbnails.max() == last + 1
+        with pytest.raises(ImgclfError, match=r"5.png: changed while it was compared"):
+            catalogue.similar_pairs()
+
+
+def test_a_lock_is_no_damage(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked(data)
+    connect = sqlite3.connect
+    monkeypatch.setattr(
+        catalogues.database.sqlite3, "connect", lambda *places, **options: connect(*places, **{**options, "timeout": 0.1})
+    )
+    write(data / "a" / "new.png", encoded(scene(9, 60, 40), "PNG"))
+    with contextlib.closing(connect(catalogues._path(data))) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(ImgclfError, match=r"files-.*: in use by another command; wait .* \(database is locked\)"):
+            looked(data)
+        other.rollback()
+        other.execute("BEGIN IMMEDIATE")  # another writes: it can be read, and not be written
+        with pytest.raises(ImgclfError, match="in use by another command"):
+            looked(data)
+    assert kept(data) == [catalogues._path(data).name]
+    assert looked(data).read == 2
+
+
+def test_a_fault_of_ours_is_no_damage(data: Path) -> None:
+    """A connection that is closed, a thread that may not use it, a statement that is wrong."""
+    with look(data) as catalogue:
+        pass
+    with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+        catalogue.similar_pairs()
+    with look(data) as catalogue:
+        wrong: list[BaseException] = []
+
+        def elsewhere() -> None:
+            try:
+                catalogue.similar_pairs()
+            except sqlite3.ProgrammingError as error:
+                wrong.append(error)
+
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+        assert len(wrong) == 1
+        with pytest.raises(sqlite3.OperationalError, match="no such table"):
+            catalogue._db.one("SELECT 1 FROM none_such")
+    assert kept(data) == [catalogues._path(data).name]
+    assert looked(data).read == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root: mounts a small disk")
+def test_a_full_disk_is_no_damage(data: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    small = tmp_path_factory.mktemp("small")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", small], capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        (data / ".imgclf").symlink_to(small)
+        for number in range(150):
+            write(data / "a" / f"more {number}.jpg", encoded(scene(100 + number, 60, 40)))
+        with pytest.raises(ImgclfError, match=r"the disk is full; make room"):
+            looked(data)
+        names = kept(data)
+        assert [name for name in names if not name.endswith("-journal")] == [catalogues._path(data).name]
+        subprocess.run(["mount", "-o", "remount,size=20M", small], check=True)
+        assert looked(data).read == 158
+    finally:
+        subprocess.run(["umount", "-l", small], check=True)
+
+
+# -- several commands, and pairs ---------------------------------------------------------------------------------------
 
 
 def test_two_commands_at_once_do_not_mix_their_thumbnails(data: Path) -> None:
@@ -150,7 +385,7 @@ def test_two_commands_at_once_do_not_mix_their_thumbnails(data: Path) -> None:
     with dataset.examine(data, paths) as one, look(data) as other:
         assert len(one.similar_pairs()) == 0
         assert len(other.similar_pairs()) == 1
-        rows = other._db.execute("SELECT thumbnail, count(*) FROM files WHERE thumbnail GROUP BY 1").fetchall()
+        rows = other._db.rows("SELECT thumbnail, count(*) FROM files WHERE thumbnail GROUP BY 1")
         assert {count for _number, count in rows} == {1}
 
 
@@ -250,6 +485,6 @@ def test_processes_give_the_same_facts(data: Path) -> None:
     with look(data) as catalogue:
         assert catalogue.read == 48
         alone = catalogue.facts.copy()
-    (data / ".imgclf" / "index" / "files.sqlite").unlink()
+    catalogues._path(data).unlink()
     with dataset.examine(data, [file.path for file in dataset.scan(data)][:20]) as few:
         np.testing.assert_array_equal(few.facts, alone[:20])

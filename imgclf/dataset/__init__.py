@@ -5,7 +5,7 @@ divides the pictures into parts, `prepared` decodes each once at the model's siz
 """
 
 from imgclf.dataset.batches import Labelled, Pictures, Vectors, names_in_order
-from imgclf.dataset.catalogue import Catalogue, content_hashes, examine, examine_share, pictures
+from imgclf.dataset.catalogue import Catalogue, content_hashes, examine, examine_share, keep_known, pictures, stamp
 from imgclf.dataset.folder import (
     Dataset,
     Found,
@@ -56,6 +56,7 @@ __all__ = [
     "fold_paths",
     "index",
     "is_linked",
+    "keep_known",
     "link_or_copy",
     "load_parts",
     "manifest_path",
@@ -66,6 +67,7 @@ __all__ = [
     "read_manifest",
     "scan",
     "shard",
+    "stamp",
     "store_pixels",
     "stored",
     "with_renamed",

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
+import struct
 import time
 import zlib
 from collections.abc import Iterator, Sequence
@@ -210,7 +211,7 @@ def examine_share(root: Path, paths: Sequence[str], shard: Shard, progress: Prog
 def _unchanged(db: Database, root: Path, paths: Sequence[str]) -> set[str]:
     """Those of the files whose facts are known, and which are as they were then."""
     known = ((paths[index], row) for index, row in _known(db, paths) if index is not None and row and row[3])
-    return {path for path, row in known if row[1] == _stamp(root / path)}
+    return {path for path, row in known if row[1] == stamp(root / path)}
 
 
 def _take_up(db: Database) -> list[Shard]:
@@ -241,8 +242,8 @@ def _examine(db: Database, root: Path, paths: Sequence[str], progress: Progress 
                 moved[row[2]] = row[3:]
             gone += [(row[0],)] if row else []
             continue
-        stamp = _stamp(root / paths[index])
-        if row and row[3] and row[1] == stamp:
+        now = stamp(root / paths[index])
+        if row and row[3] and row[1] == now:
             records[index], digests[index] = np.frombuffer(row[3], facts.FACTS)[0], np.frombuffer(row[2], "V32")[0]
             places[index] = row[5]
             if row[4]:
@@ -251,7 +252,7 @@ def _examine(db: Database, root: Path, paths: Sequence[str], progress: Progress 
             if row and row[3]:
                 moved[row[2]] = row[3:]
             todo.append(index)
-            stamps.append(stamp)
+            stamps.append(now)
     if progress:
         progress(count - len(todo), count)
     known = frozenset(moved)
@@ -260,7 +261,7 @@ def _examine(db: Database, root: Path, paths: Sequence[str], progress: Progress 
     thumbnails: dict[int, bytes] = {}
     saved = time.monotonic()
     read = 0
-    for done, (index, stamp, (digest, record, problem, thumbnail)) in enumerate(zip(todo, stamps, looks, strict=True), 1):
+    for done, (index, now, (digest, record, problem, thumbnail)) in enumerate(zip(todo, stamps, looks, strict=True), 1):
         place = 0
         if not record:
             record, problem, place = moved[digest]
@@ -274,7 +275,7 @@ def _examine(db: Database, root: Path, paths: Sequence[str], progress: Progress 
         if digest:
             digests[index] = np.frombuffer(digest, "V32")[0]
             places[index] = place
-            rows[index] = (os.fsencode(paths[index]), stamp, digest, record, problem, place)
+            rows[index] = (os.fsencode(paths[index]), now, digest, record, problem, place)
         if len(rows) >= 1000 or time.monotonic() - saved > _COMMIT_EVERY:
             _save(db, rows, thumbnails, places)
             saved = time.monotonic()
@@ -330,11 +331,11 @@ def _content_hashes(db: Database, root: Path, paths: Sequence[str], progress: Pr
     todo: list[tuple[str, bytes]] = []
     for index, row in _known(db, paths):
         if index is not None:
-            stamp = _stamp(root / paths[index])
-            if row and row[1] == stamp:
+            now = stamp(root / paths[index])
+            if row and row[1] == now:
                 hashes[paths[index]] = row[2].hex()
             else:
-                todo.append((paths[index], stamp))
+                todo.append((paths[index], now))
 
     def one(item: tuple[str, bytes]) -> bytes:
         try:
@@ -344,24 +345,45 @@ def _content_hashes(db: Database, root: Path, paths: Sequence[str], progress: Pr
             return b""
 
     rows = {}
-    for done, ((path, stamp), digest) in enumerate(zip(todo, ordered_map(one, todo), strict=True), 1):
+    for done, ((path, now), digest) in enumerate(zip(todo, ordered_map(one, todo), strict=True), 1):
         if digest:
             hashes[path] = digest.hex()
-            rows[done] = (os.fsencode(path), stamp, digest, b"", "", 0)
+            rows[done] = (os.fsencode(path), now, digest, b"", "", 0)
         if progress:
             progress(len(paths) - len(todo) + done, len(paths))
     _save(db, rows, {}, np.zeros(0, np.int64))
     return hashes
 
 
-def _stamp(path: Path) -> bytes:
-    """What the file system says of a file, so that a change shows: two that swap their names keep size and time, not inode."""
+def stamp(path: Path) -> bytes:
+    """What the file system says of a file, so that a change shows: two that swap their names keep size and time, not inode.
+
+    The last eight bytes are its ctime, which alone tells of an edit that keeps the size and sets the time back. It changes too
+    with a link or a permission: then the content is hashed to tell, and nothing is decoded.
+    """
     try:
         status = os.stat(path)
     except (OSError, ValueError):
-        return b""
-    numbers = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
-    return xxhash.xxh3_64_digest(b"%d %d %d %d" % numbers)
+        return bytes(16)
+    numbers = status.st_size, status.st_mtime_ns, status.st_ino
+    return xxhash.xxh3_64_digest(b"%d %d %d" % numbers) + struct.pack("<q", status.st_ctime_ns)
+
+
+def keep_known(root: Path, linked: Sequence[tuple[str, bytes, bytes]]) -> None:
+    """Tell the catalogue of hard links to files, which change their ctime, so that it need not look at the files again.
+
+    linked: path, its `stamp` just before the link was made, and just after.
+    """
+    same = [(after, os.fsencode(path), before) for path, before, after in linked if before[:8] == after[:8]]
+    path = _path(root)
+
+    def work(db: Database) -> None:
+        with db.writing():
+            db.put("UPDATE files SET stamp = ? WHERE path = ? AND stamp = ?", same)
+
+    if same and path.exists():
+        with contextlib.suppress(ImgclfError), database.begun(path, _TABLES, work):  # where it is in use, it will look again
+            pass
 
 
 _Row = tuple[bytes, bytes, bytes, bytes, str, int]  # of the table files
@@ -370,10 +392,10 @@ _Row = tuple[bytes, bytes, bytes, bytes, str, int]  # of the table files
 def _rows(db: Database) -> Iterator[_Row]:
     """What is known of every file, by path; of one of which only the content was asked, there are no facts."""
     for row in db.rows("SELECT path, stamp, sha256, facts, problem, thumbnail FROM files ORDER BY path"):
-        path, stamp, digest, record, problem, number = row
+        path, at, digest, record, problem, number = row
         is_whole = (
             isinstance(path, bytes)
-            and isinstance(stamp, bytes)
+            and _is_bytes(at, 16)
             and _is_bytes(digest, 32)
             and (_is_bytes(record, facts.FACTS.itemsize) or _is_bytes(record, 0))
             and isinstance(problem, str)

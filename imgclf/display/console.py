@@ -59,6 +59,18 @@ def say(text: str, *, style: str | None = None) -> None:
     err.print(printable(text, style or ""), soft_wrap=True)
 
 
+def show_warnings() -> None:
+    """From now on what the modules below warn of is a line of talk too, which --quiet does not silence."""
+    import logging
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            say(record.getMessage(), style="yellow")
+
+    log = logging.getLogger("imgclf")
+    log.handlers, log.propagate = [Lines(logging.WARNING)], False
+
+
 def detail(text: str) -> None:
     """One line for those who asked for more."""
     if _verbose:
