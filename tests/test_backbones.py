@@ -1,5 +1,6 @@
 """Backbones, the checkpoint reader, LiteRT heads, cached features; and a training on them, offline."""
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -240,7 +241,7 @@ class Counting(features.Extractor):
         return image.mean(axis=(0, 1)).astype(np.float32)
 
 
-def test_features_are_computed_once_a_picture_and_view(tmp_path: Path) -> None:
+def test_features_are_computed_once_a_picture_and_view(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pixels = [np.full((4, 4, 3), value, np.uint8) for value in range(10)]
     pictures = [(f"{value:064x}", lambda value=value: pixels[value]) for value in range(10)]
     store = tmp_path / "features" / "a.sqlite"
@@ -261,9 +262,32 @@ def test_features_are_computed_once_a_picture_and_view(tmp_path: Path) -> None:
     )
     assert third.calls == 0
     store.write_bytes(b"no database" * 500)
-    with pytest.raises(ImgclfError, match=r"was damaged .* and is removed; run again"):
-        features.extract(Counting(), store, pictures, width=3)
-    assert features.extract(Counting(), store, pictures, width=3).shape == (1, 10, 3)
+    fourth = Counting()
+    assert features.extract(fourth, store, pictures, width=3).shape == (1, 10, 3)
+    assert fourth.calls == 10
+    (line,) = caplog.messages
+    assert line == f"{store}: damaged (file is not a database), and kept as a-1.sqlite; it is made anew"
+    assert (store.parent / "a-1.sqlite").read_bytes() == b"no database" * 500
+    with contextlib.closing(sqlite3.connect(store)) as db, db:
+        db.execute("UPDATE features SET vector = x'00' WHERE picture LIKE '%7'")
+    fifth = Counting()
+    features.extract(fifth, store, pictures, width=3)
+    assert fifth.calls == 10
+    assert sorted(path.name for path in store.parent.iterdir()) == ["a-1.sqlite", "a-2.sqlite", "a.sqlite"]
+
+
+def test_features_that_another_command_writes_are_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = tmp_path / "a.sqlite"
+    pictures = [(f"{value:064x}", lambda: np.zeros((4, 4, 3), np.uint8)) for value in range(3)]
+    features.extract(Counting(), store, pictures[:2], width=3)
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *places, **options: connect(*places, **{**options, "timeout": 0.1}))
+    with contextlib.closing(connect(store)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(ImgclfError, match=r"a.sqlite: in use by another command; wait"):
+            features.extract(Counting(), store, pictures, width=3)
+    assert features.known(store) == {digest for digest, _read in pictures[:2]}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.sqlite"]
 
 
 def test_a_stopped_extraction_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +295,7 @@ def test_a_stopped_extraction_goes_on_where_it_was(tmp_path: Path, monkeypatch: 
     pictures = [(f"{value:064x}", lambda: np.zeros((4, 4, 3), np.uint8)) for value in range(200)]
     with pytest.raises(KeyboardInterrupt):
         features.extract(Counting(fail_at=100), tmp_path / "a.sqlite", pictures, width=3)
-    with sqlite3.connect(tmp_path / "a.sqlite") as db:
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.sqlite")) as db:
         (kept,) = db.execute("SELECT count(*) FROM features").fetchone()
     assert 0 < kept <= 100
     rest = Counting()
@@ -279,7 +303,7 @@ def test_a_stopped_extraction_goes_on_where_it_was(tmp_path: Path, monkeypatch: 
     assert rest.calls == 200 - kept
 
 
-def test_shares_are_taken_up_and_what_is_damaged_is_what_is_removed(tmp_path: Path) -> None:
+def test_shares_are_taken_up_and_what_is_damaged_is_what_is_set_aside(tmp_path: Path) -> None:
     """A store that is damaged further down than its head must not cost the share that would have gone into it."""
     pictures = [(f"{value:064x}", lambda: np.zeros((4, 4, 3), np.uint8)) for value in range(3000)]
     store = tmp_path / "a.sqlite"
@@ -296,18 +320,15 @@ def test_shares_are_taken_up_and_what_is_damaged_is_what_is_removed(tmp_path: Pa
 
     features.extract(Counting(), store, pictures[:2000], width=3)
     damage(share())
-    with pytest.raises(ImgclfError, match=r"a.shard-1-of-2.sqlite: was damaged"):
-        features.take_up(store)
-    assert list(tmp_path.iterdir()) == [store]
+    assert features.take_up(store) == []
+    aside = tmp_path / "a.shard-1-of-2-1.sqlite"
+    assert sorted(tmp_path.iterdir()) == [aside, store]
     assert len(features.known(store)) == 2000
-    there = share()
+    share()
     damage(store)
-    with pytest.raises(ImgclfError, match=r"a.sqlite: was damaged"):
-        features.take_up(store)
-    assert list(tmp_path.iterdir()) == [there]
     assert features.take_up(store) == [shards.Shard(1, 2)]
     assert features.known(store) == {digest for digest, _read in pictures[1000:]}
-    assert list(tmp_path.iterdir()) == [store]
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "a-1.sqlite", aside, store]
 
 
 # -- training ---------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Shares of clean, audit and predict: together they are the whole, in any order, whatever is missing or was killed."""
 
+import contextlib
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Run, encoded, make_classes, photo, tree, write
@@ -19,6 +21,7 @@ from imgclf import dataset
 from imgclf.base import shards
 from imgclf.base.errors import UsageError
 from imgclf.base.shards import Shard
+from imgclf.dataset.catalogue import _path as catalogue_file
 
 
 @pytest.fixture
@@ -67,7 +70,7 @@ def test_clean_after_its_shares_decodes_nothing_and_finds_the_same(folder: Path,
     with dataset.examine(folder, files) as catalogue:
         assert catalogue.read == 1  # the file that is no picture by its first bytes, of which nothing is kept
         assert [str(shard) for shard in catalogue.taken] == ["1 of 3", "2 of 3", "3 of 3"]
-    assert list((folder / ".imgclf" / "index").iterdir()) == [folder / ".imgclf" / "index" / "files.sqlite"]
+    assert list((folder / ".imgclf" / "index").iterdir()) == [catalogue_file(folder)]
     again = found(imgclf)
     assert again.pop("notes") == whole.pop("notes")
     assert again == whole
@@ -94,7 +97,12 @@ def test_a_damaged_share_is_done_again(folder: Path, imgclf: Run) -> None:
     imgclf("clean", "data", "--shard", "1/2")
     (file,) = (folder / ".imgclf" / "index").glob("*.shard-*")
     file.write_bytes(b"SQLite format 3\0" + bytes(5000))
-    assert found(imgclf)["files"] == 63
+    done = imgclf("clean", "data", "--dry-run", "--json")
+    assert json.loads(done.stdout)["files"] == 63
+    (line,) = [line for line in done.stderr.splitlines() if "damaged" in line]
+    assert line.startswith(f"data/.imgclf/index/{file.name}: damaged (")
+    assert line.endswith(f"and kept as {file.stem}-1.sqlite; it is made anew")
+    assert not file.exists()
 
 
 def test_a_share_may_be_taken_up_by_two_commands_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,10 +110,10 @@ def test_a_share_may_be_taken_up_by_two_commands_at_once(folder: Path, monkeypat
     dataset.examine_share(folder, paths, Shard(1, 1))
     connect = sqlite3.connect
 
-    def late(path: Path, **options: float) -> sqlite3.Connection:
+    def late(place: str, **options: Any) -> sqlite3.Connection:
         """Just now the other command is done with the share."""
-        db = connect(path, **options)
-        if "shard" in path.name:
+        db = connect(place, **options)
+        for path in (folder / ".imgclf" / "index").glob("*.shard-*") if "shard" in place else []:
             path.unlink()
         return db
 
@@ -119,9 +127,10 @@ def test_a_killed_share_goes_on_where_it_was(folder: Path) -> None:
     paths = [file.path for file in dataset.scan(folder)]
     with pytest.raises(KeyboardInterrupt):
         dataset.examine_share(folder, paths, Shard(1, 1), lambda done, _total: interrupt(done))
-    assert [path.name for path in state.iterdir()] == [".files.shard-1-of-1.sqlite"]
+    name = f"{catalogue_file(folder).stem}.shard-1-of-1.sqlite"
+    assert [path.name for path in state.iterdir()] == [f".{name}"]
     assert dataset.examine_share(folder, paths, Shard(1, 1)) == (63, 1)
-    assert [path.name for path in state.iterdir()] == ["files.shard-1-of-1.sqlite"]
+    assert [path.name for path in state.iterdir()] == [name]
 
 
 def interrupt(done: int) -> None:
@@ -150,7 +159,7 @@ def test_audit_after_its_shares_computes_no_feature(tmp_path: Path, imgclf: Run)
     (store,) = {re.sub(r"\.shard-.*", "", path.name) for path in (data / ".imgclf" / "features").iterdir()}
     rows = 0
     for path in (data / ".imgclf" / "features").iterdir():
-        with sqlite3.connect(path) as db:
+        with contextlib.closing(sqlite3.connect(path)) as db:
             rows += db.execute("SELECT count(*) FROM features").fetchone()[0]
     assert rows == 30
     shutil.copytree(data / ".imgclf", tmp_path / "copy")

@@ -11,7 +11,7 @@ import functools
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -108,15 +108,15 @@ class Database:
         """Close the file; what is not committed is taken back."""
         self._db.close()
 
-    def rows(self, sql: str, values: Iterable[object] = ()) -> Generator[Any, None, None]:
+    def rows(self, sql: str, values: Iterable[object] = ()) -> Iterator[Any]:
         """The rows of a query, one by one."""
-        with self._told(), contextlib.closing(self._db.execute(sql, tuple(values))) as cursor:
-            yield from cursor
+        with self._told():
+            yield from self._db.execute(sql, tuple(values))
 
     def one(self, sql: str, values: Iterable[object] = ()) -> Any:
         """The first row of a query, or None."""
-        with contextlib.closing(self.rows(sql, values)) as rows:
-            return next(rows, None)
+        with self._told(), contextlib.closing(self._db.execute(sql, tuple(values))) as cursor:
+            return cursor.fetchone()
 
     def put(self, sql: str, rows: Iterable[Any] = ((),)) -> None:
         """Carry out a statement that changes something, once for each row of values; within `writing`."""
