@@ -6,10 +6,11 @@ import io
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,38 @@ from PIL import Image
 # Rich wraps at the terminal's width; the tests fix it. Nothing imgclf writes may reach the real cache folder.
 os.environ["COLUMNS"] = "100"
 
+# Who starts the tests in the background of a script has them ignore Ctrl-C, and children inherit what is ignored or held back.
+# Here it is set right for all of them: what this process handles itself or leaves to the system has its usual meaning there.
+for _number, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _usual)
+if hasattr(signal, "pthread_sigmask"):
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+SECONDS = {False: 600, True: 1800}  # that a test may take, a long one too, on a busy machine
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return "" if config.pluginmanager.hasplugin("timeout") else "pytest-timeout is not installed: what hangs, hangs for ever"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Files with the most long tests first, so that no process is left with one when the other has nothing to do."""
     long = collections.Counter(item.path for item in items if item.get_closest_marker("long"))
     items.sort(key=lambda item: -long[item.path])
+    if config.pluginmanager.hasplugin("timeout"):
+        for item in items:
+            item.add_marker(pytest.mark.timeout(SECONDS[item.get_closest_marker("long") is not None]))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _children() -> None:
+    """Commands run as users run them, but what they leave open is told: `imgclf` below looks for it."""
+    os.environ.pop("PYTHONDEVMODE", None)
+    os.environ["PYTHONWARNINGS"] = TOLD
+
+
+TOLD = "always::ResourceWarning"
 
 
 @pytest.fixture(scope="session")
@@ -117,6 +145,17 @@ def chromium(*flags: str) -> Iterator[Any]:
     engine.stop()
 
 
+@contextlib.contextmanager
+def started(command: Sequence[object], **options: Any) -> Iterator["subprocess.Popen[Any]"]:
+    """A process that is waited for at the end of the block, and killed if that ends with an error: nothing hangs on it."""
+    with subprocess.Popen([str(word) for word in command], **options) as process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
+
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -128,9 +167,9 @@ def imgclf(tmp_path: Path) -> Run:
         command = [sys.executable, "-m", "imgclf", *map(str, arguments)]
         content = stdin.encode() if isinstance(stdin, str) else stdin
         done = subprocess.run(command, input=content, capture_output=True, cwd=cwd, timeout=300, **options)
-        return subprocess.CompletedProcess(
-            command, done.returncode, done.stdout.decode("utf-8", "surrogateescape"), done.stderr.decode("utf-8", "replace")
-        )
+        said = done.stderr.decode("utf-8", "replace")
+        assert "ResourceWarning" not in said, said
+        return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode("utf-8", "surrogateescape"), said)
 
     return run
 

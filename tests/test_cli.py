@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Run, make_classes, write
+from conftest import Run, make_classes, started, write
 
 import imgclf as package
 
@@ -103,7 +103,7 @@ def test_interrupted_while_cleaning(tmp_path: Path) -> None:
         "sys.argv = ['imgclf', 'clean']; print('ready', flush=True)\n"
         "from imgclf.cli import main; main()"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as child:
+    with started([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as child:
         assert child.stdout
         child.stdout.readline()
         lock = tmp_path / "data" / ".imgclf" / "lock"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Run, bomb, encoded, photo, write
+from conftest import Run, bomb, encoded, photo, started, write
 
 from imgclf.answers import Prediction, threshold
 from imgclf.base.errors import ImageError, ImgclfError, UsageError
@@ -119,7 +119,7 @@ def test_an_answer_comes_while_the_next_question_is_awaited(project: Path) -> No
     import sys
 
     command = [sys.executable, "-m", "imgclf", "predict", "-", "--jsonl"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=project) as child:
+    with started(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=project) as child:
         assert child.stdin
         assert child.stdout
         for name in ("data/red/000.png", "data/blue/000.png"):
@@ -401,7 +401,7 @@ def test_watch_sorts_what_comes(project: Path) -> None:
 
     (project / "in").mkdir()
     command = [sys.executable, "-m", "imgclf", "predict", "--watch", "in", "--move-to", "in/sorted"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=project, text=True) as child:
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=project, text=True) as child:
         assert child.stdout
         assert child.stderr
         for name in ("red", "blue"):

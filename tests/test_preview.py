@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Run, encoded, make_classes, photo, tree, write
+from conftest import Run, encoded, make_classes, photo, started, tree, write
 from PIL import Image
 from planted import recompressed, scene
 
@@ -241,7 +241,7 @@ def test_strip_is_colours_on_a_terminal_and_words_in_a_pipe(data: Path, imgclf: 
     environment.pop("DISPLAY", None)
     environment.pop("WAYLAND_DISPLAY", None)
     command = [sys.executable, "-m", "imgclf", "preview"]
-    with subprocess.Popen(command, stdout=guest, stderr=subprocess.DEVNULL, cwd=data.parent, env=environment) as child:
+    with started(command, stdout=guest, stderr=subprocess.DEVNULL, cwd=data.parent, env=environment) as child:
         os.close(guest)
         chunks = []
         with contextlib.suppress(OSError):  # the terminal is gone when the command is

@@ -3,12 +3,11 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import Run, make_classes, write
+from conftest import Run, make_classes, started, write
 from described import as_described
 
 
@@ -144,9 +143,7 @@ def test_no_color(project: Path) -> None:
     def shown(*options: str, **environment: str) -> bytes:
         parent, child = pty.openpty()
         command = [sys.executable, "-m", "imgclf", "predict", "data/red/000.png", "none.png", *options]
-        with subprocess.Popen(
-            command, stdout=child, stderr=child, cwd=project, env={**os.environ, "TERM": "xterm", **environment}
-        ):
+        with started(command, stdout=child, stderr=child, cwd=project, env={**os.environ, "TERM": "xterm", **environment}):
             os.close(child)
             content = b""
             try:

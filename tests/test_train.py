@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Run, encoded, make_classes, photo, write
+from conftest import Run, encoded, make_classes, photo, started, write
 from described import as_described
 
 from imgclf import bundle, dataset, split
@@ -402,7 +402,7 @@ def test_killed_and_resumed_is_the_same_bit_for_bit(instant: float, whole: Path,
     """`kill -9` at some instant of the training, then --resume as a command: the weights of the uninterrupted run."""
     shutil.copytree(whole / "data", tmp_path / "data", symlinks=True)
     script = write(tmp_path / "run.py", SCRIPT.encode())
-    with subprocess.Popen([sys.executable, script], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+    with started([sys.executable, script], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert process.stdout.readline() == "begins\n"
         for reached, _line in enumerate(process.stdout, 1):  # a line a batch: 4 epochs of 7
@@ -599,7 +599,7 @@ def test_ctrl_c_once_finishes_and_twice_stops(whole: Path, tmp_path: Path) -> No
     shutil.copytree(whole / "data", tmp_path / "data")
     for times, code in ((1, 0), (2, 130)):
         command = ["train", "--epochs", "400", "--model", "cnn-small", "--run-dir", f"runs/{times}"]
-        with subprocess.Popen(
+        with started(
             [sys.executable, "-m", "imgclf", *command], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as process:
             assert process.stderr

@@ -111,7 +111,8 @@ class Database:
     def rows(self, sql: str, values: Iterable[object] = ()) -> Iterator[Any]:
         """The rows of a query, one by one."""
         with self._told():
-            yield from self._db.execute(sql, tuple(values))
+            for row in self._db.execute(sql, tuple(values)):  # noqa: UP028  (it would close the cursor, maybe after the file)
+                yield row
 
     def one(self, sql: str, values: Iterable[object] = ()) -> Any:
         """The first row of a query, or None."""
