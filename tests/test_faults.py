@@ -17,17 +17,51 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("fault", ["kill", "vanish", "two", "clock"])
-@pytest.mark.parametrize("command", ["clean", "undo", "apply", "share", "split", "export folders", "move", "move back"])
+PHASES = {  # of each command, in each of which it is killed
+    "clean": {"state", "lock", "index", "plan", "moves"},
+    "undo": {"state", "lock", "plan", "moves"},
+    "apply": {"state", "lock", "plan", "moves"},
+    "share": {"state", "index"},
+    "split": {"state", "index", "lock", "manifest"},
+    "export folders": {"state", "index", "folders"},
+    "move": {"state", "plan", "lock", "moves"},
+    "move back": {"lock", "plan", "moves"},
+}
+
+
+@pytest.mark.parametrize("command", PHASES)
+def test_a_kill_in_every_phase(command: str, base: Path) -> None:
+    """Each lands while the command runs, just before a change to the disk of that phase."""
+    breaker = faults.Breaker(base, command, random.Random(command))
+    assert breaker.phases.keys() == PHASES[command]
+    breaker.step()
+    assert breaker.figures["killed"] == len(PHASES[command])
+    assert {f"in {phase}": 1 for phase in PHASES[command]}.items() <= breaker.figures.items()
+
+
+@pytest.mark.parametrize("fault", ["vanish", "two", "clock"])
+@pytest.mark.parametrize("command", PHASES)
 def test_nothing_is_lost_and_the_next_run_finishes(command: str, fault: str, base: Path) -> None:
     breaker = faults.Breaker(base, command, random.Random(f"{command} {fault}"))
-    for _round in range(3 if fault == "kill" else 1):
-        getattr(breaker, fault)()
+    getattr(breaker, fault)()
+
+
+@pytest.mark.parametrize("command", ["clean", "move"])
+def test_kills_at_random_instants_meet_a_command_that_runs(command: str, base: Path) -> None:
+    """Between two changes to the disk, too: in what SQLite and the decoder write and read."""
+    breaker = faults.Breaker(base, command, random.Random(command))
+    for _round in range(3):
+        breaker.kill()
+    assert breaker.figures["killed"] >= 2
+    landed = {word: count for word, count in breaker.figures.items() if word.startswith("in ")}
+    assert sum(landed.values()) == breaker.figures["killed"], landed
+    assert set(landed) <= {"in start", *(f"in {phase}" for phase in PHASES[command])}
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("command", ["train", "audit", "keras"])
 def test_what_is_made_is_whole_or_not_there(command: str, base: Path) -> None:
     breaker = faults.Breaker(base, command, random.Random(command))
-    breaker.kill()
+    breaker.step()
+    assert breaker.figures["killed"] == len(breaker.phases) >= 2
     breaker.two()

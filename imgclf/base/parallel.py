@@ -3,7 +3,6 @@
 import concurrent.futures
 import contextlib
 import importlib
-import itertools
 import os
 import pickle
 import queue
@@ -11,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
 from imgclf.base.errors import ImgclfError
@@ -30,11 +29,14 @@ def cpu_count() -> int:
     return os.cpu_count() or 1
 
 
-def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None) -> Iterator[Result]:
+def ordered_map(
+    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None
+) -> Generator[Result, None, None]:
     """`map` on threads: OpenCV and LiteRT release the GIL, so threads use every core without copying pixels.
 
     Results come in the order of `items`, each as soon as it and all before it are done. At most eight items a worker are
-    under way or waiting, so that a million inputs take no more memory than a hundred.
+    under way or waiting, so that a million inputs take no more memory than a hundred. The threads end with the results, or when
+    those are closed: whoever may stop before the last does so with `contextlib.closing`.
     """
     workers = workers or cpu_count()
     pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="imgclf")
@@ -68,7 +70,7 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], *, wo
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def process_map(function: Callable[[Any, Item], Result], shared: Any, items: Sequence[Item]) -> Iterator[Result]:
+def process_map(function: Callable[[Any, Item], Result], shared: Any, items: Sequence[Item]) -> Generator[Result, None, None]:
     """`function(shared, item)` for every item, on processes: for many small steps, where threads would wait for each other.
 
     function: of a module's top level; it, `shared` (once a process) and the items travel by pickle. Results come in order.
@@ -93,7 +95,8 @@ def process_map(function: Callable[[Any, Item], Result], shared: Any, items: Seq
                 idle.put(worker)
 
         chunks = (tuple(items[top : top + _CHUNK]) for top in range(0, len(items), _CHUNK))
-        yield from itertools.chain.from_iterable(ordered_map(ask, chunks, workers=workers))
+        for answers in stack.enter_context(contextlib.closing(ordered_map(ask, chunks, workers=workers))):
+            yield from answers
 
 
 class _Worker:

@@ -255,32 +255,32 @@ def _examine(db: Database, root: Path, paths: Sequence[str], progress: Progress 
             stamps.append(now)
     if progress:
         progress(count - len(todo), count)
-    known = frozenset(moved)
-    looks = process_map(facts.look_at, (str(root), known), [paths[index] for index in todo])
     rows: dict[int, _Row] = {}
     thumbnails: dict[int, bytes] = {}
     saved = time.monotonic()
     read = 0
-    for done, (index, now, (digest, record, problem, thumbnail)) in enumerate(zip(todo, stamps, looks, strict=True), 1):
-        place = 0
-        if not record:
-            record, problem, place = moved[digest]
-        else:
-            read += 1
-            if thumbnail:
-                thumbnails[index] = thumbnail
-        records[index] = np.frombuffer(record, facts.FACTS)[0]
-        if problem:
-            problems[index] = problem
-        if digest:
-            digests[index] = np.frombuffer(digest, "V32")[0]
-            places[index] = place
-            rows[index] = (os.fsencode(paths[index]), now, digest, record, problem, place)
-        if len(rows) >= 1000 or time.monotonic() - saved > _COMMIT_EVERY:
-            _save(db, rows, thumbnails, places)
-            saved = time.monotonic()
-        if progress:
-            progress(count - len(todo) + done, count)
+    looks = process_map(facts.look_at, (str(root), frozenset(moved)), [paths[index] for index in todo])
+    with contextlib.closing(looks):
+        for done, (index, now, (digest, record, problem, thumbnail)) in enumerate(zip(todo, stamps, looks, strict=True), 1):
+            place = 0
+            if not record:
+                record, problem, place = moved[digest]
+            else:
+                read += 1
+                if thumbnail:
+                    thumbnails[index] = thumbnail
+            records[index] = np.frombuffer(record, facts.FACTS)[0]
+            if problem:
+                problems[index] = problem
+            if digest:
+                digests[index] = np.frombuffer(digest, "V32")[0]
+                places[index] = place
+                rows[index] = (os.fsencode(paths[index]), now, digest, record, problem, place)
+            if len(rows) >= 1000 or time.monotonic() - saved > _COMMIT_EVERY:
+                _save(db, rows, thumbnails, places)
+                saved = time.monotonic()
+            if progress:
+                progress(count - len(todo) + done, count)
     _save(db, rows, thumbnails, places)
     if gone:
         with db.writing():
@@ -345,12 +345,13 @@ def _content_hashes(db: Database, root: Path, paths: Sequence[str], progress: Pr
             return b""
 
     rows = {}
-    for done, ((path, now), digest) in enumerate(zip(todo, ordered_map(one, todo), strict=True), 1):
-        if digest:
-            hashes[path] = digest.hex()
-            rows[done] = (os.fsencode(path), now, digest, b"", "", 0)
-        if progress:
-            progress(len(paths) - len(todo) + done, len(paths))
+    with contextlib.closing(ordered_map(one, todo)) as digests:
+        for done, ((path, now), digest) in enumerate(zip(todo, digests, strict=True), 1):
+            if digest:
+                hashes[path] = digest.hex()
+                rows[done] = (os.fsencode(path), now, digest, b"", "", 0)
+            if progress:
+                progress(len(paths) - len(todo) + done, len(paths))
     _save(db, rows, {}, np.zeros(0, np.int64))
     return hashes
 

@@ -1,5 +1,6 @@
 """Prepared pixels: each picture decoded once, at the model's size, where Keras' loader reads it."""
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -76,21 +77,20 @@ def store_pixels(
     hashes = content_hashes(root, paths, shard=shard)
     size = len(images.encode(np.zeros((recipe.height, recipe.width, 3), np.uint8), ".bmp"))
     shared = (str(root), str(base / "store"), recipe, size)
-    kept = process_map(storing.keep, shared, [(path, hashes.get(path, "")) for path in paths])
-
     usable: dict[str, str] = {}
     left_out = []
     fresh: set[str] = set()
     try:
-        for done, (path, (digest, new, reason)) in enumerate(zip(paths, kept, strict=True), 1):
-            if not digest:
-                left_out.append((path, reason))
-            else:
-                usable[path] = digest
-                if new:
-                    fresh.add(digest)
-            if progress:
-                progress(done, len(paths))
+        with contextlib.closing(process_map(storing.keep, shared, [(path, hashes.get(path, "")) for path in paths])) as kept:
+            for done, (path, (digest, new, reason)) in enumerate(zip(paths, kept, strict=True), 1):
+                if not digest:
+                    left_out.append((path, reason))
+                else:
+                    usable[path] = digest
+                    if new:
+                        fresh.add(digest)
+                if progress:
+                    progress(done, len(paths))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -1,5 +1,6 @@
 """Features of pictures by a frozen backbone: computed once, on LiteRT and all cores, and kept by content."""
 
+import contextlib
 import hashlib
 import threading
 import time
@@ -131,13 +132,14 @@ def _extract(
 
     rows: list[tuple[str, str, bytes]] = []
     saved = time.monotonic()
-    for done, ((index, number), vector) in enumerate(zip(todo, ordered_map(one, todo), strict=True), 1):
-        result[number, index] = vector
-        rows.append((pictures[index][0], views[number], vector.astype("<f4").tobytes()))
-        if time.monotonic() - saved > _COMMIT_EVERY or done == len(todo):
-            with db.writing():
-                db.put(_KEEP, rows)
-            rows.clear()
-            saved = time.monotonic()
-        if progress:
-            progress(total - len(todo) + done, total)
+    with contextlib.closing(ordered_map(one, todo)) as vectors:
+        for done, ((index, number), vector) in enumerate(zip(todo, vectors, strict=True), 1):
+            result[number, index] = vector
+            rows.append((pictures[index][0], views[number], vector.astype("<f4").tobytes()))
+            if time.monotonic() - saved > _COMMIT_EVERY or done == len(todo):
+                with db.writing():
+                    db.put(_KEEP, rows)
+                rows.clear()
+                saved = time.monotonic()
+            if progress:
+                progress(total - len(todo) + done, total)

@@ -201,8 +201,10 @@ def _supervise(run: Path, config: ServeConfig, listening: socket.socket, ready: 
             }
             return _Process(task, descriptors)
 
-        processes = [start(place) for place in range(config.workers)]
+        processes: list[_Process] = []
         stack.callback(_close, processes)
+        for place in range(config.workers):
+            processes.append(start(place))
         for one in processes:
             if not one.stdout.readline():
                 raise ImgclfError(f"a process of the server ended at its start, with exit code {one.process.wait()}")
@@ -235,7 +237,6 @@ def _work() -> None:
     config = ServeConfig(**task["config"])
     memory = mmap.mmap(task["table"], 8 * SIZE * config.workers)
     table = np.frombuffer(memory, np.float64).reshape(config.workers, SIZE)
-    listening = socket.socket(fileno=task["socket"])
 
     def ready() -> None:
         sys.stdout.write("ready\n")
@@ -249,4 +250,5 @@ def _work() -> None:
         threading.Thread(target=wait, name="imgclf-parent", daemon=True).start()
 
     threads = max(1, cpu_count() // config.workers)
-    _answer(Bundle.load(Path(task["run"])), config, listening, threads, Meters(table, task["place"]), ready, stop)
+    with socket.socket(fileno=task["socket"]) as listening:
+        _answer(Bundle.load(Path(task["run"])), config, listening, threads, Meters(table, task["place"]), ready, stop)

@@ -3,9 +3,11 @@
     python tests/benchmarks/faults.py                      # all, some 40 minutes
     python tests/benchmarks/faults.py --faults kill --commands clean undo --rounds 200
 
-kill: signal 9 at a random instant of the command's length. full: a file system in memory with little room left (needs root).
-readonly: the data folder on a file system that cannot be written (needs root). vanish: pictures are removed and rewritten while
-the command runs. two: the command twice at once. clock: a clock that jumps by up to a year at every look.
+kill: signal 9 at a random instant of the command's length. step: signal 9 just before one of its changes to the disk, one for
+each phase of the command (lock, index, plan, moves, ...), so that every kill lands, and where is known. full: a file system in
+memory with little room left (needs root). readonly: the data folder on a file system that cannot be written (needs root).
+vanish: pictures are removed and rewritten while the command runs. two: the command twice at once. clock: a clock that jumps by
+up to a year at every look.
 
 After each: every picture that was there is there once, whole, somewhere (the removed ones excepted); every file that has its
 final name is whole; no traceback; and the command run again ends well and leaves what an undisturbed one leaves.
@@ -13,13 +15,16 @@ final name is whole; no traceback; and the command run again ends well and leave
 
 import argparse
 import collections
+import contextlib
 import csv
 import dataclasses
 import hashlib
 import json
 import os
 import random
+import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -213,8 +218,47 @@ def is_whole(path: Path) -> None:
             onnxruntime.InferenceSession(content)
         case ".sqlite":
             if not path.with_name(f"{path.name}-journal").exists():
-                with sqlite3.connect(path) as db:
+                with contextlib.closing(sqlite3.connect(path)) as db:
                     assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def phase_of(path: str) -> str:
+    """What a command is doing that is about to change this file or folder, by its path in the working folder."""
+    parts = Path(path).parts
+    if ".imgclf-probe-" in path or parts[-1] == ".imgclf":
+        return "state"
+    if ".imgclf" in parts:
+        first = re.sub(r"^\.?split\b.*", "split", parts[parts.index(".imgclf") + 1])
+        return {"journal": "plan", "sorted": "plan", "quarantine": "moves", "split": "manifest"}.get(first, first)
+    return {"data": "moves", "inbox": "moves", "sorted": "moves"}.get(parts[0], re.sub(r"\W.*", "", parts[0].lstrip(".")))
+
+
+# Says which change to the disk comes next, in a file, and dies before the one of the number that it is given.
+STEPS = """
+import os, signal, sys
+_root, _number = os.getcwd() + os.sep, int(os.environ["STEP"])
+_told = os.open(os.environ["STEPS"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+_place = {"os.rename": 1, "os.link": 1, "os.symlink": 1}
+_place |= dict.fromkeys(("os.remove", "os.mkdir", "os.rmdir", "os.truncate", "open"), 0)
+_count = 0
+
+def _hook(event, arguments):
+    global _count
+    if event not in _place or (event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
+        return
+    path = arguments[_place[event]]
+    if isinstance(path, int):
+        return
+    path = os.path.abspath(os.fsdecode(path))
+    if not path.startswith(_root):
+        return
+    _count += 1
+    os.write(_told, os.fsencode(event + " " + path[len(_root):] + "\\n"))
+    if _count == _number:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(_hook)
+"""
 
 
 class Breaker:
@@ -224,12 +268,29 @@ class Breaker:
         self.base, self.name, self.case, self.chance = base, name, CASES[name], chance
         self.before = pictures(base / self.case.before)
         self.length = 0.0
+        write(base / "steps" / "sitecustomize.py", STEPS.encode())
+        self.figures: collections.Counter[str] = collections.Counter()
+        self.phases: dict[str, list[int]] = {}
         for _attempt in range(2):  # the first finds nothing in the system's caches
             work = self.fresh("whole")
             started = time.perf_counter()
-            _well(work, *self.case.words)
+            process = self.start(work, env=self.with_steps(0))
+            said = process.communicate()
+            assert process.returncode == 0, (self.case.words, said)
             self.length = time.perf_counter() - started
-        self.figures: collections.Counter[str] = collections.Counter()
+        for number, phase in enumerate(self.steps(), 1):
+            self.phases.setdefault(phase, []).append(number)
+
+    def with_steps(self, number: int) -> dict[str, str]:
+        """The environment in which a command tells its changes to the disk, and dies before the one of this number."""
+        (self.base / "steps.txt").unlink(missing_ok=True)
+        path = os.pathsep.join([str(self.base / "steps"), os.environ.get("PYTHONPATH", "")])
+        return {**os.environ, "PYTHONPATH": path, "STEP": str(number), "STEPS": str(self.base / "steps.txt")}
+
+    def steps(self) -> list[str]:
+        """The phases of the changes to the disk that a command told."""
+        lines = (self.base / "steps.txt").read_text("utf-8", "surrogateescape").splitlines()
+        return [phase_of(line.partition(" ")[2]) for line in lines]
 
     def fresh(self, name: str, folder: Path | None = None) -> Path:
         work = (folder or self.base) / name
@@ -274,14 +335,26 @@ class Breaker:
 
     def kill(self) -> None:
         work = self.fresh("killed")
-        process = self.start(work)
+        process = self.start(work, env=self.with_steps(0))
         try:
             process.wait(self.chance.uniform(0.1, 0.95) * self.length)
         except subprocess.TimeoutExpired:
             process.kill()
-            self.figures["killed"] += 1
         process.communicate()
+        if process.returncode == -signal.SIGKILL:
+            self.figures["killed"] += 1
+            self.figures[f"in {(self.steps() or ['start'])[-1]}"] += 1
         self.check(work, finish=process.returncode != 0)
+
+    def step(self) -> None:
+        for phase, numbers in self.phases.items():
+            work = self.fresh("killed")
+            process = self.start(work, env=self.with_steps(self.chance.choice(numbers)))
+            _out, err = process.communicate()
+            assert process.returncode == -signal.SIGKILL, (self.name, phase, process.returncode, err)
+            self.figures["killed"] += 1
+            self.figures[f"in {self.steps()[-1]}"] += 1
+            self.check(work)
 
     def vanish(self) -> None:
         """A tenth of the pictures is removed, and another cut short, while the command looks at them."""
@@ -372,7 +445,7 @@ class mounted:
         subprocess.run(["umount", "-l", str(self.folder)], check=True)
 
 
-FAULTS = {"kill": 0, "full": 6, "readonly": 1, "vanish": 3, "two": 3, "clock": 2}  # rounds each; 0: as the case says
+FAULTS = {"kill": 0, "step": 3, "full": 6, "readonly": 1, "vanish": 3, "two": 3, "clock": 2}  # rounds each; 0: as the case says
 
 
 def main() -> None:
