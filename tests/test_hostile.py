@@ -111,8 +111,8 @@ def looked(dirty: Planted) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def broken(looked: dict[str, Any]) -> dict[str, str]:
-    """Why each file cannot be used that `clean` calls broken."""
-    return {found["path"]: found["detail"] for found in looked["findings"] if found["check"] == "broken"}
+    """Why each file cannot be used that `clean` calls broken or unsupported."""
+    return {found["path"]: found["detail"] for found in looked["findings"] if found["check"] in ("broken", "unsupported")}
 
 
 TRAIN = ("--epochs", 1, "--model", "cnn-small", "--image-size", 16, "--augment", "none", "--precision", "float32",

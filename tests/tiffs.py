@@ -102,7 +102,7 @@ def expected(layout: Layout, values: np.ndarray) -> np.ndarray:
     """(h, w, 3) RGB by the definitions of TIFF 6.0, in floating point."""
     top = 1.0 if layout.depth[0] == "f" else (1 << layout.bits) - 1
     if layout.photometric == PALETTE:
-        shown = np.floor(palette(layout)[values[..., 0]] / 257 + 0.5)
+        shown = palette(layout)[values[..., 0]] // 256
     else:
         unit = np.floor(values.astype(np.float64) / top * 255 + 0.5)
         shown = unit[..., : COLOURS[layout.photometric]]

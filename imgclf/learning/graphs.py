@@ -19,21 +19,18 @@ def pixels(recipe: Recipe, data: Any) -> Any:
     image = tf.cond(
         tf.io.is_jpeg(data),
         lambda: _turned(tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE"), _orientation(data)),
-        lambda: _on_white(tf.io.decode_png(data)),
+        lambda: _on_white(tf.io.decode_png(data, channels=4, dtype=tf.uint16)),
     )
     image = tf.ensure_shape(image, (None, None, 3))
     return tf.ensure_shape(_applied(recipe, tf.cast(image, tf.float32)), (recipe.height, recipe.width, 3))
 
 
 def _on_white(image: Any) -> Any:
-    """RGB of grey or RGB with or without alpha, as `pixels.images` has it: what is transparent shows white."""
+    """8 bits of RGB from 16 of RGBA, as `pixels.images` has it: what is transparent shows white. 8 bits come times 257."""
     import tensorflow as tf
 
-    wide = tf.cast(image, tf.int32)
-    shape = tf.shape(wide)
-    has_alpha = shape[2] % 2 == 0
-    alpha = tf.cond(has_alpha, lambda: wide[..., -1:], lambda: tf.fill((shape[0], shape[1], 1), 255))
-    colours = tf.cond(has_alpha, lambda: wide[..., :-1], lambda: wide) + tf.zeros((1, 1, 3), tf.int32)
+    scaled = (tf.cast(image, tf.int32) + 128) // 257
+    colours, alpha = scaled[..., :3], scaled[..., 3:]
     return tf.cast((colours * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 
 

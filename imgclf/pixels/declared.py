@@ -1,4 +1,4 @@
-"""What a PNG, AVIF or JPEG 2000 declares of its samples, where OpenCV does not look at it: depth, transparency, colours."""
+"""What a PNG, BMP, AVIF or JPEG 2000 declares of its samples, where OpenCV does not look: depth, transparency, colours."""
 
 import dataclasses
 import struct
@@ -43,8 +43,37 @@ def avif_depth(data: bytes) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
+class Bmp:
+    """depths: bits of (red, green, blue) in a pixel of 16 bits, else 8 of each; empty for masks that OpenCV gets wrong."""
+
+    depths: tuple[int, ...]
+    has_alpha: bool
+
+
+_MASKS = {
+    (16, 0x7C00, 0x3E0, 0x1F): (5, 5, 5), (16, 0xF800, 0x7E0, 0x1F): (5, 6, 5), (32, 0xFF0000, 0xFF00, 0xFF): (8, 8, 8),
+}  # fmt: skip
+
+
+def bmp(data: bytes) -> Bmp:
+    """By a BMP's header and masks; struct.error where they break off."""
+    (head,) = struct.unpack_from("<I", data, 14)
+    if head < 40:  # of OS/2
+        return Bmp((8, 8, 8), False)
+    bits, packed = struct.unpack_from("<HI", data, 28)
+    if bits not in (16, 32) or packed not in (3, 6):  # without masks
+        return Bmp((5, 5, 5) if bits == 16 else (8, 8, 8), False)
+    masks = struct.unpack_from("<III", data, 54)
+    has_fourth = head >= 56 or packed == 6
+    return Bmp(_MASKS.get((bits, *masks), ()), bits == 32 and has_fourth and data[54 + 12 : 54 + 16] != bytes(4))
+
+
+@dataclasses.dataclass(frozen=True)
 class Jpeg2000:
-    """count: components. bits: of each, 0 if they differ, are signed or subsampled. is_plain: grey or RGB, without a palette."""
+    """count: components. bits: of each, 0 if they differ, are signed or subsampled, or the image does not begin at 0, 0.
+
+    is_plain: grey or RGB, without a palette.
+    """
 
     count: int
     bits: int
@@ -64,9 +93,6 @@ def jpeg_2000(data: bytes) -> Jpeg2000:
         boxes[colour + 4 : colour + 5] != b"\1" or boxes[colour + 10 : colour + 11] in b"\x10\x11"
     )
     opacities = [boxes[at : at + 4] for at in range(channels + 6, min(channels + 6 + 6 * count, len(boxes)), 6)]
-    return Jpeg2000(
-        count,
-        0 if depth & 0x80 or (across, down) != (1, 1) else depth + 1,
-        channels >= 0 and b"\0\3\0\1" in opacities,
-        colour < 0 or is_plain,
-    )
+    offsets = struct.unpack_from(">8I", data, start + 8)
+    is_odd = depth & 0x80 or (across, down) != (1, 1) or any(offsets[2:4] + offsets[6:8])
+    return Jpeg2000(count, 0 if is_odd else depth + 1, channels >= 0 and b"\0\3\0\1" in opacities, is_plain)

@@ -233,7 +233,10 @@ def _pixels(data: bytes, kind: str) -> Image:
     damaged = ImageError("damaged", f"damaged or truncated {kind}: it cannot be decoded to the end")
     if containers.falls_short(data, kind):
         raise damaged
-    full = _full(data, kind)
+    try:
+        full = _full(data, kind)
+    except struct.error as error:
+        raise damaged from error
     buffer = np.frombuffer(data, np.uint8)
     if kind == "JPEG":  # the common case in one call: EXIF, grey and CMYK are handled by OpenCV
         image: Any = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
@@ -246,9 +249,7 @@ def _pixels(data: bytes, kind: str) -> Image:
     if kind == "JPEG":
         return image  # type: ignore[no-any-return]
     if image.dtype not in (np.uint8, np.uint16):
-        raise ImageError(
-            "unsupported", f"{kind} with {image.dtype} samples, which is not supported; convert it to 8 or 16 bits"
-        )
+        raise ImageError("unsupported", f"{kind} with {image.dtype} samples, which is not supported; convert it to 8 bits")
     image = _to_rgb(image, data, kind, full)
     if kind in ("PNG", "WEBP"):
         exif = next((bytes(m) for k, m in zip(kinds, metadata, strict=True) if k == cv2.IMAGE_METADATA_EXIF), b"")
@@ -259,14 +260,16 @@ def _pixels(data: bytes, kind: str) -> Image:
 
 
 def _full(data: bytes, kind: str) -> int:
-    """The largest value that a sample can have when OpenCV has decoded it to more than 8 bits; refuses what it gets wrong."""
+    """The largest value of a sample that OpenCV decodes to more than 8 bits; refuses layouts that it gets wrong."""
     if kind == "AVIF":
         return (1 << declared.avif_depth(data)) - 1
+    if kind == "BMP" and not declared.bmp(data).depths:
+        raise ImageError("unsupported", "BMP with unusual colour masks, which is not supported; save it with 24 bits a pixel")
     if kind != "JPEG 2000":
         return 65535
     has = declared.jpeg_2000(data)
     if has.count not in (1, 3, 4) or not 8 <= has.bits <= 16 or not has.is_plain:
-        depth = f"{has.bits} bits" if has.bits else "signed, uneven or subsampled samples"
+        depth = f"{has.bits} bits" if has.bits else "signed, uneven or subsampled samples, or with an offset"
         what = f"{has.count} bands of {depth}" if has.is_plain else "other colours than RGB and grey"
         raise ImageError("unsupported", f"JPEG 2000 of {what}, which is not supported; convert it to RGB of 8 or 16 bits")
     return (1 << has.bits) - 1
@@ -279,13 +282,23 @@ def _to_rgb(image: NDArray[Any], data: bytes, kind: str, full: int) -> NDArray[n
         rgb = np.asarray(cv2.cvtColor(scaled, cv2.COLOR_GRAY2RGB), np.uint8)
         level = declared.png_transparent_grey(data) if kind == "PNG" else None
         if level is not None:  # OpenCV does not look at it; it spreads 1, 2 and 4 bits over 8
-            rgb[image == level * (255 // ((1 << data[24]) - 1) if data[24] < 8 else 1)] = 255
+            rgb[image.reshape(rgb.shape[:2]) == level * (255 // ((1 << data[24]) - 1) if data[24] < 8 else 1)] = 255
         return rgb
     if scaled.shape[2] == 3:
-        return np.asarray(cv2.cvtColor(scaled, cv2.COLOR_BGR2RGB), np.uint8)
+        rgb = np.asarray(cv2.cvtColor(scaled, cv2.COLOR_BGR2RGB), np.uint8)
+        return _spread(rgb, declared.bmp(data).depths) if kind == "BMP" else rgb
     rgb = np.asarray(cv2.cvtColor(scaled, cv2.COLOR_BGRA2RGB), np.uint8)
-    if kind != "JPEG 2000" or declared.jpeg_2000(data).has_alpha:
+    declares = {"JPEG 2000": declared.jpeg_2000, "BMP": declared.bmp}.get(kind)  # the others have no other fourth channel
+    if declares is None or declares(data).has_alpha:
         scaling.over_white(rgb, scaled[..., 3])
+    return rgb
+
+
+def _spread(rgb: NDArray[np.uint8], depths: tuple[int, ...]) -> NDArray[np.uint8]:
+    """A BMP's colours of 5 or 6 bits, which OpenCV only shifts up, over the whole range: white is 255 and not 248."""
+    for channel, bits in enumerate(depths):
+        if bits < 8:
+            rgb[..., channel] = scaling.to_uint8(rgb[..., channel] >> (8 - bits), (1 << bits) - 1)
     return rgb
 
 

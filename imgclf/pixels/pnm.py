@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from typing import Any
 
 import cv2
 import numpy as np
@@ -40,6 +41,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     if not 0 < top < 65536:
         raise ImageError("damaged", f"damaged PNM: its largest value is {top}, and must be from 1 to 65,535")
     kind, body = data[1:2], memoryview(data)[at:]
+    values: NDArray[Any]
     shape = (height, width, 3 if kind in b"36" else 1)
     count = height * width * shape[2]
     try:
@@ -58,8 +60,8 @@ def decode(data: bytes) -> NDArray[np.uint8]:
             values = np.frombuffer(body, np.uint8 if top < 256 else ">u2", count)
     except ValueError as error:
         raise ImageError("damaged", _DAMAGED) from error
-    values = values.astype(np.uint16) if values.dtype != np.uint8 else values
-    pixels = scaling.to_uint8(values, top).reshape(shape)
+    native = values if values.dtype == np.uint8 else values.astype(np.uint16)
+    pixels = scaling.to_uint8(native, top).reshape(shape)
     return pixels if shape[2] == 3 else np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), np.uint8)
 
 

@@ -19,8 +19,8 @@ def to_uint8(values: NDArray[Any], full: int) -> NDArray[np.uint8]:
     """Unsigned samples from 0 to `full` as 0 to 255, rounded; what is above `full` is clipped."""
     if full == 255 and values.dtype == np.uint8:
         return values
-    if values.dtype == np.uint8:  # a table of 256 values
-        table = ((np.arange(256) * 255 + full // 2) // full).clip(max=255).astype(np.uint8)
+    if values.dtype == np.uint8 or full % 2 == 0:  # where a value can lie in the middle between two, OpenCV rounds to even
+        table = ((np.arange(1 << (8 * values.dtype.itemsize)) * 255 + full // 2) // full).clip(max=255).astype(np.uint8)
         return np.asarray(table[values])
     return np.asarray(cv2.convertScaleAbs(values, alpha=255 / full), np.uint8).reshape(values.shape)
 

@@ -1,4 +1,6 @@
-"""Every layout of TIFF against the pixels that were written, and against other readers: `python tests/benchmarks/tiff_layouts.py`.
+"""Hold the decoder against the pixels that were written, for every layout of TIFF, and the files against other readers.
+
+    python tests/benchmarks/tiff_layouts.py
 
 Prints how many decode equal, are refused as unsupported, and are wrong. Pillow reads each file too, and tifffile where it is
 installed (with imagecodecs): what they read must be what was written, or the files would prove nothing.
