@@ -288,10 +288,16 @@ def _to_rgb(image: NDArray[Any], data: bytes, kind: str, full: int) -> NDArray[n
         rgb = np.asarray(cv2.cvtColor(scaled, cv2.COLOR_BGR2RGB), np.uint8)
         return _spread(rgb, declared.bmp(data).depths) if kind == "BMP" else rgb
     rgb = np.asarray(cv2.cvtColor(scaled, cv2.COLOR_BGRA2RGB), np.uint8)
-    declares = {"JPEG 2000": declared.jpeg_2000, "BMP": declared.bmp}.get(kind)  # the others have no other fourth channel
-    if declares is None or declares(data).has_alpha:
+    if _has_alpha(data, kind):
         scaling.over_white(rgb, scaled[..., 3])
     return rgb
+
+
+def _has_alpha(data: bytes, kind: str) -> bool:
+    """Whether a fourth channel is transparency, which in these two formats the file must say."""
+    if kind == "BMP":
+        return declared.bmp(data).has_alpha
+    return kind != "JPEG 2000" or declared.jpeg_2000(data).has_alpha
 
 
 def _spread(rgb: NDArray[np.uint8], depths: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -129,8 +129,8 @@ def _rgb(tags: Tags, layout: Layout, pixels: NDArray[Any]) -> NDArray[np.uint8]:
     """RGB of all samples as they are stored, 8 bits or indices."""
     if layout.photometric == PALETTE_COLOUR:
         table = np.array(tags[PALETTE], np.uint32).reshape(3, -1).T
-        table = table if table.max() < 256 else table >> 8  # some writers fill it with 8 bits, some write 8 bits times 256
-        return np.asarray(table.astype(np.uint8)[pixels[..., 0]])
+        few = 0 if table.max() < 256 else 8  # some writers fill it with 8 bits, some write 8 bits times 256
+        return np.asarray((table >> few).astype(np.uint8)[pixels[..., 0]])
     if layout.photometric == CMYK:
         rgb = np.zeros((*pixels.shape[:2], 3), np.uint8)
         for row, inks in enumerate(255 - pixels):
