@@ -72,7 +72,7 @@ def is_supported(layout: Layout) -> bool:
     if layout.photometric == LAB or layout.depth == "u32" or len(layout.extra) > 1 or layout.samples > 4:
         return False
     if layout.photometric == PALETTE:
-        return layout.depth[0] == "u" and not layout.extra
+        return not layout.extra
     if layout.photometric in (CMYK, YCBCR):
         return layout.depth == "u8"
     return (layout.photometric, layout.extra) != (WHITE_0, (1,))

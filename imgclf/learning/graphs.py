@@ -60,7 +60,7 @@ def _places(head: Any, name: bytes) -> Any:
 
 
 def _on_white(image: Any) -> Any:
-    """8 bits of RGB from 16 of grey or RGB with or without alpha, as `pixels.images` has it: what is transparent shows white."""
+    """8 bits of RGB from 16 of grey or RGB, perhaps with alpha, as `pixels.images` has it: what is transparent shows white."""
     import tensorflow as tf
 
     wide = (tf.cast(image, tf.int32) + 128) // 257
