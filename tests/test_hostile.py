@@ -430,9 +430,12 @@ def test_a_second_clean_finds_nothing_to_do(cleaned: Cleaned) -> None:
 def test_what_clean_keeps_can_be_trained_on(cleaned: Cleaned) -> None:
     done = run(cleaned.planted.root.parent, "train", "data", *TRAIN)
     assert done.code == 0
-    assert [line for line in done.err.splitlines() if line.startswith("left out")] == [
-        f"left out {UNREADABLE}: cannot be read: Input/output error"
-    ]
+    unsupported = [found for found in cleaned.said["findings"] if found["check"] == "unsupported"]
+    assert {found["action"] for found in unsupported} == {"reported"}
+    reasons = {f"left out {found['path']}: {found['detail']}" for found in unsupported}
+    reasons.add(f"left out {UNREADABLE}: cannot be read: Input/output error")
+    assert left_out(done) == len(reasons)
+    assert {line for line in done.err.splitlines() if re.match(r"left out (?!\d+ more;)", line)} <= reasons
 
 
 def test_undo_brings_names_and_bytes_back(cleaned: Cleaned) -> None:

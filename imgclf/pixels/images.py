@@ -170,6 +170,8 @@ def _header(file: BinaryIO) -> Header:
         else:
             file.seek(0)
             width, height = imagesize.get(file, exif_rotation=False)
+    except ImageError:
+        raise
     except Exception as error:  # whatever a parser of damaged bytes stumbles over means the same thing here
         raise ImageError("damaged", f"damaged {kind}: its header cannot be read") from error
     return _checked(kind, width, height)
