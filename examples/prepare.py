@@ -1,4 +1,4 @@
-"""What an exported network is fed: an opaque picture, decoded and resized by the recipe in the export. OpenCV 5 and NumPy."""
+"""What an exported network is fed: an opaque JPEG or PNG, decoded and resized by the recipe in the export. OpenCV 5, NumPy."""
 
 import cv2
 import numpy as np
@@ -12,9 +12,11 @@ def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
 
 def prepare(path: str, recipe: dict) -> np.ndarray:
     """(1, height, width, 3) float32, RGB, 0 to 255."""
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB)
+    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
     if image is None:
-        raise SystemExit(f"{path}: not a picture that OpenCV can decode")
+        raise SystemExit(f"{path}: not an image that OpenCV can decode")
+    if image.dtype == np.uint16:  # scaled from all 16 bits
+        image = cv2.convertScaleAbs(image, alpha=1 / 257)
     (height, width), tall, wide = image.shape[:2], recipe["height"], recipe["width"]
     if recipe["aspect"] == "crop":
         scale = max(wide / width, tall / height)

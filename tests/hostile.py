@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import tiffs
 from conftest import bomb, encoded, make_classes, photo, png_chunk, write
 from PIL import Image
 from planted import scene
@@ -37,7 +38,7 @@ def files() -> list[Hostile]:
     """All of them; no two have the same name, and no two that are usable show the same."""
     makers = (
         truncated, flipped, misnamed, impostors, empty, png_lies, jpeg_lies, gif_lies, bmp_lies, webp_lies, tiff_lies,
-        box_lies, pnm_lies, bombs, orientations, broken_exif, modes, sizes, animations, trailing, named,
+        box_lies, pnm_lies, bombs, orientations, broken_exif, modes, layouts, sizes, animations, trailing, named,
     )  # fmt: skip
     return [file for maker in makers for file in maker()]
 
@@ -398,6 +399,8 @@ def gif_lies() -> Iterator[Hostile]:
         ("has 3000 frames", gif((3, 3), *[frame(0, 0, 1, 1)] * 3000), None),
         ("has no palette", b"GIF89a" + struct.pack("<HHBBB", 4, 4, 0, 0, 0) + frame(0, 0, 1, 1) + b";", None),
         ("has colours of an unknown block", gif((4, 4), b"\x99\1x\0", frame(0, 0, 1, 1)), None),
+        ("has a frame smaller than its canvas", gif((64, 48), frame(9, 9, 1, 1)), True),
+        ("has frames smaller than its canvas", gif((50, 70), frame(9, 9, 1, 1), frame(0, 0, 1, 1)), True),
     ):
         yield Hostile(f"gif that {name}.gif", "lie", content, usable)
 
@@ -446,6 +449,22 @@ def bmp_lies() -> Iterator[Hostile]:
         ("has 15 bits a pixel", bmp(48, 36, short, bits=16), True),
         ("has 32 bits a pixel", bmp(48, 36, np.asarray(_picture(12_309).convert("RGBA")).tobytes(), bits=32), True),
         ("is of another system", core + pixels(12_310), True),
+        ("ends after two rows", bmp(48, 36, b"\x30\x09\0\0\x30\x4d\0\1", bits=8, packed=1, more=palette), None),
+        ("jumps over most pixels", bmp(48, 36, b"\x0a\x09\0\2\5\3\x0a\x1e\0\1", bits=8, packed=1, more=palette), None),
+        ("has 4 bits in short runs", bmp(48, 36, runs.replace(b"\x30", b"\x11"), bits=4, packed=2, more=palette[:64]), None),
+        ("has colours from other bits", bmp(48, 36, short, bits=16, packed=3, more=struct.pack("<III", 15, 240, 3840)), False),
+        (
+            "has a fourth byte and masks",
+            bmp(
+                48,
+                36,
+                np.asarray(_picture(12_311).convert("RGBA")).tobytes(),
+                bits=32,
+                packed=3,
+                more=struct.pack("<III", 0xFF0000, 0xFF00, 0xFF),
+            ),
+            True,
+        ),
     ):
         yield Hostile(f"bmp that {name}.bmp", "lie", content, usable)
 
@@ -813,6 +832,51 @@ def modes() -> Iterator[Hostile]:
         "ycbcr.tif": encoded(_picture(13_523, "YCbCr"), "TIFF"),
     }.items():
         yield Hostile(f"mode {name}", "mode", content, True if "16" in name else None)
+
+
+LAYOUTS = {
+    "16 bits in planes": tiffs.Layout("u16", planar=True),
+    "16 bits in planes and tiles": tiffs.Layout("u16", planar=True, tile=(16, 16), compression=5, predictor=2),
+    "floating point in planes": tiffs.Layout("f32", planar=True, compression=8, predictor=3),
+    "16 bits, white at 0": tiffs.Layout("u16", tiffs.WHITE_0, order=">"),
+    "floating point, white at 0": tiffs.Layout("f64", tiffs.WHITE_0),
+    "16 bits and a fourth band": tiffs.Layout("u16", extra=(0,)),
+    "16 bits and alpha in planes": tiffs.Layout("u16", extra=(2,), planar=True),
+    "16 bits multiplied by alpha": tiffs.Layout("u16", extra=(1,), big=True),
+    "grey and alpha": tiffs.Layout("u8", tiffs.BLACK_0, (2,), compression=32773),
+    "4 bits in tiles": tiffs.Layout("u4", tiffs.BLACK_0, tile=(16, 32)),
+    "12 bits": tiffs.Layout("u12", tiffs.BLACK_0, compression=5),
+    "1 bit from the right": tiffs.Layout("u1", tiffs.WHITE_0, fill_order=2),
+    "a palette in tiles": tiffs.Layout("u8", tiffs.PALETTE, tile=(16, 16)),
+    "cmyk in planes": tiffs.Layout("u8", tiffs.CMYK, planar=True, compression=5),
+    "cmyk of 16 bits": tiffs.Layout("u16", tiffs.CMYK),
+    "five bands": tiffs.Layout("u8", extra=(0, 0)),
+    "seven bands of 16 bits": tiffs.Layout("u16", extra=(2, 0, 0, 0), planar=True),
+    "lab of 16 bits": tiffs.Layout("u16", tiffs.LAB),
+    "32 bits": tiffs.Layout("u32", tiffs.BLACK_0, planar=True),
+}  # fmt: skip
+
+
+def layouts() -> Iterator[Hostile]:
+    """Layouts that files of 8 bits never show: parts of them were left unwritten, negative, or taken for transparency."""
+    for number, (name, layout) in enumerate(LAYOUTS.items()):
+        content = tiffs.written(layout, tiffs.samples(layout, 17_000 + number))
+        yield Hostile(f"layout {name}.tif", "layout", content, tiffs.is_supported(layout))
+    bright = tiffs.samples(tiffs.Layout("f32"), 17_100)
+    bright[3, 4] = 1.01
+    yield Hostile("layout a little over 1.tif", "layout", tiffs.written(tiffs.Layout("f32"), bright), True)
+    pixels = np.random.default_rng(17_200).integers(0, 256, (36, 48, 4), dtype=np.uint8)
+    for number, (ending, content, usable) in enumerate((
+        ("ppm", b"P6 48 36 99\n" + (pixels[..., :3] % 100).tobytes(), True),
+        ("pgm", b"P5 48 36 4095\n" + (pixels[..., 0] * 16).astype(">u2").tobytes(), True),
+        ("pgm", b"P2 48 36 300 " + " ".join(map(str, pixels[..., 1].ravel())).encode(), True),
+        ("jp2", encoded(Image.fromarray(pixels[..., 2:]), "JPEG2000"), False),
+        ("jp2", encoded(Image.fromarray(pixels[..., 1:]), "JPEG2000", tile_size=(16, 16), offset=(5, 3)), False),
+        ("jp2", encoded(_picture(17_201, "YCbCr"), "JPEG2000"), False),
+        ("png", png((48, 36), _rows(pixels[..., :2].astype(">u2") * 99), depth=16, colour=4,
+                    before=png_chunk(b"sBIT", b"\x0c\x0c")), True),
+    )):  # fmt: skip
+        yield Hostile(f"layout {number}.{ending}", "layout", content, usable)
 
 
 def sizes() -> Iterator[Hostile]:

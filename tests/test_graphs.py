@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import encoded, photo
+from conftest import encoded, photo, png_chunk
+from hostile import _rows, png
 from PIL import Image
 
 from imgclf.base.config import Aspect, Recipe
@@ -71,3 +72,19 @@ def test_a_png_shows_white_where_it_is_transparent(mode: str) -> None:
     picture.putalpha(Image.linear_gradient("L").resize(picture.size))
     found, expected = both(Recipe(40, 60), encoded(picture.convert(mode), "PNG"))
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("transparent", [False, True])
+def test_a_png_of_any_depth_and_with_a_transparent_colour(depth: int, transparent: bool) -> None:
+    values = np.random.default_rng(depth).integers(0, 1 << depth, (40, 64))
+    bits = (values[..., None] >> np.arange(depth - 1, -1, -1)) & 1
+    rows = np.packbits(bits.reshape(40, -1).astype(np.uint8), axis=1)
+    level = png_chunk(b"tRNS", int(values[7, 7]).to_bytes(2, "big")) if transparent else b""
+    found, expected = both(Recipe(40, 64), png((64, 40), _rows(rows), depth=depth, colour=0, before=level))
+    np.testing.assert_array_equal(found, expected)
+    if depth == 16:
+        colours = np.random.default_rng(3).integers(0, 65536, (40, 64, 3)).astype(">u2")
+        level = png_chunk(b"tRNS", colours[7, 7].tobytes()) if transparent else b""
+        found, expected = both(Recipe(40, 64), png((64, 40), _rows(colours), depth=16, before=level))
+        np.testing.assert_array_equal(found, expected)

@@ -111,8 +111,8 @@ def looked(dirty: Planted) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def broken(looked: dict[str, Any]) -> dict[str, str]:
-    """Why each file cannot be used that `clean` calls broken."""
-    return {found["path"]: found["detail"] for found in looked["findings"] if found["check"] == "broken"}
+    """Why each file cannot be used that `clean` calls broken or unsupported."""
+    return {found["path"]: found["detail"] for found in looked["findings"] if found["check"] in ("broken", "unsupported")}
 
 
 TRAIN = ("--epochs", 1, "--model", "cnn-small", "--image-size", 16, "--augment", "none", "--precision", "float32",
@@ -430,9 +430,12 @@ def test_a_second_clean_finds_nothing_to_do(cleaned: Cleaned) -> None:
 def test_what_clean_keeps_can_be_trained_on(cleaned: Cleaned) -> None:
     done = run(cleaned.planted.root.parent, "train", "data", *TRAIN)
     assert done.code == 0
-    assert [line for line in done.err.splitlines() if line.startswith("left out")] == [
-        f"left out {UNREADABLE}: cannot be read: Input/output error"
-    ]
+    unsupported = [found for found in cleaned.said["findings"] if found["check"] == "unsupported"]
+    assert {found["action"] for found in unsupported} == {"reported"}
+    reasons = {f"left out {found['path']}: {found['detail']}" for found in unsupported}
+    reasons.add(f"left out {UNREADABLE}: cannot be read: Input/output error")
+    assert left_out(done) == len(reasons)
+    assert {line for line in done.err.splitlines() if re.match(r"left out (?!\d+ more;)", line)} <= reasons
 
 
 def test_undo_brings_names_and_bytes_back(cleaned: Cleaned) -> None:

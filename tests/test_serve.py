@@ -17,7 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tiffs
 from conftest import Run, bomb, encoded, photo, png_chunk
 from PIL import Image
 from served import Server, form, served
@@ -108,6 +110,20 @@ def test_explain_gives_a_picture_in_the_photo_s_shape(server: Server, trained: P
     assert server.ask("POST", "/explain", b"<html>")[0] == 422
     two, kind = form([("a", content), ("b", content)])
     assert server.ask("POST", "/explain", two, {"Content-Type": kind})[0] == 400
+
+
+def test_no_answer_shows_the_images_of_other_clients(server: Server) -> None:
+    """Rows of them came back for an all-black TIFF of 16 bits in planes, of which only a third was decoded."""
+    secret = np.full((600, 800, 3), 65535, np.uint16)
+    secret[::40, :, 1:] = 0
+    black = np.zeros((600, 800, 3), np.uint16)
+    plain = server.ask("POST", "/explain?label=red", tiffs.written(tiffs.Layout("u16"), black))
+    assert plain[0] == 200
+    for _turn in range(3):
+        for content in (tiffs.written(tiffs.Layout("u16"), secret), encoded(photo(3, 800, 600), "PNG")):
+            assert server.predict(content)[0] == server.ask("POST", "/explain", content)[0] == 200
+        answer = server.ask("POST", "/explain?label=red", tiffs.written(tiffs.Layout("u16", planar=True), black))
+        assert (answer[0], answer[2]) == (200, plain[2])
 
 
 # -- around the records -----------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ Format = Literal["litert", "onnx", "saved-model", "keras"]
 Quantize = Literal["none", "float16", "int8"]
 
 # Raised when the decoder or the resize rule changes what a pixel is: old prepared pixels are then made anew.
-DECODER_VERSION = 1
+DECODER_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,6 +33,7 @@ CHECKS = {
     check.name: check
     for check in (
         Check("broken", "cannot be used: no picture, damaged, over the limits", default="quarantine"),
+        Check("unsupported", "an image of a format that imgclf does not read; to be converted", strict="report"),
         Check("extension", "named as another format, or without an extension", default="rename", strict="rename"),
         Check("missing-end", "the mark at the end is missing; every pixel is there", strict="report"),
         Check("trailing", "more bytes behind the picture's end", strict="report"),
@@ -149,7 +150,8 @@ def _files(catalogue: Catalogue) -> list[Finding]:
     facts, found = catalogue.facts, []
     for index in _where(~catalogue.usable()):
         detail = catalogue.problems.get(index, "")
-        found.append(Finding(catalogue.paths[index], "broken", 1.0, detail, ""))
+        check = "unsupported" if facts["problem"][index] == b"unsupported" else "broken"
+        found.append(Finding(catalogue.paths[index], check, 1.0, detail, ""))
     usable = catalogue.usable()
     for index in _where(usable & facts["endless"]):
         found.append(Finding(catalogue.paths[index], "missing-end", 1.0, CHECKS["missing-end"].meaning))

@@ -19,17 +19,51 @@ def pixels(recipe: Recipe, data: Any) -> Any:
     image = tf.cond(
         tf.io.is_jpeg(data),
         lambda: _turned(tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE"), _orientation(data)),
-        lambda: _on_white(tf.io.decode_png(data)),
+        lambda: _on_white(_png(data)),
     )
     image = tf.ensure_shape(image, (None, None, 3))
     return tf.ensure_shape(_applied(recipe, tf.cast(image, tf.float32)), (recipe.height, recipe.width, 3))
 
 
-def _on_white(image: Any) -> Any:
-    """RGB of grey or RGB with or without alpha, as `pixels.images` has it: what is transparent shows white."""
+def _png(data: Any) -> Any:
+    """(h, w, 1 to 4) uint16 of grey or RGB with or without alpha; 8 bits come times 257.
+
+    Asked for four channels TensorFlow finds a transparent colour too, but puts in the wrong opacity where there are fewer than
+    8 bits and none is transparent.
+    """
     import tensorflow as tf
 
-    wide = tf.cast(image, tf.int32)
+    head = _head(data)
+    is_opaque = (head[24] < 8) & (tf.size(_places(head, b"tRNS")) == 0)
+    return tf.cond(
+        is_opaque,
+        lambda: tf.io.decode_png(data, channels=0, dtype=tf.uint16),
+        lambda: tf.io.decode_png(data, channels=4, dtype=tf.uint16),
+    )
+
+
+def _head(data: Any) -> Any:
+    """The first bytes as (n,) int32, and 32 of zeros."""
+    import tensorflow as tf
+
+    head = tf.cast(tf.io.decode_raw(tf.strings.substr(data, 0, _HEAD), tf.uint8), tf.int32)
+    return tf.pad(head, [[0, 32]])
+
+
+def _places(head: Any, name: bytes) -> Any:
+    """Where these bytes begin in a head."""
+    import tensorflow as tf
+
+    size = tf.size(head) - 32
+    begins = [head[number : size + number] == value for number, value in enumerate(name)]
+    return tf.where(tf.reduce_all(tf.stack(begins), axis=0))[:, 0]
+
+
+def _on_white(image: Any) -> Any:
+    """8 bits of RGB from 16 of grey or RGB, perhaps with alpha, as `pixels.images` has it: what is transparent shows white."""
+    import tensorflow as tf
+
+    wide = (tf.cast(image, tf.int32) + 128) // 257
     shape = tf.shape(wide)
     has_alpha = shape[2] % 2 == 0
     alpha = tf.cond(has_alpha, lambda: wide[..., -1:], lambda: tf.fill((shape[0], shape[1], 1), 255))
@@ -41,11 +75,9 @@ def _orientation(data: Any) -> Any:
     """EXIF's orientation, 1 to 8, of a JPEG; 1 when there is none. After the EXIF and TIFF specifications."""
     import tensorflow as tf
 
-    head = tf.cast(tf.io.decode_raw(tf.strings.substr(data, 0, _HEAD), tf.uint8), tf.int32)
-    size = tf.size(head)
-    head = tf.pad(head, [[0, 16]])
-    begins = [head[number : size + number] == value for number, value in enumerate(b"Exif\0\0")]
-    found = tf.where(tf.reduce_all(tf.stack(begins), axis=0))[:, 0]
+    head = _head(data)
+    size = tf.size(head) - 32
+    found = _places(head, b"Exif\0\0")
 
     def tag() -> Any:
         start = tf.cast(found[0], tf.int32) + 6

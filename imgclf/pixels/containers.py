@@ -2,7 +2,6 @@
 
 import re
 import struct
-import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -57,39 +56,6 @@ def falls_short(data: bytes, kind: str) -> bool:
         return kind == "JPEG 2000" and _tiles_are_missing(data)
     except (struct.error, ZeroDivisionError):
         return True
-
-
-TIFF_COMPRESSIONS = frozenset(  # those that libtiff knows: it decodes them, or refuses where it was built without
-    (1, 2, 3, 4, 5, 6, 7, 8, 32766, 32771, 32773, 32809, 32909, 32946, 34661, 34676, 34677, 34887, 34925, 50000, 50001)
-)
-
-
-def tiff_compression(data: bytes) -> int:
-    """How a TIFF's first picture is compressed, as its tag has it."""
-    return _tiff_numbers(data).get(259, (1,))[0]
-
-
-def inflates(data: bytes, most: int) -> bool:
-    """Whether what is deflated in a TIFF's first picture can be inflated. most: bytes of it after which no more is tried."""
-    numbers = _tiff_numbers(data)
-    if numbers.get(259, (1,))[0] not in (8, 32946) or numbers.get(266, (1,))[0] != 1:  # 266: the order of bits in a byte
-        return True
-    places, sizes = (numbers.get(273) or numbers.get(324, ())), (numbers.get(279) or numbers.get(325, ()))
-    if sum(sizes) > len(data):  # they overlap: to inflate the same bytes over and over would take too long
-        return True
-    view = memoryview(data)
-    for place, size in zip(places, sizes, strict=False):
-        stream = zlib.decompressobj()
-        for start in range(place, place + size, 1 << 16):  # in pieces, each of which inflates to 70 MB at most
-            try:
-                most -= len(stream.decompress(view[start : min(start + (1 << 16), place + size)]))
-            except zlib.error:
-                return False
-            if stream.eof:
-                break
-            if most <= 0:
-                return True
-    return True
 
 
 def completions(data: bytes, kind: str) -> Iterator[bytes]:
@@ -320,29 +286,3 @@ def _tiff_pages(data: bytes) -> int:
         if struct.unpack_from(order + "H", data, entry)[0] == 254:  # NewSubfileType: bit 0 marks a reduced copy
             return 1 if struct.unpack_from(order + "I", data, entry + (12 if big else 8))[0] & 1 else 2
     return 2
-
-
-_TIFF_TAGS = (259, 266, 273, 279, 324, 325)  # compression, order of bits, places and sizes of strips and of tiles
-
-
-def _tiff_numbers(data: bytes) -> dict[int, tuple[int, ...]]:
-    """The numbers under these tags of a TIFF's first directory; without those of which there are too many."""
-    order = "<" if data[:2] == b"II" else ">"
-    found: dict[int, tuple[int, ...]] = {}
-    try:
-        big = struct.unpack_from(order + "H", data, 2)[0] == 43
-        word, wide, counter = ("Q", 8, "Q") if big else ("I", 4, "H")
-        (at,) = struct.unpack_from(order + word, data, 8 if big else 4)
-        (count,) = struct.unpack_from(order + counter, data, at)
-        for index in range(min(count, 512)):
-            entry = at + struct.calcsize(counter) + (4 + 2 * wide) * index
-            tag, kind, number = struct.unpack_from(f"{order}HH{word}", data, entry)
-            form = {3: "H", 4: "I", 16: "Q"}.get(kind)
-            if form and tag in _TIFF_TAGS and tag not in found and 0 < number <= 1 << 18:
-                place = entry + 4 + wide
-                if number * struct.calcsize(form) > wide:
-                    (place,) = struct.unpack_from(order + word, data, place)
-                found[tag] = struct.unpack_from(f"{order}{number}{form}", data, place)
-    except struct.error:
-        pass
-    return found

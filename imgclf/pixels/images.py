@@ -1,7 +1,8 @@
 """THE decoder, bytes to pixels, and THE resize recipe. Nothing else in imgclf decodes or resizes a picture.
 
 Every picture comes out as (height, width, 3) uint8 RGB: EXIF orientation applied, grey copied to three channels, palettes
-expanded, CMYK converted, transparency laid over white, 16 bits scaled from the bits in use, first frame of an animation.
+expanded, CMYK converted, transparency laid over white, deeper samples scaled by the depth that the file declares, first frame
+of an animation. TIFF and PNM are read by `tiff` and `pnm`, everything else by OpenCV.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from imgclf.base.config import Recipe
 from imgclf.base.errors import ImageError
-from imgclf.pixels import containers
+from imgclf.pixels import containers, declared, pnm, scaling, tiff
 
 cv2.setNumThreads(1)  # imgclf runs one picture a core; OpenCV's own threads would only get in the way
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged files are reported by us, with their names
@@ -155,7 +156,11 @@ def _header(file: BinaryIO) -> Header:
     kind = _sniffed(file.read(64))
     file.seek(0)
     try:
-        if kind == "AVIF":
+        if kind == "TIFF":
+            width, height = tiff.size(file)
+        elif kind == "PNM":
+            width, height = pnm.size(file.read(pnm.HEAD))
+        elif kind == "AVIF":
             width, height = _avif_size(file.read(1 << 16))
         elif kind == "JPEG 2000" and (start := file.read(24)).startswith(b"\xff\x4f"):  # a bare codestream: its SIZ segment
             right, bottom, left, top = struct.unpack_from(">IIII", start, 8)
@@ -164,9 +169,9 @@ def _header(file: BinaryIO) -> Header:
             width, height = struct.unpack_from("<HH", start, 18)
         else:
             file.seek(0)
-            # The parser of PNM takes time that grows with the square of a number's digits.
-            head = io.BytesIO(file.read(1 << 14)) if kind == "PNM" else file
-            width, height = imagesize.get(head, exif_rotation=False)
+            width, height = imagesize.get(file, exif_rotation=False)
+    except ImageError:
+        raise
     except Exception as error:  # whatever a parser of damaged bytes stumbles over means the same thing here
         raise ImageError("damaged", f"damaged {kind}: its header cannot be read") from error
     return _checked(kind, width, height)
@@ -223,83 +228,97 @@ def _decode(data: bytes, kind: str) -> Image:
 
 
 def _pixels(data: bytes, kind: str) -> Image:
+    if kind == "TIFF":
+        return tiff.decode(data)
+    if kind == "PNM":
+        return pnm.decode(data)
     damaged = ImageError("damaged", f"damaged or truncated {kind}: it cannot be decoded to the end")
     if containers.falls_short(data, kind):
         raise damaged
+    try:
+        full = _full(data, kind)
+    except struct.error as error:
+        raise damaged from error
     buffer = np.frombuffer(data, np.uint8)
     if kind == "JPEG":  # the common case in one call: EXIF, grey and CMYK are handled by OpenCV
         image: Any = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
     else:
         image, kinds, metadata = cv2.imdecodeWithMetadata(buffer, flags=cv2.IMREAD_UNCHANGED)
-        is_deep = kind == "AVIF" and image is not None and image.dtype != np.uint8  # 10 or 12 bits: OpenCV knows how many
-        if is_deep or (kind == "BMP" and image is not None and image.ndim == 2):  # it takes one of OS/2 for grey if not told
+        if kind == "BMP" and image is not None and image.ndim == 2:  # it takes one of OS/2 for grey if not told
             image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_BGR)
     if image is None or image.size == 0:
         raise damaged
     if kind == "JPEG":
         return image  # type: ignore[no-any-return]
-    premultiplied = kind == "TIFF" and image.dtype == np.uint8  # libtiff's RGBA reader multiplies colours by alpha
-    if premultiplied:
-        compression = containers.tiff_compression(data)
-        if compression not in containers.TIFF_COMPRESSIONS:
-            raise ImageError("unsupported", f"TIFF of compression {compression}, which is not supported; save it with another")
-        if not containers.inflates(data, 8 * image.size):  # that reader leaves black what it cannot decode, and says nothing
-            raise damaged
-    image = _to_rgb(_to_uint8(image, kind), kind, premultiplied)
+    if image.dtype not in (np.uint8, np.uint16):
+        raise ImageError("unsupported", f"{kind} with {image.dtype} samples, which is not supported; convert it to 8 bits")
+    image = _to_rgb(image, data, kind, full)
     if kind in ("PNG", "WEBP"):
         exif = next((bytes(m) for k, m in zip(kinds, metadata, strict=True) if k == cv2.IMAGE_METADATA_EXIF), b"")
-        return _orient(image, _exif_orientation(exif))
+        return scaling.orient(image, _exif_orientation(exif))
     if kind == "AVIF":
         return _avif_orient(image, data)
     return np.ascontiguousarray(image)
 
 
-def _to_uint8(image: NDArray[Any], kind: str) -> NDArray[np.uint8]:
-    """Eight bits a channel. 16-bit values are scaled from the bits in use (8, 10, 12, 14, 16): dim scans do not go black."""
+def _full(data: bytes, kind: str) -> int:
+    """The largest value of a sample that OpenCV decodes to more than 8 bits; refuses layouts that it gets wrong."""
+    if kind == "AVIF":
+        return (1 << declared.avif_depth(data)) - 1
+    if kind == "BMP" and not declared.bmp(data).depths:
+        raise ImageError("unsupported", "BMP with unusual colour masks, which is not supported; save it with 24 bits a pixel")
+    if kind != "JPEG 2000":
+        return 65535
+    has = declared.jpeg_2000(data)
+    if has.count not in (1, 3, 4) or not 8 <= has.bits <= 16 or not has.is_plain:
+        depth = f"{has.bits} bits" if has.bits else "signed, uneven or subsampled samples, or with an offset"
+        what = f"{has.count} bands of {depth}" if has.is_plain else "other colours than RGB and grey"
+        raise ImageError("unsupported", f"JPEG 2000 of {what}, which is not supported; convert it to RGB of 8 or 16 bits")
+    return (1 << has.bits) - 1
+
+
+def _to_rgb(image: NDArray[Any], data: bytes, kind: str, full: int) -> NDArray[np.uint8]:
+    """OpenCV's grey, BGR or BGRA of 8 or 16 bits as RGB of 8 bits; what is transparent shows white."""
+    scaled = _png_to_uint8(image, data) if kind == "PNG" else scaling.to_uint8(image, 255 if image.dtype == np.uint8 else full)
+    if scaled.ndim == 2 or scaled.shape[2] == 1:
+        rgb = np.asarray(cv2.cvtColor(scaled, cv2.COLOR_GRAY2RGB), np.uint8)
+        level = declared.png_transparent_grey(data) if kind == "PNG" else None
+        if level is not None:  # OpenCV does not look at it; it spreads 1, 2 and 4 bits over 8
+            rgb[image.reshape(rgb.shape[:2]) == level * (255 // ((1 << data[24]) - 1) if data[24] < 8 else 1)] = 255
+        return rgb
+    if scaled.shape[2] == 3:
+        rgb = np.asarray(cv2.cvtColor(scaled, cv2.COLOR_BGR2RGB), np.uint8)
+        return _spread(rgb, declared.bmp(data).depths) if kind == "BMP" else rgb
+    rgb = np.asarray(cv2.cvtColor(scaled, cv2.COLOR_BGRA2RGB), np.uint8)
+    if _has_alpha(data, kind):
+        scaling.over_white(rgb, scaled[..., 3])
+    return rgb
+
+
+def _has_alpha(data: bytes, kind: str) -> bool:
+    """Whether a fourth channel is transparency, which in these two formats the file must say."""
+    if kind == "BMP":
+        return declared.bmp(data).has_alpha
+    return kind != "JPEG 2000" or declared.jpeg_2000(data).has_alpha
+
+
+def _spread(rgb: NDArray[np.uint8], depths: tuple[int, ...]) -> NDArray[np.uint8]:
+    """A BMP's colours of 5 or 6 bits, which OpenCV only shifts up, over the whole range: white is 255 and not 248."""
+    for channel, bits in enumerate(depths):
+        if bits < 8:
+            rgb[..., channel] = scaling.to_uint8(rgb[..., channel] >> (8 - bits), (1 << bits) - 1)
+    return rgb
+
+
+def _png_to_uint8(image: NDArray[Any], data: bytes) -> NDArray[np.uint8]:
+    """By the bits that are declared significant: the upper ones of 16; the others repeat them."""
     if image.dtype == np.uint8:
         return image
-    if image.dtype == np.uint16:
-        colours = image[..., :3] if image.ndim == 3 else image
-        scaled = np.asarray(cv2.convertScaleAbs(image, alpha=255 / _full_scale(colours)), np.uint8)
-        if image.ndim == 3 and image.shape[2] == 4:
-            alpha = cv2.extractChannel(image, 3)
-            scaled[..., 3] = cv2.convertScaleAbs(alpha, alpha=255 / _full_scale(alpha))
-        return scaled
-    if image.dtype in (np.float32, np.float64):
-        top = float(image.max()) if np.isfinite(image).all() else -1.0
-        full = next((full for full in (1.0, 255.0, 65535.0) if top <= full), None)
-        if top < 0 or full is None or float(image.min()) < 0:
-            raise ImageError("unsupported", f"{kind} with floating-point values outside 0..1, 0..255 and 0..65535")
-        return (image.astype(np.float64) * (255.0 / full)).round().astype(np.uint8)
-    raise ImageError("unsupported", f"{kind} with {image.dtype} samples, which is not supported; convert it to 8 or 16 bits")
-
-
-def _full_scale(values: NDArray[Any]) -> int:
-    top = int(values.max())
-    return next(full for full in (255, 1023, 4095, 16383, 65535) if top <= full)
-
-
-def _to_rgb(image: NDArray[np.uint8], kind: str, premultiplied: bool) -> NDArray[Any]:
-    """OpenCV's grey, BGR or BGRA as RGB; what is transparent shows white."""
-    if image.ndim == 2 or image.shape[2] == 1:
-        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
-    if image.shape[2] == 3:
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    if image.shape[2] == 4:
-        rgb = cv2.cvtColor(image, cv2.COLOR_BGRA2RGB)
-        alpha = image[..., 3:]
-        if alpha.min() == 255:
-            return rgb
-        if premultiplied and (rgb > alpha).any():  # impossible for alpha: a fourth band of another meaning
-            return rgb
-        for top in range(0, len(rgb), 256):  # in strips: the wider numbers of a whole large picture would fill the memory
-            strip, weight = rgb[top : top + 256], alpha[top : top + 256].astype(np.uint16)
-            if premultiplied:
-                strip[:] = (strip + (255 - weight)).clip(max=255)
-            else:
-                strip[:] = (strip * weight + 255 * (255 - weight) + 127) // 255
-        return rgb
-    raise ImageError("unsupported", f"{kind} with {image.shape[2]} channels, which is not supported; convert it to RGB")
+    samples = image.reshape(*image.shape[:2], -1)
+    scaled = scaling.to_uint8(samples, 65535)
+    for place, bits in zip((0,) if image.ndim == 2 else (2, 1, 0, 3), declared.png_significant_bits(data), strict=False):
+        scaled[..., place] = scaling.to_uint8(samples[..., place] >> (16 - bits), (1 << bits) - 1)
+    return scaled
 
 
 def _exif_orientation(exif: bytes) -> int:
@@ -318,17 +337,6 @@ def _exif_orientation(exif: bytes) -> int:
     except struct.error:
         pass
     return 1
-
-
-def _orient(image: NDArray[Any], orientation: int) -> Image:
-    """Turn and mirror as EXIF orientation 1 to 8 asks."""
-    if orientation in (5, 6, 7, 8):
-        image = image.transpose(1, 0, 2)
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    return np.ascontiguousarray(image)
 
 
 def _avif_size(data: bytes) -> tuple[int, int]:

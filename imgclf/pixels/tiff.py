@@ -1,0 +1,207 @@
+"""Read the first image of a TIFF: the layouts that are listed here, and no others.
+
+A strict reader of our own, since OpenCV leaves parts of its output unwritten in layouts that it does not expect, and libtiff
+leaves black what it cannot unpack. Each sample of the output comes from a byte of the file, or ImageError is raised: `damaged`
+where bytes are missing or cannot be unpacked, `unsupported` where the layout is not in the list.
+
+Grey of either polarity, RGB, palette, CMYK and YCbCr (8 bits, not subsampled outside JPEG); 1 to 16 bits, or floating point
+from 0 to 1; strips and tiles; samples side by side or in planes; uncompressed, LZW, Deflate, PackBits, JPEG, fax; predictors;
+one extra sample, which is transparency only if the file declares so.
+"""
+
+import io
+import struct
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from imgclf.pixels import containers, scaling, unpacking
+from imgclf.pixels.tiff_layout import (
+    BITS,
+    CMYK,
+    COMPRESSION,
+    FAX,
+    FAX3_OPTIONS,
+    FAX4_OPTIONS,
+    FILL_ORDER,
+    GREY,
+    GREY_WHITE_0,
+    HEIGHT,
+    JPEG,
+    JPEG_TABLES,
+    PALETTE,
+    PALETTE_COLOUR,
+    PHOTOMETRIC,
+    ROWS,
+    SAMPLES,
+    STRIP_SIZES,
+    STRIPS,
+    WIDTH,
+    YCBCR,
+    Layout,
+    Tags,
+    check,
+    damaged,
+    directory,
+    one,
+    unsupported,
+)  # fmt: skip
+
+
+def size(file: BinaryIO) -> tuple[int, int]:
+    """(width, height) of the first image, in pixels as stored."""
+    tags = directory(file)
+    return one(tags, WIDTH, 0), one(tags, HEIGHT, 0)
+
+
+def decode(data: bytes) -> NDArray[np.uint8]:
+    """(height, width, 3) RGB of the first image, oriented, transparency laid over white."""
+    tags = directory(io.BytesIO(data))
+    layout = check(tags, "<" if data[:2] == b"II" else ">")
+    is_index = layout.photometric == PALETTE_COLOUR
+    pixels = np.zeros((layout.height, layout.width, layout.kept), np.uint16 if is_index else np.uint8)
+    try:
+        for plane, top, left, (place, count) in layout.places():
+            if place + count > len(data) and layout.compression != 1:  # some writers claim more than there is
+                raise damaged()
+            rows = layout.tall if layout.tiled else min(layout.tall, layout.height - top)
+            into = pixels[:, left : left + layout.wide, plane : plane + 1 if layout.planar else None]
+            for block in _blocks(tags, layout, memoryview(data)[place : place + count], rows):
+                into[top : top + len(block)] = block[: max(0, layout.height - top), : into.shape[1]]
+                top += len(block)
+    except ValueError as error:
+        raise damaged() from error
+    except NotImplementedError as error:
+        raise unsupported(f"of {error}") from error
+    return np.asarray(scaling.orient(_rgb(tags, layout, pixels), layout.orientation), np.uint8)
+
+
+def _blocks(tags: Tags, layout: Layout, piece: memoryview, rows: int) -> Iterator[NDArray[Any]]:
+    """All rows of a strip or tile: (some, layout.wide, layout.depth) uint8, or uint16 where they are indices of a palette."""
+    if layout.compression == JPEG:
+        yield _jpeg(tags, layout, piece, rows)
+        return
+    if one(tags, FILL_ORDER, 1) == 2:
+        piece = memoryview(bytes(piece).translate(_TURNED))
+    if layout.compression in FAX:
+        yield _scaled(layout, _fax(tags, layout, piece, rows))
+        return
+    for block in unpacking.blocks(layout.compression, piece, layout.row_bytes, rows):
+        yield _scaled(layout, _values(layout, block))
+
+
+_TURNED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))  # each byte with its bits in the other order
+
+
+def _values(layout: Layout, block: bytearray) -> NDArray[Any]:
+    """The samples in whole rows of bytes: (rows, layout.wide, layout.depth)."""
+    shape = (len(block) // layout.row_bytes, layout.wide, layout.depth)
+    if layout.bits not in (8, 16, 32, 64):
+        bits = np.unpackbits(np.frombuffer(block, np.uint8).reshape(shape[0], -1), axis=1)
+        bits = bits[:, : shape[1] * shape[2] * layout.bits].reshape(*shape, layout.bits)
+        values = np.zeros(shape, np.uint8 if layout.bits < 8 else np.uint16)
+        for number in range(layout.bits):
+            values = values << 1 | bits[..., number]
+        return values
+    size = layout.bits // 8
+    if layout.predictor == 3:  # the bytes of a row sorted by their weight, each as the difference to the one before
+        sums = np.frombuffer(block, np.uint8).reshape(shape[0], -1, layout.depth).cumsum(axis=1, dtype=np.uint8)
+        sums = np.ascontiguousarray(sums.reshape(shape[0], size, -1).transpose(0, 2, 1))
+        return np.asarray(sums.view(f">f{size}").reshape(shape))
+    values = np.frombuffer(block, f"{layout.order}u{size}").reshape(shape)
+    if layout.predictor == 2:
+        values = values.cumsum(axis=1, dtype=f"u{size}")
+    elif layout.bits > 8:
+        values = values.astype(f"u{size}")
+    return values.view(f"f{size}") if layout.is_float else values
+
+
+def _scaled(layout: Layout, values: NDArray[Any]) -> NDArray[Any]:
+    if layout.photometric == PALETTE_COLOUR:
+        return values
+    return scaling.unit_to_uint8(values, "TIFF") if layout.is_float else scaling.to_uint8(values, (1 << layout.bits) - 1)
+
+
+def _rgb(tags: Tags, layout: Layout, pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """RGB of all samples as they are stored, 8 bits or indices."""
+    if layout.photometric == PALETTE_COLOUR:
+        table = np.array(tags[PALETTE], np.uint32).reshape(3, -1).T
+        few = 0 if table.max() < 256 else 8  # some writers fill it with 8 bits, some write 8 bits times 256
+        return np.asarray((table >> few).astype(np.uint8)[pixels[..., 0]])
+    if layout.photometric == CMYK:
+        rgb = np.zeros((*pixels.shape[:2], 3), np.uint8)
+        for row, inks in enumerate(255 - pixels):
+            rgb[row] = (inks[:, :3].astype(np.uint16) * inks[:, 3:] + 127) // 255
+        return rgb
+    if layout.photometric in (GREY, GREY_WHITE_0):
+        grey = pixels[..., :1] if layout.photometric == GREY else 255 - pixels[..., :1]
+        rgb = np.repeat(grey, 3, axis=2)
+    elif layout.photometric == YCBCR and layout.compression != JPEG:
+        rgb = np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels[..., (0, 2, 1)]), cv2.COLOR_YCrCb2RGB), np.uint8)
+    else:
+        rgb = np.ascontiguousarray(pixels[..., :3])
+    if layout.alpha in (1, 2):
+        scaling.over_white(rgb, pixels[..., -1], premultiplied=layout.alpha == 1)
+    return rgb
+
+
+def _jpeg(tags: Tags, layout: Layout, piece: memoryview, rows: int) -> NDArray[np.uint8]:
+    """A strip or tile that is a JPEG, with the tables that all of them share put back."""
+    depth = layout.depth
+    tables = _segments(bytes(tags.get(JPEG_TABLES, ())))[0]
+    own, rest = _segments(bytes(piece))
+    frame = next((segment for segment in own if segment[1] in (0xC0, 0xC1, 0xC2)), None)
+    if frame is None or len(frame) < 10 or not rest:
+        raise damaged()
+    bits, height, width, components = struct.unpack_from(">BHHB", frame, 4)
+    if bits != 8 or components != depth:
+        raise unsupported(f"of JPEGs with {components} samples of {bits} bits")
+    if width != layout.wide or height < rows:
+        raise damaged()
+    # Whether it holds RGB or YCbCr is what the TIFF says, and not what a JPEG by itself would be taken for.
+    adobe = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + bytes([layout.photometric == YCBCR])
+    stream = b"\xff\xd8" + adobe + b"".join(tables + own) + rest
+    if containers.falls_short(stream, "JPEG"):
+        raise damaged()
+    flags = cv2.IMREAD_COLOR_RGB if depth == 3 else cv2.IMREAD_GRAYSCALE
+    image = cv2.imdecode(np.frombuffer(stream, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise damaged()
+    return np.asarray(image, np.uint8).reshape(height, width, depth)[:rows]
+
+
+def _segments(stream: bytes) -> tuple[list[bytes], bytes]:
+    """(the segments of a JPEG's header but those of applications, the scans from the first on)."""
+    found: list[bytes] = []
+    at = 2
+    while at + 4 <= len(stream) and stream[at] == 0xFF:
+        marker = stream[at + 1]
+        if marker == 0xFF:
+            at += 1
+            continue
+        if marker == 0xDA:
+            return found, stream[at:]
+        end = at + 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
+        if not 0xE0 <= marker <= 0xEF:
+            found.append(stream[at:end])
+        at = end
+    return found, b""
+
+
+def _fax(tags: Tags, layout: Layout, piece: memoryview, rows: int) -> NDArray[np.uint8]:
+    """A strip or tile of fax data as 0 and 1, which OpenCV decodes from a TIFF of nothing else; (rows, layout.wide, 1)."""
+    values = {
+        WIDTH: layout.wide, HEIGHT: rows, BITS: 1, COMPRESSION: layout.compression, PHOTOMETRIC: GREY, STRIPS: 8, SAMPLES: 1,
+        ROWS: rows, STRIP_SIZES: len(piece), FAX3_OPTIONS: one(tags, FAX3_OPTIONS, 0),
+        FAX4_OPTIONS: one(tags, FAX4_OPTIONS, 0),
+    }  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(values.items()))
+    body = bytes(piece) + b"\0" * (len(piece) & 1)
+    made = b"II*\0" + struct.pack("<I", 8 + len(body)) + body + struct.pack("<H", len(values)) + entries + bytes(4)
+    image = cv2.imdecode(np.frombuffer(made, np.uint8), cv2.IMREAD_GRAYSCALE)
+    if image is None or image.shape != (rows, layout.wide):
+        raise damaged()
+    return np.asarray(image > 127, np.uint8)[..., np.newaxis]

@@ -1,0 +1,136 @@
+"""Unpack a strip or tile of a TIFF: the compressions that work on bytes, each a generator, so that a bomb fills no memory.
+
+Each takes the packed bytes and the number of bytes that are wanted, and yields at most so many. What cannot be unpacked is a
+ValueError; what is missing at the end is found by `blocks`.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BLOCK = 1 << 22  # bytes that are handed on at once
+_CHUNK = 1 << 16  # packed bytes that are given to zlib at once
+
+
+def blocks(compression: int, piece: memoryview, row_bytes: int, rows: int) -> Iterator[bytearray]:
+    """All rows of a piece, in blocks of whole rows; ValueError where there are fewer."""
+    held, left = bytearray(), rows
+    for part in CODECS[compression](piece, row_bytes * rows):
+        held += part
+        whole = len(held) // row_bytes
+        if whole and (len(held) >= _BLOCK or whole == left):
+            yield held[: whole * row_bytes]
+            del held[: whole * row_bytes]
+            left -= whole
+    if left:
+        raise ValueError("rows are missing")
+
+
+def _as_it_is(piece: memoryview, size: int) -> Iterator[memoryview]:
+    for start in range(0, min(size, len(piece)), _BLOCK):
+        yield piece[start : min(start + _BLOCK, size)]
+
+
+def _inflate(piece: memoryview, size: int) -> Iterator[bytes]:
+    stream = zlib.decompressobj()
+    try:
+        for start in range(0, len(piece), _CHUNK):
+            packed: memoryview | bytes = piece[start : start + _CHUNK]
+            while packed and not stream.eof:
+                part = stream.decompress(packed, min(size, _BLOCK) or 1)  # a byte more: to come to the sum at the end
+                if part and not size:
+                    return
+                yield part
+                size -= len(part)
+                packed = stream.unconsumed_tail
+    except zlib.error as error:
+        raise ValueError("cannot be inflated") from error
+
+
+def _unpack_bits(piece: memoryview, size: int) -> Iterator[bytes]:
+    """PackBits: a count, then so many bytes as they are or one byte to repeat."""
+    data, at, out = bytes(piece), 0, bytearray()
+    while size > 0 and at + 1 < len(data):
+        count = data[at]
+        if count < 128:
+            run = data[at + 1 : at + 2 + count]
+            at += 2 + count
+            if at > len(data):
+                raise ValueError("a run goes on behind the end")
+        elif count > 128:
+            run = data[at + 1 : at + 2] * (257 - count)
+            at += 2
+        else:
+            at += 1
+            continue
+        out += run[:size]
+        size -= len(run)
+        if len(out) >= _CHUNK:
+            yield bytes(out)
+            out.clear()
+    yield bytes(out)
+
+
+_CLEAR, _END = 256, 257
+_LONGEST = 4096 + 1024 - 258  # codes between two codes to clear the table, with what libtiff bears beyond a full table
+_BITS = np.minimum(
+    9 + np.searchsorted((511, 1023, 2047), np.arange(_LONGEST) + 257, side="right"), 12
+)  # of each code after one
+_STARTS = np.concatenate(([0], np.cumsum(_BITS)))
+_BYTES = [bytes([value]) for value in range(256)] + [b"", b""]
+
+
+def _lzw(piece: memoryview, size: int) -> Iterator[bytes]:
+    """LZW as TIFF has it: codes of 9 to 12 bits from the highest bit on, widened one code early."""
+    if len(piece) > 1 and piece[0] == 0 and piece[1] & 1:
+        raise NotImplementedError("LZW in the order of bits of TIFF 5")
+    bit = 0
+    while size > 0:
+        codes = _codes(piece, bit)
+        stops = np.flatnonzero((codes == _CLEAR) | (codes == _END))
+        count = int(stops[0]) if len(stops) else len(codes)
+        part = _strings(codes[:count].tolist())
+        yield part[:size]
+        size -= len(part)
+        if count == len(codes) or codes[count] == _END:
+            return
+        bit += int(_STARTS[count + 1])
+
+
+def _codes(piece: memoryview, bit: int) -> NDArray[np.int64]:
+    """The codes from a bit on, up to the next that clears the table and behind it; (n,)."""
+    window = np.frombuffer(bytes(piece[bit // 8 : bit // 8 + _STARTS[-1] // 8 + 2]) + bytes(3), np.uint8).astype(np.uint32)
+    count = int(np.searchsorted(_STARTS, 8 * (len(window) - 3) - bit % 8, side="right")) - 1
+    count = max(0, min(count, _LONGEST))
+    at = _STARTS[:count] + bit % 8
+    first, bits = at // 8, _BITS[:count]
+    words = window[first] << 16 | window[first + 1] << 8 | window[first + 2]
+    return np.asarray(words >> (24 - bits - at % 8) & (1 << bits) - 1, np.int64)
+
+
+def _strings(codes: list[int]) -> bytes:
+    """What the codes between two codes to clear the table stand for."""
+    if not codes:
+        return b""
+    if codes[0] > 255:
+        raise ValueError("a code that is not there yet")
+    table = _BYTES.copy()
+    last = table[codes[0]]
+    strings = [last]
+    for code in codes[1:]:
+        try:
+            string = table[code]
+        except IndexError:
+            if code != len(table):
+                raise ValueError("a code that is not there yet") from None
+            string = last + last[:1]
+        table.append(last + string[:1])
+        strings.append(string)
+        last = string
+    return b"".join(strings)
+
+
+Codec = Callable[[memoryview, int], Iterator[bytes | memoryview]]
+CODECS: dict[int, Codec] = {1: _as_it_is, 5: _lzw, 8: _inflate, 32773: _unpack_bits, 32946: _inflate}
