@@ -142,6 +142,24 @@ def test_figures_that_are_undefined_are_null(project: Path, imgclf: Run) -> None
     assert done.returncode == 1
 
 
+def test_a_class_that_is_not_there_is_named_and_misses_no_gate(project: Path, imgclf: Run) -> None:
+    """Two of three classes, and only images that are predicted right: F1 is 1, as scikit-learn has it."""
+    right = [
+        one for one in evaluate(run_of(project), project / "data", "train").predictions if one["label"] == one["predicted"]
+    ]
+    there = sorted({one["label"] for one in right})[:2]
+    assert len(there) == 2
+    for one in right:
+        if one["label"] in there:
+            shutil.copy(project / "data" / one["path"], write(project / "other" / one["path"], b""))
+    done = imgclf("evaluate", "other", "--json", "--fail-under", "accuracy=1,f1=1,auc=0.5,average_precision=0.5")
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["accuracy"], found["macro_f1"]) == (0, 1, 1)
+    assert found["macro_f1_interval"] == found["interval"]
+    (absent,) = set(found["class_names"]) - set(there)
+    assert any(note.startswith(f"classes without an image here: {absent}; ROC-AUC and") for note in found["notes"])
+
+
 def test_page(project: Path, imgclf: Run) -> None:
     """Self-contained, with every wrong picture; nothing of a name is taken for markup; never over another file."""
     odd = project / "data" / "red" / "<b>&'.png"

@@ -85,9 +85,7 @@ def test_equal_to_scikit_learn(seed: int) -> None:
     np.testing.assert_allclose([[s.precision, s.recall, s.f1, s.support] for s in scores], expected.T, atol=1e-9)
     near = {"abs": 1e-9, "rel": 0, "nan_ok": True}
     macro, weighted = metrics.f1_scores(matrix)
-    assert macro == pytest.approx(
-        reference.f1_score(true, predicted, average="macro", labels=range(classes), zero_division=0), **near
-    )
+    assert macro == pytest.approx(reference.f1_score(true, predicted, average="macro", zero_division=0), **near)
     assert weighted == pytest.approx(reference.f1_score(true, predicted, average="weighted", zero_division=0), **near)
     assert metrics.accuracy(matrix) == pytest.approx(reference.accuracy_score(true, predicted), **near)
     assert metrics.cross_entropy(true, probabilities) == pytest.approx(reference.log_loss(true, probabilities), **near)
@@ -101,6 +99,62 @@ def test_equal_to_scikit_learn(seed: int) -> None:
         for k in range(1, classes):
             expected = reference.top_k_accuracy_score(true, probabilities, k=k, labels=range(classes))
             assert metrics.top_k(true, probabilities, k) == pytest.approx(expected, **near)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_absent_classes_as_scikit_learn_has_them(seed: int) -> None:
+    """Classes that no image is of, or that occur nowhere at all: means are over those that occur."""
+    from sklearn import metrics as reference
+
+    random = np.random.default_rng(seed)
+    classes, count = int(random.integers(3, 12)), int(random.integers(10, 80))
+    present = np.sort(random.choice(classes, int(random.integers(2, classes)), replace=False))
+    true = np.concatenate([present, random.choice(present, count)])
+    answers = random.dirichlet(np.full(classes, 0.5), len(true))
+    answers[np.arange(len(true)), true] += random.uniform(0, 1.5)
+    if seed % 2:  # nobody ever answers what is not there
+        answers[:, np.setdiff1d(np.arange(classes), present)] *= 1e-9
+    answers /= answers.sum(axis=1, keepdims=True)
+    predicted = answers.argmax(axis=1)
+    matrix = metrics.confusion(true, predicted, classes)
+    macro, weighted = metrics.f1_scores(matrix)
+    assert macro == pytest.approx(reference.f1_score(true, predicted, average="macro", zero_division=0), abs=1e-9)
+    assert weighted == pytest.approx(reference.f1_score(true, predicted, average="weighted", zero_division=0), abs=1e-9)
+    for own, theirs in (
+        (metrics.roc_auc, reference.roc_auc_score),
+        (metrics.average_precision, reference.average_precision_score),
+    ):
+        expected = np.mean([theirs(true == number, answers[:, number]) for number in present])
+        assert metrics.one_against_rest(true, answers, own) == pytest.approx(expected, abs=1e-9)
+    clipped = np.clip(answers, 1e-7, 1)
+    expected = reference.log_loss(true, clipped / clipped.sum(axis=1, keepdims=True), labels=range(classes))
+    assert metrics.cross_entropy(true, answers) == pytest.approx(expected, abs=1e-5)
+    assert metrics.top_k(true, answers, 2) == pytest.approx(
+        reference.top_k_accuracy_score(true, answers, k=2, labels=range(classes)), abs=1e-9
+    )
+    if seed % 2:  # then nothing changes where they are not known at all
+        few, known = np.searchsorted(present, true), answers[:, present]
+        small = metrics.confusion(few, known.argmax(axis=1), len(present))
+        assert metrics.f1_scores(small) == pytest.approx((macro, weighted))
+        for one, other in zip(metrics.bootstrap_f1(small), metrics.bootstrap_f1(matrix), strict=True):
+            assert one == pytest.approx(other)
+        assert metrics.calibration_error(few, known) == pytest.approx(metrics.calibration_error(true, answers), abs=1e-6)
+        found = metrics.temperature(few, known)
+        assert found == pytest.approx(metrics.temperature(true, answers), rel=1e-3) or found > 3  # where 1e-9 becomes much
+
+
+def test_a_class_that_occurs_nowhere_counts_nothing() -> None:
+    """Two of three classes in the test set, all right: everything is 1, and the class is named."""
+    true = np.array([0, 0, 1, 1, 1])
+    answers = np.eye(3)[true] * 0.9 + 1 / 30
+    matrix = metrics.confusion(true, answers.argmax(axis=1), 3)
+    assert [float(value) for value in metrics.f1_scores(matrix)] == [1.0, 1.0]
+    assert metrics.bootstrap_f1(matrix) == (metrics.wilson_interval(5, 5), metrics.wilson_interval(5, 5))
+    for measure in (metrics.roc_auc, metrics.average_precision):
+        assert metrics.one_against_rest(true, answers, measure) == 1
+    assert "here: c; ROC-AUC" in metrics.note_on_absent(matrix.sum(axis=1), ("a", "b", "c"))
+    assert "here: b, c, d, e and 5 more; " in metrics.note_on_absent(np.array([3] + [0] * 9), tuple("abcdefghij"))
+    assert metrics.note_on_absent(np.array([1, 1]), ("a", "b")) == ""
 
 
 def test_what_is_undefined_is_nan() -> None:
@@ -191,15 +245,14 @@ def test_bootstrap_of_many_small_classes() -> None:
     "matrix", [[[5, 0], [0, 0]], [[0, 0, 0], [0, 7, 0], [0, 0, 8]], [[0, 5], [5, 0]], [[0, 3, 0], [0, 0, 0], [0, 0, 0]]]
 )
 def test_an_interval_holds_its_figure_where_all_are_right_or_none(matrix: list[list[int]]) -> None:
-    """Also where a class has no picture, and the mean over classes is not the accuracy; never plus or minus nothing."""
+    """Also where a class has no image, which the mean over classes leaves out; never plus or minus nothing."""
     counts = np.array(matrix)
     accuracy = metrics.wilson_interval(int(np.trace(counts)), int(counts.sum()))
     macro, weighted = metrics.bootstrap_f1(counts)
-    assert weighted == accuracy
+    assert macro == weighted == accuracy
     for figure, (low, high) in zip(metrics.f1_scores(counts), (macro, weighted), strict=True):
         assert low <= figure <= high
         assert high - low > 0.05
-    assert macro == pytest.approx(np.array(accuracy) * np.count_nonzero(counts.sum(axis=1)) / len(counts))
 
 
 @pytest.mark.parametrize("matrix", [[[30, 0], [30, 0]], [[40, 0, 0], [0, 40, 0], [0, 40, 0]]])
@@ -219,7 +272,8 @@ def test_the_temperature_is_the_best_of_all() -> None:
         answers = np.exp(logits - logits.max(1, keepdims=True))
         answers /= answers.sum(1, keepdims=True)
         true = random.integers(0, classes, count)
-        targets = (np.eye(classes)[true] * count + 1) / (count + classes)
+        seen = np.isin(np.arange(classes), true)
+        targets = (np.eye(classes)[true] * count + seen) / (count + seen.sum())
 
         def loss(found: float, targets: Any = targets, answers: Any = answers, count: int = count) -> float:
             told = np.maximum(metrics.tempered(answers, found), 1e-300)
