@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from imgclf.learning import metrics
+from imgclf.learning import folding, metrics
 
 TRUE = np.array([0, 0, 0, 1, 1, 2])
 PREDICTED = np.array([0, 0, 1, 1, 0, 0])
@@ -280,6 +280,59 @@ def test_the_temperature_is_the_best_of_all() -> None:
             return float(-(targets * np.log(told)).sum(1).mean() + np.log(found) ** 2 / (2 * count))
 
         assert loss(metrics.temperature(true, answers)) <= min(loss(one) for one in np.geomspace(0.05, 20, 400)) + 1e-6
+
+
+def drawn(count: int, classes: int, factor: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels drawn from probabilities, and those with their logits multiplied by a factor."""
+    random = np.random.default_rng(seed)
+    honest = random.dirichlet(np.full(classes, 0.4), count)
+    true = np.array([random.choice(classes, p=row) for row in honest])
+    return true, metrics.tempered(honest, 1 / factor)
+
+
+def test_a_temperature_is_kept_only_where_held_out_images_gain() -> None:
+    """Of 51 images that need none, one that fits them all is worth nothing; of a network that is too sure, it always is."""
+    kept = 0
+    for seed in range(20):
+        true, answers = drawn(51, 10, 1.0, seed)
+        found = metrics.calibration(true, answers, np.arange(51))
+        assert found == metrics.calibration(true, answers, np.arange(51))
+        assert found.fitted == metrics.temperature(true, answers) != 1
+        assert found.temperature == (found.fitted if found.gain > 0 else 1.0)
+        kept += found.temperature != 1
+        true, answers = drawn(400, 10, 2.5, seed)
+        helped = metrics.calibration(true, answers, np.arange(400))
+        assert helped.temperature == helped.fitted == pytest.approx(2.5, rel=0.3)
+        assert helped.gain > 0.1
+    assert kept <= 12
+
+
+def test_what_fits_all_images_is_not_kept_where_cross_validation_shows_no_gain() -> None:
+    true, answers = next(
+        (true, answers)
+        for true, answers in (drawn(51, 3, 1.0, seed) for seed in range(100))
+        if metrics.calibration(true, answers, np.arange(51)).gain < 0
+        and metrics.cross_entropy(true, metrics.tempered(answers, metrics.temperature(true, answers)))
+        < metrics.cross_entropy(true, answers)
+    )
+    assert metrics.calibration(true, answers, np.arange(51)).temperature == 1
+
+
+def test_a_temperature_is_not_kept_for_what_one_group_shows() -> None:
+    """40 near-duplicates that are all surely wrong: they say much of each other and nothing of others."""
+    true = np.array([0] * 40 + [0, 1] * 30)
+    answers = np.array([[0.02, 0.98]] * 40 + [[0.97, 0.03], [0.03, 0.97]] * 30)
+    alone, together = np.arange(100), np.array([0] * 40 + list(range(1, 61)))
+    assert metrics.calibration(true, answers, alone).gain > metrics.calibration(true, answers, together).gain
+
+
+def test_folds_are_even_and_tear_no_group() -> None:
+    labels = np.repeat(np.arange(100), 3)
+    found = folding.folds(labels, np.arange(300), 5, 0)
+    assert np.bincount(found).tolist() == [60] * 5, "not 100, 100, 100, 0 and 0"
+    groups = np.arange(300) // 2
+    found = folding.folds(labels, groups, 5, 1)
+    assert all(len(set(found[groups == group].tolist())) == 1 for group in range(150))
 
 
 def test_a_few_wrong_answers_do_not_make_all_worthless() -> None:

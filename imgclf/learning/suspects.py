@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from imgclf.learning import folding
+
 _PENALTIES = np.geomspace(1e-3, 1e2, 11)  # of the ridge, as shares of the number of pictures
 NEIGHBOURS = 10  # pictures whose distance says how far apart one lies
 
@@ -21,7 +23,7 @@ def held_out_probabilities(
     values = (values - values.mean(axis=0)) / (values.std(axis=0) + 1e-6)
     targets = np.eye(int(labels.max()) + 1)[labels]
     scores = np.zeros((len(_PENALTIES), *targets.shape))
-    fold_of = _folds(labels, groups, folds, seed)
+    fold_of = folding.folds(labels, groups, folds, seed)
     for fold in range(folds):
         inside, outside = fold_of != fold, fold_of == fold
         if not outside.any() or not inside.any():
@@ -40,21 +42,6 @@ def held_out_probabilities(
     ]
     _loss, best, temperature = min(tried)
     return _softmax(scores[best] / temperature)
-
-
-def _folds(labels: NDArray[np.int64], groups: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
-    """(n,) a fold for each picture: every class spread evenly, no group torn."""
-    order = np.random.default_rng(seed).permutation(len(labels))
-    result = np.full(len(labels), -1)
-    of_group: dict[int, int] = {}
-    next_of_class = np.zeros(int(labels.max()) + 1, np.int64)
-    for index in order.tolist():
-        group = int(groups[index])
-        if group not in of_group:
-            of_group[group] = int(next_of_class[labels[index]] % folds)
-            next_of_class[labels[index]] += 1
-        result[index] = of_group[group]
-    return result
 
 
 def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
