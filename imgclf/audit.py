@@ -102,15 +102,21 @@ def audit(
     labels = np.array([pictures.class_names.index(label[path]) for path in paths])
     if len(paths) < 20 or min(np.bincount(labels, minlength=len(pictures.class_names))) < 2:
         raise ImgclfError(f"{data}: too few pictures to tell what is usual; an audit needs 20, and 2 of every class")
+    near, alike, errors = compare(seen, labels, seed)
+    found = list(_found(paths, labels, errors, near, alike, pictures.class_names))
+    ranked = tuple(paths[index] for index in errors.order.tolist())
+    accuracy = float((errors.predicted == labels).mean())
+    return Audit(str(data), name, pictures, tuple(found), ranked, accuracy, (*left_out, *unread), shards.said(taken))
+
+
+def compare(
+    seen: NDArray[np.float32], labels: NDArray[np.int64], seed: int
+) -> tuple[suspects.Neighbours, NDArray[np.bool_], suspects.LabelErrors]:
+    """(nearest images, which show nearly the same as theirs, likely label errors) by features (n, width) and labels (n,)."""
     near = suspects.neighbours(seen)
     alike = _alike(near)
-    same = np.where(alike, near.nearest, np.arange(len(paths)))
-    said = suspects.held_out_probabilities(seen, labels, _groups(same), seed=seed)
-    errors = suspects.label_errors(said, labels)
-    found = list(_found(paths, labels, said, errors, near, alike, pictures.class_names))
-    ranked = tuple(paths[index] for index in errors.order.tolist())
-    accuracy = float((said.argmax(axis=1) == labels).mean())
-    return Audit(str(data), name, pictures, tuple(found), ranked, accuracy, (*left_out, *unread), shards.said(taken))
+    same = np.where(alike, near.nearest, np.arange(len(labels)))
+    return near, alike, suspects.label_errors(suspects.held_out(seen, labels, _groups(same), seed=seed), labels)
 
 
 def look(
@@ -164,7 +170,6 @@ def _reading(data: Path, recipe: Recipe, digest: str) -> tuple[str, partial[imag
 def _found(
     paths: list[str],
     labels: NDArray[np.int64],
-    said: NDArray[np.float64],
     errors: suspects.LabelErrors,
     near: suspects.Neighbours,
     alike: NDArray[np.bool_],
@@ -172,7 +177,7 @@ def _found(
 ) -> Iterator[Suspect]:
     for index in errors.order[: int(errors.wrong.sum())].tolist():
         own, other = classes[labels[index]], classes[errors.likelier[index]]
-        likely, kept = said[index, errors.likelier[index]], said[index, labels[index]]
+        likely, kept = errors.likely[index], errors.kept[index]
         yield Suspect(paths[index], own, "label", float(1 - kept), other, f"{other} {likely:.2f}, {own} {kept:.2f}")
     for index in np.argsort(-near.apart, kind="stable").tolist():
         if near.apart[index] < APART:

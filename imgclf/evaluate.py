@@ -30,9 +30,9 @@ class Evaluation:
     """Scores of one run on one set of pictures, by its calibrated probabilities; NaN where one is undefined.
 
     interval: 95% Wilson interval of the accuracy; those of F1 by bootstrap. top: share of pictures whose class is among
-    the 2, 3 or 5 likeliest, where there are more classes. auc, average_precision: mean over classes, one against
-    the rest; of the second of two classes. calibration_error: expected, of 15 bins, and what it was before calibration.
-    confusion: true x predicted.
+    the 2, 3 or 5 likeliest, where there are more classes. auc, average_precision: mean over the classes that have
+    a picture, one against the rest; of the second of two classes. calibration_error: expected, of 15 bins, and what it was
+    before calibration. confusion: true x predicted.
     """
 
     run: str
@@ -185,7 +185,7 @@ def evaluate(
         ),
         answers=found,
         left_out=found.left_out,
-        notes=on.notes,
+        notes=(*on.notes, *filter(None, [metrics.note_on_absent(matrix.sum(axis=1), bundle.class_names)])),
     )
     try:
         write(evaluation, bundle.path)

@@ -190,7 +190,7 @@ def test_flipped_labels_are_ranked_first(seed: int) -> None:
     flipped = random.choice(1000, 50, replace=False)
     given = labels.copy()
     given[flipped] = (labels[flipped] + random.integers(1, 3, 50)) % 3
-    errors = suspects.label_errors(suspects.held_out_probabilities(features, given, np.arange(1000)), given)
+    errors = suspects.label_errors(suspects.held_out(features, given, np.arange(1000)), given)
     assert len(set(errors.order[:70].tolist()) & set(flipped.tolist())) >= 45
     found = np.flatnonzero(errors.wrong)
     assert len(set(found.tolist()) & set(flipped.tolist())) >= 40
@@ -202,9 +202,9 @@ def test_flipped_labels_are_ranked_first(seed: int) -> None:
 def test_confident_learning_counts_by_the_mean_of_each_class() -> None:
     """By hand: thresholds 0.8 (mean of 0.9, 0.9, 0.6) and 0.75; the third picture reaches neither its own nor the other's."""
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.1, 0.9], [0.45, 0.55]])
-    errors = suspects.label_errors(probabilities, np.array([0, 0, 0, 1, 1, 1]))
+    errors = suspects.label_errors(probabilities.__getitem__, np.array([0, 0, 0, 1, 1, 1]))
     assert not errors.wrong.any()
-    errors = suspects.label_errors(np.vstack([probabilities, [[0.05, 0.95]]]), np.array([0, 0, 0, 1, 1, 1, 0]))
+    errors = suspects.label_errors(np.vstack([probabilities, [[0.05, 0.95]]]).__getitem__, np.array([0, 0, 0, 1, 1, 1, 0]))
     assert np.flatnonzero(errors.wrong).tolist() == [6]
     assert errors.order[0] == 6
     assert errors.likelier.tolist() == [0, 0, 0, 1, 1, 1, 1]

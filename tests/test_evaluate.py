@@ -72,7 +72,8 @@ def test_calibration_is_of_the_validation_part_and_holds_everywhere(project: Pat
     pixels = [images.load(run.recipe, path) for path in paths]
     answers = raw.probabilities(pixels)
     assert run.temperature == pytest.approx(metrics.temperature(true, answers), rel=1e-6)
-    assert run.temperature != 1
+    assert run.temperature == run.info["calibration"]["fitted"] != 1
+    assert run.info["calibration"]["gain"] > 0
     np.testing.assert_allclose(run.probabilities(pixels), metrics.tempered(answers, run.temperature), atol=1e-12)
     assert [one["predicted"] for one in before.predictions] == [one["predicted"] for one in after.predictions]
     assert after.uncalibrated_error == pytest.approx(before.calibration_error, abs=1e-6)
@@ -140,6 +141,24 @@ def test_figures_that_are_undefined_are_null(project: Path, imgclf: Run) -> None
     assert "ROC-AUC and average precision undefined, since a class has no picture" in done.stdout
     done = imgclf("evaluate", "other", "--fail-under", "auc=0.1")
     assert done.returncode == 1
+
+
+def test_a_class_that_is_not_there_is_named_and_misses_no_gate(project: Path, imgclf: Run) -> None:
+    """Two of three classes, and only images that are predicted right: F1 is 1, as scikit-learn has it."""
+    right = [
+        one for one in evaluate(run_of(project), project / "data", "train").predictions if one["label"] == one["predicted"]
+    ]
+    there = sorted({one["label"] for one in right})[:2]
+    assert len(there) == 2
+    for one in right:
+        if one["label"] in there:
+            shutil.copy(project / "data" / one["path"], write(project / "other" / one["path"], b""))
+    done = imgclf("evaluate", "other", "--json", "--fail-under", "accuracy=1,f1=1,auc=0.5,average_precision=0.5")
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["accuracy"], found["macro_f1"]) == (0, 1, 1)
+    assert found["macro_f1_interval"] == found["interval"]
+    (absent,) = set(found["class_names"]) - set(there)
+    assert any(note.startswith(f"classes without an image here: {absent}; ROC-AUC and") for note in found["notes"])
 
 
 def test_page(project: Path, imgclf: Run) -> None:
@@ -287,7 +306,7 @@ def test_pictures_that_chose_the_epoch_are_counted(project: Path) -> None:
     chose = next(row for row in rows if row.split == "val")
     for path in (chose.path, next(row for row in rows if row.split == "test").path):
         shutil.copy(project / "data" / path, write(project / "other" / path, b""))
-    assert evaluate(run, project / "other").notes == (words.format("1 of 2"),)
+    assert evaluate(run, project / "other").notes[:-1] == (words.format("1 of 2"),)
 
 
 def test_what_is_no_picture_is_said_of_the_part_that_is_scored(project: Path) -> None:

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from imgclf.learning import metrics
+from imgclf.learning import folding, metrics
 
 TRUE = np.array([0, 0, 0, 1, 1, 2])
 PREDICTED = np.array([0, 0, 1, 1, 0, 0])
@@ -85,9 +85,7 @@ def test_equal_to_scikit_learn(seed: int) -> None:
     np.testing.assert_allclose([[s.precision, s.recall, s.f1, s.support] for s in scores], expected.T, atol=1e-9)
     near = {"abs": 1e-9, "rel": 0, "nan_ok": True}
     macro, weighted = metrics.f1_scores(matrix)
-    assert macro == pytest.approx(
-        reference.f1_score(true, predicted, average="macro", labels=range(classes), zero_division=0), **near
-    )
+    assert macro == pytest.approx(reference.f1_score(true, predicted, average="macro", zero_division=0), **near)
     assert weighted == pytest.approx(reference.f1_score(true, predicted, average="weighted", zero_division=0), **near)
     assert metrics.accuracy(matrix) == pytest.approx(reference.accuracy_score(true, predicted), **near)
     assert metrics.cross_entropy(true, probabilities) == pytest.approx(reference.log_loss(true, probabilities), **near)
@@ -101,6 +99,62 @@ def test_equal_to_scikit_learn(seed: int) -> None:
         for k in range(1, classes):
             expected = reference.top_k_accuracy_score(true, probabilities, k=k, labels=range(classes))
             assert metrics.top_k(true, probabilities, k) == pytest.approx(expected, **near)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_absent_classes_as_scikit_learn_has_them(seed: int) -> None:
+    """Classes that no image is of, or that occur nowhere at all: means are over those that occur."""
+    from sklearn import metrics as reference
+
+    random = np.random.default_rng(seed)
+    classes, count = int(random.integers(3, 12)), int(random.integers(10, 80))
+    present = np.sort(random.choice(classes, int(random.integers(2, classes)), replace=False))
+    true = np.concatenate([present, random.choice(present, count)])
+    answers = random.dirichlet(np.full(classes, 0.5), len(true))
+    answers[np.arange(len(true)), true] += random.uniform(0, 1.5)
+    if seed % 2:  # nobody ever answers what is not there
+        answers[:, np.setdiff1d(np.arange(classes), present)] *= 1e-9
+    answers /= answers.sum(axis=1, keepdims=True)
+    predicted = answers.argmax(axis=1)
+    matrix = metrics.confusion(true, predicted, classes)
+    macro, weighted = metrics.f1_scores(matrix)
+    assert macro == pytest.approx(reference.f1_score(true, predicted, average="macro", zero_division=0), abs=1e-9)
+    assert weighted == pytest.approx(reference.f1_score(true, predicted, average="weighted", zero_division=0), abs=1e-9)
+    for own, theirs in (
+        (metrics.roc_auc, reference.roc_auc_score),
+        (metrics.average_precision, reference.average_precision_score),
+    ):
+        expected = np.mean([theirs(true == number, answers[:, number]) for number in present])
+        assert metrics.one_against_rest(true, answers, own) == pytest.approx(expected, abs=1e-9)
+    clipped = np.clip(answers, 1e-7, 1)
+    expected = reference.log_loss(true, clipped / clipped.sum(axis=1, keepdims=True), labels=range(classes))
+    assert metrics.cross_entropy(true, answers) == pytest.approx(expected, abs=1e-5)
+    assert metrics.top_k(true, answers, 2) == pytest.approx(
+        reference.top_k_accuracy_score(true, answers, k=2, labels=range(classes)), abs=1e-9
+    )
+    if seed % 2:  # then nothing changes where they are not known at all
+        few, known = np.searchsorted(present, true), answers[:, present]
+        small = metrics.confusion(few, known.argmax(axis=1), len(present))
+        assert metrics.f1_scores(small) == pytest.approx((macro, weighted))
+        for one, other in zip(metrics.bootstrap_f1(small), metrics.bootstrap_f1(matrix), strict=True):
+            assert one == pytest.approx(other)
+        assert metrics.calibration_error(few, known) == pytest.approx(metrics.calibration_error(true, answers), abs=1e-6)
+        found = metrics.temperature(few, known)
+        assert found == pytest.approx(metrics.temperature(true, answers), rel=1e-3) or found > 3  # where 1e-9 becomes much
+
+
+def test_a_class_that_occurs_nowhere_counts_nothing() -> None:
+    """Two of three classes in the test set, all right: everything is 1, and the class is named."""
+    true = np.array([0, 0, 1, 1, 1])
+    answers = np.eye(3)[true] * 0.9 + 1 / 30
+    matrix = metrics.confusion(true, answers.argmax(axis=1), 3)
+    assert [float(value) for value in metrics.f1_scores(matrix)] == [1.0, 1.0]
+    assert metrics.bootstrap_f1(matrix) == (metrics.wilson_interval(5, 5), metrics.wilson_interval(5, 5))
+    for measure in (metrics.roc_auc, metrics.average_precision):
+        assert metrics.one_against_rest(true, answers, measure) == 1
+    assert "here: c; ROC-AUC" in metrics.note_on_absent(matrix.sum(axis=1), ("a", "b", "c"))
+    assert "here: b, c, d, e and 5 more; " in metrics.note_on_absent(np.array([3] + [0] * 9), tuple("abcdefghij"))
+    assert metrics.note_on_absent(np.array([1, 1]), ("a", "b")) == ""
 
 
 def test_what_is_undefined_is_nan() -> None:
@@ -191,15 +245,14 @@ def test_bootstrap_of_many_small_classes() -> None:
     "matrix", [[[5, 0], [0, 0]], [[0, 0, 0], [0, 7, 0], [0, 0, 8]], [[0, 5], [5, 0]], [[0, 3, 0], [0, 0, 0], [0, 0, 0]]]
 )
 def test_an_interval_holds_its_figure_where_all_are_right_or_none(matrix: list[list[int]]) -> None:
-    """Also where a class has no picture, and the mean over classes is not the accuracy; never plus or minus nothing."""
+    """Also where a class has no image, which the mean over classes leaves out; never plus or minus nothing."""
     counts = np.array(matrix)
     accuracy = metrics.wilson_interval(int(np.trace(counts)), int(counts.sum()))
     macro, weighted = metrics.bootstrap_f1(counts)
-    assert weighted == accuracy
+    assert macro == weighted == accuracy
     for figure, (low, high) in zip(metrics.f1_scores(counts), (macro, weighted), strict=True):
         assert low <= figure <= high
         assert high - low > 0.05
-    assert macro == pytest.approx(np.array(accuracy) * np.count_nonzero(counts.sum(axis=1)) / len(counts))
 
 
 @pytest.mark.parametrize("matrix", [[[30, 0], [30, 0]], [[40, 0, 0], [0, 40, 0], [0, 40, 0]]])
@@ -219,13 +272,67 @@ def test_the_temperature_is_the_best_of_all() -> None:
         answers = np.exp(logits - logits.max(1, keepdims=True))
         answers /= answers.sum(1, keepdims=True)
         true = random.integers(0, classes, count)
-        targets = (np.eye(classes)[true] * count + 1) / (count + classes)
+        seen = np.isin(np.arange(classes), true)
+        targets = (np.eye(classes)[true] * count + seen) / (count + seen.sum())
 
         def loss(found: float, targets: Any = targets, answers: Any = answers, count: int = count) -> float:
             told = np.maximum(metrics.tempered(answers, found), 1e-300)
             return float(-(targets * np.log(told)).sum(1).mean() + np.log(found) ** 2 / (2 * count))
 
         assert loss(metrics.temperature(true, answers)) <= min(loss(one) for one in np.geomspace(0.05, 20, 400)) + 1e-6
+
+
+def drawn(count: int, classes: int, factor: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels drawn from probabilities, and those with their logits multiplied by a factor."""
+    random = np.random.default_rng(seed)
+    honest = random.dirichlet(np.full(classes, 0.4), count)
+    true = np.array([random.choice(classes, p=row) for row in honest])
+    return true, metrics.tempered(honest, 1 / factor)
+
+
+def test_a_temperature_is_kept_only_where_held_out_images_gain() -> None:
+    """Of 51 images that need none, one that fits them all is worth nothing; of a network that is too sure, it always is."""
+    kept = 0
+    for seed in range(20):
+        true, answers = drawn(51, 10, 1.0, seed)
+        found = metrics.calibration(true, answers, np.arange(51))
+        assert found == metrics.calibration(true, answers, np.arange(51))
+        assert found.fitted == metrics.temperature(true, answers) != 1
+        assert found.temperature == (found.fitted if found.gain > 0 else 1.0)
+        kept += found.temperature != 1
+        true, answers = drawn(400, 10, 2.5, seed)
+        helped = metrics.calibration(true, answers, np.arange(400))
+        assert helped.temperature == helped.fitted == pytest.approx(2.5, rel=0.3)
+        assert helped.gain > 0.1
+    assert kept <= 12
+
+
+def test_what_fits_all_images_is_not_kept_where_cross_validation_shows_no_gain() -> None:
+    true, answers = next(
+        (true, answers)
+        for true, answers in (drawn(51, 3, 1.0, seed) for seed in range(100))
+        if metrics.calibration(true, answers, np.arange(51)).gain < 0
+        and metrics.cross_entropy(true, metrics.tempered(answers, metrics.temperature(true, answers)))
+        < metrics.cross_entropy(true, answers)
+    )
+    assert metrics.calibration(true, answers, np.arange(51)).temperature == 1
+
+
+def test_a_temperature_is_not_kept_for_what_one_group_shows() -> None:
+    """40 near-duplicates that are all surely wrong: they say much of each other and nothing of others."""
+    true = np.array([0] * 40 + [0, 1] * 30)
+    answers = np.array([[0.02, 0.98]] * 40 + [[0.97, 0.03], [0.03, 0.97]] * 30)
+    alone, together = np.arange(100), np.array([0] * 40 + list(range(1, 61)))
+    assert metrics.calibration(true, answers, alone).gain > metrics.calibration(true, answers, together).gain
+
+
+def test_folds_are_even_and_tear_no_group() -> None:
+    labels = np.repeat(np.arange(100), 3)
+    found = folding.folds(labels, np.arange(300), 5, 0)
+    assert np.bincount(found).tolist() == [60] * 5, "not 100, 100, 100, 0 and 0"
+    groups = np.arange(300) // 2
+    found = folding.folds(labels, groups, 5, 1)
+    assert all(len(set(found[groups == group].tolist())) == 1 for group in range(150))
 
 
 def test_a_few_wrong_answers_do_not_make_all_worthless() -> None:

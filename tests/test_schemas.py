@@ -179,10 +179,10 @@ def test_a_run_s_own_files(trained: Path) -> None:
 
 
 def test_evaluate_and_runs(project: Path, imgclf: Run) -> None:
-    """On a folder where much goes wrong: a class without a picture, a broken file, a gate that is missed."""
-    other = make_classes(project / "other", {"blue": 12, "green": 12}, size=40)
-    write(other / "blue" / "broken.png", encoded(photo(1), "PNG")[:300])
-    make_classes(other / "green", {"seen": 12})  # which is blue
+    """On a folder where much goes wrong: images of one class alone, a broken file, a gate that is missed."""
+    other = make_classes(project / "other", {"red": 24}, size=40)  # which is blue
+    write(other / "red" / "broken.png", encoded(photo(1), "PNG")[:300])
+    make_classes(other / "red", {"seen": 12})
     scored = as_described("evaluate", said(imgclf("evaluate", "other", "--fail-under", "accuracy=1", "--json"), 1))
     assert (scored["auc"], bool(scored["left_out"]), bool(scored["slices"])) == (None, True, True)
     assert as_described("evaluate", read(project / "runs/toy/evaluation-other-other.json")) == scored

@@ -247,9 +247,9 @@ def test_a_class_that_a_part_lacks_is_named(tmp_path: Path) -> None:
     groups = write(tmp_path / "groups.csv", "\n".join(lines).encode())
     result = split.split(data, SplitConfig(groups=str(groups)))
     assert result.manifest.counts()["b"] == {"train": 20, "val": 0, "test": 0}
-    assert result.manifest.counts()["c"] == {"train": 2, "val": 0, "test": 0}
+    assert result.manifest.counts()["c"] == {"train": 1, "val": 1, "test": 0}, "b has left val and test short"
     assert result.notes[1:] == (
-        "classes without a picture in the val part, whose score says nothing of them: b, c",
+        "classes without a picture in the val part, whose score says nothing of them: b",
         "classes without a picture in the test part, whose score says nothing of them: b, c",
     )
 
@@ -481,14 +481,14 @@ def test_the_share_of_the_test_is_not_for_folds(tmp_path: Path, imgclf: Run) -> 
 
 
 def test_what_is_wrong_with_any_fold_is_said(tmp_path: Path) -> None:
-    """A group of 12 goes to fold 1, so that one with all of b goes to fold 2, which then has no b to train on."""
+    """A fold that has all of b to test leaves none to train on; two groups make no three folds."""
     data = make_classes(tmp_path / "data", {"a": 30, "b": 10}, size=8)
     rows = [f"a/{number:03d}.png,one" for number in range(12)] + ["a/012.png,two"]
     rows += [f"b/{number:03d}.png,two" for number in range(10)]
     two = [f"{label}/{number:03d}.png,{number % 2}" for label, count in (("a", 30), ("b", 10)) for number in range(count)]
     for lines, words in (
         (rows, "class b: no picture of it is in the train part"),
-        (two, "--folds 3: the groups are too few or too large: nothing is left to test in fold 3; take fewer folds"),
+        (two, "--folds 3: the groups are too few or too large: nothing is left to test in fold [123]; take fewer folds"),
     ):
         groups = write(tmp_path / "groups.csv", "\n".join(["path,group", *lines]).encode())
         with pytest.raises(ImgclfError, match=words):

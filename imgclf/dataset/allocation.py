@@ -2,10 +2,11 @@
 
 import collections
 import hashlib
+import itertools
 import math
 import random
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from imgclf.base import together
 from imgclf.base.config import PARTS, Part
@@ -15,20 +16,27 @@ from imgclf.dataset.manifest import Manifest, Row
 P = TypeVar("P", bound=Hashable)  # the name of a part, or the number of a fold
 
 
-def quotas(count: int, fractions: Mapping[P, float]) -> dict[P, int]:
-    """How many of `count` pictures go to each part: largest remainder, and at least one in each where there are enough."""
+def quotas(
+    count: int, fractions: Mapping[P, float], owed: Mapping[P, float] | None = None, filled: Iterable[P] = ()
+) -> dict[P, int]:
+    """How many of `count` images go to each subset: largest remainder, and at least one in each where there are enough.
+
+    owed: images by which each subset is short so far; it decides who is rounded up, so that sums over classes come out right.
+    filled: subsets that have an image of the class already. One that has none needs one, and `train` before all others.
+    """
     exact = {part: count * share for part, share in fractions.items()}
     numbers = {part: math.floor(value + 1e-9) for part, value in exact.items()}
-    by_remainder = sorted(fractions, key=lambda part: numbers[part] - exact[part])
-    for part in by_remainder[: count - sum(numbers.values())]:
+    rest = {part: exact[part] - numbers[part] for part in fractions}
+    by_rest = sorted(fractions, key=lambda part: (rest[part] < 1e-9, -round(rest[part] + (owed or {}).get(part, 0.0), 9)))
+    for part in by_rest[: count - sum(numbers.values())]:
         numbers[part] += 1
-    wanted = [part for part in fractions if fractions[part] > 0]
-    if count >= len(wanted):
-        for part in wanted:
-            if numbers[part] == 0:
-                richest = max(wanted, key=lambda other: numbers[other])
-                numbers[richest] -= 1
-                numbers[part] += 1
+    lacking = [part for part in fractions if fractions[part] > 0 and part not in set(filled)]
+    if count < len(lacking):
+        lacking = list(filter("train".__eq__, lacking))[:count]
+    for part in lacking:
+        if numbers[part] == 0:
+            numbers[max(fractions, key=lambda other: numbers[other] - (other in lacking))] -= 1
+            numbers[part] += 1
     return numbers
 
 
@@ -45,43 +53,161 @@ def group(hashes: Mapping[str, str], keys: Mapping[str, str], alike: Iterable[tu
 
 
 def allocate(samples: Sequence[Sample], groups: Mapping[str, str], fractions: Mapping[P, float], seed: int) -> dict[str, P]:
-    """The part of every path: stratified by class, the same for the same seed whatever the order on disk.
+    """The subset of every path: stratified by class, the same for the same seed whatever the order on disk.
 
-    Groups are never torn. Those of several files are placed first, the largest before the others, each where its classes are
-    furthest from their quotas; single files then fill the quotas up. A part that the large groups left empty gets the smallest
-    of them that train can spare.
+    A fair draw: every group reaches a subset with the chance of the subset's share, whatever its size and classes. Groups are
+    never torn. Those of several images are drawn first, in random order; single images then fill up what their class lacks.
+    A subset differs from its target by at most the largest group. `train` gets an image of every class, and each subset a
+    group where one can be spared.
     """
     members: dict[str, list[Sample]] = collections.defaultdict(list)
     for sample in samples:
         members[groups[sample.path]].append(sample)
-    by_class: dict[str, int] = collections.Counter(sample.label or "" for sample in samples)
-    left = {label: quotas(count, fractions) for label, count in sorted(by_class.items())}
+    chance = random.Random(seed)
     order = sorted(members)
-    random.Random(seed).shuffle(order)
-    order.sort(key=lambda name: -len(members[name]))  # stable: the largest first, otherwise shuffled
-    allowed = [part for part in fractions if fractions[part] > 0]
-    parts: dict[str, P] = {}
+    chance.shuffle(order)
+    sizes = {name: collections.Counter(sample.label or "" for sample in members[name]) for name in order}
+    draw = _Draw(sizes, {part: share for part, share in fractions.items() if share > 0}, chance)
     for name in order:
-        labels = [member.label or "" for member in members[name]]
-        if len(labels) > 1:  # the part with the most room for all of them
-            part = max(allowed, key=lambda part: min(left[label][part] for label in labels))
-        else:  # in shuffled order, filling one part after the other is a random draw
-            part = next((part for part in allowed if left[labels[0]][part] > 0), allowed[0])
-        for member, label in zip(members[name], labels, strict=True):
-            left[label][part] -= 1
-            parts[member.path] = part
-    for empty in [part for part in allowed if part not in parts.values()]:
-        spare = next((name for name in reversed(order) if _can_spare(name, members, parts)), None)
-        if spare:
-            parts |= dict.fromkeys((member.path for member in members[spare]), empty)
-    return parts
+        if len(members[name]) > 1:
+            draw.put(name, draw.part(sizes[name]))
+    draw.fill([name for name in order if len(members[name]) == 1])
+    draw.fill_empty(order)
+    return {sample.path: draw.parts[name] for name in order for sample in members[name]}
 
 
-def _can_spare(name: str, members: Mapping[str, Sequence[Sample]], parts: Mapping[str, P]) -> bool:
-    """Whether a group may leave its part: every class of it has other pictures there."""
-    part = parts[members[name][0].path]
-    others = {s.label for key, group_ in members.items() if key != name for s in group_ if parts[s.path] == part}
-    return {member.label for member in members[name]} <= others
+class _Draw(Generic[P]):
+    """Groups on their way into subsets. parts: the subset of each group that has one.
+
+    The chance of a subset is its share of the room that is left: of the images that it still wants of the group's classes, and
+    of the groups of several images. However large the groups are that others draw, each share is expected to stay what it was;
+    so the chance of every group is the share that was asked for. (Giving each to the subset that lacks most would not do: of
+    few groups, small subsets would get more than their share.)
+    """
+
+    def __init__(
+        self, sizes: Mapping[str, collections.Counter[str]], fractions: Mapping[P, float], chance: random.Random
+    ) -> None:
+        self.parts: dict[str, P] = {}
+        self._sizes, self._fractions, self._chance = sizes, fractions, chance
+        self._to_come: collections.Counter[str] = collections.Counter()
+        self._largest: dict[str, int] = collections.defaultdict(int)
+        for size in sizes.values():
+            self._to_come.update(size)
+            for label, count in size.items():
+                self._largest[label] = max(self._largest[label], count)
+        self._largest_group = max((size.total() for size in sizes.values()), default=0)
+        self._room = {label: self._shared(count) for label, count in sorted(self._to_come.items())}
+        self._all = self._shared(self._to_come.total())
+        self._groups = self._shared(sum(size.total() > 1 for size in sizes.values()))
+        self._held: dict[P, collections.Counter[str]] = {part: collections.Counter() for part in fractions}
+
+    def _shared(self, count: int) -> dict[P, float]:
+        return {part: count * share for part, share in self._fractions.items()}
+
+    def put(self, name: str, part: P) -> None:
+        """Let a group have a subset; another than before, maybe."""
+        size = self._sizes[name]
+        for sign, place in ((-1, self.parts.get(name)), (1, part)):
+            if place is not None:
+                for label, count in size.items():
+                    self._room[label][place] -= sign * count
+                    self._held[place][label] += sign * count
+                self._all[place] -= sign * size.total()
+        if name not in self.parts:
+            self._to_come.subtract(size)
+            self._groups[part] -= size.total() > 1
+        self.parts[name] = part
+
+    def part(self, size: collections.Counter[str]) -> P:
+        """Draw the subset of a group of several images."""
+        for part in self._fractions:
+            if part == "train" and any(self._to_come[label] == size[label] and not self._held[part][label] for label in size):
+                return part  # the last chance of a class to be learnt
+        weights = self._weights(size)
+        whole = [part for part in weights if _fits(self._all, part, size.total(), self._largest_group)]
+        both = [
+            part
+            for part in whole
+            if all(_fits(self._room[label], part, count, self._largest[label]) for label, count in size.items())
+        ]
+        choice = both or whole
+        return self._chance.choices(choice, [weights[part] + 1e-9 for part in choice])[0]
+
+    def _weights(self, size: collections.Counter[str]) -> dict[P, float]:
+        weights = _positive(self._groups)
+        for label, count in size.items():
+            for part, share in _positive(self._room[label]).items():
+                weights[part] += share * count / size.total()
+        return weights
+
+    def fill(self, names: Sequence[str]) -> None:
+        """Give single images, in this order, to the subsets that their class lacks most."""
+        of_class: dict[str, list[str]] = {label: [] for label in self._room}
+        for name in names:
+            of_class[next(iter(self._sizes[name]))].append(name)
+        wish = self._wish({label: len(own) for label, own in of_class.items()})
+        owed = {part: self._all[part] - sum(row[part] for row in wish.values()) for part in self._fractions}
+        labels, parts = list(of_class), list(self._fractions)
+        self._chance.shuffle(labels)
+        for label in labels:
+            self._chance.shuffle(parts)  # equal remainders are rounded up in turn
+            filled = [part for part in parts if self._held[part][label]]
+            count = len(of_class[label])
+            numbers = quotas(count, {part: wish[label][part] / max(1, count) for part in parts}, owed, filled)
+            rest = iter(of_class[label])
+            for part, number in numbers.items():
+                owed[part] += wish[label][part] - number
+                for name in itertools.islice(rest, number):
+                    self.put(name, part)
+
+    def _wish(self, counts: Mapping[str, int]) -> dict[str, dict[P, float]]:
+        """How many of so many single images of each class each subset is to get, in fractions.
+
+        Each class's by the room that it has left. Where groups took more than that, other classes make it up in a few rounds of
+        proportional fitting, so that the sums over classes come out right.
+        """
+        wish = {label: {p: x * counts[label] for p, x in _positive(self._room[label]).items()} for label in counts}
+        for _round in range(20):
+            for part, room in self._all.items():
+                total = sum(row[part] for row in wish.values())
+                for row in wish.values():
+                    row[part] *= max(0.0, room) / total if total else 1.0
+            for label, row in wish.items():
+                wish[label] = {part: share * counts[label] for part, share in _positive(row).items()}
+        return wish
+
+    def fill_empty(self, names: Sequence[str]) -> None:
+        """Give each subset that large groups left empty one that another can spare; the first that leaves no class without."""
+        for empty in [part for part in self._fractions if not self._held[part].total()]:
+            spare = [
+                name
+                for name in names
+                if all(self._held[self.parts[name]][label] > count for label, count in self._sizes[name].items())
+            ]
+            if spare:
+                excess = {
+                    name: max(0, self._all[self.parts[name]] + self._sizes[name].total() - self._largest_group)
+                    for name in spare
+                }
+                self.put(min(spare, key=lambda name: excess[name]), empty)
+
+
+def _positive(room: Mapping[P, float]) -> dict[P, float]:
+    """Each subset's share of the room that is left; of none where all is full."""
+    total = sum(max(0.0, value) for value in room.values())
+    return {part: max(0.0, value) / total if total else 0.0 for part, value in room.items()}
+
+
+def _fits(room: Mapping[P, float], part: P, count: int, largest: int) -> bool:
+    """Whether every subset can still end within one largest group of its target when this one takes so many more.
+
+    It can while all that is over, and so all that is lacking elsewhere, comes to no more than a group; or while the emptiest
+    lacks no more than that against this one. The emptiest itself always fits.
+    """
+    after = {**room, part: room[part] - count}
+    over = -sum(min(0.0, value) for value in after.values())
+    return min(over, max(after.values()) - after[part]) <= largest + 1e-9
 
 
 def allocate_stably(

@@ -3,9 +3,12 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from imgclf.learning import folding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,15 +64,23 @@ def top_k(true: NDArray[np.int64], probabilities: NDArray[np.float64], k: int) -
 
 
 def f1_scores(matrices: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(macro, weighted) F1 of confusion matrices (..., classes, classes): the mean over classes, and the mean over pictures.
+    """(macro, weighted) F1 of confusion matrices (..., classes, classes): the mean over classes, and the mean over images.
 
-    A class that is nowhere, neither true nor predicted, counts 0, as in scikit-learn with all labels given.
+    The classes that occur, in truth or prediction: as in scikit-learn with no labels given.
     """
     hits = np.diagonal(matrices, axis1=-2, axis2=-1)
     support, predicted = matrices.sum(axis=-1), matrices.sum(axis=-2)
+    return _means_of_f1(hits, support, predicted)
+
+
+def _means_of_f1(
+    hits: NDArray[Any], support: NDArray[Any], predicted: NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(macro, weighted), from what each class (the last axis) has of each."""
     f1 = 2 * hits / np.maximum(1, support + predicted)
+    occurring = (support + predicted > 0).sum(axis=-1)
     weighted = (f1 * support).sum(axis=-1) / np.maximum(1, support.sum(axis=-1))
-    return f1.mean(axis=-1), weighted
+    return f1.sum(axis=-1) / np.maximum(1, occurring), weighted
 
 
 def bootstrap_f1(
@@ -77,33 +88,31 @@ def bootstrap_f1(
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """95% percentile intervals (Efron, 1979) of macro and weighted F1, from drawing each class's pictures again.
 
-    With replacement, and as many as the class has, so that no draw lacks a class. F1 needs no more of a picture than its cell
+    With replacement, and as many as the class has, so that no draw lacks a class. F1 needs no more of an image than its cell
     in the confusion matrix, so cells are drawn: a multinomial for each row. Where all are right, or none, no draw could be
-    otherwise: then the interval is that of the accuracy, which is the same figure, but for the mean over classes where some
-    have no picture, and count 0. For the same reason the classes whose pictures all got one answer are drawn as if they had
-    one picture more between them, which could have got any.
+    otherwise: then the interval is that of the accuracy, which is the same metric. For the same reason the classes whose images
+    all got one prediction are drawn as if they had one image more between them, which could have got any class that occurs.
     """
-    total, classes = int(matrix.sum()), len(matrix)
+    total = int(matrix.sum())
     support = matrix.sum(axis=1)
     if (right := int(np.trace(matrix))) in (0, total):
-        low, high = wilson_interval(right, total)
-        share = np.count_nonzero(support) / classes
-        return (share * low, share * high), (low, high)
+        interval = wilson_interval(right, total)
+        return interval, interval
     random = np.random.default_rng(seed)
-    hits, predicted = np.zeros((rounds, classes)), np.zeros((rounds, classes))
+    hits, predicted = np.zeros((rounds, len(matrix))), np.zeros((rounds, len(matrix)))
     alike = int(((matrix > 0).sum(axis=1) == 1).sum())
+    occurring = np.flatnonzero(support + matrix.sum(axis=0))
     for number, row in enumerate(matrix):
         cells = np.flatnonzero(row)
         if len(cells):
             rates = row[cells] / support[number]
             if len(cells) == 1:
-                cells = np.arange(classes)
-                rates = (row + 1 / (alike * classes)) / (support[number] + 1 / alike)
+                cells = occurring
+                rates = (row[cells] + 1 / (alike * len(cells))) / (support[number] + 1 / alike)
             drawn = random.multinomial(support[number], rates, size=rounds)
             predicted[:, cells] += drawn
             hits[:, number] = drawn[:, cells == number].sum(axis=1)
-    f1 = 2 * hits / np.maximum(1, support + predicted)
-    found = f1.mean(axis=1), (f1 * support).sum(axis=1) / total
+    found = _means_of_f1(hits, support, predicted)
     macro, weighted = (tuple(np.percentile(values, [2.5, 97.5]).tolist()) for values in found)
     return macro, weighted
 
@@ -139,12 +148,28 @@ def one_against_rest(
     probabilities: NDArray[np.float64],
     measure: Callable[[NDArray[np.bool_], NDArray[np.float64]], float],
 ) -> float:
-    """The mean of a two-class measure over classes; of two classes, that of the second. NaN where a class has no picture."""
-    if len(np.unique(true)) < probabilities.shape[1]:
+    """The mean of a two-class measure over the classes that have an image; of two classes, that of the second.
+
+    NaN where all images are of one class.
+    """
+    present = np.unique(true)
+    if len(present) < 2:
         return math.nan
     if probabilities.shape[1] == 2:
         return measure(true == 1, probabilities[:, 1])
-    return float(np.mean([measure(true == number, probabilities[:, number]) for number in range(probabilities.shape[1])]))
+    return float(np.mean([measure(true == number, probabilities[:, number]) for number in present]))
+
+
+def note_on_absent(support: NDArray[np.int64], class_names: tuple[str, ...], shown: int = 4) -> str:
+    """A line on the classes without an image, which means over classes leave out; empty where all have one."""
+    names = [name for name, count in zip(class_names, support.tolist(), strict=True) if not count]
+    if not names:
+        return ""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return (
+        f"classes without an image here: {', '.join(names[:shown])}{more}; ROC-AUC and average precision are means over the "
+        "others, and F1 over those that occur, as a label or as a prediction"
+    )
 
 
 BINS = 15  # of confidence, as in Guo et al., 2017
@@ -181,14 +206,14 @@ def tempered(probabilities: NDArray[np.float64], temperature: float) -> NDArray[
 def temperature(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
     """The temperature with the least cross-entropy (Guo et al., On Calibration of Modern Neural Networks, 2017).
 
-    Between 0.05 and 20, by golden sections around the best of 40 places. Targets are a little less than sure, as if
-    every class had been seen once more (Platt, 1999): a few pictures that are all right do not make a network infallible. Nor
-    do a few that are wrong make its answers worthless: the logarithm is taken to be normal, around 0 and with a deviation of 1.
+    Between 0.05 and 20, by golden sections around the best of 40 places. Targets are a little less than sure, as if every class
+    that occurs had been seen once more (Platt, 1999): a few images that are all right do not make a network infallible. Nor do
+    a few that are wrong make its predictions worthless: the logarithm is taken to be normal, around 0, with a deviation of 1.
     """
     low, high = math.log(0.05), math.log(20)
     golden = (math.sqrt(5) - 1) / 2
-    classes = probabilities.shape[1]
-    targets = (np.eye(classes)[true] * len(true) + 1) / (len(true) + classes)
+    seen = np.bincount(true, minlength=probabilities.shape[1]) > 0
+    targets = (np.eye(len(seen))[true] * len(true) + seen) / (len(true) + seen.sum())
 
     def loss(place: float) -> float:
         answers = np.maximum(tempered(probabilities, math.exp(place)), 1e-300)
@@ -209,6 +234,40 @@ def temperature(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -> 
             right = low + golden * (high - low)
             above = loss(right)
     return math.exp((low + high) / 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """A temperature. fitted: what was found on all images, and used only where it gains in log loss on images held out.
+
+    gain: that gain, in nats an image, on average over folds; negative for a loss.
+    """
+
+    fitted: float
+    gain: float
+
+    @property
+    def temperature(self) -> float:
+        """The temperature to use: 1, which changes nothing, where none can be shown to do better."""
+        return self.fitted if self.gain > 0 else 1.0
+
+
+def calibration(
+    true: NDArray[np.int64], probabilities: NDArray[np.float64], groups: NDArray[np.int64], *, count: int = 5, seed: int = 0
+) -> Calibration:
+    """Fit a temperature, and find by cross-validation what it is worth: of few images it can do harm.
+
+    groups: (n,) a number for each set of images that stay on one side.
+    """
+    fold_of = folding.folds(true, groups, count, seed)
+    held_out = probabilities.copy()
+    for fold in range(count):
+        outside = fold_of == fold
+        if outside.any() and not outside.all():
+            found = temperature(true[~outside], probabilities[~outside])
+            held_out[outside] = tempered(probabilities[outside], found)
+    gain = cross_entropy(true, probabilities) - cross_entropy(true, held_out)
+    return Calibration(temperature(true, probabilities), gain)
 
 
 def risk_coverage(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:

@@ -1,60 +1,144 @@
-"""Which labels are likely wrong, and which pictures lie apart, from features; drawn at random are the folds alone."""
+"""Which labels are likely wrong, and which images lie apart, from features; drawn at random are the folds alone."""
 
 import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-_PENALTIES = np.geomspace(1e-3, 1e2, 11)  # of the ridge, as shares of the number of pictures
-NEIGHBOURS = 10  # pictures whose distance says how far apart one lies
+from imgclf.base.parallel import ordered_map
+from imgclf.learning import folding
+
+_PENALTIES = np.geomspace(1e-3, 1e2, 11)  # of the ridge, as shares of the number of images
+_TEMPERATURES = np.geomspace(0.02, 2, 40)
+_ROWS = 1024  # images at a time: n x classes and n x n numbers are never there at once
+_BLOCK = 64e6  # bytes of a block of the n x n similarities at most
+NEIGHBOURS = 10  # images whose distance says how far apart one lies
+
+Probabilities = Callable[[NDArray[np.int64]], NDArray[np.float64]]  # (rows,) numbers of images to (rows, classes)
 
 
 def held_out_probabilities(
     features: NDArray[np.float32], labels: NDArray[np.int64], groups: NDArray[np.int64], *, folds: int = 5, seed: int = 0
 ) -> NDArray[np.float64]:
-    """(n, classes) what a linear classifier says of each picture that was not trained on it or on its group.
+    """(n, classes) what `held_out` tells of all images at once."""
+    return held_out(features, labels, groups, folds=folds, seed=seed)(np.arange(len(labels)))
 
-    Ridge regression to one-hot targets on standardised features (n, width); then one temperature for all, which makes
-    probabilities of the scores. The penalty and the temperature are those with the least log loss on the held-out scores.
+
+def held_out(
+    features: NDArray[np.float32], labels: NDArray[np.int64], groups: NDArray[np.int64], *, folds: int = 5, seed: int = 0
+) -> Probabilities:
+    """A linear classifier's probabilities for each image that was not trained on it or on its group, computed when asked for.
+
+    Ridge regression to one-hot targets on standardised features (n, width), which may be memory-mapped; then one temperature
+    for all, which makes probabilities of the scores. The penalty and the temperature are those with the least log loss on the
+    held-out scores. Beside the features it holds two dozen times width x classes numbers.
     """
-    values = features.astype(np.float64)
-    values = (values - values.mean(axis=0)) / (values.std(axis=0) + 1e-6)
-    targets = np.eye(int(labels.max()) + 1)[labels]
-    scores = np.zeros((len(_PENALTIES), *targets.shape))
-    fold_of = _folds(labels, groups, folds, seed)
-    for fold in range(folds):
-        inside, outside = fold_of != fold, fold_of == fold
-        if not outside.any() or not inside.any():
-            continue
-        middle, share = values[inside].mean(axis=0), targets[inside].mean(axis=0)
-        known, wanted = values[inside] - middle, targets[inside] - share
-        strengths, directions = np.linalg.eigh(known.T @ known / len(known))
-        turned, aim = (values[outside] - middle) @ directions, directions.T @ (known.T @ wanted) / len(known)
-        for number, penalty in enumerate(_PENALTIES):
-            scores[number, outside] = turned @ (aim / (np.maximum(strengths, 0) + penalty)[:, None]) + share
-    temperatures = np.geomspace(0.02, 2, 40)
-    tried = [
-        (_log_loss(scores[number], labels, temperature), number, temperature)
-        for number in range(len(_PENALTIES))
-        for temperature in temperatures
-    ]
-    _loss, best, temperature = min(tried)
-    return _softmax(scores[best] / temperature)
+    scale = _Scale(features)
+    fold_of = folding.folds(labels, groups, folds, seed)
+    sums = [_Sums.of(scale, np.flatnonzero(fold_of == fold), labels) for fold in range(folds)]
+    ridges = [_Ridge.fit([one for number, one in enumerate(sums) if number != fold]) for fold in range(folds)]
+    del sums
+    losses = np.zeros((len(_PENALTIES), len(_TEMPERATURES)))
+    for fold, ridge in enumerate(ridges):
+        for loss in ordered_map(_lost(scale, ridge, labels), _blocks(np.flatnonzero(fold_of == fold))):
+            losses += loss
+    best, temperature = np.unravel_index(losses.argmin(), losses.shape)
+    chosen = [ridge.weights(_PENALTIES[best]) for ridge in ridges]
+
+    def probabilities(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        scores = np.zeros((len(rows), int(labels.max()) + 1))
+        for fold, (ridge, weights) in enumerate(zip(ridges, chosen, strict=True)):
+            own = fold_of[rows] == fold
+            scores[own] = (scale.values(rows[own]) - ridge.middle) @ weights + ridge.share
+        return _softmax(scores / _TEMPERATURES[temperature])
+
+    return probabilities
 
 
-def _folds(labels: NDArray[np.int64], groups: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
-    """(n,) a fold for each picture: every class spread evenly, no group torn."""
-    order = np.random.default_rng(seed).permutation(len(labels))
-    result = np.full(len(labels), -1)
-    of_group: dict[int, int] = {}
-    next_of_class = np.zeros(int(labels.max()) + 1, np.int64)
-    for index in order.tolist():
-        group = int(groups[index])
-        if group not in of_group:
-            of_group[group] = int(next_of_class[labels[index]] % folds)
-            next_of_class[labels[index]] += 1
-        result[index] = of_group[group]
-    return result
+def _lost(scale: "_Scale", ridge: "_Ridge", labels: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
+    """What gives the summed log loss of held-out rows, (penalties, temperatures)."""
+    weights = [ridge.weights(penalty) for penalty in _PENALTIES]
+
+    def lost(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        values = scale.values(rows) - ridge.middle
+        return np.array([_losses(values @ one + ridge.share, labels[rows]) for one in weights])
+
+    return lost
+
+
+def _blocks(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """At most _ROWS at a time."""
+    return (rows[top : top + _ROWS] for top in range(0, len(rows), _ROWS))
+
+
+class _Scale:
+    """Features brought to mean 0 and deviation 1, a block of rows at a time."""
+
+    def __init__(self, features: NDArray[np.float32]) -> None:
+        self._features = features
+        count, width = features.shape
+        self._mean, squares = np.zeros(width), np.zeros(width)
+        for rows in _blocks(np.arange(count)):
+            self._mean += self._read(rows).sum(axis=0) / count
+        for rows in _blocks(np.arange(count)):
+            squares += np.square(self._read(rows) - self._mean).sum(axis=0) / count
+        self._deviation = np.sqrt(squares) + 1e-6
+
+    def _read(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        return self._features[rows].astype(np.float64)
+
+    def values(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.asarray((self._read(rows) - self._mean) / self._deviation)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sums:
+    """Of some images' values: how many, their sum (width,), sum of products (width, width), sums (classes, width), counts."""
+
+    count: int
+    total: NDArray[np.float64]
+    products: NDArray[np.float64]
+    by_class: NDArray[np.float64]
+    of_class: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, scale: _Scale, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> "_Sums":
+        classes, width = int(labels.max()) + 1, scale.values(rows[:0]).shape[1]
+        products, by_class = np.zeros((width, width)), np.zeros((classes, width))
+        for block in _blocks(rows[np.argsort(labels[rows], kind="stable")]):  # so that a class follows the other
+            values = scale.values(block)
+            products += values.T @ values
+            starts = np.flatnonzero(np.diff(labels[block], prepend=-1))
+            by_class[labels[block][starts]] += np.add.reduceat(values, starts, axis=0)
+        of_class = np.bincount(labels[rows], minlength=classes)
+        return cls(len(rows), by_class.sum(axis=0), products, by_class, of_class)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ridge:
+    """Ridge regression, for any penalty. middle: (width,), taken off the values; share: (classes,), of each class."""
+
+    middle: NDArray[np.float64]
+    share: NDArray[np.float64]
+    strengths: NDArray[np.float64]
+    directions: NDArray[np.float64]
+    aim: NDArray[np.float64]
+
+    @classmethod
+    def fit(cls, sums: Sequence[_Sums]) -> "_Ridge":
+        """On all images of these; where there are none, every score is 0."""
+        count = max(1, sum(one.count for one in sums))
+        middle = np.asarray(sum((one.total for one in sums), np.float64(0)) / count)
+        share = np.asarray(sum((one.of_class for one in sums), np.float64(0)) / count)
+        products = sum((one.products for one in sums), np.float64(0)) / count - np.outer(middle, middle)
+        strengths, directions = np.linalg.eigh(products)
+        aim = sum((one.by_class for one in sums), np.float64(0)).T / count - np.outer(middle, share)
+        return cls(middle, share, strengths, directions, directions.T @ aim)
+
+    def weights(self, penalty: float) -> NDArray[np.float64]:
+        """(width, classes)."""
+        return np.asarray(self.directions @ (self.aim / (np.maximum(self.strengths, 0) + penalty)[:, None]))
 
 
 def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -62,38 +146,60 @@ def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
-def _log_loss(scores: NDArray[np.float64], labels: NDArray[np.int64], temperature: float) -> float:
-    own = _softmax(scores / temperature)[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(own, 1e-12)).mean())
+def _losses(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(temperatures,) the log loss at each of _TEMPERATURES, summed over images."""
+    scores = scores - scores.max(axis=1, keepdims=True)
+    own, powers = scores[np.arange(len(labels)), labels], np.empty_like(scores)
+    losses = np.empty(len(_TEMPERATURES))
+    for number, temperature in enumerate(_TEMPERATURES):
+        np.divide(scores, temperature, out=powers)
+        np.exp(powers, out=powers)
+        losses[number] = -np.log(np.maximum(np.exp(own / temperature) / powers.sum(axis=1), 1e-12)).sum()
+    return losses
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelErrors:
-    """wrong: (n,) which labels are likely errors. order: (n,) all pictures, the most suspicious first. likelier: (n,) the class
-    that each picture more likely shows, its own where no other does."""
+    """wrong: (n,) which labels are likely errors. order: (n,) all images, the most suspicious first. likelier: (n,) the class
+    that each image more likely shows, its own where no other does. predicted: (n,) the likeliest class. kept, likely: (n,) the
+    probabilities of the label and of `likelier`."""
 
     wrong: NDArray[np.bool_]
     order: NDArray[np.int64]
     likelier: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    kept: NDArray[np.float64]
+    likely: NDArray[np.float64]
 
 
-def label_errors(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> LabelErrors:
+def label_errors(probabilities: Probabilities, labels: NDArray[np.int64]) -> LabelErrors:
     """Confident learning (Northcutt, Jiang and Chuang, 2021): counted off the diagonal of the confident joint.
 
-    A picture counts as class j when its probability of j is at least the mean probability of j among those labelled j, and the
-    largest of such. Sorted by normalised margin: the probability of the label less the largest of another class.
+    An image counts as class j when its probability of j is at least the mean probability of j among those labelled j, and the
+    largest of such. Sorted by normalised margin: the probability of the label less the largest of another class. Probabilities
+    are asked for twice, a block of rows at a time.
     """
-    count, classes = probabilities.shape
-    own = probabilities[np.arange(count), labels]
-    thresholds = np.array([own[labels == number].mean() if (labels == number).any() else 1.0 for number in range(classes)])
-    sure = np.where(probabilities >= thresholds, probabilities, -1.0)
-    confident = np.where(sure.max(axis=1) >= 0, sure.argmax(axis=1), labels)
-    others = probabilities.copy()
-    others[np.arange(count), labels] = -1.0
-    margin = own - others.max(axis=1)
+    kept, likely, margin = np.empty(len(labels)), np.empty(len(labels)), np.empty(len(labels))
+    predicted, confident, likelier = np.empty_like(labels), np.empty_like(labels), np.empty_like(labels)
+    for rows in _blocks(np.arange(len(labels))):
+        found = probabilities(rows)
+        kept[rows], predicted[rows] = found[np.arange(len(rows)), labels[rows]], found.argmax(axis=1)
+    sizes = np.bincount(labels, minlength=found.shape[1])
+    thresholds = np.where(sizes, np.bincount(labels, kept, len(sizes)) / np.maximum(1, sizes), 1.0)
+    for rows in _blocks(np.arange(len(labels))):
+        found, own = probabilities(rows), labels[rows]
+        each = np.arange(len(rows))
+        sure = np.where(found >= thresholds, found, -1.0)
+        confident[rows] = np.where(sure.max(axis=1) >= 0, sure.argmax(axis=1), own)
+        others = found.copy()
+        others[each, own] = -1.0
+        margin[rows] = kept[rows] - others.max(axis=1)
+        likelier[rows] = np.where(
+            confident[rows] != own, confident[rows], np.where(margin[rows] < 0, others.argmax(axis=1), own)
+        )
+        likely[rows] = found[each, likelier[rows]]
     wrong = confident != labels
-    order = np.lexsort((margin, ~wrong))
-    return LabelErrors(wrong, order, np.where(wrong, confident, np.where(margin < 0, others.argmax(axis=1), labels)))
+    return LabelErrors(wrong, np.lexsort((margin, ~wrong)), likelier, predicted, kept, likely)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,19 +216,22 @@ class Neighbours:
 def neighbours(features: NDArray[np.float32]) -> Neighbours:
     """Compare every picture with every other by the cosine of their centred features, a block at a time."""
     values = features - features.mean(axis=0)
-    values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
     count = len(values)
-    some = min(NEIGHBOURS, count - 1)
+    for rows in _blocks(np.arange(count)):
+        values[rows] /= np.maximum(np.linalg.norm(values[rows], axis=1, keepdims=True), 1e-12)
+    some, step = min(NEIGHBOURS, count - 1), max(1, min(_ROWS, int(_BLOCK / 4 / count)))
     nearest, best, tenth, distance = np.zeros(count, np.int64), np.full(count, -1.0), np.full(count, -1.0), np.zeros(count)
-    for top in range(0, count, 1024):
-        alike = values[top : top + 1024] @ values.T
+    for top in range(0, count, step):
+        alike = values[top : top + step] @ values.T
         rows = np.arange(len(alike))
+        own = slice(top, top + len(rows))
         alike[rows, top + rows] = -2.0
-        nearest[top : top + 1024] = alike.argmax(axis=1)
-        best[top : top + 1024] = alike[rows, alike.argmax(axis=1)]
+        nearest[own] = alike.argmax(axis=1)
+        best[own] = alike[rows, nearest[own]]
         if some:
-            ten = np.partition(alike, -some, axis=1)[:, -some:]
-            tenth[top : top + 1024], distance[top : top + 1024] = ten.min(axis=1), 1 - ten.mean(axis=1)
+            alike.partition(count - some, axis=1)
+            ten = alike[:, -some:]
+            tenth[own], distance[own] = ten.min(axis=1), 1 - ten.mean(axis=1)
     middle = np.median(distance)
     spread = np.median(np.abs(distance - middle))
     return Neighbours(nearest, best, tenth, (distance - middle) / max(float(spread), 1e-6))

@@ -286,7 +286,7 @@ def _finish(work: Work, course: courses.Course) -> Bundle:
             "the run is left unfinished. Please report this with the package versions"
         )
     info["litert_difference"] = difference
-    info["calibration"] = _calibration(Bundle(run_dir, dict(info)), prepared)
+    info["calibration"] = _calibration(Bundle(run_dir, dict(info)), prepared, manifest)
     finished = bundle.write(run_dir, info)
     (run_dir / CHECKPOINT).unlink(missing_ok=True)
     return finished
@@ -310,16 +310,23 @@ def _opencv_version() -> str:
     return cv2.__version__
 
 
-def _calibration(run: Bundle, prepared: dataset.Prepared) -> dict[str, Any]:
-    """The temperature that makes the answers on the validation pictures most honest, and what it has made of their error."""
+def _calibration(run: Bundle, prepared: dataset.Prepared, manifest: dataset.Manifest) -> dict[str, Any]:
+    """The temperature that makes the probabilities on the validation images most honest, and what it has made of their error.
+
+    It stays 1 where none gains on validation images that it was not fitted to.
+    """
     names = sorted(prepared.files["val"])
     names = names[:: math.ceil(len(names) / _CALIBRATED_ON)]  # of every class
     found = np.array(list(ordered_map(lambda name: run.probability(_pixels(prepared, name)), names)))
     true = np.array([prepared.class_names.index(name.split("/", 1)[0]) for name in names])
-    temperature = metrics.temperature(true, found)
-    calibrated = metrics.tempered(found, temperature)
+    group_of = {row.sha256: row.group for row in manifest.rows}
+    own = [group_of.get(dataset.content_of(name), name) for name in names]
+    fit = metrics.calibration(true, found, np.unique(own, return_inverse=True)[1])
+    calibrated = metrics.tempered(found, fit.temperature)
     return {
-        "temperature": temperature,
+        "temperature": fit.temperature,
+        "fitted": fit.fitted,
+        "gain": fit.gain,
         "pictures": len(names),
         "error_before": metrics.calibration_error(true, found),
         "error_after": metrics.calibration_error(true, calibrated),

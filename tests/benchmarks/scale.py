@@ -4,6 +4,11 @@
 
 One picture in fifty is a changed copy of another. Each command runs as a whole process; memory is the largest resident size of
 any of its processes (clean uses one a core beside itself).
+
+`audit` is measured on features that are made up, 1,280 an image, memory-mapped, of a hundredth as many classes, with one label
+in twenty wrong; its memory is what it takes beyond them. Alone:
+
+    python tests/benchmarks/scale.py --folder /somewhere --only audit
 """
 
 import argparse
@@ -49,6 +54,28 @@ print(len(dataset.prepare(root, parts, Recipe(72, 72)).files["train"]))
 """
 
 
+AUDIT = """
+import resource, sys, tempfile
+import numpy as np
+from imgclf import audit
+count = int(sys.argv[1])
+classes, random = max(2, count // 100), np.random.default_rng(0)
+true = np.concatenate([np.repeat(np.arange(classes), 2), random.integers(0, classes, count - 2 * classes)])
+given = np.where(random.random(count) < 0.05, random.integers(0, classes, count), true)
+middles = random.normal(0, 0.4, (classes, 1280)).astype(np.float32)
+with tempfile.TemporaryFile(dir=".") as file:
+    seen = np.memmap(file, np.float32, "w+", shape=(count, 1280))
+    for top in range(0, count, 1000):
+        labels = true[top : top + 1000]
+        seen[top : top + 1000] = middles[labels] + random.standard_normal((len(labels), 1280), np.float32)
+    seen.flush()
+    _near, _alike, errors = audit.compare(seen, given, 0)
+wrong, peak = given != true, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+found, right, size = np.mean(errors.wrong[wrong]), np.mean(wrong[errors.wrong]), seen.nbytes / 2**20
+print(f"{found:.3f} of the wrong labels found, {right:.3f} of those found wrong; beyond {size:.0f} MB of features {peak - size:.0f} MB")
+"""
+
+
 def measure(words: list[str], cwd: Path) -> tuple[float, float, str]:
     """(seconds, MB, stdout) of one Python process."""
     started = time.perf_counter()
@@ -68,7 +95,7 @@ def measure(words: list[str], cwd: Path) -> tuple[float, float, str]:
     return time.perf_counter() - started, usage.ru_maxrss / 1024, output.decode()
 
 
-def commands(root: str) -> dict[str, list[str]]:
+def commands(root: str, count: int) -> dict[str, list[str]]:
     """What is measured, in order; each builds on those before it."""
     imgclf = ["-m", "imgclf"]
     return {
@@ -81,6 +108,7 @@ def commands(root: str) -> dict[str, list[str]]:
         "train --epochs 1": [*imgclf, "train", root, "--epochs", "1", "--image-size", "72", "--run-dir", f"run-{root}"],
         "evaluate": [*imgclf, "evaluate", "--run", f"run-{root}"],
         "predict --jsonl": [*imgclf, "predict", root, "--jsonl", "--run", f"run-{root}"],
+        "audit": ["-c", AUDIT, str(count)],
     }
 
 
@@ -88,24 +116,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--counts", type=int, nargs="+", default=COUNTS)
+    parser.add_argument("--only", help="one of the commands, when those that it builds on were measured before")
     options = parser.parse_args()
     table: dict[str, list[str]] = {}
     for count in options.counts:
         root = options.folder / f"scale-{count}"
-        if not root.exists():
+        if not root.exists() and options.only != "audit":
             make(root, count)
-        shutil.rmtree(root / ".imgclf", ignore_errors=True)
-        shutil.rmtree(options.folder / f"run-{root.name}", ignore_errors=True)
-        for name, words in commands(root.name).items():
+        if not options.only:
+            shutil.rmtree(root / ".imgclf", ignore_errors=True)
+            shutil.rmtree(options.folder / f"run-{root.name}", ignore_errors=True)
+        for name, words in commands(root.name, count).items():
+            if options.only not in (None, name):
+                continue
             seconds, memory, output = measure(words, options.folder)
-            table.setdefault(name, []).append(f"{seconds:.1f} s, {memory:.0f} MB")
             about = ""
             if name == "clean":
                 found = json.loads(output)["checks"]
                 copies = sum(found.get(one, 0) for one in ("near-duplicate", "mirrored")) + found.get("conflict", 0) // 2
                 about = f"{copies:,} of {count // 50:,} copies found"
+            elif name == "audit":
+                about = output.strip()
+                memory = float(about.rsplit(" ", 2)[1])
             elif name == "predict --jsonl":
                 about = f"{output.count(chr(10)):,} records"
+            table.setdefault(name, []).append(f"{seconds:.1f} s, {memory:.0f} MB")
             print(
                 f"{count:>9,} {name:<18} {seconds:>8.2f} s {memory:>6.0f} MB {count / seconds:>7.0f} pictures/s  {about}",
                 flush=True,

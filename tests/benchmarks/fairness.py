@@ -1,0 +1,155 @@
+"""Draw many splits of made-up data sets, and hold what reaches each subset against the whole.
+
+    python tests/benchmarks/fairness.py --seeds 200
+
+Of each subset and of each of 5 folds, as means over seeds: the share of images in groups of several (near-duplicates, say), the
+mean number of images in a group, the share of the class that is furthest off, each less that of the whole; the chance of the
+quarter of the groups with fewest and with most images, less the share of the subset. And how far its size was from its target
+in the worst draw, in sizes of the largest group. Exits with 1 where one is further off than allowed.
+"""
+
+import argparse
+import collections
+import dataclasses
+import random
+import statistics
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from imgclf.dataset import Sample, allocation
+
+SUBSETS: dict[Any, float] = {"train": 0.70, "val": 0.15, "test": 0.15}
+FOLDS: dict[Any, float] = dict.fromkeys(range(1, 6), 0.2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """A data set: its images, and the group of each by path."""
+
+    samples: list[Sample]
+    groups: dict[str, str]
+
+    @property
+    def sizes(self) -> collections.Counter[str]:
+        return collections.Counter(self.groups.values())
+
+
+def pairs() -> Made:
+    """280 images of two classes, 160 of them in pairs."""
+    made = Made([], {})
+    for label in "ab":
+        for number in range(140):
+            _add(made, label, f"{label} {number // 2}" if number < 80 else f"{label} alone {number}")
+    return made
+
+
+def patients(*, classes: str = "ab", count: int = 60, mixed: bool = False, seed: int = 0) -> Made:
+    """Groups of 2 to 40 images: of one class each, or `mixed`."""
+    chance, made = random.Random(seed), Made([], {})
+    for number in range(count):
+        share = chance.random()
+        for _image in range(chance.randint(2, 40)):
+            label = classes[number % len(classes)] if not mixed else classes[chance.random() < share]
+            _add(made, label, f"patient {number}")
+    return made
+
+
+def tenths() -> Made:
+    """50 classes of ten images, six of them in pairs: no class divides by the shares."""
+    made = Made([], {})
+    for label in range(50):
+        for number in range(10):
+            _add(made, f"{label:02d}", f"{label:02d} {number // 2 if number < 6 else 10 + number}")
+    return made
+
+
+def _add(made: Made, label: str, group: str) -> None:
+    sample = Sample(f"{label}/{len(made.samples):05d}.jpg", label)
+    made.samples.append(sample)
+    made.groups[sample.path] = group
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """One subset, over all seeds. Each is a mean over seeds, less that of the whole, or in shares of it.
+
+    paired: share of images in groups of several. size: images in a group. classes: share of the class that is furthest off.
+    smallest, largest: the chance of the quarter of the groups with fewest and with most images, less the subset's share.
+    furthest: from its target in any seed, in sizes of the largest group.
+    """
+
+    paired: float
+    size: float
+    classes: float
+    smallest: float
+    largest: float
+    furthest: float
+
+    @property
+    def fair(self) -> bool:
+        return abs(self.paired) <= 0.02 and abs(self.size) <= 0.04 and abs(self.classes) <= 0.02
+
+
+def draw(made: Made, shares: Mapping[Any, float], seeds: int) -> dict[Any, Seen]:
+    """What reaches each subset in so many draws."""
+    sizes, label_of = made.sizes, {sample.path: str(sample.label) for sample in made.samples}
+    labels = collections.Counter(label_of.values())
+    whole, total = statistics.mean(sizes.values()), len(made.samples)
+    several = sum(count for count in sizes.values() if count > 1) / total
+    of_size = sorted(sizes, key=lambda name: (sizes[name], name))
+    ends = set(of_size[: len(of_size) // 4]), set(of_size[-(len(of_size) // 4) :])
+    found: dict[Any, dict[str, list[float]]] = {part: collections.defaultdict(list) for part in shares}
+    for seed in range(seeds):
+        parts = allocation.allocate(made.samples, made.groups, shares, seed)
+        for part, share in shares.items():
+            own = [path for path, where in parts.items() if where == part]
+            groups, one = {made.groups[path] for path in own}, found[part]
+            count = max(1, len(own))
+            one["paired"].append(sum(sizes[made.groups[path]] > 1 for path in own) / count - several)
+            one["size"].append(len(own) / max(1, len(groups)) / whole - 1)
+            of_class = collections.Counter(label_of[path] for path in own)
+            for label in labels:
+                one[f"class {label}"].append(of_class[label] / count - labels[label] / total)
+            for name, end in zip(("smallest", "largest"), ends, strict=True):
+                one[name].append(len(groups & end) / len(end) - share)
+            one["off"].append(abs(len(own) - share * total) / max(sizes.values()))
+    means = {part: {name: statistics.mean(values) for name, values in one.items()} for part, one in found.items()}
+    return {
+        part: Seen(
+            one["paired"], one["size"], max((one[f"class {label}"] for label in labels), key=abs),
+            one["smallest"], one["largest"], max(found[part]["off"]),
+        )
+        for part, one in means.items()
+    }  # fmt: skip
+
+
+CASES: dict[str, Callable[[], Made]] = {
+    "280 images, 160 in pairs": pairs,
+    "60 groups of 2 to 40, 2 classes": patients,
+    "60 groups of 2 to 40, 3 classes": lambda: patients(classes="abc", seed=1),
+    "60 groups of 2 to 40, both classes in each": lambda: patients(mixed=True, seed=2),
+    "50 classes of 10, 6 in pairs": tenths,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=200)
+    options = parser.parse_args()
+    fair = True
+    print(f"{'':<44}{'':>6}  paired    size   class  smallest  largest  furthest")
+    for name, make in CASES.items():
+        for shares in (SUBSETS, FOLDS):
+            for part, one in draw(make(), shares, options.seeds).items():
+                fair &= one.fair and (one.furthest <= 1 or make is tenths)  # there each subset must get an image of each class
+                print(
+                    f"{name:<44}{part!s:>6} {one.paired:>+7.3f} {one.size:>+7.3f} {one.classes:>+7.3f} {one.smallest:>+9.3f} "
+                    f"{one.largest:>+8.3f} {one.furthest:>9.2f}{'' if one.fair else '  not fair'}",
+                    flush=True,
+                )
+    sys.exit(not fair)
+
+
+if __name__ == "__main__":
+    main()
