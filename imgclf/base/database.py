@@ -78,6 +78,7 @@ class Database:
         permissions.create(path)  # SQLite itself would make one that others of a team cannot write
         status = os.stat(path)
         self._identity = status.st_dev, status.st_ino
+        self._cursors: set[sqlite3.Cursor] = set()
         with self._told():
             # Another command may hold the file for a while. Transactions are begun by `writing` alone.
             self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=60, isolation_level=None)
@@ -105,14 +106,25 @@ class Database:
         return list(self.rows(_LAYOUT))
 
     def close(self) -> None:
-        """Close the file; what is not committed is taken back."""
+        """Close the file; what is not committed is taken back, and rows that are not read yet are lost."""
+        for cursor in list(self._cursors):  # SQLite would keep the file open for them
+            self._let_go(cursor)
         self._db.close()
+
+    def _let_go(self, cursor: sqlite3.Cursor) -> None:
+        if cursor in self._cursors:
+            self._cursors.remove(cursor)
+            cursor.close()
 
     def rows(self, sql: str, values: Iterable[object] = ()) -> Iterator[Any]:
         """The rows of a query, one by one."""
         with self._told():
-            for row in self._db.execute(sql, tuple(values)):  # noqa: UP028  (it would close the cursor, maybe after the file)
-                yield row
+            cursor = self._db.execute(sql, tuple(values))
+            self._cursors.add(cursor)
+            try:
+                yield from cursor
+            finally:
+                self._let_go(cursor)
 
     def one(self, sql: str, values: Iterable[object] = ()) -> Any:
         """The first row of a query, or None."""
