@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -108,8 +109,8 @@ def _as_user(user: int, team: bool, umask: int, *words: str) -> tuple[int, str]:
         else:
             with contextlib.redirect_stdout(io.StringIO()):
                 code = _command(words)
-    except BaseException as error:
-        os.write(2, repr(error).encode())
+    except BaseException:
+        os.write(2, traceback.format_exc().encode())
     finally:
         sys.stderr.flush()
         os._exit(code)

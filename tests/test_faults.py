@@ -17,6 +17,20 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def breakers(base: Path) -> dict[str, faults.Breaker]:
+    """Those made so far: making one runs its command twice."""
+    return {}
+
+
+def breaker_of(breakers: dict[str, faults.Breaker], base: Path, command: str, fault: str) -> faults.Breaker:
+    if command not in breakers:
+        breakers[command] = faults.Breaker(base, command, random.Random())
+    breakers[command].chance.seed(f"{command} {fault}")
+    breakers[command].figures.clear()
+    return breakers[command]
+
+
 PHASES = {  # of each command, in each of which it is killed
     "clean": {"state", "lock", "index", "plan", "moves"},
     "undo": {"state", "lock", "plan", "moves"},
@@ -30,9 +44,9 @@ PHASES = {  # of each command, in each of which it is killed
 
 
 @pytest.mark.parametrize("command", PHASES)
-def test_a_kill_in_every_phase(command: str, base: Path) -> None:
+def test_a_kill_in_every_phase(command: str, base: Path, breakers: dict[str, faults.Breaker]) -> None:
     """Each lands while the command runs, just before a change to the disk of that phase."""
-    breaker = faults.Breaker(base, command, random.Random(command))
+    breaker = breaker_of(breakers, base, command, "step")
     assert breaker.phases.keys() == PHASES[command]
     breaker.step()
     assert breaker.figures["killed"] == len(PHASES[command])
@@ -41,15 +55,18 @@ def test_a_kill_in_every_phase(command: str, base: Path) -> None:
 
 @pytest.mark.parametrize("fault", ["vanish", "two", "clock"])
 @pytest.mark.parametrize("command", PHASES)
-def test_nothing_is_lost_and_the_next_run_finishes(command: str, fault: str, base: Path) -> None:
-    breaker = faults.Breaker(base, command, random.Random(f"{command} {fault}"))
-    getattr(breaker, fault)()
+def test_nothing_is_lost_and_the_next_run_finishes(
+    command: str, fault: str, base: Path, breakers: dict[str, faults.Breaker]
+) -> None:
+    getattr(breaker_of(breakers, base, command, fault), fault)()
 
 
 @pytest.mark.parametrize("command", ["clean", "move"])
-def test_kills_at_random_instants_meet_a_command_that_runs(command: str, base: Path) -> None:
+def test_kills_at_random_instants_meet_a_command_that_runs(
+    command: str, base: Path, breakers: dict[str, faults.Breaker]
+) -> None:
     """Between two changes to the disk, too: in what SQLite and the decoder write and read."""
-    breaker = faults.Breaker(base, command, random.Random(command))
+    breaker = breaker_of(breakers, base, command, "kill")
     for _round in range(3):
         breaker.kill()
     assert breaker.figures["killed"] >= 2

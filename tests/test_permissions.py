@@ -1,10 +1,12 @@
 """Folders that several users share: whoever may write the data may write what imgclf keeps in it, and nobody else may."""
 
+import concurrent.futures
 import itertools
 import os
 import shutil
 import stat
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -158,6 +160,25 @@ def test_an_index_that_may_not_be_written_is_said_and_left_alone(team: Team, dat
     assert "damaged" not in said
     assert index.read_bytes() == before
     assert [path.name for path in index.parent.iterdir()] == [index.name]
+
+
+def test_folders_that_threads_make_at_once_follow_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is there and does not follow yet when another thread makes a folder in it."""
+    tmp_path.chmod(0o777)
+    mkdir = Path.mkdir
+
+    def slow(path: Path, *arguments: object) -> None:
+        mkdir(path, *arguments)  # type: ignore[arg-type]
+        time.sleep(0.01)
+
+    monkeypatch.setattr(Path, "mkdir", slow)
+    before = os.umask(0o077)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            list(pool.map(permissions.make_folder, [tmp_path / ".imgclf" / "a" / "b" / str(number) for number in range(8)]))
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")} == {0o777}
 
 
 def test_permissions_that_cannot_be_set_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

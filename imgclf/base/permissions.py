@@ -1,8 +1,8 @@
 """Whoever may write the data folder may write what imgclf keeps in it: new files and folders there follow its permissions.
 
 The umask of whoever comes first would shut the others of a team out. So each new file or folder below `.imgclf` takes, from the
-folder that it lies in, the bits of every class of users that may write there, and its group; nobody gets more than that folder
-grants. Where a folder has default ACLs, the system hands those on by itself and nothing is changed here, as ever on Windows.
+data folder, the bits of every class of users that may write there, and its group; nobody gets more than that folder grants. If a
+folder has default ACLs, the system hands those on by itself and nothing is changed here, as ever on Windows.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ _CLASSES = (0o070, 0o007)  # group and others; the owner of a new file always ma
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, as far as they are missing; new ones in `.imgclf` follow the folder they lie in."""
+    """Make a folder and those above it, as far as they are missing; `.imgclf` and those below it follow the data folder."""
     try:
         path.mkdir()
     except FileExistsError:
@@ -36,37 +36,38 @@ def make_folder(path: Path) -> None:
 
 
 def create(path: Path) -> None:
-    """Make an empty file unless there is one; in `.imgclf` it follows the folder it lies in."""
+    """Make an empty file unless there is one; below `.imgclf` it follows the data folder."""
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         follow(path)
 
 
 def follow(path: Path) -> None:
-    """Give a file or folder that was just made the permissions of the folder it lies in, if that is `.imgclf` or below.
+    """Give a file or folder that was just made the permissions of the data folder, if it is `.imgclf` or lies below that.
 
-    Where the system does not allow it (another owner, a file system without permissions), it stays as it is.
+    The data folder, and not the one that it lies in: another process may be making that just now. Where the system does not
+    allow it (another owner, a file system without permissions), it stays as it is.
     """
-    if STATE_NAME not in path.parts or os.name == "nt":
+    data = next((place.parent for place in (path, *path.parents) if place.name == STATE_NAME), None)
+    if data is None or os.name == "nt":
         return
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
-            _follow(descriptor, path.parent)
+            if not _acl(path.parent, _DEFAULT):
+                _follow(descriptor, data)
         finally:
             os.close(descriptor)
 
 
-def _follow(descriptor: int, folder: Path) -> None:
-    if _acl(folder, _DEFAULT):
-        return
-    above = os.stat(folder)
+def _follow(descriptor: int, data: Path) -> None:
+    above = os.stat(data)
     owner = above.st_uid if os.geteuid() == 0 else -1  # what an administrator makes in a user's folder is the user's
     with contextlib.suppress(OSError):
         os.fchown(descriptor, owner, above.st_gid)
     own = os.fstat(descriptor)
     is_folder = stat.S_ISDIR(own.st_mode)
-    if is_folder and (acl := _acl(folder, _ACCESS)):  # it names users, who must be able to write what others make here
+    if is_folder and (acl := _acl(data, _ACCESS)):  # it names users, who must be able to write what others make here
         with contextlib.suppress(OSError):
             acl = _with_user(acl, above.st_uid)
             os.setxattr(descriptor, _DEFAULT, acl)
