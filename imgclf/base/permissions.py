@@ -1,8 +1,8 @@
 """Whoever may write the data folder may write what imgclf keeps in it: new files and folders there follow its permissions.
 
 The umask of whoever comes first would shut the others of a team out. So each new file or folder below `.imgclf` takes, from the
-data folder, the bits of every class of users that may write there, and its group; nobody gets more than that folder grants. If a
-folder has default ACLs, the system hands those on by itself and nothing is changed here, as ever on Windows.
+data folder, the bits of every class of users that may write there, and its group; nobody gets more than that folder grants. If
+a folder has default ACLs, the system hands those on by itself and nothing is changed here, as ever on Windows.
 """
 
 import contextlib
