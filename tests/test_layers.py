@@ -88,7 +88,7 @@ def test_verbs_do_not_import_each_other() -> None:
 
 
 def test_only_cli_talks() -> None:
-    """typer and rich on the three upper floors alone; base needs the standard library only; one module decodes, with its TIFFs."""
+    """typer and rich on the three upper floors alone; base needs only the standard library; images and tiff decode."""
     import sys
 
     for module, path in modules().items():
