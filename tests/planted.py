@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import tiffs
 from conftest import bomb, encoded, photo, png_chunk, write
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
@@ -77,7 +78,9 @@ def plant(root: Path) -> dict[str, set[str]]:
         for number in range(35):
             put(f"{label}/good {number:02d}.jpg", encoded(new(), quality=90))
 
-    # broken
+    # unsupported, and broken
+    bands = tiffs.Layout("u8", extra=(0, 0))
+    put("bird/five bands.tif", tiffs.written(bands, tiffs.samples(bands, 1)), "unsupported")
     jpeg, png = encoded(new()), encoded(new(), "PNG")
     flipped = bytearray(png)
     flipped[len(flipped) // 2] ^= 1

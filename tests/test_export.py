@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from conftest import Run, encoded, make_classes, photo, write
 from described import as_described
+from PIL import Image
 
 from imgclf import dataset, model, split
 from imgclf import export as verb
@@ -219,9 +220,11 @@ def test_the_example_prepares_pixels_as_imgclf_does(aspect: Any, tmp_path: Path)
     prepare = runpy.run_path(str(EXAMPLES / "prepare.py"))["prepare"]
     recipe = Recipe(48, 64, aspect)
     for shape in ((60, 40), (40, 60), (300, 200), (20, 25), (64, 48), (31, 400)):
-        path = write(tmp_path / "photo.jpg", encoded(photo(1, *shape)))
-        expected = images.load(recipe, path)[np.newaxis].astype(np.float32)
-        np.testing.assert_array_equal(prepare(str(path), dataclasses.asdict(recipe)), expected)
+        deep = np.random.default_rng(1).integers(0, 65536, (shape[1], shape[0])).astype(np.uint16)
+        for content in (encoded(photo(1, *shape)), encoded(photo(2, *shape), "PNG"), encoded(Image.fromarray(deep), "PNG")):
+            path = write(tmp_path / "photo.jpg", content)
+            expected = images.load(recipe, path)[np.newaxis].astype(np.float32)
+            np.testing.assert_array_equal(prepare(str(path), dataclasses.asdict(recipe)), expected)
 
 
 def test_the_path_alone_is_on_stdout(project: Path, imgclf: Run) -> None:

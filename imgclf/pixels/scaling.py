@@ -21,7 +21,8 @@ def to_uint8(values: NDArray[Any], full: int) -> NDArray[np.uint8]:
         return values
     if values.dtype == np.uint8 or full % 2 == 0:  # where a value can lie in the middle between two, OpenCV rounds to even
         table = ((np.arange(1 << (8 * values.dtype.itemsize)) * 255 + full // 2) // full).clip(max=255).astype(np.uint8)
-        return np.asarray(table[values])
+        flat = np.ascontiguousarray(values).reshape(len(values), -1)
+        return np.asarray(cv2.LUT(flat, table) if flat.dtype == np.uint8 else table[flat], np.uint8).reshape(values.shape)
     return np.asarray(cv2.convertScaleAbs(values, alpha=255 / full), np.uint8).reshape(values.shape)
 
 

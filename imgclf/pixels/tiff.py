@@ -32,6 +32,7 @@ from imgclf.pixels.tiff_layout import (
     HEIGHT,
     JPEG,
     JPEG_TABLES,
+    LZW,
     PALETTE,
     PALETTE_COLOUR,
     PHOTOMETRIC,
@@ -74,8 +75,6 @@ def decode(data: bytes) -> NDArray[np.uint8]:
                 top += len(block)
     except ValueError as error:
         raise damaged() from error
-    except NotImplementedError as error:
-        raise unsupported(f"of {error}") from error
     return np.asarray(scaling.orient(_rgb(tags, layout, pixels), layout.orientation), np.uint8)
 
 
@@ -89,14 +88,50 @@ def _blocks(tags: Tags, layout: Layout, piece: memoryview, rows: int) -> Iterato
     if layout.compression in FAX:
         yield _scaled(layout, _fax(tags, layout, piece, rows))
         return
-    for block in unpacking.blocks(layout.compression, piece, layout.row_bytes, rows):
+    for block in _unpacked(layout, piece, rows):
         yield _scaled(layout, _values(layout, block))
 
 
 _TURNED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))  # each byte with its bits in the other order
 
 
-def _values(layout: Layout, block: bytearray) -> NDArray[Any]:
+def _unpacked(layout: Layout, piece: memoryview, rows: int) -> Iterator[bytes | bytearray]:
+    """The bytes of all rows of a strip or tile, in blocks of whole rows.
+
+    LZW that gives an even number of bytes is left to libtiff, which is 30 times as fast: as one strip of 16-bit grey, which
+    OpenCV refuses if libtiff has not filled it.
+    """
+    count = rows * layout.row_bytes
+    if layout.compression == LZW:
+        if len(piece) > 1 and piece[0] == 0 and piece[1] & 1:
+            raise unsupported("of LZW in the order of bits of TIFF 5")
+        width = layout.row_bytes if layout.row_bytes % 2 else layout.row_bytes // 2
+        height = count // 2 // width
+        if count % 2 == 0 and max(width, height) <= _LONGEST and count <= _MOST:
+            yield _by_opencv(piece, width, height, {BITS: (16,), COMPRESSION: (LZW,)}).astype("<u2").tobytes()
+            return
+    yield from unpacking.blocks(layout.compression, piece, layout.row_bytes, rows)
+
+
+_LONGEST, _MOST = 1 << 20, 1 << 27  # pixels along a side, and bytes in all, up to which OpenCV is asked
+
+
+def _by_opencv(piece: memoryview, width: int, height: int, tags: Tags) -> NDArray[Any]:
+    """(height, width) of grey that OpenCV decodes from a TIFF of this one strip."""
+    values = {
+        WIDTH: (width,), HEIGHT: (height,), PHOTOMETRIC: (GREY,), STRIPS: (8,), SAMPLES: (1,), ROWS: (height,),
+        STRIP_SIZES: (len(piece),), **tags,
+    }  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, (value,) in sorted(values.items()))
+    body = bytes(piece) + b"\0" * (len(piece) & 1)
+    made = b"II*\0" + struct.pack("<I", 8 + len(body)) + body + struct.pack("<H", len(values)) + entries + bytes(4)
+    image = cv2.imdecode(np.frombuffer(made, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None or image.shape != (height, width):
+        raise damaged()
+    return image
+
+
+def _values(layout: Layout, block: bytes | bytearray) -> NDArray[Any]:
     """The samples in whole rows of bytes: (rows, layout.wide, layout.depth)."""
     shape = (len(block) // layout.row_bytes, layout.wide, layout.depth)
     if layout.bits not in (8, 16, 32, 64):
@@ -127,20 +162,23 @@ def _scaled(layout: Layout, values: NDArray[Any]) -> NDArray[Any]:
 
 def _rgb(tags: Tags, layout: Layout, pixels: NDArray[Any]) -> NDArray[np.uint8]:
     """RGB of all samples as they are stored, 8 bits or indices."""
+    rgb = np.zeros((layout.height, layout.width, 3), np.uint8)
     if layout.photometric == PALETTE_COLOUR:
         table = np.array(tags[PALETTE], np.uint32).reshape(3, -1).T
         few = 0 if table.max() < 256 else 8  # some writers fill it with 8 bits, some write 8 bits times 256
-        return np.asarray((table >> few).astype(np.uint8)[pixels[..., 0]])
+        table = (table >> few).astype(np.uint8)
+        for row, indices in enumerate(pixels[..., 0]):
+            rgb[row] = table[indices]
+        return rgb
     if layout.photometric == CMYK:
-        rgb = np.zeros((*pixels.shape[:2], 3), np.uint8)
         for row, inks in enumerate(255 - pixels):
             rgb[row] = (inks[:, :3].astype(np.uint16) * inks[:, 3:] + 127) // 255
         return rgb
     if layout.photometric in (GREY, GREY_WHITE_0):
         grey = pixels[..., :1] if layout.photometric == GREY else 255 - pixels[..., :1]
-        rgb = np.repeat(grey, 3, axis=2)
+        rgb[:] = grey
     elif layout.photometric == YCBCR and layout.compression != JPEG:
-        rgb = np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels[..., (0, 2, 1)]), cv2.COLOR_YCrCb2RGB), np.uint8)
+        rgb[:] = cv2.cvtColor(np.ascontiguousarray(pixels[..., (0, 2, 1)]), cv2.COLOR_YCrCb2RGB)
     else:
         rgb = np.ascontiguousarray(pixels[..., :3])
     if layout.alpha in (1, 2):
@@ -159,7 +197,7 @@ def _jpeg(tags: Tags, layout: Layout, piece: memoryview, rows: int) -> NDArray[n
     bits, height, width, components = struct.unpack_from(">BHHB", frame, 4)
     if bits != 8 or components != depth:
         raise unsupported(f"of JPEGs with {components} samples of {bits} bits")
-    if width != layout.wide or height < rows:
+    if width != layout.wide or not rows <= height <= layout.tall + 15:
         raise damaged()
     # Whether it holds RGB or YCbCr is what the TIFF says, and not what a JPEG by itself would be taken for.
     adobe = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + bytes([layout.photometric == YCBCR])
@@ -192,16 +230,7 @@ def _segments(stream: bytes) -> tuple[list[bytes], bytes]:
 
 
 def _fax(tags: Tags, layout: Layout, piece: memoryview, rows: int) -> NDArray[np.uint8]:
-    """A strip or tile of fax data as 0 and 1, which OpenCV decodes from a TIFF of nothing else; (rows, layout.wide, 1)."""
-    values = {
-        WIDTH: layout.wide, HEIGHT: rows, BITS: 1, COMPRESSION: layout.compression, PHOTOMETRIC: GREY, STRIPS: 8, SAMPLES: 1,
-        ROWS: rows, STRIP_SIZES: len(piece), FAX3_OPTIONS: one(tags, FAX3_OPTIONS, 0),
-        FAX4_OPTIONS: one(tags, FAX4_OPTIONS, 0),
-    }  # fmt: skip
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(values.items()))
-    body = bytes(piece) + b"\0" * (len(piece) & 1)
-    made = b"II*\0" + struct.pack("<I", 8 + len(body)) + body + struct.pack("<H", len(values)) + entries + bytes(4)
-    image = cv2.imdecode(np.frombuffer(made, np.uint8), cv2.IMREAD_GRAYSCALE)
-    if image is None or image.shape != (rows, layout.wide):
-        raise damaged()
+    """A strip or tile of fax data as 0 and 1: (rows, layout.wide, 1)."""
+    options = {tag: (one(tags, tag, 0),) for tag in (FAX3_OPTIONS, FAX4_OPTIONS)}
+    image = _by_opencv(piece, layout.wide, rows, {BITS: (1,), COMPRESSION: (layout.compression,), **options})
     return np.asarray(image > 127, np.uint8)[..., np.newaxis]

@@ -28,9 +28,9 @@ GREY_WHITE_0, GREY, RGB, PALETTE_COLOUR, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 _COLOURS = {GREY_WHITE_0: 1, GREY: 1, RGB: 3, PALETTE_COLOUR: 1, CMYK: 4, YCBCR: 3}  # samples of each kind of colour
 _KINDS = {4: "a mask", 8: "Lab", 9: "Lab", 10: "Lab", 32803: "a camera's raw mosaic", 32844: "LogL", 32845: "LogLuv",
           34892: "a camera's linear raw data"}  # fmt: skip
-JPEG = 7
+LZW, JPEG = 5, 7
 FAX = (2, 3, 4)
-_PREDICTED = (5, 8, 32946)  # the compressions that a predictor may stand before: LZW and Deflate
+_PREDICTED = (LZW, 8, 32946)  # the compressions that a predictor may stand before: LZW and Deflate
 MAX_BYTES = 1 << 30  # of unpacked samples
 MAX_VALUES = 1 << 18  # under one tag
 MAX_PIECES = 1 << 17

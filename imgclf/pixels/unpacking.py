@@ -84,8 +84,6 @@ _BYTES = [bytes([value]) for value in range(256)] + [b"", b""]
 
 def _lzw(piece: memoryview, size: int) -> Iterator[bytes]:
     """LZW as TIFF has it: codes of 9 to 12 bits from the highest bit on, widened one code early."""
-    if len(piece) > 1 and piece[0] == 0 and piece[1] & 1:
-        raise NotImplementedError("LZW in the order of bits of TIFF 5")
     bit = 0
     while size > 0:
         codes = _codes(piece, bit)
