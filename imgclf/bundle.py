@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shlex
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from imgclf.base.config import Recipe
 from imgclf.base.errors import ImgclfError
 from imgclf.base.parallel import ordered_map
 from imgclf.learning import metrics
+from imgclf.learning.engines import Engines
 
 FORMAT = 1
 FILE = "bundle.json"
@@ -38,7 +38,7 @@ class Bundle:
         self.class_names: tuple[str, ...] = tuple(info["class_names"])
         self.recipe = Recipe(**info["recipe"])
         self.temperature = float(info["calibration"]["temperature"]) if "calibration" in info else 1.0
-        self._of_thread = threading.local()
+        self._engines = Engines(path / LITERT, self._check_engine, "broken bundle, the model cannot be loaded; retrain")
 
     @classmethod
     def load(cls, path: Path) -> "Bundle":
@@ -105,10 +105,7 @@ class Bundle:
 
         Calibrated: by the temperature that was found on the validation pictures.
         """
-        engine = self._engine()
-        engine.set_tensor(engine.get_input_details()[0]["index"], image[np.newaxis].astype(np.float32))
-        engine.invoke()
-        output = engine.get_tensor(engine.get_output_details()[0]["index"])[0].astype(np.float64)
+        output = self._engines.output(image).astype(np.float64)
         if len(self.class_names) == 2:
             output = np.array([1 - output[0], output[0]])
         return metrics.tempered(output, self.temperature)
@@ -132,25 +129,14 @@ class Bundle:
                 f"{path}: broken bundle, the model cannot be loaded; copy the run folder again or retrain"
             ) from error
 
-    def _engine(self) -> Any:
-        """This thread's own interpreter: one a thread with one thread each is the way to throughput."""
-        engine = getattr(self._of_thread, "engine", None)
-        if engine is None:
-            from ai_edge_litert.interpreter import Interpreter
-
-            try:
-                engine = Interpreter(str(self.path / LITERT), num_threads=1)
-                engine.allocate_tensors()
-                shape = tuple(engine.get_input_details()[0]["shape"])
-                outputs = int(engine.get_output_details()[0]["shape"][-1])
-            except (ValueError, RuntimeError) as error:
-                raise ImgclfError(f"{self.path / LITERT}: broken bundle, the model cannot be loaded; retrain") from error
-            if shape != (1, self.recipe.height, self.recipe.width, 3):
-                raise ImgclfError(f"{self.path / LITERT}: broken bundle, its input {shape} does not fit the recipe")
-            if outputs != (1 if len(self.class_names) == 2 else len(self.class_names)):
-                raise ImgclfError(f"{self.path / LITERT}: broken bundle, {outputs} outputs for {len(self.class_names)} classes")
-            self._of_thread.engine = engine
-        return engine
+    def _check_engine(self, engine: Any) -> None:
+        """Raise ImgclfError where the network does not fit what bundle.json says of it."""
+        shape = tuple(engine.get_input_details()[0]["shape"])
+        outputs = int(engine.get_output_details()[0]["shape"][-1])
+        if shape != (1, self.recipe.height, self.recipe.width, 3):
+            raise ImgclfError(f"{self.path / LITERT}: broken bundle, its input {shape} does not fit the recipe")
+        if outputs != (1 if len(self.class_names) == 2 else len(self.class_names)):
+            raise ImgclfError(f"{self.path / LITERT}: broken bundle, {outputs} outputs for {len(self.class_names)} classes")
 
 
 def write(path: Path, info: dict[str, Any]) -> Bundle:

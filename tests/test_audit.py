@@ -1,18 +1,21 @@
 """audit: planted label errors, strangers and copies are found; its CSV is what `clean --apply` carries out and undoes."""
 
 import csv
+import dataclasses
 import json
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Run, encoded, photo, tree, write
 from described import as_described
+from sklearn.linear_model import Ridge
 
 from imgclf import audit, clean
 from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.learning import suspects
+from imgclf.learning import folding, suspects
 from imgclf.pixels import images
 
 
@@ -181,6 +184,51 @@ def test_held_out_probabilities_are_calibrated() -> None:
     said = suspects.held_out_probabilities(features, labels, np.arange(2000))
     assert np.mean(said.argmax(axis=1) == labels) > 0.95
     assert said.max(axis=1).mean() == pytest.approx(np.mean(said.argmax(axis=1) == labels), abs=0.03)
+
+
+def test_held_out_probabilities_are_those_of_ridge_regression_solved_at_once() -> None:
+    """With all scores of all penalties in memory, as the formulas have it."""
+    random = np.random.default_rng(4)
+    features, labels = clouds(240, 7)
+    labels = np.where(random.random(240) < 0.2, random.integers(0, 7, 240), labels)
+    groups = np.arange(240) // 2
+    values = (features - features.mean(axis=0, dtype=np.float64)) / (features.std(axis=0, dtype=np.float64) + 1e-6)
+    targets, fold_of, found = np.eye(7)[labels], folding.folds(labels, groups, 5, 0), []
+    for penalty in np.geomspace(1e-3, 1e2, 11):
+        scores = np.zeros((240, 7))
+        for fold in range(5):
+            inside = fold_of != fold
+            model = Ridge(alpha=penalty * inside.sum()).fit(values[inside], targets[inside])
+            scores[~inside] = model.predict(values[~inside])
+        for temperature in np.geomspace(0.02, 2, 40):
+            powers = np.exp((scores - scores.max(axis=1, keepdims=True)) / temperature)
+            said = powers / powers.sum(axis=1, keepdims=True)
+            found.append((-np.log(said[np.arange(240), labels]).mean(), said))
+    expected = min(found, key=lambda one: one[0])[1]
+    np.testing.assert_allclose(suspects.held_out_probabilities(features, labels, groups), expected, atol=1e-9)
+
+
+def test_memory_does_not_grow_with_images_times_classes() -> None:
+    """4,000 images of 200 classes: 6 MB for one set of scores, and 70 MB for those of all penalties."""
+    features, labels = clouds(4000, 200)
+    tracemalloc.start()
+    near, _alike, errors = audit.compare(features, labels, 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 48e6, f"{peak / 1e6:.0f} MB, of which a block of similarities is 16"
+    assert len(near.nearest) == len(errors.order) == 4000
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_blocks_change_nothing(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels = clouds(500, 5, seed)
+    whole = audit.compare(features, labels, 0)
+    monkeypatch.setattr(suspects, "_ROWS", 37)
+    monkeypatch.setattr(suspects, "_BLOCK", 60e3)
+    for one, other in zip(whole, audit.compare(features, labels, 0), strict=True):
+        values = [(one, other)] if isinstance(one, np.ndarray) else zip(*map(dataclasses.astuple, (one, other)), strict=True)
+        for first, second in values:
+            np.testing.assert_allclose(first, second, atol=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from conftest import Run, encoded, write
 from PIL import Image
 
 from imgclf.base.errors import UsageError
+from imgclf.base.parallel import cpu_count
 from imgclf.bundle import Bundle
 from imgclf.explain import explain
 from imgclf.learning import saliency
@@ -41,6 +44,28 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = TrainConfig(epochs=8, batch_size=8, image_size=48, augment="none", progressive=False)
     train(root / "data", config, run_dir=root / "runs" / "square")
     return root
+
+
+def test_no_more_interpreters_than_work_at_once(learnt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three images and some 150 predictions of each: one for a core, and one for the thread that asks."""
+    from ai_edge_litert import interpreter
+
+    made: list[str] = []
+
+    class Counted(interpreter.Interpreter):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            made.append(threading.current_thread().name)
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(interpreter, "Interpreter", Counted)
+    run = Bundle.load(learnt / "runs/square")
+    inputs = [str(learnt / f"data/marked/{index:02d}.png") for index in range(3)]
+    assert len(list(explain(run, inputs, tmp_path / "out"))) == 3
+    assert 1 <= len(made) <= cpu_count()
+    pixels = [images.load(run.recipe, Path(path)) for path in inputs]
+    for _again in range(3):
+        run.probabilities(pixels)
+    assert len(made) <= cpu_count()
 
 
 def test_both_methods_look_at_the_square(learnt: Path) -> None:

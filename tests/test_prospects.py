@@ -61,6 +61,25 @@ def test_a_backbone_is_judged_by_training_pictures_alone(textures: Path, monkeyp
     assert len(seen) == len(training)
 
 
+def test_each_image_is_decoded_once_and_none_that_is_known(
+    textures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is damaged since the split is left out, and looked at again the next time."""
+    shutil.copytree(textures / "data", tmp_path / "data", ignore=shutil.ignore_patterns("features", "prepared"))
+    damaged = next(row.path for row in manifest(textures).rows if row.split == "train")
+    write(tmp_path / "data" / damaged, (tmp_path / "data" / damaged).read_bytes()[:300])
+    decoded: list[Path] = []
+    original = images.load
+    monkeypatch.setattr(images, "load", lambda recipe, path: decoded.append(path) or original(recipe, path))
+    found = prospects.of_backbone(tmp_path / "data", manifest(tmp_path), TrainConfig(image_size=32), Silent())
+    assert found is not None
+    assert found.pictures == len(set(decoded)) - (tmp_path / "data" / damaged in decoded)
+    assert len(decoded) == len(set(decoded))
+    first = len(decoded)
+    assert prospects.of_backbone(tmp_path / "data", manifest(tmp_path), TrainConfig(image_size=32), Silent()) == found
+    assert set(decoded[first:]) <= {tmp_path / "data" / damaged}
+
+
 def test_a_backbone_is_judged_at_the_size_it_would_have(textures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = set()
     original = features.Extractor.vector

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,11 +12,13 @@ from numpy.typing import NDArray
 from imgclf.base import database, shards
 from imgclf.base.config import Recipe
 from imgclf.base.database import Database
+from imgclf.base.errors import ImageError
 from imgclf.base.folders import state_folder
 from imgclf.base.parallel import ordered_map
 from imgclf.base.progress import Progress
 from imgclf.base.shards import Shard
 from imgclf.learning import backbones
+from imgclf.learning.engines import Engines
 from imgclf.pixels.augment import ChangeOne
 from imgclf.pixels.images import Image
 
@@ -34,19 +35,11 @@ class Extractor:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self._of_thread = threading.local()
+        self._engines = Engines(file)
 
     def vector(self, image: Image) -> NDArray[np.float32]:
         """(features,) of one (h, w, 3) uint8 picture at the backbone's size."""
-        engine = getattr(self._of_thread, "engine", None)
-        if engine is None:
-            from ai_edge_litert.interpreter import Interpreter
-
-            engine = self._of_thread.engine = Interpreter(str(self.file), num_threads=1)
-            engine.allocate_tensors()
-        engine.set_tensor(engine.get_input_details()[0]["index"], image[np.newaxis].astype(np.float32))
-        engine.invoke()
-        return np.asarray(engine.get_tensor(engine.get_output_details()[0]["index"])[0], np.float32)
+        return np.asarray(self._engines.output(image), np.float32)
 
 
 def opened(
@@ -90,14 +83,16 @@ def extract(
     views: Sequence[str] = ("",),
     change: ChangeOne | None = None,
     progress: Progress | None = None,
+    unread: list[int] | None = None,
 ) -> NDArray[np.float32]:
     """(views, n, width): the features of every picture, from `store` where they are known and computed where not.
 
     pictures: (content hash, a function that reads the pixels). views: names of views; "" is the picture as it is, others are
-    drawn by `change` from the picture and the view's place. A killed extraction goes on where it was.
+    drawn by `change` from the picture and the view's place. unread: takes the places of images that cannot be read, whose
+    features are 0; without it they are errors. A killed extraction goes on where it was.
     """
-    result = np.empty((len(views), len(pictures), width), np.float32)
-    with database.begun(store, _TABLES, lambda db: _extract(extractor, db, pictures, views, change, result, progress)):
+    result = np.zeros((len(views), len(pictures), width), np.float32)
+    with database.begun(store, _TABLES, lambda db: _extract(extractor, db, pictures, views, change, result, progress, unread)):
         return result
 
 
@@ -109,6 +104,7 @@ def _extract(
     change: ChangeOne | None,
     result: NDArray[np.float32],
     progress: Progress | None,
+    unread: list[int] | None,
 ) -> None:
     todo: list[tuple[int, int]] = []
     for number, view in enumerate(views):
@@ -123,9 +119,14 @@ def _extract(
     todo.sort()  # the views of a picture follow each other
     total = len(views) * len(pictures)
 
-    def one(item: tuple[int, int]) -> NDArray[np.float32]:
+    def one(item: tuple[int, int]) -> NDArray[np.float32] | None:
         digest, read = pictures[item[0]]
-        image = read()
+        try:
+            image = read()
+        except (ImageError, OSError):
+            if unread is None:
+                raise
+            return None
         if views[item[1]] and change:
             image = change(image, seed_of(digest, item[1]))
         return extractor.vector(image)
@@ -134,8 +135,11 @@ def _extract(
     saved = time.monotonic()
     with contextlib.closing(ordered_map(one, todo)) as vectors:
         for done, ((index, number), vector) in enumerate(zip(todo, vectors, strict=True), 1):
-            result[number, index] = vector
-            rows.append((pictures[index][0], views[number], vector.astype("<f4").tobytes()))
+            if vector is not None:
+                result[number, index] = vector
+                rows.append((pictures[index][0], views[number], vector.astype("<f4").tobytes()))
+            elif unread is not None and index not in unread:
+                unread.append(index)
             if time.monotonic() - saved > _COMMIT_EVERY or done == len(todo):
                 with db.writing():
                     db.put(_KEEP, rows)

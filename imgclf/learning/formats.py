@@ -4,7 +4,6 @@ import contextlib
 import importlib.util
 import json
 import logging
-import threading
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from imgclf.base.config import Format, Quantize, Recipe
 from imgclf.base.errors import ImgclfError
 from imgclf.learning import graphs, litert
+from imgclf.learning.engines import Engines
 
 if TYPE_CHECKING:
     import keras
@@ -278,21 +278,8 @@ def _write_saved_model(network: "keras.Sequential", path: Path, note: Mapping[st
 
 
 def _open_litert(path: Path) -> Answer:
-    from ai_edge_litert.interpreter import Interpreter
-
-    of_thread = threading.local()
-
-    def answer(image: NDArray[np.uint8]) -> NDArray[np.float64]:
-        if not hasattr(of_thread, "engine"):
-            of_thread.engine = Interpreter(str(path), num_threads=1)
-            of_thread.engine.allocate_tensors()
-        engine = of_thread.engine
-        engine.set_tensor(engine.get_input_details()[0]["index"], image[np.newaxis].astype(np.float32))
-        engine.invoke()
-        found: NDArray[np.float64] = engine.get_tensor(engine.get_output_details()[0]["index"])[0].astype(np.float64)
-        return found
-
-    return answer
+    engines = Engines(path)
+    return lambda image: engines.output(image).astype(np.float64)
 
 
 def _open_onnx(path: Path) -> Answer:

@@ -11,7 +11,8 @@ import numpy as np
 
 from imgclf import dataset
 from imgclf.base.config import SCRATCH, Model, Part, Recipe, TrainConfig
-from imgclf.base.errors import ImageError, ImgclfError, UsageError
+from imgclf.base.errors import ImgclfError, UsageError
+from imgclf.dataset import allocation
 from imgclf.learning import backbones, devices, features, schedule, suspects
 from imgclf.learning.metrics import wilson_interval
 from imgclf.pixels import images
@@ -47,39 +48,46 @@ class Prospect:
         return wilson_interval(self.right, self.pictures)
 
 
-def of_backbone(data: Path, manifest: dataset.Manifest, config: TrainConfig, listener: Listener) -> Prospect | None:
+def of_backbone(
+    data: Path, manifest: dataset.Manifest, config: TrainConfig, listener: Listener, training: dataset.Dataset | None = None
+) -> Prospect | None:
     """A linear classifier on the features of a sample of the training part, on five folds that tear no group.
 
-    Features are kept for a training that follows. None where there are too few usable pictures to say anything.
+    Features are kept for a training that follows, and nothing is decoded that they are known of. training: that part, where it
+    has been loaded. None where there are too few usable images to say anything.
     """
-    parts, _notes = dataset.load_parts(data, manifest, listener.preparing)
-    training = parts["train"]
+    training = training or _training(data, manifest, listener)
     chosen = _sample(training, max(SAMPLE, 10 * len(training.class_names)), config.seed)
     name = backbones.OFFLINE
     side = config.image_size or backbones.BACKBONES[name].side
     recipe = Recipe(side, side, config.aspect)
-    group_of = {row.path: row.group for row in manifest.rows}
     hashes = dataset.content_hashes(data, [sample.path for sample in chosen])
-    usable = [sample for sample in chosen if sample.path in hashes and _can_be_read(recipe, data / sample.path)]
-    labels = np.array([training.class_names.index(sample.label or "") for sample in usable], np.int64)
-    if len(usable) < 20 or len(set(labels.tolist())) < len(training.class_names):
+    there = [sample for sample in chosen if sample.path in hashes]
+    if _too_few(there, training):
         return None
     listener.stage(f"making {name} ready")
     extractor, store = features.opened(data, name, recipe)
-    read = [(hashes[sample.path], partial(images.load, recipe, data / sample.path)) for sample in usable]
-    (values,) = features.extract(extractor, store, read, width=backbones.BACKBONES[name].features, progress=listener.computing)
-    names = [group_of.get(sample.path) or sample.path for sample in usable]
-    groups = np.array([names.index(group) for group in names])
-    said = suspects.held_out_probabilities(values, labels, groups, seed=config.seed)
+    read = [(hashes[sample.path], partial(images.load, recipe, data / sample.path)) for sample in there]
+    width, unread = backbones.BACKBONES[name].features, list[int]()
+    (values,) = features.extract(extractor, store, read, width=width, progress=listener.computing, unread=unread)
+    good = np.setdiff1d(np.arange(len(there)), unread)
+    usable = [there[place] for place in good.tolist()]
+    if _too_few(usable, training):
+        return None
+    group_of = {row.path: row.group for row in manifest.rows}
+    groups = np.unique([group_of.get(sample.path) or sample.path for sample in usable], return_inverse=True)[1]
+    labels = np.array([training.class_names.index(sample.label or "") for sample in usable], np.int64)
+    said = suspects.held_out_probabilities(values[good], labels, groups, seed=config.seed)
     return Prospect(int((said.argmax(axis=1) == labels).sum()), len(usable), len(usable) * 4 // 5)
 
 
-def _can_be_read(recipe: Recipe, path: Path) -> bool:
-    try:
-        images.load(recipe, path)
-    except (ImageError, OSError):
-        return False
-    return True
+def _training(data: Path, manifest: dataset.Manifest, listener: Listener) -> dataset.Dataset:
+    parts, _notes = dataset.load_parts(data, manifest, listener.preparing)
+    return parts["train"]
+
+
+def _too_few(usable: list[dataset.Sample], training: dataset.Dataset) -> bool:
+    return len(usable) < 20 or len({sample.label for sample in usable}) < len(training.class_names)
 
 
 def _sample(training: dataset.Dataset, count: int, seed: int) -> list[dataset.Sample]:
@@ -104,12 +112,13 @@ def choose(
     if machine.workers > 1:
         raise UsageError("--model auto chooses on one machine; name a model where TF_CONFIG names several")
     count = sum(1 for row in manifest.rows if row.split == "train")
-    frozen = of_backbone(data, manifest, config, listener)
+    training = _training(data, manifest, listener)
+    frozen = of_backbone(data, manifest, config, listener, training)
     if frozen and (frozen.accuracy >= SURE or count < FEWEST_TRIED):
         why = f"; {count} are too few to try a network from scratch on" if frozen.accuracy < SURE else ""
         listener.note(f"--model auto: {backbones.OFFLINE}, {_said(frozen)}{why}")
         return dataclasses.replace(config, model=backbones.OFFLINE)
-    scratch = of_scratch(data, manifest, config, machine, listener)
+    scratch = of_scratch(data, manifest, config, machine, listener, training)
     hopes = expected(frozen, scratch, count)
     taken: Model = backbones.OFFLINE if hopes[0] >= hopes[1] else "cnn"
     own = f"{backbones.OFFLINE} {_said(frozen)}" if frozen else f"too few pictures for {backbones.OFFLINE}"
@@ -162,17 +171,24 @@ def _said(prospect: Prospect) -> str:
 
 
 def of_scratch(
-    data: Path, manifest: dataset.Manifest, config: TrainConfig, machine: devices.Devices, listener: Listener
+    data: Path,
+    manifest: dataset.Manifest,
+    config: TrainConfig,
+    machine: devices.Devices,
+    listener: Listener,
+    training: dataset.Dataset | None = None,
 ) -> Prospect:
-    """A few epochs of the network from scratch on a sample of the training part, small; a fifth of it is held out."""
-    parts, _notes = dataset.load_parts(data, manifest, listener.preparing)
-    training = parts["train"]
+    """A few epochs of the network from scratch on a sample of the training part, small; a fifth of it is held out.
+
+    training: that part, where it has been loaded.
+    """
+    training = training or _training(data, manifest, listener)
     chosen = _sample(training, TRIAL, config.seed)
     group_of = {row.path: row.group for row in manifest.rows}
-    groups = dict.fromkeys(group_of.get(sample.path) or sample.path for sample in chosen)
-    kept_back = set(list(groups)[::5])
-    held_out = [sample.path for sample in chosen if (group_of.get(sample.path) or sample.path) in kept_back]
-    inside = [sample.path for sample in chosen if sample.path not in set(held_out)]
+    groups = {sample.path: group_of.get(sample.path) or sample.path for sample in chosen}
+    shares: dict[Part, float] = {"train": 0.8, "val": 0.2}
+    part_of = allocation.allocate(chosen, groups, shares, config.seed)
+    held_out, inside = ([path for path, own in part_of.items() if own == part] for part in ("val", "train"))
     side = min(TRIAL_SIDE, config.image_size or dataset.auto_image_size(training, config.seed))
     trial = dataclasses.replace(config, model="cnn", epochs=TRIAL_EPOCHS, image_size=side, progressive=False, ema=0.0)
     views: dict[Part, dataset.Dataset] = {"train": training.subset(inside), "val": training.subset(held_out)}

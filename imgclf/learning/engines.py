@@ -1,0 +1,58 @@
+"""Interpreters of a LiteRT file: as many as are used at once, made the first time and kept for every later use."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgclf.base.errors import ImgclfError
+
+
+class Engines:
+    """One LiteRT file, to be asked from any thread.
+
+    An interpreter computes for one thread at a time, with one thread each for throughput. They are lent and given back, and not
+    kept by thread: a pool of threads is made anew for every piece of work, and would begin with new interpreters each time.
+    """
+
+    def __init__(
+        self, file: Path, check: Callable[[Any], None] = lambda _engine: None, broken: str = "the model cannot be loaded"
+    ) -> None:
+        """check: raises for an interpreter that is not what is expected. broken: why ImgclfError is raised for the file.
+
+        Nothing is read before the first use.
+        """
+        self.file = file
+        self._check, self._broken = check, broken
+        self._idle: list[Any] = []  # its append and pop are atomic
+
+    def output(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The first row of the output for one (h, w, 3) image."""
+        with self._one() as engine:
+            engine.set_tensor(engine.get_input_details()[0]["index"], image[np.newaxis].astype(np.float32))
+            engine.invoke()
+            found: NDArray[np.float32] = engine.get_tensor(engine.get_output_details()[0]["index"])[0]
+        return found
+
+    @contextlib.contextmanager
+    def _one(self) -> Iterator[Any]:
+        try:
+            engine = self._idle.pop()
+        except IndexError:
+            engine = self._made()
+        yield engine
+        self._idle.append(engine)  # not after an error, which may have left it half way
+
+    def _made(self) -> Any:
+        from ai_edge_litert.interpreter import Interpreter
+
+        try:
+            engine = Interpreter(str(self.file), num_threads=1)
+            engine.allocate_tensors()
+            self._check(engine)
+        except (ValueError, RuntimeError) as error:
+            raise ImgclfError(f"{self.file}: {self._broken}") from error
+        return engine
