@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from imgclf import dataset
-from imgclf.base import locks, permissions, table, writing
+from imgclf.base import locks, names, permissions, table, writing
 from imgclf.base.config import PARTS, Link, Part, SplitConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import numbered, state_folder
@@ -86,25 +86,32 @@ def shares(train: float | None, val: float | None, test: float | None) -> dict[P
 def keys_by_regex(paths: Sequence[str], pattern: str) -> dict[str, str]:
     """The captured text of each path in which `pattern` is found; raises UsageError for a pattern that cannot serve."""
     try:
-        compiled = re.compile(pattern)
+        compiled = re.compile(names.nfc(pattern))
     except re.error as error:
         raise UsageError(f"--group-by {pattern!r} is no regular expression: {error}") from error
     if not compiled.groups:
         raise UsageError(
             f"--group-by {pattern!r} captures nothing; put what names the group in brackets, as in 'patient([0-9]+)'"
         )
-    found = {path: compiled.search(path) for path in paths}
+    found = {path: compiled.search(names.nfc(path)) for path in paths}
     keys = {path: "/".join(part or "" for part in match.groups()) for path, match in found.items() if match}
     if not keys:
         raise UsageError(f"--group-by {pattern!r} is found in none of the {len(paths)} paths, such as {paths[0]!r}")
     return keys
 
 
-def keys_from_file(file: Path) -> dict[str, str]:
-    """Groups by path from a CSV with the columns path and group; raises ImgclfError."""
+def keys_from_file(file: Path, paths: Sequence[str]) -> dict[str, str]:
+    """Groups by path from a CSV with the columns path and group; raises ImgclfError.
+
+    paths: those of the data folder; the file may spell them in another form of Unicode.
+    """
     keys: dict[str, str] = {}
+    spelling = names.by_spelling(paths)
+    known = set(paths)
     for number, row in table.records(file, "path", "group"):
-        path, name = row["path"], row["group"]
+        path, name = row["path"], names.nfc(row["group"])
+        if path not in known:
+            path = spelling.get(names.nfc(path), path)
         if name and keys.setdefault(path, name) != name:
             raise ImgclfError(f"{file}, line {number}: {path} is in two groups, {keys[path]} and {name}")
     return keys
@@ -157,15 +164,16 @@ def _put_in_force(data: Path, config: SplitConfig, material: _Material, *, force
     samples, hashes, groups = material.samples, material.hashes, material.groups
     fractions: dict[Part, float] = {"train": config.train, "val": config.val, "test": config.test}
     notes = dataset.elsewhere_note(data) + ([] if material.folders else material.notes)
+    notes += dataset.merged_note(data, hashes)
     left_out = list(material.left_out)
     path = dataset.manifest_path(data)
-    old = dataset.read_manifest(path) if path.exists() else None
+    old = dataset.as_spelled(dataset.read_manifest(path), hashes) if path.exists() else None
     extends = False
     if material.folders:
         if config.stable:
             raise UsageError("--stable: the folder has train and test folders of its own, which are used as they are")
         parts, said = _from_folders(material, fractions, config.seed)
-        notes += said
+        notes += [*said, *dataset.unlabelled_note(data)]
         if config.group_by or config.groups:
             notes.append("--group-by and --groups are not used: the folder's own parts stay as they are")
     elif config.stable:
@@ -224,7 +232,7 @@ def folds(
     fold_of = allocation.allocate(samples, groups, dict.fromkeys(range(1, count + 1), 1 / count), config.seed)
     inner = config.val / (config.train + config.val)
     made = []
-    said = list(material.notes)
+    said = [*material.notes, *dataset.merged_note(data, hashes)]
     folder = state_folder(data) / "folds"
     for number in range(1, count + 1):
         rest = [sample for sample in samples if fold_of[sample.path] != number]
@@ -315,7 +323,8 @@ def check(data: Path, progress: Stages | None = None) -> Leakage:
             if not path.exists():
                 raise ImgclfError(f"{data}: not split: it has no train and test folders, and no manifest; run `imgclf split`")
             where = str(path)
-            part_of = {row.path: row.split for row in dataset.read_manifest(path).rows}
+            manifest = dataset.as_spelled(dataset.read_manifest(path), catalogue.paths)
+            part_of = {row.path: row.split for row in manifest.rows}
             files = [dataclasses.replace(file, part=part_of.get(file.path)) for file in files]
         leaks = []
         for leak in checks.leaks(catalogue, files, stage(progress, "comparing")):
@@ -341,10 +350,10 @@ def _keys(paths: Sequence[str], config: SplitConfig) -> tuple[dict[str, str], li
     if config.group_by:
         keys = keys_by_regex(paths, config.group_by)
     elif config.groups:
-        keys = keys_from_file(Path(config.groups))
+        keys = keys_from_file(Path(config.groups), paths)
         if not set(keys) & set(paths):
             shown = f"none of its paths, such as {min(keys)!r}, is in the data folder" if keys else "it names no group"
-            raise ImgclfError(f"{config.groups}: {shown}; paths look like {paths[0]!r}")
+            raise ImgclfError(f"{config.groups}: {shown}; paths look like {paths[0]!r}{table.not_utf8(min(keys, default=''))}")
     else:
         return {}, []
     alone = sum(1 for path in paths if path not in keys)

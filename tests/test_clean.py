@@ -543,7 +543,8 @@ def test_the_report_of_a_dry_run_asks_for_what_clean_would_do(data: Path) -> Non
     ("text", "words"),
     [
         ("", "needs the columns path and action, has none"),
-        ("path;action\ncats/good.jpg;keep\n", "separated by semicolons; save it as CSV with commas"),
+        ("path;action\ncats/good.jpg;move\n", "line 2: 'move' is no action"),
+        ("path,action,action\ncats/good.jpg,keep,keep\n", "has the column action twice"),
         ("path,what\ncats/good.jpg,x\n", "needs the columns path and action, has path, what"),
         ("path,action\ncats/good.jpg\n", "line 2: 1 fields where the header has 2"),
         (

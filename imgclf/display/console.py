@@ -26,6 +26,8 @@ out = Console(highlight=False, width=None if (sys.stdout and sys.stdout.isatty()
 err = Console(stderr=True, highlight=False)
 
 
+_HARMLESS = "\u3000\u00a0\u202f\u200c\u200d"  # spaces of other scripts, and what joins letters and emoji
+
 _quiet = _verbose = False
 
 
@@ -48,7 +50,7 @@ def be_colourless() -> None:
 
 def printable(content: str, style: str = "") -> Text:
     """Text for a terminal: what is not printable, a line end or an escape sequence in a file name, is shown and not sent."""
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in content)
+    shown = "".join(c if c.isprintable() or c in _HARMLESS else ascii(c)[1:-1] for c in content)
     return Text(shown, style)
 
 
