@@ -391,8 +391,8 @@ def _check_filled(manifest: Manifest, fractions: Mapping[Part, float], material:
 
 
 def _warnings(manifest: Manifest, from_folders: bool) -> list[str]:
-    notes = []
     classes = manifest.counts()
+    notes = [twins] if (twins := _same_but_for_case(manifest.class_names)) else []
     for name, counts in classes.items():
         if counts["train"] == 0:
             raise ImgclfError(f"class {name}: no picture of it is in the train part; add pictures, or remove the class")
@@ -455,15 +455,19 @@ def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: P
     """Make `target/<part>/<class>/...` with the pictures of the manifest; returns notes. The target must be new or empty.
 
     One that changed since the split is left out, for what it shows now may be in another part. Raises ImgclfError when the
-    target is not empty or lies in the data folder, or when a picture goes away meanwhile or a link cannot be made.
+    target is not empty or lies in the data folder, or when a picture goes away meanwhile or a link cannot be made. Names that
+    are one on a disk that ignores case get a number.
     """
     check_export(data, target)
     classes = manifest.class_names
+    if twins := _same_but_for_case(classes):
+        raise ImgclfError(f"{data}: {twins}; an export would be one folder there: rename one, or merge them and split again")
     manifest, notes = dataset.as_they_are(data, manifest)
     target = target.resolve()
     folders = dataset.part_folders(data)
     building = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    copied = 0
+    copied = numbered_ = 0
+    taken: set[str] = set()
     placed = []
     try:
         for part in PARTS:
@@ -471,10 +475,10 @@ def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: P
                 (building / part / label).mkdir(parents=True)
         for done, row in enumerate(manifest.rows, 1):
             inner = row.path.split("/", 2 if folders else 1)[-1]
-            place = building / row.split / row.label / inner
+            name = _free(f"{row.split}/{row.label}/{inner}", taken)
+            numbered_ += not name.endswith(inner)
+            place = building / name
             place.parent.mkdir(parents=True, exist_ok=True)
-            if place.exists():
-                raise ImgclfError(f"{row.path}: two pictures of one class and part have this name; rename one of them")
             before = dataset.stamp(data / row.path)
             copied += _place(data / row.path, place, link)
             placed.append((row.path, before, dataset.stamp(data / row.path)))
@@ -488,9 +492,31 @@ def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: P
     finally:
         shutil.rmtree(building, ignore_errors=True)
     dataset.keep_known(data, placed)
+    if numbered_:
+        notes.append(f"images that got a number, since another's name differs in case or spelling at most: {numbered_}")
     if copied:
         notes.append(f"{copied} pictures were copied: no hard links between these two places")
     return notes
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """A name that is free on disks that tell neither case nor Unicode spellings apart, and is now taken."""
+    stem, ending = os.path.splitext(name)
+    number = 1
+    while names.folded(name) in taken:
+        number += 1
+        name = f"{stem}-{number}{ending}"
+    taken.add(names.folded(name))
+    return name
+
+
+def _same_but_for_case(classes: Sequence[str]) -> str:
+    """Two classes that macOS and Windows take for one, in words; "" for none."""
+    found: dict[str, str] = {}
+    for name in classes:
+        if found.setdefault(names.folded(name), name) != name:
+            return f"the classes {found[names.folded(name)]} and {name} differ only in case, which macOS and Windows ignore"
+    return ""
 
 
 def _place(source: Path, target: Path, link: Link) -> int:

@@ -83,5 +83,5 @@ def test_another_encoding_is_named(tmp_path: Path) -> None:
     """Excel's plain CSV is not UTF-8: a path with an umlaut is not found, and the line says why."""
     data = make_classes(tmp_path / "data", {"ä": 3, "b": 3}, size=8)
     report = write(tmp_path / "t.csv", "path;action\nä/000.png;quarantine\n".encode("cp1252"))
-    with pytest.raises(ImgclfError, match='line 2: .* the file is not UTF-8: save it as "CSV UTF-8"'):
+    with pytest.raises(ImgclfError, match=r'line 2: .* the file is not UTF-8: save it as "CSV UTF-8"'):
         clean.apply(data, report)

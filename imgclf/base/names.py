@@ -31,6 +31,11 @@ def nfc(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
+def folded(name: str) -> str:
+    """A name as disks see it that tell neither upper from lower case nor Unicode spellings apart (macOS, Windows)."""
+    return nfc(nfc(name).casefold())
+
+
 def spelled(root: Path, path: str) -> str:
     """A relative path as the disk spells it: pieces not there under this name, but under another spelling, get that one."""
     if path.isascii() or os.path.lexists(root / path):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
+from imgclf.base import names
 from imgclf.base.errors import ImageError, ImgclfError
 from imgclf.pixels import images
 
@@ -42,9 +43,10 @@ class Source:
 def expand(inputs: Iterable[str | Source], without: Path | None = None) -> Iterator[Source]:
     """Every picture asked for, in order; a source with a problem where an input stands for none.
 
-    A folder stands for the files below it that are pictures by name or by their first bytes, sorted; hidden ones and what
-    lies in the folder `without` are passed over. An archive, known by its ending, stands for the pictures in it. A name
-    with *, ? or [ that no file bears is a glob; what lies in a folder that it matches comes with that folder, once.
+    A folder stands for the files below it that are pictures by name or by their first bytes, sorted; hidden ones, those of
+    systems (`@eaDir`, `Thumbs.db`) and what lies in the folder `without` are passed over. An archive, known by its ending,
+    stands for the pictures in it. A name with *, ? or [ that no file bears is a glob; what lies in a folder that it matches
+    comes with that folder, once.
     """
     for name in inputs:
         if isinstance(name, Source):
@@ -108,10 +110,10 @@ def _below(folder: str, without: Path | None) -> Iterator[Source]:
             folders.clear()
             continue
         seen.add(identity)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not names.is_foreign_folder(name))
         for name in sorted(files):
             path = os.path.join(here, name)
-            if not name.startswith(".") and (Path(name).suffix.lower() in KNOWN_EXTENSIONS or _begins_like_one(path)):
+            if not names.foreign_file(name) and (Path(name).suffix.lower() in KNOWN_EXTENSIONS or _begins_like_one(path)):
                 yield Source(path)
     for problem in problems:
         yield _unlisted(problem)
@@ -149,8 +151,8 @@ def _members(archive: str) -> Iterator[Source]:
     try:
         for name, size, open_member in (_zipped if archive.lower().endswith(".zip") else _tarred)(archive):
             parts = name.removeprefix("./").split("/")
-            hidden = any(part.startswith(".") and part not in (".", "..") for part in parts)
-            if not hidden and parts[0] != "__MACOSX":
+            inside = [part for part in parts[:-1] if part not in (".", "..")]
+            if not any(map(names.is_foreign_folder, inside)) and not names.foreign_file(parts[-1]):
                 yield from _member(f"{archive}/{'/'.join(parts)}", size, open_member)
     except OSError as error:
         yield Source(archive, problem=f"cannot be read: {error.strerror or error}".lower())
