@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import os
 from collections.abc import Container, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from imgclf.base.progress import Progress, Stages, stage
 from imgclf.dataset import checks
 from imgclf.dataset.checks import CHECKS
 from imgclf.display import gallery
-from imgclf.pixels import images
+from imgclf.pixels import filetypes, images
 
 PAGE_LIMIT = 500  # pictures of each finding on the HTML page
 _DONE = {"report": "reported", "quarantine": "quarantined", "rename": "renamed", "relabel": "relabelled"}
@@ -223,6 +223,8 @@ def _plan(
         action = todo[finding.check]
         if action == "ignore":
             continue
+        if action == "rename" and filetypes.names_another(PurePosixPath(finding.path).suffix):
+            action = "report"  # the name says more than the first bytes
         if (action == "rename" or finding.other) and _place(data / finding.path) in led_to:
             action = "report"  # a link would lead nowhere afterwards, and what it shows is no worse than before
         if action == "quarantine" and finding.path in unreadable:  # by no fault of the picture, perhaps: it stays where it is
@@ -254,7 +256,9 @@ def _plan(
         elif action == "rename" and finding.path in leaving:
             action = "report"
         elif action == "rename":
-            target = _free(_without_wrong_suffix(finding.path), images.FORMATS[formats[finding.path]][0], taken, data)
+            target = _free(
+                filetypes.without_wrong_ending(finding.path), filetypes.FORMATS[formats[finding.path]][0], taken, data
+            )
             taken.add(target)
         outcomes.append(Outcome(finding.path, finding.check, finding.score, action, finding.detail, finding.other, target))
     return outcomes
@@ -300,15 +304,6 @@ def _act(data: Path, state: Path, command: str, outcomes: Sequence[Outcome]) -> 
         else:
             done.append(dataclasses.replace(outcome, action=_DONE.get(outcome.action, outcome.action)))
     return done
-
-
-def _without_wrong_suffix(path: str) -> str:
-    """Drop an ending that names a format; keep what only looks like one, as in `photo 1.5 m` or `IMG.2021`."""
-    stem, dot, ending = path.rpartition(".")
-    known = {".heic", ".heif"}.union(*images.FORMATS.values())
-    if dot and f".{ending.lower()}" in known and not stem.endswith("/"):
-        return stem
-    return path
 
 
 def _free(stem: str, extension: str, taken: set[str], data: Path) -> str:
@@ -425,7 +420,7 @@ def apply(data: Path, report: Path, *, dry_run: bool = False) -> tuple[list[Outc
             if action == "quarantine":
                 target = f"{STATE_NAME}/quarantine/{batch:04d}/{path}"
             elif action == "rename":
-                target = _free(_without_wrong_suffix(path), _extension(data / path), taken, data)
+                target = _free(filetypes.without_wrong_ending(path), _extension(data / path), taken, data)
             else:
                 pieces = path.split("/")
                 place = 1 if known[path].part else 0
@@ -440,7 +435,7 @@ def apply(data: Path, report: Path, *, dry_run: bool = False) -> tuple[list[Outc
 def _extension(path: Path) -> str:
     """The usual extension of what a file is; raises ImgclfError when it is no picture."""
     try:
-        return images.FORMATS[images.read_header(path).format][0]
+        return filetypes.FORMATS[images.read_header(path).format][0]
     except ImageError as error:
         raise ImgclfError(f"{path}: cannot be renamed: {error}") from error
 

@@ -24,7 +24,7 @@ from served import Server, served
 
 from imgclf import clean
 from imgclf.base.errors import ImageError
-from imgclf.pixels import facts, images
+from imgclf.pixels import facts, filetypes, images
 from imgclf.pixels.sources import expand
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes and names of any bytes need Linux or macOS")
@@ -146,7 +146,7 @@ def test_the_files_are_the_same_every_time(made: list[Hostile]) -> None:
     assert len({file.name for file in made}) == len(made) >= 500
     assert all("/" not in file.name and 0 < len(os.fsencode(file.name)) <= 255 for file in made)
     assert sum(len(file.content) for file in made) < 12_000_000
-    assert {images.sniff(file.content[:32]) for file in made if file.usable} == set(images.FORMATS)
+    assert {filetypes.sniff(file.content[:32]) for file in made if file.usable} == set(filetypes.FORMATS)
 
 
 def test_each_is_a_picture_or_a_reason(made: list[Hostile]) -> None:

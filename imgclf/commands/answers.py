@@ -229,7 +229,7 @@ def serve(
 
 def _with_stdin(inputs: Iterable[str], nul: bool) -> Iterator[str]:
     """The inputs, with the paths that stdin gives, each as soon as it is there, in the place of `-`."""
-    from imgclf.pixels.images import sniff
+    from imgclf.pixels.filetypes import sniff
 
     for name in inputs:
         if name == "-" and nul:

@@ -14,7 +14,7 @@ from imgclf.base.config import PARTS, Part
 from imgclf.base.errors import ImageError, ImgclfError
 from imgclf.base.folders import STATE_NAME, check_data_folder
 from imgclf.base.parallel import ordered_map
-from imgclf.pixels import images
+from imgclf.pixels import filetypes, images
 
 PART_NAMES: dict[str, Part] = {
     "train": "train", "training": "train",
@@ -306,12 +306,15 @@ def _not_a_picture(path: Path) -> str:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return "not a regular file"
         with open(path, "rb") as file:
-            head = file.read(32)
+            head = file.read(filetypes.HEAD)
+            if not head:
+                return "zero bytes"
+            kind, ending = filetypes.sniff(head), path.suffix.lower()
+            if kind == "TIFF" and (raw := filetypes.raw(file, ending)):
+                return filetypes.raw_refusal(raw)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    if not head:
-        return "zero bytes"
-    return "" if images.sniff(head) else "not an image"
+    return "" if kind else filetypes.refusal(head, ending)[1]
 
 
 def auto_image_size(training: Dataset, seed: int) -> int:
