@@ -154,14 +154,14 @@ def stages() -> Iterator[Callable[[str, int, int], None]]:
     """`progress` for work in several stages; gives the function to call with (stage, done, total)."""
     with new_bar() as bar:
         task = bar.add_task("", total=None)
-        last = 0.0
+        last, shown = 0.0, ""
 
         def update(stage: str, done: int, total: int) -> None:
-            nonlocal last
+            nonlocal last, shown
             now = time.monotonic()
-            if now - last > 0.05 or done == total:
-                last = now
-                bar.update(task, description=stage, completed=done, total=total)
+            if now - last > 0.05 or done == total or stage != shown:
+                last, shown = now, stage
+                bar.update(task, description=stage, completed=done, total=total or None)
 
         yield update
 
