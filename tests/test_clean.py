@@ -217,7 +217,14 @@ def test_policies_and_actions(tmp_path: Path) -> None:
 
     assert moved() == {"broken", "extension", "duplicate"}
     assert moved(policy="report") == set()
-    assert moved(policy="strict") == set(CHECKS) - {"leakage", "missing-end", "trailing", "animated", "grayscale"}
+    assert moved(policy="strict") == set(CHECKS) - {
+        "unsupported",
+        "leakage",
+        "missing-end",
+        "trailing",
+        "animated",
+        "grayscale",
+    }
     assert moved(policy="report", on={"blurry": "quarantine"}) == {"blurry"}
     assert moved(on={"broken": "report", "extension": "ignore"}) == {"duplicate"}
     ignoring = clean.clean(tmp_path, dry_run=True, on={"grayscale": "ignore"})
@@ -661,7 +668,7 @@ def test_command_tables(data: Path, imgclf: Run) -> None:
         (["--apply", "r.csv", "--report", "x.csv"], "--apply goes alone, or with --dry-run"),
         (["--on", "blurry"], "expected a check, = and a value, as in --on blurry=quarantine"),
         (["--on", "blurry=delete"], "'delete' is no action; choose report, quarantine, ignore"),
-        (["--on", "soft=report"], "'soft' is no check; there are: broken, extension,"),
+        (["--on", "soft=report"], "'soft' is no check; there are: broken, unsupported, extension,"),
         (["--threshold", "blurry=much"], "'much' is no number"),
     ],
 )
