@@ -84,7 +84,7 @@ def _megabytes(process: int) -> float:
 
 def shows_no_raw_name(text: str) -> bool:
     """Whether nothing in what a person sees could command a terminal."""
-    return all(character.isprintable() or character == "\n" for character in text)
+    return all(character.isprintable() or character in "\n\u00a0\u3000\u200d" for character in text)  # spaces, joined emoji
 
 
 @pytest.fixture(scope="module")
@@ -331,7 +331,7 @@ def test_a_folder_stands_for_all_that_could_be_pictures(dirty: Planted) -> None:
     found = [source.name for source in expand([str(dirty.root)])]
     assert len(found) == len(set(found))
     by_name = {path for path in dirty.kinds if Path(path).suffix.lower() in {".jpg", ".png", ".tif", ".webp"}}
-    hidden = {path for path in dirty.kinds if any(piece.startswith(".") for piece in path.split("/"))}
+    hidden = {path for path in dirty.kinds if any(piece.startswith((".", "__MACOSX")) for piece in path.split("/"))}
     assert {str(dirty.root / path) for path in by_name - hidden} <= set(found)
 
 
