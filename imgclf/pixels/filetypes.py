@@ -4,10 +4,11 @@ A magic number is not a format: camera RAWs lie in TIFF containers, behind a thu
 """
 
 import dataclasses
-import io
-import struct
 from collections.abc import Iterator
 from typing import BinaryIO
+
+from imgclf.base.errors import ImageError
+from imgclf.pixels import tiff_layout
 
 HEAD = 256  # bytes of a file's start that `sniff` and `other` look at
 
@@ -185,84 +186,41 @@ def raw(file: BinaryIO, ending: str = "") -> str:
     for tags in _directories(file):
         if _DNG_VERSION in tags:
             return "DNG"
-        make = make or _ascii(file, tags.get(_MAKE)).upper()
-        is_raw = is_raw or tags.get(_PHOTOMETRIC, _NONE)[2] in (32803, 34892) or tags.get(_COMPRESSION, _NONE)[2] in _OF_CAMERAS
+        make = make or bytes(tags.get(_MAKE, ())).decode("ascii", "replace").upper()
+        photometric, compression = (tags.get(tag, (-1,))[0] for tag in (tiff_layout.PHOTOMETRIC, tiff_layout.COMPRESSION))
+        is_raw = is_raw or photometric in (32803, 34892) or compression in _OF_CAMERAS
     named = ending[1:].upper() if ending in RAW_ENDINGS else ""
     if is_raw:
         return named or next((kind for maker, kind in _MAKERS if maker in make), "sensor data in a TIFF")
     return named
 
 
-_COMPRESSION, _PHOTOMETRIC, _MAKE, _SUB_DIRECTORIES, _DNG_VERSION = 259, 262, 271, 330, 50706
+_MAKE, _SUB_DIRECTORIES, _DNG_VERSION = 271, 330, 50706
+_TAGS = {tiff_layout.PHOTOMETRIC, tiff_layout.COMPRESSION, _MAKE, _SUB_DIRECTORIES, _DNG_VERSION}
 _OF_CAMERAS = {32767, 32769, 32770, 32867, 34713, 65000, 65535}  # Sony, Epson and Samsung, Kodak, Nikon, Kodak, Pentax
 _MAKERS = (
     ("NIKON", "NEF"), ("SONY", "ARW"), ("PENTAX", "PEF"), ("RICOH", "PEF"), ("SAMSUNG", "SRW"), ("OLYMPUS", "ORF"),
     ("PANASONIC", "RW2"), ("HASSELBLAD", "3FR"), ("KODAK", "DCR"), ("EPSON", "ERF"), ("MAMIYA", "MEF"), ("LEAF", "MOS"),
     ("PHASE ONE", "IIQ"), ("CANON", "CR2"), ("LEICA", "RWL"),
 )  # fmt: skip
-_NONE = (0, 0, -1, b"")
-_MOST_DIRECTORIES, _MOST_TAGS = 32, 1000
-_Tag = tuple[int, int, int, bytes]  # type, count, first value if it is a number in place, the field's bytes
+_MOST_DIRECTORIES = 32
 
 
-def _directories(file: BinaryIO) -> Iterator[dict[int, _Tag]]:
+def _directories(file: BinaryIO) -> Iterator[tiff_layout.Tags]:
     """The directories of a TIFF and those below them, as far as they can be read; each once."""
-    file.seek(0)
-    start = file.read(16)
-    order = "<" if start.startswith(b"II") else ">"
-    is_big = b"+" in start[2:4]
-    word, size, entry = ("Q", 8, 20) if is_big else ("I", 4, 12)
+    seen: set[int] = set()
     try:
-        todo = list(struct.unpack_from(order + word, start, 8 if is_big else 4))
-        seen: set[int] = set()
+        start = tiff_layout.beginning(file)
+        todo = [start.first]
         while todo and len(seen) < _MOST_DIRECTORIES:
             here = todo.pop(0)
-            if here in seen or not here:
-                continue
-            seen.add(here)
-            file.seek(here)
-            (count,) = struct.unpack(order + ("Q" if is_big else "H"), file.read(8 if is_big else 2))
-            count = min(count, _MOST_TAGS)
-            content = file.read(count * entry + size)
-            tags: dict[int, _Tag] = {}
-            for number in range(len(content) // entry if len(content) < count * entry else count):
-                tag, kind, values = struct.unpack_from(order + "HH" + word, content, number * entry)
-                field = content[number * entry + entry - size : (number + 1) * entry]
-                value = struct.unpack_from(order + {1: "B", 3: "H", 4: "I", 13: "I"}.get(kind, word), field)[0]
-                tags[tag] = (kind, values, value, field)
-            yield tags
-            if _SUB_DIRECTORIES in tags:
-                _kind, values, place, _field = tags[_SUB_DIRECTORIES]
-                if values * size > size:
-                    file.seek(place)
-                    values = min(values, _MOST_DIRECTORIES)
-                    todo += struct.unpack(f"{order}{values}{word}", file.read(values * size))
-                else:
-                    todo.append(place)
-            todo += struct.unpack_from(order + word, content, count * entry)
-    except (struct.error, OSError, OverflowError, ValueError):
+            if here and here not in seen:
+                seen.add(here)
+                tags, following = tiff_layout.tags_at(file, start, here, _TAGS)
+                yield tags
+                todo += [*tags.get(_SUB_DIRECTORIES, ()), following]
+    except (ImageError, OSError):
         return
-
-
-def _ascii(file: BinaryIO, tag: _Tag | None) -> str:
-    if tag is None or tag[0] != 2:
-        return ""
-    _kind, count, _value, field = tag
-    if count > len(field):
-        order = "<" if _is_little(file) else ">"
-        file.seek(struct.unpack(order + ("Q" if len(field) == 8 else "I"), field)[0])
-        field = file.read(min(count, 64))
-    return field[:count].decode("ascii", "replace")
-
-
-def _is_little(file: BinaryIO) -> bool:
-    file.seek(0)
-    return file.read(2) == b"II"
-
-
-def raw_in(content: bytes, ending: str = "") -> str:
-    """`raw` of bytes."""
-    return raw(io.BytesIO(content), ending) if sniff(content[:32]) == "TIFF" else ""
 
 
 # -- endings -------------------------------------------------------------------------------------------------------------------
