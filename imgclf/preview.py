@@ -311,7 +311,7 @@ def write_page(result: Survey, path: Path, *, limit: int, seed: int, progress: P
                     other=other, other_label=label.get(other, ""), other_size=size.get(other, (0, 0)),
                 )
             )  # fmt: skip
-    counted = collections.Counter(finding.check for finding in result.findings)
+    counted = collections.Counter(check for _path, check in {(finding.path, finding.check) for finding in result.findings})
     about = f"{len(result.files):,} files, {len(by_path):,} with findings"
     if len(chosen) < len(result.files):
         about += f"; {len(chosen):,} of them shown, drawn from every class (--limit shows more)"
