@@ -97,12 +97,10 @@ def audit(
     taken = features.take_up(store)
     width = backbones.BACKBONES[name].features
     (seen,) = features.extract(extractor, store, read, width=width, progress=stage(progress, "computing features"))
-    if progress:
-        progress("comparing", 0, 0)
     labels = np.array([pictures.class_names.index(label[path]) for path in paths])
     if len(paths) < 20 or min(np.bincount(labels, minlength=len(pictures.class_names))) < 2:
         raise ImgclfError(f"{data}: too few pictures to tell what is usual; an audit needs 20, and 2 of every class")
-    near, alike, errors = compare(seen, labels, seed)
+    near, alike, errors = compare(seen, labels, seed, progress)
     found = list(_found(paths, labels, errors, near, alike, pictures.class_names))
     ranked = tuple(paths[index] for index in errors.order.tolist())
     accuracy = float((errors.predicted == labels).mean())
@@ -110,13 +108,14 @@ def audit(
 
 
 def compare(
-    seen: NDArray[np.float32], labels: NDArray[np.int64], seed: int
+    seen: NDArray[np.float32], labels: NDArray[np.int64], seed: int, progress: Stages | None = None
 ) -> tuple[suspects.Neighbours, NDArray[np.bool_], suspects.LabelErrors]:
     """(nearest images, which show nearly the same as theirs, likely label errors) by features (n, width) and labels (n,)."""
-    near = suspects.neighbours(seen)
+    near = suspects.neighbours(seen, stage(progress, "comparing each with each"))
     alike = _alike(near)
     same = np.where(alike, near.nearest, np.arange(len(labels)))
-    return near, alike, suspects.label_errors(suspects.held_out(seen, labels, _groups(same), seed=seed), labels)
+    judged = suspects.held_out(seen, labels, _groups(same), seed=seed, progress=stage(progress, "judging labels"))
+    return near, alike, suspects.label_errors(judged, labels, stage(progress, "ranking labels"))
 
 
 def look(

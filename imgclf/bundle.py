@@ -228,8 +228,11 @@ def check_runs(runs: Path) -> None:
         raise ImgclfError(f"{runs}: no such folder; give --in the folder of runs")
 
 
-def _best(runs: Path) -> Bundle:
-    """The newest of those with the highest validation accuracy; broken ones are passed over."""
+def best(runs: Path) -> tuple[Bundle, str]:
+    """The run with the highest validation accuracy, the newest of equals, and a note on which were compared.
+
+    Accuracies compare only on the same images: of runs on several splits those on the newest run's. Broken ones are skipped.
+    """
     check_runs(runs)
     found = []
     for file in runs.glob(f"*/{FILE}"):
@@ -238,16 +241,21 @@ def _best(runs: Path) -> Bundle:
             found.append((one.info["metrics"]["val_accuracy"], one.info["finished"], one))
     if not found:
         raise ImgclfError(f"{runs}: no finished run here; train one with `imgclf train`, or give --run FOLDER")
-    return max(found, key=lambda item: item[:2])[2]
+    split = max(found, key=lambda item: item[1])[2].info["data"]["split_hash"]
+    same = [item for item in found if item[2].info["data"]["split_hash"] == split]
+    chosen = max(same, key=lambda item: item[:2])[2]
+    others = len(found) - len(same)
+    note = f"{chosen.path.name} is the best of {len(same)} on the newest run's split; not compared, on other splits: {others}"
+    return chosen, note if others else ""
 
 
 def find(run: str | None, runs: Path = Path("runs")) -> Bundle:
     """The bundle a user means: a path, or the name of a run under `runs/`.
 
-    None and "latest" are the newest finished one there, "best" is the one with the highest validation accuracy.
+    None and "latest" are the newest finished one there, "best" is what `best` finds.
     """
     if run == "best":
-        return _best(runs)
+        return best(runs)[0]
     if run not in (None, "latest"):
         path = Path(run or "")
         return Bundle.load(runs / path if path.name == run and (runs / path).is_dir() else path)

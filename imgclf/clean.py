@@ -4,13 +4,13 @@ import collections
 import dataclasses
 import os
 from collections.abc import Container, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from imgclf import dataset
-from imgclf.base import journal, locks, orders, shards, table, writing
+from imgclf.base import journal, locks, names, orders, shards, table, writing
 from imgclf.base.config import Policy
 from imgclf.base.errors import ImageError, ImgclfError, UsageError
 from imgclf.base.folders import STATE_NAME, check_output, is_inside, state_folder
@@ -18,7 +18,7 @@ from imgclf.base.progress import Progress, Stages, stage
 from imgclf.dataset import checks
 from imgclf.dataset.checks import CHECKS
 from imgclf.display import gallery
-from imgclf.pixels import images
+from imgclf.pixels import filetypes, images
 
 PAGE_LIMIT = 500  # pictures of each finding on the HTML page
 _DONE = {"report": "reported", "quarantine": "quarantined", "rename": "renamed", "relabel": "relabelled"}
@@ -84,11 +84,16 @@ class Cleaning:
             "files": len(self.files) + len(self.ignored),
             "counts": self.counts(),
             "pictures": {label: {"before": before, "after": after} for label, (before, after) in self.pictures.items()},
-            "checks": {name: len(found) for name, found in self.by_check().items()},
+            "checks": {name: len(paths(found)) for name, found in self.by_check().items()},
             "findings": [dataclasses.asdict(outcome) for outcome in self.outcomes],
             "ignored": [{"path": path, "rule": rule} for path, rule in self.ignored],
             "notes": list(self.notes),
         }
+
+
+def paths(outcomes: Sequence[Outcome]) -> set[str]:
+    """The files that findings are about: one may have several of one check, as a conflict with each of two others."""
+    return {outcome.path for outcome in outcomes}
 
 
 COLUMNS = (
@@ -163,6 +168,8 @@ def clean(
     if catalogue.taken:
         notes.append(shards.said(catalogue.taken))
     pictures = _pictures(files, catalogue.usable().tolist(), outcomes)
+    notes += dataset.merged_note(data, (file.path for file in files if file.label))
+    notes += dataset.unlabelled_note(data)
     notes += [f"the class folder {label} holds no picture" for label in dataset.class_folders(data) if label not in pictures]
     return Cleaning(data, dry_run, tuple(outcomes), ignored, tuple(notes), pictures, files, catalogue)
 
@@ -216,6 +223,8 @@ def _plan(
         action = todo[finding.check]
         if action == "ignore":
             continue
+        if action == "rename" and filetypes.names_another(PurePosixPath(finding.path).suffix):
+            action = "report"  # the name says more than the first bytes
         if (action == "rename" or finding.other) and _place(data / finding.path) in led_to:
             action = "report"  # a link would lead nowhere afterwards, and what it shows is no worse than before
         if action == "quarantine" and finding.path in unreadable:  # by no fault of the picture, perhaps: it stays where it is
@@ -247,7 +256,9 @@ def _plan(
         elif action == "rename" and finding.path in leaving:
             action = "report"
         elif action == "rename":
-            target = _free(_without_wrong_suffix(finding.path), images.FORMATS[formats[finding.path]][0], taken, data)
+            target = _free(
+                filetypes.without_wrong_ending(finding.path), filetypes.FORMATS[formats[finding.path]][0], taken, data
+            )
             taken.add(target)
         outcomes.append(Outcome(finding.path, finding.check, finding.score, action, finding.detail, finding.other, target))
     return outcomes
@@ -293,15 +304,6 @@ def _act(data: Path, state: Path, command: str, outcomes: Sequence[Outcome]) -> 
         else:
             done.append(dataclasses.replace(outcome, action=_DONE.get(outcome.action, outcome.action)))
     return done
-
-
-def _without_wrong_suffix(path: str) -> str:
-    """Drop an ending that names a format; keep what only looks like one, as in `photo 1.5 m` or `IMG.2021`."""
-    stem, dot, ending = path.rpartition(".")
-    known = {".heic", ".heif"}.union(*images.FORMATS.values())
-    if dot and f".{ending.lower()}" in known and not stem.endswith("/"):
-        return stem
-    return path
 
 
 def _free(stem: str, extension: str, taken: set[str], data: Path) -> str:
@@ -382,7 +384,7 @@ def write_page(result: Cleaning, path: Path, progress: Progress | None = None) -
     gallery.write(
         path, result.data, pictures, title=f"{result.data}: what clean found", group="finding",
         about=f"{len(result.files):,} files: {words}" + (" (dry run: nothing was moved)" if result.dry_run else ""),
-        checks={name: (len(found), CHECKS[name].meaning) for name, found in result.by_check().items()},
+        checks={name: (len(paths(found)), CHECKS[name].meaning) for name, found in result.by_check().items()},
         classes=dataset.class_folders(result.data), progress=progress,
     )  # fmt: skip
 
@@ -407,7 +409,7 @@ def apply(data: Path, report: Path, *, dry_run: bool = False) -> tuple[list[Outc
         batches = [
             batch for batch in journal.history(data, state) if batch.command == "clean --apply" and batch.state != "undone"
         ]
-        moved = {move.source for batch in batches for move in batch.moves}
+        moved = {names.nfc(move.source) for batch in batches for move in batch.moves}
         wanted, passed = _orders(report, known, classes, moved)
         if passed:
             notes.append(f"{passed:,} lines were carried out by an earlier --apply")
@@ -418,10 +420,11 @@ def apply(data: Path, report: Path, *, dry_run: bool = False) -> tuple[list[Outc
             if action == "quarantine":
                 target = f"{STATE_NAME}/quarantine/{batch:04d}/{path}"
             elif action == "rename":
-                target = _free(_without_wrong_suffix(path), _extension(data / path), taken, data)
+                target = _free(filetypes.without_wrong_ending(path), _extension(data / path), taken, data)
             else:
                 pieces = path.split("/")
-                pieces[1 if known[path].part else 0] = label
+                place = 1 if known[path].part else 0
+                pieces[: place + 1] = names.spelled(data, "/".join([*pieces[:place], label])).split("/")
                 stem, suffix = os.path.splitext("/".join(pieces))
                 target = _free(stem, suffix, taken, data)
             taken.add(target)
@@ -432,7 +435,7 @@ def apply(data: Path, report: Path, *, dry_run: bool = False) -> tuple[list[Outc
 def _extension(path: Path) -> str:
     """The usual extension of what a file is; raises ImgclfError when it is no picture."""
     try:
-        return images.FORMATS[images.read_header(path).format][0]
+        return filetypes.FORMATS[images.read_header(path).format][0]
     except ImageError as error:
         raise ImgclfError(f"{path}: cannot be renamed: {error}") from error
 
@@ -446,8 +449,10 @@ def _orders(
     """(action, new class) by path, from a report's lines that ask for one; and how many of them `moved` says are done."""
     found: dict[str, tuple[str, str]] = {}
     passed = 0
+    spelling = names.by_spelling(known)
     for number, row in table.records(report, "path", "action"):
-        path, action, label = row["path"], row["action"].strip().lower(), row.get("new_label", "").strip()
+        path, action, label = row["path"], row["action"].strip().lower(), names.nfc(row.get("new_label", "").strip())
+        path = path if path in known else spelling.get(names.nfc(path), path)
         if action not in orders.WORDS:
             if action not in _WORDS:
                 raise ImgclfError(
@@ -457,11 +462,13 @@ def _orders(
                 raise ImgclfError(f"{report}, line {number}: new_label is {label!r}, but the action is {action!r}, not relabel")
             continue
         where = f"{report}, line {number}: {path}"
-        if path not in known and path in moved:
+        if path not in known and names.nfc(path) in moved:
             passed += 1
             continue
         if path not in known or known[path].label is None:
-            raise ImgclfError(f"{where}: no such file in a class folder; has it moved since the report was made?")
+            raise ImgclfError(
+                f"{where}: no such file in a class folder; has it moved since the report was made?{table.not_utf8(path)}"
+            )
         if action == "relabel" and label not in classes:
             raise ImgclfError(f"{where}: new_label is {label!r}, which is no class folder; there are: {', '.join(classes)}")
         if action == "relabel" and label == known[path].label:

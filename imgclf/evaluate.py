@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf import answers, scoring
-from imgclf.base import writing
+from imgclf.base import names, writing
 from imgclf.base.config import Part
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import check_output
@@ -106,6 +106,7 @@ class Gate:
 
 def gates(text: str, class_names: Sequence[str]) -> list[Gate]:
     """`accuracy=0.95,f1=0.9,recall[cat]=0.9` as gates for a run of these classes; raises UsageError for what is none."""
+    text = names.nfc(text)
     found, end = [], 0
     for match in re.finditer(r"\s*(\w+)(\[.*?\])?\s*=\s*([^,]*?)\s*(?:,|$)", text):
         name, of_class, wish = match.groups(default="")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from imgclf.base.errors import ImageError, ImgclfError, UsageError
+from imgclf.base.names import nfc
 from imgclf.bundle import Bundle
 from imgclf.display import drawing
 from imgclf.learning import saliency
@@ -55,6 +56,7 @@ def explain(
     target: the class to explain; the run's answer for None. Occlusion asks the run itself, on LiteRT; Grad-CAM looks inside
     model.keras with TensorFlow. Raises ImgclfError when `out` cannot be a folder, UsageError for an unknown class.
     """
+    target = None if target is None else nfc(target)
     if target is not None and target not in bundle.class_names:
         raise UsageError(f"--class {target}: no such class; there are {', '.join(bundle.class_names)}")
     data = Path(bundle.info["data"]["path"])

@@ -23,7 +23,7 @@ from imgclf.base.progress import Stages
 from imgclf.bundle import Bundle
 from imgclf.dataset import Row
 from imgclf.learning import formats
-from imgclf.pixels import images
+from imgclf.pixels import filetypes, images
 
 FOLDER = "export"  # of a run: what is exported without a name of the user's
 TOLERANCE: dict[Quantize, float] = {"none": 1e-4, "float16": 0.02, "int8": 0.02}
@@ -288,7 +288,7 @@ def _on_bytes(path: Path, run: Bundle, root: Path, rows: list[Row], report: Stag
     def one(row: Row) -> tuple[NDArray[np.float64], NDArray[np.float64] | None] | None:
         try:
             data = images.read(root / row.path)
-            if images.sniff(data) not in ("JPEG", "PNG"):
+            if filetypes.sniff(data) not in ("JPEG", "PNG"):
                 return None
             return run.probability(images.apply(run.recipe, images.decode(data))), answer(data)
         except ImageError:

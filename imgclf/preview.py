@@ -103,7 +103,8 @@ def preview(
 def load(data: Path, part: Part | None) -> tuple[Dataset, list[tuple[str, str]], list[str]]:
     """The data set to preview, all of a folder or one part of its split; files that are no pictures; notes."""
     if part is None:
-        return *dataset.index(data), []
+        whole, left_out = dataset.index(data)
+        return whole, left_out, dataset.merged_note(data, (sample.path for sample in whole.samples))
     path, folders = dataset.manifest_path(data), dataset.part_folders(data)
     if folders and not path.exists():  # used with the parts as they are
         whole, left_out = dataset.index(data)
@@ -267,7 +268,8 @@ def survey(data: Path, part: Part | None, progress: Stages | None = None) -> Sur
     with dataset.pictures(data, progress=stage(progress, "decoding")) as (catalogue, found, _chosen, _left_out):
         path = dataset.manifest_path(data)
         if path.exists():
-            part_of = {row.path: row.split for row in dataset.read_manifest(path).rows}
+            manifest = dataset.as_spelled(dataset.read_manifest(path), catalogue.paths)
+            part_of = {row.path: row.split for row in manifest.rows}
             found = [dataclasses.replace(file, part=part_of.get(file.path, file.part)) for file in found]
         findings = checks.find(catalogue, found, progress=stage(progress, "comparing"))
     if part:
@@ -309,7 +311,7 @@ def write_page(result: Survey, path: Path, *, limit: int, seed: int, progress: P
                     other=other, other_label=label.get(other, ""), other_size=size.get(other, (0, 0)),
                 )
             )  # fmt: skip
-    counted = collections.Counter(finding.check for finding in result.findings)
+    counted = collections.Counter(check for _path, check in {(finding.path, finding.check) for finding in result.findings})
     about = f"{len(result.files):,} files, {len(by_path):,} with findings"
     if len(chosen) < len(result.files):
         about += f"; {len(chosen):,} of them shown, drawn from every class (--limit shows more)"

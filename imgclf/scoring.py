@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf import dataset
+from imgclf.base import names
 from imgclf.base.config import Part
 from imgclf.base.errors import ImageError, ImgclfError
 from imgclf.base.folders import check_data_folder
@@ -119,7 +121,9 @@ def manifest_of(bundle: Bundle) -> dataset.Manifest:
 
 
 def as_named(root: Path, manifest: dataset.Manifest) -> tuple[dataset.Manifest, int, list[str]]:
-    """(the run's split with its pictures' names and classes of today, how many files are not in it, a note on those renamed).
+    """(the run's split with its images' names and classes of today, how many files of its classes are not in it, notes).
+
+    The notes are on those renamed, and on class folders that the run does not know.
 
     As in training: what is not there under its name is known by its content.
     """
@@ -128,7 +132,14 @@ def as_named(root: Path, manifest: dataset.Manifest) -> tuple[dataset.Manifest, 
     new = sorted(label_of.keys() - paths)
     hashes = {} if paths <= label_of.keys() else dataset.content_hashes(root, new)
     found, notes = dataset.with_renamed(manifest, label_of, hashes)
-    return found, len(label_of.keys() - {row.path for row in found.rows}), notes
+    others = label_of.keys() - {row.path for row in found.rows}
+    unknown = dataset.added_classes(manifest, (label_of[path] for path in others))
+    if unknown:
+        notes.append(
+            f"class folders that this run was not trained on, and are not scored: {unknown}; to add them, run "
+            f"`imgclf split {shlex.quote(str(root))} --force` and train again"
+        )
+    return found, sum(label_of[path] in manifest.class_names for path in others), notes
 
 
 def seen_in_training(bundle: Bundle, root: Path, samples: Sequence[Sample]) -> list[str]:
@@ -148,8 +159,9 @@ def _is_own(root: Path, manifest: dataset.Manifest, bundle: Bundle) -> bool:
     if root.resolve() == Path(bundle.info["data"]["path"]):
         return True
     some = manifest.rows[:: max(1, len(manifest.rows) // 50)]
-    hashes = dataset.content_hashes(root, [row.path for row in some if (root / row.path).is_file()])
-    return 2 * sum(1 for row in some if hashes.get(row.path) == row.sha256) > len(some)
+    paths = {row: names.spelled(root, row.path) for row in some}
+    hashes = dataset.content_hashes(root, [path for path in paths.values() if (root / path).is_file()])
+    return 2 * sum(1 for row, path in paths.items() if hashes.get(path) == row.sha256) > len(some)
 
 
 def _own_part(root: Path, manifest: dataset.Manifest, part: Part | None) -> tuple[list[Sample], str, list[str]]:

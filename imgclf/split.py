@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from imgclf import dataset
-from imgclf.base import locks, permissions, table, writing
+from imgclf.base import locks, names, permissions, table, writing
 from imgclf.base.config import PARTS, Link, Part, SplitConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import numbered, state_folder
@@ -86,25 +86,32 @@ def shares(train: float | None, val: float | None, test: float | None) -> dict[P
 def keys_by_regex(paths: Sequence[str], pattern: str) -> dict[str, str]:
     """The captured text of each path in which `pattern` is found; raises UsageError for a pattern that cannot serve."""
     try:
-        compiled = re.compile(pattern)
+        compiled = re.compile(names.nfc(pattern))
     except re.error as error:
         raise UsageError(f"--group-by {pattern!r} is no regular expression: {error}") from error
     if not compiled.groups:
         raise UsageError(
             f"--group-by {pattern!r} captures nothing; put what names the group in brackets, as in 'patient([0-9]+)'"
         )
-    found = {path: compiled.search(path) for path in paths}
+    found = {path: compiled.search(names.nfc(path)) for path in paths}
     keys = {path: "/".join(part or "" for part in match.groups()) for path, match in found.items() if match}
     if not keys:
         raise UsageError(f"--group-by {pattern!r} is found in none of the {len(paths)} paths, such as {paths[0]!r}")
     return keys
 
 
-def keys_from_file(file: Path) -> dict[str, str]:
-    """Groups by path from a CSV with the columns path and group; raises ImgclfError."""
+def keys_from_file(file: Path, paths: Sequence[str]) -> dict[str, str]:
+    """Groups by path from a CSV with the columns path and group; raises ImgclfError.
+
+    paths: those of the data folder; the file may spell them in another form of Unicode.
+    """
     keys: dict[str, str] = {}
+    spelling = names.by_spelling(paths)
+    known = set(paths)
     for number, row in table.records(file, "path", "group"):
-        path, name = row["path"], row["group"]
+        path, name = row["path"], names.nfc(row["group"])
+        if path not in known:
+            path = spelling.get(names.nfc(path), path)
         if name and keys.setdefault(path, name) != name:
             raise ImgclfError(f"{file}, line {number}: {path} is in two groups, {keys[path]} and {name}")
     return keys
@@ -157,15 +164,16 @@ def _put_in_force(data: Path, config: SplitConfig, material: _Material, *, force
     samples, hashes, groups = material.samples, material.hashes, material.groups
     fractions: dict[Part, float] = {"train": config.train, "val": config.val, "test": config.test}
     notes = dataset.elsewhere_note(data) + ([] if material.folders else material.notes)
+    notes += dataset.merged_note(data, hashes)
     left_out = list(material.left_out)
     path = dataset.manifest_path(data)
-    old = dataset.read_manifest(path) if path.exists() else None
+    old = dataset.as_spelled(dataset.read_manifest(path), hashes) if path.exists() else None
     extends = False
     if material.folders:
         if config.stable:
             raise UsageError("--stable: the folder has train and test folders of its own, which are used as they are")
         parts, said = _from_folders(material, fractions, config.seed)
-        notes += said
+        notes += [*said, *dataset.unlabelled_note(data)]
         if config.group_by or config.groups:
             notes.append("--group-by and --groups are not used: the folder's own parts stay as they are")
     elif config.stable:
@@ -224,7 +232,7 @@ def folds(
     fold_of = allocation.allocate(samples, groups, dict.fromkeys(range(1, count + 1), 1 / count), config.seed)
     inner = config.val / (config.train + config.val)
     made = []
-    said = list(material.notes)
+    said = [*material.notes, *dataset.merged_note(data, hashes)]
     folder = state_folder(data) / "folds"
     for number in range(1, count + 1):
         rest = [sample for sample in samples if fold_of[sample.path] != number]
@@ -315,7 +323,8 @@ def check(data: Path, progress: Stages | None = None) -> Leakage:
             if not path.exists():
                 raise ImgclfError(f"{data}: not split: it has no train and test folders, and no manifest; run `imgclf split`")
             where = str(path)
-            part_of = {row.path: row.split for row in dataset.read_manifest(path).rows}
+            manifest = dataset.as_spelled(dataset.read_manifest(path), catalogue.paths)
+            part_of = {row.path: row.split for row in manifest.rows}
             files = [dataclasses.replace(file, part=part_of.get(file.path)) for file in files]
         leaks = []
         for leak in checks.leaks(catalogue, files, stage(progress, "comparing")):
@@ -341,10 +350,10 @@ def _keys(paths: Sequence[str], config: SplitConfig) -> tuple[dict[str, str], li
     if config.group_by:
         keys = keys_by_regex(paths, config.group_by)
     elif config.groups:
-        keys = keys_from_file(Path(config.groups))
+        keys = keys_from_file(Path(config.groups), paths)
         if not set(keys) & set(paths):
             shown = f"none of its paths, such as {min(keys)!r}, is in the data folder" if keys else "it names no group"
-            raise ImgclfError(f"{config.groups}: {shown}; paths look like {paths[0]!r}")
+            raise ImgclfError(f"{config.groups}: {shown}; paths look like {paths[0]!r}{table.not_utf8(min(keys, default=''))}")
     else:
         return {}, []
     alone = sum(1 for path in paths if path not in keys)
@@ -382,8 +391,8 @@ def _check_filled(manifest: Manifest, fractions: Mapping[Part, float], material:
 
 
 def _warnings(manifest: Manifest, from_folders: bool) -> list[str]:
-    notes = []
     classes = manifest.counts()
+    notes = [twins] if (twins := _same_but_for_case(manifest.class_names)) else []
     for name, counts in classes.items():
         if counts["train"] == 0:
             raise ImgclfError(f"class {name}: no picture of it is in the train part; add pictures, or remove the class")
@@ -446,15 +455,19 @@ def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: P
     """Make `target/<part>/<class>/...` with the pictures of the manifest; returns notes. The target must be new or empty.
 
     One that changed since the split is left out, for what it shows now may be in another part. Raises ImgclfError when the
-    target is not empty or lies in the data folder, or when a picture goes away meanwhile or a link cannot be made.
+    target is not empty or lies in the data folder, or when a picture goes away meanwhile or a link cannot be made. Names that
+    are one on a disk that ignores case get a number.
     """
     check_export(data, target)
     classes = manifest.class_names
+    if twins := _same_but_for_case(classes):
+        raise ImgclfError(f"{data}: {twins}; an export would be one folder there: rename one, or merge them and split again")
     manifest, notes = dataset.as_they_are(data, manifest)
     target = target.resolve()
     folders = dataset.part_folders(data)
     building = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    copied = 0
+    copied = numbered_ = 0
+    taken: set[str] = set()
     placed = []
     try:
         for part in PARTS:
@@ -462,10 +475,10 @@ def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: P
                 (building / part / label).mkdir(parents=True)
         for done, row in enumerate(manifest.rows, 1):
             inner = row.path.split("/", 2 if folders else 1)[-1]
-            place = building / row.split / row.label / inner
+            name = _free(f"{row.split}/{row.label}/{inner}", taken)
+            numbered_ += not name.endswith(inner)
+            place = building / name
             place.parent.mkdir(parents=True, exist_ok=True)
-            if place.exists():
-                raise ImgclfError(f"{row.path}: two pictures of one class and part have this name; rename one of them")
             before = dataset.stamp(data / row.path)
             copied += _place(data / row.path, place, link)
             placed.append((row.path, before, dataset.stamp(data / row.path)))
@@ -479,9 +492,31 @@ def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: P
     finally:
         shutil.rmtree(building, ignore_errors=True)
     dataset.keep_known(data, placed)
+    if numbered_:
+        notes.append(f"images that got a number, since another's name differs in case or spelling at most: {numbered_}")
     if copied:
         notes.append(f"{copied} pictures were copied: no hard links between these two places")
     return notes
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """A name that is free on disks that tell neither case nor Unicode spellings apart, and is now taken."""
+    stem, ending = os.path.splitext(name)
+    number = 1
+    while names.folded(name) in taken:
+        number += 1
+        name = f"{stem}-{number}{ending}"
+    taken.add(names.folded(name))
+    return name
+
+
+def _same_but_for_case(classes: Sequence[str]) -> str:
+    """Two classes that macOS and Windows take for one, in words; "" for none."""
+    found: dict[str, str] = {}
+    for name in classes:
+        if found.setdefault(names.folded(name), name) != name:
+            return f"the classes {found[names.folded(name)]} and {name} differ only in case, which macOS and Windows ignore"
+    return ""
 
 
 def _place(source: Path, target: Path, link: Link) -> int:

@@ -96,10 +96,10 @@ def plant(root: Path) -> dict[str, set[str]]:
         "half.webp": encoded(new(), "WEBP")[:2000],
         "half.bmp": encoded(new(), "BMP")[:9000],
         "bomb.png": bomb(),
-        "photo.heic": b"\0\0\0\x18ftypheic" + bytes(40),
         "archive.jpg": b"PK\x03\x04" + bytes(60),
     }.items():
         put(f"bird/broken/{name}", content, "broken")
+    put("bird/photo.heic", b"\0\0\0\x18ftypheic" + bytes(40), "unsupported")
     (root / "bird/broken/dangling.jpg").symlink_to("nowhere.jpg")
     (root / "bird/broken/loop.jpg").symlink_to("loop.jpg")
     os.mkfifo(root / "bird/broken/pipe.jpg")

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import re
 import shutil
 import tracemalloc
 from pathlib import Path
@@ -63,7 +64,15 @@ def test_a_picture_under_two_classes_is_found(tmp_path: Path) -> None:
     for number in range(40):
         write(tmp_path / "data" / "ab"[number % 2] / f"{number}.jpg", encoded(photo(number, 200, 150)))
     write(tmp_path / "data" / "b" / "again.png", encoded(photo(10, 200, 150), "PNG"))
-    (found,) = audit.audit(tmp_path / "data", image_size=64).by_check()["near-duplicate"]
+    seen: dict[str, list[tuple[int, int]]] = {}
+
+    def progress(what: str, done: int, total: int) -> None:
+        seen.setdefault(what, []).append((done, total))
+
+    (found,) = audit.audit(tmp_path / "data", image_size=64, progress=progress).by_check()["near-duplicate"]
+    # What takes long has a bar of its own that moves, behind the features too.
+    assert list(seen)[-4:] == ["computing features", "comparing each with each", "judging labels", "ranking labels"]
+    assert all(steps == sorted(steps) and steps[-1][0] == steps[-1][1] > 0 for steps in list(seen.values())[-4:])
     assert {found.path, found.other} == {"a/10.jpg", "b/again.png"}
     assert found.detail.endswith(f"but that one is {found.other[0]}")
 
@@ -129,7 +138,10 @@ def test_command(planted: Path, tmp_path: Path, imgclf: Run) -> None:
     done = imgclf("audit", "data", "--image-size", 64, "--report", "a.csv", "--html", "a.html", "--relabel", 0.9)
     assert done.returncode == 0, done.stderr
     assert "120 pictures; suspects: label " in done.stdout
-    assert "`imgclf clean data --apply a.csv` makes them" in done.stderr
+    assert re.search(r"asks for \d+ moves?; `imgclf clean data --apply a.csv` carries them out", done.stderr)
+    done = imgclf("audit", "data", "--image-size", 64, "--report", "b.csv")
+    words = "write quarantine or relabel into its column action, then `imgclf clean data --apply b.csv` carries it out"
+    assert f"wrote b.csv: {words}" in done.stderr
     page = (tmp_path / "a.html").read_text()
     assert "wrong-dots-0.png" in page
     assert "http://" not in page.replace("http://www.w3.org", "")

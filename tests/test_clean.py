@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from conftest import Run, bomb, encoded, photo, tree, write
+from conftest import Run, bomb, encoded, make_classes, photo, tree, write
 from planted import all_at_once, cropped, plant, recompressed, scene
 
 from imgclf import clean
@@ -550,7 +550,8 @@ def test_the_report_of_a_dry_run_asks_for_what_clean_would_do(data: Path) -> Non
     ("text", "words"),
     [
         ("", "needs the columns path and action, has none"),
-        ("path;action\ncats/good.jpg;keep\n", "separated by semicolons; save it as CSV with commas"),
+        ("path;action\ncats/good.jpg;move\n", "line 2: 'move' is no action"),
+        ("path,action,action\ncats/good.jpg,keep,keep\n", "has the column action twice"),
         ("path,what\ncats/good.jpg,x\n", "needs the columns path and action, has path, what"),
         ("path,action\ncats/good.jpg\n", "line 2: 1 fields where the header has 2"),
         (
@@ -683,3 +684,15 @@ def test_a_class_that_lost_all_its_pictures_is_named_by_the_next_verb(data: Path
     done = imgclf("split")
     assert done.returncode == 1
     assert done.stderr == "imgclf: error: data: the class folder birds has no images; add some, or remove the folder\n"
+
+
+def test_a_check_counts_files_and_not_findings(tmp_path: Path, imgclf: Run) -> None:
+    """One image under three classes: two of the files have a finding each, and the third one with either of them."""
+    data = make_classes(tmp_path / "data", {"a": 2, "b": 2, "c": 2}, size=40)
+    for label in "abc":
+        write(data / label / "same.png", encoded(scene(1), "PNG"))
+    result = clean.clean(data, dry_run=True)
+    assert len(result.by_check()["conflict"]) == 4
+    assert result.to_dict()["checks"]["conflict"] == 3
+    shown = imgclf("clean", "data", "--dry-run").stdout
+    assert re.search(r"^conflict +3 +report ", shown, re.MULTILINE), shown

@@ -159,7 +159,8 @@ def test_changes_since_the_split_are_named(data: Path) -> None:
     write(data / "b" / "notes.txt", b"milk")
     parts, notes = dataset.load_parts(data, manifest)
     assert notes == [
-        "pictures of the split that are no longer there: 1 (a/001.png)",
+        f"images of the split that are no longer there, and are skipped: 1 (a/001.png); `imgclf split {data} --force` makes a "
+        "new one without them",
         f"pictures that are not in the split: 1 (b/new.png); `imgclf split {data} --force` makes a new one with them, "
         f"`imgclf split {data} --stable` adds them and moves none of the others",
     ]

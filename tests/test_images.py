@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from imgclf.base.config import Recipe
 from imgclf.base.errors import ImageError
-from imgclf.pixels import images, pnm
+from imgclf.pixels import filetypes, images, pnm
 
 LOSSLESS = [("PNG", {}), ("BMP", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {"lossless": True}),
             ("PPM", {}), ("JPEG2000", {})]  # fmt: skip
@@ -323,10 +323,8 @@ def test_a_bomb_is_refused_from_its_header() -> None:
     [
         (b"<!DOCTYPE html><html>", "HTML page"),
         (b"\n <html>", "HTML page"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "vector image"),
         (b"%PDF-1.7 ...", "PDF"),
         (b"PK\x03\x04 ...........", "ZIP"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
         (b"\0\0\0\x18ftypisom\0\0\0\0isomavc1", "video"),
         (b"remember the milk", "not an image"),
         (b"BMW is a car", "not an image"),
@@ -359,7 +357,7 @@ def test_every_format_is_recognised_by_its_bytes() -> None:
         data = encoded(photo(8), form, **options)
         head = images.header(data)
         assert head == images.Header(names.get(form, form), 60, 40)
-        assert images.sniff(data[:32]) == names.get(form, form)
+        assert filetypes.sniff(data[:32]) == names.get(form, form)
 
 
 def test_damaged_headers_raise_image_errors_only() -> None:

@@ -69,6 +69,23 @@ def test_best_is_the_newest_of_equals(folder: Path) -> None:
         bundle.find("best", folder / "empty")
 
 
+def test_runs_on_other_images_are_not_compared(folder: Path, imgclf: Run) -> None:
+    """The best run of an older split says nothing about the newest one's images."""
+    for name, accuracy, finished in (("other", 0.999, "2030-06-01"), ("newest", 0.6, "2033-01-01")):
+        path = copy(folder.parent, name, accuracy, finished)
+        info = json.loads((path / "bundle.json").read_text())
+        info["data"]["split_hash"] = name
+        info["checksum"] = checksum(info)
+        (path / "bundle.json").write_text(json.dumps(info))
+    words = "newest is the best of 1 on the newest run's split; not compared, on other splits: 4"
+    assert (bundle.find("best").path, bundle.best(folder)[1]) == (Path("runs/newest"), words)
+    done = imgclf("runs", "best")
+    assert (done.stdout, done.stderr) == ("runs/newest\n", f"{words}\n")
+    assert words in imgclf("info", "best").stderr
+    shutil.rmtree(folder / "newest")
+    assert bundle.best(folder)[0].path.name == "equal"
+
+
 def test_a_broken_newest_run_is_not_passed_over(folder: Path) -> None:
     with pytest.raises(ImgclfError, match=r"it is the newest run: `imgclf runs rm broken` puts it away, or give --run another"):
         bundle.find("latest")

@@ -124,7 +124,7 @@ def test_a_stray_folder_beside_the_parts_is_named(tmp_path: Path) -> None:
     (tmp_path / "__MACOSX").mkdir()
     assert split.split(tmp_path).manifest.class_names == ("a", "b")
     (tmp_path / "unlabeled").mkdir()
-    with pytest.raises(ImgclfError, match="test, train look like the parts of a split, and unlabeled beside them do not"):
+    with pytest.raises(ImgclfError, match="test, train look like the parts of a split, and unlabeled beside them does not"):
         split.split(tmp_path)
 
 
@@ -276,7 +276,8 @@ def test_an_export_leaves_out_what_changed_since_the_split(tmp_path: Path) -> No
     (made / gone).unlink()
     notes = split.export(manifest, made, tmp_path / "out", "hard")
     assert notes == [
-        f"pictures of the split that are no longer there: 1 ({gone})",
+        f"images of the split that are no longer there, and are skipped: 1 ({gone}); `imgclf split {made} --force` makes a new "
+        "one without them",
         f"pictures left out because they changed since the split: 1 ({train}); `imgclf split {made} --force`",
     ]
     kept = {f"{row.split}/{row.path}" for row in manifest.rows if row.path not in (train, gone)}

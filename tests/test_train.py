@@ -149,7 +149,7 @@ def test_damaged_and_missing_pictures_are_named_and_stop_nothing(tmp_path: Path)
             heard.append(text)
 
     run = train(data, TrainConfig(epochs=1, batch_size=8), run_dir=tmp_path / "run", listener=Ears())
-    assert heard[0] == f"pictures of the split that are no longer there: 1 ({training[1]})"
+    assert heard[0].startswith(f"images of the split that are no longer there, and are skipped: 1 ({training[1]}); `imgclf")
     assert heard[1].startswith(f"pictures left out because they changed since the split: 1 ({training[0]})")
     assert heard[2].startswith("left out a/broken-")
     assert "damaged or truncated PNG" in heard[2]
@@ -695,7 +695,7 @@ def test_class_weights(counts: tuple[int, int], wanted: str, expected: object, t
     ("content", "words"),
     [
         (b"class,weight\na,1\n", "no weight for b; every class needs one"),
-        (b"class;weight\n", "its columns are separated by semicolons; save it as CSV with commas"),
+        (b"class;weight\na;1\n", "no weight for b; every class needs one"),
         (b"class,weight\n\na,x\nb,1\n", "line 3: a weight must be a number above 0, not x"),
         (b"class,weight\na,x\nb,1\n", "line 2: a weight must be a number above 0, not x"),
         (b"class,weight\nb,1\na,0\n", "line 3: a weight must be a number above 0, not 0"),

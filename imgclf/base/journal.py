@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from imgclf.base import permissions, writing
+from imgclf.base import names, permissions, writing
 from imgclf.base.errors import ImgclfError
 
 
@@ -268,7 +268,7 @@ def _carry_out(data: Path, plan: Path, *, forward: bool) -> list[Failure]:
         moves = [move.back() for move in reversed(moves)]
     failures = []
     for move in moves:
-        source, target = data / move.source, data / move.target
+        source, target = data / names.spelled(data, move.source), data / names.spelled(data, move.target)
         reason = ("" if forward else _why_not_back(source, target, move)) or move_file(source, target)
         if reason:
             failures.append(Failure(move, reason))

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from imgclf.base import journal, locks, permissions, writing
+from imgclf.base import journal, locks, names, permissions, writing
 from imgclf.base.errors import ImgclfError
 
 How = Literal["move", "link"]
@@ -114,6 +114,7 @@ def _problem(source: str, how: How) -> str:
 def _free(source: str, folder: Path, label: str, planned: dict[str, tuple[str, str]]) -> str:
     """A path below the folder that neither exists nor is planned; "" when the file lies there already, under any such name."""
     stem, ending = os.path.splitext(os.path.basename(source))
+    label = names.spelled(folder, label)
     target, number = f"{label}/{stem}{ending}", 1
     while target in planned or os.path.lexists(folder / target):
         if os.path.exists(folder / target) and os.path.samefile(folder / target, source):

@@ -1,11 +1,14 @@
-"""CSV as imgclf's own files have it: UTF-8 with surrogate escapes, lines ended by a line feed, any character in a field."""
+"""CSV: as imgclf writes it (UTF-8 with surrogate escapes, commas, line feeds), and as spreadsheets save it."""
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from imgclf.base.errors import ImgclfError
+
+_SEPARATORS = ",;\t"  # spreadsheets of half of Europe write semicolons, and "Unicode text" has tabs
 
 
 def line(values: Sequence[object]) -> str:
@@ -16,9 +19,13 @@ def line(values: Sequence[object]) -> str:
     return text.getvalue()
 
 
-def rows(content: bytes) -> Iterable[tuple[int, list[str]]]:
-    """(line number, fields) of every row; raises ValueError where it is no CSV."""
-    reader = csv.reader(io.StringIO(content.decode("utf-8", "surrogateescape"), newline=""))
+def rows(content: bytes, *needed: str) -> Iterator[tuple[int, list[str]]]:
+    """(line number, fields) of every row; raises ValueError where it is no CSV.
+
+    The separator is the one of `, ; tab` by which the first line has the needed columns, or else the most fields.
+    """
+    text = _text(content)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(_SEPARATORS, key=partial(_fits, text[:65536], needed)))
     try:
         for row in reader:
             yield reader.line_num, row
@@ -26,24 +33,49 @@ def rows(content: bytes) -> Iterable[tuple[int, list[str]]]:
         raise ValueError(f"line {reader.line_num}: not CSV ({error})") from error
 
 
+def _fits(start: str, needed: Sequence[str], separator: str) -> tuple[bool, int]:
+    """How well a separator explains a file's first line: whether it has the needed columns, and how many it has."""
+    try:
+        header = [name.strip() for name in next(csv.reader(io.StringIO(start, newline=""), delimiter=separator), [])]
+    except csv.Error:
+        header = []
+    return set(needed) <= set(header), len(header)
+
+
+def _text(content: bytes) -> str:
+    """A file's text without its byte order mark, of which Excel writes two kinds."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16", "replace")
+    return content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+
+
 def records(file: Path, *needed: str) -> Iterator[tuple[int, dict[str, str]]]:
     """(line number, fields by column) of a file that a user may have written; raises ImgclfError naming what is wrong."""
     try:
-        content = file.read_bytes().removeprefix(b"\xef\xbb\xbf")
+        content = file.read_bytes()
     except OSError as error:
         raise ImgclfError(f"{file}: cannot be read: {error.strerror}") from error
+    if content.startswith(b"PK\x03\x04"):
+        raise ImgclfError(f"{file}: a workbook or archive, not a CSV; save it as CSV (UTF-8)")
     try:
-        lines = iter(rows(content))
-        header = next(lines, (0, []))[1]
-        if len(header) == 1 and ";" in header[0]:
-            raise ImgclfError(f"{file}: its columns are separated by semicolons; save it as CSV with commas")
+        lines = rows(content, *needed)
+        header = [name.strip() for name in next(lines, (0, []))[1]]
+        shown = "".join(c if c.isprintable() else "?" for c in ", ".join(header)[:60])
         if not set(needed) <= set(header):
-            names = "".join(c if c.isprintable() else "?" for c in ", ".join(header)[:60])
-            raise ImgclfError(f"{file}: needs the columns {' and '.join(needed)}, has {names or 'none'}")
+            raise ImgclfError(f"{file}: needs the columns {' and '.join(needed)}, has {shown or 'none'}")
+        twice = next((name for name in header if name and header.count(name) > 1), None)
+        if twice:
+            raise ImgclfError(f"{file}: has the column {twice} twice ({shown}); leave one of them")
         for number, row in lines:
-            if row and len(row) != len(header):
+            if not any(row):  # a spreadsheet's empty line
+                continue
+            if any(row[len(header) :]) or len(row) < len(header):
                 raise ImgclfError(f"{file}, line {number}: {len(row)} fields where the header has {len(header)}")
-            if row:
-                yield number, dict(zip(header, row, strict=True))
+            yield number, dict(zip(header, row, strict=False))
     except ValueError as error:
         raise ImgclfError(f"{file}: {error}") from error
+
+
+def not_utf8(field: str) -> str:
+    """What to add to an error about a field with bytes of another encoding, as of Excel's plain "CSV"; "" for others."""
+    return '; the file is not UTF-8: save it as "CSV UTF-8"' if any("\ud800" <= c <= "\udfff" for c in field) else ""

@@ -13,7 +13,7 @@ from imgclf import shell
 from imgclf.base import shards
 from imgclf.base.config import Format, Quantize, ServeConfig
 from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.commands.options import Json, Run, ShardOf, refuse
+from imgclf.commands.options import Json, Run, ShardOf, found, refuse
 from imgclf.display import answers as view
 from imgclf.display import console
 
@@ -60,7 +60,7 @@ def predict(
 
     Records come in the order of the inputs, unreadable ones with their error; the exit code is 1 if any failed.
     """
-    from imgclf import answers, bundle
+    from imgclf import answers
     from imgclf import predict as verb
     from imgclf.pixels.sources import Source
 
@@ -100,7 +100,7 @@ def predict(
     if watch and not watch.is_dir():
         raise ImgclfError(f"{watch}: no folder that could be watched")
     line = view.line_format(form if form is not None else view.WATCHED) if form is not None or watch else None
-    model = None if merge else bundle.find(run)
+    model = None if merge else found(run)
     sorting = verb.Sorting(place, "move" if move_to else "link", console.Notes("not placed")) if place else None
     if sorting:
         sorting.check([str(watch)] if watch else () if merge else inputs or ())
@@ -152,11 +152,10 @@ def explain(
     Each sheet says how the probability falls when what is marked is covered, beside as much covered at random: a mark that
     explains nothing falls no faster than chance.
     """
-    from imgclf import bundle
     from imgclf import explain as verb
 
     wanted = _with_stdin(inputs, False) if "-" in inputs else inputs
-    records = verb.explain(bundle.find(run), wanted, out, method=method, target=target)
+    records = verb.explain(found(run), wanted, out, method=method, target=target)
     if view.explained(records, as_json):
         raise typer.Exit(1)
 
@@ -187,11 +186,10 @@ def export(
     With class names, recipe and calibration inside. The file is run on the test part and compared with the run; one that
     differs by more than the tolerance is not kept, and the exit code is 1. Prints its path on stdout.
     """
-    from imgclf import bundle
     from imgclf import export as verb
 
     verb.check(form, quantize, tolerance, out)
-    model = bundle.find(run)
+    model = found(run)
     with console.stages() as stage:
         result = verb.export(model, form, quantize, data=data, out=out, tolerance=tolerance, progress=stage)
     view.exported(result, as_json)
@@ -216,10 +214,10 @@ def serve(
     For this machine alone unless you give --host. The URL is printed once it answers. SIGTERM and Ctrl-C let what is under way
     end.
     """
-    from imgclf import answers, bundle
+    from imgclf import answers
     from imgclf import serve as verb
 
-    model = bundle.find(run)
+    model = found(run)
     least, note = answers.threshold(model, threshold) if threshold else (0.0, "")
     for line in filter(None, (note, verb.warning(host, token))):
         console.say(line, style=None if line == note else "yellow")
@@ -229,7 +227,7 @@ def serve(
 
 def _with_stdin(inputs: Iterable[str], nul: bool) -> Iterator[str]:
     """The inputs, with the paths that stdin gives, each as soon as it is there, in the place of `-`."""
-    from imgclf.pixels.images import sniff
+    from imgclf.pixels.filetypes import sniff
 
     for name in inputs:
         if name == "-" and nul:

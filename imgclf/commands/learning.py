@@ -11,7 +11,7 @@ from imgclf import shell
 from imgclf.base import shards
 from imgclf.base.config import Aspect, Augment, Backbone, Model, Part, Precision, Schedule, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.commands.options import Data, Json, Run, Seed, ShardOf, refuse
+from imgclf.commands.options import Data, Json, Run, Seed, ShardOf, found, refuse
 from imgclf.display import console
 from imgclf.display import dataset as dataset_view
 from imgclf.display import learning as view
@@ -209,8 +209,11 @@ def audit(
     for note in kept:
         console.say(note)
     if report:
-        carried_out = f"`imgclf clean {shlex.quote(str(data))} --apply {shlex.quote(str(report))}`"
-        console.say(f"wrote {report}, which asks for {orders:,} moves; {carried_out} makes them")
+        carry_out = f"`imgclf clean {shlex.quote(str(data))} --apply {shlex.quote(str(report))}`"
+        if orders:
+            console.say(f"wrote {report}, which asks for {console.counted(orders, 'move')}; {carry_out} carries them out")
+        else:
+            console.say(f"wrote {report}: write quarantine or relabel into its column action, then {carry_out} carries it out")
     if html:
         console.say(f"wrote {html}")
 
@@ -235,10 +238,9 @@ def evaluate(
     Accuracy and F1 with their 95% intervals, ROC-AUC, calibration error, precision, recall and F1 per class, confusion matrix;
     written into the run folder.
     """
-    from imgclf import bundle
     from imgclf import evaluate as verb
 
-    model = bundle.find(run)
+    model = found(run)
     gates = verb.gates(fail_under, model.class_names) if fail_under is not None else []
     if html:
         verb.check_page(html, model, data)
@@ -275,10 +277,9 @@ def compare(
 
     Accuracies, their difference with a 95% interval, McNemar's exact test, and the pictures that one run alone gets right.
     """
-    from imgclf import bundle
     from imgclf import compare as verb
 
-    one, other = bundle.find(first), bundle.find(second)
+    one, other = found(first), found(second)
     with console.progress("comparing") as progress:
         result = verb.compare(one, other, data, part, progress=progress)
     view.comparison(result, as_json)

@@ -1,11 +1,15 @@
 """Options that several commands share, and what is refused of options that do not go together."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imgclf.base.errors import UsageError
+from imgclf.display import console
+
+if TYPE_CHECKING:
+    from imgclf.bundle import Bundle
 
 Data = Annotated[
     Path, typer.Argument(help="Folder with one folder of pictures per class, or with train/val/test folders of such.")
@@ -19,6 +23,18 @@ ShardOf = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of every random choice.")]
+
+
+def found(run: str) -> "Bundle":
+    """The bundle that --run means; of `best` it is said which runs were compared."""
+    from imgclf import bundle
+
+    if run != "best":
+        return bundle.find(run)
+    chosen, note = bundle.best(Path("runs"))
+    if note:
+        console.say(note, style="yellow")
+    return chosen
 
 
 def refuse(*cases: tuple[object, str]) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from imgclf.commands.options import Json
+from imgclf.commands.options import Json, found
 from imgclf.display import console
 from imgclf.display import runs as view
 from imgclf.shell import Command
@@ -32,10 +32,13 @@ def runs_show(run: Annotated[str, typer.Argument(help="As for --run.")] = "lates
 
 @runs_app.command("best", cls=Command)
 def runs_best(folder: Folder = Path("runs")) -> None:
-    """Print the folder of the run with the highest validation accuracy."""
+    """Print the folder of the run with the highest validation accuracy, of those on the newest run's split."""
     from imgclf import bundle
 
-    console.data(str(bundle.find("best", folder).path))
+    chosen, note = bundle.best(folder)
+    if note:
+        console.say(note, style="yellow")
+    console.data(str(chosen.path))
 
 
 @runs_app.command("rm", cls=Command)
@@ -56,10 +59,9 @@ def info(run: Annotated[str, typer.Argument(help="As for --run.")] = "latest", a
 
     Classes, recipe, options, metrics, calibration, data, versions, files and evaluations.
     """
-    from imgclf import bundle
     from imgclf import runs as verb
 
-    view.info(verb.show(bundle.find(run)), as_json)
+    view.info(verb.show(found(run)), as_json)
 
 
 def schema(name: Annotated[str | None, typer.Argument(help="A schema; all are listed if not given.")] = None) -> None:

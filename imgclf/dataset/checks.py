@@ -13,7 +13,7 @@ from imgclf.base import together
 from imgclf.base.progress import Progress
 from imgclf.dataset.catalogue import Catalogue
 from imgclf.dataset.folder import Found, is_linked
-from imgclf.pixels import duplicates, images, quality
+from imgclf.pixels import duplicates, filetypes, quality
 
 Action = Literal["report", "quarantine", "rename", "ignore"]
 
@@ -156,6 +156,8 @@ def _files(catalogue: Catalogue) -> list[Finding]:
     for index in _where(usable & facts["endless"]):
         found.append(Finding(catalogue.paths[index], "missing-end", 1.0, CHECKS["missing-end"].meaning))
     for index in _where(usable & (facts["trailing"] > 0)):
+        if catalogue.paths[index].lower().endswith(".mpo"):
+            continue  # a stereo photo's second image
         trailing, size = int(facts["trailing"][index]), int(facts["bytes"][index])
         found.append(
             Finding(
@@ -169,7 +171,7 @@ def _files(catalogue: Catalogue) -> list[Finding]:
         name = kind.decode()
         for index in _where(usable & (formats == kind)):
             suffix = PurePosixPath(catalogue.paths[index]).suffix
-            if suffix.lower() not in images.FORMATS[name]:
+            if not filetypes.is_right(suffix, name):
                 detail = f"{name} named {suffix}" if suffix else f"{name} without an extension"
                 found.append(Finding(catalogue.paths[index], "extension", 1.0, detail))
     return found

@@ -3,24 +3,26 @@
 import dataclasses
 import os
 import random
+import re
 import stat
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from imgclf.base import names
 from imgclf.base.config import PARTS, Part
 from imgclf.base.errors import ImageError, ImgclfError
 from imgclf.base.folders import STATE_NAME, check_data_folder
 from imgclf.base.parallel import ordered_map
-from imgclf.pixels import images
+from imgclf.pixels import filetypes, images
 
 PART_NAMES: dict[str, Part] = {
     "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val",
-    "test": "test", "testing": "test",
+    "val": "val", "valid": "val", "validation": "val", "eval": "val", "dev": "val",
+    "test": "test", "testing": "test", "holdout": "test",
 }  # fmt: skip
+_PART_NAME = re.compile(r"([a-z]+?)(?:[-_ ]?(?:set|images))?[-_ ]?[0-9]*")  # also test1, train2017, training_set
 LARGEST_AUTO_SIZE, LARGEST_AUTO_SIZE_OF_MANY, MANY = 96, 128, 10_000  # pixels a side; pictures
-LITTER = {"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"}  # what Windows and macOS leave in folders of pictures
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,78 +69,115 @@ def scan(root: Path) -> list[Found]:
     """Every file under a data folder, sorted by path; imgclf's own `.imgclf` is left out. Raises ImgclfError."""
     folders, loose = _top_level(root)
     parts = part_folders(root)
-    found = [Found(name, None, None, _litter(name) or "not in a class folder") for name in loose]
+    found = [Found(name, None, None, names.foreign_file(name) or "not in a class folder") for name in loose]
     for name in folders:
-        if _is_hidden(name):
-            found += [Found(path, None, None, "in a hidden folder") for path in _walk(root, name)]
+        if names.is_foreign_folder(name):
+            found += _foreign_files(root, name, None)
         elif name in parts:
-            inner_folders, inner_loose = _top_level(root / name)
-            found += [
-                Found(f"{name}/{file}", None, parts[name], _litter(file) or "not in a class folder") for file in inner_loose
-            ]
-            for label in inner_folders:
-                found += _class_files(root, f"{name}/{label}", label, parts[name])
-        else:
-            found += _class_files(root, name, name, None)
+            for file in _top_level(root / name)[1]:
+                found.append(Found(f"{name}/{file}", None, parts[name], names.foreign_file(file) or "not in a class folder"))
+            found += _class_folders_files(root, f"{name}/", parts[name])
+        elif parts:  # a part without class folders: images that nobody has labelled
+            found += [Found(path, None, None, "not in a class folder") for path in _walk(root, name)]
+    if not parts:
+        found += _class_folders_files(root, "", None)
     return sorted(found, key=lambda file: file.path)
 
 
 def part_folders(root: Path) -> dict[str, Part]:
-    """The train, validation and test folders of a data folder that is already split, by name; empty if it is not."""
-    names = [name for name in _top_level(root)[0] if not _is_hidden(name)]
-    parts = {name: PART_NAMES[name.lower()] for name in names if name.lower() in PART_NAMES}
+    """The train, validation and test folders of a data folder that is already split, by name; empty if it is not.
+
+    One that has no class folders while another has, such as a test set without labels, is none. Raises ImgclfError where it
+    cannot be told what is a part and what is a class.
+    """
+    folders = _own_folders(root)
+    parts = {name: part for name in folders if (part := _part_named(name))}
     if "train" not in parts.values() or len(parts) < 2:
         return {}
-    others = [name for name in names if name not in parts]
+    shown = ", ".join(sorted(parts))
+    others = [name for name in folders if name not in parts]
     if others:
-        if all(any(not _is_hidden(inner) for inner in _top_level(root / name)[0]) for name in parts):
-            raise ImgclfError(
-                f"{root}: {', '.join(sorted(parts))} look like the parts of a split, and {', '.join(others[:3])} beside them "
-                "do not; move one or the other away"
-            )
-        return {}
-    if not any(_top_level(root / name)[0] for name in parts):
         raise ImgclfError(
-            f"{root}: {', '.join(sorted(parts))} hold no class folders; expected {root / names[0]}/<class>/<image>"
+            f"{root}: {shown} look like the parts of a split, and {', '.join(others[:3])} beside them "
+            f"{'does' if len(others) == 1 else 'do'} not; move one or the other away, or rename them if they are classes"
         )
+    labelled = {name: part for name, part in parts.items() if _own_folders(root / name)}
+    if "train" not in labelled.values():
+        name = next(name for name, part in parts.items() if part == "train")
+        file = next((file for file in _top_level(root / name)[1] if not names.foreign_file(file)), None)
+        holds = f", and {root / name / file} is in none" if file else ""
+        raise ImgclfError(f"{root}: {shown} hold no class folders; expected {root / name}/<class>/<image>{holds}")
     for part in PARTS:
-        same = sorted(name for name in parts if parts[name] == part)
+        same = sorted(name for name in labelled if labelled[name] == part)
         if len(same) > 1:
             raise ImgclfError(f"{root}: {' and '.join(same)} are the same part of a split; keep one of them")
-    return parts
+    return labelled
 
 
-def _class_files(root: Path, folder: str, label: str, part: Part | None) -> list[Found]:
-    if _is_hidden(label):
-        return [Found(path, None, part, "in a hidden folder") for path in _walk(root, folder)]
-    _check_class_name(root / folder, label)
+def unlabelled_note(root: Path) -> list[str]:
+    """A note on the parts of a folder that is split in which no image has a class, such as a contest's test set."""
+    parts = part_folders(root)
+    without = [name for name in _own_folders(root) if parts and name not in parts]
     return [
-        Found(path, label, part, "in a hidden folder" if _hidden(path) else _litter(path.rsplit("/", 1)[-1]))
-        for path in _walk(root, folder)
+        f"{root / name} has no class folders: its images are in no part; `imgclf predict` classifies them" for name in without
     ]
 
 
-def _is_hidden(folder: str) -> bool:
-    return folder.startswith(".") or folder == "__MACOSX"
+def _part_named(name: str) -> Part | None:
+    match = _PART_NAME.fullmatch(name.lower())
+    return PART_NAMES.get(match[1]) if match else None
 
 
-def _hidden(path: str) -> bool:
-    return any(_is_hidden(piece) for piece in path.split("/")[:-1])
+def _own_folders(folder: Path) -> list[str]:
+    """The names of the folders in a folder that may hold images, sorted."""
+    return [name for name in _top_level(folder)[0] if not names.is_foreign_folder(name)]
 
 
-def _litter(name: str) -> str:
-    if name.lower() in LITTER:
-        return "a system file"
-    return "a hidden file" if name.startswith(".") else ""
+def _class_folders(folder: Path) -> dict[str, str]:
+    """The class folders in a folder: the class name of each, by the folder's name as the disk spells it.
 
-
-def _check_class_name(folder: Path, label: str) -> None:
-    if not label.isprintable() or label != label.strip():
-        shown = ascii(label)
+    Raises ImgclfError for a name that no class can have, and for two that are one name in two spellings.
+    """
+    found = _own_folders(folder)
+    for name in found:
+        if wrong := names.problem(name):
+            raise ImgclfError(f"{folder}: the class folder {name!a} has a name with {wrong}; rename the folder")
+    if twins := names.collision(found):
         raise ImgclfError(
-            f"{folder.parent}: the class folder {shown} has a name with control characters, undecodable bytes or spaces at "
-            "its ends; rename the folder"
+            f"{folder}: the class folders {twins[0]!a} and {twins[1]!a} are one name, {names.nfc(twins[0])}, in two "
+            "spellings (composed and decomposed Unicode); move the images into one of them"
         )
+    return {name: names.nfc(name) for name in found}
+
+
+def _class_folders_files(root: Path, above: str, part: Part | None) -> list[Found]:
+    """The files of every class folder in a folder, given as "" or `train/`, and of the foreign folders beside them."""
+    found = []
+    for name in _top_level(root / above)[0] if above else ():
+        if names.is_foreign_folder(name):
+            found += _foreign_files(root, above + name, part)
+    for name, label in _class_folders(root / above).items():
+        inner = set()
+        for path in _walk(root, above + name):
+            pieces = path[len(above) + len(name) + 1 :].split("/")
+            inner.add(pieces[0] if len(pieces) > 1 else "")
+            is_foreign = any(names.is_foreign_folder(piece) for piece in pieces[:-1])
+            found.append(Found(path, label, part, _FOREIGN if is_foreign else names.foreign_file(pieces[-1])))
+        inside = {split: folder for folder in sorted(inner) if (split := _part_named(folder))}
+        if "train" in inside and len(inside) > 1:
+            shown = " and ".join(f"{above}{name}/{folder}" for folder in inside.values())
+            raise ImgclfError(
+                f"{root}: {shown} look like the parts of a split inside a class; make them {inside['train']}/{name} and so on, "
+                "or rename them if they are no split"
+            )
+    return found
+
+
+_FOREIGN = "in a hidden or system folder"
+
+
+def _foreign_files(root: Path, folder: str, part: Part | None) -> list[Found]:
+    return [Found(path, None, part, _FOREIGN) for path in _walk(root, folder)]
 
 
 def _top_level(root: Path) -> tuple[list[str], list[str]]:
@@ -152,7 +191,9 @@ def _top_level(root: Path) -> tuple[list[str], list[str]]:
                 if entry.name != STATE_NAME:
                     (folders if _is_folder(entry) else others).append(entry.name)
     except OSError as error:
-        raise ImgclfError(f"{root}: cannot be listed: {error.strerror}") from error
+        raise ImgclfError(
+            f"{root}: cannot be listed: {error.strerror}; mend its permissions, or move it out of the data folder"
+        ) from error
     return sorted(folders), sorted(others)
 
 
@@ -164,19 +205,27 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def _walk(root: Path, folder: str) -> Iterator[str]:
-    """Paths of all files below a folder; linked folders are followed, each real folder once, so that no loop holds us."""
+    """Paths of all files below a folder; linked folders are followed, each real folder once, so that no loop holds us.
+
+    In a hidden or system folder no link is followed, which may lead anywhere, and what cannot be read is passed over.
+    """
     seen: set[tuple[int, int]] = set()
     stack = [folder]
     while stack:
         here = stack.pop()
+        is_foreign = any(names.is_foreign_folder(piece) for piece in here.split("/"))
         try:
-            status = os.stat(root / here)
+            status = os.stat(root / here, follow_symlinks=not is_foreign)
+            if (status.st_dev, status.st_ino) in seen or not stat.S_ISDIR(status.st_mode):
+                continue
+            folders, files = _top_level(root / here)
         except FileNotFoundError:  # it went away while we looked
             continue
-        if (status.st_dev, status.st_ino) in seen:
-            continue
+        except (OSError, ImgclfError):
+            if is_foreign:
+                continue
+            raise
         seen.add((status.st_dev, status.st_ino))
-        folders, files = _top_level(root / here)
         stack += [f"{here}/{name}" for name in folders]
         yield from (f"{here}/{name}" for name in files)
 
@@ -193,25 +242,30 @@ def index(root: Path, *, minimum_classes: int = 1) -> tuple[Dataset, list[tuple[
     A file is a picture when its first bytes say so, whatever its name; whether it decodes is found out later.
     Raises ImgclfError for a folder without class folders, with fewer than `minimum_classes`, or with an empty class.
     """
-    names = classes(root, minimum_classes)
+    class_names = classes(root, minimum_classes)
     files = [file for file in scan(root) if file.label is not None and not file.ignored]
     problems = ordered_map(lambda file: _not_a_picture(root / file.path), files)
-    return select(root, names, zip(files, problems, strict=True))
+    return select(root, class_names, zip(files, problems, strict=True))
 
 
 def classes(root: Path, minimum: int = 1) -> list[str]:
     """The class names of a data folder; raises ImgclfError when there are none, or fewer than `minimum`."""
-    names = class_folders(root)
-    if not names:
-        here = next((path for path in sorted(root.iterdir()) if path.is_file() and not path.name.startswith(".")), None)
+    found = class_folders(root)
+    if not found:
+        here = next((path for path in sorted(root.iterdir()) if path.is_file() and not names.foreign_file(path.name)), None)
         holds = f"it holds files such as {here.name} directly" if here else "it is empty"
         raise ImgclfError(f"{root}: no class folders; {holds}. Expected {root}/<class>/<image>, one folder per class")
-    if len(names) < minimum:
-        raise ImgclfError(f"{root}: one class only ({names[0]}); a classifier needs two or more class folders")
-    return names
+    if len(found) < minimum:
+        only = names.spelled(root, found[0])
+        inner = [] if part_folders(root) else _own_folders(root / only)
+        hint = (
+            f"; are its classes the folders of {root / only} ({', '.join(inner[:3])}...)? Then give that one" if inner else ""
+        )
+        raise ImgclfError(f"{root}: one class only ({found[0]}); a classifier needs two or more class folders{hint}")
+    return found
 
 
-def select(root: Path, names: Sequence[str], files: Iterable[tuple[Found, str]]) -> tuple[Dataset, list[tuple[str, str]]]:
+def select(root: Path, class_names: Sequence[str], files: Iterable[tuple[Found, str]]) -> tuple[Dataset, list[tuple[str, str]]]:
     """Files as a Dataset, those with a reason against them left out; raises ImgclfError for a class without pictures."""
     samples, left_out = [], []
     for file, problem in files:
@@ -219,7 +273,7 @@ def select(root: Path, names: Sequence[str], files: Iterable[tuple[Found, str]])
             left_out.append((file.path, problem))
         else:
             samples.append(Sample(file.path, file.label))
-    dataset = Dataset(root, tuple(samples), tuple(names))
+    dataset = Dataset(root, tuple(samples), tuple(class_names))
     for name, count in dataset.counts().items():
         if count == 0:
             raise ImgclfError(f"{root}: the class folder {name} has no images; add some, or remove the folder")
@@ -227,10 +281,23 @@ def select(root: Path, names: Sequence[str], files: Iterable[tuple[Found, str]])
 
 
 def class_folders(root: Path) -> list[str]:
-    """Sorted class names: the folders under the root, or under its train, validation and test folders."""
-    parts = part_folders(root)
-    names = {name for part in parts for name in _top_level(root / part)[0]} if parts else set(_top_level(root)[0])
-    return sorted(name for name in names if not _is_hidden(name))
+    """Sorted class names: the folders under the root, or under its train, validation and test folders, spelled in NFC."""
+    places = [root / part for part in part_folders(root)] or [root]
+    return sorted({label for place in places for label in _class_folders(place).values()})
+
+
+def merged_note(root: Path, paths: Iterable[str]) -> list[str]:
+    """A note on the folders below class folders, whose images count as the class's."""
+    depth = 2 if part_folders(root) else 1
+    folders = {path.rpartition("/")[0] for path in paths if path.count("/") > depth}
+    if not folders:
+        return []
+    number, count = len(class_folders(root)), len(folders)
+    return [
+        f"{number:,} class{'es' if number > 1 else ''}; {count:,} folder{'s' if count > 1 else ''} below "
+        f"{'them' if number > 1 else 'it'} {'were' if count > 1 else 'was'} merged into {'them' if number > 1 else 'it'}, "
+        f"such as {min(folders)}"
+    ]
 
 
 def _not_a_picture(path: Path) -> str:
@@ -239,12 +306,15 @@ def _not_a_picture(path: Path) -> str:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return "not a regular file"
         with open(path, "rb") as file:
-            head = file.read(32)
+            head = file.read(filetypes.HEAD)
+            if not head:
+                return "zero bytes"
+            kind, ending = filetypes.sniff(head), path.suffix.lower()
+            if kind == "TIFF" and (raw := filetypes.raw(file, ending)):
+                return filetypes.raw_refusal(raw)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    if not head:
-        return "zero bytes"
-    return "" if images.sniff(head) else "not an image"
+    return "" if kind else filetypes.refusal(head, ending)[1]
 
 
 def auto_image_size(training: Dataset, seed: int) -> int:

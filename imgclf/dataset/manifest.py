@@ -5,10 +5,10 @@ import dataclasses
 import hashlib
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from imgclf.base import table
+from imgclf.base import names, table
 from imgclf.base.config import PARTS, Part
 from imgclf.base.errors import ImgclfError
 from imgclf.base.folders import STATE_NAME, is_inside, state_folder
@@ -103,13 +103,13 @@ def read_manifest(path: Path) -> Manifest:
     expected = f"expected {','.join(COLUMNS)} with split one of {', '.join(PARTS)}, each path once"
     remedy = "mend it, or make a new one with `imgclf split --force`"
     try:
-        lines = iter(table.rows(content))
+        lines = table.rows(content, *COLUMNS)
         if next(lines, (0, []))[1] != list(COLUMNS):
             raise ImgclfError(f"{path}: not a split manifest: its first line is not {','.join(COLUMNS)}")
         for number, row in lines:
             if len(row) != len(COLUMNS) or row[2] not in PARTS or row[0] in rows or not _is_inside(row[0], row[1]):
                 raise ImgclfError(f"{path}, line {number}: {expected}; {remedy}")
-            rows[row[0]] = Row(row[0], row[1], row[2], row[3], row[4])
+            rows[row[0]] = Row(row[0], names.nfc(row[1]), row[2], row[3], row[4])
     except ValueError as error:
         raise ImgclfError(f"{path}: {error}; {remedy}") from error
     return Manifest(tuple(rows[path] for path in sorted(rows)))
@@ -142,8 +142,20 @@ def as_they_are(root: Path, manifest: Manifest, progress: Progress | None = None
     known = {row.path for row in manifest.rows}
     gone = sorted(known - present)
     if gone:
-        notes.append(f"pictures of the split that are no longer there: {_some(gone)}")
-    new = sorted(present - known - bad)
+        notes.append(
+            f"images of the split that are no longer there, and are skipped: {_some(gone)}; `imgclf split {folder} --force` "
+            "makes a new one without them"
+        )
+    lost = sorted(set(manifest.class_names) - {label_of[path] for path in known & present})
+    if lost:
+        notes.append(f"classes of the split without an image now: {_some(lost)}")
+    later = added_classes(manifest, (label_of[path] for path in present - bad))
+    if later:
+        notes.append(
+            f"class folders that came after the split, and are not trained on: {later}; `imgclf split {folder} --force` makes "
+            "a new one with them"
+        )
+    new = sorted(path for path in present - known - bad if label_of[path] in manifest.class_names)
     if new:
         notes.append(
             f"pictures that are not in the split: {_some(new)}; `imgclf split {folder} --force` makes a new one with them, "
@@ -159,11 +171,19 @@ def as_they_are(root: Path, manifest: Manifest, progress: Progress | None = None
     return Manifest(tuple(row for row in manifest.rows if row.path in usable)), notes
 
 
+def added_classes(manifest: Manifest, labels: Iterable[str]) -> str:
+    """The classes that a manifest does not have, each with its number of images, in words; "" for none."""
+    counts = collections.Counter(label for label in labels if label not in manifest.class_names)
+    return ", ".join(f"{label} ({count:,} image{'s' if count > 1 else ''})" for label, count in sorted(counts.items()))
+
+
 def with_renamed(manifest: Manifest, label_of: Mapping[str, str], hashes: Mapping[str, str]) -> tuple[Manifest, list[str]]:
     """A manifest whose lost files are found under their new names and in their new classes, by content; and a note on them.
 
-    label_of: the files of the class folders. hashes: of those, at least, whose paths the manifest does not have.
+    label_of: the files of the class folders. hashes: of those, at least, whose paths the manifest does not have. A path in
+    another Unicode spelling, as after a copy from a Mac, is the same path.
     """
+    manifest = as_spelled(manifest, label_of)
     lost: dict[str, list[Row]] = collections.defaultdict(list)  # several of one content, where copies are in the split
     for row in manifest.rows:
         if row.path not in label_of:
@@ -180,6 +200,19 @@ def with_renamed(manifest: Manifest, label_of: Mapping[str, str], hashes: Mappin
     now = sorted((renamed.get(row.path, row) for row in manifest.rows), key=lambda row: row.path)
     found = [row.path for row in renamed.values()]
     return Manifest(tuple(now)), [f"pictures renamed or moved since the split: {_some(found)}"]
+
+
+def as_spelled(manifest: Manifest, paths: Iterable[str]) -> Manifest:
+    """A manifest whose paths are spelled as those that are there."""
+    if all(row.path.isascii() for row in manifest.rows):
+        return manifest
+    spelling = names.by_spelling(set(paths).difference(row.path for row in manifest.rows))
+    there = set(paths)
+    rows = []
+    for row in manifest.rows:
+        path = row.path if row.path in there else spelling.pop(names.nfc(row.path), row.path)
+        rows.append(dataclasses.replace(row, path=path))
+    return Manifest(tuple(sorted(rows, key=lambda row: row.path)))
 
 
 def _some(paths: Sequence[str]) -> str:

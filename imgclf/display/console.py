@@ -26,6 +26,8 @@ out = Console(highlight=False, width=None if (sys.stdout and sys.stdout.isatty()
 err = Console(stderr=True, highlight=False)
 
 
+_HARMLESS = "\u3000\u00a0\u202f\u200c\u200d"  # spaces of other scripts, and what joins letters and emoji
+
 _quiet = _verbose = False
 
 
@@ -48,7 +50,7 @@ def be_colourless() -> None:
 
 def printable(content: str, style: str = "") -> Text:
     """Text for a terminal: what is not printable, a line end or an escape sequence in a file name, is shown and not sent."""
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in content)
+    shown = "".join(c if c.isprintable() or c in _HARMLESS else ascii(c)[1:-1] for c in content)
     return Text(shown, style)
 
 
@@ -152,14 +154,14 @@ def stages() -> Iterator[Callable[[str, int, int], None]]:
     """`progress` for work in several stages; gives the function to call with (stage, done, total)."""
     with new_bar() as bar:
         task = bar.add_task("", total=None)
-        last = 0.0
+        last, shown = 0.0, ""
 
         def update(stage: str, done: int, total: int) -> None:
-            nonlocal last
+            nonlocal last, shown
             now = time.monotonic()
-            if now - last > 0.05 or done == total:
-                last = now
-                bar.update(task, description=stage, completed=done, total=total)
+            if now - last > 0.05 or done == total or stage != shown:
+                last, shown = now, stage
+                bar.update(task, description=stage, completed=done, total=total or None)
 
         yield update
 

@@ -44,7 +44,7 @@ def cleaning(result: "Cleaning") -> None:
         lines = []
         for name, found in result.by_check().items():
             actions = ", ".join(sorted({outcome.action for outcome in found}))
-            lines.append((name, f"{len(found):,}", actions, f"{found[0].path}: {_why(found[0])}"))
+            lines.append((name, f"{len({outcome.path for outcome in found}):,}", actions, f"{found[0].path}: {_why(found[0])}"))
         one_line_each(lines, "check", "files", "action", "worst", styles=colours)  # the report has it whole
         out.print()
     moved = [outcome for outcome in result.outcomes if outcome.moved_to or outcome.action == "stuck"]

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.base.parallel import ordered_map
+from imgclf.base.progress import Progress
 from imgclf.learning import folding
 
 _PENALTIES = np.geomspace(1e-3, 1e2, 11)  # of the ridge, as shares of the number of images
@@ -26,7 +27,13 @@ def held_out_probabilities(
 
 
 def held_out(
-    features: NDArray[np.float32], labels: NDArray[np.int64], groups: NDArray[np.int64], *, folds: int = 5, seed: int = 0
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    *,
+    folds: int = 5,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> Probabilities:
     """A linear classifier's probabilities for each image that was not trained on it or on its group, computed when asked for.
 
@@ -34,15 +41,23 @@ def held_out(
     for all, which makes probabilities of the scores. The penalty and the temperature are those with the least log loss on the
     held-out scores. Beside the features it holds two dozen times width x classes numbers.
     """
+    tell = progress or (lambda done, total: None)
+    tell(0, 3 * folds)
     scale = _Scale(features)
     fold_of = folding.folds(labels, groups, folds, seed)
-    sums = [_Sums.of(scale, np.flatnonzero(fold_of == fold), labels) for fold in range(folds)]
-    ridges = [_Ridge.fit([one for number, one in enumerate(sums) if number != fold]) for fold in range(folds)]
+    sums, ridges = [], []
+    for fold in range(folds):
+        sums.append(_Sums.of(scale, np.flatnonzero(fold_of == fold), labels))
+        tell(fold + 1, 3 * folds)
+    for fold in range(folds):
+        ridges.append(_Ridge.fit([one for number, one in enumerate(sums) if number != fold]))
+        tell(folds + fold + 1, 3 * folds)
     del sums
     losses = np.zeros((len(_PENALTIES), len(_TEMPERATURES)))
     for fold, ridge in enumerate(ridges):
         for loss in ordered_map(_lost(scale, ridge, labels), _blocks(np.flatnonzero(fold_of == fold))):
             losses += loss
+        tell(2 * folds + fold + 1, 3 * folds)
     best, temperature = np.unravel_index(losses.argmin(), losses.shape)
     chosen = [ridge.weights(_PENALTIES[best]) for ridge in ridges]
 
@@ -172,7 +187,7 @@ class LabelErrors:
     likely: NDArray[np.float64]
 
 
-def label_errors(probabilities: Probabilities, labels: NDArray[np.int64]) -> LabelErrors:
+def label_errors(probabilities: Probabilities, labels: NDArray[np.int64], progress: Progress | None = None) -> LabelErrors:
     """Confident learning (Northcutt, Jiang and Chuang, 2021): counted off the diagonal of the confident joint.
 
     An image counts as class j when its probability of j is at least the mean probability of j among those labelled j, and the
@@ -198,6 +213,8 @@ def label_errors(probabilities: Probabilities, labels: NDArray[np.int64]) -> Lab
             confident[rows] != own, confident[rows], np.where(margin[rows] < 0, others.argmax(axis=1), own)
         )
         likely[rows] = found[each, likelier[rows]]
+        if progress:
+            progress(int(rows[-1]) + 1, len(labels))
     wrong = confident != labels
     return LabelErrors(wrong, np.lexsort((margin, ~wrong)), likelier, predicted, kept, likely)
 
@@ -213,7 +230,7 @@ class Neighbours:
     apart: NDArray[np.float64]
 
 
-def neighbours(features: NDArray[np.float32]) -> Neighbours:
+def neighbours(features: NDArray[np.float32], progress: Progress | None = None) -> Neighbours:
     """Compare every picture with every other by the cosine of their centred features, a block at a time."""
     values = features - features.mean(axis=0)
     count = len(values)
@@ -232,6 +249,8 @@ def neighbours(features: NDArray[np.float32]) -> Neighbours:
             alike.partition(count - some, axis=1)
             ten = alike[:, -some:]
             tenth[own], distance[own] = ten.min(axis=1), 1 - ten.mean(axis=1)
+        if progress:
+            progress(min(top + step, count), count)
     middle = np.median(distance)
     spread = np.median(np.abs(distance - middle))
     return Neighbours(nearest, best, tenth, (distance - middle) / max(float(spread), 1e-6))

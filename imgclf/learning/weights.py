@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from imgclf.base import table
 from imgclf.base.errors import ImgclfError
+from imgclf.base.names import nfc
 
 IMBALANCE = 1.5  # largest class to smallest, from which on `auto` weighs the classes
 
@@ -31,9 +32,11 @@ def class_weights(wanted: str, names: Sequence[str], pictures: Sequence[int]) ->
 def _from_file(file: Path, names: Sequence[str]) -> NDArray[np.float64]:
     found: dict[str, float] = {}
     for number, row in table.records(file, "class", "weight"):
-        name, text = row["class"], row["weight"]
+        name, text = nfc(row["class"].strip()), row["weight"].strip()
         if name not in names:
-            raise ImgclfError(f"{file}, line {number}: there is no class {name!r}; there are {', '.join(names)}")
+            raise ImgclfError(
+                f"{file}, line {number}: there is no class {name!r}; there are {', '.join(names)}{table.not_utf8(name)}"
+            )
         if name in found:
             raise ImgclfError(f"{file}, line {number}: class {name} for the second time")
         found[name] = _number(text)
@@ -45,8 +48,9 @@ def _from_file(file: Path, names: Sequence[str]) -> NDArray[np.float64]:
     return np.array([found[name] for name in names])
 
 
-def _number(text: str | None) -> float:
+def _number(text: str) -> float:
+    """A number with a decimal point, or with the comma of spreadsheets in most of Europe."""
     try:
-        return float(text or "")
+        return float(text.replace(",", "."))
     except ValueError:
         return math.nan

@@ -9,7 +9,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from imgclf.base.errors import ImageError
-from imgclf.pixels import containers, duplicates, images, quality
+from imgclf.pixels import containers, duplicates, filetypes, images, quality
 
 SCORES = ("dark", "bright", "low-contrast", "blank", "blurry", "grayscale")
 
@@ -55,7 +55,7 @@ def look(data: bytes) -> tuple[bytes, str, bytes]:
         picture = images.decode(data, head)
     except ImageError as error:
         if head is None:
-            return unusable(error.reason, len(data), images.sniff(data[:32]) or ""), str(error), b""
+            return unusable(error.reason, len(data), filetypes.sniff(data[:32]) or ""), str(error), b""
         return unusable(error.reason, len(data), head.format, head.width, head.height), str(error), b""
     end = containers.end(data, head.format)
     grey = images.thumbnail(picture, quality.SIDE)

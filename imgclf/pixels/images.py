@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from imgclf.base.config import Recipe
 from imgclf.base.errors import ImageError
-from imgclf.pixels import containers, declared, pnm, scaling, tiff
+from imgclf.pixels import containers, declared, filetypes, pnm, scaling, tiff
 
 cv2.setNumThreads(1)  # imgclf runs one picture a core; OpenCV's own threads would only get in the way
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged files are reported by us, with their names
@@ -34,19 +34,6 @@ Image = NDArray[np.uint8]  # (height, width, 3) RGB
 MAX_PIXELS = 1 << 27
 MAX_BYTES = 1 << 30
 
-# Formats the decoder reads, each with the extensions that are right for it, the usual one first.
-FORMATS: dict[str, tuple[str, ...]] = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "PNG": (".png", ".apng"),
-    "GIF": (".gif",),
-    "BMP": (".bmp", ".dib"),
-    "WEBP": (".webp",),
-    "TIFF": (".tif", ".tiff"),
-    "AVIF": (".avif",),
-    "JPEG 2000": (".jp2", ".j2k", ".jpx"),
-    "PNM": (".ppm", ".pgm", ".pbm", ".pnm"),
-}
-
 
 @dataclasses.dataclass(frozen=True)
 class Header:
@@ -55,48 +42,6 @@ class Header:
     format: str
     width: int
     height: int
-
-
-def sniff(head: bytes) -> str | None:
-    """The format that the first 32 bytes announce, or None."""
-    if head.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        return "GIF"
-    if head.startswith(b"BM") and head[6:10] == bytes(4):
-        return "BMP"
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return "WEBP"
-    if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return "TIFF"
-    if head[4:12] in (b"ftypavif", b"ftypavis") or (head[4:12] == b"ftypmif1" and b"avif" in head[16:32]):
-        return "AVIF"
-    if head.startswith((b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")):
-        return "JPEG 2000"
-    if len(head) > 2 and head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
-        return "PNM"
-    return None
-
-
-def _not_an_image(head: bytes) -> str:
-    """Name the commonest impostors, so that the user knows where they came from."""
-    text = head.lstrip().lower()
-    if text.startswith((b"<!doctype html", b"<html", b"<head")):
-        return "not an image but an HTML page"
-    if text.startswith((b"<svg", b"<?xml")):
-        return "a vector image (SVG) or XML, which has no pixels; export it as PNG"
-    if head.startswith(b"%PDF"):
-        return "not an image but a PDF"
-    if head.startswith(b"PK\x03\x04"):
-        return "not an image but a ZIP archive"
-    if head[4:8] == b"ftyp":
-        kind = head[8:12].decode("ascii", "replace")
-        if kind in ("heic", "heix", "mif1", "msf1", "hevc"):
-            return "a HEIC photo, which OpenCV does not read; convert it to JPEG"
-        return f"not an image but a video ({kind.strip()})"
-    return "not an image"
 
 
 @contextlib.contextmanager
@@ -124,7 +69,8 @@ def read(path: Path) -> bytes:
     """A picture file's bytes. Raises ImageError for what is no regular file, unreadable, empty, no image or over 1 GiB."""
     with _opened(path) as (file, size):
         data = file.read(1 << 16)
-        _sniffed(data[:64])
+        _refuse_raw(file, _sniffed(data[: filetypes.HEAD], path.suffix.lower()), path.suffix.lower())
+        file.seek(len(data))
         if size > MAX_BYTES:
             raise ImageError("too-large", f"{size:,} bytes, more than the limit of {MAX_BYTES:,}")
         return data + file.read() if size > len(data) else data
@@ -133,27 +79,37 @@ def read(path: Path) -> bytes:
 def read_header(path: Path) -> Header:
     """`header` of a file, of which no more is read than that takes."""
     with _opened(path) as (file, _size):
-        return _header(file)
+        return _header(file, path.suffix.lower())
 
 
-def header(data: bytes) -> Header:
-    """Format and size from the header alone; raises ImageError when there is none, or over MAX_PIXELS."""
+def header(data: bytes, ending: str = "") -> Header:
+    """Format and size from the header alone; raises ImageError when there is none, or over MAX_PIXELS.
+
+    ending: of the file's name, with the dot, where there is one: what is called .nef is no TIFF.
+    """
     if data.startswith(b"\xff\xd8\xff") and (size := containers.jpeg_size(data)):  # the common case, five times faster
         return _checked("JPEG", *size)
-    return _header(io.BytesIO(data))
+    return _header(io.BytesIO(data), ending.lower())
 
 
-def _sniffed(head: bytes) -> str:
+def _sniffed(head: bytes, ending: str) -> str:
     if not head:
         raise ImageError("empty", "the file has zero bytes")
-    kind = sniff(head[:32])
+    kind = filetypes.sniff(head[:32])
     if kind is None:
-        raise ImageError("not-an-image", _not_an_image(head))
+        raise ImageError(*filetypes.refusal(head, ending))
     return kind
 
 
-def _header(file: BinaryIO) -> Header:
-    kind = _sniffed(file.read(64))
+def _refuse_raw(file: BinaryIO, kind: str, ending: str) -> None:
+    """Raise ImageError for a camera RAW, whose first directory is a thumbnail that would be taken for the image."""
+    if kind == "TIFF" and (raw := filetypes.raw(file, ending)):
+        raise ImageError("unsupported", filetypes.raw_refusal(raw))
+
+
+def _header(file: BinaryIO, ending: str) -> Header:
+    kind = _sniffed(file.read(filetypes.HEAD), ending)
+    _refuse_raw(file, kind, ending)
     file.seek(0)
     try:
         if kind == "TIFF":

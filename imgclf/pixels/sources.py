@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
+from imgclf.base import names
 from imgclf.base.errors import ImageError, ImgclfError
-from imgclf.pixels import images
+from imgclf.pixels import filetypes, images
 
-KNOWN_EXTENSIONS = {extension for extensions in images.FORMATS.values() for extension in extensions}
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 MAX_MEMBER = 1 << 26  # bytes of a picture in an archive, of which eight a core may wait in memory
 
@@ -36,15 +36,17 @@ class Source:
         """The decoded picture, (h, w, 3) uint8 RGB; raises ImageError."""
         if self.problem:
             raise ImageError("unreadable", self.problem)
-        return images.decode(images.read(Path(self.name)) if self.content is None else self.content)
+        content = images.read(Path(self.name)) if self.content is None else self.content
+        return images.decode(content, images.header(content, Path(self.name).suffix))
 
 
 def expand(inputs: Iterable[str | Source], without: Path | None = None) -> Iterator[Source]:
     """Every picture asked for, in order; a source with a problem where an input stands for none.
 
-    A folder stands for the files below it that are pictures by name or by their first bytes, sorted; hidden ones and what
-    lies in the folder `without` are passed over. An archive, known by its ending, stands for the pictures in it. A name
-    with *, ? or [ that no file bears is a glob; what lies in a folder that it matches comes with that folder, once.
+    A folder stands for the files below it that are pictures by name or by their first bytes, sorted; hidden ones, those of
+    systems (`@eaDir`, `Thumbs.db`) and what lies in the folder `without` are passed over. An archive, known by its ending,
+    stands for the pictures in it. A name with *, ? or [ that no file bears is a glob; what lies in a folder that it matches
+    comes with that folder, once.
     """
     for name in inputs:
         if isinstance(name, Source):
@@ -63,7 +65,7 @@ def expand(inputs: Iterable[str | Source], without: Path | None = None) -> Itera
 
 def _comes_with_its_folder(name: str) -> bool:
     """Whether `_below` gives a file or folder; archives and what is no picture are taken by their names."""
-    if os.path.isdir(name) or Path(name).suffix.lower() in KNOWN_EXTENSIONS:
+    if os.path.isdir(name) or Path(name).suffix.lower() in filetypes.ENDINGS:
         return True
     return not _is_archive(name) and _begins_like_one(name)
 
@@ -108,10 +110,10 @@ def _below(folder: str, without: Path | None) -> Iterator[Source]:
             folders.clear()
             continue
         seen.add(identity)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not names.is_foreign_folder(name))
         for name in sorted(files):
             path = os.path.join(here, name)
-            if not name.startswith(".") and (Path(name).suffix.lower() in KNOWN_EXTENSIONS or _begins_like_one(path)):
+            if not names.foreign_file(name) and (Path(name).suffix.lower() in filetypes.ENDINGS or _begins_like_one(path)):
                 yield Source(path)
     for problem in problems:
         yield _unlisted(problem)
@@ -127,12 +129,15 @@ def _unlisted(error: OSError) -> Source:
 
 
 def _begins_like_one(path: str) -> bool:
-    """Whether a file of unknown name is a picture by its first bytes, or one that cannot be read, which is to be said."""
+    """Whether a file of unknown name is an image by its first bytes, decoded here or not, or one that cannot be read.
+
+    What cannot be used is told in its turn, with the tool that converts it.
+    """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return False
         with open(path, "rb") as file:
-            return images.sniff(file.read(32)) is not None
+            return filetypes.is_image(file.read(filetypes.HEAD), Path(path).suffix.lower())
     except OSError:
         return True
 
@@ -149,8 +154,8 @@ def _members(archive: str) -> Iterator[Source]:
     try:
         for name, size, open_member in (_zipped if archive.lower().endswith(".zip") else _tarred)(archive):
             parts = name.removeprefix("./").split("/")
-            hidden = any(part.startswith(".") and part not in (".", "..") for part in parts)
-            if not hidden and parts[0] != "__MACOSX":
+            inside = [part for part in parts[:-1] if part not in (".", "..")]
+            if not any(map(names.is_foreign_folder, inside)) and not names.foreign_file(parts[-1]):
                 yield from _member(f"{archive}/{'/'.join(parts)}", size, open_member)
     except OSError as error:
         yield Source(archive, problem=f"cannot be read: {error.strerror or error}".lower())
@@ -183,11 +188,17 @@ def _refused(words: str) -> contextlib.AbstractContextManager[IO[bytes]]:
     raise RuntimeError(words)
 
 
+def _is_image(name: str, head: bytes) -> bool:
+    """Whether a file is to be taken for an image: by its ending, or by its first bytes."""
+    ending = Path(name).suffix.lower()
+    return ending in filetypes.ENDINGS or filetypes.is_image(head, ending)
+
+
 def _member(name: str, size: int, open_member: Opening) -> Iterator[Source]:
     try:
         with open_member() as file:
-            head = file.read(32)
-            if Path(name).suffix.lower() not in KNOWN_EXTENSIONS and images.sniff(head) is None:
+            head = file.read(filetypes.HEAD)
+            if not _is_image(name, head):
                 return
             if size > MAX_MEMBER:
                 yield Source(name, problem=f"{size:,} bytes, more than the {MAX_MEMBER:,} of one in an archive; unpack it")

@@ -5,7 +5,7 @@ After TIFF 6.0 and the notes of libtiff. What is not in the list is refused as `
 
 import dataclasses
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -22,12 +22,11 @@ _WANTED = frozenset(
      FAX3_OPTIONS, FAX4_OPTIONS, PREDICTOR, PALETTE, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_SIZES, INK_SET, EXTRA_SAMPLES, FORMAT,
      JPEG_TABLES, LUMA, SUBSAMPLING, REFERENCE)
 )  # fmt: skip
-_TYPES = {1: "B", 3: "H", 4: "I", 5: "II", 7: "B", 16: "Q"}  # byte, short, long, rational, undefined, 64 bits
+_TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 5: "II", 7: "B", 13: "I", 16: "Q", 18: "Q"}  # 2: text; 13, 18: offsets; 5: rationals
 
 GREY_WHITE_0, GREY, RGB, PALETTE_COLOUR, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 _COLOURS = {GREY_WHITE_0: 1, GREY: 1, RGB: 3, PALETTE_COLOUR: 1, CMYK: 4, YCBCR: 3}  # samples of each kind of colour
-_KINDS = {4: "a mask", 8: "Lab", 9: "Lab", 10: "Lab", 32803: "a camera's raw mosaic", 32844: "LogL", 32845: "LogLuv",
-          34892: "a camera's linear raw data"}  # fmt: skip
+_KINDS = {4: "a mask", 8: "Lab", 9: "Lab", 10: "Lab", 32844: "LogL", 32845: "LogLuv"}  # camera RAWs are refused before
 LZW, JPEG = 5, 7
 FAX = (2, 3, 4)
 _PREDICTED = (LZW, 8, 32946)  # the compressions that a predictor may stand before: LZW and Deflate
@@ -48,25 +47,48 @@ def unsupported(what: str) -> ImageError:
 
 def directory(file: BinaryIO) -> Tags:
     """The wanted tags of the first directory, each with its values (two for each rational); other types are skipped."""
+    start = beginning(file)
+    return tags_at(file, start, start.first, _WANTED)[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """The first bytes: the byte order, whether it is a BigTIFF, and where the first directory lies."""
+
+    order: str
+    big: bool
+    first: int
+
+
+def beginning(file: BinaryIO) -> Start:
+    """Read the first bytes; raises ImageError when they are cut short."""
+    file.seek(0)
+    head = file.read(16)
+    order = "<" if head[:2] == b"II" else ">"
+    try:
+        big = struct.unpack_from(order + "H", head, 2)[0] == 43
+        return Start(order, big, struct.unpack_from(order + ("Q" if big else "I"), head, 8 if big else 4)[0])
+    except struct.error as error:
+        raise damaged() from error
+
+
+def tags_at(file: BinaryIO, start: Start, at: int, wanted: Container[int]) -> tuple[Tags, int]:
+    """(the wanted tags of the directory at an offset, where the next one lies, 0 for none); raises ImageError."""
 
     def read(form: str, at: int) -> tuple[Any, ...]:
         file.seek(at)
-        return struct.unpack(order + form, file.read(struct.calcsize(order + form)))
+        return struct.unpack(start.order + form, file.read(struct.calcsize(start.order + form)))
 
-    file.seek(0)
-    order = "<" if file.read(2) == b"II" else ">"
     found: Tags = {}
+    word, counter = ("Q", "Q") if start.big else ("I", "H")
     try:
-        big = read("H", 2)[0] == 43
-        word, counter = ("Q", "Q") if big else ("I", "H")
-        at = read(word, 8 if big else 4)[0]
         (count,) = read(counter, at)
         at += struct.calcsize(counter)
         wide = struct.calcsize(word)
         for index in range(min(count, 4096)):
             entry = at + index * (4 + 2 * wide)
             tag, kind, number = read("HH" + word, entry)
-            if tag not in _WANTED or kind not in _TYPES or tag in found or not number:
+            if tag not in wanted or kind not in _TYPES or tag in found or not number:
                 continue
             if number > MAX_VALUES:
                 raise unsupported(f"in {number:,} pieces")
@@ -77,7 +99,10 @@ def directory(file: BinaryIO) -> Tags:
             found[tag] = read(form, place)
     except (struct.error, OverflowError, ValueError) as error:
         raise damaged() from error
-    return found
+    try:
+        return found, int(read(word, at + count * (4 + 2 * wide))[0])
+    except (struct.error, OverflowError, ValueError):
+        return found, 0
 
 
 def one(tags: Tags, tag: int, default: int) -> int:

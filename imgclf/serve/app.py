@@ -22,6 +22,7 @@ import imgclf
 from imgclf.answers import Prediction, answer, look
 from imgclf.base.config import ServeConfig
 from imgclf.base.errors import ImageError
+from imgclf.base.names import nfc
 from imgclf.base.writing import json_text
 from imgclf.bundle import Bundle
 from imgclf.pixels import images
@@ -118,6 +119,7 @@ class Service:
 
     async def explain(self, request: Request) -> Response:
         label = request.query_params.get("label")
+        label = None if label is None else nfc(label)
         if label is not None and label not in self.bundle.class_names:
             raise Refused(400, "label: no such class; /model lists them")
         deadline = asyncio.get_running_loop().time() + self.config.timeout

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import imgclf
 from imgclf import bundle, dataset, model
-from imgclf.base import locks, writing
+from imgclf.base import locks, names, writing
 from imgclf.base.config import SCRATCH, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.parallel import ordered_map
@@ -54,8 +54,8 @@ def train(
     listener = listener or Silent()
     check(config)
     began = time.monotonic()
-    if not str(data.resolve()).isprintable():
-        raise ImgclfError(f"{data}: the folder's path has characters that TensorFlow cannot open; rename or move the folder")
+    if wrong := names.unreadable(str(data.resolve())):
+        raise ImgclfError(f"{data}: the folder's path has {wrong}, which TensorFlow cannot open; rename or move the folder")
     place = (run_dir or Path("runs")).resolve()
     if data.resolve() in (place, *place.parents):
         raise ImgclfError(

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import math
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
@@ -123,7 +124,10 @@ def _check_parts(data: Path, prepared: dataset.Prepared) -> None:
     labels = {name.split("/", 1)[0] for name in prepared.files["train"]}
     for name in prepared.class_names:
         if name not in labels:
-            raise ImgclfError(f"{data}: class {name} has no usable training picture; add some and split anew, or remove it")
+            raise ImgclfError(
+                f"{data}: class {name} has no usable training image now; bring images back, or remove its folder and run "
+                f"`imgclf split {shlex.quote(str(data))} --force` to train without it"
+            )
 
 
 def check_agreement(work: Work) -> None:

@@ -25,7 +25,7 @@ def seeds(folder: Path) -> None:
     from conftest import encoded, photo
     from test_backbones import checkpoint
 
-    from imgclf.pixels import images
+    from imgclf.pixels import filetypes
 
     picture = photo(0, 24, 16)
     forms = {"JPEG": {}, "PNG": {}, "BMP": {}, "GIF": {}, "TIFF": {}, "WEBP": {}, "AVIF": {}, "PPM": {}}
@@ -36,7 +36,7 @@ def seeds(folder: Path) -> None:
                 content = encoded(picture.convert("RGB").convert(mode), form, **options)
             except (OSError, ValueError, KeyError):  # not every format has every mode
                 continue
-            if images.sniff(content[:32]):
+            if filetypes.sniff(content[:32]):
                 (folder / f"seed{number:03d}").write_bytes(b"\0" + content)
                 number += 1
     turned = picture.getexif()

@@ -1,0 +1,85 @@
+"""Names of files and folders as people mean them: one spelling for each, and which ones systems leave behind."""
+
+import os
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+# What operating systems, network disks and notebooks leave in folders of images; compared in lower case.
+SYSTEM_FOLDERS = {
+    "lost+found", "system volume information", "$recycle.bin", "recycler", "recycled", "found.000",
+    "#recycle", "@recycle", "#snapshot", "@recently-snapshot", "@eadir", "@tmp", "__macosx",
+    "network trash folder", "temporary items",
+}  # fmt: skip
+SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"}
+
+
+def is_foreign_folder(name: str) -> bool:
+    """Whether a folder is hidden (`.Trash-1000`, `.ipynb_checkpoints`) or a system's own: never a class, nor images in it."""
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
+
+
+def foreign_file(name: str) -> str:
+    """Why a file is ignored by its name alone (`Thumbs.db`, `.DS_Store`, AppleDouble's `._x.jpg`); "" if it is not."""
+    if name.lower() in SYSTEM_FILES:
+        return "a system file"
+    return "a hidden file" if name.startswith(".") else ""
+
+
+def nfc(name: str) -> str:
+    """The composed spelling (NFC) in which names are compared: macOS writes `é` as two characters, Linux as typed."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def folded(name: str) -> str:
+    """A name as disks see it that tell neither upper from lower case nor Unicode spellings apart (macOS, Windows)."""
+    return nfc(nfc(name).casefold())
+
+
+def spelled(root: Path, path: str) -> str:
+    """A relative path as the disk spells it: pieces not there under this name, but under another spelling, get that one."""
+    if path.isascii() or os.path.lexists(root / path):
+        return path
+    here, pieces = "", path.split("/")
+    for number, piece in enumerate(pieces):
+        if not os.path.lexists(root / here / piece):
+            try:
+                same = [name for name in os.listdir(root / here) if nfc(name) == nfc(piece)]
+            except OSError:
+                same = []
+            if not same:
+                return here + "/".join(pieces[number:])
+            piece = same[0]
+        here += piece + "/"
+    return here[:-1]
+
+
+def by_spelling(paths: Iterable[str]) -> dict[str, str]:
+    """The paths by their composed spelling; two that differ in nothing else count as the first."""
+    found: dict[str, str] = {}
+    for path in paths:
+        found.setdefault(nfc(path), path)
+    return found
+
+
+def collision(names: Iterable[str]) -> tuple[str, str] | None:
+    """Two names that are one in different spellings, such as `é` of one character and of two."""
+    found: dict[str, str] = {}
+    for name in sorted(names):
+        if found.setdefault(nfc(name), name) != name:
+            return found[nfc(name)], name
+    return None
+
+
+def unreadable(text: str) -> str:
+    """What in a path or name TensorFlow cannot open, or would spoil a line of text; "" for nothing."""
+    kinds = {unicodedata.category(character): character for character in text}
+    if "Cs" in kinds:
+        return "bytes that are not UTF-8"
+    bad = next((kinds[kind] for kind in ("Cc", "Zl", "Zp") if kind in kinds), None)
+    return f"a control character (U+{ord(bad):04X})" if bad else ""
+
+
+def problem(name: str) -> str:
+    """Why a folder's name cannot be that of a class; "" if it can."""
+    return unreadable(name) or ("a space at the beginning or end" if name != name.strip() else "")

@@ -1,0 +1,206 @@
+"""What files are by their bytes and endings: camera RAWs in TIFF containers, formats only named, endings left alone."""
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import encoded, make_classes, photo, tree, write
+from PIL import Image
+
+from imgclf import clean, dataset
+from imgclf.base.errors import ImageError
+from imgclf.pixels import filetypes, images
+from imgclf.pixels.sources import expand
+
+
+def raw(
+    make: bytes = b"NIKON CORPORATION", *, order: str = "<", big: bool = False, signs: str = "cfa", start: bytes = b""
+) -> bytes:
+    """A RAW as cameras write it: a thumbnail of RGB in the first directory, sensor data in a directory below it."""
+    thumbnail = np.asarray(photo(1, 160, 120)).tobytes()
+    out = bytearray((b"II" if order == "<" else b"MM") + struct.pack(order + "H", 43 if big else 42))
+    out += struct.pack(order + "HHQ", 8, 0, 0) if big else bytes(4)
+    out += start.ljust(8, b"\0")
+    word = "Q" if big else "I"
+
+    def put(content: bytes) -> int:
+        out.extend(bytes(-len(out) % 8))
+        out.extend(content)
+        return len(out) - len(content)
+
+    def directory(*tags: tuple[int, int, int, object]) -> int:
+        content = struct.pack(order + ("Q" if big else "H"), len(tags))
+        for tag, kind, count, value in sorted(tags):
+            code = {1: "B", 3: "H", 4: "I"}.get(kind, word)
+            field = value if isinstance(value, bytes) else struct.pack(order + code, value)
+            content += struct.pack(order + "HH" + word, tag, kind, count) + field.ljust(8 if big else 4, b"\0")
+        return put(content + bytes(8 if big else 4))
+
+    place, maker = put(thumbnail), put(make + b"\0")
+    sensor = put(np.random.default_rng(0).integers(0, 16383, (60, 80), np.uint16).tobytes())
+    about = [(256, 4, 1, 80), (257, 4, 1, 60), (258, 3, 1, 16), (273, 4, 1, sensor), (277, 3, 1, 1), (278, 4, 1, 60),
+             (279, 4, 1, 9600)]  # fmt: skip
+    about += [(262, 3, 1, 32803 if signs == "cfa" else 1), (259, 3, 1, {"nikon": 34713, "sony": 32767}.get(signs, 1))]
+    below = directory(*about)
+    bits = put(struct.pack(order + "3H", 8, 8, 8))
+    first = [(256, 4, 1, 160), (257, 4, 1, 120), (258, 3, 3, struct.pack(order + word, bits)), (259, 3, 1, 1), (262, 3, 1, 2),
+             (271, 2, len(make) + 1, struct.pack(order + word, maker)), (273, 4, 1, place), (277, 3, 1, 3), (278, 4, 1, 120),
+             (279, 4, 1, len(thumbnail)), (330, 4, 1, struct.pack(order + word, below))]  # fmt: skip
+    top = directory(*first, *([(50706, 1, 4, b"\1\4\0\0")] if signs == "dng" else []))
+    struct.pack_into(order + word, out, 8 if big else 4, top)
+    return bytes(out)
+
+
+RAWS = [
+    (raw(), "NEF"), (raw(order=">"), "NEF"), (raw(b"SONY"), "ARW"), (raw(b"PENTAX", order=">"), "PEF"),
+    (raw(b"SAMSUNG"), "SRW"), (raw(b"NIKON CORPORATION", signs="nikon"), "NEF"), (raw(b"SONY", signs="sony"), "ARW"),
+    (raw(b"Google", signs="dng"), "DNG"), (raw(b"Google", signs="dng", big=True), "DNG"),
+    (raw(b"Canon", start=b"CR\x02\0"), "CR2"),
+    (raw(b"unheard of"), "sensor data in a TIFF"), (b"IIU\0" + bytes(60), "RW2"), (b"IIRO" + bytes(60), "ORF"),
+    (b"FUJIFILMCCD-RAW 0201" + bytes(60), "RAF"), (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "CR3"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "kind"), RAWS)
+def test_a_raw_is_named_whatever_it_is_called(content: bytes, kind: str, tmp_path: Path) -> None:
+    expected = f"a camera RAW photo ({kind}); convert it to JPEG or TIFF, for example with darktable-cli"
+    for name in ("photo", "photo.jpg", "photo.tif"):
+        path = write(tmp_path / name, content)
+        for read in (images.read, images.read_header):
+            with pytest.raises(ImageError) as caught:
+                read(path)
+            assert (caught.value.reason, str(caught.value)) == ("unsupported", expected)
+    with pytest.raises(ImageError, match="a camera RAW photo"):
+        images.decode(content)
+
+
+def test_an_ordinary_tiff_is_no_raw(tmp_path: Path) -> None:
+    plain, pages = encoded(photo(1), "TIFF"), encoded(photo(1), "TIFF", save_all=True, append_images=[photo(2)])
+    for content in (plain, pages, encoded(photo(1), "TIFF", big_tiff=True), raw(signs="none")):
+        assert filetypes.raw(io.BytesIO(content)) == ""
+        assert images.header(content).format == "TIFF"
+    for ending in (".NEF", ".dng", ".arw", ".3fr"):  # but who calls it a RAW is believed
+        with pytest.raises(ImageError, match=rf"a camera RAW photo \({ending[1:].upper()}\)"):
+            images.read(write(tmp_path / f"x{ending}", plain))
+
+
+def test_damaged_directories_end_the_search() -> None:
+    random = np.random.default_rng(0)
+    for content in (raw(), raw(big=True, signs="dng"), raw(order=">")):
+        for _number in range(200):
+            broken = bytearray(content[: random.integers(8, len(content))])
+            for place in random.integers(4, len(broken), 20):
+                broken[place] = random.integers(256)
+            filetypes.raw(io.BytesIO(broken))
+        loop = bytearray(raw())
+        loop[-4:] = loop[4:8]  # the next directory is the first again
+        assert filetypes.raw(io.BytesIO(loop)) == "NEF"
+
+
+OTHERS = {
+    "x.heic": (b"\0\0\0\x18ftypheim\0\0\0\0mif1heim", "a HEIC photo, .* heif-convert"),
+    "x.heif": (b"\0\0\0\x18ftypheis\0\0\0\0", "a HEIC photo"),
+    "x1.heic": (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "a HEIC photo"),
+    "x.jxl": (b"\xff\x0a\xfa\x1f", "a JPEG XL image, .* djxl"),
+    "x1.jxl": (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image"),
+    "x.dcm": (bytes(128) + b"DICM" + bytes(60), r"a DICOM image, .* dcmj2pnm"),
+    "x.psd": (b"8BPS\0\1" + bytes(60), r"a Photoshop image \(PSD\), .* ImageMagick"),
+    "x.exr": (b"\x76\x2f\x31\x01" + bytes(60), "an OpenEXR image, .* ImageMagick"),
+    "x.hdr": (b"#?RADIANCE\n", "a Radiance HDR image"),
+    "x.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", r"a vector image \(SVG\), .* rsvg-convert"),
+    "x1.svg": (b"\xef\xbb\xbf<?xml version='1.0'?>\n<svg/>", r"a vector image \(SVG\)"),
+    "x.pcx": (encoded(photo(1), "PCX"), "a PCX image"),
+    "x.tga": (encoded(photo(1), "TGA"), "a Targa image"),
+    "x.ico": (encoded(photo(1, 32, 32), "ICO"), "an icon"),
+    "x.dds": (encoded(photo(1), "DDS"), "a DDS texture"),
+    "x.sgi": (encoded(photo(1), "SGI"), "an SGI image"),
+    "x.qoi": (encoded(photo(1), "QOI"), "a QOI image"),
+    "x.eps": (encoded(photo(1), "EPS"), "a vector image"),
+    "x.xcf": (b"gimp xcf v011\0" + bytes(60), "a GIMP image"),
+    "x.fits": (b"SIMPLE  =                    T", "a FITS image"),
+    "x.pam": (b"P7\nWIDTH 3\n", "a PAM image"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_formats_that_are_not_decoded_are_named_with_a_tool(name: str, tmp_path: Path) -> None:
+    content, words = OTHERS[name]
+    with pytest.raises(ImageError, match=words) as caught:
+        images.read(write(tmp_path / name, content))
+    assert caught.value.reason == "unsupported"
+
+
+def test_clean_reports_what_is_unsupported_and_never_moves_it(tmp_path: Path) -> None:
+    data = make_classes(tmp_path, {"a": 3, "b": 3}, size=40)
+    for name, (content, _words) in OTHERS.items():
+        write(data / "a" / name, content)
+    for number, (content, _kind) in enumerate(RAWS):
+        write(data / "b" / f"IMG_{number}{('', '.jpg', '.NEF', '.tif')[number % 4]}", content)
+    before = tree(data)
+    for policy in ("default", "strict"):
+        result = clean.clean(data, policy=policy)
+        found = {outcome.path: outcome.action for outcome in result.outcomes if outcome.check == "unsupported"}
+        assert found == {path: "reported" for path in before if not path.endswith(".png")}
+        assert not [outcome for outcome in result.outcomes if outcome.check in ("broken", "extension")]
+        assert tree(data) == before
+    _samples, left_out = dataset.index(data)
+    assert {path for path, _reason in left_out} == set(found)
+    assert not [reason for _path, reason in left_out if reason == "not an image"]
+    problems = {source.name for source in expand([str(data)]) if not source.name.endswith(".png")}
+    assert problems == {str(data / path) for path in found}  # none is passed over in silence
+
+
+def mpo() -> bytes:
+    buffer = io.BytesIO()
+    photo(1, 90, 60).save(buffer, "MPO", save_all=True, append_images=[photo(2, 90, 60)])
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("stereo.mpo", mpo()), ("stereo.JPS", encoded(photo(2, 90, 60))), ("scan.svs", encoded(photo(3, 90, 60), "TIFF")),
+        ("bare.j2c", encoded(photo(4, 90, 60), "JPEG2000", no_jp2=True)),
+        ("bare.jpc", encoded(photo(5, 90, 60), "JPEG2000", no_jp2=True)),
+        ("many.btf", encoded(photo(6, 90, 60), "TIFF", big_tiff=True)),
+    ],
+)  # fmt: skip
+def test_endings_that_are_right_are_left_alone(name: str, content: bytes, tmp_path: Path) -> None:
+    data = make_classes(tmp_path, {"a": 3, "b": 3}, size=40)
+    write(data / "a" / name, content)
+    result = clean.clean(data, on={"blurry": "ignore"})
+    assert [outcome for outcome in result.outcomes if outcome.path == f"a/{name}"] == []
+    assert (data / "a" / name).read_bytes() == content
+    assert images.load(images.Recipe(60, 90), data / "a" / name).shape == (60, 90, 3)
+
+
+def test_an_mpo_is_its_first_image(tmp_path: Path) -> None:
+    stereo = Image.open(io.BytesIO(mpo()))
+    np.testing.assert_array_equal(images.decode(mpo()), np.asarray(stereo.convert("RGB")))
+
+
+@pytest.mark.parametrize(
+    ("name", "action", "target"),
+    [
+        ("x.psd", "reported", ""), ("x.NEF", "reported", ""), ("x.dcm", "reported", ""),
+        ("x.heic", "renamed", "a/x.jpg"), ("x.HEIF", "renamed", "a/x.jpg"), ("x.png", "renamed", "a/x.jpg"),
+        ("x.backup", "renamed", "a/x.backup.jpg"), ("x", "renamed", "a/x.jpg"),
+    ],
+)  # fmt: skip
+def test_a_jpeg_under_another_name(name: str, action: str, target: str, tmp_path: Path) -> None:
+    """Renamed, unless the name is that of a format which is not read; HEIC's is what phones call JPEGs."""
+    data = make_classes(tmp_path, {"a": 3, "b": 3}, size=40)
+    write(data / "a" / name, encoded(photo(9, 90, 60)))
+    outcomes = [outcome for outcome in clean.clean(data, on={"blurry": "ignore"}).outcomes if outcome.path == f"a/{name}"]
+    assert [(one.check, one.action, one.moved_to) for one in outcomes] == [("extension", action, target)]
+
+
+def test_one_table_of_endings() -> None:
+    decoded = [ending for endings in filetypes.FORMATS.values() for ending in endings]
+    assert len(decoded) == len(set(decoded))
+    assert not set(decoded) & filetypes.OTHER_ENDINGS
+    page = (Path(filetypes.__file__).parents[1] / "display" / "page" / "serve.html").read_text("utf-8")
+    accepted = page.split('id="files" accept="')[1].split('"')[0].split(",")
+    assert set(accepted) - {"image/*"} <= filetypes.ENDINGS
