@@ -18,7 +18,7 @@ from imgclf.base import writing
 from imgclf.base.config import Recipe
 from imgclf.base.errors import ImgclfError
 from imgclf.base.parallel import ordered_map
-from imgclf.learning import metrics
+from imgclf.learning import keras_settings, metrics
 
 FORMAT = 1
 FILE = "bundle.json"

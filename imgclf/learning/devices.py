@@ -115,7 +115,9 @@ def _come_together() -> Any:
     import tensorflow as tf
 
     in_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL) if in_main else None
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    if in_main:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
@@ -123,8 +125,8 @@ def _come_together() -> Any:
         raise ImgclfError(f"TF_CONFIG: the workers do not come together: {first}") from error
     finally:
         if in_main:
-            signal.signal(signal.SIGINT, before)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            for one, handler in before.items():
+                signal.signal(one, handler or signal.SIG_DFL)
 
 
 def are_several() -> bool:

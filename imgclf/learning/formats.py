@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from imgclf.base.config import Format, Quantize, Recipe
 from imgclf.base.errors import ImgclfError
-from imgclf.learning import graphs, litert
+from imgclf.learning import graphs, keras_settings, litert
 
 if TYPE_CHECKING:
     import keras
@@ -42,6 +42,7 @@ def check_packages(form: Format) -> None:
         raise ImgclfError(f"--format onnx needs {' and '.join(missing)}, not installed here: pip install 'imgclf[onnx]'")
 
 
+@keras_settings.pinned()
 def calibrated(network: "keras.Sequential", temperature: float) -> "keras.Sequential":
     """The network with its temperature in the weights of its last layer, and a softmax over all classes.
 
@@ -73,7 +74,7 @@ def write(
     note: travels inside; its class_names and recipe are those of the network. examples: (h, w, 3) uint8 pictures that int8 is
     fitted to. Raises ImgclfError where TensorFlow cannot write.
     """
-    with warnings.catch_warnings(), _no_talk("tf2onnx"), _written(path.parent):
+    with keras_settings.pinned(), warnings.catch_warnings(), _no_talk("tf2onnx"), _written(path.parent):
         warnings.simplefilter("ignore")  # of the converters about NumPy, which nobody here could act on
         if form == "litert":
             _write_litert(network, path, quantize, note, examples)
@@ -309,6 +310,7 @@ def _open_onnx(path: Path) -> Answer:
     return answer
 
 
+@keras_settings.pinned()
 def _open_tensorflow(path: Path, form: Format) -> Answer:
     import keras
     import tensorflow as tf
