@@ -29,21 +29,21 @@ logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a home folder that it
 @contextlib.contextmanager
 def _defaults() -> Iterator[None]:
     """Matplotlib's own defaults while the block runs. Figures are made and drawn inside such a block."""
-    _import_matplotlib()
+    load_matplotlib()
     from matplotlib import style
 
     with style.context("default"):
         yield
 
 
-def _import_matplotlib() -> None:
-    """Matplotlib refuses to be imported when MPLBACKEND is none that it knows here, as that of a notebook elsewhere."""
+def load_matplotlib() -> None:
+    """Import Matplotlib, which refuses to be imported when MPLBACKEND is none that it knows, as that of a notebook."""
     backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
     try:
         import matplotlib
     except (OSError, ValueError) as error:  # a matplotlibrc that is no text, say
         raise ImgclfError(
-            f"Matplotlib does not load ({error}); mend or move its settings: matplotlibrc in this folder or ~/.config/matplotlib"
+            f"Matplotlib does not load ({error}); mend or move its settings: matplotlibrc here or in ~/.config/matplotlib"
         ) from error
     finally:
         if backend is not None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.base.errors import ImgclfError, UsageError
+from imgclf.learning import keras_settings
 
 
 class Devices:
@@ -89,6 +90,7 @@ def choose(wanted: int | None) -> Devices:
     Blocks until all of those have begun. Raises ImgclfError and UsageError for what is not there.
     """
     cluster = _cluster()
+    keras_settings.load()
     import tensorflow as tf
 
     kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"

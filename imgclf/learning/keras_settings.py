@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from imgclf.base.errors import ImgclfError
+from imgclf.display import plots
 
 # Read by Keras once, when it is imported. The null device has no keras.json in it, and none can be written there.
 _AT_IMPORT = {"KERAS_BACKEND": "tensorflow", "KERAS_HOME": os.devnull}
@@ -15,7 +16,7 @@ _NOT_AT_IMPORT = ("KERAS_NNX_ENABLED", "KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_
 _NEVER = ("TF_USE_LEGACY_KERAS",)  # read by TensorFlow whenever it needs Keras
 _WANTED: dict[str, Any] = {"floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels_last"}
 
-_lock = threading.Lock()
+_loading, _lock = threading.Lock(), threading.Lock()
 _users = 0  # blocks that are open, in all threads
 _undo: Callable[[], None]  # puts back what the process had before the first of them
 
@@ -29,8 +30,8 @@ def pinned(policy: str = "float32") -> Iterator[None]:
     another backend.
     """
     global _users, _undo
+    keras = load()
     with _lock:
-        keras = _loaded()
         if not _users:
             _undo = _set(keras)
         _users += 1
@@ -46,15 +47,21 @@ def pinned(policy: str = "float32") -> Iterator[None]:
                 _undo()
 
 
-def _loaded() -> Any:
-    """The module keras; on its first import, no setting of the user's reaches it."""
-    if "keras" not in sys.modules:
-        home = _usual_home()
-        with _environment(_AT_IMPORT, (*_NOT_AT_IMPORT, *_NEVER)):
-            import keras.src.backend.config
+def load() -> Any:
+    """The module keras, TensorFlow loaded too; on their first import, no setting of the user's reaches them.
 
-            keras.src.backend.config._KERAS_DIR = home  # pretrained weights are kept where Keras usually keeps them
-    import keras
+    To be called before the first `import tensorflow`, which reads keras.json too.
+    """
+    with _loading:
+        if "keras" not in sys.modules:
+            plots.load_matplotlib()  # which Keras would import under the user's settings
+            home = _usual_home()
+            with _environment(_AT_IMPORT, (*_NOT_AT_IMPORT, *_NEVER)):
+                import keras.src.backend.config
+                import tensorflow  # noqa: F401
+
+                keras.src.backend.config._KERAS_DIR = home  # pretrained weights are kept where Keras usually keeps them
+        import keras
 
     if keras.config.backend() != "tensorflow":
         raise ImgclfError(

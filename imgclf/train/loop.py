@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from imgclf import bundle
 from imgclf.base import table, writing
 from imgclf.base.config import TrainConfig

@@ -66,10 +66,8 @@ def train(
     machine, listener = _gather(listener, device_count)
     if machine.is_chief and run_dir is not None:
         bundle.check_run_folder(run_dir)  # now, and not when all pictures are decoded
-    with (
-        keras_settings.pinned(),
-        devices.lost(machine, "start all of them again with --resume and the run folder that the chief has named"),
-    ):
+    remedy = "start all of them again with --resume and the run folder that the chief has named"
+    with keras_settings.pinned(), devices.lost(machine, remedy):
         if config.model == "auto":
             config = prospects.choose(data, manifest, config, machine, listener)
         prepared, config = prepare(data, manifest, config, machine, listener)
