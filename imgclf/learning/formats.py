@@ -4,6 +4,8 @@ import contextlib
 import importlib.util
 import json
 import logging
+import re
+import tempfile
 import threading
 import warnings
 import zipfile
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 
 from imgclf.base.config import Format, Quantize, Recipe
 from imgclf.base.errors import ImgclfError
-from imgclf.learning import graphs, keras_settings, litert
+from imgclf.learning import graphs, keras_file, keras_settings, litert
 
 if TYPE_CHECKING:
     import keras
@@ -30,6 +32,7 @@ QUANTIZED: dict[Format, tuple[Quantize, ...]] = {
     "keras": ("none",),
 }
 _ONNX = ("onnx", "onnxruntime", "tf2onnx")
+_MAGIC = re.compile(r"[]\\[*?]")
 _SMALL = 64  # weights in a tensor that is not worth storing in float16
 
 Answer = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
@@ -83,7 +86,7 @@ def write(
         elif form == "saved-model":
             _write_saved_model(network, path, note)
         else:
-            network.save(path)
+            keras_file.save(network, path)
             with zipfile.ZipFile(path, "a") as archive:
                 archive.writestr(f"{NOTE}.json", _json(note))
 
@@ -101,7 +104,8 @@ def open_bytes(path: Path) -> Callable[[bytes], NDArray[np.float64] | None]:
     """What a SavedModel answers to the bytes of a JPEG or PNG file: (classes,), or None where TensorFlow refuses them."""
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(str(path))
+    with _without_magic(path) as plain:
+        loaded = tf.saved_model.load(str(plain))
     serve = loaded.signatures["serving_default"]
 
     def answer(data: bytes) -> NDArray[np.float64] | None:
@@ -251,6 +255,18 @@ def _written(folder: Path) -> Iterator[None]:
         raise ImgclfError(f"{folder}: the export cannot be written: {why}; make room, or give --out another place") from error
 
 
+@contextlib.contextmanager
+def _without_magic(folder: Path) -> Iterator[Path]:
+    """A path to a folder that TensorFlow does not take for a pattern, as it does [1] and the like anywhere in a path."""
+    if not _MAGIC.search(str(folder.absolute())):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="imgclf-") as place:
+        link = Path(place, "model")
+        link.symlink_to(folder.absolute(), target_is_directory=True)
+        yield link
+
+
 def _write_saved_model(network: "keras.Sequential", path: Path, note: Mapping[str, Any]) -> None:
     """Two signatures: `serving_default` takes files' bytes, `pixels` what the recipe makes of them."""
     import keras
@@ -272,7 +288,9 @@ def _write_saved_model(network: "keras.Sequential", path: Path, note: Mapping[st
     archive.track(network)
     archive.add_endpoint("serving_default", of_bytes, [tf.TensorSpec((None,), tf.string, name="bytes")])
     archive.add_endpoint("pixels", pixels, [tf.TensorSpec((None, *shape), tf.float32, name="image")])
-    archive.write_out(str(path), verbose=False)
+    path.mkdir()
+    with _without_magic(path) as plain:
+        archive.write_out(str(plain), verbose=False)
     extra = path / "assets.extra"  # where TensorFlow looks for nothing and tools for whatever goes with a model
     extra.mkdir()
     (extra / f"{NOTE}.json").write_text(_json(note), "utf-8")
@@ -320,7 +338,8 @@ def _open_tensorflow(path: Path, form: Format) -> Answer:
         loaded = keras.saving.load_model(path, compile=False)
         call = tf.function(lambda image: loaded(image, training=False))
     else:
-        loaded = tf.saved_model.load(str(path))
+        with _without_magic(path) as plain:
+            loaded = tf.saved_model.load(str(plain))
         serve = loaded.signatures["pixels"]
         call = lambda image: serve(image=image)["probabilities"]  # noqa: E731
 

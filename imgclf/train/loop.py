@@ -15,7 +15,7 @@ from imgclf import bundle
 from imgclf.base import table, writing
 from imgclf.base.config import TrainConfig
 from imgclf.base.errors import ImgclfError
-from imgclf.learning import board, schedule, training
+from imgclf.learning import board, keras_file, schedule, training
 from imgclf.train.courses import Course
 from imgclf.train.work import Epoch, Work, improves, write_checkpoint
 
@@ -217,7 +217,7 @@ def remedies(work: Work) -> Iterator[None]:
 
 def save(network: "keras.Sequential", path: Path) -> None:
     with writing.atomic_path(path) as temporary:
-        network.save(temporary)
+        keras_file.save(network, temporary)
 
 
 def write_history(work: Work, *, draw: bool) -> None:
