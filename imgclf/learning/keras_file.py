@@ -57,9 +57,10 @@ def _defaults(module: str | None, name: str | None) -> dict[str, Any]:
 
     if not module or not name or not module.startswith("keras."):
         return {}
-    found = getattr(importlib.import_module(module), name, None)
+    found: Any = getattr(importlib.import_module(module), name, None)
     usual = (keras.layers.Layer, keras.optimizers.Optimizer, keras.initializers.Initializer)
-    if not inspect.isclass(found) or not issubclass(found, usual) or issubclass(found, keras.Model):
+    is_one = inspect.isclass(found) and issubclass(found, usual) and not issubclass(found, keras.Model)
+    if not is_one:
         return {}
     reads_itself = found.from_config.__func__ not in [one.from_config.__func__ for one in usual]
     defaults = {name: one.default for name, one in inspect.signature(found).parameters.items()}
