@@ -25,9 +25,7 @@ for one in needed if sys.argv[2] == "lowest" else ():
     name, least = re.match(r"([\w-]+)>=([\d.]+)", one).groups()
     print(f"{name}=={least}")
 PYTHON
-cp -r "$project" "$folder/source-$end" # so that building leaves nothing in the project
-make_environment "$folder/$end" --constraint "$folder/$end.txt" --upgrade "$folder/source-$end"
-rm -rf "$folder/source-$end"
+make_environment "$folder/$end" --constraint "$folder/$end.txt" --upgrade "$project"
 here=$folder/$end/bin
 "$here/python" -m pip list 2>/dev/null | grep -iE '^(keras|tensorflow|numpy|opencv-python(-headless)?|typer|rich|pandas|matplotlib|ai-edge-litert|flatbuffers) '
 
