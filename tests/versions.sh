@@ -62,7 +62,7 @@ for run in ("cnn", "lite0"):
     answer = network(cv2.resize(image, (side, side))[None].astype("float32"), training=False).numpy()[0]
     assert abs(answer.sum() - 1) < 1e-5, answer
     numpy.save(f"{run}-{keras.__version__}.npy", answer)
-    print(f"Keras {keras.__version__} opens {run}/model.keras: {numpy.round(answer, 4).tolist()}")
+    print(f"Keras {keras.__version__} opens {run}/model.keras: {[round(float(one), 4) for one in answer]}")
 PYTHON
 done
 "$here/python" - <<'PYTHON'

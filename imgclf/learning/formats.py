@@ -102,6 +102,7 @@ def open_(path: Path, form: Format) -> Answer:
 
 def open_bytes(path: Path) -> Callable[[bytes], NDArray[np.float64] | None]:
     """What a SavedModel answers to the bytes of a JPEG or PNG file: (classes,), or None where TensorFlow refuses them."""
+    keras_settings.load()
     import tensorflow as tf
 
     with _without_magic(path) as plain:
