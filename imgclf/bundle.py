@@ -17,7 +17,7 @@ from imgclf.base import writing
 from imgclf.base.config import Recipe
 from imgclf.base.errors import ImgclfError
 from imgclf.base.parallel import ordered_map
-from imgclf.learning import metrics
+from imgclf.learning import keras_settings, metrics
 from imgclf.learning.engines import Engines
 
 FORMAT = 1
@@ -117,17 +117,20 @@ class Bundle:
 
     def network(self) -> Any:
         """model.keras, by TensorFlow; raises ImgclfError when it cannot be loaded."""
-        import zipfile
-
-        import keras
-
         path = self.path / MODEL
-        try:
-            return keras.saving.load_model(path, compile=False)
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            raise ImgclfError(
-                f"{path}: broken bundle, the model cannot be loaded; copy the run folder again or retrain"
-            ) from error
+        if not path.is_file() or _sha256(path) != self.info["files"][MODEL]["sha256"]:
+            raise ImgclfError(f"{path}: broken bundle, not the file that was written; copy the run folder again or retrain")
+        with keras_settings.pinned():
+            import keras
+
+            try:
+                return keras.saving.load_model(path, compile=False)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+                version = self.info.get("packages", {}).get("keras", "of another version")
+                raise ImgclfError(
+                    f"{path}: Keras {keras.__version__} cannot load what Keras {version} has written; the file is whole: "
+                    f"install a Keras as new as that one (pip install --upgrade keras)"
+                ) from error
 
     def _check_engine(self, engine: Any) -> None:
         """Raise ImgclfError where the network does not fit what bundle.json says of it."""

@@ -1,6 +1,5 @@
 """The command line: every command in the order of --help."""
 
-import io
 import os
 import sys
 from typing import Annotated
@@ -9,6 +8,7 @@ import typer
 
 import imgclf
 from imgclf import shell
+from imgclf.base import process
 from imgclf.base.errors import UsageError
 from imgclf.commands import answers, dataset, learning, runs
 from imgclf.display import console
@@ -65,8 +65,7 @@ app.command(cls=Command)(runs.schema)
 
 def main() -> None:
     """The `imgclf` command."""
-    sys.stdout = sys.stdout or io.StringIO()  # closed by the caller, as in `imgclf ... >&-`
-    sys.stderr = sys.stderr or io.StringIO()
+    process.begin()
     if "" in sys.argv[1:]:  # it would mean the current folder
         console.error("an argument is empty; is a variable in your script not set?")
         sys.exit(UsageError.exit_code)

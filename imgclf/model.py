@@ -5,7 +5,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from imgclf.base.config import Model
-from imgclf.learning import backbones
+from imgclf.learning import backbones, keras_settings
 
 if TYPE_CHECKING:
     import keras
@@ -33,6 +33,7 @@ def blocks(name: Model, height: int, width: int) -> Blocks:
     return Blocks(channels, tuple(shallow if number < 2 else deep for number in range(count)))
 
 
+@keras_settings.pinned()
 def build(
     name: Model, num_classes: int, height: int, width: int, *, seed: int, dropout: float = 0.3, for_training: str | None = None
 ) -> "keras.Sequential":
@@ -85,6 +86,7 @@ def _head(num_classes: int, dropout: float, seed: int, policy: dict[str, Any]) -
     return [layers.Dropout(dropout, seed=seed, **policy), answer]
 
 
+@keras_settings.pinned()
 def head(num_classes: int, width: int, *, seed: int, dropout: float = 0.3) -> "keras.Sequential":
     """What answers from (width,) features: dropout and one dense layer."""
     import keras
@@ -110,19 +112,16 @@ def transferred(
 
     trainable: blocks of the backbone, from the top, that can be trained. policy: the Keras dtype policy to compute in.
     """
-    import keras
+    with keras_settings.pinned(policy):  # keras.applications take it from here alone
+        import keras
 
-    keras.utils.set_random_seed(seed)
-    usual = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)  # keras.applications take it from here alone
-    try:
+        keras.utils.set_random_seed(seed)
         inputs = keras.Input((side, side, 3), name="image", dtype="float32")
         below = backbones.layers(name, side, weights, trainable)
         return keras.Sequential([inputs, *below, *_head(num_classes, dropout, seed, {})], name="imgclf_transfer")
-    finally:
-        keras.config.set_dtype_policy(usual)
 
 
+@keras_settings.pinned()
 def compile(network: "keras.Sequential", learning_rate: float) -> None:
     """Adam, accuracy, and binary or categorical cross-entropy as the last layer asks: so that Keras can go on with it."""
     import keras

@@ -250,11 +250,7 @@ def _log_bug() -> str:
 
 def quiet_libraries() -> None:
     """Keep what C++ libraries (TensorFlow, LiteRT, libpng) write to descriptor 2 off the screen; sys.stderr goes on."""
-    try:
-        real = os.dup(2)
-    except OSError:  # closed by the caller, as in `imgclf ... 2>&-`
-        return
-    os.set_inheritable(real, False)
+    real = os.dup(2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     sys.stderr = os.fdopen(real, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
     faulthandler.enable(sys.stderr)  # a crash in native code still says where

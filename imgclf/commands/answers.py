@@ -118,7 +118,7 @@ def predict(
     elif shard:
         records = verb.predict_share(model, _with_stdin(inputs or (), nul), shards.parse(shard), top=top, threshold=least)
     else:
-        wanted = [Source("stdin", sys.stdin.buffer.read())] if stdin_image else _with_stdin(inputs or (), nul)
+        wanted = [Source("stdin", _stdin().read())] if stdin_image else _with_stdin(inputs or (), nul)
         records = verb.predict(model, wanted, top=top, threshold=least, without=place)
         records = sorting.through(records) if sorting else records
     try:
@@ -225,24 +225,32 @@ def serve(
     verb.serve(model, config, ready=console.data_now)
 
 
+def _stdin() -> io.BufferedReader:
+    """Raises UsageError where the caller has closed it, as in `imgclf ... <&-`."""
+    if sys.stdin is None:
+        raise UsageError("stdin is closed, and what to predict should come from it; pipe it in, or give files instead of -")
+    return cast(io.BufferedReader, sys.stdin.buffer)
+
+
 def _with_stdin(inputs: Iterable[str], nul: bool) -> Iterator[str]:
     """The inputs, with the paths that stdin gives, each as soon as it is there, in the place of `-`."""
     from imgclf.pixels.filetypes import sniff
 
     for name in inputs:
         if name == "-" and nul:
-            rest, stdin = b"", cast(io.BufferedReader, sys.stdin.buffer)
+            rest, stdin = b"", _stdin()
             while block := stdin.read1(65536):
                 *whole, rest = (rest + block).split(b"\0")
                 yield from map(os.fsdecode, filter(None, whole))
             if rest:
                 yield os.fsdecode(rest)
         elif name == "-":
-            head = cast(io.BufferedReader, sys.stdin.buffer).peek(512)
+            stdin = _stdin()
+            head = stdin.peek(512)
             if sniff(head[:32]) and b"\0" in head:
                 raise UsageError("stdin holds a picture and not paths; give --stdin-image instead of -")
             if b"\0" in head:
                 raise UsageError("paths on stdin end with NUL, as from find -print0; give --null too")
-            yield from (os.fsdecode(line).rstrip("\r\n") for line in sys.stdin.buffer if line.strip())
+            yield from (os.fsdecode(line).rstrip("\r\n") for line in stdin if line.strip())
         else:
             yield name

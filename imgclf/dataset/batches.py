@@ -13,6 +13,7 @@ from imgclf.base.config import Part
 from imgclf.base.parallel import cpu_count
 from imgclf.base.progress import Progress
 from imgclf.dataset.prepared import Prepared
+from imgclf.learning import keras_settings
 from imgclf.learning.training import Batch
 from imgclf.pixels import images
 from imgclf.pixels.augment import Change
@@ -155,6 +156,7 @@ def ahead(make: Callable[[int], T], items: range, *, depth: int = 3) -> Iterator
                 waiting.append(pool.submit(make, item))
 
 
+@keras_settings.pinned()
 def _read(
     prepared: Prepared, part: Part, pixels: NDArray[np.uint8], labels: NDArray[np.int64], progress: Progress | None
 ) -> None:

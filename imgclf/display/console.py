@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,8 +22,24 @@ if TYPE_CHECKING:
 LONGEST_NOTES = 10  # left-out files named one by one
 LONGEST_LIST = 40  # rows of a table of files before the rest is left to --report and --json
 
-# Into a pipe or a file, lines are as long as they need to be: what greps and pastes is never folded.
-out = Console(highlight=False, width=None if (sys.stdout and sys.stdout.isatty()) or "COLUMNS" in os.environ else 1000)
+_NARROWEST = 20
+
+
+def _width() -> int | None:
+    """Characters a line on stdout; None where Rich finds out by itself.
+
+    Into a pipe or a file, lines are as long as they need to be: what greps and pastes is never folded. A COLUMNS that is no
+    width, as 0 under some terminals, is passed over: with it, Rich would print nothing at all.
+    """
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) >= _NARROWEST:
+        return None
+    if not sys.stdout or not sys.stdout.isatty():
+        return 1000
+    return shutil.get_terminal_size().columns if columns else None
+
+
+out = Console(highlight=False, width=_width())
 err = Console(stderr=True, highlight=False)
 
 

@@ -1,13 +1,20 @@
-"""Matplotlib figures, returned and never shown; drawn without pyplot, so no display and no global state is touched."""
+"""Matplotlib figures, returned and never shown; drawn without pyplot and with Matplotlib's own defaults.
 
+No display is needed, and no setting of the user's (matplotlibrc, MPLBACKEND) reaches a figure or is changed.
+"""
+
+import contextlib
 import io
 import logging
+import os
+import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgclf.base import writing
+from imgclf.base.errors import ImgclfError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,12 +26,40 @@ if TYPE_CHECKING:
 logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a home folder that it cannot write is no news
 
 
+@contextlib.contextmanager
+def _defaults() -> Iterator[None]:
+    """Matplotlib's own defaults while the block runs. Figures are made and drawn inside such a block."""
+    load_matplotlib()
+    from matplotlib import style
+
+    with style.context("default"):
+        yield
+
+
+def load_matplotlib() -> None:
+    """Import Matplotlib, which refuses to be imported when MPLBACKEND is none that it knows, as that of a notebook."""
+    backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+    except (OSError, ValueError) as error:  # a matplotlibrc that is no text, say
+        raise ImgclfError(
+            f"Matplotlib does not load ({error}); mend or move its settings: matplotlibrc here or in ~/.config/matplotlib"
+        ) from error
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    if backend:
+        with contextlib.suppress(ValueError):
+            matplotlib.rcParams["backend"] = backend  # for what else draws in this process
+
+
 def save(figure: "Figure", path: Path) -> None:
     """Write a figure as PNG, atomically."""
     with writing.atomic_path(path) as temporary:
         temporary.write_bytes(png(figure))
 
 
+@_defaults()
 def png(figure: "Figure") -> bytes:
     """A figure as the bytes of a PNG."""
     content = io.BytesIO()
@@ -34,6 +69,7 @@ def png(figure: "Figure") -> bytes:
     return content.getvalue()
 
 
+@_defaults()
 def curves(history: Sequence[Mapping[str, Any]]) -> "Figure":
     """Loss and accuracy by epoch, train and validation, the best epoch marked; `history` as in history.csv."""
     from matplotlib.figure import Figure
@@ -56,6 +92,7 @@ def curves(history: Sequence[Mapping[str, Any]]) -> "Figure":
     return figure
 
 
+@_defaults()
 def rates(rates: Sequence[float], losses: Sequence[float], suggestion: float) -> "Figure":
     """The smoothed loss by learning rate, and the rate suggested."""
     from matplotlib.figure import Figure
@@ -70,6 +107,7 @@ def rates(rates: Sequence[float], losses: Sequence[float], suggestion: float) ->
     return figure
 
 
+@_defaults()
 def histograms(classes: "Sequence[Histogram]", title: str) -> "Figure":
     """Sizes, aspect ratios and brightness of pictures, a line a class (one for all where there are more than ten)."""
     import numpy as np
@@ -97,6 +135,7 @@ def histograms(classes: "Sequence[Histogram]", title: str) -> "Figure":
     return figure
 
 
+@_defaults()
 def confusion(matrix: "NDArray[np.int64]", class_names: Sequence[str], title: str) -> "Figure":
     """A confusion matrix: counts in the cells, colour by share of the true class."""
     import numpy as np
@@ -122,6 +161,7 @@ def confusion(matrix: "NDArray[np.int64]", class_names: Sequence[str], title: st
     return figure
 
 
+@_defaults()
 def calibration(bins: "tuple[NDArray[Any], ...]", coverage: "tuple[NDArray[Any], ...]") -> "Figure":
     """How often the classifier is right by how sure it is, and how right it is when it answers only where it is surest.
 

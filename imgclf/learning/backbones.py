@@ -15,7 +15,7 @@ from imgclf.base import writing
 from imgclf.base.config import Model
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import cache_folder
-from imgclf.learning import checkpoints
+from imgclf.learning import checkpoints, keras_settings
 
 if TYPE_CHECKING:
     import keras
@@ -258,11 +258,11 @@ def extractor(name: str, side: int, weights: Weights, seed: int) -> Path:
     """The network from pixels to features as a LiteRT file in the user's cache, made the first time."""
     path = cache_folder() / "backbones" / f"{name}-{side}-{identity(name, weights, seed)}.tflite"
     if not path.exists():
-        import keras
-
         path.parent.mkdir(parents=True, exist_ok=True)
-        keras.utils.set_random_seed(seed)
-        network = keras.Sequential([keras.Input((side, side, 3), name="image"), *layers(name, side, weights)])
-        with writing.atomic_path(path) as temporary:
+        with keras_settings.pinned(), writing.atomic_path(path) as temporary:
+            import keras
+
+            keras.utils.set_random_seed(seed)
+            network = keras.Sequential([keras.Input((side, side, 3), name="image"), *layers(name, side, weights)])
             network.export(str(temporary), format="litert", verbose=False)
     return path

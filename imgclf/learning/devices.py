@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.base.errors import ImgclfError, UsageError
+from imgclf.learning import keras_settings
 
 
 class Devices:
@@ -89,6 +90,7 @@ def choose(wanted: int | None) -> Devices:
     Blocks until all of those have begun. Raises ImgclfError and UsageError for what is not there.
     """
     cluster = _cluster()
+    keras_settings.load()
     import tensorflow as tf
 
     kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
@@ -115,7 +117,9 @@ def _come_together() -> Any:
     import tensorflow as tf
 
     in_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL) if in_main else None
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    if in_main:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
@@ -123,8 +127,8 @@ def _come_together() -> Any:
         raise ImgclfError(f"TF_CONFIG: the workers do not come together: {first}") from error
     finally:
         if in_main:
-            signal.signal(signal.SIGINT, before)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            for one, handler in before.items():
+                signal.signal(one, handler or signal.SIG_DFL)
 
 
 def are_several() -> bool:

@@ -4,6 +4,9 @@ import contextlib
 import importlib.util
 import json
 import logging
+import re
+import tempfile
+import threading
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,7 +18,7 @@ from numpy.typing import NDArray
 
 from imgclf.base.config import Format, Quantize, Recipe
 from imgclf.base.errors import ImgclfError
-from imgclf.learning import graphs, litert
+from imgclf.learning import graphs, keras_file, keras_settings, litert
 from imgclf.learning.engines import Engines
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ QUANTIZED: dict[Format, tuple[Quantize, ...]] = {
     "keras": ("none",),
 }
 _ONNX = ("onnx", "onnxruntime", "tf2onnx")
+_MAGIC = re.compile(r"[]\\[*?]")
 _SMALL = 64  # weights in a tensor that is not worth storing in float16
 
 Answer = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
@@ -42,6 +46,7 @@ def check_packages(form: Format) -> None:
         raise ImgclfError(f"--format onnx needs {' and '.join(missing)}, not installed here: pip install 'imgclf[onnx]'")
 
 
+@keras_settings.pinned()
 def calibrated(network: "keras.Sequential", temperature: float) -> "keras.Sequential":
     """The network with its temperature in the weights of its last layer, and a softmax over all classes.
 
@@ -73,7 +78,7 @@ def write(
     note: travels inside; its class_names and recipe are those of the network. examples: (h, w, 3) uint8 pictures that int8 is
     fitted to. Raises ImgclfError where TensorFlow cannot write.
     """
-    with warnings.catch_warnings(), _no_talk("tf2onnx"), _written(path.parent):
+    with keras_settings.pinned(), warnings.catch_warnings(), _no_talk("tf2onnx"), _written(path.parent):
         warnings.simplefilter("ignore")  # of the converters about NumPy, which nobody here could act on
         if form == "litert":
             _write_litert(network, path, quantize, note, examples)
@@ -82,7 +87,7 @@ def write(
         elif form == "saved-model":
             _write_saved_model(network, path, note)
         else:
-            network.save(path)
+            keras_file.save(network, path)
             with zipfile.ZipFile(path, "a") as archive:
                 archive.writestr(f"{NOTE}.json", _json(note))
 
@@ -98,9 +103,11 @@ def open_(path: Path, form: Format) -> Answer:
 
 def open_bytes(path: Path) -> Callable[[bytes], NDArray[np.float64] | None]:
     """What a SavedModel answers to the bytes of a JPEG or PNG file: (classes,), or None where TensorFlow refuses them."""
+    keras_settings.load()
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(str(path))
+    with _without_magic(path) as plain:
+        loaded = tf.saved_model.load(str(plain))
     serve = loaded.signatures["serving_default"]
 
     def answer(data: bytes) -> NDArray[np.float64] | None:
@@ -250,6 +257,18 @@ def _written(folder: Path) -> Iterator[None]:
         raise ImgclfError(f"{folder}: the export cannot be written: {why}; make room, or give --out another place") from error
 
 
+@contextlib.contextmanager
+def _without_magic(folder: Path) -> Iterator[Path]:
+    """A path to a folder that TensorFlow does not take for a pattern, as it does [1] and the like anywhere in a path."""
+    if not _MAGIC.search(str(folder.absolute())):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="imgclf-") as place:
+        link = Path(place, "model")
+        link.symlink_to(folder.absolute(), target_is_directory=True)
+        yield link
+
+
 def _write_saved_model(network: "keras.Sequential", path: Path, note: Mapping[str, Any]) -> None:
     """Two signatures: `serving_default` takes files' bytes, `pixels` what the recipe makes of them."""
     import keras
@@ -271,7 +290,9 @@ def _write_saved_model(network: "keras.Sequential", path: Path, note: Mapping[st
     archive.track(network)
     archive.add_endpoint("serving_default", of_bytes, [tf.TensorSpec((None,), tf.string, name="bytes")])
     archive.add_endpoint("pixels", pixels, [tf.TensorSpec((None, *shape), tf.float32, name="image")])
-    archive.write_out(str(path), verbose=False)
+    path.mkdir()
+    with _without_magic(path) as plain:
+        archive.write_out(str(plain), verbose=False)
     extra = path / "assets.extra"  # where TensorFlow looks for nothing and tools for whatever goes with a model
     extra.mkdir()
     (extra / f"{NOTE}.json").write_text(_json(note), "utf-8")
@@ -296,6 +317,7 @@ def _open_onnx(path: Path) -> Answer:
     return answer
 
 
+@keras_settings.pinned()
 def _open_tensorflow(path: Path, form: Format) -> Answer:
     import keras
     import tensorflow as tf
@@ -305,7 +327,8 @@ def _open_tensorflow(path: Path, form: Format) -> Answer:
         loaded = keras.saving.load_model(path, compile=False)
         call = tf.function(lambda image: loaded(image, training=False))
     else:
-        loaded = tf.saved_model.load(str(path))
+        with _without_magic(path) as plain:
+            loaded = tf.saved_model.load(str(plain))
         serve = loaded.signatures["pixels"]
         call = lambda image: serve(image=image)["probabilities"]  # noqa: E731
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from imgclf.base.config import Recipe
 from imgclf.base.parallel import ordered_map
+from imgclf.learning import keras_settings
 from imgclf.pixels import images
 from imgclf.pixels.images import Image
 
@@ -78,6 +79,7 @@ def _scaled(values: Map) -> Map:
     return values / top if top > FAINT else np.zeros_like(values)
 
 
+@keras_settings.pinned()
 def grad_cam(network: Any, image: Image, target: int) -> Map:
     """Grad-CAM (Selvaraju et al., 2017) of a class, on what goes into the pooling before the head.
 

@@ -24,6 +24,13 @@ class Score:
     accuracy: float
 
 
+def values(variable: Any) -> NDArray[Any]:
+    """What a variable of Keras or TensorFlow holds, copied. NumPy warns of such a variable in np.array."""
+    import tensorflow as tf
+
+    return np.asarray(tf.convert_to_tensor(variable).numpy())
+
+
 class Trainer:
     """Trains one network (see `model.build` with for_training) and keeps a stock network with its weights beside it."""
 
@@ -50,7 +57,7 @@ class Trainer:
             self._adam = adam
             self.optimizer.build(network.trainable_variables)
             same = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}  # on every device
-            self.averages = [tf.Variable(np.array(variable), **same) for variable in network.weights] if ema else []
+            self.averages = [tf.Variable(values(variable), **same) for variable in network.weights] if ema else []
             self.steps = tf.Variable(0, dtype=tf.int64, **same)
         binary = stock.output_shape[-1] == 1
         self._loss = keras.losses.binary_crossentropy if binary else keras.losses.categorical_crossentropy
@@ -158,7 +165,7 @@ class Trainer:
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything that the next step depends on: weights, random state, optimizer, averages."""
-        return {f"{number:04d}": np.array(variable) for number, variable in enumerate(self._variables())}
+        return {f"{number:04d}": values(variable) for number, variable in enumerate(self._variables())}
 
     def restore(self, state: dict[str, NDArray[Any]]) -> None:
         """Take up a state; raises ValueError when it is of another network."""

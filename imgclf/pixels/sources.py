@@ -52,7 +52,7 @@ def expand(inputs: Iterable[str | Source], without: Path | None = None) -> Itera
         if isinstance(name, Source):
             yield name
         elif glob.has_magic(name) and not os.path.lexists(name):
-            matches = sorted(glob.glob(name, recursive=True))
+            matches = sorted(glob.glob(_pattern(name), recursive=True))
             folders = {Path(match) for match in matches if os.path.isdir(match)}
             for match in matches:
                 if folders.isdisjoint(Path(match).parents) or not _comes_with_its_folder(match):  # as of `photos/**`
@@ -61,6 +61,14 @@ def expand(inputs: Iterable[str | Source], without: Path | None = None) -> Itera
                 yield Source(name, problem="no file matches this pattern")
         else:
             yield from _named(name, without)
+
+
+def _pattern(name: str) -> str:
+    """A glob in which the folders that exist stand for themselves: of `photos [1]/*.jpg`, only the star is magic."""
+    literal = name
+    while glob.has_magic(literal) and not os.path.isdir(literal):
+        literal = os.path.dirname(literal)
+    return glob.escape(literal) + name[len(literal) :]
 
 
 def _comes_with_its_folder(name: str) -> bool:

@@ -11,13 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from imgclf import bundle
 from imgclf.base import table, writing
 from imgclf.base.config import TrainConfig
 from imgclf.base.errors import ImgclfError
-from imgclf.learning import board, schedule
+from imgclf.learning import board, keras_file, schedule, training
 from imgclf.train.courses import Course
 from imgclf.train.work import Epoch, Work, improves, write_checkpoint
 
@@ -91,7 +89,7 @@ def fit(
         _slow_down(work, valued.loss)
         work.history.append(entry)
         if entry.is_best:
-            work.best = [np.array(variable) for variable in trainer.stock.weights]
+            work.best = [training.values(variable) for variable in trainer.stock.weights]
         seconds = entry.seconds
         if 0 < first[0] < count:
             seconds -= (first[1] - start) - (ended - first[1]) * first[0] / (count - first[0])  # the first step compiles
@@ -219,7 +217,7 @@ def remedies(work: Work) -> Iterator[None]:
 
 def save(network: "keras.Sequential", path: Path) -> None:
     with writing.atomic_path(path) as temporary:
-        network.save(temporary)
+        keras_file.save(network, temporary)
 
 
 def write_history(work: Work, *, draw: bool) -> None:

@@ -12,10 +12,12 @@ from imgclf import dataset
 from imgclf.base.config import TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import state_folder
-from imgclf.learning import devices
+from imgclf.learning import devices, keras_settings
 from imgclf.train import courses
 from imgclf.train.setup import check, manifest_path, prepare, weigh
 from imgclf.train.work import Listener, Silent, Work
+
+_STEPS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,25 +48,8 @@ def find_rate(
     machine = devices.choose(device_count)
     prepared, config = prepare(data, manifest, config, machine, listener)
     weights = weigh(config, prepared)
-    course = courses.begin(Work(data, config, manifest, prepared, weights, Path(), listener, machine, config.epochs))
-    pictures, trainer = course.pictures, course.trainer
-    change = course.change(len(pictures))
-    steps = 100
-    rates = np.geomspace(1e-6, 1, steps).tolist()
-    seen: list[float] = []
-    for epoch in itertools.count(1):
-        batches = pictures.shuffled(
-            config.batch_size,
-            seed=config.seed,
-            epoch=epoch,
-            change=change,
-            weights=weights,
-            smoothing=config.label_smoothing,
-        )
-        trainer.epoch(batches, iter(rates[len(seen) :]), lambda _done, loss: seen.append(loss))
-        listener.batch(epoch, len(seen), steps)
-        if len(seen) == steps or not all(math.isfinite(loss) for loss in seen):
-            break
+    rates = np.geomspace(1e-6, 1, _STEPS).tolist()
+    seen = _losses(Work(data, config, manifest, prepared, weights, Path(), listener, machine, config.epochs), rates)
     finite = list(itertools.takewhile(math.isfinite, seen))
     if len(finite) < 12:
         raise ImgclfError("the loss is no number after a few steps at the smallest rates; look at the pictures: imgclf preview")
@@ -77,6 +62,29 @@ def find_rate(
     plot = state_folder(data) / "lr-find.png"
     plots.save(plots.rates(rates[:worst], losses[:worst], suggestion), plot)
     return RateSearch(tuple(rates[:worst]), tuple(losses[:worst]), suggestion, plot)
+
+
+@keras_settings.pinned()
+def _losses(work: Work, rates: Sequence[float]) -> list[float]:
+    """The loss of a step at each rate, up to the first that is no number."""
+    course, config = courses.begin(work), work.config
+    pictures = course.pictures
+    change = course.change(len(pictures))
+    seen: list[float] = []
+    epoch = 0
+    while len(seen) < len(rates) and all(math.isfinite(loss) for loss in seen):
+        epoch += 1
+        batches = pictures.shuffled(
+            config.batch_size,
+            seed=config.seed,
+            epoch=epoch,
+            change=change,
+            weights=work.weights,
+            smoothing=config.label_smoothing,
+        )
+        course.trainer.epoch(batches, iter(rates[len(seen) :]), lambda _done, loss: seen.append(loss))
+        work.listener.batch(epoch, len(seen), len(rates))
+    return seen
 
 
 def _smooth(values: Sequence[float]) -> list[float]:

@@ -21,7 +21,7 @@ from imgclf.base.config import SCRATCH, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.parallel import ordered_map
 from imgclf.bundle import Bundle
-from imgclf.learning import backbones, devices, metrics, precision
+from imgclf.learning import backbones, devices, keras_settings, metrics, precision
 from imgclf.pixels import images
 from imgclf.train import courses, prospects
 from imgclf.train.loop import fit, patience, remedies, save, tuning_epochs
@@ -66,7 +66,8 @@ def train(
     machine, listener = _gather(listener, device_count)
     if machine.is_chief and run_dir is not None:
         bundle.check_run_folder(run_dir)  # now, and not when all pictures are decoded
-    with devices.lost(machine, "start all of them again with --resume and the run folder that the chief has named"):
+    remedy = "start all of them again with --resume and the run folder that the chief has named"
+    with keras_settings.pinned(), devices.lost(machine, remedy):
         if config.model == "auto":
             config = prospects.choose(data, manifest, config, machine, listener)
         prepared, config = prepare(data, manifest, config, machine, listener)
@@ -143,7 +144,7 @@ def resume(
     manifest = dataset.read_manifest(run_dir / "split.csv")
     machine, listener = _gather(listener, device_count)
     remedy = f"start all of them again with `imgclf train --resume {shlex.quote(str(run_dir))}`"
-    with devices.lost(machine, remedy), _alone(run_dir, machine):
+    with keras_settings.pinned(), devices.lost(machine, remedy), _alone(run_dir, machine):
         if machine.is_chief:
             writing.remove_leftovers(run_dir)
         prepared, config = prepare(data, manifest, config, machine, listener)
