@@ -19,6 +19,7 @@ from imgclf.base.config import Recipe
 from imgclf.base.errors import ImgclfError
 from imgclf.base.parallel import ordered_map
 from imgclf.learning import metrics
+from imgclf.learning.baseline import Baseline
 
 FORMAT = 1
 FILE = "bundle.json"
@@ -37,6 +38,7 @@ class Bundle:
         self.info = info
         self.class_names: tuple[str, ...] = tuple(info["class_names"])
         self.recipe = Recipe(**info["recipe"])
+        self.val_baseline = Baseline(**info["metrics"]["val_baseline"])  # on the validation images
         self.temperature = float(info["calibration"]["temperature"]) if "calibration" in info else 1.0
         self._of_thread = threading.local()
 
