@@ -46,6 +46,8 @@ class Baseline:
             )
         if accuracy > self.accuracy:
             remedy = "score more images" if accuracy == 1 else f"score more images, or {remedy}"
+        if self.accuracy > 0.5:
+            remedy += "; where classes are uneven, F1 and the recall of each class tell more"
         low, high = interval
         how = "worse than" if self.verdict == "worse" else "not significantly better than"
         return (
@@ -69,8 +71,9 @@ def baseline(class_name: str, of_class: int, right: int, total: int) -> Baseline
 
 def remedy(info: Mapping[str, Any]) -> str:
     """The next step for a run that is not better than the baseline; info: the content of its bundle.json."""
-    path = Path(str(info["data"]["path"]))
-    data = "" if path == Path("data").resolve() else f" {shlex.quote(str(path))}"
+    path, here = Path(str(info["data"]["path"])), Path.cwd()
+    path = path.relative_to(here) if path.is_relative_to(here) else path
+    data = "" if path == Path("data") else f" {shlex.quote(str(path))}"
     if info["model"] not in SCRATCH and info["config"]["weights"] != "none":
         return f"look for wrong labels with `imgclf audit{data}`, or add images"
     weights = ", or `--class-weights none`" if info["class_weights"] is not None else ""

@@ -302,7 +302,7 @@ def _about_validation(work: Work) -> list[str]:
     note = grouped.note(_groups(work), "validation: intervals")
     return [
         f"validation {trivial.words}, the largest class in training",
-        f"95% intervals of accuracies on {count:,} images are up to {high - low:.3f} wide",
+        f"an accuracy on {count:,} images is uncertain by up to {(high - low) / 2:.3f} either way (95% interval)",
         *([note] if note else []),
     ]
 
