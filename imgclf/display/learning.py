@@ -295,9 +295,12 @@ def comparison(result: "Comparison", json: bool) -> None:
         f"B less A: {result.difference:+.4f} (95% interval {low:+.4f} to {high:+.4f})\n"
         f"McNemar's exact test: p = {result.p_value:.2g}"
     )
-    better = "B" if result.difference > 0 else "A"
-    sure = result.p_value < 0.05
-    out.print(f"{better} is better" if sure else "no difference that chance could not explain; more pictures would tell")
+    better, side = ("B", result.second) if result.difference > 0 else ("A", result.first)
+    if result.p_value >= 0.05:
+        out.print("no difference that chance could not explain; more images would tell")
+    else:
+        poor = "" if side.baseline.verdict == "better" else ", but not significantly better than the baseline"
+        out.print(f"{better} is better{poor}")
     if result.disagreements:
         out.print()
         lines = [(one.label, one.first, one.second, one.path) for one in result.disagreements[:LONGEST_LIST]]

@@ -381,17 +381,18 @@ async function loadModel() {
   if (answer.status !== 200) throw await refusal(answer);
   model = await answer.json();
   const { accuracy, recipe } = model;
-  const between = ` (${percent(accuracy.interval[0])} to ${percent(accuracy.interval[1])})`;
-  const right = `${percent(accuracy.value)}${between} right on ${accuracy.on} images`;
+  const between = ({ interval }) => `${percent(interval[0])} to ${percent(interval[1])}`;
+  const right = `${percent(accuracy.value)} (${between(accuracy)}) right on ${accuracy.on} images`;
   by("about").textContent = [model.model, `${model.classes.length} classes`, right].filter(Boolean).join(" · ");
   by("version").textContent = model.imgclf;
   document.title = `${model.run} · imgclf`;
   const of = accuracy.pictures ? ` of ${accuracy.pictures.toLocaleString("en")} ${accuracy.on} images` : ` (${accuracy.on})`;
   const { class_name: common, accuracy: trivial, verdict } = accuracy.baseline;
+  const how = verdict === "not better" ? "not significantly better" : verdict;
   const rows = [
     ["Classes", model.classes.join(", "), true],
-    ["Accuracy", `${percent(accuracy.value)}${of}, 95% interval${between}`],
-    ["Baseline", `${percent(trivial)}: always answering ${common}; this model is ${verdict === "not better" ? "not significantly better" : verdict}`, true],
+    ["Accuracy", `${percent(accuracy.value)}${of}, 95% interval ${between(accuracy)}`, true],
+    ["Baseline", `${percent(trivial)} (${between(accuracy.baseline)}), always answering ${common}: this model is ${how}`, true],
     ["Trained", model.trained && new Date(model.trained).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" })],
     ["On the data", model.data && `${model.data}${model.pictures?.train ? `, ${model.pictures.train.toLocaleString("en")} pictures` : ""}`],
     ["Network", model.model && `${model.model}${model.parameters ? `, ${model.parameters.toLocaleString("en")} parameters` : ""}`],
