@@ -160,7 +160,8 @@ def calibration(
     right.plot(covered, right_share, color="tab:orange")
     right.legend(loc="lower left")
     right.set(title="Answering only where it is surest", xlabel="share of pictures answered", ylabel="share of answers right")
-    right.set(xlim=(0, 1.01), ylim=(min(0.95, float(right_share.min()) - 0.02), 1.002))
+    least = min(float(right_share.min()), float(of_curve[-1, 0])) - 0.02
+    right.set(xlim=(0, 1.01), ylim=(min(0.95, least), 1.002))
     left.legend(loc="upper left")
     for axes in (left, right):
         axes.grid(alpha=0.3)
