@@ -17,9 +17,9 @@ from imgclf import bundle
 from imgclf.base import table, writing
 from imgclf.base.config import TrainConfig
 from imgclf.base.errors import ImgclfError
-from imgclf.learning import board, metrics, schedule
+from imgclf.learning import board, schedule
+from imgclf.train import validation
 from imgclf.train.courses import Course
-from imgclf.train.setup import beside
 from imgclf.train.work import Epoch, Work, improves, write_checkpoint
 
 if TYPE_CHECKING:
@@ -232,6 +232,5 @@ def write_history(work: Work, *, draw: bool) -> None:
         from imgclf.display import plots
 
         best = next(entry for entry in reversed(work.history) if entry.is_best)
-        count = len(work.prepared.files["val"])
-        interval = metrics.wilson_interval(round(best.val_accuracy * count), count)
-        plots.save(plots.curves(rows, interval, beside(work, best.val_accuracy)), work.run_dir / "curves.png")
+        score = validation.interval(work, best.val_accuracy), validation.beside(work, best.val_accuracy)
+        plots.save(plots.curves(rows, *score), work.run_dir / "curves.png")

@@ -21,11 +21,11 @@ from imgclf.base.config import SCRATCH, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.parallel import ordered_map
 from imgclf.bundle import Bundle
-from imgclf.learning import backbones, baseline, devices, grouped, metrics, precision
+from imgclf.learning import backbones, devices, metrics, precision
 from imgclf.pixels import images
-from imgclf.train import courses, prospects
+from imgclf.train import courses, prospects, validation
 from imgclf.train.loop import fit, patience, remedies, save, tuning_epochs
-from imgclf.train.setup import beside, check, check_agreement, manifest_path, prepare, weigh
+from imgclf.train.setup import check, check_agreement, manifest_path, prepare, weigh
 from imgclf.train.work import CHECKPOINT, Listener, OfWorker, Silent, Work, restore, take_up
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def _run(work: Work, began: float) -> Bundle | None:
         about.append(f"{machine} share each batch")
     if work.weights is not None:
         about.append(f"what a picture counts: {_some(work.weights, prepared)}")
-    about += _about_validation(work)
+    about += validation.about(work)
     if work.resumed:
         about.append(f"resumed after epoch {len(work.history)}" if work.history else "begun anew: no epoch had ended")
     listener.started(work.run_dir, about)
@@ -214,7 +214,7 @@ def _run(work: Work, began: float) -> Bundle | None:
     if machine.is_chief:
         listener.stage("exporting")
         finished = _finish(work, course)
-        _warn(work, finished)
+        validation.warn(work, finished)
         if not over:
             prospects.hint(work)
     machine.told([0])  # the others wait: the chief would take them for lost
@@ -259,11 +259,9 @@ def _finish(work: Work, course: courses.Course) -> Bundle:
             "train_accuracy": best.accuracy,
             "val_loss": best.val_loss,
             "val_accuracy": best.val_accuracy,
-            "val_interval": metrics.wilson_interval(
-                round(best.val_accuracy * len(prepared.files["val"])), len(prepared.files["val"])
-            ),
-            "val_baseline": dataclasses.asdict(beside(work, best.val_accuracy)),
-            "val_groups": dataclasses.asdict(_groups(work)),
+            "val_interval": validation.interval(work, best.val_accuracy),
+            "val_baseline": dataclasses.asdict(validation.beside(work, best.val_accuracy)),
+            "val_groups": dataclasses.asdict(validation.groups(work)),
         },
         "data": {
             "path": str(work.data.resolve()),
@@ -293,32 +291,6 @@ def _finish(work: Work, course: courses.Course) -> Bundle:
     finished = bundle.write(run_dir, info)
     (run_dir / CHECKPOINT).unlink(missing_ok=True)
     return finished
-
-
-def _about_validation(work: Work) -> list[str]:
-    """What the accuracies of the epochs are to be read beside, in lines."""
-    trivial, count = beside(work, 0.0), len(work.prepared.files["val"])
-    low, high = metrics.wilson_interval(count // 2, count)
-    note = grouped.note(_groups(work), "validation: intervals")
-    return [
-        f"validation {trivial.words}, the largest class in training",
-        f"an accuracy on {count:,} images is uncertain by up to {(high - low) / 2:.3f} either way (95% interval)",
-        *([note] if note else []),
-    ]
-
-
-def _groups(work: Work) -> grouped.Groups:
-    """Of the validation images."""
-    group_of = {row.path: row.group for row in work.manifest.rows}
-    return grouped.count(group_of.get(path, path) for path in work.prepared.files["val"].values())
-
-
-def _warn(work: Work, finished: Bundle) -> None:
-    """Tell it when the best epoch is not better than the baseline."""
-    scores = finished.info["metrics"]
-    score = "validation accuracy", scores["val_accuracy"], scores["val_interval"]
-    if warning := finished.val_baseline.warning(*score, baseline.remedy(finished.info)):
-        work.listener.note(warning)
 
 
 def _opencv_version() -> str:

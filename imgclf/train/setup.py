@@ -1,6 +1,5 @@
 """What a training begins with: options that can be, pictures at the network's size, a network to be trained."""
 
-import collections
 import dataclasses
 import hashlib
 import math
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from imgclf import dataset
 from imgclf.base.config import SCRATCH, Augment, Model, Part, Precision, Recipe, Schedule, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.learning import backbones, baseline, devices, precision
+from imgclf.learning import backbones, devices, precision
 from imgclf.learning.weights import class_weights
 from imgclf.train.work import Listener, Work, content
 
@@ -112,13 +111,6 @@ def weigh(config: TrainConfig, prepared: dataset.Prepared) -> NDArray[np.float32
     """What a training picture of each class counts; None where all count the same."""
     labels = [name.split("/", 1)[0] for name in prepared.files["train"]]
     return class_weights(config.class_weights, prepared.class_names, [labels.count(name) for name in prepared.class_names])
-
-
-def beside(work: Work, accuracy: float) -> baseline.Baseline:
-    """The baseline on the validation images, beside an accuracy on them."""
-    train, val = (collections.Counter(name.split("/", 1)[0] for name in work.prepared.files[part]) for part in ("train", "val"))
-    name = baseline.largest(train)
-    return baseline.baseline(name, val[name], round(accuracy * val.total()), val.total())
 
 
 def _check_parts(data: Path, prepared: dataset.Prepared) -> None:
