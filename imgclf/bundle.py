@@ -82,6 +82,8 @@ class Bundle:
         """Raise KeyError, TypeError or ValueError for what others would stumble over."""
         if not 0.01 <= self.temperature <= 100:
             raise ValueError(f"temperature {self.temperature}")
+        if self.val_baseline.class_name not in self.class_names:
+            raise ValueError(f"val_baseline {self.val_baseline.class_name!r}")
         for name in self.class_names:
             if name in ("", ".", "..") or "/" in name or "\0" in name:  # a label becomes a folder in `predict --move-to`
                 raise ValueError(f"class name {name!r}")
