@@ -18,7 +18,7 @@ def main(data: Path, run_dir: Path) -> None:
         return  # one of several workers (TF_CONFIG), and not the chief, who has the run
     result = evaluate.evaluate(bundle)
     low, high = result.interval
-    print(f"accuracy {result.accuracy:.3f} ({low:.3f} to {high:.3f}) on {result.on}")
+    print(f"accuracy {result.accuracy:.3f} ({low:.3f} to {high:.3f}) on {result.on}; {result.baseline.words}")
     for record in predict.predict(bundle, [str(data)]):
         if record.error is None and record.probability is not None and record.probability < 0.6:
             print(f"unsure: {record.input} {record.label} {record.probability:.2f}")

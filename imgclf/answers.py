@@ -6,6 +6,7 @@ from typing import Any
 from imgclf.base.errors import ImageError, ImgclfError, UsageError
 from imgclf.bundle import Bundle
 from imgclf.learning import saliency
+from imgclf.learning.metrics import wilson_interval
 from imgclf.pixels import images
 from imgclf.pixels.sources import Source
 
@@ -92,9 +93,11 @@ def threshold(bundle: Bundle, text: str) -> tuple[float, str]:
     if found is None:
         best = f"; {points[-1][1]:.4f} is the most, from {points[-1][0]:.4f} on" if points else ""
         raise ImgclfError(f"--threshold {text}: no probability was enough on the validation pictures of {bundle.path}{best}")
+    answered = round(found[2] * known["pictures"])
+    low, high = wilson_interval(round(found[1] * answered), answered)
     return found[0], (
-        f"threshold {found[0]:.4f}: of {known['pictures']} validation pictures, {found[2]:.1%} are at least so sure, "
-        f"and {found[1]:.1%} of those are right"
+        f"threshold {found[0]:.4f}: of {known['pictures']} validation images, {answered} are at least so sure, "
+        f"and {found[1]:.1%} of those are right (95% interval {low:.1%} to {high:.1%})"
     )
 
 

@@ -1,5 +1,6 @@
 """`imgclf audit`: labels that are likely wrong, pictures unlike all others, copies; by the features of a backbone."""
 
+import collections
 import dataclasses
 from collections.abc import Iterator
 from functools import partial
@@ -18,6 +19,8 @@ from imgclf.base.progress import Progress, Stages, stage
 from imgclf.base.shards import Shard
 from imgclf.display import gallery
 from imgclf.learning import backbones, features, suspects
+from imgclf.learning.baseline import Baseline, baseline, largest
+from imgclf.learning.metrics import wilson_interval
 from imgclf.pixels import images
 
 CHECKS = {
@@ -55,6 +58,8 @@ class Audit:
     suspects: tuple[Suspect, ...]
     ranked: tuple[str, ...]
     accuracy: float  # of the held-out classifier, as the labels are
+    interval: tuple[float, float]  # of that, 95%, Wilson
+    baseline: Baseline  # on the same images
     left_out: tuple[tuple[str, str], ...]
     note: str = ""  # on shares that were taken up
 
@@ -70,6 +75,8 @@ class Audit:
             "model": self.model,
             "pictures": len(self.pictures.samples),
             "held_out_accuracy": self.accuracy,
+            "interval": self.interval,
+            "baseline": dataclasses.asdict(self.baseline),
             "suspects": [dataclasses.asdict(one) for one in self.suspects],
             "left_out": [list(item) for item in self.left_out],
         }
@@ -103,8 +110,11 @@ def audit(
     near, alike, errors = compare(seen, labels, seed, progress)
     found = list(_found(paths, labels, errors, near, alike, pictures.class_names))
     ranked = tuple(paths[index] for index in errors.order.tolist())
-    accuracy = float((errors.predicted == labels).mean())
-    return Audit(str(data), name, pictures, tuple(found), ranked, accuracy, (*left_out, *unread), shards.said(taken))
+    right, total = int((errors.predicted == labels).sum()), len(labels)
+    counts = collections.Counter(label[path] for path in paths)
+    trivial = baseline(largest(counts), max(counts.values()), right, total)
+    score = right / total, wilson_interval(right, total), trivial
+    return Audit(str(data), name, pictures, tuple(found), ranked, *score, (*left_out, *unread), shards.said(taken))
 
 
 def compare(

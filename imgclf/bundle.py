@@ -18,6 +18,7 @@ from imgclf.base.config import Recipe
 from imgclf.base.errors import ImgclfError
 from imgclf.base.parallel import ordered_map
 from imgclf.learning import keras_settings, metrics
+from imgclf.learning.baseline import Baseline
 from imgclf.learning.engines import Engines
 
 FORMAT = 1
@@ -37,6 +38,7 @@ class Bundle:
         self.info = info
         self.class_names: tuple[str, ...] = tuple(info["class_names"])
         self.recipe = Recipe(**info["recipe"])
+        self.val_baseline = Baseline(**info["metrics"]["val_baseline"])  # on the validation images
         self.temperature = float(info["calibration"]["temperature"]) if "calibration" in info else 1.0
         self._engines = Engines(path / LITERT, self._check_engine, "broken bundle, the model cannot be loaded; retrain")
 
@@ -80,6 +82,8 @@ class Bundle:
         """Raise KeyError, TypeError or ValueError for what others would stumble over."""
         if not 0.01 <= self.temperature <= 100:
             raise ValueError(f"temperature {self.temperature}")
+        if self.val_baseline.class_name not in self.class_names:
+            raise ValueError(f"val_baseline {self.val_baseline.class_name!r}")
         for name in self.class_names:
             if name in ("", ".", "..") or "/" in name or "\0" in name:  # a label becomes a folder in `predict --move-to`
                 raise ValueError(f"class name {name!r}")

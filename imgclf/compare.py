@@ -1,28 +1,32 @@
 """`imgclf compare`: two runs on the same pictures, and whether their difference is more than chance."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imgclf import scoring
 from imgclf.base.config import Part
 from imgclf.base.errors import ImgclfError
 from imgclf.bundle import Bundle
-from imgclf.learning import metrics
+from imgclf.learning import baseline, grouped, metrics
+from imgclf.learning.baseline import Baseline
+from imgclf.learning.grouped import Groups
 
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-    """One of the two runs: its accuracy with the 95% Wilson interval, and its loss."""
+    """One of the two runs: its accuracy with the 95% Wilson interval, its loss, and the baseline on the same images."""
 
     run: str
     model: str
     accuracy: float
     interval: tuple[float, float]
     loss: float
+    baseline: Baseline
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +44,12 @@ class Comparison:
     """Two runs on the same pictures. difference: accuracy of the second less that of the first; p_value: McNemar, exact.
 
     both, only_first, only_second, neither: how many pictures they get right. disagreements: those that one alone gets right.
+    groups: of these images; None where they are not of the first run's own split.
     """
 
     on: str
     pictures: int
+    groups: Groups | None
     first: Side
     second: Side
     difference: float
@@ -82,26 +88,17 @@ def compare(
     if first.path.resolve() == second.path.resolve():
         raise ImgclfError(f"{first.path}: the same run twice; give two")
     on = scoring.pictures(first, data, part)
-    notes = [*on.notes, *(f"{second.path}: {note}" for note in scoring.seen_in_training(second, on.root, on.samples))]
     found = scoring.answers([first, second], on, progress)
     predicted = [probabilities.argmax(axis=1) for probabilities in found.probabilities]
     right = [labels == found.true for labels in predicted]
     only_first, only_second = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
     total = len(found.true)
-    sides = [
-        Side(
-            str(bundle.path),
-            str(bundle.info["model"]),
-            float(hits.mean()),
-            metrics.wilson_interval(int(hits.sum()), total),
-            metrics.cross_entropy(found.true, probabilities),
-        )
-        for bundle, hits, probabilities in zip((first, second), right, found.probabilities, strict=True)
-    ]
-    names = first.class_names
+    sides = [_side(*one, found) for one in zip((first, second), right, found.probabilities, strict=True)]
+    names, groups = first.class_names, scoring.groups(on, found)
     return Comparison(
         on=on.on,
         pictures=total,
+        groups=groups,
         first=sides[0],
         second=sides[1],
         difference=(only_second - only_first) / total,
@@ -116,5 +113,29 @@ def compare(
             for at in np.flatnonzero(right[0] != right[1])
         ),
         left_out=found.left_out,
-        notes=tuple(notes),
+        notes=tuple(_notes(first, second, on, sides, groups)),
     )
+
+
+def _side(bundle: Bundle, right: NDArray[np.bool_], probabilities: NDArray[np.float64], found: scoring.Answers) -> Side:
+    hits, total = int(right.sum()), len(right)
+    return Side(
+        run=str(bundle.path),
+        model=str(bundle.info["model"]),
+        accuracy=hits / total,
+        interval=metrics.wilson_interval(hits, total),
+        loss=metrics.cross_entropy(found.true, probabilities),
+        baseline=scoring.beside(bundle, found, hits),
+    )
+
+
+def _notes(first: Bundle, second: Bundle, on: scoring.Pictures, sides: Sequence[Side], groups: Groups | None) -> Iterator[str]:
+    """What flatters the runs, and how far their scores can be trusted."""
+    yield from on.notes
+    yield from (f"{second.path}: {note}" for note in scoring.seen_in_training(second, on.root, on.samples))
+    if note := grouped.note(groups, "the intervals and McNemar's test"):
+        yield note
+    for bundle, side in zip((first, second), sides, strict=True):
+        remedy = baseline.remedy(bundle.info)
+        if warning := side.baseline.warning(f"{side.run}: accuracy", side.accuracy, side.interval, remedy):
+            yield warning

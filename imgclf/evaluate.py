@@ -18,7 +18,9 @@ from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import check_output
 from imgclf.bundle import Bundle
 from imgclf.display import scorecard
-from imgclf.learning import metrics, slices
+from imgclf.learning import baseline, grouped, metrics, slices
+from imgclf.learning.baseline import Baseline
+from imgclf.learning.grouped import Groups
 from imgclf.pixels import images
 
 if TYPE_CHECKING:
@@ -29,10 +31,11 @@ if TYPE_CHECKING:
 class Evaluation:
     """Scores of one run on one set of pictures, by its calibrated probabilities; NaN where one is undefined.
 
-    interval: 95% Wilson interval of the accuracy; those of F1 by bootstrap. top: share of pictures whose class is among
-    the 2, 3 or 5 likeliest, where there are more classes. auc, average_precision: mean over the classes that have
-    a picture, one against the rest; of the second of two classes. calibration_error: expected, of 15 bins, and what it was
-    before calibration. confusion: true x predicted.
+    interval: 95% Wilson interval of the accuracy; those of F1 by bootstrap. baseline: always answering the largest class of the
+    training images, on the same images. groups: of these images, None where they are not of the run's own split. top: share of
+    images whose class is among the 2, 3 or 5 likeliest, where there are more classes, with Wilson intervals. auc,
+    average_precision: mean over the classes that have an image, one against the rest; of the second of two classes.
+    calibration_error: expected, of 15 bins, and what it was before calibration. confusion: true x predicted.
     """
 
     run: str
@@ -44,7 +47,10 @@ class Evaluation:
     loss: float
     accuracy: float
     interval: tuple[float, float]
+    baseline: Baseline
+    groups: Groups | None
     top: dict[int, float]
+    top_intervals: dict[int, tuple[float, float]]
     macro_f1: float
     macro_f1_interval: tuple[float, float]
     weighted_f1: float
@@ -70,7 +76,10 @@ class Evaluation:
         values |= {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in without}
         values = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()}
         return values | {
+            "baseline": dataclasses.asdict(self.baseline),
+            "groups": None if self.groups is None else dataclasses.asdict(self.groups),
             "top": {str(k): share for k, share in self.top.items()},
+            "top_intervals": {str(k): interval for k, interval in self.top_intervals.items()},
             "classes": [dataclasses.asdict(score) for score in self.classes],
             "confusion": self.confusion.tolist(),
             "slices": [dataclasses.asdict(one) for one in self.slices],
@@ -90,6 +99,17 @@ class Evaluation:
         if name.startswith("top"):
             return self.top[int(name[3:])]
         return float(getattr(self, "macro_f1" if name == "f1" else name))
+
+    def between(self, name: str) -> tuple[float, float] | None:
+        """The 95% interval of that; None where there is none yet."""
+        name, _bracket, rest = name.partition("[")
+        if rest:
+            score = self.classes[self.class_names.index(rest[:-1])]
+            return {"precision": score.precision_interval, "recall": score.recall_interval}.get(name)
+        if name.startswith("top"):
+            return self.top_intervals[int(name[3:])]
+        whole = {"accuracy": self.interval, "f1": self.macro_f1_interval, "weighted_f1": self.weighted_f1_interval}
+        return whole.get(name)
 
 
 WHOLE = ("accuracy", "f1", "weighted_f1", "auc", "average_precision", "top2", "top3", "top5")  # what a gate may ask for
@@ -149,6 +169,12 @@ def evaluate(
     predicted = probabilities.argmax(axis=1)
     classes = len(bundle.class_names)
     matrix = metrics.confusion(truth, predicted, classes)
+    right = int(np.trace(matrix))
+    interval = metrics.wilson_interval(right, len(truth))
+    top = {k: metrics.top_k(truth, probabilities, k) for k in (2, 3, 5) if k < classes}
+    absent = metrics.note_on_absent(matrix.sum(axis=1), bundle.class_names)
+    trivial, groups = scoring.beside(bundle, found, right), scoring.groups(on, found)
+    warning = trivial.warning("accuracy", right / len(truth), interval, baseline.remedy(bundle.info))
     macro, weighted = (float(value) for value in metrics.f1_scores(matrix))
     macro_interval, weighted_interval = metrics.bootstrap_f1(matrix)
     evaluation = Evaluation(
@@ -160,8 +186,11 @@ def evaluate(
         pictures=len(truth),
         loss=metrics.cross_entropy(truth, probabilities),
         accuracy=metrics.accuracy(matrix),
-        interval=metrics.wilson_interval(int(np.trace(matrix)), len(truth)),
-        top={k: metrics.top_k(truth, probabilities, k) for k in (2, 3, 5) if k < classes},
+        interval=interval,
+        baseline=trivial,
+        groups=groups,
+        top=top,
+        top_intervals={k: metrics.wilson_interval(round(share * len(truth)), len(truth)) for k, share in top.items()},
         macro_f1=macro,
         macro_f1_interval=macro_interval,
         weighted_f1=weighted,
@@ -186,7 +215,7 @@ def evaluate(
         ),
         answers=found,
         left_out=found.left_out,
-        notes=(*on.notes, *filter(None, [metrics.note_on_absent(matrix.sum(axis=1), bundle.class_names)])),
+        notes=tuple(note for note in (*on.notes, absent, grouped.note(groups, "the intervals"), warning) if note),
     )
     try:
         write(evaluation, bundle.path)
@@ -231,7 +260,11 @@ def write(evaluation: Evaluation, run_dir: Path) -> None:
     try:
         writing.write_json(run_dir / f"evaluation-{evaluation.name}.json", evaluation.to_dict())
         report.write_csv(evaluation.predictions, run_dir / f"predictions-{evaluation.name}.csv")
-        title = f"{evaluation.name}: {evaluation.accuracy:.1%} of {evaluation.pictures} pictures right"
+        low, high = evaluation.interval
+        title = (
+            f"{evaluation.name}: {evaluation.accuracy:.1%} of {evaluation.pictures} images right ({low:.1%} to {high:.1%})\n"
+            f"always {evaluation.baseline.class_name}: {evaluation.baseline.accuracy:.1%}"
+        )
         figure = plots.confusion(evaluation.confusion, evaluation.class_names, title)
         plots.save(figure, run_dir / f"confusion-{evaluation.name}.png")
         plots.save(_calibration(evaluation), run_dir / f"calibration-{evaluation.name}.png")
@@ -243,7 +276,16 @@ def _calibration(evaluation: Evaluation) -> "Figure":
     from imgclf.display import plots
 
     true, probabilities = evaluation.answers.true, evaluation.answers.probabilities[0]
-    return plots.calibration(metrics.reliability(true, probabilities), metrics.risk_coverage(true, probabilities))
+    bins, curve = metrics.reliability(true, probabilities), metrics.risk_coverage(true, probabilities)
+    of_bins = _wilson(bins[0], bins[2])
+    of_curve = _wilson(curve[1] * len(true), curve[2])
+    return plots.calibration(bins, curve, (of_bins, of_curve))
+
+
+def _wilson(counts: NDArray[Any], shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, 2) 95% intervals of shares of so many images; those of an undefined share are 0 to 1."""
+    pairs = zip(np.rint(counts).astype(int).tolist(), np.nan_to_num(shares).tolist(), strict=True)
+    return np.array([metrics.wilson_interval(round(share * count), count) for count, share in pairs])
 
 
 def check_page(path: Path, bundle: Bundle, data: Path | None) -> None:

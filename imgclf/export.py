@@ -22,7 +22,9 @@ from imgclf.base.parallel import ordered_map
 from imgclf.base.progress import Stages
 from imgclf.bundle import Bundle
 from imgclf.dataset import Row
-from imgclf.learning import formats
+from imgclf.learning import baseline, formats
+from imgclf.learning.baseline import Baseline
+from imgclf.learning.metrics import wilson_interval
 from imgclf.pixels import filetypes, images
 
 FOLDER = "export"  # of a run: what is exported without a name of the user's
@@ -40,6 +42,7 @@ class FromBytes:
     pictures: int
     difference: float
     agreement: float
+    agreement_interval: tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +50,8 @@ class Export:
     """An exported file beside its run, on pictures of one part of the run's split; only TensorFlow has more than one thread.
 
     difference: the largest of any class's probability. agreement: share of pictures with the same label. before: of the run,
-    after: of the file; size in bytes, milliseconds a picture by the median.
+    after: of the file; size in bytes, milliseconds a picture by the median. Intervals are Wilson's, 95%. baseline: on the same
+    images, beside the accuracy of the file.
     """
 
     run: str
@@ -59,8 +63,12 @@ class Export:
     pictures: int
     difference: float
     agreement: float
+    agreement_interval: tuple[float, float]
     accuracy_before: float
+    interval_before: tuple[float, float]
     accuracy_after: float
+    interval_after: tuple[float, float]
+    baseline: Baseline
     size_before: int
     size_after: int
     ms_before: float
@@ -149,6 +157,12 @@ def export(
             )
         size = sum(file.stat().st_size for file in (temporary, *temporary.rglob("*")) if file.is_file())
         ms_before, ms_after = _milliseconds(run.probability, pixels), _milliseconds(answer, pixels)
+    right_before, right_after = (int((found.argmax(1) == true).sum()) for found in (before, after))
+    interval = wilson_interval(right_after, len(true))
+    name = run.val_baseline.class_name
+    trivial = baseline.baseline(name, int((true == run.class_names.index(name)).sum()), right_after, len(true))
+    if warning := trivial.warning("accuracy", right_after / len(true), interval, baseline.remedy(run.info)):
+        notes.append(warning)
     return Export(
         run=str(run.path),
         path=str(path),
@@ -159,8 +173,12 @@ def export(
         pictures=len(true),
         difference=difference,
         agreement=agreement,
-        accuracy_before=float((before.argmax(1) == true).mean()),
-        accuracy_after=float((after.argmax(1) == true).mean()),
+        agreement_interval=wilson_interval(round(agreement * len(true)), len(true)),
+        accuracy_before=right_before / len(true),
+        interval_before=wilson_interval(right_before, len(true)),
+        accuracy_after=right_after / len(true),
+        interval_after=interval,
+        baseline=trivial,
         size_before=(run.path / bundle.LITERT).stat().st_size,
         size_after=size,
         ms_before=ms_before,
@@ -305,7 +323,8 @@ def _on_bytes(path: Path, run: Bundle, root: Path, rows: list[Row], report: Stag
         return None, refused
     before, after = np.array(pairs).transpose(1, 0, 2)
     agreement = float((before.argmax(1) == after.argmax(1)).mean())
-    return FromBytes(len(pairs), float(np.abs(before - after).max()), agreement), refused
+    interval = wilson_interval(round(agreement * len(pairs)), len(pairs))
+    return FromBytes(len(pairs), float(np.abs(before - after).max()), agreement, interval), refused
 
 
 def _milliseconds(answer: Callable[[images.Image], Any], pixels: list[images.Image]) -> float:

@@ -10,8 +10,10 @@ from imgclf import bundle
 from imgclf.base import locks
 from imgclf.base.errors import ImgclfError
 from imgclf.bundle import Bundle
+from imgclf.learning.baseline import Baseline
 
 TRASH = ".trash"  # below the folder of runs
+SHOWN = ("pictures", "accuracy", "interval", "baseline", "groups", "macro_f1", "macro_f1_interval", "loss", "calibration_error")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +27,11 @@ class Run:
     finished: str | None = None
     epochs: int | None = None
     val_accuracy: float | None = None
+    val_interval: tuple[float, float] | None = None  # 95%, Wilson
+    val_baseline: Baseline | None = None  # on the same images
     test_accuracy: float | None = None  # of the last `imgclf evaluate` on the test part
+    test_interval: tuple[float, float] | None = None
+    test_baseline: Baseline | None = None
     data: str | None = None
     problem: str = ""
 
@@ -46,16 +52,24 @@ def _read(path: Path) -> Run:
         config = _json(path / "config.json")
         return Run(path.name, str(path), "unfinished", config.get("model"), data=config.get("data"))
     try:
-        info = Bundle.load(path).info
+        run = Bundle.load(path)
     except ImgclfError as error:
         return Run(path.name, str(path), "broken", problem=str(error))
-    tested = _json(path / "evaluation-test.json").get("accuracy")
-    tested = float(tested) if isinstance(tested, int | float) else None
-    figures = info["metrics"]
+    info, figures = run.info, run.info["metrics"]
     return Run(
-        path.name, str(path), "finished", info["model"], info["finished"], figures["epochs"], figures["val_accuracy"], tested,
-        info["data"]["path"],
+        path.name, str(path), "finished", info["model"], info["finished"], figures["epochs"],
+        figures["val_accuracy"], figures["val_interval"], run.val_baseline, *_tested(path), info["data"]["path"],
     )  # fmt: skip
+
+
+def _tested(path: Path) -> tuple[float | None, tuple[float, float] | None, Baseline | None]:
+    """(accuracy, interval, baseline) of the last evaluation on the test part, if there is one that can be read."""
+    content = _json(path / "evaluation-test.json")
+    try:
+        low, high = map(float, content["interval"])
+        return float(content["accuracy"]), (low, high), Baseline(**content["baseline"])
+    except (KeyError, TypeError, ValueError):
+        return None, None, None
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -71,9 +85,7 @@ def show(run: Bundle) -> dict[str, Any]:
     evaluations = {}
     for path in sorted(run.path.glob("evaluation-*.json")):
         content = _json(path)
-        evaluations[path.stem.removeprefix("evaluation-")] = {
-            name: content.get(name) for name in ("pictures", "accuracy", "interval", "macro_f1", "loss", "calibration_error")
-        }
+        evaluations[path.stem.removeprefix("evaluation-")] = {name: content.get(name) for name in SHOWN}
     return {"run": str(run.path), **run.info, "evaluations": evaluations}
 
 

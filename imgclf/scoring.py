@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from imgclf.base.folders import check_data_folder
 from imgclf.base.parallel import ordered_map
 from imgclf.bundle import Bundle
 from imgclf.dataset import Sample
+from imgclf.learning import baseline, grouped
 from imgclf.pixels import images, quality
 
 MANIFEST = "split.csv"
@@ -25,7 +26,10 @@ MEASURES = ("size", "brightness", "blur")  # shorter side in pixels; 0 to 1; 0 t
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-    """What a run is to be scored on: samples below `root`; `on` says which in words, `name` in file names."""
+    """What a run is to be scored on: samples below `root`; `on` says which in words, `name` in file names.
+
+    group_of: of the run's own split, by path; None for another folder, where it is not known which images belong together.
+    """
 
     root: Path
     on: str
@@ -33,6 +37,7 @@ class Pictures:
     samples: tuple[Sample, ...]
     left_out: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
+    group_of: Mapping[str, str] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,19 +67,31 @@ def pictures(bundle: Bundle, data: Path | None = None, part: Part | None = None)
     check_data_folder(root)
     left_out: list[tuple[str, str]] = []
     if _is_own(root, manifest, bundle):
-        samples, name, notes = _own_part(root, manifest, part)
+        samples, name, notes, group_of = _own_part(root, manifest, part)
         on = f"the {name} part of the run's own split"
     else:
         if part is not None and not dataset.part_folders(root):
             raise ImgclfError(f"{root}: not the data this run was trained on, and it has no {part} folder; leave --split out")
         samples, name, left_out = _other_data(root, bundle, part)
-        notes = []
+        notes, group_of = [], None
         on = f"all pictures of {root}" if part is None else f"the {part} folder of {root}"
     if name != "train":
         notes += seen_in_training(bundle, root, samples)
     if not samples:
         raise ImgclfError("; ".join([f"{root}: no picture to evaluate in {on}", *notes]))
-    return Pictures(root, on, name, tuple(samples), tuple(left_out), tuple(notes))
+    return Pictures(root, on, name, tuple(samples), tuple(left_out), tuple(notes), group_of)
+
+
+def groups(on: Pictures, found: Answers) -> grouped.Groups | None:
+    """Of the images that were scored; None where it is not known which belong together."""
+    return None if on.group_of is None else grouped.count(on.group_of[sample.path] for sample in found.samples)
+
+
+def beside(bundle: Bundle, found: Answers, right: int) -> baseline.Baseline:
+    """The baseline on the images that were scored, beside a run that has so many right."""
+    name = bundle.val_baseline.class_name
+    of_class = sum(sample.label == name for sample in found.samples)
+    return baseline.baseline(name, of_class, right, len(found.samples))
 
 
 def answers(bundles: Sequence[Bundle], on: Pictures, progress: Callable[[int, int], None] | None = None) -> Answers:
@@ -164,7 +181,7 @@ def _is_own(root: Path, manifest: dataset.Manifest, bundle: Bundle) -> bool:
     return 2 * sum(1 for row, path in paths.items() if hashes.get(path) == row.sha256) > len(some)
 
 
-def _own_part(root: Path, manifest: dataset.Manifest, part: Part | None) -> tuple[list[Sample], str, list[str]]:
+def _own_part(root: Path, manifest: dataset.Manifest, part: Part | None) -> tuple[list[Sample], str, list[str], dict[str, str]]:
     manifest, others, notes = as_named(root, manifest)
     has_test = any(row.split == "test" for row in manifest.rows)
     if part is None:
@@ -184,7 +201,7 @@ def _own_part(root: Path, manifest: dataset.Manifest, part: Part | None) -> tupl
         notes.append(f"pictures that have changed since the run's split was made: {len(changed)}, first {changed[0]}")
     if others:
         notes.append(f"files in {root} that are not in the run's split and were not scored: {others}")
-    return samples, part, notes
+    return samples, part, notes, {row.path: row.group for row in rows}
 
 
 def _other_data(root: Path, bundle: Bundle, part: Part | None) -> tuple[list[Sample], str, list[tuple[str, str]]]:

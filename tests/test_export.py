@@ -24,6 +24,7 @@ from imgclf.base.config import Format, Model, Quantize, Recipe, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.bundle import Bundle
 from imgclf.learning import formats
+from imgclf.learning.metrics import wilson_interval
 from imgclf.pixels import images
 from imgclf.predict import predict
 from imgclf.train import train
@@ -124,6 +125,10 @@ def test_an_export_is_measured(name: str, form: Format, quantize: Quantize, made
     true = np.array([run.class_names.index(row.label) for row in rows])
     assert result.accuracy_before == (before.argmax(1) == true).mean()
     assert result.accuracy_after == (after.argmax(1) == true).mean()
+    assert result.interval_before[0] <= result.accuracy_before <= result.interval_before[1]
+    assert result.interval_after == wilson_interval(int((after.argmax(1) == true).sum()), len(true))
+    assert result.agreement_interval[1] == 1.0
+    assert (result.baseline.class_name, result.baseline.accuracy) == (run.class_names[0], (true == 0).mean())
     assert result.fitted_to == (4 * len(run.class_names) if quantize == "int8" else 0)
     files = [file for file in (Path(result.path), *Path(result.path).rglob("*")) if file.is_file()]
     assert result.size_after == sum(file.stat().st_size for file in files)
@@ -231,7 +236,13 @@ def test_the_path_alone_is_on_stdout(project: Path, imgclf: Run) -> None:
     for _twice in range(2):  # what an earlier export left under the default name is replaced
         done = imgclf("export", "--quantize", "float16")
         assert (done.returncode, done.stdout) == (0, "runs/toy/export/model-float16.tflite\n"), done.stderr
-    for words in ("litert in float16", "accuracy", "9 pictures of the test part", "same label on 9 of 9"):
+    for words in (
+        "litert in float16",
+        "95% interval",
+        "baseline 0.3333",
+        "9 pictures of the test part",
+        "same label on 9 of 9",
+    ):
         assert words in done.stderr
     assert [path.name for path in (project / "runs/toy/export").iterdir()] == ["model-float16.tflite"]
 

@@ -11,6 +11,7 @@ from conftest import Run, chromium, encoded, make_classes, photo, write
 from imgclf import audit
 from imgclf.audit import Audit, Suspect
 from imgclf.dataset import index
+from imgclf.learning.baseline import Baseline
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,8 @@ def test_what_an_audit_asks_for_is_chosen_already(page: Any, tmp_path: Path) -> 
         Suspect("a/000.png", "a", "label", 0.97, "b, the other", "looks like b"),
         Suspect("a/001.png", "a", "label", 0.8, "b, the other", "looks like b"),
     )
-    found = Audit(str(data), "efficientnet-lite0", index(data)[0], suspects, (), 0.9, (), "")
+    score = 0.75, (0.41, 0.93), Baseline("a", 0.5, (0.22, 0.78), "not better")
+    found = Audit(str(data), "efficientnet-lite0", index(data)[0], suspects, (), *score, (), "")
     audit.write_page(found, tmp_path / "found.html", 0.9)
     page.goto((tmp_path / "found.html").as_uri())
     assert page.get_by_label("what to do with a/001.png").input_value() == ""

@@ -23,11 +23,12 @@ def test_accuracy() -> None:
 
 
 def test_class_scores_by_hand() -> None:
+    between = metrics.wilson_interval
     scores = metrics.class_scores(metrics.confusion(TRUE, PREDICTED, 3), ("a", "b", "c"))
     assert scores == [
-        metrics.ClassScore("a", 0.5, 2 / 3, pytest.approx(4 / 7), 3),
-        metrics.ClassScore("b", 0.5, 0.5, 0.5, 2),
-        metrics.ClassScore("c", 0.0, 0.0, 0.0, 1),
+        metrics.ClassScore("a", 0.5, 2 / 3, pytest.approx(4 / 7), 3, between(2, 4), between(2, 3)),
+        metrics.ClassScore("b", 0.5, 0.5, 0.5, 2, between(1, 2), between(1, 2)),
+        metrics.ClassScore("c", 0.0, 0.0, 0.0, 1, (0.0, 1.0), between(0, 1)),
     ]
 
 

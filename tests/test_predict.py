@@ -257,7 +257,10 @@ def test_automatic_threshold(project: Path) -> None:
     assert threshold(run, "auto:0.7")[0] == 0.4
     least, said = threshold(run, "auto:0.9")
     assert least == 0.62
-    assert said == "threshold 0.6200: of 40 validation pictures, 50.0% are at least so sure, and 90.0% of those are right"
+    assert said == (
+        "threshold 0.6200: of 40 validation images, 20 are at least so sure, and 90.0% of those are right "
+        "(95% interval 69.9% to 97.2%)"
+    )
     with pytest.raises(ImgclfError, match=r"no probability was enough .*; 0.9700 is the most, from 0.8000 on"):
         threshold(run, "auto:0.99")
     run.class_names = ("unknown", "red", "blue")

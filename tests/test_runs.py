@@ -12,6 +12,7 @@ from imgclf import bundle, runs
 from imgclf.base import locks
 from imgclf.base.errors import ImgclfError
 from imgclf.bundle import Bundle, checksum
+from imgclf.learning.baseline import Baseline
 
 
 def copy(project: Path, name: str, accuracy: float, finished: str) -> Path:
@@ -44,7 +45,10 @@ def folder(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_list_tells_of_every_run(folder: Path) -> None:
-    write(folder / "toy" / "evaluation-test.json", b'{"accuracy": 0.5}')
+    beside = {"class_name": "blue", "accuracy": 0.25, "interval": [0.2, 0.3], "verdict": "better"}
+    tested = {"accuracy": 0.5, "interval": [0.4, 0.6], "baseline": beside}
+    write(folder / "toy" / "evaluation-test.json", json.dumps(tested).encode())
+    write(folder / "equal" / "evaluation-test.json", b'{"accuracy": 0.5}')
     found = {run.name: run for run in runs.runs(folder)}
     assert list(found) == ["half", "broken", "equal", "better", "toy"]
     assert found["half"] == runs.Run("half", str(folder / "half"), "unfinished", "vgg16", data="/photos")
@@ -54,6 +58,8 @@ def test_list_tells_of_every_run(folder: Path) -> None:
         3,
         0.5,
     )
+    assert (found["toy"].test_interval, found["toy"].test_baseline) == ((0.4, 0.6), Baseline(**beside))
+    assert (found["equal"].test_accuracy, found["equal"].test_interval, found["equal"].test_baseline) == (None, None, None)
     assert (found["better"].val_accuracy, found["better"].test_accuracy) == (0.995, None)
     assert (found["broken"].state, found["broken"].val_accuracy) == ("broken", None)
     assert "copy the run folder again" in found["broken"].problem

@@ -96,6 +96,7 @@ def test_model_says_names_and_figures_and_no_path(server: Server, trained: Path)
     assert known["data"] == "data"
     low, high = known["accuracy"]["interval"]
     assert low <= known["accuracy"]["value"] <= high
+    assert known["accuracy"]["baseline"]["class_name"] == "blue"
     assert str(trained) not in body.decode()
 
 

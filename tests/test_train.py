@@ -567,7 +567,7 @@ def test_the_rate_is_looked_for_with_the_weights_of_the_training(whole: Path, tm
 
 
 def test_a_network_that_always_says_the_same_is_said_to(tmp_path: Path) -> None:
-    """Pictures of nothing but noise: the validation accuracy is compared with the largest class's share."""
+    """Images of nothing but noise: the validation accuracy is beside the share of the largest class in training."""
     for number in range(60):
         write(tmp_path / "data" / ("a" if number % 4 else "b") / f"{number}.png", encoded(photo(number, 16, 16), "PNG"))
     split.split(tmp_path / "data")
@@ -575,12 +575,15 @@ def test_a_network_that_always_says_the_same_is_said_to(tmp_path: Path) -> None:
     config = TrainConfig(epochs=1, model="cnn-small", learning_rate=1e-9, class_weights="none")
     run = train(tmp_path / "data", config, run_dir=tmp_path / "run", listener=ears)
     counts = [sum(row.label == name for row in _validation(run.path)) for name in "ab"]
-    share = max(counts) / sum(counts)
-    assert (f"right on {share:.4f} of the validation pictures" in " ".join(ears.notes)) == (
-        run.info["metrics"]["val_accuracy"] <= share
-    )
-    low, high = run.info["metrics"]["val_interval"]
-    assert 0 <= low <= run.info["metrics"]["val_accuracy"] <= high <= 1
+    share = counts[0] / sum(counts)
+    scores = run.info["metrics"]
+    low, high = scores["val_interval"]
+    assert 0 <= low <= scores["val_accuracy"] <= high <= 1
+    assert (run.val_baseline.class_name, run.val_baseline.accuracy) == ("a", share)
+    assert run.val_baseline.verdict == ("better" if low > share else "worse" if high < share else "not better") != "better"
+    words = f"the baseline: always answering a is right on {share:.4f} of the same images; "
+    assert [words in note for note in ears.notes if note.startswith("Warning: validation accuracy ")] == [True]
+    assert "always answering a, the largest class in training" in " ".join(ears.about)
 
 
 def _validation(run: Path) -> list[dataset.Row]:

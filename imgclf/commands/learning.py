@@ -256,8 +256,7 @@ def evaluate(
         console.say(f"wrote {html}")
     missed = [gate for gate in gates if not result.figure(gate.name) >= gate.least]
     for gate in gates:
-        word, style = ("missed", "red") if gate in missed else ("met", None)
-        console.say(f"{word}: {gate.name} {result.figure(gate.name):.4f}, at least {gate.least:g} asked", style=style)
+        view.gate(gate, result, gate in missed)
     if result.unwritten:
         raise ImgclfError(result.unwritten)
     if missed:

@@ -179,9 +179,12 @@ def exported(result: "Export", json: bool) -> None:
     say(f"{what}{fitted}; compared with {result.run} on {counted(result.pictures, 'picture')} of the {result.part} part")
     table = new_table("", "run", "exported")
     add_row(table, "accuracy", f"{result.accuracy_before:.4f}", f"{result.accuracy_after:.4f}")
+    between = (f"{low:.3f} to {high:.3f}" for low, high in (result.interval_before, result.interval_after))
+    add_row(table, "95% interval", *between)
     add_row(table, "size", f"{result.size_before / 1e6:.2f} MB", f"{result.size_after / 1e6:.2f} MB")
     add_row(table, "time a picture", f"{result.ms_before:.2f} ms", f"{result.ms_after:.2f} ms")
     err.print(table)
+    say(result.baseline.words)
     same = round(result.agreement * result.pictures)
     say(f"largest probability difference {result.difference:.2g}, same label on {same:,} of {result.pictures:,}")
     files = result.from_bytes

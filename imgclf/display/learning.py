@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from imgclf.audit import Audit
     from imgclf.bundle import Bundle
     from imgclf.compare import Comparison
-    from imgclf.evaluate import Evaluation
+    from imgclf.evaluate import Evaluation, Gate
     from imgclf.train import Epoch, RateSearch
 
 
@@ -159,8 +159,9 @@ def trained(bundle: "Bundle | None", json: bool) -> None:
     low, high = figures["val_interval"]
     say(
         f"best epoch {figures['best_epoch']} of {figures['epochs']} saved: validation accuracy {figures['val_accuracy']:.4f} "
-        f"(95%: {low:.3f} to {high:.3f})"
+        f"(95% interval {low:.3f} to {high:.3f})"
     )
+    say(bundle.val_baseline.words)
     say("`imgclf evaluate` scores it on the test part; `imgclf predict IMAGE` uses it")
     data(str(bundle.path))
 
@@ -184,9 +185,13 @@ def audited(result: "Audit", json: bool) -> None:
     if result.note:
         say(result.note)
     say(
-        f"Held-out accuracy of the labels as they are: {result.accuracy:.4f} ({result.model}). Nothing was moved; "
-        "to decide: --html FILE.html, or --report FILE.csv and `imgclf clean --apply`."
+        f"Held-out accuracy of the labels as they are: {result.accuracy:.4f} (95% interval {result.interval[0]:.3f} to "
+        f"{result.interval[1]:.3f}; {result.model}); {result.baseline.words}"
     )
+    remedy = "its suspects are guesses; try another --model"
+    if text := result.baseline.warning("held-out accuracy", result.accuracy, result.interval, remedy):
+        say(text, style="yellow")
+    say("Nothing was moved; to decide: --html FILE.html, or --report FILE.csv and `imgclf clean --apply`.")
 
 
 def evaluation(result: "Evaluation") -> None:
@@ -197,26 +202,29 @@ def evaluation(result: "Evaluation") -> None:
     low, high = result.interval
     out.print(printable(f"{result.run} on {result.on}: {counted(result.pictures, 'picture')}"))
     out.print(f"accuracy {result.accuracy:.4f} (95% interval {low:.3f} to {high:.3f}), loss {result.loss:.4f}")
+    out.print(printable(result.baseline.words))
     macro, weighted = result.macro_f1_interval, result.weighted_f1_interval
     out.print(
         f"F1 {result.macro_f1:.4f} ({macro[0]:.3f} to {macro[1]:.3f}), weighted by pictures {result.weighted_f1:.4f} "
         f"({weighted[0]:.3f} to {weighted[1]:.3f})"
     )
-    top = "".join(f", top {k} {share:.4f}" for k, share in result.top.items())
+    if result.top:
+        tops = [f"top {k} {share:.4f} ({_between(result.top_intervals[k])})" for k, share in result.top.items()]
+        out.print(", ".join(tops))
     if math.isnan(result.auc) or math.isnan(result.average_precision):
-        out.print(f"ROC-AUC and average precision undefined, since a class has no picture{top}")
+        out.print("ROC-AUC and average precision undefined, since a class has no picture")
     else:
-        out.print(f"ROC-AUC {result.auc:.4f}, average precision {result.average_precision:.4f}{top}")
+        out.print(f"ROC-AUC {result.auc:.4f}, average precision {result.average_precision:.4f}")
     out.print(
         f"calibration error {result.calibration_error:.4f}, before calibration {result.uncalibrated_error:.4f} "
         f"(temperature {result.temperature:.2f})"
     )
     out.print()
-    table = new_table("class", "precision", "recall", "f1", "pictures")
+    table = new_table("class", "precision", "recall", "f1", "images")
     for score in result.classes:
-        add_row(
-            table, score.name, *(f"{value:.3f}" for value in (score.precision, score.recall, score.f1)), f"{score.support:,}"
-        )
+        rates = (score.precision, score.precision_interval), (score.recall, score.recall_interval)
+        cells = [f"{value:.3f} ({_between(interval)})" for value, interval in rates]
+        add_row(table, score.name, *cells, f"{score.f1:.3f}", f"{score.support:,}")
     out.print(table)
     out.print()
     if len(result.class_names) <= 12:
@@ -233,13 +241,32 @@ def evaluation(result: "Evaluation") -> None:
     worse = [one for one in result.slices if one.is_worse]
     if worse:
         out.print()
-        table = new_table("does worse where", "is", "accuracy", "pictures", numbers=False)
+        table = new_table("does worse where", "is", "accuracy", "images", numbers=False)
         for one in worse:
-            add_row(table, one.by, one.value, f"{one.accuracy:.3f}", f"{one.pictures:,}")
+            add_row(table, one.by, one.value, f"{one.accuracy:.3f} ({_between(one.interval)})", f"{one.pictures:,}")
         out.print(table)
     if not result.unwritten:
         files = (f"predictions-{result.name}.csv", f"confusion-{result.name}.png", f"calibration-{result.name}.png")
         say(f"wrote {result.run}/evaluation-{result.name}.json, {', '.join(files)}")
+
+
+def gate(asked: "Gate", result: "Evaluation", missed: bool) -> None:
+    """Whether a gate is met, and whether it would be without any classifier."""
+    word, style = ("missed", "red") if missed else ("met", None)
+    interval = result.between(asked.name)
+    between = f" (95% interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+    say(f"{word}: {asked.name} {result.figure(asked.name):.4f}{between}, at least {asked.least:g} asked", style=style)
+    trivial = result.baseline
+    if asked.name == "accuracy" and asked.least <= trivial.accuracy:
+        say(
+            f"Warning: accuracy={asked.least:g} is no gate on these images: always answering {trivial.class_name} is right on "
+            f"{trivial.accuracy:.4f} of them; ask for more, or for f1",
+            style="yellow",
+        )
+
+
+def _between(interval: Sequence[float]) -> str:
+    return f"{interval[0]:.3f} to {interval[1]:.3f}"
 
 
 def comparison(result: "Comparison", json: bool) -> None:
@@ -256,6 +283,9 @@ def comparison(result: "Comparison", json: bool) -> None:
         low, high = side.interval
         add_row(table, name, side.run, side.model, f"{side.accuracy:.4f}", f"{low:.3f} to {high:.3f}", f"{side.loss:.4f}")
     out.print(table)
+    trivial = {side.baseline.class_name: side.baseline for side in (result.first, result.second)}  # one, or one of each run
+    for one in trivial.values():
+        out.print(printable(one.words))
     out.print(
         f"right: both {result.both:,}, A alone {result.only_first:,}, B alone {result.only_second:,}, "
         f"neither {result.neither:,}"
@@ -265,9 +295,12 @@ def comparison(result: "Comparison", json: bool) -> None:
         f"B less A: {result.difference:+.4f} (95% interval {low:+.4f} to {high:+.4f})\n"
         f"McNemar's exact test: p = {result.p_value:.2g}"
     )
-    better = "B" if result.difference > 0 else "A"
-    sure = result.p_value < 0.05
-    out.print(f"{better} is better" if sure else "no difference that chance could not explain; more pictures would tell")
+    better, side = ("B", result.second) if result.difference > 0 else ("A", result.first)
+    if result.p_value >= 0.05:
+        out.print("no difference that chance could not explain; more images would tell")
+    else:
+        poor = "" if side.baseline.verdict == "better" else ", but not significantly better than the baseline"
+        out.print(f"{better} is better{poor}")
     if result.disagreements:
         out.print()
         lines = [(one.label, one.first, one.second, one.path) for one in result.disagreements[:LONGEST_LIST]]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from imgclf.display.gallery import Histogram
+    from imgclf.learning.baseline import Baseline
 
 logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a home folder that it cannot write is no news
 
@@ -70,8 +71,11 @@ def png(figure: "Figure") -> bytes:
 
 
 @_defaults()
-def curves(history: Sequence[Mapping[str, Any]]) -> "Figure":
-    """Loss and accuracy by epoch, train and validation, the best epoch marked; `history` as in history.csv."""
+def curves(history: Sequence[Mapping[str, Any]], interval: tuple[float, float], trivial: "Baseline") -> "Figure":
+    """Loss and accuracy by epoch, train and validation, the best epoch marked; `history` as in history.csv.
+
+    interval: of the best epoch's validation accuracy; trivial: the baseline beside it.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -82,8 +86,12 @@ def curves(history: Sequence[Mapping[str, Any]]) -> "Figure":
         axes.plot(epochs, [entry[name] for entry in history], marker=".", color="tab:blue", label="train")
         axes.plot(epochs, [entry[f"val_{name}"] for entry in history], marker=".", color="tab:orange", label="validation")
         axes.axvline(best["epoch"], color="grey", linestyle=":", linewidth=1)
-        axes.plot([best["epoch"]], [best[f"val_{name}"]], marker="*", markersize=13, color="tab:red", linestyle="",
-                  label=f"best epoch {best['epoch']}: {best[f'val_{name}']:.3f}")  # fmt: skip
+        label = f"best epoch {best['epoch']}: {best[f'val_{name}']:.3f}"
+        if name == "accuracy":
+            label += f" ({interval[0]:.3f} to {interval[1]:.3f})"
+            axes.vlines(best["epoch"], *interval, color="tab:red", linewidth=2, alpha=0.5)
+            axes.axhline(trivial.accuracy, color="grey", linestyle="--", linewidth=1, label=f"baseline: {trivial.accuracy:.3f}")
+        axes.plot([best["epoch"]], [best[f"val_{name}"]], marker="*", markersize=13, color="tab:red", linestyle="", label=label)
         axes.set(title=name.capitalize(), xlabel="epoch", ylabel=name)
         axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -162,10 +170,13 @@ def confusion(matrix: "NDArray[np.int64]", class_names: Sequence[str], title: st
 
 
 @_defaults()
-def calibration(bins: "tuple[NDArray[Any], ...]", coverage: "tuple[NDArray[Any], ...]") -> "Figure":
+def calibration(
+    bins: "tuple[NDArray[Any], ...]", coverage: "tuple[NDArray[Any], ...]", intervals: "tuple[NDArray[Any], NDArray[Any]]"
+) -> "Figure":
     """How often the classifier is right by how sure it is, and how right it is when it answers only where it is surest.
 
-    bins: as `metrics.reliability` gives them; coverage: as `metrics.risk_coverage` does.
+    bins: as `metrics.reliability` gives them; coverage: as `metrics.risk_coverage` does. intervals: for each point of both,
+    (n, 2) ends of the 95% interval of its accuracy.
     """
     import numpy as np
     from matplotlib.figure import Figure
@@ -176,16 +187,21 @@ def calibration(bins: "tuple[NDArray[Any], ...]", coverage: "tuple[NDArray[Any],
     some = counts > 0
     width = 1 / len(counts)
     left.bar((np.arange(len(counts)) + 0.5)[some] * width, accurate[some], 0.92 * width, color="tab:blue", alpha=0.45)
-    left.plot(confidence[some], accurate[some], marker="o", linestyle="", color="tab:blue", label="right, by how sure")
+    of_bins, of_curve = intervals
+    left.vlines(confidence[some], *of_bins[some].T, color="tab:blue", linewidth=1)
+    left.plot(confidence[some], accurate[some], marker="o", linestyle="", color="tab:blue", label="right, 95% interval")
     left.plot([0, 1], [0, 1], color="grey", linestyle=":", label="as sure as right")
     for place, count in zip((np.arange(len(counts)) + 0.5)[some] * width, counts[some], strict=True):
         left.text(place, 0.012, str(count), ha="center", va="bottom", fontsize=7, rotation=90)
     left.set(title="Calibration (pictures in each bin below)", xlabel="probability of the answer", ylabel="share right")
     left.set(xlim=(0, 1), ylim=(0, 1.02))
     _thresholds, covered, right_share = coverage
+    right.fill_between(covered, *of_curve.T, color="tab:orange", alpha=0.2, linewidth=0, label="95% interval")
     right.plot(covered, right_share, color="tab:orange")
+    right.legend(loc="lower left")
     right.set(title="Answering only where it is surest", xlabel="share of pictures answered", ylabel="share of answers right")
-    right.set(xlim=(0, 1.01), ylim=(min(0.95, float(right_share.min()) - 0.02), 1.002))
+    least = min(float(right_share.min()), float(of_curve[-1, 0])) - 0.02
+    right.set(xlim=(0, 1.01), ylim=(min(0.95, least), 1.002))
     left.legend(loc="upper left")
     for axes in (left, right):
         axes.grid(alpha=0.3)

@@ -1,6 +1,7 @@
 """What a person sees of runs, info and schema."""
 
 import dataclasses
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,17 +17,42 @@ def runs(found: "Sequence[Run]", folder: Path, json: bool) -> None:
     if json:
         as_json([{"schema": "runs/1", **dataclasses.asdict(run)} for run in found])
         return
-    table = new_table("run", "model", "epochs", "val", "test", "state", numbers=False)
+    table = new_table("run", "model", "val", "test", "baseline", numbers=False)
     table.columns[0].no_wrap = True  # to be copied whole
+    poor = []
     for run in found:
-        figures = ["" if value is None else f"{value:.4f}" for value in (run.val_accuracy, run.test_accuracy)]
-        add_row(table, run.name, run.model or "", "" if run.epochs is None else str(run.epochs), *figures, run.state)
+        beside = run.test_baseline or run.val_baseline
+        if beside is not None and beside.verdict != "better":
+            poor.append(run.name)
+        add_row(
+            table,
+            run.name,
+            run.model or "",
+            run.state if run.state != "finished" else _score(run.val_accuracy, run.val_interval),
+            _score(run.test_accuracy, run.test_interval),
+            "" if beside is None else f"{beside.accuracy:.2f}",
+            style="yellow" if run.name in poor else None,
+        )
     if found:
         out.print(table)
     for run in found:
         if run.problem:
             say(run.problem, style="yellow")
-    say(f"{counted(len(found), 'run')} in {folder}" + ("; accuracies of the validation and the test part" if found else ""))
+    about = "; accuracies on the validation and the test images with 95% intervals, and of always answering the largest class"
+    say(f"{counted(len(found), 'run')} in {folder}{about if found else ''}")
+    if poor:
+        say(
+            f"Warning: not significantly better than always answering the largest class: {', '.join(poor)}; "
+            f"`imgclf evaluate --run {shlex.quote(poor[0])}` tells more",
+            style="yellow",
+        )
+
+
+def _score(accuracy: float | None, interval: tuple[float, float] | None) -> str:
+    """As much of it as a few hundred images support."""
+    if accuracy is None or interval is None:
+        return ""
+    return f"{accuracy:.3f} ({interval[0]:.2f}-{interval[1]:.2f})"
 
 
 def info(known: Mapping[str, Any], json: bool) -> None:

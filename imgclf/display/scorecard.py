@@ -38,7 +38,8 @@ def write(
 
     overlay: where the run looks on a picture for the class that it called it; asked for the first MOST_OVERLAYS errors.
     """
-    title = f"{figures['accuracy']:.1%} right: {Path(figures['run']).name}"
+    low, high = figures["interval"]
+    title = f"{figures['accuracy']:.1%} right ({low:.1%} to {high:.1%}): {Path(figures['run']).name}"
     body = "".join(
         (
             _head(title, figures, about),
@@ -75,10 +76,14 @@ def _bar(share: float) -> str:
 
 def _head(title: str, figures: Mapping[str, Any], about: str) -> str:
     low, high = figures["interval"]
+    trivial = figures["baseline"]
     rows = [
         ("F1, mean of classes", _number(figures["macro_f1"]), _between(figures["macro_f1_interval"])),
         ("F1, weighted by pictures", _number(figures["weighted_f1"]), _between(figures["weighted_f1_interval"])),
-        *((f"among the {k} likeliest", _number(share), "") for k, share in figures["top"].items()),
+        *(
+            (f"among the {k} likeliest", _number(share), _between(figures["top_intervals"][k]))
+            for k, share in figures["top"].items()
+        ),
         ("ROC-AUC", _number(figures["auc"]), ""),
         ("average precision", _number(figures["average_precision"]), ""),
         ("log loss", _number(figures["loss"]), ""),
@@ -94,7 +99,10 @@ def _head(title: str, figures: Mapping[str, Any], about: str) -> str:
         f"{_e(figures['data'])}<br>{_e(about)}</p>{notes}"
         f"<div class=score><strong>{figures['accuracy']:.1%}</strong>"
         f"<span>accuracy; 95% interval {low:.1%} to {high:.1%}</span>"
-        f"<i><b style='left:{100 * low:.2f}%;width:{max(0.5, 100 * (high - low)):.2f}%'></b></i></div>"
+        f"<i><b style='left:{100 * low:.2f}%;width:{max(0.5, 100 * (high - low)):.2f}%'></b>"
+        f"<s style='left:{100 * trivial['accuracy']:.2f}%'></s></i>"
+        f"<p class=baseline>Baseline, marked on the bar: {trivial['accuracy']:.1%} ({trivial['interval'][0]:.1%} to "
+        f"{trivial['interval'][1]:.1%}), always answering {_e(trivial['class_name'])}, the largest class in training.</p></div>"
         f"<table class=figures><tr><th><td><td class=soft>95% interval{table}</table></header>\n"
     )
 
@@ -121,11 +129,12 @@ def _confusion(figures: Mapping[str, Any], plots: Mapping[str, bytes]) -> str:
 def _classes(figures: Mapping[str, Any]) -> str:
     rows = "".join(
         f"<tr><th scope=row>{_e(one['name'])}"
-        + "".join(_bar(one[what]) for what in ("precision", "recall", "f1"))
+        + "".join(f"{_bar(one[what])} <small>{_between(one[f'{what}_interval'])}</small>" for what in ("precision", "recall"))
+        + _bar(one["f1"])
         + f"<td>{one['support']:,}"
         for one in sorted(figures["classes"], key=lambda one: float(one["f1"]))
     )
-    heads = "".join(f"<th scope=col>{name}" for name in ("class", "precision", "recall", "F1", "pictures"))
+    heads = "".join(f"<th scope=col>{name}" for name in ("class", "precision", "recall", "F1", "images"))
     return f"<div class=wide><table class=list><tr>{heads}{rows}</table></div>"
 
 

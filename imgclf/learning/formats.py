@@ -6,7 +6,6 @@ import json
 import logging
 import re
 import tempfile
-import threading
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -13,13 +13,18 @@ from imgclf.learning import folding
 
 @dataclasses.dataclass(frozen=True)
 class ClassScore:
-    """One class: precision, recall and F1 in 0..1 (0 where undefined), and how many pictures truly are of it."""
+    """One class: precision, recall and F1 in 0..1 (0 where undefined), and how many pictures truly are of it.
+
+    The intervals are Wilson's, 95%: 0 to 1 where undefined.
+    """
 
     name: str
     precision: float
     recall: float
     f1: float
     support: int
+    precision_interval: tuple[float, float]
+    recall_interval: tuple[float, float]
 
 
 def confusion(true: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
@@ -43,7 +48,8 @@ def class_scores(matrix: NDArray[np.int64], class_names: tuple[str, ...]) -> lis
         precision = hits / predicted if predicted else 0.0
         recall = hits / support if support else 0.0
         f1 = 2 * hits / (predicted + support) if predicted + support else 0.0
-        scores.append(ClassScore(name, precision, recall, f1, support))
+        between = wilson_interval(hits, predicted), wilson_interval(hits, support)
+        scores.append(ClassScore(name, precision, recall, f1, support, *between))
     return scores
 
 

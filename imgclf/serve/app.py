@@ -190,12 +190,16 @@ def card(bundle: Bundle, threshold: float) -> dict[str, Any]:
     """What the page and a client may know of a run: names and figures, no path of this machine."""
     try:
         tested = json.loads((bundle.path / "evaluation-test.json").read_bytes())
-        accuracy = {"value": tested["accuracy"], "interval": tested["interval"], "pictures": tested["pictures"], "on": "test"}
+        accuracy = {
+            "value": tested["accuracy"], "interval": tested["interval"], "baseline": tested["baseline"],
+            "pictures": tested["pictures"], "on": "test",
+        }  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError):
         known = bundle.info["metrics"]
         count = bundle.info.get("data", {}).get("pictures", {}).get("val")
         accuracy = {
-            "value": known["val_accuracy"], "interval": known.get("val_interval"), "pictures": count, "on": "validation",
+            "value": known["val_accuracy"], "interval": known["val_interval"], "baseline": known["val_baseline"],
+            "pictures": count, "on": "validation",
         }  # fmt: skip
     recipe = bundle.recipe
     return {

@@ -16,6 +16,7 @@ from imgclf.base import table, writing
 from imgclf.base.config import TrainConfig
 from imgclf.base.errors import ImgclfError
 from imgclf.learning import board, keras_file, schedule, training
+from imgclf.train import validation
 from imgclf.train.courses import Course
 from imgclf.train.work import Epoch, Work, improves, write_checkpoint
 
@@ -228,4 +229,6 @@ def write_history(work: Work, *, draw: bool) -> None:
     if rows and draw:
         from imgclf.display import plots
 
-        plots.save(plots.curves(rows), work.run_dir / "curves.png")
+        best = next(entry for entry in reversed(work.history) if entry.is_best)
+        score = validation.interval(work, best.val_accuracy), validation.beside(work, best.val_accuracy)
+        plots.save(plots.curves(rows, *score), work.run_dir / "curves.png")

@@ -160,8 +160,9 @@ def hint(work: Work) -> None:
     if frozen and frozen.interval[0] > own.interval[1]:
         where = "" if work.data == Path("data") else f"{shlex.quote(str(work.data))} "
         work.listener.note(
-            f"a pretrained network would do better on so few pictures: {backbones.OFFLINE}, frozen, is {_said(frozen)}, this "
-            f"network on {own.accuracy:.3f} of the validation pictures; try `imgclf train {where}--model {backbones.OFFLINE}`"
+            f"a pretrained network would do better on so few images: {backbones.OFFLINE}, frozen, is {_said(frozen)}, this "
+            f"network on {own.accuracy:.3f} of the validation images (95%: {own.interval[0]:.3f} to {own.interval[1]:.3f}); "
+            f"try `imgclf train {where}--model {backbones.OFFLINE}`"
         )
 
 

@@ -23,7 +23,7 @@ from imgclf.base.parallel import ordered_map
 from imgclf.bundle import Bundle
 from imgclf.learning import backbones, devices, keras_settings, metrics, precision
 from imgclf.pixels import images
-from imgclf.train import courses, prospects
+from imgclf.train import courses, prospects, validation
 from imgclf.train.loop import fit, patience, remedies, save, tuning_epochs
 from imgclf.train.setup import check, check_agreement, manifest_path, prepare, weigh
 from imgclf.train.work import CHECKPOINT, Listener, OfWorker, Silent, Work, restore, take_up
@@ -199,6 +199,7 @@ def _run(work: Work, began: float) -> Bundle | None:
         about.append(f"{machine} share each batch")
     if work.weights is not None:
         about.append(f"what a picture counts: {_some(work.weights, prepared)}")
+    about += validation.about(work)
     if work.resumed:
         about.append(f"resumed after epoch {len(work.history)}" if work.history else "begun anew: no epoch had ended")
     listener.started(work.run_dir, about)
@@ -214,7 +215,7 @@ def _run(work: Work, began: float) -> Bundle | None:
     if machine.is_chief:
         listener.stage("exporting")
         finished = _finish(work, course)
-        _compare_with_chance(work)
+        validation.warn(work, finished)
         if not over:
             prospects.hint(work)
     machine.told([0])  # the others wait: the chief would take them for lost
@@ -259,9 +260,9 @@ def _finish(work: Work, course: courses.Course) -> Bundle:
             "train_accuracy": best.accuracy,
             "val_loss": best.val_loss,
             "val_accuracy": best.val_accuracy,
-            "val_interval": metrics.wilson_interval(
-                round(best.val_accuracy * len(prepared.files["val"])), len(prepared.files["val"])
-            ),
+            "val_interval": validation.interval(work, best.val_accuracy),
+            "val_baseline": dataclasses.asdict(validation.beside(work, best.val_accuracy)),
+            "val_groups": dataclasses.asdict(validation.groups(work)),
         },
         "data": {
             "path": str(work.data.resolve()),
@@ -291,18 +292,6 @@ def _finish(work: Work, course: courses.Course) -> Bundle:
     finished = bundle.write(run_dir, info)
     (run_dir / CHECKPOINT).unlink(missing_ok=True)
     return finished
-
-
-def _compare_with_chance(work: Work) -> None:
-    """Say so when the best epoch does no better than one that always gives the same answer."""
-    labels = [name.split("/", 1)[0] for name in work.prepared.files["val"]]
-    share, name = max((labels.count(name) / len(labels), name) for name in work.prepared.class_names)
-    best = max(entry.val_accuracy for entry in work.history if entry.is_best)
-    if best <= share:
-        work.listener.note(
-            f"no better than always answering {name}, which is right on {share:.4f} of the validation pictures: train longer, "
-            "on more pictures, or with another --learning-rate"
-        )
 
 
 def _opencv_version() -> str:

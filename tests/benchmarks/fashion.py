@@ -51,7 +51,11 @@ def main() -> None:
         print(f"split: {run('split', data, '--train', 90, '--val', 10, '--test', 0)[0]:.0f} s", flush=True)
         seconds, _out = run("train", data, "--run-dir", "run", *chosen.options)
         result = json.loads(run("evaluate", "--run", "run", "--json")[1])
-        print(f"imgclf train {' '.join(chosen.options)}: {seconds:.0f} s, test accuracy {result['accuracy']:.4f}")
+        low, high = result["interval"]
+        print(
+            f"imgclf train {' '.join(chosen.options)}: {seconds:.0f} s, test accuracy {result['accuracy']:.4f} ({low:.3f} to "
+            f"{high:.3f}); baseline {result['baseline']['accuracy']:.4f}"
+        )
 
 
 if __name__ == "__main__":

@@ -72,8 +72,8 @@ with tempfile.TemporaryFile(dir=".") as file:
     _near, _alike, errors = audit.compare(seen, given, 0)
 wrong, peak = given != true, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 found, right, size = np.mean(errors.wrong[wrong]), np.mean(wrong[errors.wrong]), seen.nbytes / 2**20
-print(f"{found:.3f} of the wrong labels found, {right:.3f} of those found wrong;", end=" ")
-print(f"beyond {size:.0f} MB of features {peak - size:.0f} MB")
+beyond = f"beyond {size:.0f} MB of features {peak - size:.0f} MB"
+print(f"{found:.3f} of the wrong labels found, {right:.3f} of those found wrong; " + beyond)
 """
 
 

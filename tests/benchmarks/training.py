@@ -9,7 +9,8 @@ ReLU, pooling), in float32, fed by Keras' loader with Keras' random layers. Also
 preparation: seconds of `dataset.prepare` (listing, decoding, resizing, storing), of reading what it made by Keras' loader, and
 of decoding and resizing alone in a pool of threads.
 accuracy: `imgclf train` with default options, --seeds of them, split 80/10/10 by the same seed, scored on the test part; and
-`plain_keras.py` with 10 epochs on the split of seed 0. Wall time of whole commands.
+beside each `plain_keras.py` on the same split, with the same seed and as many epochs, or in the same time (--plain time); both
+keep their best epoch by validation. Each with its 95% interval and the baseline. Wall time of whole commands.
 """
 
 import argparse
@@ -30,7 +31,7 @@ import numpy as np
 from imgclf import dataset, model, split
 from imgclf.base.config import Recipe, SplitConfig, TrainConfig
 from imgclf.base.parallel import cpu_count
-from imgclf.learning import devices, training
+from imgclf.learning import devices, metrics, training
 from imgclf.pixels import images
 from imgclf.train import Silent, courses
 from imgclf.train.work import Work
@@ -169,29 +170,38 @@ def preparation(data: Path) -> None:
     print(f"preparation when it is there: {time.perf_counter() - started:.2f} s")
 
 
-def accuracy(data: Path, folder: Path, seeds: int, options: list[str]) -> None:
+def accuracy(data: Path, folder: Path, seeds: int, options: list[str], plain: str) -> None:
     def run(*arguments: object) -> tuple[float, str]:
         started = time.perf_counter()
         done = subprocess.run([sys.executable, *map(str, arguments)], cwd=folder, capture_output=True, text=True, check=True)
         return time.perf_counter() - started, done.stdout
 
-    scores, times = [], []
+    def score(seed: int, name: str, share: float, pictures: int, seconds: float, about: str) -> None:
+        low, high = metrics.wilson_interval(round(share * pictures), pictures)
+        scores.setdefault(name, []).append((share, seconds))
+        accuracy = f"test accuracy {share:.4f} ({low:.3f} to {high:.3f}) of {pictures} images"
+        print(f"seed {seed}, {name}: {accuracy}, {seconds:.0f} s; {about}", flush=True)
+
+    scores: dict[str, list[tuple[float, float]]] = {}
     for seed in range(seeds):
         run("-m", "imgclf", "split", data, "--train", 80, "--val", 10, "--test", 10, "--seed", seed, "--force")
-        if seed == 0:
-            run("-m", "imgclf", "split", data, "--export", folder / "plain")
-        seconds, _out = run("-m", "imgclf", "train", data, "--seed", seed, "--run-dir", folder / f"run-{seed}", *options)
-        _seconds, answer = run("-m", "imgclf", "evaluate", "--run", folder / f"run-{seed}", "--json")
-        result = json.loads(answer)
-        scores.append(result["accuracy"])
-        times.append(seconds)
-        print(
-            f"seed {seed}: test accuracy {result['accuracy']:.4f} of {result['pictures']} pictures, {seconds:.0f} s", flush=True
-        )
-    means = f"mean test accuracy {statistics.mean(scores):.4f}, mean {statistics.mean(times):.0f} s"
-    print(f"imgclf train {' '.join(options)}: {means}")
-    seconds, out = run(HERE / "plain_keras.py", folder / "plain", "--epochs", 10)
-    print(f"plain_keras.py, 10 epochs at 256 px: {seconds:.0f} s as a whole; {out.strip()}")
+        run("-m", "imgclf", "split", data, "--export", folder / f"plain-{seed}")
+        place = folder / f"run-{seed}"
+        seconds, said = run("-m", "imgclf", "train", data, "--seed", seed, "--run-dir", place, "--json", *options)
+        trained = json.loads(said)
+        result = json.loads(run("-m", "imgclf", "evaluate", "--run", place, "--json")[1])
+        about = f"best of {trained['metrics']['epochs']} epochs; baseline {result['baseline']['accuracy']:.4f}"
+        score(seed, " ".join(["imgclf train", *options]), result["accuracy"], result["pictures"], seconds, about)
+        if plain == "none":
+            continue
+        limit = ["--epochs", trained["config"]["epochs"]] if plain == "epochs" else ["--epochs", 1000, "--seconds", seconds]
+        taken, said = run(HERE / "plain_keras.py", folder / f"plain-{seed}", "--seed", seed, *limit)
+        other = json.loads(said.splitlines()[-1])
+        about = f"best of {other['epochs']} epochs at 256 px"
+        score(seed, f"plain_keras.py, same {plain}", other["accuracy"], other["pictures"], taken, about)
+    for name, found in scores.items():
+        shares, times = zip(*found, strict=True)
+        print(f"{name}: mean test accuracy {statistics.mean(shares):.4f}, mean {statistics.mean(times):.0f} s")
 
 
 def main() -> None:
@@ -199,6 +209,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--parts", nargs="+", default=["throughput", "preparation", "accuracy"])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--plain", choices=("epochs", "time", "none"), default="epochs", help="what both have the same of")
     parser.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="for imgclf train")
     chosen = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -212,7 +223,7 @@ def main() -> None:
             preparation(data)
         if "accuracy" in chosen.parts:
             shutil.rmtree(data / ".imgclf", ignore_errors=True)
-            accuracy(data, Path(folder), chosen.seeds, chosen.options)
+            accuracy(data, Path(folder), chosen.seeds, chosen.options, chosen.plain)
 
 
 if __name__ == "__main__":

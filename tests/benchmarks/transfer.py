@@ -5,7 +5,7 @@
 
 train: `imgclf train --model efficientnet-lite0` with --seeds seeds, each on its own split 80/10/10, scored on the test part;
 the first with nothing cached (no backbone, no features, no prepared pictures), and once more with everything cached, another
-seed on the split of seed 0. Beside it, with --scratch, plain `imgclf train` on the split of seed 0.
+seed on the split of seed 0. Beside each, with --scratch, plain `imgclf train` with the same seed on the same split.
 folds: for sets too small for one test part, --folds 5: every picture is in the test part of one fold; with --scratch, beside it
 plain `imgclf train` on the same folds.
 audit: 5% of the labels moved to another class, and how many of them are among the first 7% of the ranking.
@@ -23,6 +23,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from imgclf.learning.metrics import wilson_interval
+
 
 def run(folder: Path, *arguments: object) -> tuple[float, str]:
     """(seconds, stdout) of an imgclf command, with a cache folder of its own."""
@@ -35,30 +37,34 @@ def run(folder: Path, *arguments: object) -> tuple[float, str]:
     return time.perf_counter() - started, done.stdout
 
 
-def score(folder: Path, name: str) -> tuple[float, int]:
+def score(folder: Path, name: str) -> tuple[float, int, str]:
+    """(accuracy, pictures, both in words, with the interval and the baseline) on the test part."""
     result = json.loads(run(folder, "evaluate", "--run", name, "--json")[1])
-    return result["accuracy"], result["pictures"]
+    (low, high), baseline = result["interval"], result["baseline"]["accuracy"]
+    words = f"test accuracy {result['accuracy']:.4f} ({low:.3f} to {high:.3f}) of {result['pictures']}, baseline {baseline:.4f}"
+    return result["accuracy"], result["pictures"], words
 
 
 def train(folder: Path, model: str, seeds: int, scratch: bool, options: list[str]) -> None:
-    scores, pictures = [], 0
+    scores: dict[str, list[float]] = {model: []}
     for seed in range(seeds):
         run(folder, "split", "data", "--train", 80, "--val", 10, "--test", 10, "--seed", seed, "--force")
         taken, _out = run(folder, "train", "--model", model, "--seed", seed, "--run-dir", f"run-{seed}", *options)
-        accuracy, pictures = score(folder, f"run-{seed}")
-        scores.append(accuracy)
+        accuracy, _pictures, words = score(folder, f"run-{seed}")
+        scores[model].append(accuracy)
         known = json.loads((folder / f"run-{seed}" / "evaluation-test.json").read_text())
         error = f"calibration error {known['uncalibrated_error']:.4f} before, {known['calibration_error']:.4f} after"
-        print(f"seed {seed}: test accuracy {accuracy:.4f} of {pictures}, {error}, {taken:.1f} s", flush=True)
+        print(f"seed {seed}: {words}, {error}, {taken:.1f} s", flush=True)
         if seed == 0:
             again, _out = run(folder, "train", "--model", model, "--seed", 100, "--run-dir", "again", *options)
-            print(
-                f"again, everything cached, seed 100: test accuracy {score(folder, 'again')[0]:.4f}, {again:.1f} s", flush=True
-            )
-            if scratch:
-                taken, _out = run(folder, "train", "--run-dir", "scratch", *options)
-                print(f"imgclf train (cnn): test accuracy {score(folder, 'scratch')[0]:.4f}, {taken:.0f} s", flush=True)
-    print(f"{model}: mean test accuracy {statistics.mean(scores):.4f} over {seeds} seeds")
+            print(f"again, everything cached, seed 100: {score(folder, 'again')[2]}, {again:.1f} s", flush=True)
+        if scratch:
+            taken, _out = run(folder, "train", "--seed", seed, "--run-dir", f"scratch-{seed}", *options)
+            accuracy, _pictures, words = score(folder, f"scratch-{seed}")
+            scores.setdefault("cnn", []).append(accuracy)
+            print(f"seed {seed}, imgclf train (cnn): {words}, {taken:.0f} s", flush=True)
+    for name, found in scores.items():
+        print(f"{name}: mean test accuracy {statistics.mean(found):.4f} over {seeds} seeds")
 
 
 def folds(folder: Path, model: str, count: int, scratch: bool, options: list[str]) -> None:
@@ -68,10 +74,12 @@ def folds(folder: Path, model: str, count: int, scratch: bool, options: list[str
         started = time.perf_counter()
         for fold in range(1, count + 1):
             run(folder, "train", "--model", name, "--fold", fold, "--run-dir", f"fold-{name}-{fold}", *options)
-            accuracy, tested = score(folder, f"fold-{name}-{fold}")
+            accuracy, tested, _words = score(folder, f"fold-{name}-{fold}")
             right, pictures = right + round(accuracy * tested), pictures + tested
         taken = time.perf_counter() - started
-        print(f"{name}, {count} folds: {right} of {pictures} right, {right / pictures:.4f}; {taken:.0f} s", flush=True)
+        low, high = wilson_interval(right, pictures)
+        words = f"{right} of {pictures} right, {right / pictures:.4f} ({low:.3f} to {high:.3f})"
+        print(f"{name}, {count} folds: {words}; {taken:.0f} s", flush=True)
 
 
 def audit(folder: Path, model: str, seeds: int) -> None:

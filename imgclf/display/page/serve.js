@@ -381,15 +381,18 @@ async function loadModel() {
   if (answer.status !== 200) throw await refusal(answer);
   model = await answer.json();
   const { accuracy, recipe } = model;
-  const right = accuracy.value === null ? "" : `${percent(accuracy.value)} right on ${accuracy.on} pictures`;
+  const between = ({ interval }) => `${percent(interval[0])} to ${percent(interval[1])}`;
+  const right = `${percent(accuracy.value)} (${between(accuracy)}) right on ${accuracy.on} images`;
   by("about").textContent = [model.model, `${model.classes.length} classes`, right].filter(Boolean).join(" · ");
   by("version").textContent = model.imgclf;
   document.title = `${model.run} · imgclf`;
-  const of = accuracy.pictures ? ` of ${accuracy.pictures.toLocaleString("en")} ${accuracy.on} pictures` : ` (${accuracy.on})`;
-  const between = accuracy.interval ? `, 95% interval ${percent(accuracy.interval[0])} to ${percent(accuracy.interval[1])}` : "";
+  const of = accuracy.pictures ? ` of ${accuracy.pictures.toLocaleString("en")} ${accuracy.on} images` : ` (${accuracy.on})`;
+  const { class_name: common, accuracy: trivial, verdict } = accuracy.baseline;
+  const how = verdict === "not better" ? "not significantly better" : verdict;
   const rows = [
     ["Classes", model.classes.join(", "), true],
-    ["Accuracy", accuracy.value === null ? null : `${percent(accuracy.value)}${of}${between}`],
+    ["Accuracy", `${percent(accuracy.value)}${of}, 95% interval ${between(accuracy)}`, true],
+    ["Baseline", `${percent(trivial)} (${between(accuracy.baseline)}), always answering ${common}: this model is ${how}`, true],
     ["Trained", model.trained && new Date(model.trained).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" })],
     ["On the data", model.data && `${model.data}${model.pictures?.train ? `, ${model.pictures.train.toLocaleString("en")} pictures` : ""}`],
     ["Network", model.model && `${model.model}${model.parameters ? `, ${model.parameters.toLocaleString("en")} parameters` : ""}`],

@@ -1,0 +1,80 @@
+"""The trivial baseline of every accuracy: a classifier that always answers the largest class of the training images."""
+
+import dataclasses
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from imgclf.base.config import SCRATCH
+from imgclf.learning import metrics
+
+Verdict = Literal["better", "not better", "worse"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+    """How many of some images a classifier gets right that always answers `class_name`, and how a score compares with it.
+
+    class_name: the largest class of the training images, as scikit-learn's DummyClassifier(strategy="most_frequent") answers.
+    accuracy: its share of the same images that were scored; interval: of that, 95%, Wilson. verdict: of the score: `better` if
+    the 95% interval of its accuracy lies above that share, `worse` if it lies below, else `not better` (not significantly).
+    """
+
+    class_name: str
+    accuracy: float
+    interval: tuple[float, float]
+    verdict: Verdict
+
+    @property
+    def words(self) -> str:
+        """In a line."""
+        low, high = self.interval
+        return f"baseline {self.accuracy:.4f} (95% interval {low:.3f} to {high:.3f}): always answering {self.class_name}"
+
+    def warning(self, score: str, accuracy: float, interval: Sequence[float], remedy: str) -> str:
+        """What to tell of a score that is not better, and what to do next; empty for one that is.
+
+        score: what was scored, as "validation accuracy". remedy: the next step, as a clause.
+        """
+        if self.verdict == "better":
+            return ""
+        if self.accuracy == 1:
+            return (
+                f"Warning: every scored image is of class {self.class_name}, the largest in training, so always answering it "
+                "is right on all of them; score images of every class"
+            )
+        if accuracy > self.accuracy:
+            remedy = "score more images" if accuracy == 1 else f"score more images, or {remedy}"
+        if self.accuracy > 0.5:
+            remedy += "; where classes are uneven, F1 and the recall of each class tell more"
+        low, high = interval
+        how = "worse than" if self.verdict == "worse" else "not significantly better than"
+        return (
+            f"Warning: {score} {accuracy:.4f} ({low:.3f} to {high:.3f}) is {how} the baseline: always answering "
+            f"{self.class_name} is right on {self.accuracy:.4f} of the same images; {remedy}"
+        )
+
+
+def largest(counts: Mapping[str, int]) -> str:
+    """The class with the most images; of equal ones the first by name, as scikit-learn does."""
+    return max(sorted(counts), key=lambda name: counts[name])
+
+
+def baseline(class_name: str, of_class: int, right: int, total: int) -> Baseline:
+    """The baseline on `total` images, `of_class` of which are of `class_name`, beside a score with `right` of them right."""
+    share = of_class / total if total else 0.0
+    low, high = metrics.wilson_interval(right, total)
+    verdict: Verdict = "better" if low > share else "worse" if high < share else "not better"
+    return Baseline(class_name, share, metrics.wilson_interval(of_class, total), verdict)
+
+
+def remedy(info: Mapping[str, Any]) -> str:
+    """The next step for a run that is not better than the baseline; info: the content of its bundle.json."""
+    path, here = Path(str(info["data"]["path"])), Path.cwd()
+    path = path.relative_to(here) if path.is_relative_to(here) else path
+    data = "" if path == Path("data") else f" {shlex.quote(str(path))}"
+    if info["model"] not in SCRATCH and info["config"]["weights"] != "none":
+        return f"look for wrong labels with `imgclf audit{data}`, or add images"
+    weights = ", or `--class-weights none`" if info["class_weights"] is not None else ""
+    return f"try `imgclf train{data} --model efficientnet-lite0`{weights}"
