@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import importlib.metadata
-import json
 import math
 import shlex
 import time
@@ -25,7 +24,7 @@ from imgclf.learning import backbones, devices, metrics, precision
 from imgclf.pixels import images
 from imgclf.train import courses, prospects
 from imgclf.train.loop import fit, patience, remedies, save, tuning_epochs
-from imgclf.train.setup import check, check_agreement, manifest_path, prepare, weigh
+from imgclf.train.setup import Stored, check, check_agreement, manifest_path, prepare, read_config, weigh, write_config
 from imgclf.train.work import CHECKPOINT, Listener, OfWorker, Silent, Work, restore, take_up
 
 if TYPE_CHECKING:
@@ -74,12 +73,8 @@ def train(
         is_given = run_dir is not None and run_dir.exists()
         if machine.is_chief:
             run_dir = bundle.new_run_folder(config.model, run_dir)
-            resolved = {"data": str(data.resolve()), "weights_of_classes": None if weights is None else weights.tolist()}
-            if config.weights not in ("imagenet", "none"):
-                resolved["weights"] = str(Path(config.weights).resolve())  # a run can be resumed from anywhere
             writing.write_atomic(run_dir / "split.csv", manifest.to_csv())
-            # the last, since a folder that has it can be resumed
-            writing.write_json(run_dir / "config.json", {"schema": "config/1", **dataclasses.asdict(config), **resolved})
+            write_config(run_dir, Stored(config, prepared.recipe, data.resolve(), weights))  # last: --resume asks for it
         work = Work(
             data,
             config,
@@ -128,27 +123,23 @@ def resume(
     listener = listener or Silent()
     began = time.monotonic()
     run_dir = bundle.find_unfinished(run)
-    try:
-        stored = json.loads((run_dir / "config.json").read_bytes())
-        stored.pop("schema", None)
-        began_with, known = Path(stored.pop("data")), stored.pop("weights_of_classes")
-        config = TrainConfig(**stored)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ImgclfError(f"{run_dir / 'config.json'}: cannot be read ({error}); train anew") from error
-    if data is None and not began_with.is_dir():
+    stored = read_config(run_dir)
+    if data is None and not stored.data.is_dir():
         raise ImgclfError(
-            f"{run_dir}: its data folder {began_with} is not there; say where it is now: imgclf train FOLDER --resume"
+            f"{run_dir}: its data folder {stored.data} is not there; say where it is now: imgclf train FOLDER --resume"
         )
-    data = data or began_with
+    data = data or stored.data
     manifest = dataset.read_manifest(run_dir / "split.csv")
     machine, listener = _gather(listener, device_count)
     remedy = f"start all of them again with `imgclf train --resume {shlex.quote(str(run_dir))}`"
     with devices.lost(machine, remedy), _alone(run_dir, machine):
         if machine.is_chief:
             writing.remove_leftovers(run_dir)
-        prepared, config = prepare(data, manifest, config, machine, listener)
-        weights = None if known is None else np.array(known, np.float32)
-        work = Work(data, config, manifest, prepared, weights, run_dir, listener, machine, config.epochs, resumed=True)
+        prepared, config = prepare(data, manifest, stored.config, machine, listener)
+        if prepared.recipe != stored.recipe:
+            raise ImgclfError(f"{run_dir}: config.json was edited: its recipe does not fit its options; train anew")
+        epochs = config.epochs
+        work = Work(data, config, manifest, prepared, stored.weights, run_dir, listener, machine, epochs, resumed=True)
         return _run(work, began)
 
 
