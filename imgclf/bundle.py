@@ -19,6 +19,7 @@ from imgclf.base import writing
 from imgclf.base.config import Recipe, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.parallel import ordered_map
+from imgclf.base.remedies import why
 from imgclf.learning import metrics
 
 FORMAT = 1
@@ -237,7 +238,7 @@ def _make(folder: Path, *, exist_ok: bool) -> None:
     except FileExistsError:
         raise
     except OSError as error:
-        raise ImgclfError(f"{folder}: cannot make this folder: {error.strerror}; choose another with --run-dir") from error
+        raise ImgclfError(f"{folder}: cannot make this folder: {why(error, 'choose another with --run-dir')}") from error
 
 
 def find_unfinished(run: str | None, runs: Path = Path("runs")) -> Path:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from imgclf.base.errors import ImageError, ImgclfError, UsageError
+from imgclf.base.remedies import why
 from imgclf.bundle import Bundle
 from imgclf.display import drawing
 from imgclf.learning import saliency
@@ -64,7 +65,7 @@ def explain(
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ImgclfError(f"{out}: cannot be made a folder: {error.strerror}; choose another with --out") from error
+        raise ImgclfError(f"{out}: cannot be made a folder: {why(error, 'choose another with --out')}") from error
     names = [name for name in inputs if isinstance(name, str)] if isinstance(inputs, list) else []
     if any(os.path.isdir(name) and os.path.samefile(name, out) for name in names):
         raise UsageError(f"--out {out}: the folder that the pictures come from; choose another")
@@ -76,7 +77,7 @@ def explain(
         except ImageError as error:
             yield Explanation(source.name, error=str(error))
         except OSError as error:
-            yield Explanation(source.name, error=f"the sheet cannot be written: {error.strerror or error}")
+            yield Explanation(source.name, error=f"the sheet cannot be written: {why(error, 'choose another --out')}")
 
 
 Look = Callable[[images.Image, int], saliency.Map]

@@ -14,6 +14,7 @@ from imgclf.answers import Place, Prediction, answer
 from imgclf.base import placing
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.parallel import ordered_map
+from imgclf.base.remedies import why
 from imgclf.base.shards import Shard
 from imgclf.bundle import Bundle
 from imgclf.pixels import sources
@@ -103,7 +104,7 @@ def _records(name: str, stack: contextlib.ExitStack) -> Iterator[Prediction]:
     try:
         file = stack.enter_context(open(name, "rb"))  # noqa: SIM115  (the stack closes it)
     except OSError as error:
-        raise ImgclfError(f"{name}: cannot be read: {error.strerror}") from error
+        raise ImgclfError(f"{name}: cannot be read: {why(error, 'choose another file')}") from error
     for number, line in enumerate(file, 1):
         try:
             record = Prediction.from_dict(json.loads(line))
@@ -127,9 +128,7 @@ class Sorting:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ImgclfError(
-                f"{folder}: no folder that photos could be sorted into: {error.strerror}; choose another"
-            ) from error
+            raise ImgclfError(f"{folder}: no folder that photos could be sorted into: {why(error)}") from error
         self.folder, self.how, self.report = folder, how, report
         self.counts: collections.Counter[str] = collections.Counter()
         self.there = self.failed = 0
@@ -154,8 +153,8 @@ class Sorting:
         self.counts.update(done.labels)
         self.there += done.there
         self.failed += len(done.problems)
-        for path, why in done.problems:
-            self.report(path, why)
+        for path, reason in done.problems:
+            self.report(path, reason)
 
     def check(self, inputs: Iterable[str]) -> None:
         """Raise UsageError when photos would be sorted into the folder that they come from."""

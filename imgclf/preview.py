@@ -20,6 +20,7 @@ from imgclf.base.errors import ImageError, ImgclfError
 from imgclf.base.folders import check_output, state_folder
 from imgclf.base.parallel import ordered_map
 from imgclf.base.progress import Progress, Stages, stage
+from imgclf.base.remedies import why
 from imgclf.dataset import Dataset, Sample, checks
 from imgclf.display import drawing, gallery
 from imgclf.pixels import augment, images
@@ -95,7 +96,7 @@ def preview(
     try:
         drawing.save(picture, out)
     except OSError as error:
-        raise ImgclfError(f"{out}: cannot be written: {error.strerror}; choose another place with --out") from error
+        raise ImgclfError(f"{out}: cannot be written: {why(error, 'choose another place with --out')}") from error
     imbalance = max(counts) / min(filter(None, counts))
     return Preview(str(data), classes, imbalance, tuple(left_out), out, picture, shown, tuple(notes))
 

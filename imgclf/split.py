@@ -16,6 +16,7 @@ from imgclf.base.config import PARTS, Link, Part, SplitConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import numbered, state_folder
 from imgclf.base.progress import Progress, Stages, stage
+from imgclf.base.remedies import why
 from imgclf.dataset import Manifest, allocation, checks
 
 
@@ -472,7 +473,7 @@ def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: P
             target.rmdir()
         os.rename(building, target)
     except OSError as error:
-        raise ImgclfError(f"{target}: export failed: {error.strerror or error} ({error.filename})") from error
+        raise ImgclfError(f"{target}: export failed at {error.filename}: {why(error)}") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
     if copied:

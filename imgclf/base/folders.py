@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from imgclf.base.errors import ImgclfError
+from imgclf.base.remedies import why
 
 STATE_NAME = ".imgclf"
 
@@ -107,8 +108,8 @@ def state_folder(data: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ImgclfError(
-            f"{data}: read-only, and the cache folder {folder} cannot be made ({error.strerror}); "
-            "set XDG_CACHE_HOME to a folder that can be written"
+            f"{data}: read-only, and the cache folder {folder} cannot be made: "
+            f"{why(error, 'set XDG_CACHE_HOME to a folder that can be written')}"
         ) from error
     return folder
 

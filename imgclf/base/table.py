@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from imgclf.base.errors import ImgclfError
+from imgclf.base.remedies import why
 
 
 def line(values: Sequence[object]) -> str:
@@ -31,7 +32,7 @@ def records(file: Path, *needed: str) -> Iterator[tuple[int, dict[str, str]]]:
     try:
         content = file.read_bytes().removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
-        raise ImgclfError(f"{file}: cannot be read: {error.strerror}") from error
+        raise ImgclfError(f"{file}: cannot be read: {why(error, 'choose another file')}") from error
     try:
         lines = iter(rows(content))
         header = next(lines, (0, []))[1]

@@ -13,6 +13,7 @@ from imgclf.base.config import PARTS, Part
 from imgclf.base.errors import ImgclfError
 from imgclf.base.folders import STATE_NAME, is_inside, state_folder
 from imgclf.base.progress import Progress
+from imgclf.base.remedies import why
 from imgclf.dataset.catalogue import examine
 from imgclf.dataset.folder import Dataset, Sample, scan
 
@@ -98,7 +99,7 @@ def read_manifest(path: Path) -> Manifest:
     except FileNotFoundError as error:
         raise ImgclfError(f"{path}: no split yet; run `imgclf split` first") from error
     except OSError as error:
-        raise ImgclfError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ImgclfError(f"{path}: cannot be read: {why(error, 'make a new split with `imgclf split --force`')}") from error
     rows: dict[str, Row] = {}
     expected = f"expected {','.join(COLUMNS)} with split one of {', '.join(PARTS)}, each path once"
     remedy = "mend it, or make a new one with `imgclf split --force`"

@@ -1,5 +1,6 @@
 """What a person sees of train, audit, evaluate and compare."""
 
+import contextlib
 import math
 import shlex
 import signal
@@ -7,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imgclf.base import signals
 from imgclf.display.console import (
     LONGEST_LIST,
     add_row,
@@ -40,19 +42,15 @@ class TrainingDisplay:
         self._task: TaskID | None = None
         self._spent = 0.0
         self._run_dir: Path | None = None
-        self._handler: Any = None
+        self._stack = contextlib.ExitStack()
         self._stop = self._said = False
 
     def __enter__(self) -> "TrainingDisplay":
-        self._bar = new_bar()
-        self._bar.__enter__()
+        self._bar = self._stack.enter_context(new_bar())
         return self
 
     def __exit__(self, *details: Any) -> None:
-        if self._bar:
-            self._bar.__exit__(*details)
-        if self._handler is not None:
-            signal.signal(signal.SIGINT, self._handler)
+        self._stack.close()
         if details[0] is not None and self._run_dir and self._spent:
             from imgclf import bundle
 
@@ -81,7 +79,8 @@ class TrainingDisplay:
 
     def started(self, run_dir: Path, about: Sequence[str]) -> None:
         self._run_dir = run_dir
-        self._handler = signal.signal(signal.SIGINT, self._interrupt)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # ignored, as with nohup, it stays so
+            self._stack.enter_context(signals.handled(self._interrupt, signal.SIGINT))
         say(f"run {run_dir}")
         for line in about:
             say(line)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imgclf.base import installing
 from imgclf.base.config import Format, Quantize, Recipe
 from imgclf.base.errors import ImgclfError
 from imgclf.learning import graphs, litert
@@ -39,7 +40,7 @@ def check_packages(form: Format) -> None:
     """Raise ImgclfError when a package that only this format needs is not installed."""
     missing = [name for name in _ONNX if form == "onnx" and importlib.util.find_spec(name) is None]
     if missing:
-        raise ImgclfError(f"--format onnx needs {' and '.join(missing)}, not installed here: pip install 'imgclf[onnx]'")
+        raise ImgclfError(f"--format onnx needs {' and '.join(missing)}, not installed here; run: {installing.command('onnx')}")
 
 
 def calibrated(network: "keras.Sequential", temperature: float) -> "keras.Sequential":

@@ -5,6 +5,7 @@ import dataclasses
 import importlib.metadata
 import math
 import shlex
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 import imgclf
 from imgclf import bundle, dataset, model
-from imgclf.base import locks, writing
+from imgclf.base import locks, signals, writing
 from imgclf.base.config import SCRATCH, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.parallel import ordered_map
@@ -192,7 +193,10 @@ def _run(work: Work, began: float) -> Bundle | None:
     if work.resumed:
         about.append(f"resumed after epoch {len(work.history)}" if work.history else "begun anew: no epoch had ended")
     listener.started(work.run_dir, about)
-    with remedies(work):
+    with contextlib.ExitStack() as stack:
+        if not machine.is_chief:  # Ctrl-C, which a terminal sends to all, is for the chief: it decides when all of them end
+            stack.enter_context(signals.handled(signal.SIG_IGN, signal.SIGINT))
+        stack.enter_context(remedies(work))
         over = fit(work, course, began)
         if work.config.fine_tune and work.tuned_from is None and not over:
             course = _begin_tuning(work, course)

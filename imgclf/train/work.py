@@ -3,8 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import signal
-import threading
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,11 +90,6 @@ class OfWorker(Silent):
 
     def note(self, text: str) -> None:
         self._listener.note(text)
-
-    def started(self, run_dir: Path, about: Sequence[str]) -> None:
-        """Ctrl-C, which a terminal sends to all, is the chief's to hear: it decides when all of them end."""
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def stage(self, name: str) -> None:
         self._listener.stage(name)
