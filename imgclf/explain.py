@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from imgclf.base.errors import ImageError, ImgclfError, UsageError
+from imgclf.base.folders import check_outside
 from imgclf.base.remedies import why
 from imgclf.bundle import Bundle
 from imgclf.display import drawing
@@ -58,10 +59,7 @@ def explain(
     """
     if target is not None and target not in bundle.class_names:
         raise UsageError(f"--class {target}: no such class; there are {', '.join(bundle.class_names)}")
-    data = Path(bundle.info["data"]["path"])
-    place = out.resolve()
-    if data in (place, *place.parents) and not any(part.startswith(".") for part in place.relative_to(data).parts):
-        raise UsageError(f"--out {out}: lies in {data}, where the sheets would become pictures of it; choose another place")
+    check_outside(out / "sheet.png", "--out", Path(bundle.info["data"]["path"]))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

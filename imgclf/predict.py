@@ -13,6 +13,7 @@ from pathlib import Path
 from imgclf.answers import Place, Prediction, answer
 from imgclf.base import placing
 from imgclf.base.errors import ImgclfError, UsageError
+from imgclf.base.folders import check_outside
 from imgclf.base.parallel import ordered_map
 from imgclf.base.remedies import why
 from imgclf.base.shards import Shard
@@ -119,12 +120,20 @@ class Sorting:
     """Puts predicted photos into the class folders of a folder, a thousand at a time, each thousand planned ahead.
 
     counts: photos placed, by label; there: those that lay where they belong; failed: those that could not be placed, each of
-    which is reported as (input, why) at once. Makes the folder; raises ImgclfError where that cannot be.
+    which is reported as (input, why) at once. known: data folders, inside of which nothing is placed. Makes the folder; raises
+    ImgclfError where that cannot be.
     """
 
-    def __init__(self, folder: Path, how: placing.How, report: Callable[[str, str], None] = lambda _path, _why: None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        how: placing.How,
+        report: Callable[[str, str], None] = lambda _path, _why: None,
+        known: Iterable[Path] = (),
+    ) -> None:
         if any(os.path.lexists(folder / name) for name in ("bundle.json", "config.json")):
             raise ImgclfError(f"{folder}: a run, not a place for photos; choose another folder")
+        check_outside(folder, f"--{how}-to", *known)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

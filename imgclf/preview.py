@@ -17,7 +17,7 @@ import numpy as np
 from imgclf import dataset
 from imgclf.base.config import Part, Recipe, TrainConfig
 from imgclf.base.errors import ImageError, ImgclfError
-from imgclf.base.folders import check_output, state_folder
+from imgclf.base.folders import check_output, check_outside, command, state_folder
 from imgclf.base.parallel import ordered_map
 from imgclf.base.progress import Progress, Stages, stage
 from imgclf.base.remedies import why
@@ -202,8 +202,7 @@ def _tile(root: Path, sample: Sample, seed: int, feed: tuple[Recipe, augment.Cha
 def check_png(out: Path, data: Path, option: str = "--out") -> None:
     """Refuse what is no PNG file, and places in the data set, where the picture would become a sample."""
     drawing.check_png(out, option)
-    if data.resolve() in out.resolve().parents and out.parent != state_folder(data):
-        raise ImgclfError(f"{out}: lies inside the data folder {data}; give {option} another place")
+    check_outside(out, option, data)
 
 
 # -- in the terminal, and as a page -------------------------------------------------------------------------------------------
@@ -275,7 +274,7 @@ def survey(data: Path, part: Part | None, progress: Stages | None = None) -> Sur
     if part:
         kept = [index for index, file in enumerate(found) if file.part == part]
         if not kept:
-            raise ImgclfError(f"{data}: the {part} part is empty, or the folder is not split; run `imgclf split`")
+            raise ImgclfError(f"{data}: the {part} part is empty, or the folder is not split; run {command('split', data)}")
         catalogue = catalogue.subset(kept)
         found = [found[index] for index in kept]
         paths = set(catalogue.paths)

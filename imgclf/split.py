@@ -14,7 +14,7 @@ from imgclf import dataset
 from imgclf.base import locks, table, writing
 from imgclf.base.config import PARTS, Link, Part, SplitConfig
 from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.base.folders import numbered, state_folder
+from imgclf.base.folders import check_outside, command, numbered, state_folder
 from imgclf.base.progress import Progress, Stages, stage
 from imgclf.base.remedies import why
 from imgclf.dataset import Manifest, allocation, checks
@@ -314,7 +314,9 @@ def check(data: Path, progress: Stages | None = None) -> Leakage:
         else:
             path = dataset.manifest_path(data)
             if not path.exists():
-                raise ImgclfError(f"{data}: not split: it has no train and test folders, and no manifest; run `imgclf split`")
+                raise ImgclfError(
+                    f"{data}: not split: it has no train and test folders, and no manifest; run {command('split', data)}"
+                )
             where = str(path)
             part_of = {row.path: row.split for row in dataset.read_manifest(path).rows}
             files = [dataclasses.replace(file, part=part_of.get(file.path)) for file in files]
@@ -438,9 +440,7 @@ def check_export(data: Path, target: Path) -> None:
         raise ImgclfError(
             f"{target}: exists and is not an empty folder; an export never mixes with other files, choose another"
         )
-    resolved = target.resolve()
-    if resolved == data.resolve() or data.resolve() in resolved.parents:
-        raise ImgclfError(f"{target}: lies inside the data folder, where it would become part of it; choose another place")
+    check_outside(target, "--export", data)
 
 
 def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: Progress | None = None) -> list[str]:

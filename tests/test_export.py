@@ -368,7 +368,7 @@ def test_folders_of_an_export_are_made(project: Path) -> None:
 def test_a_place_that_tensorflow_cannot_write_is_one_line(project: Path) -> None:
     run, file = run_of(project), write(project / "file", b"")
     note = {"class_names": list(run.class_names), "recipe": dataclasses.asdict(run.recipe)}
-    with pytest.raises(ImgclfError, match=r"the export cannot be written: .*file is not a directory; make room, or give --out"):
+    with pytest.raises(ImgclfError, match=r"the export cannot be written: .*file is not a directory; give --out"):
         formats.write(run.network(), file / "served", "saved-model", "none", note)
 
 

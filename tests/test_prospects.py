@@ -104,8 +104,8 @@ def test_auto_is_the_backbone_where_that_is_sure(textures: Path, monkeypatch: py
     monkeypatch.setattr(prospects, "SURE", 0.9)
     monkeypatch.setattr(prospects, "of_scratch", None)  # not needed
     machine = devices.choose(None)
-    chosen = prospects.choose(textures / "data", manifest(textures), TrainConfig(model="auto"), machine, heard)
-    assert chosen == TrainConfig(model="efficientnet-lite0")
+    chosen, expected = prospects.choose(textures / "data", manifest(textures), TrainConfig(model="auto"), machine, heard)
+    assert (chosen, expected) == (TrainConfig(model="efficientnet-lite0"), None)
     (line,) = heard.notes
     assert line.startswith("--model auto: efficientnet-lite0, right on ")
 
@@ -122,12 +122,13 @@ def test_auto_tries_both_where_it_is_not(textures: Path, monkeypatch: pytest.Mon
     training = [row for row in manifest(textures).rows if row.split == "train"]
     assert trial.pictures + trial.trained_on == len(training)
     assert trial.accuracy >= 0.7
-    assert prospects.choose(textures / "data", manifest(textures), config, machine, heard).model == "cnn"
+    chosen, expected = prospects.choose(textures / "data", manifest(textures), config, machine, heard)
+    assert (chosen.model, expected) == ("cnn", prospects.expected(Prospect(20, 42, 33), trial, len(training))[1])
     (line,) = heard.notes
     assert line.startswith("--model auto: cnn; efficientnet-lite0 right on 0.476 of 42 held-out training pictures")
     assert " and " in line.partition(" training pictures: ")[2]
     monkeypatch.setattr(prospects, "of_backbone", lambda *_any: None)
-    assert prospects.choose(textures / "data", manifest(textures), config, machine, heard).model == "cnn"
+    assert prospects.choose(textures / "data", manifest(textures), config, machine, heard)[0].model == "cnn"
     assert heard.notes[1].startswith(
         "--model auto: cnn; too few pictures for efficientnet-lite0, a short trial of cnn right on "
     )

@@ -101,7 +101,8 @@ def predict(
         raise ImgclfError(f"{watch}: no folder that could be watched")
     line = view.line_format(form if form is not None else view.WATCHED) if form is not None or watch else None
     model = None if merge else bundle.find(run)
-    sorting = verb.Sorting(place, "move" if move_to else "link", console.Notes("not placed")) if place else None
+    known = [Path(model.info["data"]["path"])] if model else []
+    sorting = verb.Sorting(place, "move" if move_to else "link", console.Notes("not placed"), known) if place else None
     if sorting:
         sorting.check([str(watch)] if watch else () if merge else inputs or ())
     if model:

@@ -239,7 +239,7 @@ def split(
             raise UsageError(f"--test: with --folds {folds} each picture is tested once; leave it out")
         with console.stages() as stage:
             made = verb.folds(data, folds, config, force=force, progress=stage)
-        view.folds(made, as_json)
+        view.folds(made, data, as_json)
         return
     if link and not export and "link" in shell.given(ctx):
         raise UsageError("--link says how --export places pictures; give --export DIR too")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgclf.base import signals
+from imgclf.base.folders import command
 from imgclf.display.console import (
     LONGEST_LIST,
     add_row,
@@ -160,7 +161,8 @@ def trained(bundle: "Bundle | None", json: bool) -> None:
         f"best epoch {figures['best_epoch']} of {figures['epochs']} saved: validation accuracy {figures['val_accuracy']:.4f} "
         f"(95%: {low:.3f} to {high:.3f})"
     )
-    say("`imgclf evaluate` scores it on the test part; `imgclf predict IMAGE` uses it")
+    run = "" if bundle.path.parent == Path("runs") else f" --run {shlex.quote(str(bundle.path))}"
+    say(f"`imgclf evaluate{run}` scores it on the test part; `imgclf predict IMAGE{run}` uses it")
     data(str(bundle.path))
 
 
@@ -184,7 +186,7 @@ def audited(result: "Audit", json: bool) -> None:
         say(result.note)
     say(
         f"Held-out accuracy of the labels as they are: {result.accuracy:.4f} ({result.model}). Nothing was moved; "
-        "to decide: --html FILE.html, or --report FILE.csv and `imgclf clean --apply`."
+        f"to decide: --html FILE.html, or --report FILE.csv and {command('clean', Path(result.data), '--apply', 'FILE.csv')}."
     )
 
 

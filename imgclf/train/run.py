@@ -19,6 +19,7 @@ from imgclf import bundle, dataset, model
 from imgclf.base import locks, signals, writing
 from imgclf.base.config import SCRATCH, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
+from imgclf.base.folders import check_outside
 from imgclf.base.parallel import ordered_map
 from imgclf.bundle import Bundle
 from imgclf.learning import backbones, devices, metrics, precision
@@ -56,19 +57,15 @@ def train(
     began = time.monotonic()
     if not str(data.resolve()).isprintable():
         raise ImgclfError(f"{data}: the folder's path has characters that TensorFlow cannot open; rename or move the folder")
-    place = (run_dir or Path("runs")).resolve()
-    if data.resolve() in (place, *place.parents):
-        raise ImgclfError(
-            f"{run_dir or 'runs'}: lies inside the data folder {data}, where it would become a class; "
-            "give --run-dir a folder outside of it"
-        )
+    check_outside(run_dir or Path("runs"), "--run-dir", data)
     manifest = dataset.read_manifest(manifest_path(data, config.fold))
     machine, listener = _gather(listener, device_count)
     if machine.is_chief and run_dir is not None:
         bundle.check_run_folder(run_dir)  # now, and not when all pictures are decoded
+    expected = None
     with devices.lost(machine, "start all of them again with --resume and the run folder that the chief has named"):
         if config.model == "auto":
-            config = prospects.choose(data, manifest, config, machine, listener)
+            config, expected = prospects.choose(data, manifest, config, machine, listener)
         prepared, config = prepare(data, manifest, config, machine, listener)
         weights = weigh(config, prepared)
         is_given = run_dir is not None and run_dir.exists()
@@ -82,11 +79,12 @@ def train(
             manifest,
             prepared,
             weights,
-            run_dir or place,
+            run_dir or Path("runs").resolve(),
             listener,
             machine,
             config.epochs,
             made_folder=not is_given,
+            expected=expected,
         )
         with _alone(work.run_dir, machine):
             return _run(work, began)
@@ -209,8 +207,7 @@ def _run(work: Work, began: float) -> Bundle | None:
         listener.stage("exporting")
         finished = _finish(work, course)
         _compare_with_chance(work)
-        if not over:
-            prospects.hint(work)
+        prospects.hint(work)
     machine.told([0])  # the others wait: the chief would take them for lost
     return finished
 

@@ -14,6 +14,7 @@ from imgclf import dataset
 from imgclf.base import writing
 from imgclf.base.config import SCRATCH, Part, Recipe, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
+from imgclf.base.folders import command
 from imgclf.learning import backbones, devices, precision
 from imgclf.learning.weights import class_weights
 from imgclf.train.work import Listener, Work, content
@@ -90,7 +91,7 @@ def manifest_path(data: Path, fold: int | None) -> Path:
         return dataset.manifest_path(data)
     folds = dataset.fold_paths(data)
     if not folds:
-        raise ImgclfError(f"{data}: no folds yet; make them with `imgclf split --folds 5`")
+        raise ImgclfError(f"{data}: no folds yet; make them with {command('split', data, '--folds', '5')}")
     if not 1 <= fold <= len(folds):
         raise ImgclfError(f"--fold {fold}: there are folds 1 to {len(folds)}")
     return folds[fold - 1]
@@ -138,8 +139,8 @@ def _check_parts(data: Path, prepared: dataset.Prepared) -> None:
     for part in ("train", "val"):
         if not prepared.files[part]:
             raise ImgclfError(
-                f"{data}: the {part} part has no usable picture; add pictures or give it a larger share "
-                f"(imgclf split --{part} 0.2 --force)"
+                f"{data}: the {part} part has no usable picture; add pictures or give it a larger share: "
+                f"{command('split', data, f'--{part}', '0.8' if part == 'train' else '0.3', '--force')}"
             )
     labels = {name.split("/", 1)[0] for name in prepared.files["train"]}
     for name in prepared.class_names:

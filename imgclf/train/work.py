@@ -120,6 +120,8 @@ class Work:
     tuned_from: int | None = None  # epochs in the history when fine-tuning began
     resumed: bool = False
     made_folder: bool = False  # whether this training has made the run's folder
+    expected: float | None = None  # validation accuracy that `--model auto` chose the network for
+    stopped: bool = False  # by the user
 
     @property
     def began(self) -> int:
