@@ -99,7 +99,7 @@ class Checked:
     def from_dict(cls, values: object) -> Self:
         """The config that a file holds: every field and nothing else. Raises UsageError."""
         if not isinstance(values, Mapping):
-            raise UsageError(f"{_shown(values)} must be a JSON object with {', '.join(_fields(cls))}")
+            raise UsageError(f"{cls.__name__}: expected a JSON object with {', '.join(_fields(cls))}, not {_shown(values)}")
         for name in values:
             if name not in _fields(cls):
                 raise UsageError(f"{cls._called(name)} is not known; there are {', '.join(_fields(cls))}")

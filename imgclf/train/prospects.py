@@ -137,8 +137,8 @@ def hint(work: Work) -> None:
     """After a training from scratch: say so when a frozen backbone clearly does better, and the command to type.
 
     It takes two seconds, and ten more once for the backbone, on top of a time budget too; so not where images are many, where
-    the network is good already, or where the user has stopped the training. After `--model auto`, which has chosen the network, it
-    says that this choice was wrong, and does not recommend without a word what it has rejected.
+    the network is good already, or where the user has stopped the training. After `--model auto`, which has chosen the
+    network, it says that this choice was wrong, and does not recommend without a word what it has rejected.
     """
     config, validation = work.config, len(work.prepared.files["val"])
     best = max(entry.val_accuracy for entry in work.history if entry.is_best)
