@@ -224,7 +224,6 @@ def test_commands_say_the_remedy(project: Path, imgclf: Run) -> None:
         (["explain", "data/red/000.png", "--out", "file/x"], "a file stands where a folder is needed"),
         (["predict", "data/red/000.png", "--link-to", "file/x"], "a file stands where a folder is needed"),
         (["predict", "data/red/000.png", "--link-to", long], "choose a shorter name"),
-        (["train", "--run-dir", long], "choose a shorter name"),
         (["predict", "--merge", "data"], "a folder stands where a file is needed"),
     ):
         done = imgclf(*words)
