@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from imgclf.base.checking import check
 from imgclf.base.errors import ImageError, ImgclfError, UsageError
 from imgclf.base.folders import check_outside
 from imgclf.base.remedies import why
@@ -57,6 +58,7 @@ def explain(
     target: the class to explain; the run's answer for None. Occlusion asks the run itself, on LiteRT; Grad-CAM looks inside
     model.keras with TensorFlow. Raises ImgclfError when `out` cannot be a folder, UsageError for an unknown class.
     """
+    check("method", method, Method)
     if target is not None and target not in bundle.class_names:
         raise UsageError(f"--class {target}: no such class; there are {', '.join(bundle.class_names)}")
     check_outside(out / "sheet.png", "--out", Path(bundle.info["data"]["path"]))

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 import imgclf
 from imgclf import bundle, dataset, scoring
 from imgclf.base import writing
-from imgclf.base.config import Format, Part, Quantize
+from imgclf.base.checking import check as check_value
+from imgclf.base.config import Format, Part, Quantize, Share
 from imgclf.base.errors import ImageError, ImgclfError, UsageError
 from imgclf.base.folders import check_data_folder, check_outside, command
 from imgclf.base.parallel import ordered_map
@@ -75,14 +76,15 @@ class Export:
 
 def check(form: Format, quantize: Quantize, tolerance: float | None, out: Path | None) -> None:
     """Raise UsageError for what cannot be asked for, ImgclfError for what is not installed or in the way."""
+    check_value("format", form, Format)
+    check_value("quantize", quantize, Quantize)
+    check_value("tolerance", tolerance, Share | None)
     known = formats.QUANTIZED[form]
     if quantize not in known:
         having = ", ".join(name for name, kinds in formats.QUANTIZED.items() if quantize in kinds)
         raise UsageError(
             f"--format {form} --quantize {quantize}: there is none; {form} has {', '.join(known)}; {quantize} is for {having}"
         )
-    if tolerance is not None and not 0 <= tolerance <= 1:
-        raise UsageError(f"--tolerance {tolerance:g}: expected a number from 0 to 1")
     ending = formats.ENDINGS[form]
     if out and ending and out.suffix != ending:
         raise UsageError(f"--out {out}: a {form} file ends with {ending}")

@@ -9,9 +9,12 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
 
 from imgclf.answers import Place, Prediction, answer
 from imgclf.base import placing
+from imgclf.base.checking import Within, check
+from imgclf.base.config import Share
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import check_outside
 from imgclf.base.parallel import ordered_map
@@ -29,6 +32,8 @@ def predict(
 
     threshold: see `answers.answer`. without: a folder whose pictures are passed over.
     """
+    check("top", top, Annotated[int, Within(1)])
+    check("threshold", threshold, Share)
     one = functools.partial(answer, bundle, top=top, threshold=threshold)
     return ordered_map(one, sources.expand(inputs, without))
 

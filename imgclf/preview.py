@@ -9,13 +9,14 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 
 from imgclf import dataset
-from imgclf.base.config import Part, Recipe, TrainConfig
+from imgclf.base.checking import Within, check
+from imgclf.base.config import Part, Recipe, Seed, TrainConfig
 from imgclf.base.errors import ImageError, ImgclfError
 from imgclf.base.folders import check_output, check_outside, command, state_folder
 from imgclf.base.parallel import ordered_map
@@ -83,6 +84,8 @@ def preview(
 
     feed: show each picture as a training with this configuration is fed it, instead of the photograph. Raises ImgclfError.
     """
+    check("columns", columns, Annotated[int, Within(1, 40)])
+    check("seed", seed, Seed)
     out = out or state_folder(data) / "preview.png"
     check_png(out, data)
     shown, left_out, notes = load(data, part)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf import dataset
+from imgclf.base.checking import check
 from imgclf.base.config import Part
 from imgclf.base.errors import ImageError, ImgclfError
 from imgclf.base.folders import check_data_folder, command
@@ -53,6 +54,7 @@ def pictures(bundle: Bundle, data: Path | None = None, part: Part | None = None)
     The notes say what flatters the score: pictures that the run was trained on, or chosen by. Raises ImgclfError when there
     is nothing to score.
     """
+    check("split", part, Part | None)
     root = data or Path(bundle.info["data"]["path"])
     manifest = manifest_of(bundle)
     if data is None and not root.is_dir():

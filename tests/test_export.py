@@ -334,7 +334,7 @@ def test_what_does_not_exist_is_a_usage_error(project: Path, imgclf: Run) -> Non
     for options, words in {
         ("--format", "keras", "--quantize", "int8"): "there is none; keras has none; int8 is for litert",
         ("--format", "onnx", "--quantize", "int8"): "there is none; onnx has none, float16; int8 is for litert",
-        ("--tolerance", "2"): "--tolerance 2: expected a number from 0 to 1",
+        ("--tolerance", "2"): "--tolerance must be a number, 0 to 1, or none, not 2.0",
         ("--out", "model.onnx"): "--out model.onnx: a litert file ends with .tflite",
     }.items():
         done = imgclf("export", *options)

@@ -109,6 +109,13 @@ class Checked:
         return cls(**values)
 
 
+def check(name: str, value: object, hint: Any) -> None:
+    """Raise UsageError for an argument that its type, given as that of a field, does not take."""
+    field = _field(hint)
+    if not field.holds(value):
+        raise UsageError(f"--{name} must be {field}, not {_shown(value)}")
+
+
 def bounds(config: type[Checked], name: str) -> dict[str, Any]:
     """The bounds of a whole-number or float field as `min` and `max` of a command-line option."""
     within = _fields(config)[name].within

@@ -25,6 +25,7 @@ Policy = Literal["default", "strict", "report"]
 Format = Literal["litert", "onnx", "saved-model", "keras"]
 Quantize = Literal["none", "float16", "int8"]
 Seed = Annotated[int, Within(0, 2**31 - 1)]
+Share = Annotated[float, Within(0, 1)]
 
 # Raised when the decoder or the resize rule changes what a pixel is: old prepared pixels are then made anew.
 DECODER_VERSION = 1
@@ -81,8 +82,8 @@ class SplitConfig(Checked):
     """
 
     train: Annotated[float, Within(0, 1, above=True)] = 0.70
-    val: Annotated[float, Within(0, 1)] = 0.15
-    test: Annotated[float, Within(0, 1)] = 0.15
+    val: Share = 0.15
+    test: Share = 0.15
     seed: Seed = 0
     group_by: str | None = None
     groups: str | None = None
@@ -105,7 +106,7 @@ class ServeConfig(Checked):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Within(0, 65535)] = 8000
-    threshold: Annotated[float, Within(0, 1)] = 0.0
+    threshold: Share = 0.0
     token: str | None = None
     timeout: Annotated[float, Within(0.1, 3600)] = 30.0
     queue: Annotated[int, Within(1)] = 128

@@ -181,10 +181,9 @@ def audit(
     """
     from imgclf import audit as verb
 
-    if image_size is not None and not 32 <= image_size <= 1024:
-        raise UsageError(f"--image-size must be 32 to 1024 pixels, not {image_size}")
-    if relabel is not None and (not 0 < relabel <= 1 or not (report or html)):
-        raise UsageError(f"--relabel {relabel:g}: a score above 0 and up to 1, and only with --report or --html")
+    verb.check_relabel(relabel)
+    if relabel is not None and not (report or html):
+        raise UsageError(f"--relabel {relabel:g}: only with --report or --html")
     if shard:
         if report or html:
             raise UsageError(

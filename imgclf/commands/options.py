@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from imgclf.base.checking import bounds
+from imgclf.base.config import TrainConfig
 from imgclf.base.errors import UsageError
 
 Data = Annotated[
@@ -18,7 +20,7 @@ ShardOf = Annotated[
     typer.Option("--shard", metavar="I/N", help="Only the I-th of N shares, for a cluster; see README on how they meet."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of every random choice.")]
+Seed = Annotated[int, typer.Option(**bounds(TrainConfig, "seed"), help="Seed of every random choice.")]
 
 
 def refuse(*cases: tuple[object, str]) -> None:
