@@ -1,5 +1,6 @@
 """Which of a backbone and a network from scratch promises more, and what a user is told of it."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -151,15 +152,30 @@ def test_command_auto_and_the_hint(textures: Path, tmp_path: Path, imgclf: Run) 
 
 
 def test_a_hint_names_the_command(textures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only where the difference is clear, and not where time is short or the run was ended by hand."""
+    """Where the difference is clear, within a time budget too, but not where the run was ended by hand.
+
+    After `--model auto` it is said that the choice was wrong, and not recommended without a word what was rejected.
+    """
     from imgclf.train import train
 
     monkeypatch.setattr(prospects, "FEWEST", 10)
     config = TrainConfig(epochs=1, batch_size=32, image_size=16, model="cnn-small", learning_rate=1e-9)
     heard = Hears()
-    train(textures / "data", config, run_dir=tmp_path / "bad", listener=heard)
+    short = dataclasses.replace(config, time_budget=0.001)  # spent after the first epoch
+    train(textures / "data", short, run_dir=tmp_path / "bad", listener=heard)
     (line,) = [note for note in heard.notes if "pretrained" in note]
     assert f"try `imgclf train {textures / 'data'} --model {backbones.OFFLINE}`" in line
+
+    chosen = dataclasses.replace(config, model="cnn-small")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prospects, "choose", lambda *_any: (chosen, 0.97))
+        again = Hears()
+        train(textures / "data", dataclasses.replace(config, model="auto"), run_dir=tmp_path / "auto", listener=again)
+    (wrong,) = [note for note in again.notes if "held-out" in note]
+    assert wrong.startswith(
+        f"--model auto was wrong: it expected 0.97 of this network: {backbones.OFFLINE}, frozen, is right on "
+    )
+    assert not [note for note in again.notes if "a pretrained network would do better" in note]
 
     def nowhere(_data: Path, _manifest: object, asked: TrainConfig, _listener: object) -> None:
         assert asked.image_size is None  # the command names none
