@@ -58,7 +58,7 @@ class Bundle:
             bundle._check_values()
             TrainConfig.from_dict(info["config"])
         except UsageError as error:
-            raise ImgclfError(f"{file}: {error}; it was edited, or written by another imgclf: update imgclf or train again") from error
+            raise ImgclfError(f"{file}: {error}; edited, or written by another imgclf: update it or train again") from error
         except ImgclfError as error:
             raise ImgclfError(f"{file}: {error}") from error
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:

@@ -79,7 +79,7 @@ def read_config(run_dir: Path) -> Stored:
         stored = Stored(TrainConfig.from_dict(values), Recipe.from_dict(recipe), data, weights)
         check(stored.config)
     except UsageError as error:
-        raise ImgclfError(f"{file}: {error}; it was edited, or written by another imgclf: update imgclf or train anew") from error
+        raise ImgclfError(f"{file}: {error}; edited, or written by another imgclf: update it or train anew") from error
     except ImgclfError as error:
         raise ImgclfError(f"{file}: {error}") from error
     return stored
