@@ -61,7 +61,7 @@ def explain(
     check("method", method, Method)
     if target is not None and target not in bundle.class_names:
         raise UsageError(f"--class {target}: no such class; there are {', '.join(bundle.class_names)}")
-    check_outside(out / "sheet.png", "--out", Path(bundle.info["data"]["path"]))
+    check_outside(out, "--out", Path(bundle.info["data"]["path"]), itself=True)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -56,16 +56,17 @@ def command(verb: str, data: Path, *options: str) -> str:
     return f"`{shlex.join(['imgclf', verb, f'./{folder}' if folder.startswith('-') else folder, *options])}`"
 
 
-def check_outside(place: Path, option: str, *known: Path) -> None:
+def check_outside(place: Path, option: str, *known: Path, itself: bool = False) -> None:
     """Refuse a place inside a data folder, where what imgclf writes would become a class or an image. Raises ImgclfError.
 
-    known: data folders of the command; others are known by the split or the index that imgclf keeps in them. What lies below a
-    name that begins with a dot is never read as data, and allowed.
+    known: data folders of the command; others are known by the split or the index that imgclf keeps in them. itself: whether
+    the data folder is refused too. What lies below a name that begins with a dot is never read as data, and allowed.
     """
     resolved = place.resolve()
-    marked = (folder for folder in resolved.parents if any(os.path.lexists(folder / STATE_NAME / mark) for mark in _MARKS))
+    above = (resolved, *resolved.parents) if itself else resolved.parents
+    marked = (folder for folder in above if any(os.path.lexists(folder / STATE_NAME / mark) for mark in _MARKS))
     for data in (*(folder.resolve() for folder in known), *marked):
-        if data in resolved.parents and not any(part.startswith(".") for part in resolved.relative_to(data).parts):
+        if data in above and not any(part.startswith(".") for part in resolved.relative_to(data).parts):
             raise ImgclfError(
                 f"{place}: lies inside the data folder {data}, where it would become part of the data; "
                 f"give {option} a place outside of it"
