@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import IO
 
 from imgclf.base.errors import ImageError, ImgclfError
-from imgclf.base.remedies import why
 from imgclf.pixels import images
 
 KNOWN_EXTENSIONS = {extension for extensions in images.FORMATS.values() for extension in extensions}
@@ -124,7 +123,7 @@ def _identity(path: str | Path) -> tuple[int, int]:
 
 
 def _unlisted(error: OSError) -> Source:
-    return Source(str(error.filename), problem=f"cannot be listed: {why(error, 'leave it out')}")
+    return Source(str(error.filename), problem=f"cannot be listed: {error.strerror}")
 
 
 def _begins_like_one(path: str) -> bool:
@@ -154,7 +153,7 @@ def _members(archive: str) -> Iterator[Source]:
             if not hidden and parts[0] != "__MACOSX":
                 yield from _member(f"{archive}/{'/'.join(parts)}", size, open_member)
     except OSError as error:
-        yield Source(archive, problem=f"cannot be read: {why(error, 'leave it out')}".lower())
+        yield Source(archive, problem=f"cannot be read: {error.strerror or error}".lower())
     except _DAMAGED as error:
         yield Source(archive, problem=f"damaged or no archive: {error}")
 
