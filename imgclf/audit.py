@@ -5,14 +5,15 @@ import dataclasses
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgclf import dataset
 from imgclf.base import orders, shards, table, together, writing
-from imgclf.base.config import Backbone, Recipe
+from imgclf.base.checking import Within, check
+from imgclf.base.config import Backbone, Recipe, Seed
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import check_output
 from imgclf.base.progress import Progress, Stages, stage
@@ -164,6 +165,8 @@ def _ready(
     """(recipe, backbone, where its features are kept); raises UsageError for a model that is no backbone."""
     if name not in backbones.BACKBONES:
         raise UsageError(f"--model {name}: an audit needs a pretrained backbone: {', '.join(backbones.BACKBONES)}")
+    check("image-size", image_size, Annotated[int, Within(32, 1024)] | None)
+    check("seed", seed, Seed)
     side = image_size or backbones.BACKBONES[name].side
     if progress:
         progress(f"making {name} ready", 0, 0)
@@ -258,6 +261,11 @@ def write_report(result: Audit, path: Path, relabel: float | None = None) -> tup
     notes = orders.keep(path)
     writing.write_lines(path, (table.line(row) for row in rows))
     return asked, notes
+
+
+def check_relabel(score: float | None) -> None:
+    """Raise UsageError for what is no score from which labels are to be changed."""
+    check("relabel", score, Annotated[float, Within(0, 1, above=True)] | None)
 
 
 def _asks(one: Suspect, relabel: float | None) -> bool:

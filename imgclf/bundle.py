@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shlex
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.base import writing
-from imgclf.base.config import Recipe
-from imgclf.base.errors import ImgclfError
+from imgclf.base.config import Recipe, TrainConfig
+from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.parallel import ordered_map
+from imgclf.base.remedies import why
 from imgclf.learning import keras_settings, metrics
 from imgclf.learning.baseline import Baseline
 from imgclf.learning.engines import Engines
@@ -37,7 +39,7 @@ class Bundle:
         self.path = path
         self.info = info
         self.class_names: tuple[str, ...] = tuple(info["class_names"])
-        self.recipe = Recipe(**info["recipe"])
+        self.recipe = Recipe.from_dict(info["recipe"])
         self.val_baseline = Baseline(**info["metrics"]["val_baseline"])  # on the validation images
         self.temperature = float(info["calibration"]["temperature"]) if "calibration" in info else 1.0
         self._engines = Engines(path / LITERT, self._check_engine, "broken bundle, the model cannot be loaded; retrain")
@@ -50,31 +52,25 @@ class Bundle:
         if not path.is_dir():
             raise ImgclfError(f"{path}: no such run folder; train one with `imgclf train`")
         file = path / FILE
-        try:
-            info = json.loads(file.read_bytes())
-        except FileNotFoundError as error:
-            raise ImgclfError(f"{path}: not a finished run ({FILE} is missing); choose another or train anew") from error
-        except (OSError, ValueError, RecursionError) as error:
-            raise ImgclfError(f"{file}: broken bundle, it cannot be read ({error})") from error
-        if not isinstance(info, dict) or not isinstance(info.get("format"), int):
-            raise ImgclfError(f"{file}: broken bundle, it is no bundle description")
-        if info["format"] > FORMAT:
-            raise ImgclfError(f"{file}: written by a newer imgclf (format {info['format']}, this one reads {FORMAT}); update")
+        info = _read(file)
         try:
             bundle = cls(path, info)
             files = {name: {"bytes": entry["bytes"], "sha256": entry["sha256"]} for name, entry in info["files"].items()}
-            recipe_hash = info["recipe_hash"]
+            fits = info["recipe_hash"] == bundle.recipe.hash
             bundle._check_values()
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            TrainConfig.from_dict(info["config"])
+        except UsageError as error:
+            raise ImgclfError(f"{file}: {error}; edited, or written by another imgclf: update it or train again") from error
+        except ImgclfError as error:
+            raise ImgclfError(f"{file}: {error}") from error
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise ImgclfError(f"{file}: broken bundle, {error} is missing or wrong") from error
-        if recipe_hash != bundle.recipe.hash:
+        if not fits:
             raise ImgclfError(
-                f"{file}: broken bundle, the recipe does not match its hash; it was edited or made by another decoder"
+                f"{file}: broken bundle, the recipe does not match its hash; copy the run folder again or retrain"
             )
         if info.get("checksum") != checksum(info):
-            raise ImgclfError(
-                f"{file}: broken bundle, it was edited after it was written; copy the run folder again or retrain"
-            )
+            raise ImgclfError(f"{file}: broken bundle, it was edited after it was written; copy the run again or retrain")
         bundle._check_files(files)
         return bundle
 
@@ -84,15 +80,23 @@ class Bundle:
             raise ValueError(f"temperature {self.temperature}")
         if self.val_baseline.class_name not in self.class_names:
             raise ValueError(f"val_baseline {self.val_baseline.class_name!r}")
-        for name in self.class_names:
-            if name in ("", ".", "..") or "/" in name or "\0" in name:  # a label becomes a folder in `predict --move-to`
+        names = self.info["class_names"]
+        if not isinstance(names, list) or len(names) < 2 or len(set(names)) < len(names):
+            raise ValueError("class_names")
+        for name in names:  # a label becomes a folder in `predict --move-to`, and is printed
+            is_file_name = isinstance(name, str) and name and not name.startswith(".") and len(name.encode()) <= 255
+            if not is_file_name or "/" in name or any(unicodedata.category(letter) == "Cc" for letter in name):
                 raise ValueError(f"class name {name!r}")
-        for _threshold, _accuracy, _coverage in self.info.get("calibration", {}).get("thresholds", []):
-            pass
-        known = [self.info["model"], self.info["finished"], self.info["data"]["path"], self.info["data"]["split_hash"]]
-        figures = [self.info["metrics"]["val_accuracy"], self.info["metrics"]["epochs"]]
-        if not all(isinstance(value, str) for value in known) or not all(isinstance(value, int | float) for value in figures):
-            raise ValueError("a name, a path or a figure")
+        for point in self.info["calibration"]["thresholds"]:
+            if len(point) != 3 or not all(isinstance(value, int | float) and 0 <= value <= 1 for value in point):
+                raise ValueError(f"threshold {point}")
+        texts = [self.info["model"], self.info["finished"], self.info["data"]["path"], self.info["data"]["split_hash"]]
+        counts = [self.info["metrics"]["epochs"], self.info["calibration"]["pictures"]]
+        if not all(isinstance(value, str) for value in texts) or not all(type(value) is int and value > 0 for value in counts):
+            raise ValueError("a name, a path or a count")
+        accuracy = self.info["metrics"]["val_accuracy"]
+        if not isinstance(accuracy, int | float) or not 0 <= accuracy <= 1:
+            raise ValueError(f"val_accuracy {accuracy}")
 
     def _check_files(self, files: dict[str, dict[str, Any]]) -> None:
         """Sizes of all files, and the content of the one that answers."""
@@ -146,6 +150,23 @@ class Bundle:
             raise ImgclfError(f"{self.path / LITERT}: broken bundle, {outputs} outputs for {len(self.class_names)} classes")
 
 
+def _read(file: Path) -> dict[str, Any]:
+    """The content of bundle.json, of a format that is known."""
+    if not file.exists():
+        raise ImgclfError(f"{file.parent}: not a finished run ({FILE} is missing); choose another or train anew")
+    if not file.is_file():  # a pipe would keep us waiting for ever
+        raise ImgclfError(f"{file}: broken bundle, it is no regular file")
+    try:
+        info = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ImgclfError(f"{file}: broken bundle, it cannot be read ({error})") from error
+    if not isinstance(info, dict) or type(info.get("format")) is not int or info["format"] < 1:
+        raise ImgclfError(f"{file}: broken bundle, it is no bundle description")
+    if info["format"] > FORMAT:
+        raise ImgclfError(f"{file}: written by a newer imgclf (format {info['format']}, this one reads {FORMAT}); update")
+    return info
+
+
 def write(path: Path, info: dict[str, Any]) -> Bundle:
     """Finish a run: describe its files and write bundle.json, last and atomically."""
     files = {
@@ -155,7 +176,7 @@ def write(path: Path, info: dict[str, Any]) -> Bundle:
         }
         for name in (MODEL, LITERT)
     }
-    recipe = Recipe(**info["recipe"])
+    recipe = Recipe.from_dict(info["recipe"])
     finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
     whole = {"format": FORMAT, **info, "recipe_hash": recipe.hash, "files": files, "finished": finished}
     writing.write_json(path / FILE, {**whole, "checksum": checksum(whole)})
@@ -210,7 +231,7 @@ def _make(folder: Path, *, exist_ok: bool) -> None:
     except FileExistsError:
         raise
     except OSError as error:
-        raise ImgclfError(f"{folder}: cannot make this folder: {error.strerror}; choose another with --run-dir") from error
+        raise ImgclfError(f"{folder}: cannot make this folder: {why(error, 'choose another with --run-dir')}") from error
 
 
 def find_unfinished(run: str | None, runs: Path = Path("runs")) -> Path:

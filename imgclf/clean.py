@@ -11,6 +11,7 @@ import numpy as np
 
 from imgclf import dataset
 from imgclf.base import journal, locks, names, orders, shards, table, writing
+from imgclf.base.checking import check
 from imgclf.base.config import Policy
 from imgclf.base.errors import ImageError, ImgclfError, UsageError
 from imgclf.base.folders import STATE_NAME, check_output, is_inside, state_folder
@@ -150,6 +151,7 @@ def clean(
     actions by check (see CHECKS). thresholds: other scores by check. Nothing is deleted, rewritten or overwritten, and with
     `dry_run` nothing is moved. Raises ImgclfError.
     """
+    check("policy", policy, Policy)
     todo, scores = actions(policy, on or {}), limits(thresholds or {})
     dataset.classes(data)  # says what is missing
     state = state_folder(data)

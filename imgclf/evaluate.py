@@ -16,6 +16,7 @@ from imgclf.base import names, writing
 from imgclf.base.config import Part
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import check_output
+from imgclf.base.remedies import why
 from imgclf.bundle import Bundle
 from imgclf.display import scorecard
 from imgclf.learning import baseline, grouped, metrics, slices
@@ -269,7 +270,7 @@ def write(evaluation: Evaluation, run_dir: Path) -> None:
         plots.save(figure, run_dir / f"confusion-{evaluation.name}.png")
         plots.save(_calibration(evaluation), run_dir / f"calibration-{evaluation.name}.png")
     except OSError as error:
-        raise ImgclfError(f"{run_dir}: the results cannot be written: {error.strerror or error}") from error
+        raise ImgclfError(f"{run_dir}: the results cannot be written: {why(error, 'copy the run elsewhere')}") from error
 
 
 def _calibration(evaluation: Evaluation) -> "Figure":

@@ -8,8 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from imgclf.base.checking import check
 from imgclf.base.errors import ImageError, ImgclfError, UsageError
+from imgclf.base.folders import check_outside
 from imgclf.base.names import nfc
+from imgclf.base.remedies import why
 from imgclf.bundle import Bundle
 from imgclf.display import drawing
 from imgclf.learning import saliency
@@ -56,17 +59,15 @@ def explain(
     target: the class to explain; the run's answer for None. Occlusion asks the run itself, on LiteRT; Grad-CAM looks inside
     model.keras with TensorFlow. Raises ImgclfError when `out` cannot be a folder, UsageError for an unknown class.
     """
+    check("method", method, Method)
     target = None if target is None else nfc(target)
     if target is not None and target not in bundle.class_names:
         raise UsageError(f"--class {target}: no such class; there are {', '.join(bundle.class_names)}")
-    data = Path(bundle.info["data"]["path"])
-    place = out.resolve()
-    if data in (place, *place.parents) and not any(part.startswith(".") for part in place.relative_to(data).parts):
-        raise UsageError(f"--out {out}: lies in {data}, where the sheets would become pictures of it; choose another place")
+    check_outside(out, "--out", Path(bundle.info["data"]["path"]), itself=True)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ImgclfError(f"{out}: cannot be made a folder: {error.strerror}; choose another with --out") from error
+        raise ImgclfError(f"{out}: cannot be made a folder: {why(error, 'choose another with --out')}") from error
     names = [name for name in inputs if isinstance(name, str)] if isinstance(inputs, list) else []
     if any(os.path.isdir(name) and os.path.samefile(name, out) for name in names):
         raise UsageError(f"--out {out}: the folder that the pictures come from; choose another")
@@ -78,7 +79,7 @@ def explain(
         except ImageError as error:
             yield Explanation(source.name, error=str(error))
         except OSError as error:
-            yield Explanation(source.name, error=f"the sheet cannot be written: {error.strerror or error}")
+            yield Explanation(source.name, error=f"the sheet cannot be written: {why(error, 'choose another --out')}")
 
 
 Look = Callable[[images.Image, int], saliency.Map]

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 import imgclf
 from imgclf import bundle, dataset, scoring
 from imgclf.base import writing
-from imgclf.base.config import Format, Part, Quantize
+from imgclf.base.checking import check as check_value
+from imgclf.base.config import Format, Part, Quantize, Share
 from imgclf.base.errors import ImageError, ImgclfError, UsageError
-from imgclf.base.folders import check_data_folder
+from imgclf.base.folders import check_data_folder, check_outside, command
 from imgclf.base.parallel import ordered_map
 from imgclf.base.progress import Stages
 from imgclf.bundle import Bundle
@@ -83,14 +84,15 @@ class Export:
 
 def check(form: Format, quantize: Quantize, tolerance: float | None, out: Path | None) -> None:
     """Raise UsageError for what cannot be asked for, ImgclfError for what is not installed or in the way."""
+    check_value("format", form, Format)
+    check_value("quantize", quantize, Quantize)
+    check_value("tolerance", tolerance, Share | None)
     known = formats.QUANTIZED[form]
     if quantize not in known:
         having = ", ".join(name for name, kinds in formats.QUANTIZED.items() if quantize in kinds)
         raise UsageError(
             f"--format {form} --quantize {quantize}: there is none; {form} has {', '.join(known)}; {quantize} is for {having}"
         )
-    if tolerance is not None and not 0 <= tolerance <= 1:
-        raise UsageError(f"--tolerance {tolerance:g}: expected a number from 0 to 1")
     ending = formats.ENDINGS[form]
     if out and ending and out.suffix != ending:
         raise UsageError(f"--out {out}: a {form} file ends with {ending}")
@@ -135,15 +137,14 @@ def export(
         raise ImgclfError(f"{root}: no picture of the run's {part} part is there to hold the export against")
     fitted = _fitting(rows) if quantize == "int8" else []
     path = out or default_path(run.path, form, quantize)
-    if root.resolve() in path.resolve().parents:
-        raise ImgclfError(f"{path}: lies inside the data folder {root}; give --out a place outside of it")
+    check_outside(path, "--out", root)
     report("loading TensorFlow", 0, 1)
     network = formats.calibrated(run.network(), run.temperature)
     with _place(path, form) as temporary:
         report("converting", 0, 1)
         examples = [image for image in ordered_map(lambda row: _load(run, root, row), fitted) if image is not None]
         if quantize == "int8" and not examples:
-            raise ImgclfError(f"{root}: none of the pictures that int8 is fitted to can be read; run `imgclf clean`")
+            raise ImgclfError(f"{root}: none of the pictures that int8 is fitted to can be read; run {command('clean', root)}")
         formats.write(network, temporary, form, quantize, _note(run, quantize), examples)
         answer = formats.open_(temporary, form)
         before, after, true, pixels = _both(run, answer, root, compared, report)
@@ -277,7 +278,7 @@ def _both(
                 pixels.append(found[2])
         report("comparing", done, len(rows))
     if not true:
-        raise ImgclfError(f"{root}: none of the {len(rows)} pictures to compare on can be read; run `imgclf clean`")
+        raise ImgclfError(f"{root}: none of the {len(rows)} pictures to compare on can be read; run {command('clean', root)}")
     return np.array(before), np.array(after), np.array(true), pixels
 
 

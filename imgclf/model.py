@@ -5,7 +5,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from imgclf.base.config import Model
-from imgclf.learning import backbones, keras_settings
+from imgclf.learning import backbones, keras_settings, seeds
 
 if TYPE_CHECKING:
     import keras
@@ -49,7 +49,6 @@ def build(
 
     if num_classes < 2:
         raise ValueError(f"num_classes must be 2 or more, not {num_classes}")
-    keras.utils.set_random_seed(seed)
     policy: dict[str, Any] = {"dtype": for_training or "float32"}
 
     def normalise() -> Any:
@@ -59,20 +58,21 @@ def build(
             return fused.layer_class()(momentum=_MOMENTUM, epsilon=_EPSILON, **policy)
         return layers.BatchNormalization(momentum=_MOMENTUM, epsilon=_EPSILON, **policy)
 
-    network = keras.Sequential(name="imgclf_cnn")
-    network.add(keras.Input((None, None, 3) if for_training else (height, width, 3), name="image"))
-    network.add(layers.Rescaling(1 / 127.5, offset=-1.0, **policy))
-    plan = blocks(name, height, width)
-    for channels, convolutions in zip(plan.channels, plan.convolutions, strict=True):
-        for number in range(convolutions):
-            network.add(layers.Conv2D(channels, 3, padding="same", use_bias=False, **policy))
-            if number == 0:
-                network.add(layers.MaxPooling2D(**policy))
-            network.add(normalise())
-            network.add(layers.ReLU(**policy))
-    network.add(layers.GlobalAveragePooling2D(**policy))
-    for layer in _head(num_classes, dropout, seed, policy):
-        network.add(layer)
+    with seeds.seeded(seed):
+        network = keras.Sequential(name="imgclf_cnn")
+        network.add(keras.Input((None, None, 3) if for_training else (height, width, 3), name="image"))
+        network.add(layers.Rescaling(1 / 127.5, offset=-1.0, **policy))
+        plan = blocks(name, height, width)
+        for channels, convolutions in zip(plan.channels, plan.convolutions, strict=True):
+            for number in range(convolutions):
+                network.add(layers.Conv2D(channels, 3, padding="same", use_bias=False, **policy))
+                if number == 0:
+                    network.add(layers.MaxPooling2D(**policy))
+                network.add(normalise())
+                network.add(layers.ReLU(**policy))
+        network.add(layers.GlobalAveragePooling2D(**policy))
+        for layer in _head(num_classes, dropout, seed, policy):
+            network.add(layer)
     return network
 
 
@@ -91,10 +91,10 @@ def head(num_classes: int, width: int, *, seed: int, dropout: float = 0.3) -> "k
     """What answers from (width,) features: dropout and one dense layer."""
     import keras
 
-    keras.utils.set_random_seed(seed)
-    return keras.Sequential(
-        [keras.Input((width,), name="features"), *_head(num_classes, dropout, seed, {})], name="imgclf_head"
-    )
+    with seeds.seeded(seed):
+        return keras.Sequential(
+            [keras.Input((width,), name="features"), *_head(num_classes, dropout, seed, {})], name="imgclf_head"
+        )
 
 
 def transferred(
@@ -115,10 +115,10 @@ def transferred(
     with keras_settings.pinned(policy):  # keras.applications take it from here alone
         import keras
 
-        keras.utils.set_random_seed(seed)
-        inputs = keras.Input((side, side, 3), name="image", dtype="float32")
-        below = backbones.layers(name, side, weights, trainable)
-        return keras.Sequential([inputs, *below, *_head(num_classes, dropout, seed, {})], name="imgclf_transfer")
+        with seeds.seeded(seed):
+            inputs = keras.Input((side, side, 3), name="image", dtype="float32")
+            below = backbones.layers(name, side, weights, trainable)
+            return keras.Sequential([inputs, *below, *_head(num_classes, dropout, seed, {})], name="imgclf_transfer")
 
 
 @keras_settings.pinned()

@@ -9,11 +9,16 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
 
 from imgclf.answers import Place, Prediction, answer
 from imgclf.base import placing
+from imgclf.base.checking import Within, check
+from imgclf.base.config import Share
 from imgclf.base.errors import ImgclfError, UsageError
+from imgclf.base.folders import check_outside
 from imgclf.base.parallel import ordered_map
+from imgclf.base.remedies import why
 from imgclf.base.shards import Shard
 from imgclf.bundle import Bundle
 from imgclf.pixels import sources
@@ -27,6 +32,8 @@ def predict(
 
     threshold: see `answers.answer`. without: a folder whose pictures are passed over.
     """
+    check("top", top, Annotated[int, Within(1)])
+    check("threshold", threshold, Share)
     one = functools.partial(answer, bundle, top=top, threshold=threshold)
     return ordered_map(one, sources.expand(inputs, without))
 
@@ -103,7 +110,7 @@ def _records(name: str, stack: contextlib.ExitStack) -> Iterator[Prediction]:
     try:
         file = stack.enter_context(open(name, "rb"))  # noqa: SIM115  (the stack closes it)
     except OSError as error:
-        raise ImgclfError(f"{name}: cannot be read: {error.strerror}") from error
+        raise ImgclfError(f"{name}: cannot be read: {why(error, 'choose another file')}") from error
     for number, line in enumerate(file, 1):
         try:
             record = Prediction.from_dict(json.loads(line))
@@ -118,18 +125,24 @@ class Sorting:
     """Puts predicted photos into the class folders of a folder, a thousand at a time, each thousand planned ahead.
 
     counts: photos placed, by label; there: those that lay where they belong; failed: those that could not be placed, each of
-    which is reported as (input, why) at once. Makes the folder; raises ImgclfError where that cannot be.
+    which is reported as (input, why) at once. known: data folders, inside of which nothing is placed. Makes the folder; raises
+    ImgclfError where that cannot be.
     """
 
-    def __init__(self, folder: Path, how: placing.How, report: Callable[[str, str], None] = lambda _path, _why: None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        how: placing.How,
+        report: Callable[[str, str], None] = lambda _path, _why: None,
+        known: Iterable[Path] = (),
+    ) -> None:
         if any(os.path.lexists(folder / name) for name in ("bundle.json", "config.json")):
             raise ImgclfError(f"{folder}: a run, not a place for photos; choose another folder")
+        check_outside(folder, f"--{how}-to", *known)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ImgclfError(
-                f"{folder}: no folder that photos could be sorted into: {error.strerror}; choose another"
-            ) from error
+            raise ImgclfError(f"{folder}: no folder that photos could be sorted into: {why(error)}") from error
         self.folder, self.how, self.report = folder, how, report
         self.counts: collections.Counter[str] = collections.Counter()
         self.there = self.failed = 0
@@ -154,8 +167,8 @@ class Sorting:
         self.counts.update(done.labels)
         self.there += done.there
         self.failed += len(done.problems)
-        for path, why in done.problems:
-            self.report(path, why)
+        for path, reason in done.problems:
+            self.report(path, reason)
 
     def check(self, inputs: Iterable[str]) -> None:
         """Raise UsageError when photos would be sorted into the folder that they come from."""

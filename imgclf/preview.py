@@ -9,17 +9,19 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 
 from imgclf import dataset
-from imgclf.base.config import Part, Recipe, TrainConfig
+from imgclf.base.checking import Within, check
+from imgclf.base.config import Part, Recipe, Seed, TrainConfig
 from imgclf.base.errors import ImageError, ImgclfError
-from imgclf.base.folders import check_output, state_folder
+from imgclf.base.folders import check_output, check_outside, command, state_folder
 from imgclf.base.parallel import ordered_map
 from imgclf.base.progress import Progress, Stages, stage
+from imgclf.base.remedies import why
 from imgclf.dataset import Dataset, Sample, checks
 from imgclf.display import drawing, gallery
 from imgclf.pixels import augment, images
@@ -82,6 +84,8 @@ def preview(
 
     feed: show each picture as a training with this configuration is fed it, instead of the photograph. Raises ImgclfError.
     """
+    check("columns", columns, Annotated[int, Within(1, 40)])
+    check("seed", seed, Seed)
     out = out or state_folder(data) / "preview.png"
     check_png(out, data)
     shown, left_out, notes = load(data, part)
@@ -95,7 +99,7 @@ def preview(
     try:
         drawing.save(picture, out)
     except OSError as error:
-        raise ImgclfError(f"{out}: cannot be written: {error.strerror}; choose another place with --out") from error
+        raise ImgclfError(f"{out}: cannot be written: {why(error, 'choose another place with --out')}") from error
     imbalance = max(counts) / min(filter(None, counts))
     return Preview(str(data), classes, imbalance, tuple(left_out), out, picture, shown, tuple(notes))
 
@@ -202,8 +206,7 @@ def _tile(root: Path, sample: Sample, seed: int, feed: tuple[Recipe, augment.Cha
 def check_png(out: Path, data: Path, option: str = "--out") -> None:
     """Refuse what is no PNG file, and places in the data set, where the picture would become a sample."""
     drawing.check_png(out, option)
-    if data.resolve() in out.resolve().parents and out.parent != state_folder(data):
-        raise ImgclfError(f"{out}: lies inside the data folder {data}; give {option} another place")
+    check_outside(out, option, data)
 
 
 # -- in the terminal, and as a page -------------------------------------------------------------------------------------------
@@ -275,7 +278,7 @@ def survey(data: Path, part: Part | None, progress: Stages | None = None) -> Sur
     if part:
         kept = [index for index, file in enumerate(found) if file.part == part]
         if not kept:
-            raise ImgclfError(f"{data}: the {part} part is empty, or the folder is not split; run `imgclf split`")
+            raise ImgclfError(f"{data}: the {part} part is empty, or the folder is not split; run {command('split', data)}")
         catalogue = catalogue.subset(kept)
         found = [found[index] for index in kept]
         paths = set(catalogue.paths)

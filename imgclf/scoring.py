@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from imgclf import dataset
 from imgclf.base import names
+from imgclf.base.checking import check
 from imgclf.base.config import Part
 from imgclf.base.errors import ImageError, ImgclfError
-from imgclf.base.folders import check_data_folder
+from imgclf.base.folders import check_data_folder, command
 from imgclf.base.parallel import ordered_map
 from imgclf.bundle import Bundle
 from imgclf.dataset import Sample
@@ -60,6 +61,7 @@ def pictures(bundle: Bundle, data: Path | None = None, part: Part | None = None)
     The notes say what flatters the score: pictures that the run was trained on, or chosen by. Raises ImgclfError when there
     is nothing to score.
     """
+    check("split", part, Part | None)
     root = data or Path(bundle.info["data"]["path"])
     manifest = manifest_of(bundle)
     if data is None and not root.is_dir():
@@ -120,7 +122,9 @@ def answers(bundles: Sequence[Bundle], on: Pictures, progress: Callable[[int, in
         if progress:
             progress(done, len(on.samples))
     if not rows:
-        raise ImgclfError(f"{on.root}: none of the {len(on.samples)} pictures in {on.on} can be read; run `imgclf clean`")
+        raise ImgclfError(
+            f"{on.root}: none of the {len(on.samples)} pictures in {on.on} can be read; run {command('clean', on.root)}"
+        )
     true = np.array([class_names.index(sample.label or "") for sample in kept], np.int64)
     by_run = tuple(np.array(answers) for answers in zip(*rows, strict=True))
     return Answers(tuple(kept), true, by_run, np.array(measures), tuple(left_out))

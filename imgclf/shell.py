@@ -1,5 +1,7 @@
 """What every command has in common: errors as exit codes, how much is said, defaults from the project's file."""
 
+import contextlib
+import dataclasses
 import faulthandler
 import os
 import sys
@@ -11,8 +13,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 import imgclf
-from imgclf.base import project
+from imgclf.base import installing, project
 from imgclf.base.errors import ImgclfError, UsageError
+from imgclf.base.remedies import why
 from imgclf.display import console
 
 _BEGAN = time.monotonic()
@@ -26,6 +29,7 @@ _EXCLUSIVE = (  # parameters of commands of which one at most is meant
     {"folds", "export"},
 )
 _ALONE = {"undo", "history", "apply", "check", "resume"}  # that go without the command's other options
+_WITHOUT_FILE = {"undo", "history", "runs", "info", "schema"}  # options and commands that a broken project's file never stops
 
 
 class Command(TyperCommand):
@@ -53,6 +57,11 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Of options that exclude each other, one of the command line puts those of the project's file out of force."""
         said = given(ctx)
+        defaults = ctx.obj if isinstance(ctx.obj, Defaults) else Defaults(None)
+        if defaults.problem and not ((said | {_verb(ctx)}) & _WITHOUT_FILE):
+            raise defaults.problem
+        if defaults.problem and _options(self).keys() & set(_EVERYWHERE):
+            console.say(f"{defaults.problem}; not used", style="yellow")
         filed = {name for name in ctx.params if name not in said and _from_file(ctx, name)}
         alone = [filed - {"data", "run", "as_json", "devices"}] if said & _ALONE else []
         for group in [*_EXCLUSIVE, *alone]:
@@ -62,7 +71,7 @@ class Command(TyperCommand):
                         ctx.params[param.name] = param.default
                         filed.discard(param.name)
         if filed:
-            console.detail(f"from {ctx.obj}: {', '.join(f'{name} {ctx.params[name]}' for name in sorted(filed))}")
+            console.detail(f"from {defaults.path}: {', '.join(f'{name} {ctx.params[name]}' for name in sorted(filed))}")
         return super().invoke(ctx)
 
 
@@ -87,18 +96,15 @@ class Commands(TyperGroup):
             _drop_stdout()
             raise typer.Exit(1) from None
         except OSError as error:
-            # A full disk, a folder that may not be written: the system's own words, and the file.
             _drop_stdout()
-            what = f"{error.filename}: " if error.filename else ""
-            console.error(f"{what}{error.strerror or error}; make room or choose another place, then run the command again")
+            what = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+            console.error(f"{what}{why(error)}; then run the command again")
             raise typer.Exit(1) from None
         except (typer.Exit, typer.Abort):
             raise
         except ImportError as error:
             if _opencv_loads():
-                console.error(
-                    f"a package is missing or broken ({error}); install imgclf again: pip install --force-reinstall imgclf"
-                )
+                console.error(f"a package is missing or broken ({error}); run: {installing.command_for(error.name)}")
             else:  # the opencv-python wheel needs the system's libGL, which a bare server lacks
                 console.error(
                     f"OpenCV does not load ({error}); on a machine without a display run "
@@ -114,6 +120,13 @@ class Commands(TyperGroup):
             raise typer.Exit(3) from None
 
 
+def _verb(ctx: Any) -> str:
+    """The command as the top level names it: `runs` of `runs list`."""
+    while ctx.parent is not None and ctx.parent.parent is not None:
+        ctx = ctx.parent
+    return str(ctx.info_name)
+
+
 def _from_file(ctx: Any, name: str) -> bool:
     source = ctx.get_parameter_source(name)
     return source is not None and source.name == "DEFAULT_MAP"
@@ -125,11 +138,30 @@ def given(ctx: typer.Context) -> set[str]:
     return {name for name, source in sources if source is not None and source.name == "COMMANDLINE"}
 
 
+@dataclasses.dataclass(frozen=True)
+class Defaults:
+    """The project's file, and what keeps the command from using it."""
+
+    path: Path | None
+    problem: UsageError | None = None
+
+
 def use_defaults(ctx: typer.Context) -> None:
-    """Put the defaults of the project's file in force for the command that follows; raises UsageError for what fits none."""
-    path, values = project.defaults(Path())
-    if path is None:
-        return
+    """Put the defaults of the project's file in force for the command that follows.
+
+    A problem with the file is kept for `Command.invoke`, since not every command needs the file.
+    """
+    try:
+        path, values = project.defaults(Path())
+        ctx.obj = Defaults(path)
+        if path is not None:
+            ctx.default_map = _default_map(ctx, path, values)
+    except UsageError as error:
+        ctx.obj = Defaults(None, error)
+
+
+def _default_map(ctx: typer.Context, path: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """Defaults of the command that follows, by its name; raises UsageError for what fits none."""
     group = ctx.command
     if not isinstance(group, TyperGroup):
         raise TypeError("defaults belong to the group of all commands")
@@ -144,26 +176,25 @@ def use_defaults(ctx: typer.Context) -> None:
     for verb in of_verb:
         if verb not in names:
             raise UsageError(f"{path}: [{verb}] is no command with options; there are {', '.join(sorted(names))}")
-    defaults: dict[str, Any] = {}
-    for name, command in group.commands.items():
-        if isinstance(command, TyperGroup):  # runs, whose `show` takes a run
-            for inner, one in command.commands.items():
-                known = _options(one)
-                fits = {key: value for key, value in everywhere.items() if _name(key) in known}
-                defaults.setdefault(name, {})[inner] = {
-                    known[_name(key)].name: _checked(path, f"{name} {inner}", key, value, known[_name(key)], ctx)
-                    for key, value in fits.items()
-                }
-            continue
-        options = _options(command)
-        mine = {key: value for key, value in everywhere.items() if _name(key) in options}
-        for key, value in {**mine, **of_verb.get(name, {})}.items():
-            option = options.get(_name(key))
-            if option is None:
-                raise UsageError(f"{path}: [{name}] {key}: no such option; there are {', '.join(sorted(options))}")
-            defaults.setdefault(name, {})[option.name] = _checked(path, name, key, value, option, ctx)
-    ctx.default_map = defaults
-    ctx.obj = path
+    name = ctx.invoked_subcommand or ""
+    command = group.commands.get(name)
+    if isinstance(command, TyperGroup):  # runs, whose `show` takes a run
+        inner = command.commands.items()
+        return {name: {verb: _fitting(ctx, path, f"{name} {verb}", everywhere, {}, one) for verb, one in inner}}
+    return {name: _fitting(ctx, path, name, everywhere, of_verb.get(name, {}), command)} if command else {}
+
+
+def _fitting(
+    ctx: typer.Context, path: Path, verb: str, everywhere: dict[str, Any], own: dict[str, Any], command: Any
+) -> dict[str, Any]:
+    """Defaults of one command by parameter: its own section, and of what stands above all sections what it knows."""
+    options, found = _options(command), {}
+    for key, value in {**{key: value for key, value in everywhere.items() if _name(key) in options}, **own}.items():
+        option = options.get(_name(key))
+        if option is None:
+            raise UsageError(f"{path}: [{verb}] {key}: no such option; there are {', '.join(sorted(options))}")
+        found[option.name] = _checked(path, verb, key, value, option, ctx)
+    return found
 
 
 def _spent() -> str:
@@ -216,7 +247,8 @@ def _drop_stdout() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:  # no descriptor: in a notebook
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _opencv_loads() -> bool:

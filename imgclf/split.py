@@ -14,8 +14,9 @@ from imgclf import dataset
 from imgclf.base import locks, names, permissions, table, writing
 from imgclf.base.config import PARTS, Link, Part, SplitConfig
 from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.base.folders import numbered, state_folder
+from imgclf.base.folders import check_outside, command, numbered, state_folder
 from imgclf.base.progress import Progress, Stages, stage
+from imgclf.base.remedies import why
 from imgclf.dataset import Manifest, allocation, checks
 
 
@@ -321,7 +322,9 @@ def check(data: Path, progress: Stages | None = None) -> Leakage:
         else:
             path = dataset.manifest_path(data)
             if not path.exists():
-                raise ImgclfError(f"{data}: not split: it has no train and test folders, and no manifest; run `imgclf split`")
+                raise ImgclfError(
+                    f"{data}: not split: it has no train and test folders, and no manifest; run {command('split', data)}"
+                )
             where = str(path)
             manifest = dataset.as_spelled(dataset.read_manifest(path), catalogue.paths)
             part_of = {row.path: row.split for row in manifest.rows}
@@ -446,9 +449,7 @@ def check_export(data: Path, target: Path) -> None:
         raise ImgclfError(
             f"{target}: exists and is not an empty folder; an export never mixes with other files, choose another"
         )
-    resolved = target.resolve()
-    if resolved == data.resolve() or data.resolve() in resolved.parents:
-        raise ImgclfError(f"{target}: lies inside the data folder, where it would become part of it; choose another place")
+    check_outside(target, "--export", data)
 
 
 def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: Progress | None = None) -> list[str]:
@@ -488,7 +489,7 @@ def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: P
             target.rmdir()
         os.rename(building, target)
     except OSError as error:
-        raise ImgclfError(f"{target}: export failed: {error.strerror or error} ({error.filename})") from error
+        raise ImgclfError(f"{target}: export failed at {error.filename}: {why(error)}") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
     dataset.keep_known(data, placed)

@@ -151,7 +151,7 @@ def test_command(planted: Path, tmp_path: Path, imgclf: Run) -> None:
     for options, words in (
         (["--model", "cnn"], "'cnn' is not one of 'efficientnet-lite0'"),
         (["--relabel", 0.9], "only with --report"),
-        (["--image-size", 8], "--image-size must be 32 to 1024"),
+        (["--image-size", 8], "--image-size must be a whole number, 32 to 1024"),
     ):
         done = imgclf("audit", "data", *options)
         assert (done.returncode, done.stdout) == (2, "")

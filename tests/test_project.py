@@ -2,13 +2,18 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Run, make_classes, started, write
 from described import as_described
+from typer.testing import CliRunner
+
+from imgclf.cli import app
 
 
 def summary(imgclf: Run, *options: str) -> str:
@@ -109,8 +114,10 @@ def test_the_run_of_the_file_is_that_of_every_command(project: Path, imgclf: Run
     ],
 )
 def test_what_fits_no_option(text: str, words: str, tmp_path: Path, imgclf: Run) -> None:
+    """What is wrong in a section stops the command of that section alone."""
     write(tmp_path / "imgclf.toml", text.encode())
-    done = imgclf("split")
+    section = re.match(r"\[(train|clean|predict)\]", text)
+    done = imgclf(section[1] if section else "split")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("imgclf: error: " + words)
     assert done.stderr.count("\n") == 1
@@ -158,3 +165,84 @@ def test_no_color(project: Path) -> None:
     assert red in shown()
     assert red not in shown("--no-color")
     assert red not in shown(NO_COLOR="1")
+
+
+BROKEN = {
+    "latin-1 comment": "# caf\xe9\n[tool.other]\nx = 1\n".encode("latin-1"),
+    "latin-1 value": '[project]\nauthors = "Jos\xe9"\n'.encode("latin-1"),
+    "no TOML": b"[project\nname = ",
+    "utf-16": '[project]\nname = "x"\n'.encode("utf-16"),
+    "endless": b"[" * 5000,
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_a_pyproject_of_others_stops_nothing(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_classes(tmp_path / "data", {"a": 8, "b": 8}, size=8)
+    write(tmp_path / "pyproject.toml", content)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["split"])
+    assert (done.exit_code, "pyproject" in done.stderr) == (0, False), done.stderr
+
+
+def test_a_section_of_ours_counts_whatever_stands_around_it(tmp_path: Path, imgclf: Run) -> None:
+    """Beside a comment that is not UTF-8, and after a byte order mark; but it must be UTF-8 itself."""
+    make_classes(tmp_path / "photos", {"a": 8, "b": 8}, size=8)
+    for content in (
+        "# caf\xe9\n[tool.imgclf]\ndata = 'photos'\n".encode("latin-1"),
+        b"\xef\xbb\xbf[tool.imgclf]\ndata = 'photos'\n",
+    ):
+        write(tmp_path / "pyproject.toml", content)
+        assert imgclf("split").returncode == 0
+    write(tmp_path / "pyproject.toml", "[tool.imgclf]\ndata = 'caf\xe9'\n".encode("latin-1"))
+    done = imgclf("split")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "imgclf: error: pyproject.toml: [tool.imgclf] is not UTF-8; save the file as UTF-8\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("imgclf.toml", b"data = "), ("imgclf.toml", 'data = "x"'.encode("utf-16")), ("imgclf.toml", b"[train]\nepochs = 0.5"),
+        ("imgclf.toml", b"[trian]\nx = 1"), ("pyproject.toml", b"x = \n[tool.imgclf.train]\nepochs = 3"),
+        ("pyproject.toml", b"tool.imgclf.data = "), ("pyproject.toml", b'[tool."imgclf"]\ncolour = 3'),
+    ],
+)  # fmt: skip
+def test_a_broken_file_stops_only_commands_that_use_it(
+    name: str, content: bytes, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(project / name, content)
+    monkeypatch.chdir(project)
+
+    def imgclf(*words: str) -> Any:
+        return CliRunner().invoke(app, words, prog_name="imgclf")
+
+    done = imgclf("train", "--summary")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"imgclf: error: {name}: ")
+    assert done.stderr.count("\n") == 1
+    for words in (
+        ["--version"], ["--help"], ["train", "--help"], ["schema"], ["schema", "train"], ["runs", "list"], ["runs", "show"],
+        ["runs", "best"], ["info"], ["info", "toy"], ["clean", "--history"], ["clean", "--undo"],
+    ):  # fmt: skip
+        done = imgclf(*words)
+        assert done.exit_code == 0, (words, done.stderr)
+        assert "error" not in done.stderr
+    assert "nothing was sorted into this folder" in imgclf("predict", "--undo", "data").stderr
+    assert (f"{name}: " in imgclf("info").stderr) == (content[:7] != b"[train]")  # what it does not use is said
+
+
+def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of others stops nothing, our own is named with the remedy."""
+    from imgclf.base import project
+    from imgclf.base.errors import UsageError
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    write(tmp_path / "pyproject.toml", b"[tool.imgclf]")
+    assert project.defaults(tmp_path) == (None, {})
+    write(tmp_path / "imgclf.toml", b"")
+    with pytest.raises(UsageError, match=r"imgclf.toml: cannot be read: Permission denied; ask its owner .*, or move it away"):
+        project.defaults(tmp_path)

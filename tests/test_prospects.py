@@ -1,5 +1,6 @@
 """Which of a backbone and a network from scratch promises more, and what a user is told of it."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -123,8 +124,8 @@ def test_auto_is_the_backbone_where_that_is_sure(textures: Path, monkeypatch: py
     monkeypatch.setattr(prospects, "SURE", 0.9)
     monkeypatch.setattr(prospects, "of_scratch", None)  # not needed
     machine = devices.choose(None)
-    chosen = prospects.choose(textures / "data", manifest(textures), TrainConfig(model="auto"), machine, heard)
-    assert chosen == TrainConfig(model="efficientnet-lite0")
+    chosen, expected = prospects.choose(textures / "data", manifest(textures), TrainConfig(model="auto"), machine, heard)
+    assert (chosen, expected) == (TrainConfig(model="efficientnet-lite0"), None)
     (line,) = heard.notes
     assert line.startswith("--model auto: efficientnet-lite0, right on ")
 
@@ -141,12 +142,13 @@ def test_auto_tries_both_where_it_is_not(textures: Path, monkeypatch: pytest.Mon
     training = [row for row in manifest(textures).rows if row.split == "train"]
     assert trial.pictures + trial.trained_on == len(training)
     assert trial.accuracy >= 0.7
-    assert prospects.choose(textures / "data", manifest(textures), config, machine, heard).model == "cnn"
+    chosen, expected = prospects.choose(textures / "data", manifest(textures), config, machine, heard)
+    assert (chosen.model, expected) == ("cnn", prospects.expected(Prospect(20, 42, 33), trial, len(training))[1])
     (line,) = heard.notes
     assert line.startswith("--model auto: cnn; efficientnet-lite0 right on 0.476 of 42 held-out training pictures")
     assert " and " in line.partition(" training pictures: ")[2]
     monkeypatch.setattr(prospects, "of_backbone", lambda *_any: None)
-    assert prospects.choose(textures / "data", manifest(textures), config, machine, heard).model == "cnn"
+    assert prospects.choose(textures / "data", manifest(textures), config, machine, heard)[0].model == "cnn"
     assert heard.notes[1].startswith(
         "--model auto: cnn; too few pictures for efficientnet-lite0, a short trial of cnn right on "
     )
@@ -169,15 +171,30 @@ def test_command_auto_and_the_hint(textures: Path, tmp_path: Path, imgclf: Run) 
 
 
 def test_a_hint_names_the_command(textures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only where the difference is clear, and not where time is short or the run was ended by hand."""
+    """Where the difference is clear, within a time budget too, but not where the run was ended by hand.
+
+    After `--model auto` it is said that the choice was wrong, and not recommended without a word what was rejected.
+    """
     from imgclf.train import train
 
     monkeypatch.setattr(prospects, "FEWEST", 10)
     config = TrainConfig(epochs=1, batch_size=32, image_size=16, model="cnn-small", learning_rate=1e-9)
     heard = Hears()
-    train(textures / "data", config, run_dir=tmp_path / "bad", listener=heard)
+    short = dataclasses.replace(config, time_budget=0.001)  # spent after the first epoch
+    train(textures / "data", short, run_dir=tmp_path / "bad", listener=heard)
     (line,) = [note for note in heard.notes if "pretrained" in note]
     assert f"try `imgclf train {textures / 'data'} --model {backbones.OFFLINE}`" in line
+
+    chosen = dataclasses.replace(config, model="cnn-small")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prospects, "choose", lambda *_any: (chosen, 0.97))
+        again = Hears()
+        train(textures / "data", dataclasses.replace(config, model="auto"), run_dir=tmp_path / "auto", listener=again)
+    (wrong,) = [note for note in again.notes if "held-out" in note]
+    assert wrong.startswith(
+        f"--model auto was wrong: it expected 0.97 of this network: {backbones.OFFLINE}, frozen, is right on "
+    )
+    assert not [note for note in again.notes if "a pretrained network would do better" in note]
 
     def nowhere(_data: Path, _manifest: object, asked: TrainConfig, _listener: object) -> None:
         assert asked.image_size is None  # the command names none

@@ -24,6 +24,7 @@ from conftest import Run, bomb, encoded, photo, png_chunk
 from PIL import Image
 from served import Server, form, served
 
+from imgclf.base import installing
 from imgclf.serve import bodies
 from imgclf.serve.meters import Meters
 
@@ -593,7 +594,7 @@ def test_the_missing_extra_is_named(trained: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr == (
         "imgclf: error: serve needs packages that are not installed (No module named 'uvicorn'); "
-        "run: pip install 'imgclf[serve]'\n"
+        f"run: {installing.command('serve')}\n"
     )
 
 

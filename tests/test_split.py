@@ -261,7 +261,7 @@ def test_a_class_that_a_part_lacks_is_named(tmp_path: Path) -> None:
 def test_a_picture_that_goes_away_during_an_export_ends_it(link: Link, tmp_path: Path) -> None:
     made = make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
     manifest = split.split(made).manifest
-    with pytest.raises(ImgclfError, match=r"export failed: No such file or directory \(.*b/003.png\)"):
+    with pytest.raises(ImgclfError, match=r"export failed at .*b/003.png: No such file or directory; check the spelling"):
         split.export(manifest, made, tmp_path / "out", link, lambda _done, _total: (made / "b/003.png").unlink(missing_ok=True))
     assert not (tmp_path / "out").exists()
 

@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from imgclf.base.checking import Checked, Within
+from imgclf.base.errors import ImgclfError, UsageError
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
@@ -21,25 +24,45 @@ Link = Literal["hard", "symlink", "copy"]
 Policy = Literal["default", "strict", "report"]
 Format = Literal["litert", "onnx", "saved-model", "keras"]
 Quantize = Literal["none", "float16", "int8"]
+Seed = Annotated[int, Within(0, 2**31 - 1)]
+Share = Annotated[float, Within(0, 1)]
 
 # Raised when the decoder or the resize rule changes what a pixel is: old prepared pixels are then made anew.
 DECODER_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class Recipe(Checked):
     """How decoded pixels become the model's input; stored in the bundle and the only way back in.
 
     height, width: the model's input size in pixels. aspect: `squash` ignores the aspect ratio, `crop` takes the
-    centre, `pad` adds grey bars. kernel: area when shrinking, linear when enlarging. colour: RGB, 0 to 255.
+    centre, `pad` adds grey bars. kernel: area when shrinking, linear when enlarging. colour: RGB, 0 to 255. decoder: the
+    version of the decoder; there is only the present one. A field with one allowed value selects no code, but a file with
+    another value is refused.
     """
 
-    height: int
-    width: int
+    height: Annotated[int, Within(1, 4096)]
+    width: Annotated[int, Within(1, 4096)]
     aspect: Aspect = "squash"
-    kernel: str = "area-linear"
-    colour: str = "rgb"
-    decoder: int = DECODER_VERSION
+    kernel: Literal["area-linear"] = "area-linear"
+    colour: Literal["rgb"] = "rgb"
+    decoder: Annotated[int, Within(1)] = DECODER_VERSION
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.decoder < DECODER_VERSION:
+            raise ImgclfError(
+                f"made with decoder {self.decoder}, and this imgclf decodes images another way (decoder {DECODER_VERSION}); "
+                "train again with `imgclf train`"
+            )
+        if self.decoder > DECODER_VERSION:
+            raise ImgclfError(
+                f"made with decoder {self.decoder} of a newer imgclf, this one has decoder {DECODER_VERSION}; update imgclf"
+            )
+
+    @staticmethod
+    def _called(name: str) -> str:
+        return f"recipe: {name}"
 
     @property
     def hash(self) -> str:
@@ -50,7 +73,7 @@ class Recipe:
 
 
 @dataclasses.dataclass(frozen=True)
-class SplitConfig:
+class SplitConfig(Checked):
     """Shares of train, validation and test (they add to 1), and the seed of the shuffle.
 
     What is never torn apart beside pictures that show the same: paths in which `group_by` (a regular expression) captures the
@@ -58,17 +81,22 @@ class SplitConfig:
     picture is and not by a shuffle, so that pictures added later move none that were there.
     """
 
-    train: float = 0.70
-    val: float = 0.15
-    test: float = 0.15
-    seed: int = 0
+    train: Annotated[float, Within(0, 1, above=True)] = 0.70
+    val: Share = 0.15
+    test: Share = 0.15
+    seed: Seed = 0
     group_by: str | None = None
     groups: str | None = None
     stable: bool = False
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if abs(self.train + self.val + self.test - 1) > 1e-6:
+            raise UsageError(f"--train, --val and --test must add to 1, not {self.train + self.val + self.test:g}")
+
 
 @dataclasses.dataclass(frozen=True)
-class ServeConfig:
+class ServeConfig(Checked):
     """How a run is served.
 
     port: 0 for one that the system chooses. threshold: probability below which the label is `unknown`. token: what a client
@@ -77,16 +105,16 @@ class ServeConfig:
     """
 
     host: str = "127.0.0.1"
-    port: int = 8000
-    threshold: float = 0.0
+    port: Annotated[int, Within(0, 65535)] = 8000
+    threshold: Share = 0.0
     token: str | None = None
-    timeout: float = 30.0
-    queue: int = 128
-    workers: int = 1
+    timeout: Annotated[float, Within(0.1, 3600)] = 30.0
+    queue: Annotated[int, Within(1)] = 128
+    workers: Annotated[int, Within(1, 64)] = 1
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Checked):
     """One training run.
 
     image_size: pixels a side, or None to choose from the pictures. progressive: whether the first epochs see smaller ones.
@@ -100,30 +128,30 @@ class TrainConfig:
     of `split --folds`.
     """
 
-    epochs: int = 30
-    batch_size: int = 32
-    image_size: int | None = None
+    epochs: Annotated[int, Within(1, 1_000_000)] = 30
+    batch_size: Annotated[int, Within(1, 1_000_000)] = 32
+    image_size: Annotated[int, Within(16, 1024)] | None = None
     aspect: Aspect = "squash"
     model: Model = "cnn"
     weights: str = "imagenet"
-    views: int = 1
-    fine_tune: int = 0
-    fine_tune_epochs: int | None = None
+    views: Annotated[int, Within(1, 64)] = 1
+    fine_tune: Annotated[int, Within(0)] = 0
+    fine_tune_epochs: Annotated[int, Within(1, 1_000_000)] | None = None
     precision: Precision = "auto"
     augment: Augment = "light"
     flip: bool = True
     progressive: bool = True
-    learning_rate: float = 3e-3
+    learning_rate: Annotated[float, Within(0, 10, above=True, below=True)] = 3e-3
     lr_schedule: Schedule = "cosine"
-    early_stopping: int | None = None
-    label_smoothing: float = 0.1
-    weight_decay: float | None = None
-    ema: float = 0.0
+    early_stopping: Annotated[int, Within(0)] | None = None
+    label_smoothing: Annotated[float, Within(0, 0.5, below=True)] = 0.1
+    weight_decay: Annotated[float, Within(0, 100, below=True)] | None = None
+    ema: Annotated[float, Within(0, 1, below=True)] = 0.0
     class_weights: str = "auto"
-    time_budget: float | None = None
+    time_budget: Annotated[float, Within(0, above=True, below=True)] | None = None
     tensorboard: bool = False
-    seed: int = 0
-    fold: int | None = None
+    seed: Seed = 0
+    fold: Annotated[int, Within(1)] | None = None
 
 
 def to_json(value: Any) -> str:

@@ -3,14 +3,17 @@
 import errno
 import hashlib
 import os
+import shlex
 import sys
 import tempfile
 from pathlib import Path
 
 from imgclf.base import permissions
 from imgclf.base.errors import ImgclfError
+from imgclf.base.remedies import why
 
 STATE_NAME = permissions.STATE_NAME
+_MARKS = ("split.csv", "folds", "index")  # of which one lies in the state folder of every data folder in use
 
 
 def check_data_folder(data: Path) -> None:
@@ -48,6 +51,29 @@ def is_writable(folder: Path) -> bool:
     return True
 
 
+def command(verb: str, data: Path, *options: str) -> str:
+    """A command on a data folder to be pasted, as `imgclf split photos --force`."""
+    folder = os.fspath(data)
+    return f"`{shlex.join(['imgclf', verb, f'./{folder}' if folder.startswith('-') else folder, *options])}`"
+
+
+def check_outside(place: Path, option: str, *known: Path, itself: bool = False) -> None:
+    """Refuse a place inside a data folder, where what imgclf writes would become a class or an image. Raises ImgclfError.
+
+    known: data folders of the command; others are known by the split or the index that imgclf keeps in them. itself: whether
+    the data folder is refused too. What lies below a name that begins with a dot is never read as data, and allowed.
+    """
+    resolved = place.resolve()
+    above = (resolved, *resolved.parents) if itself else resolved.parents
+    marked = (folder for folder in above if any(os.path.lexists(folder / STATE_NAME / mark) for mark in _MARKS))
+    for data in (*(folder.resolve() for folder in known), *marked):
+        if data in above and not any(part.startswith(".") for part in resolved.relative_to(data).parts):
+            raise ImgclfError(
+                f"{place}: lies inside the data folder {data}, where it would become part of the data; "
+                f"give {option} a place outside of it"
+            )
+
+
 def check_output(path: Path, data: Path, ending: str, start: str, option: str) -> None:
     """Refuse a place for a file that a command is to write before it does anything else. Raises ImgclfError.
 
@@ -56,8 +82,7 @@ def check_output(path: Path, data: Path, ending: str, start: str, option: str) -
     """
     if path.suffix.lower() != ending:
         raise ImgclfError(f"{path}: give {option} a file name that ends in {ending}")
-    if data.resolve() in path.resolve().parents:
-        raise ImgclfError(f"{path}: lies inside the data folder {data}; give {option} another place")
+    check_outside(path, option, data)
     if os.path.lexists(path):
         if not path.is_file():  # a pipe would keep us waiting for ever
             raise ImgclfError(f"{path}: exists and is no regular file; choose another name")
@@ -108,8 +133,8 @@ def state_folder(data: Path) -> Path:
         permissions.make_folder(folder)
     except OSError as error:
         raise ImgclfError(
-            f"{data}: read-only, and the cache folder {folder} cannot be made ({error.strerror}); "
-            "set XDG_CACHE_HOME to a folder that can be written"
+            f"{data}: read-only, and the cache folder {folder} cannot be made: "
+            f"{why(error, 'set XDG_CACHE_HOME to a folder that can be written')}"
         ) from error
     return folder
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from imgclf.base import names, permissions, writing
 from imgclf.base.errors import ImgclfError
+from imgclf.base.remedies import why
 
 
 @dataclasses.dataclass(frozen=True)
@@ -312,7 +313,7 @@ def move_file(source: Path, target: Path) -> str:
             target.unlink()
             raise
     except OSError as error:
-        return error.strerror or str(error)
+        return why(error)
     return ""
 
 

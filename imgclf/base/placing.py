@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from imgclf.base import journal, locks, names, permissions, writing
 from imgclf.base.errors import ImgclfError
+from imgclf.base.remedies import why
 
 How = Literal["move", "link"]
 _PATIENCE = 20.0  # seconds that another command may hold the folder
@@ -126,7 +127,9 @@ def _free(source: str, folder: Path, label: str, planned: dict[str, tuple[str, s
 
 def _move(source: str, target: Path) -> str:
     reason = journal.move_file(Path(source), target)
-    return "on another disk; choose a folder on the disk of the photos, or --link-to" if reason == _ELSEWHERE else reason
+    return (
+        "on another disk; choose a folder on the disk of the photos, or --link-to" if reason.startswith(_ELSEWHERE) else reason
+    )
 
 
 _ELSEWHERE = os.strerror(errno.EXDEV)
@@ -143,7 +146,7 @@ def _link(source: str, target: Path) -> str:
                 raise
             os.symlink(os.path.realpath(source), target)
     except OSError as error:
-        return error.strerror or str(error)
+        return why(error)
     return ""
 
 

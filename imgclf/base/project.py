@@ -1,31 +1,72 @@
 """The project's file, imgclf.toml or [tool.imgclf] in pyproject.toml: defaults for the options of commands."""
 
+import contextlib
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 from imgclf.base.errors import UsageError
+from imgclf.base.remedies import why
 
 FILE = "imgclf.toml"
 
 
+# What marks a section of ours in a file that cannot be read as TOML: [tool.imgclf...], tool.imgclf = ..., imgclf = {...}.
+_OURS = re.compile(rb"""^\s*(\[\s*tool\s*\.\s*["']?imgclf\b|(tool\s*\.\s*)?["']?imgclf["']?\s*[.=])""", re.MULTILINE)
+
+
 def defaults(folder: Path) -> tuple[Path | None, dict[str, Any]]:
-    """(the file, its values) of the project in a folder; (None, {}) where there is none. Raises UsageError for no TOML."""
-    own = folder / FILE
-    if own.is_file():
-        return own, _read(own)
-    shared = folder / "pyproject.toml"
-    if shared.is_file():
-        tools = _read(shared).get("tool")
-        values = tools.get("imgclf") if isinstance(tools, dict) else None
-        if isinstance(values, dict):
-            return shared, values
+    """(the file, its values) of the project in a folder; (None, {}) where there is none.
+
+    Raises UsageError for an imgclf.toml that cannot be read, and for a pyproject.toml only if a section of ours is in it.
+    """
+    own, shared = folder / FILE, folder / "pyproject.toml"
+    with contextlib.suppress(OSError):  # of a folder that may not be searched
+        if own.is_file():
+            return own, _values(own, _content(own))
+        if shared.is_file():
+            content = shared.read_bytes()  # unreadable: another program's, for all that can be known
+            try:
+                values = _section(_values(shared, content, foreign=True))
+            except UsageError:
+                if _OURS.search(content):
+                    raise
+                return None, {}
+            if values is not None:
+                _check_text(shared, values)
+                return shared, values
     return None, {}
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _section(values: dict[str, Any]) -> dict[str, Any] | None:
+    tools = values.get("tool")
+    section = tools.get("imgclf") if isinstance(tools, dict) else None
+    return section if isinstance(section, dict) else None
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {why(error, 'move it away')}") from error
+
+
+def _values(path: Path, content: bytes, *, foreign: bool = False) -> dict[str, Any]:
+    """A file's values. foreign: what is not UTF-8 may stand in it, as in comments of others."""
     import tomllib  # here: most commands have no such file, and every one comes by
 
     try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return tomllib.loads(content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape" if foreign else "strict"))
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start + 1}); save it as UTF-8") from error
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: cannot be read as TOML ({error}); mend it, or move it away") from error
+
+
+def _check_text(path: Path, values: object) -> None:
+    """Raise UsageError where a value of ours is not UTF-8."""
+    try:
+        json.dumps(values, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{path}: [tool.imgclf] is not UTF-8; save the file as UTF-8") from error

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from imgclf.base.errors import ImgclfError
+from imgclf.base.remedies import why
 
 _SEPARATORS = ",;\t"  # spreadsheets of half of Europe write semicolons, and "Unicode text" has tabs
 
@@ -54,7 +55,7 @@ def records(file: Path, *needed: str) -> Iterator[tuple[int, dict[str, str]]]:
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise ImgclfError(f"{file}: cannot be read: {error.strerror}") from error
+        raise ImgclfError(f"{file}: cannot be read: {why(error, 'choose another file')}") from error
     if content.startswith(b"PK\x03\x04"):
         raise ImgclfError(f"{file}: a workbook or archive, not a CSV; save it as CSV (UTF-8)")
     try:

@@ -11,6 +11,7 @@ import typer
 
 from imgclf import shell
 from imgclf.base import shards
+from imgclf.base.checking import bounds
 from imgclf.base.config import Format, Quantize, ServeConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.commands.options import Json, Run, ShardOf, found, refuse
@@ -101,7 +102,8 @@ def predict(
         raise ImgclfError(f"{watch}: no folder that could be watched")
     line = view.line_format(form if form is not None else view.WATCHED) if form is not None or watch else None
     model = None if merge else found(run)
-    sorting = verb.Sorting(place, "move" if move_to else "link", console.Notes("not placed")) if place else None
+    known = [Path(model.info["data"]["path"])] if model else []
+    sorting = verb.Sorting(place, "move" if move_to else "link", console.Notes("not placed"), known) if place else None
     if sorting:
         sorting.check([str(watch)] if watch else () if merge else inputs or ())
     if model:
@@ -197,7 +199,7 @@ def export(
 
 def serve(
     run: Annotated[str, typer.Argument(help="As for --run.")] = "latest",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")] = 8000,
+    port: Annotated[int, typer.Option(**bounds(ServeConfig, "port"), help="Port to listen on; 0 for any free one.")] = 8000,
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 for every network this machine is in.")
     ] = "127.0.0.1",
@@ -205,9 +207,14 @@ def serve(
         str | None, typer.Option(envvar="IMGCLF_TOKEN", help="Answer only who knows it, as a bearer token.")
     ] = None,
     threshold: Annotated[str | None, typer.Option(metavar="P|auto:A", help="Label `unknown` below P, as for predict.")] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds that one request may take.")] = 30,
-    queue: Annotated[int, typer.Option(min=1, help="Pictures that may wait before 503 is answered; of each process.")] = 128,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes; threads of one use all cores.")] = 1,
+    timeout: Annotated[float, typer.Option(**bounds(ServeConfig, "timeout"), help="Seconds that one request may take.")] = 30,
+    queue: Annotated[
+        int,
+        typer.Option(**bounds(ServeConfig, "queue"), help="Pictures that may wait before 503 is answered; of each process."),
+    ] = 128,
+    workers: Annotated[
+        int, typer.Option(**bounds(ServeConfig, "workers"), help="Processes; threads of one use all cores.")
+    ] = 1,
 ) -> None:
     """Serve a run to browsers and programs: a page and an API.
 

@@ -7,6 +7,7 @@ import typer
 
 from imgclf import shell
 from imgclf.base import shards
+from imgclf.base.checking import bounds
 from imgclf.base.config import Aspect, Augment, Link, Part, Policy, SplitConfig, TrainConfig
 from imgclf.base.errors import UsageError
 from imgclf.commands.options import Data, Json, Seed, ShardOf
@@ -126,7 +127,7 @@ def preview(
     ] = False,
     samples: Annotated[int, typer.Option(min=1, max=40, help="Pictures a class on the sheet.")] = 8,
     image_size: Annotated[
-        int | None, typer.Option(min=16, max=1024, help="Pixels a side for --augmented, as for train.")
+        int | None, typer.Option(**bounds(TrainConfig, "image_size"), help="Pixels a side for --augmented, as for train.")
     ] = None,
     aspect: Annotated[Aspect, typer.Option(help="For --augmented, as for train.")] = "squash",
     augment: Annotated[Augment, typer.Option(help="For --augmented, as for train.")] = "light",
@@ -239,7 +240,7 @@ def split(
             raise UsageError(f"--test: with --folds {folds} each picture is tested once; leave it out")
         with console.stages() as stage:
             made = verb.folds(data, folds, config, force=force, progress=stage)
-        view.folds(made, as_json)
+        view.folds(made, data, as_json)
         return
     if link and not export and "link" in shell.given(ctx):
         raise UsageError("--link says how --export places pictures; give --export DIR too")

@@ -1,7 +1,6 @@
 """The commands train, audit, evaluate and compare. Verbs are imported inside the bodies."""
 
 import re
-import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ from imgclf import shell
 from imgclf.base import shards
 from imgclf.base.config import Aspect, Augment, Backbone, Model, Part, Precision, Schedule, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
+from imgclf.base.folders import command
 from imgclf.commands.options import Data, Json, Run, Seed, ShardOf, found, refuse
 from imgclf.display import console
 from imgclf.display import dataset as dataset_view
@@ -140,7 +140,9 @@ def train(
         return
     if fold is None and not splitting.exists(data):
         if are_several():
-            raise ImgclfError(f"{data}: no split yet, and the workers must share one; make it first with `imgclf split`")
+            raise ImgclfError(
+                f"{data}: no split yet, and the workers must share one; make it first with {command('split', data)}"
+            )
         console.say("no split yet: making the default one, 70% train, 15% validation, 15% test")
         with console.stages() as stage:
             made = splitting.split(data, progress=stage)
@@ -179,10 +181,9 @@ def audit(
     """
     from imgclf import audit as verb
 
-    if image_size is not None and not 32 <= image_size <= 1024:
-        raise UsageError(f"--image-size must be 32 to 1024 pixels, not {image_size}")
-    if relabel is not None and (not 0 < relabel <= 1 or not (report or html)):
-        raise UsageError(f"--relabel {relabel:g}: a score above 0 and up to 1, and only with --report or --html")
+    verb.check_relabel(relabel)
+    if relabel is not None and not (report or html):
+        raise UsageError(f"--relabel {relabel:g}: only with --report or --html")
     if shard:
         if report or html:
             raise UsageError(
@@ -209,7 +210,7 @@ def audit(
     for note in kept:
         console.say(note)
     if report:
-        carry_out = f"`imgclf clean {shlex.quote(str(data))} --apply {shlex.quote(str(report))}`"
+        carry_out = command("clean", data, "--apply", str(report))
         if orders:
             console.say(f"wrote {report}, which asks for {console.counted(orders, 'move')}; {carry_out} carries them out")
         else:

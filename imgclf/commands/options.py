@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imgclf.base.checking import bounds
+from imgclf.base.config import TrainConfig
 from imgclf.base.errors import UsageError
 from imgclf.display import console
 
@@ -22,7 +24,7 @@ ShardOf = Annotated[
     typer.Option("--shard", metavar="I/N", help="Only the I-th of N shares, for a cluster; see README on how they meet."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of every random choice.")]
+Seed = Annotated[int, typer.Option(**bounds(TrainConfig, "seed"), help="Seed of every random choice.")]
 
 
 def found(run: str) -> "Bundle":

@@ -14,6 +14,7 @@ from imgclf.base.config import PARTS, Part
 from imgclf.base.errors import ImageError, ImgclfError
 from imgclf.base.folders import STATE_NAME, check_data_folder
 from imgclf.base.parallel import ordered_map
+from imgclf.base.remedies import why
 from imgclf.pixels import filetypes, images
 
 PART_NAMES: dict[str, Part] = {
@@ -191,9 +192,8 @@ def _top_level(root: Path) -> tuple[list[str], list[str]]:
                 if entry.name != STATE_NAME:
                     (folders if _is_folder(entry) else others).append(entry.name)
     except OSError as error:
-        raise ImgclfError(
-            f"{root}: cannot be listed: {error.strerror}; mend its permissions, or move it out of the data folder"
-        ) from error
+        remedy = "mend its permissions, or move it out of the data folder"
+        raise ImgclfError(f"{root}: cannot be listed: {why(error, remedy)}") from error
     return sorted(folders), sorted(others)
 
 

@@ -4,15 +4,15 @@ import collections
 import dataclasses
 import hashlib
 import re
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from imgclf.base import names, table
 from imgclf.base.config import PARTS, Part
 from imgclf.base.errors import ImgclfError
-from imgclf.base.folders import STATE_NAME, is_inside, state_folder
+from imgclf.base.folders import STATE_NAME, command, is_inside, state_folder
 from imgclf.base.progress import Progress
+from imgclf.base.remedies import why
 from imgclf.dataset.catalogue import examine
 from imgclf.dataset.folder import Dataset, Sample, scan
 
@@ -91,17 +91,24 @@ def fold_paths(root: Path) -> list[Path]:
     return paths if [path.name for path in paths] == [f"fold-{n}-of-{len(paths)}.csv" for n in range(1, len(paths) + 1)] else []
 
 
+def _split_of(path: Path, *options: str) -> str:
+    """The command that makes a manifest of this path; in the user's cache, it does not tell which data folder it is of."""
+    data = next((folder.parent for folder in path.parents if folder.name == STATE_NAME), Path("FOLDER"))
+    return command("split", data, *options)
+
+
 def read_manifest(path: Path) -> Manifest:
     """Read a split manifest; raises ImgclfError naming the line that is wrong."""
+    anew = f"make a new one with {_split_of(path, '--force')}"
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise ImgclfError(f"{path}: no split yet; run `imgclf split` first") from error
+        raise ImgclfError(f"{path}: no split yet; run {_split_of(path)} first") from error
     except OSError as error:
-        raise ImgclfError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ImgclfError(f"{path}: cannot be read: {why(error, anew)}") from error
     rows: dict[str, Row] = {}
     expected = f"expected {','.join(COLUMNS)} with split one of {', '.join(PARTS)}, each path once"
-    remedy = "mend it, or make a new one with `imgclf split --force`"
+    remedy = f"mend it, or {anew}"
     try:
         lines = table.rows(content, *COLUMNS)
         if next(lines, (0, []))[1] != list(COLUMNS):
@@ -131,7 +138,6 @@ def as_they_are(root: Path, manifest: Manifest, progress: Progress | None = None
 
     A file that was renamed, or moved to another class, is known by its content and used as it is now.
     """
-    folder = shlex.quote(str(root))
     files = [file for file in scan(root) if not file.ignored]
     with examine(root, [file.path for file in files], progress) as catalogue:
         hashes = catalogue.hashes()
@@ -143,8 +149,8 @@ def as_they_are(root: Path, manifest: Manifest, progress: Progress | None = None
     gone = sorted(known - present)
     if gone:
         notes.append(
-            f"images of the split that are no longer there, and are skipped: {_some(gone)}; `imgclf split {folder} --force` "
-            "makes a new one without them"
+            f"images of the split that are no longer there, and are skipped: {_some(gone)}; "
+            f"{command('split', root, '--force')} makes a new one without them"
         )
     lost = sorted(set(manifest.class_names) - {label_of[path] for path in known & present})
     if lost:
@@ -152,20 +158,20 @@ def as_they_are(root: Path, manifest: Manifest, progress: Progress | None = None
     later = added_classes(manifest, (label_of[path] for path in present - bad))
     if later:
         notes.append(
-            f"class folders that came after the split, and are not trained on: {later}; `imgclf split {folder} --force` makes "
-            "a new one with them"
+            f"class folders that came after the split, and are not trained on: {later}; "
+            f"{command('split', root, '--force')} makes a new one with them"
         )
     new = sorted(path for path in present - known - bad if label_of[path] in manifest.class_names)
     if new:
         notes.append(
-            f"pictures that are not in the split: {_some(new)}; `imgclf split {folder} --force` makes a new one with them, "
-            f"`imgclf split {folder} --stable` adds them and moves none of the others"
+            f"pictures that are not in the split: {_some(new)}; {command('split', root, '--force')} makes a new one with them, "
+            f"{command('split', root, '--stable')} adds them and moves none of the others"
         )
     changed = [row.path for row in manifest.rows if row.path in hashes and hashes[row.path] != row.sha256]
     if changed:
         # What they show now may be in another part: an edited copy of a test picture must not be trained on.
         notes.append(
-            f"pictures left out because they changed since the split: {_some(changed)}; `imgclf split {folder} --force`"
+            f"pictures left out because they changed since the split: {_some(changed)}; {command('split', root, '--force')}"
         )
     usable = present - set(changed)
     return Manifest(tuple(row for row in manifest.rows if row.path in usable)), notes

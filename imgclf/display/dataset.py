@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imgclf.base.folders import command
 from imgclf.display.console import (
     LONGEST_LIST,
     add_row,
@@ -78,7 +79,7 @@ def cleaning(result: "Cleaning") -> None:
 
 
 def _undo_hint(folder: Path) -> str:
-    return f"Nothing was deleted; `imgclf clean {shlex.quote(str(folder))} --undo` puts every file back."
+    return f"Nothing was deleted; {command('clean', folder, '--undo')} puts every file back."
 
 
 def _why(outcome: "Outcome") -> str:
@@ -215,7 +216,7 @@ def _kept_together(result: "Split") -> str:
     return kept + (f"; in more than one part (leakage): {torn:,}" if torn else ", none torn; leakage between parts: 0")
 
 
-def folds(made: "Sequence[Split]", json: bool) -> None:
+def folds(made: "Sequence[Split]", folder: Path, json: bool) -> None:
     """A line a fold."""
     for note in made[0].notes:
         say(note, style="yellow")
@@ -228,7 +229,8 @@ def folds(made: "Sequence[Split]", json: bool) -> None:
         counts = collections.Counter(row.split for row in one.manifest.rows)
         add_row(table, number, *(f"{counts[part]:,}" for part in ("train", "val", "test")), f"{one.groups()[2]:,}")
     out.print(table)
-    say(f"{'wrote' if made[0].changed else 'unchanged'}: {made[0].path.parent}; `imgclf train --fold 1` uses the first")
+    first = f"{command('train', folder, '--fold', '1')} uses the first"
+    say(f"{'wrote' if made[0].changed else 'unchanged'}: {made[0].path.parent}; {first}")
 
 
 def leakage(result: "Leakage", json: bool) -> None:

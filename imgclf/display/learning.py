@@ -1,5 +1,6 @@
 """What a person sees of train, audit, evaluate and compare."""
 
+import contextlib
 import math
 import shlex
 import signal
@@ -7,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imgclf.base import signals
+from imgclf.base.folders import command
 from imgclf.display.console import (
     LONGEST_LIST,
     add_row,
@@ -40,19 +43,15 @@ class TrainingDisplay:
         self._task: TaskID | None = None
         self._spent = 0.0
         self._run_dir: Path | None = None
-        self._handler: Any = None
+        self._stack = contextlib.ExitStack()
         self._stop = self._said = False
 
     def __enter__(self) -> "TrainingDisplay":
-        self._bar = new_bar()
-        self._bar.__enter__()
+        self._bar = self._stack.enter_context(new_bar())
         return self
 
     def __exit__(self, *details: Any) -> None:
-        if self._bar:
-            self._bar.__exit__(*details)
-        if self._handler is not None:
-            signal.signal(signal.SIGINT, self._handler)
+        self._stack.close()
         if details[0] is not None and self._run_dir and self._spent:
             from imgclf import bundle
 
@@ -81,7 +80,8 @@ class TrainingDisplay:
 
     def started(self, run_dir: Path, about: Sequence[str]) -> None:
         self._run_dir = run_dir
-        self._handler = signal.signal(signal.SIGINT, self._interrupt)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # ignored, as with nohup, it stays so
+            self._stack.enter_context(signals.handled(self._interrupt, signal.SIGINT))
         say(f"run {run_dir}")
         for line in about:
             say(line)
@@ -162,7 +162,8 @@ def trained(bundle: "Bundle | None", json: bool) -> None:
         f"(95% interval {low:.3f} to {high:.3f})"
     )
     say(bundle.val_baseline.words)
-    say("`imgclf evaluate` scores it on the test part; `imgclf predict IMAGE` uses it")
+    run = "" if bundle.path.parent == Path("runs") else f" --run {shlex.quote(str(bundle.path))}"
+    say(f"`imgclf evaluate{run}` scores it on the test part; `imgclf predict IMAGE{run}` uses it")
     data(str(bundle.path))
 
 
@@ -191,7 +192,8 @@ def audited(result: "Audit", json: bool) -> None:
     remedy = "its suspects are guesses; try another --model"
     if text := result.baseline.warning("held-out accuracy", result.accuracy, result.interval, remedy):
         say(text, style="yellow")
-    say("Nothing was moved; to decide: --html FILE.html, or --report FILE.csv and `imgclf clean --apply`.")
+    carry_out = command("clean", Path(result.data), "--apply", "FILE.csv")
+    say(f"Nothing was moved; to decide: --html FILE.html, or --report FILE.csv and {carry_out}.")
 
 
 def evaluation(result: "Evaluation") -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from imgclf.base import writing
 from imgclf.base.errors import ImgclfError
+from imgclf.base.remedies import why
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path, columns: Sequence[str] | None = None) -> None:
@@ -20,4 +21,4 @@ def write_csv(rows: Sequence[Mapping[str, Any]], path: Path, columns: Sequence[s
     try:
         writing.write_atomic(path, text)
     except OSError as error:
-        raise ImgclfError(f"{path}: cannot be written: {error.strerror or error}; choose another file") from error
+        raise ImgclfError(f"{path}: cannot be written: {why(error)}") from error

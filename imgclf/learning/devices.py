@@ -5,13 +5,13 @@ import json
 import os
 import re
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imgclf.base import signals
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.learning import keras_settings
 
@@ -116,19 +116,12 @@ def _come_together() -> Any:
     """
     import tensorflow as tf
 
-    in_main = threading.current_thread() is threading.main_thread()
-    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
-    if in_main:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise ImgclfError(f"TF_CONFIG: the workers do not come together: {first}") from error
-    finally:
-        if in_main:
-            for one, handler in before.items():
-                signal.signal(one, handler or signal.SIG_DFL)
+    with signals.handled(signal.SIG_DFL, signal.SIGINT, signal.SIGTERM):
+        try:
+            return tf.distribute.MultiWorkerMirroredStrategy()
+        except (tf.errors.OpError, ValueError, RuntimeError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise ImgclfError(f"TF_CONFIG: the workers do not come together: {first}") from error
 
 
 def are_several() -> bool:

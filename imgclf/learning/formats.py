@@ -1,9 +1,11 @@
 """A network in the formats that others run, and each of those files as a function from a picture to probabilities."""
 
 import contextlib
+import errno
 import importlib.util
 import json
 import logging
+import os
 import re
 import tempfile
 import warnings
@@ -15,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imgclf.base import installing
 from imgclf.base.config import Format, Quantize, Recipe
 from imgclf.base.errors import ImgclfError
+from imgclf.base.remedies import why
 from imgclf.learning import graphs, keras_file, keras_settings, litert
 from imgclf.learning.engines import Engines
 
@@ -42,7 +46,7 @@ def check_packages(form: Format) -> None:
     """Raise ImgclfError when a package that only this format needs is not installed."""
     missing = [name for name in _ONNX if form == "onnx" and importlib.util.find_spec(name) is None]
     if missing:
-        raise ImgclfError(f"--format onnx needs {' and '.join(missing)}, not installed here: pip install 'imgclf[onnx]'")
+        raise ImgclfError(f"--format onnx needs {' and '.join(missing)}, not installed here; run: {installing.command('onnx')}")
 
 
 @keras_settings.pinned()
@@ -249,11 +253,14 @@ def _written(folder: Path) -> Iterator[None]:
     """A full disk as TensorFlow has it, "{{node}} a/b/c; No space left on device [Op:SaveV2]", in our words."""
     import tensorflow as tf
 
+    elsewhere = "give --out another place"
     try:
         yield
     except tf.errors.OpError as error:
-        why = error.message.rpartition("; ")[2].partition(" [Op")[0]
-        raise ImgclfError(f"{folder}: the export cannot be written: {why}; make room, or give --out another place") from error
+        words = error.message.rpartition("; ")[2].partition(" [Op")[0]
+        number = next((number for number in errno.errorcode if os.strerror(number) in words), None)
+        reason = why(OSError(number, words), elsewhere) if number else f"{words}; {elsewhere}"
+        raise ImgclfError(f"{folder}: the export cannot be written: {reason}") from error
 
 
 @contextlib.contextmanager

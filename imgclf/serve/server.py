@@ -1,5 +1,6 @@
 """From a run to a server that listens: sockets, signals, one process or several."""
 
+import asyncio
 import contextlib
 import ipaddress
 import json
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from imgclf.base import installing, signals
 from imgclf.base.config import ServeConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.parallel import cpu_count
@@ -60,7 +62,12 @@ def serve(bundle: Bundle, config: ServeConfig, ready: Callable[[str], None]) -> 
         import uvicorn  # noqa: F401
         from starlette import applications  # noqa: F401
     except ImportError as error:
-        raise ImgclfError(f"serve needs packages that are not installed ({error}); run: pip install 'imgclf[serve]'") from None
+        raise ImgclfError(
+            f"serve needs packages that are not installed ({error}); run: {installing.command('serve')}"
+        ) from None
+    with contextlib.suppress(RuntimeError):  # which the next line raises where no loop runs
+        asyncio.get_running_loop()
+        raise ImgclfError("serve: an event loop runs in this thread, as in a notebook; call it in another thread or a terminal")
     listening = _listen(config.host, config.port)
     host = f"[{config.host}]" if ":" in config.host else config.host
     url = f"http://{host}:{listening.getsockname()[1]}/"
@@ -116,12 +123,8 @@ def _answer(
 
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
-            handlers = {one: signal.signal(one, self.handle_exit) for one in (signal.SIGINT, signal.SIGTERM)}
-            try:
+            with signals.handled(self.handle_exit, signal.SIGINT, signal.SIGTERM):
                 yield
-            finally:
-                for one, handler in handlers.items():
-                    signal.signal(one, handler)
 
         def handle_exit(self, sig: int, frame: Any) -> None:
             service.stopping = True
@@ -185,8 +188,8 @@ def _supervise(run: Path, config: ServeConfig, listening: socket.socket, ready: 
     if sys.platform == "win32":
         raise ImgclfError("--workers: sockets cannot be handed to other processes on Windows; leave it out")
     ended: list[int] = []
-    handlers = {one: signal.signal(one, lambda number, _frame: ended.append(number)) for one in (signal.SIGINT, signal.SIGTERM)}
     with tempfile.TemporaryFile() as table, contextlib.ExitStack() as stack:
+        stack.enter_context(signals.handled(lambda number, _frame: ended.append(number), signal.SIGINT, signal.SIGTERM))
         table.truncate(8 * SIZE * config.workers)
         listening.listen(1024)
         descriptors = (listening.fileno(), table.fileno())
@@ -225,8 +228,6 @@ def _supervise(run: Path, config: ServeConfig, listening: socket.socket, ready: 
         for one in processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 one.process.wait(max(0.1, until - time.monotonic()))
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
     if signal.SIGINT in ended:
         raise KeyboardInterrupt
 

@@ -113,7 +113,7 @@ def fit(
         if stop or (late and (number < work.epochs or not is_last_stage)):
             why = "as asked" if stop else f"since the time budget of {config.time_budget:g} s is spent"
             listener.note(f"stopped after epoch {number}, {why}; the best epoch so far is kept")
-            over = True
+            over, work.stopped = True, stop
             break
     if len(work.history) < work.epochs and not over:
         listener.note(f"stopped early: {patience(config, work.length)} epochs without a better one (--early-stopping)")

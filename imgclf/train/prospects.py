@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import random
-import shlex
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from imgclf import dataset
 from imgclf.base.config import SCRATCH, Model, Part, Recipe, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
+from imgclf.base.folders import command
 from imgclf.dataset import allocation
 from imgclf.learning import backbones, devices, features, schedule, suspects
 from imgclf.learning.metrics import wilson_interval
@@ -103,8 +103,10 @@ def _sample(training: dataset.Dataset, count: int, seed: int) -> list[dataset.Sa
 
 def choose(
     data: Path, manifest: dataset.Manifest, config: TrainConfig, machine: devices.Devices, listener: Listener
-) -> TrainConfig:
-    """The config with the model that `auto` stands for; why is told to the listener.
+) -> tuple[TrainConfig, float | None]:
+    """The config with the model that `auto` stands for, and the accuracy expected of a network from scratch if it is one.
+
+    The reason is told to the listener.
 
     The backbone where it is as good as sure or pictures are few; else whatever promises more on all the training pictures, by
     how errors have been seen to fall with their number. Raises UsageError when there are several machines.
@@ -117,7 +119,7 @@ def choose(
     if frozen and (frozen.accuracy >= SURE or count < FEWEST_TRIED):
         why = f"; {count} are too few to try a network from scratch on" if frozen.accuracy < SURE else ""
         listener.note(f"--model auto: {backbones.OFFLINE}, {_said(frozen)}{why}")
-        return dataclasses.replace(config, model=backbones.OFFLINE)
+        return dataclasses.replace(config, model=backbones.OFFLINE), None
     scratch = of_scratch(data, manifest, config, machine, listener, training)
     hopes = expected(frozen, scratch, count)
     taken: Model = backbones.OFFLINE if hopes[0] >= hopes[1] else "cnn"
@@ -127,7 +129,7 @@ def choose(
         f"--model auto: {taken}; {own}, a short trial of cnn {_said(scratch)}; expected of all {count:,} training pictures: "
         f"{both}"
     )
-    return dataclasses.replace(config, model=taken)
+    return dataclasses.replace(config, model=taken), hopes[1] if taken in SCRATCH else None
 
 
 def expected(frozen: Prospect | None, scratch: Prospect, count: int) -> tuple[float, float]:
@@ -143,14 +145,15 @@ def expected(frozen: Prospect | None, scratch: Prospect, count: int) -> tuple[fl
 def hint(work: Work) -> None:
     """After a training from scratch: say so when a frozen backbone clearly does better, and the command to type.
 
-    It takes two seconds, and ten more once for the backbone; so not where pictures are many, where time is short, or where the
-    network is good already.
+    It takes two seconds, and ten more once for the backbone, on top of a time budget too; so not where images are many, where
+    the network is good already, or where the user has stopped the training. After `--model auto`, which has chosen the
+    network, it says that this choice was wrong, and does not recommend without a word what it has rejected.
     """
     config, validation = work.config, len(work.prepared.files["val"])
     best = max(entry.val_accuracy for entry in work.history if entry.is_best)
     own = Prospect(round(best * validation), validation, len(work.prepared.files["train"]))
     few = FEWEST <= len(work.prepared.files["train"]) < MOST
-    if config.model not in SCRATCH or not few or config.time_budget or best >= SURE or work.machine.workers > 1:
+    if config.model not in SCRATCH or not few or work.stopped or best >= SURE or work.machine.workers > 1:
         return
     try:
         usual = dataclasses.replace(config, image_size=None)  # not this network's: the command below names none
@@ -158,11 +161,14 @@ def hint(work: Work) -> None:
     except (ImgclfError, OSError):  # the training is done, and this is an extra: what it lacks is no news here
         return
     if frozen and frozen.interval[0] > own.interval[1]:
-        where = "" if work.data == Path("data") else f"{shlex.quote(str(work.data))} "
+        lead = "a pretrained network would do better on so few pictures"
+        if work.expected is not None:
+            lead = f"--model auto was wrong: it expected {work.expected:.2f} of this network"
+        better = command("train", work.data, "--model", backbones.OFFLINE)
         work.listener.note(
-            f"a pretrained network would do better on so few images: {backbones.OFFLINE}, frozen, is {_said(frozen)}, this "
+            f"{lead}: {backbones.OFFLINE}, frozen, is {_said(frozen)}, this "
             f"network on {own.accuracy:.3f} of the validation images (95%: {own.interval[0]:.3f} to {own.interval[1]:.3f}); "
-            f"try `imgclf train {where}--model {backbones.OFFLINE}`"
+            f"try {better}"
         )
 
 

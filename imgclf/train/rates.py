@@ -11,7 +11,7 @@ import numpy as np
 from imgclf import dataset
 from imgclf.base.config import TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.base.folders import state_folder
+from imgclf.base.folders import command, state_folder
 from imgclf.learning import devices, keras_settings
 from imgclf.train import courses
 from imgclf.train.setup import check, manifest_path, prepare, weigh
@@ -52,7 +52,7 @@ def find_rate(
     seen = _losses(Work(data, config, manifest, prepared, weights, Path(), listener, machine, config.epochs), rates)
     finite = list(itertools.takewhile(math.isfinite, seen))
     if len(finite) < 12:
-        raise ImgclfError("the loss is no number after a few steps at the smallest rates; look at the pictures: imgclf preview")
+        raise ImgclfError(f"the loss is no number after a few steps at the smallest rates; look at {command('preview', data)}")
     losses = _smooth(finite)
     worst = next((n for n, loss in enumerate(losses) if n > 10 and loss > 2 * min(losses[: n + 1])), len(losses))
     slopes = np.gradient(losses[:worst], np.log(rates[:worst]))

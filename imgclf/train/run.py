@@ -3,9 +3,9 @@
 import contextlib
 import dataclasses
 import importlib.metadata
-import json
 import math
 import shlex
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,16 +16,17 @@ from numpy.typing import NDArray
 
 import imgclf
 from imgclf import bundle, dataset, model
-from imgclf.base import locks, names, writing
+from imgclf.base import locks, names, signals, writing
 from imgclf.base.config import SCRATCH, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
+from imgclf.base.folders import check_outside
 from imgclf.base.parallel import ordered_map
 from imgclf.bundle import Bundle
 from imgclf.learning import backbones, devices, keras_settings, metrics, precision
 from imgclf.pixels import images
 from imgclf.train import courses, prospects, validation
 from imgclf.train.loop import fit, patience, remedies, save, tuning_epochs
-from imgclf.train.setup import check, check_agreement, manifest_path, prepare, weigh
+from imgclf.train.setup import Stored, check, check_agreement, manifest_path, prepare, read_config, weigh, write_config
 from imgclf.train.work import CHECKPOINT, Listener, OfWorker, Silent, Work, restore, take_up
 
 if TYPE_CHECKING:
@@ -56,42 +57,35 @@ def train(
     began = time.monotonic()
     if wrong := names.unreadable(str(data.resolve())):
         raise ImgclfError(f"{data}: the folder's path has {wrong}, which TensorFlow cannot open; rename or move the folder")
-    place = (run_dir or Path("runs")).resolve()
-    if data.resolve() in (place, *place.parents):
-        raise ImgclfError(
-            f"{run_dir or 'runs'}: lies inside the data folder {data}, where it would become a class; "
-            "give --run-dir a folder outside of it"
-        )
+    check_outside(run_dir or Path("runs"), "--run-dir", data)
     manifest = dataset.read_manifest(manifest_path(data, config.fold))
     machine, listener = _gather(listener, device_count)
     if machine.is_chief and run_dir is not None:
         bundle.check_run_folder(run_dir)  # now, and not when all pictures are decoded
+    expected = None
     remedy = "start all of them again with --resume and the run folder that the chief has named"
     with keras_settings.pinned(), devices.lost(machine, remedy):
         if config.model == "auto":
-            config = prospects.choose(data, manifest, config, machine, listener)
+            config, expected = prospects.choose(data, manifest, config, machine, listener)
         prepared, config = prepare(data, manifest, config, machine, listener)
         weights = weigh(config, prepared)
         is_given = run_dir is not None and run_dir.exists()
         if machine.is_chief:
             run_dir = bundle.new_run_folder(config.model, run_dir)
-            resolved = {"data": str(data.resolve()), "weights_of_classes": None if weights is None else weights.tolist()}
-            if config.weights not in ("imagenet", "none"):
-                resolved["weights"] = str(Path(config.weights).resolve())  # a run can be resumed from anywhere
             writing.write_atomic(run_dir / "split.csv", manifest.to_csv())
-            # the last, since a folder that has it can be resumed
-            writing.write_json(run_dir / "config.json", {"schema": "config/1", **dataclasses.asdict(config), **resolved})
+            write_config(run_dir, Stored(config, prepared.recipe, data.resolve(), weights))  # last: --resume asks for it
         work = Work(
             data,
             config,
             manifest,
             prepared,
             weights,
-            run_dir or place,
+            run_dir or Path("runs").resolve(),
             listener,
             machine,
             config.epochs,
             made_folder=not is_given,
+            expected=expected,
         )
         with _alone(work.run_dir, machine):
             return _run(work, began)
@@ -129,27 +123,23 @@ def resume(
     listener = listener or Silent()
     began = time.monotonic()
     run_dir = bundle.find_unfinished(run)
-    try:
-        stored = json.loads((run_dir / "config.json").read_bytes())
-        stored.pop("schema", None)
-        began_with, known = Path(stored.pop("data")), stored.pop("weights_of_classes")
-        config = TrainConfig(**stored)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ImgclfError(f"{run_dir / 'config.json'}: cannot be read ({error}); train anew") from error
-    if data is None and not began_with.is_dir():
+    stored = read_config(run_dir)
+    if data is None and not stored.data.is_dir():
         raise ImgclfError(
-            f"{run_dir}: its data folder {began_with} is not there; say where it is now: imgclf train FOLDER --resume"
+            f"{run_dir}: its data folder {stored.data} is not there; say where it is now: imgclf train FOLDER --resume"
         )
-    data = data or began_with
+    data = data or stored.data
     manifest = dataset.read_manifest(run_dir / "split.csv")
     machine, listener = _gather(listener, device_count)
     remedy = f"start all of them again with `imgclf train --resume {shlex.quote(str(run_dir))}`"
     with keras_settings.pinned(), devices.lost(machine, remedy), _alone(run_dir, machine):
         if machine.is_chief:
             writing.remove_leftovers(run_dir)
-        prepared, config = prepare(data, manifest, config, machine, listener)
-        weights = None if known is None else np.array(known, np.float32)
-        work = Work(data, config, manifest, prepared, weights, run_dir, listener, machine, config.epochs, resumed=True)
+        prepared, config = prepare(data, manifest, stored.config, machine, listener)
+        if prepared.recipe != stored.recipe:
+            raise ImgclfError(f"{run_dir}: config.json was edited: its recipe does not fit its options; train anew")
+        epochs = config.epochs
+        work = Work(data, config, manifest, prepared, stored.weights, run_dir, listener, machine, epochs, resumed=True)
         return _run(work, began)
 
 
@@ -203,7 +193,10 @@ def _run(work: Work, began: float) -> Bundle | None:
     if work.resumed:
         about.append(f"resumed after epoch {len(work.history)}" if work.history else "begun anew: no epoch had ended")
     listener.started(work.run_dir, about)
-    with remedies(work):
+    with contextlib.ExitStack() as stack:
+        if not machine.is_chief:  # Ctrl-C, which a terminal sends to all, is for the chief: it decides when all of them end
+            stack.enter_context(signals.handled(signal.SIG_IGN, signal.SIGINT))
+        stack.enter_context(remedies(work))
         over = fit(work, course, began)
         if work.config.fine_tune and work.tuned_from is None and not over:
             course = _begin_tuning(work, course)
@@ -216,8 +209,7 @@ def _run(work: Work, began: float) -> Bundle | None:
         listener.stage("exporting")
         finished = _finish(work, course)
         validation.warn(work, finished)
-        if not over:
-            prospects.hint(work)
+        prospects.hint(work)
     machine.told([0])  # the others wait: the chief would take them for lost
     return finished
 

@@ -2,66 +2,88 @@
 
 import dataclasses
 import hashlib
+import json
 import math
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgclf import dataset
-from imgclf.base.config import SCRATCH, Augment, Model, Part, Precision, Recipe, Schedule, TrainConfig
+from imgclf.base import writing
+from imgclf.base.config import SCRATCH, Part, Recipe, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
+from imgclf.base.folders import command
 from imgclf.learning import backbones, devices, precision
 from imgclf.learning.weights import class_weights
 from imgclf.train.work import Listener, Work, content
 
+SCHEMA = "config/1"
+
 
 def check(config: TrainConfig) -> None:
-    """Raise UsageError for a value no training can use."""
-    if config.epochs < 1:
-        raise UsageError(f"--epochs must be 1 or more, not {config.epochs}")
-    if config.batch_size < 1:
-        raise UsageError(f"--batch-size must be 1 or more, not {config.batch_size}")
-    if config.image_size is not None and not 16 <= config.image_size <= 1024:
-        raise UsageError(f"--image-size must be 16 to 1024 pixels, not {config.image_size}")
-    if not 0 < config.learning_rate < 10:
-        raise UsageError(f"--learning-rate must be above 0 and below 10, not {config.learning_rate:g}")
-    for name, value, kind in (
-        ("--model", config.model, Model), ("--precision", config.precision, Precision), ("--augment", config.augment, Augment),
-        ("--lr-schedule", config.lr_schedule, Schedule),
-    ):  # fmt: skip
-        if value not in get_args(kind):
-            raise UsageError(f"{name} {value}: choose {', '.join(get_args(kind))}")
+    """Raise UsageError for options that do not go together; each alone has been checked by TrainConfig."""
     is_pretrained = config.model in backbones.BACKBONES
     if not is_pretrained and (config.weights != "imagenet" or config.views != 1 or config.fine_tune):
         raise UsageError(f"--weights, --views and --fine-tune are for pretrained backbones, not for --model {config.model}")
     if is_pretrained:
         backbones.weights(config.weights)
-        if not 1 <= config.views <= 64 or (config.views > 1 and config.augment == "none"):
-            raise UsageError(f"--views must be 1 to 64, and more than 1 needs --augment light or strong; not {config.views}")
+        if config.views > 1 and config.augment == "none":
+            raise UsageError(f"--views {config.views} needs --augment light or strong")
         blocks = backbones.BACKBONES[config.model].blocks
-        if not 0 <= config.fine_tune <= blocks:
+        if config.fine_tune > blocks:
             raise UsageError(f"--fine-tune must be 0 to {blocks}, the blocks of {config.model}, not {config.fine_tune}")
         least = 32 if backbones.BACKBONES[config.model].application else 16  # keras.applications takes no smaller ones
         if config.image_size is not None and config.image_size < least:
             raise UsageError(f"--image-size must be {least} to 1024 pixels for {config.model}, not {config.image_size}")
-    if config.fine_tune_epochs is not None and (config.fine_tune_epochs < 1 or not config.fine_tune):
-        raise UsageError(f"--fine-tune-epochs must be 1 or more, and goes with --fine-tune; not {config.fine_tune_epochs}")
-    if config.early_stopping is not None and config.early_stopping < 0:
-        raise UsageError(f"--early-stopping must be 0 (never) or more epochs, not {config.early_stopping}")
-    if not 0 <= config.label_smoothing < 0.5:
-        raise UsageError(f"--label-smoothing must be 0 to below 0.5, not {config.label_smoothing:g}")
-    if config.weight_decay is not None and not 0 <= config.weight_decay < 100:
-        raise UsageError(f"--weight-decay must be 0 to below 100, not {config.weight_decay:g}")
-    if not 0 <= config.ema < 1:
-        raise UsageError(f"--ema must be 0 (none) to below 1, not {config.ema:g}")
-    if config.time_budget is not None and not config.time_budget > 0:
-        raise UsageError(f"--time-budget must be more than no time, not {config.time_budget:g} s")
-    if not 0 <= config.seed < 2**31:
-        raise UsageError(f"--seed must be 0 to {2**31 - 1}, not {config.seed}")
+    if config.fine_tune_epochs is not None and not config.fine_tune:
+        raise UsageError(f"--fine-tune-epochs {config.fine_tune_epochs}: goes with --fine-tune")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """What a run's config.json holds; data: the folder. weights: what an image of each class counts, None for all the same."""
+
+    config: TrainConfig
+    recipe: Recipe
+    data: Path
+    weights: NDArray[np.float32] | None
+
+
+def write_config(run_dir: Path, stored: Stored) -> None:
+    """Write config.json, from which `--resume` goes on."""
+    values = dataclasses.asdict(stored.config)
+    if stored.config.weights not in ("imagenet", "none"):
+        values["weights"] = str(Path(stored.config.weights).resolve())  # a run can be resumed from anywhere
+    values |= {"recipe": dataclasses.asdict(stored.recipe), "data": str(stored.data)}
+    weights = None if stored.weights is None else stored.weights.tolist()
+    writing.write_json(run_dir / "config.json", {"schema": SCHEMA, **values, "weights_of_classes": weights})
+
+
+def read_config(run_dir: Path) -> Stored:
+    """The content of config.json; raises ImgclfError for anything that this imgclf would not have written."""
+    file = run_dir / "config.json"
+    try:
+        values = json.loads(file.read_bytes())
+        schema, data, weights = values.pop("schema"), Path(values.pop("data")), values.pop("weights_of_classes")
+        recipe = values.pop("recipe")
+        weights = None if weights is None else np.array(weights, np.float32)
+        if schema != SCHEMA:
+            raise ValueError(f"schema {schema!r}, and this imgclf reads {SCHEMA}")
+        if weights is not None and not (weights.ndim == 1 and np.isfinite(weights).all() and (weights > 0).all()):
+            raise ValueError("weights_of_classes must be positive numbers")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ImgclfError(f"{file}: cannot be read ({error}); train anew") from error
+    try:
+        stored = Stored(TrainConfig.from_dict(values), Recipe.from_dict(recipe), data, weights)
+        check(stored.config)
+    except UsageError as error:
+        raise ImgclfError(f"{file}: {error}; edited, or written by another imgclf: update it or train anew") from error
+    except ImgclfError as error:
+        raise ImgclfError(f"{file}: {error}") from error
+    return stored
 
 
 def manifest_path(data: Path, fold: int | None) -> Path:
@@ -70,7 +92,7 @@ def manifest_path(data: Path, fold: int | None) -> Path:
         return dataset.manifest_path(data)
     folds = dataset.fold_paths(data)
     if not folds:
-        raise ImgclfError(f"{data}: no folds yet; make them with `imgclf split --folds 5`")
+        raise ImgclfError(f"{data}: no folds yet; make them with {command('split', data, '--folds', '5')}")
     if not 1 <= fold <= len(folds):
         raise ImgclfError(f"--fold {fold}: there are folds 1 to {len(folds)}")
     return folds[fold - 1]
@@ -118,8 +140,8 @@ def _check_parts(data: Path, prepared: dataset.Prepared) -> None:
     for part in ("train", "val"):
         if not prepared.files[part]:
             raise ImgclfError(
-                f"{data}: the {part} part has no usable picture; add pictures or give it a larger share "
-                f"(imgclf split --{part} 0.2 --force)"
+                f"{data}: the {part} part has no usable picture; add pictures or give it a larger share: "
+                f"{command('split', data, f'--{part}', '0.8' if part == 'train' else '0.3', '--force')}"
             )
     labels = {name.split("/", 1)[0] for name in prepared.files["train"]}
     for name in prepared.class_names:

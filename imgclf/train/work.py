@@ -3,8 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import signal
-import threading
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,11 +91,6 @@ class OfWorker(Silent):
     def note(self, text: str) -> None:
         self._listener.note(text)
 
-    def started(self, run_dir: Path, about: Sequence[str]) -> None:
-        """Ctrl-C, which a terminal sends to all, is the chief's to hear: it decides when all of them end."""
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-
     def stage(self, name: str) -> None:
         self._listener.stage(name)
 
@@ -127,6 +120,8 @@ class Work:
     tuned_from: int | None = None  # epochs in the history when fine-tuning began
     resumed: bool = False
     made_folder: bool = False  # whether this training has made the run's folder
+    expected: float | None = None  # validation accuracy that `--model auto` chose the network for
+    stopped: bool = False  # by the user
 
     @property
     def began(self) -> int:

@@ -1,0 +1,53 @@
+"""Hints on what to install, as a command that works whether imgclf came from a clone, a wheel or an index.
+
+They name the requirements themselves, as imgclf declares them, and never imgclf: an index may not have it.
+"""
+
+import importlib.metadata
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+_EXTRA = re.compile(r"""\bextra\s*==\s*["']([^"']+)["']""")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_OF_MODULE = {"cv2": "opencv-python", "PIL": "pillow"}  # where the name of a module does not tell its distribution's
+
+
+def command(extra: str) -> str:
+    """The command that installs what an extra of imgclf declares."""
+    return _pip(_requirements().get(extra, []))
+
+
+def command_for(module: str | None) -> str:
+    """The command that installs the requirement of a module anew; for another module, all that imgclf needs."""
+    needed = _requirements().get("", [])
+    wanted = _normal(_OF_MODULE.get(top := (module or "").partition(".")[0], top))
+    found = [one for one in needed if _normal(_NAME.match(one)) == wanted]
+    return _pip(found, "--force-reinstall") if found else _pip(needed)
+
+
+def _pip(requirements: list[str], *options: str) -> str:
+    return shlex.join(["python", "-m", "pip", "install", *options, *requirements])
+
+
+def _normal(name: "str | re.Match[str] | None") -> str:
+    text = name if isinstance(name, str) else name.group() if name else ""
+    return re.sub(r"[-_.]+", "-", text).lower()
+
+
+def _requirements() -> dict[str, list[str]]:
+    """Requirements by extra, "" for those without one, as `name>=version`; from a clone that is not installed too."""
+    try:
+        declared = importlib.metadata.requires("imgclf") or []
+    except importlib.metadata.PackageNotFoundError:
+        project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
+        declared = list(project["dependencies"])
+        for extra, needed in project["optional-dependencies"].items():
+            declared += [f"{one}; extra == '{extra}'" for one in needed]
+    found: dict[str, list[str]] = {}
+    for one in declared:
+        requirement, _, marker = one.partition(";")
+        extra = _EXTRA.search(marker)
+        found.setdefault(extra[1] if extra else "", []).append(requirement.strip())
+    return found

@@ -1,0 +1,26 @@
+"""Signal handlers for a while: whatever happens inside, those that were there before come back."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def handled(handler: Callable[[int, Any], object] | int, *numbers: int) -> Iterator[None]:
+    """Handle these signals so while inside.
+
+    Python takes handlers in the main thread only; in others nothing changes. A handler that was not set from Python cannot be
+    put back, and is left alone.
+    """
+    before: dict[int, Any] = {}
+    try:
+        if threading.current_thread() is threading.main_thread():
+            for number in numbers:
+                if signal.getsignal(number) is not None:
+                    before[number] = signal.signal(number, handler)
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
