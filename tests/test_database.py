@@ -72,10 +72,13 @@ def test_rows_that_nobody_reads_to_the_end_keep_nothing_open(file: Path) -> None
         keep(db, "second")
         rows = db.rows("SELECT word FROM words ORDER BY word")
         assert next(rows) == ("first",)
+        late = db.rows("SELECT word FROM words")
+        next(late)
     if os.path.isdir("/proc/self/fd"):
         assert is_open(file.parent) == []
     with pytest.raises(sqlite3.ProgrammingError):
         next(rows)
+    late.close()  # type: ignore[attr-defined]
 
 
 def test_two_commands_make_the_tables_once(tmp_path: Path) -> None:

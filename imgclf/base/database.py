@@ -122,7 +122,8 @@ class Database:
             cursor = self._db.execute(sql, tuple(values))
             self._cursors.add(cursor)
             try:
-                yield from cursor
+                for row in cursor:  # noqa: UP028  (`yield from` would close the cursor, perhaps after the file)
+                    yield row
             finally:
                 self._let_go(cursor)
 
