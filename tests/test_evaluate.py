@@ -378,3 +378,19 @@ def test_command(project: Path, imgclf: Run) -> None:
     assert (answer["name"], answer["pictures"], answer["class_names"]) == ("val", 12, ["blue", "green", "red"])
     done = imgclf("evaluate", "data", "--split", "tset")
     assert done.returncode == 2
+
+
+def test_a_class_folder_that_came_later_is_named_and_not_counted_as_images(project: Path) -> None:
+    shutil.copytree(project / "data" / "red", project / "data" / "pink")
+    shutil.copy(project / "data" / "red" / "000.png", project / "data" / "red" / "new.png")
+    notes = evaluate(Bundle.load(project / "runs" / "toy"), project / "data").notes
+    assert any(
+        note.startswith("class folders that this run was not trained on, and are not scored: pink (24 images); ")
+        for note in notes
+    )
+    assert any("files in" in note and note.endswith("not in the run's split and were not scored: 1") for note in notes)
+
+
+def test_a_class_in_another_spelling_is_the_class() -> None:
+    (gate,) = gates("recall[e\u0301]=0.5", ["b", "\u00e9"])
+    assert gate.name == "recall[\u00e9]"
