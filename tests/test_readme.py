@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import bomb, encoded, write
+from PIL import Image
 from planted import scene
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
@@ -87,9 +88,13 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str
     def jpeg(**options: object) -> bytes:
         return encoded(scene(next(seeds), 96, 72), "JPEG", **options)
 
-    for label in ("cats", "dogs"):
-        for number in range(40):
-            write(data / label / f"{label[:-1]}.{number}.jpg", jpeg(quality=90))
+    # Three in four have their class's colour, so that a network is right on most and wrong on some, as on README's.
+    colours = Image.new("RGB", (96, 72), "orange"), Image.new("RGB", (96, 72), "teal")
+    for number in range(80):
+        which, of_class = divmod(number, 40)
+        label, colour = ("cats", "dogs")[which], colours[which if of_class % 4 else 1 - which]
+        pixels = Image.blend(scene(next(seeds), 96, 72), colour, 0.4)
+        write(data / label / f"{label[:-1]}.{of_class}.jpg", encoded(pixels, quality=90))
     write(data / "cats" / "empty.jpg", b"")
     write(data / "cats" / "page.jpg", b"<!doctype html><html></html>")
     write(data / "cats" / "truncated.jpg", jpeg()[:900])
@@ -106,7 +111,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str
     write(data / "dogs" / "cat.9.jpg", (data / "cats" / "cat.9.jpg").read_bytes())
     grey = scene(next(seeds), 96, 72).convert("L")
     write(data / "dogs" / "dog.943.jpg", encoded(grey))
-    write(data / "dogs" / "dog.180.jpg", encoded(scene(45, 96, 72).resize((80, 60)), quality=70))
+    write(data / "dogs" / "dog.180.jpg", encoded(Image.open(data / "dogs" / "dog.5.jpg").resize((80, 60)), quality=70))
     write(data / "cats" / "cat.241.jpg", encoded(scene(next(seeds), 96, 72).resize((8, 6)).resize((96, 72)), quality=90))
     shutil.copy(data / "cats" / "cat.1.jpg", root / "img.jpg")
     environment = {**os.environ, "COLUMNS": "80"}

@@ -203,3 +203,26 @@ def test_a_folder_of_pythons_own_names(project: Path, imgclf: Run) -> None:
     for name in ("keras", "tensorflow", "email", "cv2", "numpy", "rich"):
         write(project / f"{name}.py", b"raise SystemExit('not the package')")
     assert imgclf("predict", "data/red/000.png").returncode == 0
+
+
+def test_which_warnings_are_passed_over() -> None:
+    """Those of other packages, but for what was left open; ours are as the user's filters have it."""
+    code = """
+import gc, os, warnings
+from imgclf.base import process
+process.begin()
+assert os.environ["PYTHONWARNINGS"] == "always::ResourceWarning"
+warnings.warn("old", DeprecationWarning)
+open(os.devnull)
+gc.collect()
+ours = compile("import warnings; warnings.warn('ours', UserWarning)", "ours", "exec")
+try:
+    exec(ours, {"__name__": "imgclf.module"})
+except UserWarning:
+    print("raised")
+"""
+    environment = {**os.environ, "PYTHONWARNINGS": "error,always::ResourceWarning"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout == "raised\n", done.stderr
+    assert "ResourceWarning: unclosed file" in done.stderr
+    assert "old" not in done.stderr

@@ -16,11 +16,23 @@ def begin() -> None:
     _fill_closed_descriptors()
     sys.stdout = sys.stdout or io.StringIO()  # closed by the caller, as in `imgclf ... >&-`
     sys.stderr = sys.stderr or io.StringIO()
-    # The user's own filters hold for our code; what other packages warn of nobody here could act on.
-    warnings.filterwarnings("ignore", module=r"(?!imgclf\b)")
-    os.environ.pop("PYTHONWARNINGS", None)  # for processes of ours, whose first imports would come before this line
+    _pass_over_warnings_of_others()
     with contextlib.suppress(ValueError):  # not the main thread, of a program that is not ours
         signal.signal(signal.SIGTERM, _terminate)
+
+
+def _pass_over_warnings_of_others() -> None:
+    """The user's own filters hold for our code; what other packages warn of nobody here could act on.
+
+    But for what was left open: nobody knows whose it was.
+    """
+    for kind in Warning.__subclasses__():
+        if kind is not ResourceWarning:
+            warnings.filterwarnings("ignore", category=kind, module=r"(?!imgclf\b)")
+    # For processes that we start: their first imports come before these lines.
+    filters = os.environ.pop("PYTHONWARNINGS", "").split(",")
+    if kept := [one for one in filters if ResourceWarning.__name__ in one]:
+        os.environ["PYTHONWARNINGS"] = ",".join(kept)
 
 
 def _fill_closed_descriptors() -> None:
