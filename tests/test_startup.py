@@ -40,7 +40,7 @@ finally:
         (["export", "--help"], set()),
         (["clean", "data"], {"cv2", "numpy"}),
         (["preview", "data"], {"cv2", "numpy"}),
-        (["split", "data"], {"cv2", "numpy"}),
+        (["split", "data", "--force"], {"cv2", "numpy"}),
         (["predict", "data/red/000.png"], {"cv2", "numpy", "ai_edge_litert"}),
         (["explain", "data/red/000.png"], {"cv2", "numpy", "ai_edge_litert"}),
         (["runs", "list"], {"numpy"}),
