@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -158,7 +157,7 @@ def as_named(root: Path, manifest: dataset.Manifest) -> tuple[dataset.Manifest, 
     if unknown:
         notes.append(
             f"class folders that this run was not trained on, and are not scored: {unknown}; to add them, run "
-            f"`imgclf split {shlex.quote(str(root))} --force` and train again"
+            f"{command('split', root, '--force')} and train again"
         )
     return found, sum(label_of[path] in manifest.class_names for path in others), notes
 

@@ -85,7 +85,7 @@ def test_the_next_step_is_one_not_taken_yet(
     monkeypatch.chdir(tmp_path)
     info = {"model": model, "config": {"weights": weights}, "class_weights": class_weights}
     assert remedy({**info, "data": {"path": str(tmp_path / "my photos")}}) == words
-    assert remedy({**info, "data": {"path": str(tmp_path / "data")}}) == words.replace(" 'my photos'", "")
+    assert remedy({**info, "data": {"path": str(tmp_path / "data")}}) == words.replace("'my photos'", "data")
 
 
 def test_groups_are_counted_and_told() -> None:

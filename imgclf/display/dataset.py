@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,7 +128,7 @@ def share(figures: "Mapping[str, Any]", verb: str, json: bool) -> None:
     say(
         f"share {figures['shard']} of {figures['shards']}: looked at {counted(figures['looked_at'], 'file')} of "
         f"{figures['files']:,}{broken}; when all shares are done, "
-        f"`imgclf {verb} {shlex.quote(figures['data'])}` takes them up"
+        f"{command(verb, Path(figures['data']))} takes them up"
     )
 
 

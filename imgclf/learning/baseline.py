@@ -1,12 +1,12 @@
 """The trivial baseline of every accuracy: a classifier that always answers the largest class of the training images."""
 
 import dataclasses
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from imgclf.base.config import SCRATCH
+from imgclf.base.folders import command
 from imgclf.learning import metrics
 
 Verdict = Literal["better", "not better", "worse"]
@@ -73,8 +73,7 @@ def remedy(info: Mapping[str, Any]) -> str:
     """The next step for a run that is not better than the baseline; info: the content of its bundle.json."""
     path, here = Path(str(info["data"]["path"])), Path.cwd()
     path = path.relative_to(here) if path.is_relative_to(here) else path
-    data = "" if path == Path("data") else f" {shlex.quote(str(path))}"
     if info["model"] not in SCRATCH and info["config"]["weights"] != "none":
-        return f"look for wrong labels with `imgclf audit{data}`, or add images"
+        return f"look for wrong labels with {command('audit', path)}, or add images"
     weights = ", or `--class-weights none`" if info["class_weights"] is not None else ""
-    return f"try `imgclf train{data} --model efficientnet-lite0`{weights}"
+    return f"try {command('train', path, '--model', 'efficientnet-lite0')}{weights}"

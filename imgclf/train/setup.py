@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -148,7 +147,7 @@ def _check_parts(data: Path, prepared: dataset.Prepared) -> None:
         if name not in labels:
             raise ImgclfError(
                 f"{data}: class {name} has no usable training image now; bring images back, or remove its folder and run "
-                f"`imgclf split {shlex.quote(str(data))} --force` to train without it"
+                f"{command('split', data, '--force')} to train without it"
             )
 
 
