@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import io
+import json
 import os
 import random
 import shutil
@@ -186,6 +187,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     split.split(root / "data", SplitConfig(train=17 / 24, val=4 / 24, test=3 / 24))  # 17, 4 and 3 of each class
     train(root / "data", TrainConfig(epochs=3, batch_size=8), run_dir=root / "runs" / "toy")
     return root
+
+
+def with_temperature(run: Path, temperature: float) -> None:
+    """Give a finished run another temperature: whether its own differs from 1 hangs on the processor that trained it."""
+    from imgclf.bundle import checksum
+
+    info = json.loads((run / "bundle.json").read_bytes())
+    info["calibration"]["temperature"] = temperature
+    (run / "bundle.json").write_text(json.dumps({**info, "checksum": checksum(info)}))
 
 
 @pytest.fixture
