@@ -7,12 +7,12 @@ import functools
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 from imgclf.answers import Place, Prediction, answer
-from imgclf.base import placing
+from imgclf.base import placing, signals
 from imgclf.base.checking import Within, check
 from imgclf.base.config import Share
 from imgclf.base.errors import ImgclfError, UsageError
@@ -27,7 +27,7 @@ from imgclf.pixels.sources import Source
 
 def predict(
     bundle: Bundle, inputs: Iterable[str | Source], *, top: int = 1, threshold: float = 0.0, without: Path | None = None
-) -> Iterator[Prediction]:
+) -> Generator[Prediction, None, None]:
     """Predict what `sources.expand` makes of the inputs, on all cores, each record as soon as it is its turn.
 
     threshold: see `answers.answer`. without: a folder whose pictures are passed over.
@@ -40,7 +40,7 @@ def predict(
 
 def predict_share(
     bundle: Bundle, inputs: Iterable[str | Source], shard: Shard, *, top: int = 1, threshold: float = 0.0
-) -> Iterator[Prediction]:
+) -> Generator[Prediction, None, None]:
     """Predict every `shard.count`-th input; each record says which of all it is, so that `merge` can put them in order."""
     seen = 0
 
@@ -62,7 +62,7 @@ def predict_share(
         yield dataclasses.replace(held, place=dataclasses.replace(held.place, inputs=seen))
 
 
-def merge(files: Sequence[str]) -> Iterator[Prediction]:
+def merge(files: Sequence[str]) -> Generator[Prediction, None, None]:
     """The records that all shares printed, in the order of the inputs, the files read side by side.
 
     Raises ImgclfError, at the latest at the end, when a share is missing, ended early or had other inputs.
@@ -148,7 +148,7 @@ class Sorting:
         self.there = self.failed = 0
         self._waiting: list[tuple[str, str]] = []
 
-    def through(self, records: Iterable[Prediction]) -> Iterator[Prediction]:
+    def through(self, records: Iterable[Prediction]) -> Generator[Prediction, None, None]:
         """The records as they come; what each was about is placed soon after, at the latest when they end or are cut off."""
         try:
             for record in records:
@@ -161,8 +161,9 @@ class Sorting:
             self.place()
 
     def place(self) -> None:
-        """Place what is waiting."""
-        done = placing.place(self.folder, self._waiting, self.how)
+        """Place what is waiting, to the end even if a signal comes meanwhile."""
+        with signals.deferred():
+            done = placing.place(self.folder, self._waiting, self.how)
         self._waiting = []
         self.counts.update(done.labels)
         self.there += done.there
@@ -179,7 +180,7 @@ class Sorting:
 
 def watch(
     bundle: Bundle, folder: Path, *, top: int = 1, threshold: float = 0.0, sorting: Sorting | None = None
-) -> Iterator[Prediction]:
+) -> Generator[Prediction, None, None]:
     """Predict the pictures of a folder, and those that come into it, without end; the folder sorted into is left out."""
     without = sorting.folder if sorting else None
     for arrived in sources.arrivals(folder, without):

@@ -8,6 +8,22 @@ from typing import Any
 
 
 @contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """Finish the block before SIGINT or SIGTERM takes effect; a second signal takes effect at once."""
+    pending: list[int] = []
+    with contextlib.ExitStack() as stack:
+
+        def hold(number: int, _frame: Any) -> None:
+            pending.append(number)
+            stack.close()
+
+        stack.enter_context(handled(hold, signal.SIGINT, signal.SIGTERM))
+        yield
+    if pending:
+        signal.raise_signal(pending[0])
+
+
+@contextlib.contextmanager
 def handled(handler: Callable[[int, Any], object] | int, *numbers: int) -> Iterator[None]:
     """Handle these signals so while inside.
 

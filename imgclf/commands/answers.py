@@ -1,5 +1,6 @@
 """The commands predict, explain, export and serve. Verbs are imported inside the bodies."""
 
+import contextlib
 import io
 import os
 import sys
@@ -124,7 +125,8 @@ def predict(
         records = verb.predict(model, wanted, top=top, threshold=least, without=place)
         records = sorting.through(records) if sorting else records
     try:
-        failed = view.predictions(records, forms[0] if forms else line or "table", top)
+        with contextlib.closing(records):  # so that what was predicted is placed too when printing is cut short
+            failed = view.predictions(records, forms[0] if forms else line or "table", top)
     finally:
         if sorting:
             view.sorted_into(sorting.counts, sorting.there, sorting.failed, sorting.folder)
