@@ -1,7 +1,6 @@
 """One check for all configs: each value has the type of its field and lies within the field's bounds."""
 
 import dataclasses
-import functools
 import math
 import types
 from collections.abc import Mapping
@@ -56,7 +55,6 @@ class _Field:
         return f"{allowed}, or none" if self.optional else allowed
 
 
-@functools.cache
 def _fields(config: type) -> dict[str, _Field]:
     return {name: _field(hint) for name, hint in get_type_hints(config, include_extras=True).items()}
 
