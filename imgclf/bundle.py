@@ -94,6 +94,12 @@ class Bundle:
         counts = [self.info["metrics"]["epochs"], self.info["calibration"]["pictures"]]
         if not all(isinstance(value, str) for value in texts) or not all(type(value) is int and value > 0 for value in counts):
             raise ValueError("a name, a path or a count")
+        if "\0" in self.info["data"]["path"]:
+            raise ValueError("data: path")
+        if not isinstance(self.info["class_weights"], list | None):
+            raise ValueError("class_weights")
+        if not {MODEL, LITERT} <= self.info["files"].keys():
+            raise ValueError("files")
         accuracy = self.info["metrics"]["val_accuracy"]
         if not isinstance(accuracy, int | float) or not 0 <= accuracy <= 1:
             raise ValueError(f"val_accuracy {accuracy}")

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -153,6 +154,24 @@ def signed(run: Path, **changes: Any) -> Path:
 def sign(run: Path, info: dict[str, Any]) -> Path:
     (run / "bundle.json").write_text(json.dumps({**info, "checksum": bundle.checksum(info)}))
     return run
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda info: info.pop("class_weights"), "class_weights"),
+        (lambda info: info["files"].pop("model.keras"), "files"),
+        (lambda info: info["data"].update(path="a\0b"), "data: path"),
+    ],
+)
+def test_what_commands_read_of_a_bundle_is_there(
+    change: Callable[[dict[str, Any]], None], word: str, trained: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(trained / "runs/toy", tmp_path / "toy")
+    info = json.loads((run / "bundle.json").read_bytes())
+    change(info)
+    with pytest.raises(ImgclfError, match=f"broken bundle, '?{word}'? is missing or wrong"):
+        bundle.Bundle.load(sign(run, info))
 
 
 OTHER: dict[str, list[Any]] = {

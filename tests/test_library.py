@@ -23,6 +23,7 @@ from imgclf.base.config import ServeConfig, TrainConfig
 from imgclf.base.errors import ImgclfError
 from imgclf.bundle import Bundle
 from imgclf.display.learning import TrainingDisplay
+from imgclf.learning import keras_settings
 from imgclf.serve import serve
 from imgclf.train import Epoch, Silent, train
 
@@ -75,6 +76,14 @@ def test_an_exception_in_a_training_leaves_everything_as_it_was(trained: Path, t
         train(trained / "data", CONFIG, run_dir=tmp_path / "run", listener=display)
     assert process_state() == before
     assert before["handlers"] == [caller, caller]
+
+
+def test_a_policy_that_keras_does_not_know_leaves_everything_as_it_was() -> None:
+    before = process_state()
+    with pytest.raises(ValueError, match="nonsense"), keras_settings.pinned("nonsense"):
+        pass
+    assert keras_settings._users == 0
+    assert process_state() == before
 
 
 def test_handlers_come_back(caller: Any) -> None:

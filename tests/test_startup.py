@@ -12,9 +12,12 @@ HEAVY = {
     "tensorflow", "keras", "pandas", "matplotlib", "cv2", "numpy", "ai_edge_litert", "starlette", "uvicorn", "pydantic",
 }  # fmt: skip
 
+# Of the standard library: each costs `--help` a few milliseconds of a tenth of a second, and together a quarter of it.
+SLOW = {"sqlite3", "tempfile", "tomllib", "hashlib", "zipfile", "socket", "email", "logging", "importlib.metadata"}
 
-def loaded(*arguments: str, cwd: Path) -> set[str]:
-    """The heavy packages that one command has imported when it ends."""
+
+def loaded(*arguments: str, cwd: Path, of: set[str] = HEAVY) -> set[str]:
+    """The packages `of` a kind that one command has imported when it ends."""
     code = f"""
 import json, sys
 sys.argv = ["imgclf", *{list(arguments)!r}]
@@ -24,7 +27,7 @@ try:
 except SystemExit as end:
     assert not end.code, end.code
 finally:
-    print(json.dumps(sorted(set(sys.modules) & set({sorted(HEAVY)!r}))), file=sys.stderr)
+    print(json.dumps(sorted(set(sys.modules) & set({sorted(of)!r}))), file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd)
     assert done.returncode == 0, done.stderr
@@ -50,6 +53,11 @@ finally:
 )
 def test_heavy_packages_load_only_where_they_are_used(arguments: list[str], expected: set[str], project: Path) -> None:
     assert loaded(*arguments, cwd=project) == expected
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
+def test_help_loads_no_more_than_it_needs(arguments: list[str], tmp_path: Path) -> None:
+    assert loaded(*arguments, cwd=tmp_path, of=SLOW) == set()
 
 
 def test_serve_never_loads_tensorflow(project: Path) -> None:

@@ -1,11 +1,9 @@
 """Where imgclf keeps its own files: beside the data, or in the user's cache when the data is read-only."""
 
 import errno
-import hashlib
 import os
 import shlex
 import sys
-import tempfile
 from pathlib import Path
 
 from imgclf.base import permissions
@@ -29,6 +27,8 @@ def check_data_folder(data: Path) -> None:
 
 def cache_folder() -> Path:
     """The user's cache folder for imgclf (not created here)."""
+    import tempfile  # here, as below: `imgclf --help` reads this module and should not wait for it
+
     home = _home() or Path(tempfile.gettempdir())
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
@@ -41,6 +41,8 @@ def cache_folder() -> Path:
 
 def is_writable(folder: Path) -> bool:
     """Whether a file can be made in the folder, found out by making one: permission bits alone do not tell."""
+    import tempfile
+
     try:
         descriptor, probe = tempfile.mkstemp(prefix=".imgclf-probe-", dir=folder)
     except OSError as error:
@@ -126,6 +128,8 @@ def state_folder(data: Path) -> Path:
     if (inside.is_dir() and is_writable(inside)) or (not inside.exists() and is_writable(data)):
         folder = inside
     else:
+        import hashlib
+
         resolved = data.resolve()
         digest = hashlib.sha256(os.fsencode(resolved)).hexdigest()[:12]
         folder = cache_folder() / "data" / f"{resolved.name}-{digest}"

@@ -3,10 +3,8 @@
 They name the requirements themselves, as imgclf declares them, and never imgclf: an index may not have it.
 """
 
-import importlib.metadata
 import re
 import shlex
-import tomllib
 from pathlib import Path
 
 _EXTRA = re.compile(r"""\bextra\s*==\s*["']([^"']+)["']""")
@@ -38,9 +36,13 @@ def _normal(name: "str | re.Match[str] | None") -> str:
 
 def _requirements() -> dict[str, list[str]]:
     """Requirements by extra, "" for those without one, as `name>=version`; from a clone that is not installed too."""
+    import importlib.metadata  # here, as below: every command reads this module, and few need a hint
+
     try:
         declared = importlib.metadata.requires("imgclf") or []
     except importlib.metadata.PackageNotFoundError:
+        import tomllib
+
         project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
         declared = list(project["dependencies"])
         for extra, needed in project["optional-dependencies"].items():

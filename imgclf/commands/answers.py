@@ -11,7 +11,6 @@ from typing import Annotated, Literal, cast
 import typer
 
 from imgclf import shell
-from imgclf.base import shards
 from imgclf.base.checking import bounds
 from imgclf.base.config import Format, Quantize, ServeConfig
 from imgclf.base.errors import ImgclfError, UsageError
@@ -64,6 +63,7 @@ def predict(
     """
     from imgclf import answers
     from imgclf import predict as verb
+    from imgclf.base import shards
     from imgclf.pixels.sources import Source
 
     forms = [name for name, wanted in (("json", as_json), ("jsonl", jsonl), ("csv", as_csv)) if wanted]

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import typer
 
 from imgclf import shell
-from imgclf.base import shards
 from imgclf.base.checking import bounds
 from imgclf.base.config import Aspect, Augment, Link, Part, Policy, SplitConfig, TrainConfig
 from imgclf.base.errors import UsageError
@@ -85,6 +84,8 @@ def clean(
         view.applied(outcomes, notes, data, dry_run, as_json)
         raise typer.Exit(1 if any(outcome.action == "stuck" for outcome in outcomes) else 0)
     if shard:
+        from imgclf.base import shards
+
         with console.progress("decoding") as progress:
             share = verb.look(data, shards.parse(shard), progress)
         view.share(share, "clean", as_json)

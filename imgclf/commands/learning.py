@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from imgclf import shell
-from imgclf.base import shards
 from imgclf.base.config import Aspect, Augment, Backbone, Model, Part, Precision, Schedule, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import command
@@ -189,6 +188,8 @@ def audit(
             raise UsageError(
                 "--shard only computes features; --report and --html go with the audit that comes after all shares"
             )
+        from imgclf.base import shards
+
         with console.stages() as stage:
             share = verb.look(
                 data, shards.parse(shard), name=model, weights=weights, image_size=image_size, seed=seed, progress=stage

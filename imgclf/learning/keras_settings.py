@@ -36,8 +36,8 @@ def pinned(policy: str = "float32") -> Iterator[None]:
             _undo = _set(keras)
         _users += 1
     usual = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
     try:
+        keras.config.set_dtype_policy(policy)
         yield
     finally:
         keras.config.set_dtype_policy(usual)
