@@ -263,7 +263,7 @@ def write(evaluation: Evaluation, run_dir: Path) -> None:
         report.write_csv(evaluation.predictions, run_dir / f"predictions-{evaluation.name}.csv")
         low, high = evaluation.interval
         title = (
-            f"{evaluation.name}: {evaluation.accuracy:.1%} of {evaluation.pictures} images right ({low:.1%} to {high:.1%})\n"
+            f"{evaluation.name}: {evaluation.accuracy:.1%} of {evaluation.pictures} images correct ({low:.1%} to {high:.1%})\n"
             f"always {evaluation.baseline.class_name}: {evaluation.baseline.accuracy:.1%}"
         )
         figure = plots.confusion(evaluation.confusion, evaluation.class_names, title)

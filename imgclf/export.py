@@ -144,7 +144,7 @@ def export(
         report("converting", 0, 1)
         examples = [image for image in ordered_map(lambda row: _load(run, root, row), fitted) if image is not None]
         if quantize == "int8" and not examples:
-            raise ImgclfError(f"{root}: none of the pictures that int8 is fitted to can be read; run {command('clean', root)}")
+            raise ImgclfError(f"{root}: none of the images for int8 quantization can be read; run {command('clean', root)}")
         formats.write(network, temporary, form, quantize, _note(run, quantize), examples)
         answer = formats.open_(temporary, form)
         before, after, true, pixels = _both(run, answer, root, compared, report)
@@ -278,7 +278,9 @@ def _both(
                 pixels.append(found[2])
         report("comparing", done, len(rows))
     if not true:
-        raise ImgclfError(f"{root}: none of the {len(rows)} pictures to compare on can be read; run {command('clean', root)}")
+        raise ImgclfError(
+            f"{root}: none of the {len(rows)} images for the comparison can be read; run {command('clean', root)}"
+        )
     return np.array(before), np.array(after), np.array(true), pixels
 
 

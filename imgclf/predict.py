@@ -142,7 +142,7 @@ class Sorting:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ImgclfError(f"{folder}: no folder that photos could be sorted into: {why(error)}") from error
+            raise ImgclfError(f"{folder}: photos cannot be sorted into this folder: {why(error)}") from error
         self.folder, self.how, self.report = folder, how, report
         self.counts: collections.Counter[str] = collections.Counter()
         self.there = self.failed = 0

@@ -123,7 +123,7 @@ def answers(bundles: Sequence[Bundle], on: Pictures, progress: Callable[[int, in
             progress(done, len(on.samples))
     if not rows:
         raise ImgclfError(
-            f"{on.root}: none of the {len(on.samples)} pictures in {on.on} can be read; run {command('clean', on.root)}"
+            f"{on.root}: none of the {len(on.samples)} images in {on.on} can be read; run {command('clean', on.root)}"
         )
     true = np.array([class_names.index(sample.label or "") for sample in kept], np.int64)
     by_run = tuple(np.array(answers) for answers in zip(*rows, strict=True))
@@ -157,7 +157,7 @@ def as_named(root: Path, manifest: dataset.Manifest) -> tuple[dataset.Manifest, 
     unknown = dataset.added_classes(manifest, (label_of[path] for path in others))
     if unknown:
         notes.append(
-            f"class folders that this run was not trained on, and are not scored: {unknown}; to add them, run "
+            f"class folders that this run was not trained on (not scored): {unknown}; to add them, run "
             f"`imgclf split {shlex.quote(str(root))} --force` and train again"
         )
     return found, sum(label_of[path] in manifest.class_names for path in others), notes

@@ -61,7 +61,7 @@ class Command(TyperCommand):
         if defaults.problem and not ((said | {_verb(ctx)}) & _WITHOUT_FILE):
             raise defaults.problem
         if defaults.problem and _options(self).keys() & set(_EVERYWHERE):
-            console.say(f"{defaults.problem}; not used", style="yellow")
+            console.say(f"{defaults.problem}; the file is ignored", style="yellow")
         filed = {name for name in ctx.params if name not in said and _from_file(ctx, name)}
         alone = [filed - {"data", "run", "as_json", "devices"}] if said & _ALONE else []
         for group in [*_EXCLUSIVE, *alone]:
@@ -192,7 +192,7 @@ def _fitting(
     for key, value in {**{key: value for key, value in everywhere.items() if _name(key) in options}, **own}.items():
         option = options.get(_name(key))
         if option is None:
-            raise UsageError(f"{path}: [{verb}] {key}: no such option; there are {', '.join(sorted(options))}")
+            raise UsageError(f"{path}: [{verb}] {key}: no such option; available: {', '.join(sorted(options))}")
         found[option.name] = _checked(path, verb, key, value, option, ctx)
     return found
 

@@ -323,7 +323,7 @@ def check(data: Path, progress: Stages | None = None) -> Leakage:
             path = dataset.manifest_path(data)
             if not path.exists():
                 raise ImgclfError(
-                    f"{data}: not split: it has no train and test folders, and no manifest; run {command('split', data)}"
+                    f"{data}: not split: no train and test folders, and no manifest; run {command('split', data)}"
                 )
             where = str(path)
             manifest = dataset.as_spelled(dataset.read_manifest(path), catalogue.paths)
@@ -462,7 +462,9 @@ def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: P
     check_export(data, target)
     classes = manifest.class_names
     if twins := _same_but_for_case(classes):
-        raise ImgclfError(f"{data}: {twins}; an export would be one folder there: rename one, or merge them and split again")
+        raise ImgclfError(
+            f"{data}: {twins}; an export would mix them in one folder there: rename one, or merge them and split again"
+        )
     manifest, notes = dataset.as_they_are(data, manifest)
     target = target.resolve()
     folders = dataset.part_folders(data)
@@ -494,7 +496,7 @@ def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: P
         shutil.rmtree(building, ignore_errors=True)
     dataset.keep_known(data, placed)
     if numbered_:
-        notes.append(f"images that got a number, since another's name differs in case or spelling at most: {numbered_}")
+        notes.append(f"images renamed with a number because names differ only in case or Unicode spelling: {numbered_}")
     if copied:
         notes.append(f"{copied} pictures were copied: no hard links between these two places")
     return notes

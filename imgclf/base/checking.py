@@ -102,7 +102,7 @@ class Checked:
             raise UsageError(f"{cls.__name__}: expected a JSON object with {', '.join(_fields(cls))}, not {_shown(values)}")
         for name in values:
             if name not in _fields(cls):
-                raise UsageError(f"{cls._called(name)} is not known; there are {', '.join(_fields(cls))}")
+                raise UsageError(f"{cls._called(name)} is unknown; allowed are {', '.join(_fields(cls))}")
         for name in _fields(cls):
             if name not in values:
                 raise UsageError(f"{cls._called(name)} is missing")

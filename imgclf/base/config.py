@@ -52,12 +52,12 @@ class Recipe(Checked):
         super().__post_init__()
         if self.decoder < DECODER_VERSION:
             raise ImgclfError(
-                f"made with decoder {self.decoder}, and this imgclf decodes images another way (decoder {DECODER_VERSION}); "
+                f"made with image decoder {self.decoder}, but this version of imgclf has decoder {DECODER_VERSION}; "
                 "train again with `imgclf train`"
             )
         if self.decoder > DECODER_VERSION:
             raise ImgclfError(
-                f"made with decoder {self.decoder} of a newer imgclf, this one has decoder {DECODER_VERSION}; update imgclf"
+                f"made with image decoder {self.decoder} of a newer imgclf; this version has decoder {DECODER_VERSION}: update"
             )
 
     @staticmethod

@@ -26,11 +26,11 @@ _LAYOUT = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, na
 _REMEDIES = {
     sqlite3.SQLITE_BUSY: "in use by another command; wait for it to finish and run again",
     sqlite3.SQLITE_LOCKED: "in use by another command; wait for it to finish and run again",
-    sqlite3.SQLITE_FULL: "the disk is full; make room and run again",
-    sqlite3.SQLITE_READONLY: "may not be written; ask its owner for the permission and run again",
-    sqlite3.SQLITE_PERM: "may not be written; ask its owner for the permission and run again",
-    sqlite3.SQLITE_CANTOPEN: "cannot be opened; see whether it is there and you may write it and its folder, and run again",
-    sqlite3.SQLITE_IOERR: "the disk reports an error; see whether it is full or failing, and run again",
+    sqlite3.SQLITE_FULL: "the disk is full; free some space and run again",
+    sqlite3.SQLITE_READONLY: "no write permission; ask its owner for it and run again",
+    sqlite3.SQLITE_PERM: "no write permission; ask its owner for it and run again",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened; check that it exists and that you may write to it and its folder; run again",
+    sqlite3.SQLITE_IOERR: "the disk reports an error; check whether it is full or failing, then run again",
 }
 
 
@@ -50,7 +50,7 @@ class Damaged(ImgclfError):
         self.path, self.identity, self.why, self.kept = path, identity, why, ""
 
     def __str__(self) -> str:
-        return f"{self.path}: damaged ({self.why}), and kept as {self.kept}; run the command again to make it anew"
+        return f"{self.path}: damaged ({self.why}); run the command again to rebuild it; old file: {self.kept}"
 
     def set_aside(self) -> None:
         """Rename the file, unless another command has done so and the name is that of a new one."""
@@ -66,7 +66,7 @@ class Damaged(ImgclfError):
 
 def warn(damage: Damaged) -> None:
     """Say in one line that a file was damaged, and go on without it."""
-    _log.warning("%s: damaged (%s), and kept as %s; it is made anew", damage.path, damage.why, damage.kept)
+    _log.warning("%s: damaged (%s) and rebuilt; old file: %s", damage.path, damage.why, damage.kept)
 
 
 class Database:
@@ -100,7 +100,7 @@ class Database:
                         for statement in (*_statements(tables), f"PRAGMA user_version = {tables.version}"):
                             self._db.execute(statement)
         if self._layout() != _expected(tables) or self.one("PRAGMA user_version") != (tables.version,):
-            raise self.damaged("its tables are not those of this version")
+            raise self.damaged("its tables differ from those of this version")
 
     def _layout(self) -> list[Any]:
         return list(self.rows(_LAYOUT))
@@ -160,7 +160,7 @@ class Database:
         try:
             return content.decode()
         except UnicodeDecodeError:
-            raise self.damaged("a text that is not UTF-8") from None
+            raise self.damaged("text that is not UTF-8") from None
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:

@@ -69,8 +69,8 @@ def check_outside(place: Path, option: str, *known: Path, itself: bool = False) 
     for data in (*(folder.resolve() for folder in known), *marked):
         if data in above and not any(part.startswith(".") for part in resolved.relative_to(data).parts):
             raise ImgclfError(
-                f"{place}: lies inside the data folder {data}, where it would become part of the data; "
-                f"give {option} a place outside of it"
+                f"{place}: is inside the data folder {data} and would become part of the data; "
+                f"choose a place outside it for {option}"
             )
 
 

@@ -57,7 +57,7 @@ def records(file: Path, *needed: str) -> Iterator[tuple[int, dict[str, str]]]:
     except OSError as error:
         raise ImgclfError(f"{file}: cannot be read: {why(error, 'choose another file')}") from error
     if content.startswith(b"PK\x03\x04"):
-        raise ImgclfError(f"{file}: a workbook or archive, not a CSV; save it as CSV (UTF-8)")
+        raise ImgclfError(f"{file}: a workbook or archive, not a CSV file; save it as CSV (UTF-8)")
     try:
         lines = rows(content, *needed)
         header = [name.strip() for name in next(lines, (0, []))[1]]
@@ -66,7 +66,7 @@ def records(file: Path, *needed: str) -> Iterator[tuple[int, dict[str, str]]]:
             raise ImgclfError(f"{file}: needs the columns {' and '.join(needed)}, has {shown or 'none'}")
         twice = next((name for name in header if name and header.count(name) > 1), None)
         if twice:
-            raise ImgclfError(f"{file}: has the column {twice} twice ({shown}); leave one of them")
+            raise ImgclfError(f"{file}: has the column {twice} twice ({shown}); remove one of them")
         for number, row in lines:
             if not any(row):  # a spreadsheet's empty line
                 continue

@@ -99,15 +99,15 @@ def part_folders(root: Path) -> dict[str, Part]:
     others = [name for name in folders if name not in parts]
     if others:
         raise ImgclfError(
-            f"{root}: {shown} look like the parts of a split, and {', '.join(others[:3])} beside them "
+            f"{root}: {shown} look like the folders of a split, but {', '.join(others[:3])} beside them "
             f"{'does' if len(others) == 1 else 'do'} not; move one or the other away, or rename them if they are classes"
         )
     labelled = {name: part for name, part in parts.items() if _own_folders(root / name)}
     if "train" not in labelled.values():
         name = next(name for name, part in parts.items() if part == "train")
         file = next((file for file in _top_level(root / name)[1] if not names.foreign_file(file)), None)
-        holds = f", and {root / name / file} is in none" if file else ""
-        raise ImgclfError(f"{root}: {shown} hold no class folders; expected {root / name}/<class>/<image>{holds}")
+        holds = f"; {root / name / file} is not in a class folder" if file else ""
+        raise ImgclfError(f"{root}: no class folders in {shown}; expected {root / name}/<class>/<image>{holds}")
     for part in PARTS:
         same = sorted(name for name in labelled if labelled[name] == part)
         if len(same) > 1:
@@ -120,7 +120,8 @@ def unlabelled_note(root: Path) -> list[str]:
     parts = part_folders(root)
     without = [name for name in _own_folders(root) if parts and name not in parts]
     return [
-        f"{root / name} has no class folders: its images are in no part; `imgclf predict` classifies them" for name in without
+        f"{root / name} has no class folders, so its images are not used; classify them with `imgclf predict`"
+        for name in without
     ]
 
 
@@ -142,11 +143,11 @@ def _class_folders(folder: Path) -> dict[str, str]:
     found = _own_folders(folder)
     for name in found:
         if wrong := names.problem(name):
-            raise ImgclfError(f"{folder}: the class folder {name!a} has a name with {wrong}; rename the folder")
+            raise ImgclfError(f"{folder}: the name of the class folder {name!a} contains {wrong}; rename the folder")
     if twins := names.collision(found):
         raise ImgclfError(
-            f"{folder}: the class folders {twins[0]!a} and {twins[1]!a} are one name, {names.nfc(twins[0])}, in two "
-            "spellings (composed and decomposed Unicode); move the images into one of them"
+            f"{folder}: the class folders {twins[0]!a} and {twins[1]!a} have the same name, {names.nfc(twins[0])}, in two "
+            "Unicode spellings (composed and decomposed); move all images into one of them"
         )
     return {name: names.nfc(name) for name in found}
 
@@ -168,8 +169,8 @@ def _class_folders_files(root: Path, above: str, part: Part | None) -> list[Foun
         if "train" in inside and len(inside) > 1:
             shown = " and ".join(f"{above}{name}/{folder}" for folder in inside.values())
             raise ImgclfError(
-                f"{root}: {shown} look like the parts of a split inside a class; make them {inside['train']}/{name} and so on, "
-                "or rename them if they are no split"
+                f"{root}: {shown} look like the folders of a split inside a class; move them to {inside['train']}/{name} etc., "
+                "or rename them if they are not a split"
             )
     return found
 
@@ -192,7 +193,7 @@ def _top_level(root: Path) -> tuple[list[str], list[str]]:
                 if entry.name != STATE_NAME:
                     (folders if _is_folder(entry) else others).append(entry.name)
     except OSError as error:
-        remedy = "mend its permissions, or move it out of the data folder"
+        remedy = "fix its permissions, or move it out of the data folder"
         raise ImgclfError(f"{root}: cannot be listed: {why(error, remedy)}") from error
     return sorted(folders), sorted(others)
 
@@ -259,9 +260,9 @@ def classes(root: Path, minimum: int = 1) -> list[str]:
         only = names.spelled(root, found[0])
         inner = [] if part_folders(root) else _own_folders(root / only)
         hint = (
-            f"; are its classes the folders of {root / only} ({', '.join(inner[:3])}...)? Then give that one" if inner else ""
+            f"; if the classes are the folders in {root / only} ({', '.join(inner[:3])}...), use that folder" if inner else ""
         )
-        raise ImgclfError(f"{root}: one class only ({found[0]}); a classifier needs two or more class folders{hint}")
+        raise ImgclfError(f"{root}: only one class ({found[0]}); a classifier needs at least two class folders{hint}")
     return found
 
 

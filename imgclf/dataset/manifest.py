@@ -108,7 +108,7 @@ def read_manifest(path: Path) -> Manifest:
         raise ImgclfError(f"{path}: cannot be read: {why(error, anew)}") from error
     rows: dict[str, Row] = {}
     expected = f"expected {','.join(COLUMNS)} with split one of {', '.join(PARTS)}, each path once"
-    remedy = f"mend it, or {anew}"
+    remedy = f"fix it, or {anew}"
     try:
         lines = table.rows(content, *COLUMNS)
         if next(lines, (0, []))[1] != list(COLUMNS):
@@ -149,29 +149,30 @@ def as_they_are(root: Path, manifest: Manifest, progress: Progress | None = None
     gone = sorted(known - present)
     if gone:
         notes.append(
-            f"images of the split that are no longer there, and are skipped: {_some(gone)}; "
-            f"{command('split', root, '--force')} makes a new one without them"
+            f"images of the split that no longer exist (skipped): {_some(gone)}; "
+            f"make a new split without them: {command('split', root, '--force')}"
         )
     lost = sorted(set(manifest.class_names) - {label_of[path] for path in known & present})
     if lost:
-        notes.append(f"classes of the split without an image now: {_some(lost)}")
+        notes.append(f"classes of the split that have no images any more: {_some(lost)}")
     later = added_classes(manifest, (label_of[path] for path in present - bad))
     if later:
         notes.append(
-            f"class folders that came after the split, and are not trained on: {later}; "
-            f"{command('split', root, '--force')} makes a new one with them"
+            f"class folders added after the split (not used for training): {later}; "
+            f"make a new split with them: {command('split', root, '--force')}"
         )
     new = sorted(path for path in present - known - bad if label_of[path] in manifest.class_names)
     if new:
         notes.append(
-            f"pictures that are not in the split: {_some(new)}; {command('split', root, '--force')} makes a new one with them, "
-            f"{command('split', root, '--stable')} adds them and moves none of the others"
+            f"images that are not in the split: {_some(new)}; make a new split with {command('split', root, '--force')}, "
+            f"or add them and keep the other images where they are: {command('split', root, '--stable')}"
         )
     changed = [row.path for row in manifest.rows if row.path in hashes and hashes[row.path] != row.sha256]
     if changed:
         # What they show now may be in another part: an edited copy of a test picture must not be trained on.
         notes.append(
-            f"pictures left out because they changed since the split: {_some(changed)}; {command('split', root, '--force')}"
+            f"images skipped because they changed after the split: {_some(changed)}; "
+            f"make a new split with them: {command('split', root, '--force')}"
         )
     usable = present - set(changed)
     return Manifest(tuple(row for row in manifest.rows if row.path in usable)), notes

@@ -44,7 +44,8 @@ def load_matplotlib() -> None:
         import matplotlib
     except (OSError, ValueError) as error:  # a matplotlibrc that is no text, say
         raise ImgclfError(
-            f"Matplotlib does not load ({error}); mend or move its settings: matplotlibrc here or in ~/.config/matplotlib"
+            f"Matplotlib cannot be imported ({error}); fix or move its settings file: matplotlibrc here or in "
+            "~/.config/matplotlib"
         ) from error
     finally:
         if backend is not None:
@@ -189,7 +190,7 @@ def calibration(
     left.bar((np.arange(len(counts)) + 0.5)[some] * width, accurate[some], 0.92 * width, color="tab:blue", alpha=0.45)
     of_bins, of_curve = intervals
     left.vlines(confidence[some], *of_bins[some].T, color="tab:blue", linewidth=1)
-    left.plot(confidence[some], accurate[some], marker="o", linestyle="", color="tab:blue", label="right, 95% interval")
+    left.plot(confidence[some], accurate[some], marker="o", linestyle="", color="tab:blue", label="accuracy, 95% interval")
     left.plot([0, 1], [0, 1], color="grey", linestyle=":", label="as sure as right")
     for place, count in zip((np.arange(len(counts)) + 0.5)[some] * width, counts[some], strict=True):
         left.text(place, 0.012, str(count), ha="center", va="bottom", fontsize=7, rotation=90)

@@ -38,12 +38,12 @@ def runs(found: "Sequence[Run]", folder: Path, json: bool) -> None:
     for run in found:
         if run.problem:
             say(run.problem, style="yellow")
-    about = "; accuracies on the validation and the test images with 95% intervals, and of always answering the largest class"
+    about = "; accuracies on validation and test images with 95% intervals; baseline: always predict the largest class"
     say(f"{counted(len(found), 'run')} in {folder}{about if found else ''}")
     if poor:
         say(
-            f"Warning: not significantly better than always answering the largest class: {', '.join(poor)}; "
-            f"`imgclf evaluate --run {shlex.quote(poor[0])}` tells more",
+            f"Warning: not significantly better than the baseline: {', '.join(poor)}; "
+            f"for details run `imgclf evaluate --run {shlex.quote(poor[0])}`",
             style="yellow",
         )
 

@@ -30,7 +30,7 @@ class Baseline:
     def words(self) -> str:
         """In a line."""
         low, high = self.interval
-        return f"baseline {self.accuracy:.4f} (95% interval {low:.3f} to {high:.3f}): always answering {self.class_name}"
+        return f"baseline {self.accuracy:.4f} (95% interval {low:.3f} to {high:.3f}): always predicting {self.class_name}"
 
     def warning(self, score: str, accuracy: float, interval: Sequence[float], remedy: str) -> str:
         """What to tell of a score that is not better, and what to do next; empty for one that is.
@@ -41,18 +41,18 @@ class Baseline:
             return ""
         if self.accuracy == 1:
             return (
-                f"Warning: every scored image is of class {self.class_name}, the largest in training, so always answering it "
-                "is right on all of them; score images of every class"
+                f"Warning: all scored images are of class {self.class_name}, the largest in training, so always predicting it "
+                "is always correct; score images of every class"
             )
         if accuracy > self.accuracy:
             remedy = "score more images" if accuracy == 1 else f"score more images, or {remedy}"
         if self.accuracy > 0.5:
-            remedy += "; where classes are uneven, F1 and the recall of each class tell more"
+            remedy += "; with uneven classes, look at F1 and the recall of each class"
         low, high = interval
         how = "worse than" if self.verdict == "worse" else "not significantly better than"
         return (
-            f"Warning: {score} {accuracy:.4f} ({low:.3f} to {high:.3f}) is {how} the baseline: always answering "
-            f"{self.class_name} is right on {self.accuracy:.4f} of the same images; {remedy}"
+            f"Warning: {score} {accuracy:.4f} ({low:.3f} to {high:.3f}) is {how} the baseline: always predicting "
+            f"{self.class_name} scores {self.accuracy:.4f} on the same images; {remedy}"
         )
 
 

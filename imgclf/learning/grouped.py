@@ -28,6 +28,6 @@ def note(found: Groups | None, what: str) -> str:
     if found is None or found.largest < 2:
         return ""
     return (
-        f"{found.images:,} images in {found.groups:,} groups, up to {found.largest:,} in one: {what} count every image as "
-        "independent, and are too sure"
+        f"{found.images:,} images in {found.groups:,} groups of up to {found.largest:,}: {what} treat all images as "
+        "independent, so they are overconfident"
     )

@@ -65,8 +65,8 @@ def load() -> Any:
 
     if keras.config.backend() != "tensorflow":
         raise ImgclfError(
-            f"Keras runs on {keras.config.backend()} in this process, and imgclf needs it on TensorFlow; "
-            "start anew with KERAS_BACKEND=tensorflow in the environment"
+            f"Keras uses the {keras.config.backend()} backend in this process, but imgclf needs TensorFlow; "
+            "start the process again with the environment variable KERAS_BACKEND=tensorflow"
         )
     return keras
 

@@ -173,8 +173,8 @@ def note_on_absent(support: NDArray[np.int64], class_names: tuple[str, ...], sho
         return ""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return (
-        f"classes without an image here: {', '.join(names[:shown])}{more}; ROC-AUC and average precision are means over the "
-        "others, and F1 over those that occur, as a label or as a prediction"
+        f"classes without images here: {', '.join(names[:shown])}{more}; ROC-AUC and average precision are means over the "
+        "other classes, F1 over the classes that occur as a label or a prediction"
     )
 
 

@@ -228,7 +228,7 @@ def _full(data: bytes, kind: str) -> int:
     has = declared.jpeg_2000(data)
     if has.count not in (1, 3, 4) or not 8 <= has.bits <= 16 or not has.is_plain:
         depth = f"{has.bits} bits" if has.bits else "signed, uneven or subsampled samples, or with an offset"
-        what = f"{has.count} bands of {depth}" if has.is_plain else "other colours than RGB and grey"
+        what = f"{has.count} bands of {depth}" if has.is_plain else "colours other than RGB and grey"
         raise ImageError("unsupported", f"JPEG 2000 of {what}, which is not supported; convert it to RGB of 8 or 16 bits")
     return (1 << has.bits) - 1
 

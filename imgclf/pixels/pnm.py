@@ -39,7 +39,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     """(height, width, 3) RGB; raises ImageError."""
     width, height, top, at = _header(data[:HEAD])
     if not 0 < top < 65536:
-        raise ImageError("damaged", f"damaged PNM: its largest value is {top}, and must be from 1 to 65,535")
+        raise ImageError("damaged", f"damaged PNM: its maximum value is {top}, but must be 1 to 65,535")
     kind, body = data[1:2], memoryview(data)[at:]
     values: NDArray[Any]
     shape = (height, width, 3 if kind in b"36" else 1)

@@ -36,7 +36,7 @@ def unit_to_uint8(values: NDArray[Any], kind: str) -> NDArray[np.uint8]:
     if not (low >= -BEYOND and high <= 1 + BEYOND):  # also where one is not a number
         raise ImageError(
             "unsupported",
-            f"{kind} with floating-point values from {low:.3g} to {high:.3g}; those from 0 to 1 are supported: rescale it",
+            f"{kind} with floating-point values from {low:.3g} to {high:.3g}; only 0 to 1 is supported: rescale the values",
         )
     return np.asarray((values.clip(0, 1) * np.float32(255)).round(), np.uint8)
 

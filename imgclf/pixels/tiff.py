@@ -104,7 +104,7 @@ def _unpacked(layout: Layout, piece: memoryview, rows: int) -> Iterator[bytes | 
     count = rows * layout.row_bytes
     if layout.compression == LZW:
         if len(piece) > 1 and piece[0] == 0 and piece[1] & 1:
-            raise unsupported("of LZW in the order of bits of TIFF 5")
+            raise unsupported("with LZW in the old bit order (TIFF 5)")
         width = layout.row_bytes if layout.row_bytes % 2 else layout.row_bytes // 2
         height = count // 2 // width
         if count % 2 == 0 and max(width, height) <= _LONGEST and count <= _MOST:

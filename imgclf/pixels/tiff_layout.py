@@ -158,7 +158,7 @@ def check(tags: Tags, order: str) -> Layout:
     if width <= 0 or height <= 0:
         raise damaged()
     if PHOTOMETRIC not in tags:
-        raise unsupported("that does not say what its samples mean")
+        raise unsupported("that does not declare its colours")
     photometric = one(tags, PHOTOMETRIC, 0)
     if photometric not in _COLOURS:
         raise unsupported(f"of {_KINDS.get(photometric, f'colours of kind {photometric}')}")
@@ -169,7 +169,7 @@ def check(tags: Tags, order: str) -> Layout:
         raise unsupported(f"of {samples} bands")
     alpha = one(tags, EXTRA_SAMPLES, 0) if extra else 0
     if alpha == 1 and photometric == GREY_WHITE_0:
-        raise unsupported("of grey from white to black that is multiplied by transparency")
+        raise unsupported("of inverted grey with premultiplied alpha")
     bits, is_float = _depth(tags, samples)
     planar = samples > 1 and one(tags, PLANAR, 1) == 2
     _combination(tags, photometric, bits, is_float, compression, planar, samples)
@@ -183,7 +183,7 @@ def check(tags: Tags, order: str) -> Layout:
     if predictor != 1 and (compression not in _PREDICTED or predictor not in (2, 3) or bits not in (8, 16, 32, 64)):
         raise unsupported(f"with predictor {predictor}")
     if predictor == 3 and not is_float:
-        raise unsupported("of whole numbers with a predictor for floating point")
+        raise unsupported("of integers with the floating-point predictor")
     if count > MAX_PIECES:
         raise unsupported(f"in {count:,} pieces")
     made = Layout(
@@ -191,7 +191,7 @@ def check(tags: Tags, order: str) -> Layout:
         one(tags, ORIENTATION, 1), order, (),
     )  # fmt: skip
     if count * tall * made.row_bytes > MAX_BYTES:
-        raise ImageError("too-large", f"TIFF of more than {MAX_BYTES:,} bytes when it is unpacked")
+        raise ImageError("too-large", f"TIFF of more than {MAX_BYTES:,} bytes after decompression")
     return dataclasses.replace(made, pieces=_pieces(tags, made, count))
 
 
@@ -209,7 +209,7 @@ def _depth(tags: Tags, samples: int) -> tuple[int, bool]:
     """(bits of a sample, whether it is floating point)."""
     depths, formats = set(tags.get(BITS, (1,))[:samples]), set(tags.get(FORMAT, (1,))[:samples])
     if len(depths) != 1 or len(formats) != 1:
-        raise unsupported("with samples of different kinds")
+        raise unsupported("with samples of different types")
     (bits,), (form,) = depths, formats
     if form == 3 and bits in (16, 32, 64):
         return bits, True
@@ -222,15 +222,15 @@ def _depth(tags: Tags, samples: int) -> tuple[int, bool]:
 def _combination(tags: Tags, photometric: int, bits: int, is_float: bool, compression: int, planar: bool, samples: int) -> None:
     """Refuse what is not in the list: combinations of colour, depth and compression."""
     if compression not in unpacking.CODECS and compression != JPEG and compression not in FAX:
-        raise unsupported(f"of compression {compression}")
+        raise unsupported(f"with compression {compression}")
     if compression in FAX and (bits, samples) != (1, 1):
-        raise unsupported(f"of {bits} bits and fax compression")
+        raise unsupported(f"of {bits} bits with fax compression")
     if compression == JPEG and (bits != 8 or photometric in (PALETTE_COLOUR, CMYK) or (not planar and samples not in (1, 3))):
-        raise unsupported(f"of {samples} samples of {bits} bits and JPEG compression")
+        raise unsupported(f"of {samples} samples of {bits} bits with JPEG compression")
     if is_float and photometric not in (GREY_WHITE_0, GREY, RGB):
-        raise unsupported("of floating-point samples in other colours than RGB and grey")
+        raise unsupported("of floating-point samples in colours other than RGB and grey")
     if photometric == CMYK and (bits != 8 or one(tags, INK_SET, 1) != 1):
-        raise unsupported(f"of {'CMYK' if one(tags, INK_SET, 1) == 1 else 'other inks than CMYK'} with {bits} bits")
+        raise unsupported(f"of {'CMYK' if one(tags, INK_SET, 1) == 1 else 'inks other than CMYK'} with {bits} bits")
     if photometric == PALETTE_COLOUR and len(tags.get(PALETTE, ())) != 3 << bits:
         raise damaged()
     if photometric == YCBCR and compression != JPEG:
@@ -241,4 +241,4 @@ def _combination(tags: Tags, photometric: int, bits: int, is_float: bool, compre
         if bits != 8 or tags.get(SUBSAMPLING, (2, 2)) != (1, 1) or not usual:
             raise unsupported("of subsampled or unusual YCbCr")
     if photometric == YCBCR and planar and compression == JPEG:
-        raise unsupported("of YCbCr in planes and JPEG compression")
+        raise unsupported("of planar YCbCr with JPEG compression")

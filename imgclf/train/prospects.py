@@ -161,9 +161,9 @@ def hint(work: Work) -> None:
     except (ImgclfError, OSError):  # the training is done, and this is an extra: what it lacks is no news here
         return
     if frozen and frozen.interval[0] > own.interval[1]:
-        lead = "a pretrained network would do better on so few pictures"
+        lead = "a pretrained network would do better on so few images"
         if work.expected is not None:
-            lead = f"--model auto was wrong: it expected {work.expected:.2f} of this network"
+            lead = f"--model auto chose wrong: it expected an accuracy of {work.expected:.2f} from this network"
         better = command("train", work.data, "--model", backbones.OFFLINE)
         work.listener.note(
             f"{lead}: {backbones.OFFLINE}, frozen, is {_said(frozen)}, this "

@@ -56,14 +56,16 @@ def train(
     check(config)
     began = time.monotonic()
     if wrong := names.unreadable(str(data.resolve())):
-        raise ImgclfError(f"{data}: the folder's path has {wrong}, which TensorFlow cannot open; rename or move the folder")
+        raise ImgclfError(
+            f"{data}: the folder's path contains {wrong}, which TensorFlow cannot open; rename or move the folder"
+        )
     check_outside(run_dir or Path("runs"), "--run-dir", data)
     manifest = dataset.read_manifest(manifest_path(data, config.fold))
     machine, listener = _gather(listener, device_count)
     if machine.is_chief and run_dir is not None:
         bundle.check_run_folder(run_dir)  # now, and not when all pictures are decoded
     expected = None
-    remedy = "start all of them again with --resume and the run folder that the chief has named"
+    remedy = "restart all workers with --resume and the run folder that the chief printed"
     with keras_settings.pinned(), devices.lost(machine, remedy):
         if config.model == "auto":
             config, expected = prospects.choose(data, manifest, config, machine, listener)
@@ -126,7 +128,7 @@ def resume(
     stored = read_config(run_dir)
     if data is None and not stored.data.is_dir():
         raise ImgclfError(
-            f"{run_dir}: its data folder {stored.data} is not there; say where it is now: imgclf train FOLDER --resume"
+            f"{run_dir}: its data folder {stored.data} does not exist; give its new path: imgclf train FOLDER --resume"
         )
     data = data or stored.data
     manifest = dataset.read_manifest(run_dir / "split.csv")
@@ -137,7 +139,7 @@ def resume(
             writing.remove_leftovers(run_dir)
         prepared, config = prepare(data, manifest, stored.config, machine, listener)
         if prepared.recipe != stored.recipe:
-            raise ImgclfError(f"{run_dir}: config.json was edited: its recipe does not fit its options; train anew")
+            raise ImgclfError(f"{run_dir}: config.json was edited: its recipe does not match its options; train again")
         epochs = config.epochs
         work = Work(data, config, manifest, prepared, stored.weights, run_dir, listener, machine, epochs, resumed=True)
         return _run(work, began)

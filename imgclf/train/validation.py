@@ -29,11 +29,11 @@ def groups(work: Work) -> grouped.Groups:
 def about(work: Work) -> list[str]:
     """What the accuracies of the epochs are to be read beside, in lines."""
     low, high = interval(work, 0.5)
-    note = grouped.note(groups(work), "validation: intervals")
+    note = grouped.note(groups(work), "validation intervals")
     count = len(work.prepared.files["val"])
     return [
         f"validation {beside(work, 0.0).words}, the largest class in training",
-        f"an accuracy on {count:,} images is uncertain by up to {(high - low) / 2:.3f} either way (95% interval)",
+        f"an accuracy on {count:,} images is uncertain by up to ±{(high - low) / 2:.3f} (95% interval)",
         *([note] if note else []),
     ]
 
