@@ -40,7 +40,7 @@ class Bundle:
         self.info = info
         self.class_names: tuple[str, ...] = tuple(info["class_names"])
         self.recipe = Recipe.from_dict(info["recipe"])
-        self.val_baseline = Baseline(**info["metrics"]["val_baseline"])  # on the validation images
+        self.val_baseline = Baseline(**info["metrics"]["val_baseline"])  # baseline on the validation images
         self.temperature = float(info["calibration"]["temperature"]) if "calibration" in info else 1.0
         self._engines = Engines(path / LITERT, self._check_engine, "broken bundle, the model cannot be loaded; retrain")
 
@@ -85,7 +85,7 @@ class Bundle:
         names = self.info["class_names"]
         if not isinstance(names, list) or len(names) < 2 or len(set(names)) < len(names):
             raise ValueError("class_names")
-        for name in names:  # a label becomes a folder in `predict --move-to`, and is printed
+        for name in names:  # labels are printed, and used as folder names by `predict --move-to`
             is_file_name = isinstance(name, str) and name and not name.startswith(".") and len(name.encode()) <= 255
             if not is_file_name or "/" in name or any(unicodedata.category(letter) == "Cc" for letter in name):
                 raise ValueError(f"class name {name!r}")
@@ -147,7 +147,7 @@ class Bundle:
                 ) from error
 
     def _check_engine(self, engine: Any) -> None:
-        """Raise ImgclfError where the network does not fit what bundle.json says of it."""
+        """Raise ImgclfError if the network does not match bundle.json."""
         shape = tuple(engine.get_input_details()[0]["shape"])
         outputs = int(engine.get_output_details()[0]["shape"][-1])
         if shape != (1, self.recipe.height, self.recipe.width, 3):
@@ -157,10 +157,10 @@ class Bundle:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """The content of bundle.json, of a format that is known."""
+    """Read bundle.json. Raises ImgclfError for unknown formats."""
     if not file.exists():
         raise ImgclfError(f"{file.parent}: not a finished run ({FILE} is missing); choose another run or train again")
-    if not file.is_file():  # a pipe would keep us waiting for ever
+    if not file.is_file():  # reading a pipe would block for ever
         raise ImgclfError(f"{file}: broken bundle, it is not a regular file")
     try:
         info = json.loads(file.read_bytes())
@@ -265,9 +265,9 @@ def check_runs(runs: Path) -> None:
 
 
 def best(runs: Path) -> tuple[Bundle, str]:
-    """The run with the highest validation accuracy, the newest of equals, and a note on which were compared.
+    """The run with the highest validation accuracy (the newest of equals), and a note on the runs that were compared.
 
-    Accuracies compare only on the same images: of runs on several splits those on the newest run's. Broken ones are skipped.
+    Accuracies are comparable only on the same images, so only runs on the newest run's split count. Broken runs are skipped.
     """
     check_runs(runs)
     found = []
@@ -290,7 +290,7 @@ def best(runs: Path) -> tuple[Bundle, str]:
 def find(run: str | None, runs: Path = Path("runs")) -> Bundle:
     """The bundle a user means: a path, or the name of a run under `runs/`.
 
-    None and "latest" are the newest finished one there, "best" is what `best` finds.
+    None and "latest" are the newest finished run there, "best" is the result of `best`.
     """
     if run == "best":
         return best(runs)[0]

@@ -51,8 +51,8 @@ class Export:
     """An exported file beside its run, on pictures of one part of the run's split; only TensorFlow has more than one thread.
 
     difference: the largest of any class's probability. agreement: share of pictures with the same label. before: of the run,
-    after: of the file; size in bytes, milliseconds a picture by the median. Intervals are Wilson's, 95%. baseline: on the same
-    images, beside the accuracy of the file.
+    after: of the exported file. Sizes are in bytes, times are medians in milliseconds per image. Intervals are 95% Wilson
+    intervals. baseline: on the same images, compared with the accuracy of the file.
     """
 
     run: str

@@ -125,8 +125,8 @@ class Sorting:
     """Puts predicted photos into the class folders of a folder, a thousand at a time, each thousand planned ahead.
 
     counts: photos placed, by label; there: those that lay where they belong; failed: those that could not be placed, each of
-    which is reported as (input, why) at once. known: data folders, inside of which nothing is placed. Makes the folder; raises
-    ImgclfError where that cannot be.
+    which is reported as (input, why) at once. known: data folders, in which nothing is placed. Creates the folder; raises
+    ImgclfError if that fails.
     """
 
     def __init__(

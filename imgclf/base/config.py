@@ -37,8 +37,8 @@ class Recipe(Checked):
 
     height, width: the model's input size in pixels. aspect: `squash` ignores the aspect ratio, `crop` takes the
     centre, `pad` adds grey bars. kernel: area when shrinking, linear when enlarging. colour: RGB, 0 to 255. decoder: the
-    version of the decoder; there is only the present one. A field with one allowed value selects no code, but a file with
-    another value is refused.
+    decoder version; only the current one is accepted. A field with a single allowed value selects no code, but any other value
+    in a file is refused.
     """
 
     height: Annotated[int, Within(1, 4096)]

@@ -1,8 +1,8 @@
-"""What to do about an error of the operating system: one place, since each has a remedy of its own."""
+"""Remedies for errors of the operating system, one for each errno."""
 
 import errno
 
-# {elsewhere}: how to choose another place, in the words of whoever met the error.
+# {elsewhere}: how to choose another place, in the words of the caller.
 _REMEDIES = {
     "ENOSPC": "free some space there, or {elsewhere}",
     "EDQUOT": "your disk quota is used up: delete some files, or {elsewhere}",
@@ -10,8 +10,8 @@ _REMEDIES = {
     "EROFS": "nothing can be written there: {elsewhere}",
     "EACCES": "ask its owner for permission, or {elsewhere}",
     "EPERM": "ask its owner for permission, or {elsewhere}",
-    "EEXIST": "move away what is there, or {elsewhere}",
-    "ENOTEMPTY": "move away what is there, or {elsewhere}",
+    "EEXIST": "move the existing file or folder, or {elsewhere}",
+    "ENOTEMPTY": "move the existing file or folder, or {elsewhere}",
     "ENOENT": "check the spelling, and that every folder in the path exists",
     "ENOTDIR": "a file is in the place of a folder: move it away, or {elsewhere}",
     "EISDIR": "a folder is in the place of the file: {elsewhere}",
@@ -41,7 +41,7 @@ _BY_NUMBER = {getattr(errno, name): words for name, words in _REMEDIES.items() i
 
 
 def why(error: OSError, elsewhere: str = "choose another place") -> str:
-    """The system's words and the remedy, as `No space left on device; free some space there, or choose another place`."""
+    """The system's message and the remedy: `No space left on device; free some space there, or choose another place`."""
     words = error.strerror or str(error) or type(error).__name__
     remedy = _BY_NUMBER.get(error.errno or 0)
     return f"{words}; {remedy.format(elsewhere=elsewhere)}" if remedy else words

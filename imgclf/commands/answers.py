@@ -235,7 +235,7 @@ def serve(
 
 
 def _stdin() -> io.BufferedReader:
-    """Raises UsageError where the caller has closed it, as in `imgclf ... <&-`."""
+    """The standard input. Raises UsageError if it is closed, as in `imgclf ... <&-`."""
     if sys.stdin is None:
         raise UsageError("stdin is closed, so there is no input; pipe images or paths in, or give files instead of -")
     return cast(io.BufferedReader, sys.stdin.buffer)

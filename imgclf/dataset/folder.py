@@ -78,7 +78,7 @@ def scan(root: Path) -> list[Found]:
             for file in _top_level(root / name)[1]:
                 found.append(Found(f"{name}/{file}", None, parts[name], names.foreign_file(file) or "not in a class folder"))
             found += _class_folders_files(root, f"{name}/", parts[name])
-        elif parts:  # a part without class folders: images that nobody has labelled
+        elif parts:  # a split folder without class folders: unlabelled images
             found += [Found(path, None, None, "not in a class folder") for path in _walk(root, name)]
     if not parts:
         found += _class_folders_files(root, "", None)
@@ -86,10 +86,10 @@ def scan(root: Path) -> list[Found]:
 
 
 def part_folders(root: Path) -> dict[str, Part]:
-    """The train, validation and test folders of a data folder that is already split, by name; empty if it is not.
+    """The train, validation and test folders of a data folder that is already split, by name; empty if it is not split.
 
-    One that has no class folders while another has, such as a test set without labels, is none. Raises ImgclfError where it
-    cannot be told what is a part and what is a class.
+    A folder without class folders beside one with class folders, such as a test set without labels, does not count. Raises
+    ImgclfError if split folders and class folders cannot be told apart.
     """
     folders = _own_folders(root)
     parts = {name: part for name in folders if (part := _part_named(name))}
@@ -116,7 +116,7 @@ def part_folders(root: Path) -> dict[str, Part]:
 
 
 def unlabelled_note(root: Path) -> list[str]:
-    """A note on the parts of a folder that is split in which no image has a class, such as a contest's test set."""
+    """A note on split folders whose images have no class, such as the test set of a contest."""
     parts = part_folders(root)
     without = [name for name in _own_folders(root) if parts and name not in parts]
     return [
@@ -131,14 +131,14 @@ def _part_named(name: str) -> Part | None:
 
 
 def _own_folders(folder: Path) -> list[str]:
-    """The names of the folders in a folder that may hold images, sorted."""
+    """Sorted names of the subfolders that may contain images."""
     return [name for name in _top_level(folder)[0] if not names.is_foreign_folder(name)]
 
 
 def _class_folders(folder: Path) -> dict[str, str]:
-    """The class folders in a folder: the class name of each, by the folder's name as the disk spells it.
+    """Class names by folder name, as spelled on disk.
 
-    Raises ImgclfError for a name that no class can have, and for two that are one name in two spellings.
+    Raises ImgclfError for an invalid class name, and for two folders that differ only in Unicode form.
     """
     found = _own_folders(folder)
     for name in found:
@@ -153,7 +153,7 @@ def _class_folders(folder: Path) -> dict[str, str]:
 
 
 def _class_folders_files(root: Path, above: str, part: Part | None) -> list[Found]:
-    """The files of every class folder in a folder, given as "" or `train/`, and of the foreign folders beside them."""
+    """Files of all class folders in a folder ("" or `train/`), and of the foreign folders beside them."""
     found = []
     for name in _top_level(root / above)[0] if above else ():
         if names.is_foreign_folder(name):
@@ -206,9 +206,9 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def _walk(root: Path, folder: str) -> Iterator[str]:
-    """Paths of all files below a folder; linked folders are followed, each real folder once, so that no loop holds us.
+    """Paths of all files below a folder. Links to folders are followed, each real folder once, so loops end.
 
-    In a hidden or system folder no link is followed, which may lead anywhere, and what cannot be read is passed over.
+    In hidden and system folders no links are followed, and unreadable folders are skipped.
     """
     seen: set[tuple[int, int]] = set()
     stack = [folder]
@@ -288,7 +288,7 @@ def class_folders(root: Path) -> list[str]:
 
 
 def merged_note(root: Path, paths: Iterable[str]) -> list[str]:
-    """A note on the folders below class folders, whose images count as the class's."""
+    """A note on subfolders of class folders, whose images are merged into the class."""
     depth = 2 if part_folders(root) else 1
     folders = {path.rpartition("/")[0] for path in paths if path.count("/") > depth}
     if not folders:

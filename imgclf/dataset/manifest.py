@@ -92,7 +92,7 @@ def fold_paths(root: Path) -> list[Path]:
 
 
 def _split_of(path: Path, *options: str) -> str:
-    """The command that makes a manifest of this path; in the user's cache, it does not tell which data folder it is of."""
+    """The command that makes this manifest. A path in the user's cache does not contain the data folder."""
     data = next((folder.parent for folder in path.parents if folder.name == STATE_NAME), Path("FOLDER"))
     return command("split", data, *options)
 
@@ -179,7 +179,7 @@ def as_they_are(root: Path, manifest: Manifest, progress: Progress | None = None
 
 
 def added_classes(manifest: Manifest, labels: Iterable[str]) -> str:
-    """The classes that a manifest does not have, each with its number of images, in words; "" for none."""
+    """Classes that are not in the manifest, with their numbers of images, as text; "" for none."""
     counts = collections.Counter(label for label in labels if label not in manifest.class_names)
     return ", ".join(f"{label} ({count:,} image{'s' if count > 1 else ''})" for label, count in sorted(counts.items()))
 
@@ -187,8 +187,8 @@ def added_classes(manifest: Manifest, labels: Iterable[str]) -> str:
 def with_renamed(manifest: Manifest, label_of: Mapping[str, str], hashes: Mapping[str, str]) -> tuple[Manifest, list[str]]:
     """A manifest whose lost files are found under their new names and in their new classes, by content; and a note on them.
 
-    label_of: the files of the class folders. hashes: of those, at least, whose paths the manifest does not have. A path in
-    another Unicode spelling, as after a copy from a Mac, is the same path.
+    label_of: the files in class folders. hashes: at least those of files whose paths are not in the manifest. Paths that differ
+    only in Unicode form, as after a copy from a Mac, are the same path.
     """
     manifest = as_spelled(manifest, label_of)
     lost: dict[str, list[Row]] = collections.defaultdict(list)  # several of one content, where copies are in the split
@@ -210,7 +210,7 @@ def with_renamed(manifest: Manifest, label_of: Mapping[str, str], hashes: Mappin
 
 
 def as_spelled(manifest: Manifest, paths: Iterable[str]) -> Manifest:
-    """A manifest whose paths are spelled as those that are there."""
+    """The manifest with paths in the Unicode form of the existing files."""
     if all(row.path.isascii() for row in manifest.rows):
         return manifest
     spelling = names.by_spelling(set(paths).difference(row.path for row in manifest.rows))

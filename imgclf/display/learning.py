@@ -80,7 +80,7 @@ class TrainingDisplay:
 
     def started(self, run_dir: Path, about: Sequence[str]) -> None:
         self._run_dir = run_dir
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # ignored, as with nohup, it stays so
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # if ignored, as with nohup, keep it ignored
             self._stack.enter_context(signals.handled(self._interrupt, signal.SIGINT))
         say(f"run {run_dir}")
         for line in about:
@@ -253,7 +253,7 @@ def evaluation(result: "Evaluation") -> None:
 
 
 def gate(asked: "Gate", result: "Evaluation", missed: bool) -> None:
-    """Whether a gate is met, and whether it would be without any classifier."""
+    """Print whether a gate is met, and warn if the baseline alone would meet it."""
     word, style = ("missed", "red") if missed else ("met", None)
     interval = result.between(asked.name)
     between = f" (95% interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
@@ -285,7 +285,7 @@ def comparison(result: "Comparison", json: bool) -> None:
         low, high = side.interval
         add_row(table, name, side.run, side.model, f"{side.accuracy:.4f}", f"{low:.3f} to {high:.3f}", f"{side.loss:.4f}")
     out.print(table)
-    trivial = {side.baseline.class_name: side.baseline for side in (result.first, result.second)}  # one, or one of each run
+    trivial = {side.baseline.class_name: side.baseline for side in (result.first, result.second)}  # one, or one per run
     for one in trivial.values():
         out.print(printable(one.words))
     out.print(

@@ -49,7 +49,7 @@ def runs(found: "Sequence[Run]", folder: Path, json: bool) -> None:
 
 
 def _score(accuracy: float | None, interval: tuple[float, float] | None) -> str:
-    """As much of it as a few hundred images support."""
+    """The accuracy with its interval, rounded to what a few hundred images support."""
     if accuracy is None or interval is None:
         return ""
     return f"{accuracy:.3f} ({interval[0]:.2f}-{interval[1]:.2f})"

@@ -265,7 +265,7 @@ def _written(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_magic(folder: Path) -> Iterator[Path]:
-    """A path to a folder that TensorFlow does not take for a pattern, as it does [1] and the like anywhere in a path."""
+    """A path to the folder without glob characters: TensorFlow takes [1] and similar anywhere in a path for a pattern."""
     if not _MAGIC.search(str(folder.absolute())):
         yield folder
         return

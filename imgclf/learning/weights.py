@@ -49,7 +49,7 @@ def _from_file(file: Path, names: Sequence[str]) -> NDArray[np.float64]:
 
 
 def _number(text: str) -> float:
-    """A number with a decimal point, or with the comma of spreadsheets in most of Europe."""
+    """A number with a decimal point or a decimal comma, as in many European spreadsheets."""
     try:
         return float(text.replace(",", "."))
     except ValueError:

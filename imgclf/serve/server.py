@@ -65,7 +65,7 @@ def serve(bundle: Bundle, config: ServeConfig, ready: Callable[[str], None]) -> 
         raise ImgclfError(
             f"serve needs packages that are not installed ({error}); run: {installing.command('serve')}"
         ) from None
-    with contextlib.suppress(RuntimeError):  # which the next line raises where no loop runs
+    with contextlib.suppress(RuntimeError):  # raised by the next line if no loop is running
         asyncio.get_running_loop()
         raise ImgclfError("serve: this thread already runs an event loop, as in a notebook; use another thread or a terminal")
     listening = _listen(config.host, config.port)

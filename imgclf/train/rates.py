@@ -68,7 +68,7 @@ def find_rate(
 
 @keras_settings.pinned()
 def _losses(work: Work, rates: Sequence[float]) -> list[float]:
-    """The loss of a step at each rate, up to the first that is no number."""
+    """The loss of one step at each rate, up to the first NaN or infinite loss."""
     course, config = courses.begin(work), work.config
     pictures = course.pictures
     change = course.change(len(pictures))

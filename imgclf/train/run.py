@@ -75,7 +75,7 @@ def train(
         if machine.is_chief:
             run_dir = bundle.new_run_folder(config.model, run_dir)
             writing.write_atomic(run_dir / "split.csv", manifest.to_csv())
-            write_config(run_dir, Stored(config, prepared.recipe, data.resolve(), weights))  # last: --resume asks for it
+            write_config(run_dir, Stored(config, prepared.recipe, data.resolve(), weights))  # last: --resume needs it
         work = Work(
             data,
             config,
@@ -196,7 +196,7 @@ def _run(work: Work, began: float) -> Bundle | None:
         about.append(f"resumed after epoch {len(work.history)}" if work.history else "begun anew: no epoch had ended")
     listener.started(work.run_dir, about)
     with contextlib.ExitStack() as stack:
-        if not machine.is_chief:  # Ctrl-C, which a terminal sends to all, is for the chief: it decides when all of them end
+        if not machine.is_chief:  # a terminal sends Ctrl-C to all workers; the chief decides when to stop
             stack.enter_context(signals.handled(signal.SIG_IGN, signal.SIGINT))
         stack.enter_context(remedies(work))
         over = fit(work, course, began)
@@ -295,9 +295,9 @@ def _opencv_version() -> str:
 
 
 def _calibration(run: Bundle, prepared: dataset.Prepared, manifest: dataset.Manifest) -> dict[str, Any]:
-    """The temperature that makes the probabilities on the validation images most honest, and what it has made of their error.
+    """Calibrate on the validation images: the temperature and the calibration error before and after.
 
-    It stays 1 where none gains on validation images that it was not fitted to.
+    The temperature stays 1 if cross-validation shows no gain.
     """
     names = sorted(prepared.files["val"])
     names = names[:: math.ceil(len(names) / _CALIBRATED_ON)]  # of every class

@@ -24,7 +24,7 @@ SCHEMA = "config/1"
 
 
 def check(config: TrainConfig) -> None:
-    """Raise UsageError for options that do not go together; each alone has been checked by TrainConfig."""
+    """Raise UsageError for conflicting options. TrainConfig has already checked each option alone."""
     is_pretrained = config.model in backbones.BACKBONES
     if not is_pretrained and (config.weights != "imagenet" or config.views != 1 or config.fine_tune):
         raise UsageError(f"--weights, --views and --fine-tune are for pretrained backbones, not for --model {config.model}")
@@ -44,7 +44,7 @@ def check(config: TrainConfig) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-    """What a run's config.json holds; data: the folder. weights: what an image of each class counts, None for all the same."""
+    """Content of a run's config.json. data: the data folder. weights: loss weight of each class, None for equal weights."""
 
     config: TrainConfig
     recipe: Recipe
@@ -53,17 +53,17 @@ class Stored:
 
 
 def write_config(run_dir: Path, stored: Stored) -> None:
-    """Write config.json, from which `--resume` goes on."""
+    """Write config.json for `--resume`."""
     values = dataclasses.asdict(stored.config)
     if stored.config.weights not in ("imagenet", "none"):
-        values["weights"] = str(Path(stored.config.weights).resolve())  # a run can be resumed from anywhere
+        values["weights"] = str(Path(stored.config.weights).resolve())  # resuming must work from any folder
     values |= {"recipe": dataclasses.asdict(stored.recipe), "data": str(stored.data)}
     weights = None if stored.weights is None else stored.weights.tolist()
     writing.write_json(run_dir / "config.json", {"schema": SCHEMA, **values, "weights_of_classes": weights})
 
 
 def read_config(run_dir: Path) -> Stored:
-    """The content of config.json; raises ImgclfError for anything that this imgclf would not have written."""
+    """Read config.json. Raises ImgclfError for content that this version would not write."""
     file = run_dir / "config.json"
     try:
         values = json.loads(file.read_bytes())
