@@ -122,7 +122,7 @@ def compare(
     seen: NDArray[np.float32], labels: NDArray[np.int64], seed: int, progress: Stages | None = None
 ) -> tuple[suspects.Neighbours, NDArray[np.bool_], suspects.LabelErrors]:
     """(nearest neighbours, mask of near-duplicates, likely label errors) from features (n, width) and labels (n,)."""
-    near = suspects.neighbours(seen, stage(progress, "comparing each with each"))
+    near = suspects.neighbours(seen, stage(progress, "comparing images"))
     alike = _alike(near)
     same = np.where(alike, near.nearest, np.arange(len(labels)))
     judged = suspects.held_out(seen, labels, _groups(same), seed=seed, progress=stage(progress, "judging labels"))

@@ -151,7 +151,7 @@ class Bundle:
         shape = tuple(engine.get_input_details()[0]["shape"])
         outputs = int(engine.get_output_details()[0]["shape"][-1])
         if shape != (1, self.recipe.height, self.recipe.width, 3):
-            raise ImgclfError(f"{self.path / LITERT}: broken bundle, its input {shape} does not fit the recipe")
+            raise ImgclfError(f"{self.path / LITERT}: broken bundle, its input {shape} does not match the recipe")
         if outputs != (1 if len(self.class_names) == 2 else len(self.class_names)):
             raise ImgclfError(f"{self.path / LITERT}: broken bundle, {outputs} outputs for {len(self.class_names)} classes")
 

@@ -71,7 +71,7 @@ def test_a_picture_under_two_classes_is_found(tmp_path: Path) -> None:
 
     (found,) = audit.audit(tmp_path / "data", image_size=64, progress=progress).by_check()["near-duplicate"]
     # What takes long has a bar of its own that moves, behind the features too.
-    assert list(seen)[-4:] == ["computing features", "comparing each with each", "judging labels", "ranking labels"]
+    assert list(seen)[-4:] == ["computing features", "comparing images", "judging labels", "ranking labels"]
     assert all(steps == sorted(steps) and steps[-1][0] == steps[-1][1] > 0 for steps in list(seen.values())[-4:])
     assert {found.path, found.other} == {"a/10.jpg", "b/again.png"}
     assert found.detail.endswith(f"but that one is {found.other[0]}")

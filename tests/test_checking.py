@@ -113,7 +113,7 @@ def test_a_file_has_all_fields_and_no_other(config: type[Checked]) -> None:
 
 
 def test_shares_add_up() -> None:
-    with pytest.raises(UsageError, match=r"--train, --val and --test must add to 1, not 0.9"):
+    with pytest.raises(UsageError, match=r"--train, --val and --test must add up to 1, not 0.9"):
         SplitConfig(train=0.6)
     assert SplitConfig(train=0.7, val=0.3, test=0).test == 0
 

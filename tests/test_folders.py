@@ -242,7 +242,7 @@ def test_one_folder_too_high_is_noticed(tmp_path: Path) -> None:
 def test_what_was_merged_is_said(tmp_path: Path) -> None:
     for path in ("Fruit/Apple/Golden", "Fruit/Apple/Pink", "Fruit/Pear", "Milk/Oat"):
         make_classes(tmp_path / path, {".": 5}, size=8)
-    words = "2 classes; 4 folders below them were merged into them, such as Fruit/Apple/Golden"
+    words = "2 classes; 4 subfolders were merged into them, such as Fruit/Apple/Golden"
     assert words in clean.clean(tmp_path, dry_run=True).notes
     assert words in split.split(tmp_path).notes
     assert words in split.folds(tmp_path, 2)[0].notes

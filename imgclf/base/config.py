@@ -92,7 +92,7 @@ class SplitConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         if abs(self.train + self.val + self.test - 1) > 1e-6:
-            raise UsageError(f"--train, --val and --test must add to 1, not {self.train + self.val + self.test:g}")
+            raise UsageError(f"--train, --val and --test must add up to 1, not {self.train + self.val + self.test:g}")
 
 
 @dataclasses.dataclass(frozen=True)

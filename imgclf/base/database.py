@@ -54,7 +54,7 @@ class Damaged(ImgclfError):
 
     def set_aside(self) -> None:
         """Rename the file, unless another command has already replaced it with a new one."""
-        self.kept = "set aside by another command"
+        self.kept = "renamed by another command"
         with contextlib.suppress(FileNotFoundError):
             status = os.stat(self.path)
             if (status.st_dev, status.st_ino) == self.identity:

@@ -133,8 +133,8 @@ def state_folder(data: Path) -> Path:
         permissions.make_folder(folder)
     except OSError as error:
         raise ImgclfError(
-            f"{data}: read-only, and the cache folder {folder} cannot be made: "
-            f"{why(error, 'set XDG_CACHE_HOME to a folder that can be written')}"
+            f"{data}: read-only, and the cache folder {folder} cannot be created: "
+            f"{why(error, 'set XDG_CACHE_HOME to a writable folder')}"
         ) from error
     return folder
 

@@ -295,9 +295,8 @@ def merged_note(root: Path, paths: Iterable[str]) -> list[str]:
         return []
     number, count = len(class_folders(root)), len(folders)
     return [
-        f"{number:,} class{'es' if number > 1 else ''}; {count:,} folder{'s' if count > 1 else ''} below "
-        f"{'them' if number > 1 else 'it'} {'were' if count > 1 else 'was'} merged into {'them' if number > 1 else 'it'}, "
-        f"such as {min(folders)}"
+        f"{number:,} class{'es' if number > 1 else ''}; {count:,} subfolder{'s were' if count > 1 else ' was'} merged into "
+        f"{'them' if number > 1 else 'it'}, such as {min(folders)}"
     ]
 
 
