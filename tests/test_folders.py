@@ -89,7 +89,8 @@ def test_only_a_folder_of_ones_own_must_be_readable(littered: Path) -> None:
         for folder in [*closed, locked]:
             folder.chmod(0o700)
     words = "cannot be listed: Permission denied"
-    assert str(caught.value) == f"{locked}: {words}; fix its permissions, or move it out of the data folder"
+    remedy = "ask its owner for permission, or fix its permissions, or move it out of the data folder"
+    assert str(caught.value) == f"{locked}: {words}; {remedy}"
     assert [(source.name, source.problem) for source in problems] == [(str(locked), words)]
 
 
