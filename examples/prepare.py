@@ -1,4 +1,4 @@
-"""What an exported network is fed: an opaque JPEG or PNG, decoded and resized by the recipe in the export. OpenCV 5, NumPy."""
+"""Prepare an opaque JPEG or PNG for an exported network: decode and resize it by the recipe in the export. OpenCV 5, NumPy."""
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ def prepare(path: str, recipe: dict) -> np.ndarray:
     image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
     if image is None:
         raise SystemExit(f"{path}: not an image that OpenCV can decode")
-    if image.dtype == np.uint16:  # scaled from all 16 bits
+    if image.dtype == np.uint16:  # scale all 16 bits to 8
         image = cv2.convertScaleAbs(image, alpha=1 / 257)
     (height, width), tall, wide = image.shape[:2], recipe["height"], recipe["width"]
     if recipe["aspect"] == "crop":

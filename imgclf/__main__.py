@@ -2,7 +2,7 @@
 
 import sys
 
-# `-m` puts the current folder before all packages: a keras.py or email.py that lies there is the user's, and not what we mean.
+# `-m` puts the current folder first on sys.path. A keras.py or email.py there belongs to the user and must not shadow packages.
 if not sys.flags.safe_path:
     sys.path.append(sys.path.pop(0))
 

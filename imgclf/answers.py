@@ -96,8 +96,8 @@ def threshold(bundle: Bundle, text: str) -> tuple[float, str]:
     answered = round(found[2] * known["pictures"])
     low, high = wilson_interval(round(found[1] * answered), answered)
     return found[0], (
-        f"threshold {found[0]:.4f}: of {known['pictures']} validation images, {answered} are at least so sure, "
-        f"and {found[1]:.1%} of those are right (95% interval {low:.1%} to {high:.1%})"
+        f"threshold {found[0]:.4f}: {answered} of {known['pictures']} validation images reach this confidence, "
+        f"and {found[1]:.1%} of these are correct (95% interval {low:.1%} to {high:.1%})"
     )
 
 

@@ -59,8 +59,8 @@ class Audit:
     suspects: tuple[Suspect, ...]
     ranked: tuple[str, ...]
     accuracy: float  # of the held-out classifier, as the labels are
-    interval: tuple[float, float]  # of that, 95%, Wilson
-    baseline: Baseline  # on the same images
+    interval: tuple[float, float]  # 95% Wilson interval of the accuracy
+    baseline: Baseline  # baseline on the same images
     left_out: tuple[tuple[str, str], ...]
     note: str = ""  # on shares that were taken up
 
@@ -121,8 +121,8 @@ def audit(
 def compare(
     seen: NDArray[np.float32], labels: NDArray[np.int64], seed: int, progress: Stages | None = None
 ) -> tuple[suspects.Neighbours, NDArray[np.bool_], suspects.LabelErrors]:
-    """(nearest images, which show nearly the same as theirs, likely label errors) by features (n, width) and labels (n,)."""
-    near = suspects.neighbours(seen, stage(progress, "comparing each with each"))
+    """(nearest neighbours, mask of near-duplicates, likely label errors) from features (n, width) and labels (n,)."""
+    near = suspects.neighbours(seen, stage(progress, "comparing images"))
     alike = _alike(near)
     same = np.where(alike, near.nearest, np.arange(len(labels)))
     judged = suspects.held_out(seen, labels, _groups(same), seed=seed, progress=stage(progress, "judging labels"))
@@ -264,7 +264,7 @@ def write_report(result: Audit, path: Path, relabel: float | None = None) -> tup
 
 
 def check_relabel(score: float | None) -> None:
-    """Raise UsageError for what is no score from which labels are to be changed."""
+    """Raise UsageError unless this is a valid minimum score for changing labels."""
     check("relabel", score, Annotated[float, Within(0, 1, above=True)] | None)
 
 

@@ -40,7 +40,7 @@ class Bundle:
         self.info = info
         self.class_names: tuple[str, ...] = tuple(info["class_names"])
         self.recipe = Recipe.from_dict(info["recipe"])
-        self.val_baseline = Baseline(**info["metrics"]["val_baseline"])  # on the validation images
+        self.val_baseline = Baseline(**info["metrics"]["val_baseline"])  # baseline on the validation images
         self.temperature = float(info["calibration"]["temperature"]) if "calibration" in info else 1.0
         self._engines = Engines(path / LITERT, self._check_engine, "broken bundle, the model cannot be loaded; retrain")
 
@@ -60,7 +60,9 @@ class Bundle:
             bundle._check_values()
             TrainConfig.from_dict(info["config"])
         except UsageError as error:
-            raise ImgclfError(f"{file}: {error}; edited, or written by another imgclf: update it or train again") from error
+            raise ImgclfError(
+                f"{file}: {error}; the file was edited or comes from another version of imgclf: update imgclf or train again"
+            ) from error
         except ImgclfError as error:
             raise ImgclfError(f"{file}: {error}") from error
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
@@ -83,7 +85,7 @@ class Bundle:
         names = self.info["class_names"]
         if not isinstance(names, list) or len(names) < 2 or len(set(names)) < len(names):
             raise ValueError("class_names")
-        for name in names:  # a label becomes a folder in `predict --move-to`, and is printed
+        for name in names:  # labels are printed, and used as folder names by `predict --move-to`
             is_file_name = isinstance(name, str) and name and not name.startswith(".") and len(name.encode()) <= 255
             if not is_file_name or "/" in name or any(unicodedata.category(letter) == "Cc" for letter in name):
                 raise ValueError(f"class name {name!r}")
@@ -112,7 +114,9 @@ class Bundle:
             if actual is None:
                 raise ImgclfError(f"{path}: broken bundle, the file is missing; copy the run folder again or retrain")
             if actual != expected["bytes"] or (name == LITERT and _sha256(path) != expected["sha256"]):
-                raise ImgclfError(f"{path}: broken bundle, not the file that was written; copy the run folder again or retrain")
+                raise ImgclfError(
+                    f"{path}: broken bundle, the file was changed after training; copy the run folder again or retrain"
+                )
 
     def probability(self, image: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Class probabilities, (classes,), of one (h, w, 3) uint8 picture at the recipe's size. Any thread may call.
@@ -133,43 +137,47 @@ class Bundle:
         """model.keras, by TensorFlow; raises ImgclfError when it cannot be loaded."""
         path = self.path / MODEL
         if not path.is_file() or _sha256(path) != self.info["files"][MODEL]["sha256"]:
-            raise ImgclfError(f"{path}: broken bundle, not the file that was written; copy the run folder again or retrain")
+            raise ImgclfError(
+                f"{path}: broken bundle, the file was changed after training; copy the run folder again or retrain"
+            )
         with keras_settings.pinned():
             import keras
 
             try:
                 return keras.saving.load_model(path, compile=False)
             except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-                version = self.info.get("packages", {}).get("keras", "of another version")
+                version = self.info.get("packages", {}).get("keras", "(unknown version)")
                 raise ImgclfError(
-                    f"{path}: Keras {keras.__version__} cannot load what Keras {version} has written; the file is whole: "
-                    f"install a Keras as new as that one (pip install --upgrade keras)"
+                    f"{path}: Keras {keras.__version__} cannot load this file, which was written by Keras {version}; "
+                    "the file is not damaged: install that version or a newer one (pip install --upgrade keras)"
                 ) from error
 
     def _check_engine(self, engine: Any) -> None:
-        """Raise ImgclfError where the network does not fit what bundle.json says of it."""
+        """Raise ImgclfError if the network does not match bundle.json."""
         shape = tuple(engine.get_input_details()[0]["shape"])
         outputs = int(engine.get_output_details()[0]["shape"][-1])
         if shape != (1, self.recipe.height, self.recipe.width, 3):
-            raise ImgclfError(f"{self.path / LITERT}: broken bundle, its input {shape} does not fit the recipe")
+            raise ImgclfError(f"{self.path / LITERT}: broken bundle, its input {shape} does not match the recipe")
         if outputs != (1 if len(self.class_names) == 2 else len(self.class_names)):
             raise ImgclfError(f"{self.path / LITERT}: broken bundle, {outputs} outputs for {len(self.class_names)} classes")
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """The content of bundle.json, of a format that is known."""
+    """Read bundle.json. Raises ImgclfError for unknown formats."""
     if not file.exists():
-        raise ImgclfError(f"{file.parent}: not a finished run ({FILE} is missing); choose another or train anew")
-    if not file.is_file():  # a pipe would keep us waiting for ever
-        raise ImgclfError(f"{file}: broken bundle, it is no regular file")
+        raise ImgclfError(f"{file.parent}: not a finished run ({FILE} is missing); choose another run or train again")
+    if not file.is_file():  # reading a pipe would block for ever
+        raise ImgclfError(f"{file}: broken bundle, it is not a regular file")
     try:
         info = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise ImgclfError(f"{file}: broken bundle, it cannot be read ({error})") from error
     if not isinstance(info, dict) or type(info.get("format")) is not int or info["format"] < 1:
-        raise ImgclfError(f"{file}: broken bundle, it is no bundle description")
+        raise ImgclfError(f"{file}: broken bundle, it does not describe a bundle")
     if info["format"] > FORMAT:
-        raise ImgclfError(f"{file}: written by a newer imgclf (format {info['format']}, this one reads {FORMAT}); update")
+        raise ImgclfError(
+            f"{file}: written by a newer imgclf (format {info['format']}, this version reads {FORMAT}); update imgclf"
+        )
     return info
 
 
@@ -237,7 +245,7 @@ def _make(folder: Path, *, exist_ok: bool) -> None:
     except FileExistsError:
         raise
     except OSError as error:
-        raise ImgclfError(f"{folder}: cannot make this folder: {why(error, 'choose another with --run-dir')}") from error
+        raise ImgclfError(f"{folder}: cannot create this folder: {why(error, 'choose another with --run-dir')}") from error
 
 
 def find_unfinished(run: str | None, runs: Path = Path("runs")) -> Path:
@@ -263,9 +271,9 @@ def check_runs(runs: Path) -> None:
 
 
 def best(runs: Path) -> tuple[Bundle, str]:
-    """The run with the highest validation accuracy, the newest of equals, and a note on which were compared.
+    """The run with the highest validation accuracy (the newest of equals), and a note on the runs that were compared.
 
-    Accuracies compare only on the same images: of runs on several splits those on the newest run's. Broken ones are skipped.
+    Accuracies are comparable only on the same images, so only runs on the newest run's split count. Broken runs are skipped.
     """
     check_runs(runs)
     found = []
@@ -279,14 +287,16 @@ def best(runs: Path) -> tuple[Bundle, str]:
     same = [item for item in found if item[2].info["data"]["split_hash"] == split]
     chosen = max(same, key=lambda item: item[:2])[2]
     others = len(found) - len(same)
-    note = f"{chosen.path.name} is the best of {len(same)} on the newest run's split; not compared, on other splits: {others}"
+    note = (
+        f"{chosen.path.name} is the best of {len(same)} on the newest run's split; runs on other splits, not compared: {others}"
+    )
     return chosen, note if others else ""
 
 
 def find(run: str | None, runs: Path = Path("runs")) -> Bundle:
     """The bundle a user means: a path, or the name of a run under `runs/`.
 
-    None and "latest" are the newest finished one there, "best" is what `best` finds.
+    None and "latest" are the newest finished run there, "best" is the result of `best`.
     """
     if run == "best":
         return best(runs)[0]

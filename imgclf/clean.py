@@ -93,7 +93,7 @@ class Cleaning:
 
 
 def paths(outcomes: Sequence[Outcome]) -> set[str]:
-    """The files that findings are about: one may have several of one check, as a conflict with each of two others."""
+    """The files of these outcomes. A file may have several outcomes of one check, such as conflicts with two other files."""
     return {outcome.path for outcome in outcomes}
 
 
@@ -226,7 +226,7 @@ def _plan(
         if action == "ignore":
             continue
         if action == "rename" and filetypes.names_another(PurePosixPath(finding.path).suffix):
-            action = "report"  # the name says more than the first bytes
+            action = "report"  # trust the name more than the first bytes
         if (action == "rename" or finding.other) and _place(data / finding.path) in led_to:
             action = "report"  # a link would lead nowhere afterwards, and what it shows is no worse than before
         if action == "quarantine" and finding.path in unreadable:  # by no fault of the picture, perhaps: it stays where it is

@@ -44,7 +44,7 @@ class Comparison:
     """Two runs on the same pictures. difference: accuracy of the second less that of the first; p_value: McNemar, exact.
 
     both, only_first, only_second, neither: how many pictures they get right. disagreements: those that one alone gets right.
-    groups: of these images; None where they are not of the first run's own split.
+    groups: of these images; None if they are not from the first run's own split.
     """
 
     on: str
@@ -130,7 +130,7 @@ def _side(bundle: Bundle, right: NDArray[np.bool_], probabilities: NDArray[np.fl
 
 
 def _notes(first: Bundle, second: Bundle, on: scoring.Pictures, sides: Sequence[Side], groups: Groups | None) -> Iterator[str]:
-    """What flatters the runs, and how far their scores can be trusted."""
+    """Notes on images seen in training, on groups and on the baseline."""
     yield from on.notes
     yield from (f"{second.path}: {note}" for note in scoring.seen_in_training(second, on.root, on.samples))
     if note := grouped.note(groups, "the intervals and McNemar's test"):

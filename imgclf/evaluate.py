@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 class Evaluation:
     """Scores of one run on one set of pictures, by its calibrated probabilities; NaN where one is undefined.
 
-    interval: 95% Wilson interval of the accuracy; those of F1 by bootstrap. baseline: always answering the largest class of the
-    training images, on the same images. groups: of these images, None where they are not of the run's own split. top: share of
-    images whose class is among the 2, 3 or 5 likeliest, where there are more classes, with Wilson intervals. auc,
-    average_precision: mean over the classes that have an image, one against the rest; of the second of two classes.
-    calibration_error: expected, of 15 bins, and what it was before calibration. confusion: true x predicted.
+    interval: 95% Wilson interval of the accuracy. F1 has bootstrap intervals. baseline: always predict the largest class of the
+    training images; scored on the same images. groups: of these images; None if they are not from the run's own split. top:
+    top-2, top-3 and top-5 accuracy, for fewer than all classes, with Wilson intervals. auc, average_precision: one-versus-rest
+    means over the classes with images; with two classes, those of the second. calibration_error: expected calibration error in
+    15 bins, also before calibration. confusion: true x predicted.
     """
 
     run: str
@@ -102,7 +102,7 @@ class Evaluation:
         return float(getattr(self, "macro_f1" if name == "f1" else name))
 
     def between(self, name: str) -> tuple[float, float] | None:
-        """The 95% interval of that; None where there is none yet."""
+        """The 95% interval of this metric; None if there is none yet."""
         name, _bracket, rest = name.partition("[")
         if rest:
             score = self.classes[self.class_names.index(rest[:-1])]
@@ -263,7 +263,7 @@ def write(evaluation: Evaluation, run_dir: Path) -> None:
         report.write_csv(evaluation.predictions, run_dir / f"predictions-{evaluation.name}.csv")
         low, high = evaluation.interval
         title = (
-            f"{evaluation.name}: {evaluation.accuracy:.1%} of {evaluation.pictures} images right ({low:.1%} to {high:.1%})\n"
+            f"{evaluation.name}: {evaluation.accuracy:.1%} of {evaluation.pictures} images correct ({low:.1%} to {high:.1%})\n"
             f"always {evaluation.baseline.class_name}: {evaluation.baseline.accuracy:.1%}"
         )
         figure = plots.confusion(evaluation.confusion, evaluation.class_names, title)
@@ -284,7 +284,7 @@ def _calibration(evaluation: Evaluation) -> "Figure":
 
 
 def _wilson(counts: NDArray[Any], shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, 2) 95% intervals of shares of so many images; those of an undefined share are 0 to 1."""
+    """(n, 2) 95% Wilson intervals of shares of counts; 0 to 1 for an undefined share."""
     pairs = zip(np.rint(counts).astype(int).tolist(), np.nan_to_num(shares).tolist(), strict=True)
     return np.array([metrics.wilson_interval(round(share * count), count) for count, share in pairs])
 

@@ -67,7 +67,7 @@ def explain(
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ImgclfError(f"{out}: cannot be made a folder: {why(error, 'choose another with --out')}") from error
+        raise ImgclfError(f"{out}: cannot create this folder: {why(error, 'choose another with --out')}") from error
     names = [name for name in inputs if isinstance(name, str)] if isinstance(inputs, list) else []
     if any(os.path.isdir(name) and os.path.samefile(name, out) for name in names):
         raise UsageError(f"--out {out}: the folder that the pictures come from; choose another")

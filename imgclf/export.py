@@ -51,8 +51,8 @@ class Export:
     """An exported file beside its run, on pictures of one part of the run's split; only TensorFlow has more than one thread.
 
     difference: the largest of any class's probability. agreement: share of pictures with the same label. before: of the run,
-    after: of the file; size in bytes, milliseconds a picture by the median. Intervals are Wilson's, 95%. baseline: on the same
-    images, beside the accuracy of the file.
+    after: of the exported file. Sizes are in bytes, times are medians in milliseconds per image. Intervals are 95% Wilson
+    intervals. baseline: on the same images, compared with the accuracy of the file.
     """
 
     run: str
@@ -144,7 +144,7 @@ def export(
         report("converting", 0, 1)
         examples = [image for image in ordered_map(lambda row: _load(run, root, row), fitted) if image is not None]
         if quantize == "int8" and not examples:
-            raise ImgclfError(f"{root}: none of the pictures that int8 is fitted to can be read; run {command('clean', root)}")
+            raise ImgclfError(f"{root}: none of the images for int8 quantization can be read; run {command('clean', root)}")
         formats.write(network, temporary, form, quantize, _note(run, quantize), examples)
         answer = formats.open_(temporary, form)
         before, after, true, pixels = _both(run, answer, root, compared, report)
@@ -278,7 +278,9 @@ def _both(
                 pixels.append(found[2])
         report("comparing", done, len(rows))
     if not true:
-        raise ImgclfError(f"{root}: none of the {len(rows)} pictures to compare on can be read; run {command('clean', root)}")
+        raise ImgclfError(
+            f"{root}: none of the {len(rows)} images for the comparison can be read; run {command('clean', root)}"
+        )
     return np.array(before), np.array(after), np.array(true), pixels
 
 

@@ -112,7 +112,7 @@ def transferred(
 
     trainable: blocks of the backbone, from the top, that can be trained. policy: the Keras dtype policy to compute in.
     """
-    with keras_settings.pinned(policy):  # keras.applications take it from here alone
+    with keras_settings.pinned(policy):  # keras.applications read the policy only from here
         import keras
 
         with seeds.seeded(seed):

@@ -125,8 +125,8 @@ class Sorting:
     """Puts predicted photos into the class folders of a folder, a thousand at a time, each thousand planned ahead.
 
     counts: photos placed, by label; there: those that lay where they belong; failed: those that could not be placed, each of
-    which is reported as (input, why) at once. known: data folders, inside of which nothing is placed. Makes the folder; raises
-    ImgclfError where that cannot be.
+    which is reported as (input, why) at once. known: data folders, in which nothing is placed. Creates the folder; raises
+    ImgclfError if that fails.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class Sorting:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ImgclfError(f"{folder}: no folder that photos could be sorted into: {why(error)}") from error
+            raise ImgclfError(f"{folder}: photos cannot be sorted into this folder: {why(error)}") from error
         self.folder, self.how, self.report = folder, how, report
         self.counts: collections.Counter[str] = collections.Counter()
         self.there = self.failed = 0

@@ -278,7 +278,7 @@ def survey(data: Path, part: Part | None, progress: Stages | None = None) -> Sur
     if part:
         kept = [index for index, file in enumerate(found) if file.part == part]
         if not kept:
-            raise ImgclfError(f"{data}: the {part} part is empty, or the folder is not split; run {command('split', data)}")
+            raise ImgclfError(f"{data}: the {part} set is empty, or the folder is not split; run {command('split', data)}")
         catalogue = catalogue.subset(kept)
         found = [found[index] for index in kept]
         paths = set(catalogue.paths)

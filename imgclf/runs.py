@@ -27,8 +27,8 @@ class Run:
     finished: str | None = None
     epochs: int | None = None
     val_accuracy: float | None = None
-    val_interval: tuple[float, float] | None = None  # 95%, Wilson
-    val_baseline: Baseline | None = None  # on the same images
+    val_interval: tuple[float, float] | None = None  # 95% Wilson interval
+    val_baseline: Baseline | None = None  # baseline on the same images
     test_accuracy: float | None = None  # of the last `imgclf evaluate` on the test part
     test_interval: tuple[float, float] | None = None
     test_baseline: Baseline | None = None
@@ -63,7 +63,7 @@ def _read(path: Path) -> Run:
 
 
 def _tested(path: Path) -> tuple[float | None, tuple[float, float] | None, Baseline | None]:
-    """(accuracy, interval, baseline) of the last evaluation on the test part, if there is one that can be read."""
+    """(accuracy, interval, baseline) of the last evaluation on the test set; None without a readable one."""
     content = _json(path / "evaluation-test.json")
     try:
         low, high = map(float, content["interval"])

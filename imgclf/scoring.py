@@ -26,9 +26,9 @@ MEASURES = ("size", "brightness", "blur")  # shorter side in pixels; 0 to 1; 0 t
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-    """What a run is to be scored on: samples below `root`; `on` says which in words, `name` in file names.
+    """The images to score a run on: samples below `root`. `on` describes them, `name` is used in file names.
 
-    group_of: of the run's own split, by path; None for another folder, where it is not known which images belong together.
+    group_of: group by path, for the run's own split; None for another folder, whose groups are unknown.
     """
 
     root: Path
@@ -84,12 +84,12 @@ def pictures(bundle: Bundle, data: Path | None = None, part: Part | None = None)
 
 
 def groups(on: Pictures, found: Answers) -> grouped.Groups | None:
-    """Of the images that were scored; None where it is not known which belong together."""
+    """Groups of the scored images; None if they are unknown."""
     return None if on.group_of is None else grouped.count(on.group_of[sample.path] for sample in found.samples)
 
 
 def beside(bundle: Bundle, found: Answers, right: int) -> baseline.Baseline:
-    """The baseline on the images that were scored, beside a run that has so many right."""
+    """The baseline on the scored images, compared with a run that has `right` correct images."""
     name = bundle.val_baseline.class_name
     of_class = sum(sample.label == name for sample in found.samples)
     return baseline.baseline(name, of_class, right, len(found.samples))
@@ -122,7 +122,7 @@ def answers(bundles: Sequence[Bundle], on: Pictures, progress: Callable[[int, in
             progress(done, len(on.samples))
     if not rows:
         raise ImgclfError(
-            f"{on.root}: none of the {len(on.samples)} pictures in {on.on} can be read; run {command('clean', on.root)}"
+            f"{on.root}: none of the {len(on.samples)} images in {on.on} can be read; run {command('clean', on.root)}"
         )
     true = np.array([class_names.index(sample.label or "") for sample in kept], np.int64)
     by_run = tuple(np.array(answers) for answers in zip(*rows, strict=True))
@@ -141,9 +141,9 @@ def manifest_of(bundle: Bundle) -> dataset.Manifest:
 
 
 def as_named(root: Path, manifest: dataset.Manifest) -> tuple[dataset.Manifest, int, list[str]]:
-    """(the run's split with its images' names and classes of today, how many files of its classes are not in it, notes).
+    """(the run's split with the current paths and classes of its images, number of files not in it, notes).
 
-    The notes are on those renamed, and on class folders that the run does not know.
+    The notes name renamed images, and class folders that the run does not know.
 
     As in training: what is not there under its name is known by its content.
     """
@@ -156,7 +156,7 @@ def as_named(root: Path, manifest: dataset.Manifest) -> tuple[dataset.Manifest, 
     unknown = dataset.added_classes(manifest, (label_of[path] for path in others))
     if unknown:
         notes.append(
-            f"class folders that this run was not trained on, and are not scored: {unknown}; to add them, run "
+            f"class folders that this run was not trained on (not scored): {unknown}; to add them, run "
             f"{command('split', root, '--force')} and train again"
         )
     return found, sum(label_of[path] in manifest.class_names for path in others), notes

@@ -29,7 +29,7 @@ _EXCLUSIVE = (  # parameters of commands of which one at most is meant
     {"folds", "export"},
 )
 _ALONE = {"undo", "history", "apply", "check", "resume"}  # that go without the command's other options
-_WITHOUT_FILE = {"undo", "history", "runs", "info", "schema"}  # options and commands that a broken project's file never stops
+_WITHOUT_FILE = {"undo", "history", "runs", "info", "schema"}  # options and commands that work with a broken config file
 
 
 class Command(TyperCommand):
@@ -61,7 +61,7 @@ class Command(TyperCommand):
         if defaults.problem and not ((said | {_verb(ctx)}) & _WITHOUT_FILE):
             raise defaults.problem
         if defaults.problem and _options(self).keys() & set(_EVERYWHERE):
-            console.say(f"{defaults.problem}; not used", style="yellow")
+            console.say(f"{defaults.problem}; the file is ignored", style="yellow")
         filed = {name for name in ctx.params if name not in said and _from_file(ctx, name)}
         alone = [filed - {"data", "run", "as_json", "devices"}] if said & _ALONE else []
         for group in [*_EXCLUSIVE, *alone]:
@@ -121,7 +121,7 @@ class Commands(TyperGroup):
 
 
 def _verb(ctx: Any) -> str:
-    """The command as the top level names it: `runs` of `runs list`."""
+    """The top-level command: `runs` for `runs list`."""
     while ctx.parent is not None and ctx.parent.parent is not None:
         ctx = ctx.parent
     return str(ctx.info_name)
@@ -140,16 +140,16 @@ def given(ctx: typer.Context) -> set[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Defaults:
-    """The project's file, and what keeps the command from using it."""
+    """The project's config file, and the error if it is unusable."""
 
     path: Path | None
     problem: UsageError | None = None
 
 
 def use_defaults(ctx: typer.Context) -> None:
-    """Put the defaults of the project's file in force for the command that follows.
+    """Apply the defaults of the project's config file to the following command.
 
-    A problem with the file is kept for `Command.invoke`, since not every command needs the file.
+    An error in the file is stored for `Command.invoke`, because not every command needs the file.
     """
     try:
         path, values = project.defaults(Path())
@@ -161,7 +161,7 @@ def use_defaults(ctx: typer.Context) -> None:
 
 
 def _default_map(ctx: typer.Context, path: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """Defaults of the command that follows, by its name; raises UsageError for what fits none."""
+    """Defaults of the following command, by its name. Raises UsageError for unknown options."""
     group = ctx.command
     if not isinstance(group, TyperGroup):
         raise TypeError("defaults belong to the group of all commands")
@@ -178,7 +178,7 @@ def _default_map(ctx: typer.Context, path: Path, values: dict[str, Any]) -> dict
             raise UsageError(f"{path}: [{verb}] is no command with options; there are {', '.join(sorted(names))}")
     name = ctx.invoked_subcommand or ""
     command = group.commands.get(name)
-    if isinstance(command, TyperGroup):  # runs, whose `show` takes a run
+    if isinstance(command, TyperGroup):  # a group such as runs
         inner = command.commands.items()
         return {name: {verb: _fitting(ctx, path, f"{name} {verb}", everywhere, {}, one) for verb, one in inner}}
     return {name: _fitting(ctx, path, name, everywhere, of_verb.get(name, {}), command)} if command else {}
@@ -187,12 +187,12 @@ def _default_map(ctx: typer.Context, path: Path, values: dict[str, Any]) -> dict
 def _fitting(
     ctx: typer.Context, path: Path, verb: str, everywhere: dict[str, Any], own: dict[str, Any], command: Any
 ) -> dict[str, Any]:
-    """Defaults of one command by parameter: its own section, and of what stands above all sections what it knows."""
+    """Defaults of one command by parameter: from its own section, and those above all sections that it knows."""
     options, found = _options(command), {}
     for key, value in {**{key: value for key, value in everywhere.items() if _name(key) in options}, **own}.items():
         option = options.get(_name(key))
         if option is None:
-            raise UsageError(f"{path}: [{verb}] {key}: no such option; there are {', '.join(sorted(options))}")
+            raise UsageError(f"{path}: [{verb}] {key}: no such option; available: {', '.join(sorted(options))}")
         found[option.name] = _checked(path, verb, key, value, option, ctx)
     return found
 
@@ -247,7 +247,7 @@ def _drop_stdout() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:  # no descriptor: in a notebook
+        with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:  # a notebook's stdout has no descriptor
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 

@@ -104,7 +104,7 @@ def keys_by_regex(paths: Sequence[str], pattern: str) -> dict[str, str]:
 def keys_from_file(file: Path, paths: Sequence[str]) -> dict[str, str]:
     """Groups by path from a CSV with the columns path and group; raises ImgclfError.
 
-    paths: those of the data folder; the file may spell them in another form of Unicode.
+    paths: of the data folder. The file may use another Unicode form.
     """
     keys: dict[str, str] = {}
     spelling = names.by_spelling(paths)
@@ -323,7 +323,7 @@ def check(data: Path, progress: Stages | None = None) -> Leakage:
             path = dataset.manifest_path(data)
             if not path.exists():
                 raise ImgclfError(
-                    f"{data}: not split: it has no train and test folders, and no manifest; run {command('split', data)}"
+                    f"{data}: not split: no train and test folders, and no manifest; run {command('split', data)}"
                 )
             where = str(path)
             manifest = dataset.as_spelled(dataset.read_manifest(path), catalogue.paths)
@@ -456,13 +456,15 @@ def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: P
     """Make `target/<part>/<class>/...` with the pictures of the manifest; returns notes. The target must be new or empty.
 
     One that changed since the split is left out, for what it shows now may be in another part. Raises ImgclfError when the
-    target is not empty or lies in the data folder, or when a picture goes away meanwhile or a link cannot be made. Names that
-    are one on a disk that ignores case get a number.
+    target is not empty or is in the data folder, or if an image disappears meanwhile or a link cannot be made. Names that
+    differ only in case get a number.
     """
     check_export(data, target)
     classes = manifest.class_names
     if twins := _same_but_for_case(classes):
-        raise ImgclfError(f"{data}: {twins}; an export would be one folder there: rename one, or merge them and split again")
+        raise ImgclfError(
+            f"{data}: {twins}; an export would mix them in one folder there: rename one, or merge them and split again"
+        )
     manifest, notes = dataset.as_they_are(data, manifest)
     target = target.resolve()
     folders = dataset.part_folders(data)
@@ -494,14 +496,14 @@ def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: P
         shutil.rmtree(building, ignore_errors=True)
     dataset.keep_known(data, placed)
     if numbered_:
-        notes.append(f"images that got a number, since another's name differs in case or spelling at most: {numbered_}")
+        notes.append(f"images renamed with a number because names differ only in case or Unicode spelling: {numbered_}")
     if copied:
         notes.append(f"{copied} pictures were copied: no hard links between these two places")
     return notes
 
 
 def _free(name: str, taken: set[str]) -> str:
-    """A name that is free on disks that tell neither case nor Unicode spellings apart, and is now taken."""
+    """Reserve a name that is also unique on disks that ignore case and Unicode form."""
     stem, ending = os.path.splitext(name)
     number = 1
     while names.folded(name) in taken:
@@ -512,7 +514,7 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def _same_but_for_case(classes: Sequence[str]) -> str:
-    """Two classes that macOS and Windows take for one, in words; "" for none."""
+    """A message on two classes that are the same to macOS and Windows; "" for none."""
     found: dict[str, str] = {}
     for name in classes:
         if found.setdefault(names.folded(name), name) != name:

@@ -71,7 +71,7 @@ def test_a_picture_under_two_classes_is_found(tmp_path: Path) -> None:
 
     (found,) = audit.audit(tmp_path / "data", image_size=64, progress=progress).by_check()["near-duplicate"]
     # What takes long has a bar of its own that moves, behind the features too.
-    assert list(seen)[-4:] == ["computing features", "comparing each with each", "judging labels", "ranking labels"]
+    assert list(seen)[-4:] == ["computing features", "comparing images", "judging labels", "ranking labels"]
     assert all(steps == sorted(steps) and steps[-1][0] == steps[-1][1] > 0 for steps in list(seen.values())[-4:])
     assert {found.path, found.other} == {"a/10.jpg", "b/again.png"}
     assert found.detail.endswith(f"but that one is {found.other[0]}")
@@ -138,9 +138,9 @@ def test_command(planted: Path, tmp_path: Path, imgclf: Run) -> None:
     done = imgclf("audit", "data", "--image-size", 64, "--report", "a.csv", "--html", "a.html", "--relabel", 0.9)
     assert done.returncode == 0, done.stderr
     assert "120 pictures; suspects: label " in done.stdout
-    assert re.search(r"asks for \d+ moves?; `imgclf clean data --apply a.csv` carries them out", done.stderr)
+    assert re.search(r"with \d+ moves?; carry them out with `imgclf clean data --apply a.csv`", done.stderr)
     done = imgclf("audit", "data", "--image-size", 64, "--report", "b.csv")
-    words = "write quarantine or relabel into its column action, then `imgclf clean data --apply b.csv` carries it out"
+    words = "write quarantine or relabel into its column action, then run `imgclf clean data --apply b.csv`"
     assert f"wrote b.csv: {words}" in done.stderr
     page = (tmp_path / "a.html").read_text()
     assert "wrong-dots-0.png" in page
@@ -150,7 +150,7 @@ def test_command(planted: Path, tmp_path: Path, imgclf: Run) -> None:
     assert {one["check"] for one in listed["suspects"]} <= set(audit.CHECKS)
     for options, words in (
         (["--model", "cnn"], "'cnn' is not one of 'efficientnet-lite0'"),
-        (["--relabel", 0.9], "only with --report"),
+        (["--relabel", 0.9], "needs --report or --html"),
         (["--image-size", 8], "--image-size must be a whole number, 32 to 1024"),
     ):
         done = imgclf("audit", "data", *options)

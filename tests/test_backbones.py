@@ -266,7 +266,7 @@ def test_features_are_computed_once_a_picture_and_view(tmp_path: Path, caplog: p
     assert features.extract(fourth, store, pictures, width=3).shape == (1, 10, 3)
     assert fourth.calls == 10
     (line,) = caplog.messages
-    assert line == f"{store}: damaged (file is not a database), and kept as a-1.sqlite; it is made anew"
+    assert line == f"{store}: damaged (file is not a database) and rebuilt; old file: a-1.sqlite"
     assert (store.parent / "a-1.sqlite").read_bytes() == b"no database" * 500
     with contextlib.closing(sqlite3.connect(store)) as db, db:
         db.execute("UPDATE features SET vector = x'00' WHERE picture LIKE '%7'")
@@ -538,7 +538,7 @@ def test_command_with_a_backbone(transferred: Path, tmp_path: Path, imgclf: Run)
     for options, words in (
         (["--views", 2], "--weights, --views and --fine-tune are for pretrained backbones, not for --model cnn"),
         (["--model", "vgg16", "--fine-tune", 6], "--fine-tune must be 0 to 5, the blocks of vgg16, not 6"),
-        (["--model", "vgg16", "--fine-tune-epochs", 6], "--fine-tune-epochs 6: goes with --fine-tune"),
+        (["--model", "vgg16", "--fine-tune-epochs", 6], "--fine-tune-epochs 6 needs --fine-tune"),
         (["--model", "vgg16", "--views", 0], "--views must be a whole number, 1 to 64, not 0"),
         (["--model", "vgg16", "--views", 2, "--augment", "none"], "needs --augment light or strong"),
         (["--model", "vgg16", "--weights", "x.h5"], "--weights x.h5: no such file"),

@@ -215,7 +215,7 @@ def test_a_damaged_index_is_made_anew_and_the_old_one_kept(
     assert (index.parent / f"{index.stem}-1.sqlite").read_bytes() == content
     (line,) = caplog.messages
     assert line.startswith(f"{index}: damaged (")
-    assert line.endswith(f"), and kept as {index.stem}-1.sqlite; it is made anew")
+    assert line.endswith(f") and rebuilt; old file: {index.stem}-1.sqlite")
     assert looked(data).read == 1
 
 
@@ -280,7 +280,7 @@ def test_damage_that_shows_in_the_comparison_asks_to_run_again(data: Path) -> No
     with sql(data) as db:
         db.execute("UPDATE thumbnails SET compared = x'01' WHERE id = 2")
     index = catalogues._path(data)
-    words = rf"{index}: damaged \(.*\), and kept as .*-1.sqlite; run the command again"
+    words = rf"{index}: damaged \(.*\); run the command again to rebuild it; old file: .*-1.sqlite"
     with pytest.raises(ImgclfError, match=words), look(data) as catalogue:
         catalogue.similar_pairs()
     with look(data) as catalogue:

@@ -106,7 +106,7 @@ def test_a_file_has_all_fields_and_no_other(config: type[Checked]) -> None:
     for name in whole:
         with pytest.raises(UsageError, match="is missing"):
             config.from_dict({key: value for key, value in whole.items() if key != name})
-    with pytest.raises(UsageError, match="gamma is not known"):
+    with pytest.raises(UsageError, match="gamma is unknown"):
         config.from_dict({**whole, "gamma": 1})
     for value in (None, [], "x", 3):
         with pytest.raises(UsageError, match="expected a JSON object"):
@@ -114,7 +114,7 @@ def test_a_file_has_all_fields_and_no_other(config: type[Checked]) -> None:
 
 
 def test_shares_add_up() -> None:
-    with pytest.raises(UsageError, match=r"--train, --val and --test must add to 1, not 0.9"):
+    with pytest.raises(UsageError, match=r"--train, --val and --test must add up to 1, not 0.9"):
         SplitConfig(train=0.6)
     assert SplitConfig(train=0.7, val=0.3, test=0).test == 0
 
@@ -124,7 +124,7 @@ def test_what_a_config_can_be_made_of() -> None:
     class Odd(Checked):
         value: bytes = b""
 
-    with pytest.raises(TypeError, match="no type that is checked"):
+    with pytest.raises(TypeError, match="this type cannot be validated"):
         Odd()
     assert str(Within(1, 5, above=True)) == "above 1 and up to 5"
     assert checking.bounds(TrainConfig, "image_size") == {"min": 16, "max": 1024}
@@ -217,11 +217,12 @@ COMMANDS = {
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_refuses_other_pixels(command: str, project: Path, imgclf: Run) -> None:
     words = {
-        DECODER_VERSION
-        + 1: f"made with decoder {DECODER_VERSION + 1} of a newer imgclf, this one has decoder {DECODER_VERSION}; update imgclf"
+        DECODER_VERSION + 1: (
+            f"made with image decoder {DECODER_VERSION + 1} of a newer imgclf; this version has decoder {DECODER_VERSION}"
+        )
     }
     if DECODER_VERSION > 1:
-        words[1] = f"made with decoder 1, and this imgclf decodes images another way (decoder {DECODER_VERSION}); train again"
+        words[1] = f"made with image decoder 1, but this version of imgclf has decoder {DECODER_VERSION}; train again"
     for decoder, expected in words.items():
         signed(project / "runs/toy", decoder=decoder)
         done = imgclf(*COMMANDS[command])
@@ -232,9 +233,9 @@ def test_every_command_refuses_other_pixels(command: str, project: Path, imgclf:
 
 def test_an_older_decoder_asks_for_a_new_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imgclf.base.config.DECODER_VERSION", 7)
-    with pytest.raises(ImgclfError, match=r"made with decoder 6, and .* \(decoder 7\); train again with `imgclf train`"):
+    with pytest.raises(ImgclfError, match=r"made with image decoder 6, but .* has decoder 7; train again with `imgclf train`"):
         Recipe(16, 16, decoder=6)
-    with pytest.raises(ImgclfError, match="made with decoder 8 of a newer imgclf, this one has decoder 7; update imgclf"):
+    with pytest.raises(ImgclfError, match="made with image decoder 8 of a newer imgclf; this version has decoder 7: update"):
         Recipe(16, 16, decoder=8)
 
 
@@ -247,13 +248,13 @@ def test_resume_takes_nothing_that_training_would_not(project: Path) -> None:
         ({"epochs": True}, "--epochs must be a whole number"),
         ({"aspect": "centre"}, "--aspect must be one of squash, crop, pad, not 'centre'"),
         ({"learning_rate": math.nan}, "--learning-rate must be a number, above 0 and below 10, not nan"),
-        ({"gamma": 1}, "--gamma is not known"),
+        ({"gamma": 1}, "--gamma is unknown"),
         ({"views": 2}, "are for pretrained backbones, not for --model cnn"),
-        ({"recipe": {**stored["recipe"], "decoder": 99}}, "made with decoder 99 of a newer imgclf"),
+        ({"recipe": {**stored["recipe"], "decoder": 99}}, "made with image decoder 99 of a newer imgclf"),
         ({"recipe": {**stored["recipe"], "kernel": "nearest"}}, "recipe: kernel must be area-linear, not 'nearest'"),
-        ({"recipe": {**stored["recipe"], "height": 48}}, "its recipe does not fit its options"),
+        ({"recipe": {**stored["recipe"], "height": 48}}, "its recipe does not match its options"),
         ({"weights_of_classes": [math.nan, 1, 1]}, "weights_of_classes must be positive numbers"),
-        ({"schema": "config/2"}, "schema 'config/2', and this imgclf reads config/1"),
+        ({"schema": "config/2"}, "schema 'config/2', but this version of imgclf reads config/1"),
         ({"recipe": None}, "Recipe: expected a JSON object with height, width"),
     ):
         (run / "config.json").write_text(json.dumps(stored | changes))

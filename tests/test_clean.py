@@ -466,7 +466,7 @@ def test_a_folder_that_is_split_already(tmp_path: Path) -> None:
         (lambda root: write(root, b"x"), "a file, not a folder"),
         (lambda root: root.mkdir(), "no class folders; it is empty"),
         (lambda root: write(root / "1.jpg", encoded(photo(1))), r"no class folders; it holds files such as 1.jpg directly"),
-        (lambda root: write(root / "bad\nname" / "1.jpg", b"x"), r"the class folder 'bad\\nname' has a name with"),
+        (lambda root: write(root / "bad\nname" / "1.jpg", b"x"), r"the name of the class folder 'bad\\nname' contains"),
     ],
 )
 def test_bad_folders_are_named(make: object, words: str, tmp_path: Path) -> None:
@@ -627,10 +627,10 @@ def test_a_report_never_overwrites_and_is_refused_before_anything_moves(data: Pa
     write(data.parent / "page.html", b"<!doctype html>precious\n")
     for option, place, words in [
         ("--report", "data/cats/good.jpg", "a file name that ends in .csv"),
-        ("--report", "data/cats/new.csv", "lies inside the data folder"),
+        ("--report", "data/cats/new.csv", "is inside the data folder"),
         ("--report", "photo.csv", "exists and was not written by imgclf"),
         ("--report", "missing/new.csv", "is missing or cannot be written"),
-        ("--html", "data/new.html", "lies inside the data folder"),
+        ("--html", "data/new.html", "is inside the data folder"),
         ("--html", "page.html", "exists and was not written by imgclf"),
         ("--html", "photo.csv", "a file name that ends in .html"),
     ]:

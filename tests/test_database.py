@@ -101,7 +101,7 @@ def test_the_journal_of_a_damaged_file_goes_with_it(file: Path) -> None:
 
 def test_the_new_file_of_another_command_is_not_set_aside(file: Path) -> None:
     """Both found the damage; one was faster."""
-    with pytest.raises(Damaged, match="set aside by another command"), database.opened(file, TABLES) as db:
+    with pytest.raises(Damaged, match="renamed by another command"), database.opened(file, TABLES) as db:
         os.replace(file, file.with_name("a-1.sqlite"))
         with database.opened(file, TABLES) as other:
             keep(other, "theirs")

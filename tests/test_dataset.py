@@ -159,10 +159,10 @@ def test_changes_since_the_split_are_named(data: Path) -> None:
     write(data / "b" / "notes.txt", b"milk")
     parts, notes = dataset.load_parts(data, manifest)
     assert notes == [
-        f"images of the split that are no longer there, and are skipped: 1 (a/001.png); `imgclf split {data} --force` makes a "
-        "new one without them",
-        f"pictures that are not in the split: 1 (b/new.png); `imgclf split {data} --force` makes a new one with them, "
-        f"`imgclf split {data} --stable` adds them and moves none of the others",
+        f"images of the split that no longer exist (skipped): 1 (a/001.png); make a new split without them: "
+        f"`imgclf split {data} --force`",
+        f"images that are not in the split: 1 (b/new.png); make a new split with `imgclf split {data} --force`, "
+        f"or add them and keep the other images where they are: `imgclf split {data} --stable`",
     ]
     assert sum(len(part.samples) for part in parts.values()) == 18
 
@@ -171,7 +171,10 @@ def test_pictures_edited_since_the_split_are_left_out(data: Path) -> None:
     manifest = split.split(data).manifest
     write(data / "a" / "001.png", encoded(photo(50), "PNG"))
     parts, notes = dataset.load_parts(data, manifest)
-    assert notes == [f"pictures left out because they changed since the split: 1 (a/001.png); `imgclf split {data} --force`"]
+    assert notes == [
+        "images skipped because they changed after the split: 1 (a/001.png); make a new split with them: "
+        f"`imgclf split {data} --force`"
+    ]
     assert sum(len(part.samples) for part in parts.values()) == 18
 
 

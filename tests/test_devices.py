@@ -117,7 +117,7 @@ def test_a_worker_is_killed_and_resume_goes_on_as_if_nothing_had_been(together: 
     (code, out, err), _killed = ends([chief, other])
     assert (code, out) == (1, "")
     assert "imgclf: error: worker 1 was lost" in err
-    assert "start all of them again with --resume and the run folder" in err
+    assert "restart all workers with --resume and the run folder" in err
     assert not (tmp_path / "run" / "bundle.json").exists()
     outcomes = ends(workers(tmp_path, 2, "train", "--resume", "run"))
     assert [outcome[0] for outcome in outcomes] == [0, 0], outcomes
@@ -270,7 +270,7 @@ def test_workers_do_not_make_the_split_each_for_itself(tmp_path: Path, imgclf: R
     monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}')
     done = imgclf("train")
     assert done.returncode == 1
-    assert "data: no split yet, and the workers must share one; make it first with `imgclf split data`" in done.stderr
+    assert "data: no split yet, and all workers need the same one; make it first with `imgclf split data`" in done.stderr
 
 
 def test_shards_share_every_file_out(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_figures_that_are_undefined_are_null(project: Path, imgclf: Run) -> None
     done = imgclf("evaluate", "other", "--json")
     assert json.loads(done.stdout, parse_constant=pytest.fail)["auc"] is None
     done = imgclf("evaluate", "other")
-    assert "ROC-AUC and average precision undefined, since a class has no picture" in done.stdout
+    assert "ROC-AUC and average precision are undefined: all images are of one class" in done.stdout
     done = imgclf("evaluate", "other", "--fail-under", "auc=0.1")
     assert done.returncode == 1
 
@@ -161,7 +161,7 @@ def test_a_class_that_is_not_there_is_named_and_misses_no_gate(project: Path, im
     assert (done.returncode, found["accuracy"], found["macro_f1"]) == (0, 1, 1)
     assert found["macro_f1_interval"] == found["interval"]
     (absent,) = set(found["class_names"]) - set(there)
-    assert any(note.startswith(f"classes without an image here: {absent}; ROC-AUC and") for note in found["notes"])
+    assert any(note.startswith(f"classes without images here: {absent}; ROC-AUC and") for note in found["notes"])
 
 
 def test_page(project: Path, imgclf: Run) -> None:
@@ -388,8 +388,7 @@ def test_a_class_folder_that_came_later_is_named_and_not_counted_as_images(proje
     shutil.copy(project / "data" / "red" / "000.png", project / "data" / "red" / "new.png")
     notes = evaluate(Bundle.load(project / "runs" / "toy"), project / "data").notes
     assert any(
-        note.startswith("class folders that this run was not trained on, and are not scored: pink (24 images); ")
-        for note in notes
+        note.startswith("class folders that this run was not trained on (not scored): pink (24 images); ") for note in notes
     )
     assert any("files in" in note and note.endswith("not in the run's split and were not scored: 1") for note in notes)
 

@@ -124,7 +124,7 @@ def test_sheets_never_lie_among_the_pictures(learnt: Path, tmp_path: Path) -> No
     with pytest.raises(UsageError, match="the folder that the pictures come from; choose another"):
         list(explain(Bundle.load(learnt / "runs/square"), [str(picture.parent)], picture.parent))
     assert list(picture.parent.iterdir()) == [picture]
-    with pytest.raises(ImgclfError, match="where it would become part of the data; give --out a place outside of it"):
+    with pytest.raises(ImgclfError, match="would become part of the data; choose a place outside it for --out"):
         list(explain(Bundle.load(learnt / "runs/square"), [str(picture)], learnt / "data" / "marked" / "new"))
     assert not (learnt / "data" / "marked" / "new").exists()
 
@@ -144,4 +144,4 @@ def test_command(learnt: Path, imgclf: Run, tmp_path: Path) -> None:
     write(tmp_path / "file", b"")
     done = imgclf("explain", "data/marked/00.png", "--out", "file")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "cannot be made a folder" in done.stderr
+    assert "cannot create this folder" in done.stderr

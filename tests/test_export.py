@@ -369,7 +369,7 @@ def test_a_file_of_the_users_is_never_written_over(name: str, form: Format, proj
 
 
 def test_no_place_inside_the_data_nor_below_a_file(project: Path) -> None:
-    with pytest.raises(ImgclfError, match="lies inside the data folder"):
+    with pytest.raises(ImgclfError, match="is inside the data folder"):
         verb.export(run_of(project), data=project / "data", out=project / "data" / "red" / "model.tflite")
     write(project / "notes", b"milk")
     with pytest.raises(ImgclfError, match="notes: a file, not a folder; give --out another place"):

@@ -89,7 +89,8 @@ def test_only_a_folder_of_ones_own_must_be_readable(littered: Path) -> None:
         for folder in [*closed, locked]:
             folder.chmod(0o700)
     words = "cannot be listed: Permission denied"
-    assert str(caught.value) == f"{locked}: {words}; mend its permissions, or move it out of the data folder"
+    remedy = "ask its owner for permission, or fix its permissions, or move it out of the data folder"
+    assert str(caught.value) == f"{locked}: {words}; {remedy}"
     assert [(source.name, source.problem) for source in problems] == [(str(locked), words)]
 
 
@@ -117,15 +118,15 @@ def test_every_name_that_a_folder_can_have_is_a_class(name: str, tmp_path: Path)
 )
 def test_other_names_are_refused_for_what_is_wrong(name: str, words: str, tmp_path: Path) -> None:
     make_classes(tmp_path, {"a": 2, name: 2}, size=8)
-    with pytest.raises(ImgclfError, match=f"has a name with {words}; rename the folder"):
+    with pytest.raises(ImgclfError, match=f"contains {words}; rename the folder"):
         dataset.classes(tmp_path)
 
 
 def test_two_spellings_of_one_name_are_both_shown(tmp_path: Path, imgclf: Run) -> None:
     data = make_classes(tmp_path / "data", {"é": 3, nfd("é"): 3, "b": 3}, size=8)
     words = (
-        "the class folders 'e\\u0301' and '\\xe9' are one name, é, in two spellings (composed and decomposed Unicode); move "
-        "the images into one of them"
+        "the class folders 'e\\u0301' and '\\xe9' have the same name, é, in two Unicode spellings (composed and "
+        "decomposed); move all images into one of them"
     )
     for verb in (preview.preview, clean.clean, split.split, dataset.index):
         with pytest.raises(ImgclfError) as caught:
@@ -208,8 +209,8 @@ def test_a_contest_whose_images_have_no_class_folders(tmp_path: Path) -> None:
         with pytest.raises(ImgclfError) as caught:
             verb(tmp_path)
         assert str(caught.value) == (
-            f"{tmp_path}: test1, train hold no class folders; expected {tmp_path}/train/<class>/<image>, and "
-            f"{tmp_path}/train/cat.0.jpg is in none"
+            f"{tmp_path}: no class folders in test1, train; expected {tmp_path}/train/<class>/<image>; "
+            f"{tmp_path}/train/cat.0.jpg is not in a class folder"
         )
 
 
@@ -217,7 +218,9 @@ def test_a_test_set_without_labels_is_named_and_not_used(tmp_path: Path) -> None
     make_classes(tmp_path / "train", {"a": 10, "b": 10}, size=8)
     write(tmp_path / "test" / "1.jpg", encoded(photo(1)))
     result = split.split(tmp_path)
-    assert f"{tmp_path}/test has no class folders: its images are in no part; `imgclf predict` classifies them" in result.notes
+    assert (
+        f"{tmp_path}/test has no class folders, so its images are not used; classify them with `imgclf predict`" in result.notes
+    )
     assert len(result.manifest.rows) == 20
     assert [(file.path, file.ignored) for file in dataset.scan(tmp_path) if file.ignored] == [
         ("test/1.jpg", "not in a class folder")
@@ -227,20 +230,20 @@ def test_a_test_set_without_labels_is_named_and_not_used(tmp_path: Path) -> None
 def test_a_split_inside_each_class_is_asked_about(tmp_path: Path) -> None:
     for label in ("cats", "dogs"):
         make_classes(tmp_path / label, {"train": 4, "test": 4}, size=8)
-    with pytest.raises(ImgclfError, match="cats/test and cats/train look like the parts of a split inside a class; make them"):
+    with pytest.raises(ImgclfError, match="cats/test and cats/train look like the folders of a split inside a class; move"):
         split.split(tmp_path)
 
 
 def test_one_folder_too_high_is_noticed(tmp_path: Path) -> None:
     make_classes(tmp_path / "archive", {"a": 4, "b": 4}, size=8)
-    with pytest.raises(ImgclfError, match=r"one class only \(archive\).*are its classes the folders of .*archive \(a, b"):
+    with pytest.raises(ImgclfError, match=r"only one class \(archive\).*if the classes are the folders in .*archive \(a, b"):
         split.split(tmp_path)
 
 
 def test_what_was_merged_is_said(tmp_path: Path) -> None:
     for path in ("Fruit/Apple/Golden", "Fruit/Apple/Pink", "Fruit/Pear", "Milk/Oat"):
         make_classes(tmp_path / path, {".": 5}, size=8)
-    words = "2 classes; 4 folders below them were merged into them, such as Fruit/Apple/Golden"
+    words = "2 classes; 4 subfolders were merged into them, such as Fruit/Apple/Golden"
     assert words in clean.clean(tmp_path, dry_run=True).notes
     assert words in split.split(tmp_path).notes
     assert words in split.folds(tmp_path, 2)[0].notes
@@ -255,11 +258,11 @@ def test_a_class_that_came_or_went_after_the_split_is_named(tmp_path: Path) -> N
     shutil.rmtree(data / "b")
     _now, notes = dataset.as_they_are(data, manifest)
     assert notes == [
-        "images of the split that are no longer there, and are skipped: 10 (b/000.png, b/001.png, b/002.png, b/003.png, "
-        f"b/004.png, ...); `imgclf split {data} --force` makes a new one without them",
-        "classes of the split without an image now: 1 (b)",
-        f"class folders that came after the split, and are not trained on: c (7 images); `imgclf split {data} --force` makes a "
-        "new one with them",
+        "images of the split that no longer exist (skipped): 10 (b/000.png, b/001.png, b/002.png, b/003.png, "
+        f"b/004.png, ...); make a new split without them: `imgclf split {data} --force`",
+        "classes of the split that have no images any more: 1 (b)",
+        "class folders added after the split (not used for training): c (7 images); make a new split with them: "
+        f"`imgclf split {data} --force`",
     ]
 
 
@@ -269,7 +272,7 @@ def test_an_export_is_whole_on_disks_that_ignore_case(tmp_path: Path) -> None:
         write(data / "a" / name, encoded(photo(number, 8, 8), "PNG"))
     manifest = split.split(data, SplitConfig(train=1, val=0, test=0)).manifest
     notes = split.export(manifest, data, tmp_path / "out", "hard")
-    assert notes == ["images that got a number, since another's name differs in case or spelling at most: 4"]
+    assert notes == ["images renamed with a number because names differ only in case or Unicode spelling: 4"]
     found = tree(tmp_path / "out")
     assert sorted(found.values()) == sorted(tree(data).values())
     assert len({unicodedata.normalize("NFC", name).casefold() for name in found}) == len(found) == 31

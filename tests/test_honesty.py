@@ -64,8 +64,8 @@ def test_better_is_what_chance_does_not_explain(of_class: int, right: int, total
         assert "do this" in text or "score more images" in text
     if (of_class, right) == (720, 300):
         assert text == (
-            "Warning: accuracy 0.3000 (0.272 to 0.329) is worse than the baseline: always answering a is right on 0.7200 of "
-            "the same images; do this; where classes are uneven, F1 and the recall of each class tell more"
+            "Warning: accuracy 0.3000 (0.272 to 0.329) is worse than the baseline: always predicting a scores 0.7200 on "
+            "the same images; do this; with uneven classes, look at F1 and the recall of each class"
         )
 
 
@@ -91,7 +91,7 @@ def test_the_next_step_is_one_not_taken_yet(
 def test_groups_are_counted_and_told() -> None:
     found = grouped.count(["p1", "p2", "p1", "p3", "p1"])
     assert found == grouped.Groups(5, 3, 3)
-    words = "5 images in 3 groups, up to 3 in one: the intervals count every image as independent, and are too sure"
+    words = "5 images in 3 groups of up to 3: the intervals treat all images as independent, so they are overconfident"
     assert grouped.note(found, "the intervals") == words
     assert grouped.note(grouped.count(["a", "b"]), "the intervals") == grouped.note(None, "the intervals") == ""
 
@@ -162,7 +162,7 @@ def test_every_accuracy_has_its_interval_and_baseline(command: list[str], projec
     assert "baseline" in text
     if command[0] not in ("info", "runs") or command[1] == "list":
         assert "Warning: " in shown.stderr, shown.stderr
-        assert "turned" in shown.stderr or "always answering blue is right on 0.3333 of the same images; try `" in shown.stderr
+        assert "turned" in shown.stderr or "always predicting blue scores 0.3333 on the same images; try `" in shown.stderr
     document = json.loads(imgclf(*command, "--json").stdout)
     documents = document if isinstance(document, list) else [document]
     assert [problem for one in documents for problem in numbers_alone(one)] == []
@@ -179,7 +179,7 @@ def test_what_is_wrong_is_found() -> None:
 def test_a_gate_that_needs_no_classifier_is_named(project: Path, imgclf: Run) -> None:
     for least, warned in ((0.33, True), (0.4, False)):
         done = imgclf("evaluate", "data", "--fail-under", f"accuracy={least},recall[red]=0,top2=0,auc=0")
-        assert (f"accuracy={least} is no gate on these images" in done.stderr) == warned
+        assert (f"the minimum accuracy={least} is not above the baseline" in done.stderr) == warned
         for name in ("accuracy", r"recall\[red\]", "top2"):
             assert re.search(rf"met: {name} [01]\.\d{{4}} {BETWEEN}", done.stderr), done.stderr
 
@@ -188,7 +188,7 @@ def test_images_of_one_class_have_no_baseline_to_beat(project: Path, imgclf: Run
     for index in range(3):
         write(project / "other" / "blue" / f"{index}.png", encoded(photo(index), "PNG"))
     done = imgclf("evaluate", "other")
-    assert "Warning: every scored image is of class blue, the largest in training" in done.stderr
+    assert "Warning: all scored images are of class blue, the largest in training" in done.stderr
     assert json.loads(imgclf("evaluate", "other", "--json").stdout)["groups"] is None
 
 
@@ -207,8 +207,8 @@ def test_groups_are_told_wherever_intervals_count_images(project: Path) -> None:
     count = len([row for row in dataset.read_manifest(run.path / "split.csv").rows if row.split == "val"])
     counted = {"images": count, "groups": count // 4, "largest": 4}
     assert run.info["metrics"]["val_groups"] == counted
-    words = f"{count} images in {count // 4} groups, up to 4 in one: {{}} count every image as independent, and are too sure"
-    assert words.format("validation: intervals") in ears.about
+    words = f"{count} images in {count // 4} groups of up to 4: {{}} treat all images as independent, so they are overconfident"
+    assert words.format("validation intervals") in ears.about
     result = evaluate(run, project / "data", "val")
     assert result.to_dict()["groups"] == counted
     assert words.format("the intervals") in result.notes

@@ -40,7 +40,7 @@ def test_no_command_writes_into_the_data(place: str, project: Path, monkeypatch:
     ):
         done = CliRunner().invoke(app, words)
         assert done.exit_code in (1, 2), words
-        assert f"lies inside the data folder {project / 'data'}, where it would become part of the data; give --" in done.stderr
+        assert f"is inside the data folder {project / 'data'} and would become part of the data; choose a place" in done.stderr
         assert done.stderr.count("\n") == 1
         assert (project / image).exists()
     after = [path for path in sorted(project.rglob("*")) if ".imgclf" not in path.parts]
@@ -56,17 +56,17 @@ def test_another_data_folder_is_known_by_its_split(project: Path, monkeypatch: p
     for words in (["explain", "new.png", "--out", "other/explained"], ["predict", "new.png", "--link-to", "other/sorted"]):
         done = CliRunner().invoke(app, words)
         assert (done.exit_code, done.stdout) == (1, "")
-        assert f"lies inside the data folder {project / 'other'}" in done.stderr
+        assert f"is inside the data folder {project / 'other'}" in done.stderr
     monkeypatch.chdir(project / "other")
     done = CliRunner().invoke(app, ["explain", "../new.png", "--run", "../runs/toy"])
     assert done.stderr.startswith("imgclf: error: explained")
-    assert f"lies inside the data folder {project / 'other'}" in done.stderr
+    assert f"is inside the data folder {project / 'other'}" in done.stderr
     assert not (project / "other/explained").exists()
     monkeypatch.chdir(project)
     assert CliRunner().invoke(app, ["predict", "new.png", "--link-to", "data/.sorted"]).exit_code == 0
     assert CliRunner().invoke(app, ["predict", "new.png", "--link-to", "data"]).exit_code == 0
     check_outside(project / "data/.imgclf/x/y.png", "--out", project / "data")
-    with pytest.raises(ImgclfError, match="give --out a place outside of it"):
+    with pytest.raises(ImgclfError, match="choose a place outside it for --out"):
         check_outside(project / "data/x", "--out", project / "data")
 
 

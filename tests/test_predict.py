@@ -258,7 +258,7 @@ def test_automatic_threshold(project: Path) -> None:
     least, said = threshold(run, "auto:0.9")
     assert least == 0.62
     assert said == (
-        "threshold 0.6200: of 40 validation images, 20 are at least so sure, and 90.0% of those are right "
+        "threshold 0.6200: 20 of 40 validation images reach this confidence, and 90.0% of these are correct "
         "(95% interval 69.9% to 97.2%)"
     )
     with pytest.raises(ImgclfError, match=r"no probability was enough .*; 0.9700 is the most, from 0.8000 on"):

@@ -123,8 +123,8 @@ def test_the_data_stays_as_it_is(data: Path) -> None:
     [
         ("sheet.jpg", "written as PNG"),
         ("", "a folder; give --out a file name"),
-        ("data/red/sheet.png", "lies inside the data folder"),
-        ("data/sheet.png", "lies inside the data folder"),
+        ("data/red/sheet.png", "is inside the data folder"),
+        ("data/sheet.png", "is inside the data folder"),
         ("missing/sheet.png", "cannot be written: No such file or directory"),
         ("holiday.png", "exists and was not written by imgclf, so it is not overwritten"),
     ],

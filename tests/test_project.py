@@ -99,7 +99,7 @@ def test_the_run_of_the_file_is_that_of_every_command(project: Path, imgclf: Run
     [
         ("data = ", "imgclf.toml: cannot be read as TOML"),
         ("[trian]\nepochs = 3", "imgclf.toml: [trian] is no command with options; there are audit, clean"),
-        ("[train]\nepoch = 3", "imgclf.toml: [train] epoch: no such option; there are"),
+        ("[train]\nepoch = 3", "imgclf.toml: [train] epoch: no such option; available: "),
         ("[train]\nepochs = 'many'", "imgclf.toml: [train] epochs = 'many': "),
         ("[train]\nepochs = true", "imgclf.toml: [train] epochs = True: not a value"),
         ("[train]\nflip = 1", "imgclf.toml: [train] flip = 1: give true or false"),

@@ -192,7 +192,8 @@ def test_a_hint_names_the_command(textures: Path, tmp_path: Path, monkeypatch: p
         train(textures / "data", dataclasses.replace(config, model="auto"), run_dir=tmp_path / "auto", listener=again)
     (wrong,) = [note for note in again.notes if "held-out" in note]
     assert wrong.startswith(
-        f"--model auto was wrong: it expected 0.97 of this network: {backbones.OFFLINE}, frozen, is right on "
+        f"--model auto chose wrong: it expected an accuracy of 0.97 from this network: {backbones.OFFLINE}, frozen, is "
+        "right on "
     )
     assert not [note for note in again.notes if "a pretrained network would do better" in note]
 

@@ -168,23 +168,23 @@ def unsupported(tmp_path: Path) -> None:
 
 
 SITUATIONS: list[tuple[Callable[[Path], None], str, str]] = [
-    (full, "ENOSPC", "No space left on device; make room there, or choose another place"),
-    (full_disk, "ENOSPC", "make room there"),
+    (full, "ENOSPC", "No space left on device; free some space there, or choose another place"),
+    (full_disk, "ENOSPC", "free some space there"),
     (read_only, "EROFS", "Read-only file system; nothing can be written there: choose another place"),
     (no_permission, "EACCES", "Permission denied; ask its owner for permission, or choose another place"),
-    (there_already, "EEXIST", "File exists; move away what is there, or choose another place"),
-    (not_empty, "ENOTEMPTY", "Directory not empty; move away what is there"),
-    (missing, "ENOENT", "No such file or directory; check the spelling and that every folder of the path is there"),
-    (no_folder, "ENOTDIR", "a file stands where a folder is needed: move it away"),
-    (no_file, "EISDIR", "a folder stands where a file is needed"),
+    (there_already, "EEXIST", "File exists; move the existing file or folder, or choose another place"),
+    (not_empty, "ENOTEMPTY", "Directory not empty; move the existing file or folder"),
+    (missing, "ENOENT", "No such file or directory; check the spelling, and that every folder in the path exists"),
+    (no_folder, "ENOTDIR", "a file is in the place of a folder: move it away"),
+    (no_file, "EISDIR", "a folder is in the place of the file"),
     (long_name, "ENAMETOOLONG", "File name too long; choose a shorter name"),
-    (loop, "ELOOP", "a link there leads back to itself: remove it"),
-    (many_open, "EMFILE", "Too many open files; raise the limit of open files, as with `ulimit -n 4096`"),
-    (too_large, "EFBIG", "File too large; files there cannot be so large"),
-    (other_disk, "EXDEV", "the two lie on different disks: choose a place on the same one"),
-    (running, "ETXTBSY", "Text file busy; it is a program that is running: end that"),
-    (in_use, "EBUSY", "another program uses it: end that"),
-    (invalid, "EINVAL", "Invalid argument; the file system does not take this name or size"),
+    (loop, "ELOOP", "a link in the path points to itself: remove it"),
+    (many_open, "EMFILE", "Too many open files; raise the limit on open files, for example with `ulimit -n 4096`"),
+    (too_large, "EFBIG", "File too large; the file is too large there"),
+    (other_disk, "EXDEV", "source and target are on different disks: choose a place on the same disk"),
+    (running, "ETXTBSY", "Text file busy; it is a running program: stop it"),
+    (in_use, "EBUSY", "another program is using it: close that program"),
+    (invalid, "EINVAL", "Invalid argument; the file system does not allow this name or size"),
     (unsupported, "EPERM", "ask its owner for permission"),
 ]
 
@@ -196,13 +196,14 @@ def test_real_situations(situation: Callable[[Path], None], name: str, words: st
     assert errno.errorcode[raised.value.errno or 0] == name
     assert words in why(raised.value)
     if name not in ("ENOSPC", "EDQUOT"):
-        assert "room" not in why(raised.value)
+        assert "space" not in why(raised.value)
 
 
 def test_every_remedy_is_its_own() -> None:
     """Of an error that is not known, the system's words alone are given; where else to go is in the words of the asker."""
     assert (
-        why(OSError(errno.ENOSPC, "full"), "give --out another place") == "full; make room there, or give --out another place"
+        why(OSError(errno.ENOSPC, "full"), "give --out another place")
+        == "full; free some space there, or give --out another place"
     )
     assert why(OSError("odd")) == "odd"
     assert why(OSError()) == "OSError"
@@ -216,20 +217,20 @@ def test_every_remedy_is_its_own() -> None:
 
 
 def test_commands_say_the_remedy(project: Path, imgclf: Run) -> None:
-    """Several commands, each with another error of the system; nothing but a full disk asks for room."""
+    """Several commands, each with another error of the system; nothing but a full disk asks for space."""
     long = "x" * 300
     write(project / "file", b"")
     for words, remedy in (
         (["preview", "--out", f"{long}.png"], "choose a shorter name"),
-        (["explain", "data/red/000.png", "--out", "file/x"], "a file stands where a folder is needed"),
-        (["predict", "data/red/000.png", "--link-to", "file/x"], "a file stands where a folder is needed"),
+        (["explain", "data/red/000.png", "--out", "file/x"], "a file is in the place of a folder"),
+        (["predict", "data/red/000.png", "--link-to", "file/x"], "a file is in the place of a folder"),
         (["predict", "data/red/000.png", "--link-to", long], "choose a shorter name"),
-        (["predict", "--merge", "data"], "a folder stands where a file is needed"),
+        (["predict", "--merge", "data"], "a folder is in the place of the file"),
     ):
         done = imgclf(*words)
         assert done.returncode in (1, 2), (words, done.stderr)
         assert remedy in done.stderr.splitlines()[-1], words
-        assert "room" not in done.stderr
+        assert "space" not in done.stderr
 
 
 def test_every_translator_asks_for_the_remedy() -> None:
@@ -255,7 +256,7 @@ def test_a_full_disk_while_it_predicts(project: Path) -> None:
         done = subprocess.run(command, cwd=project, stdout=full_, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1
     assert done.stderr == (
-        "imgclf: error: No space left on device; make room there, or choose another place; then run the command again\n"
+        "imgclf: error: No space left on device; free some space there, or choose another place; then run the command again\n"
     )
 
 

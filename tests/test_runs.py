@@ -83,7 +83,7 @@ def test_runs_on_other_images_are_not_compared(folder: Path, imgclf: Run) -> Non
         info["data"]["split_hash"] = name
         info["checksum"] = checksum(info)
         (path / "bundle.json").write_text(json.dumps(info))
-    words = "newest is the best of 1 on the newest run's split; not compared, on other splits: 4"
+    words = "newest is the best of 1 on the newest run's split; runs on other splits, not compared: 4"
     assert (bundle.find("best").path, bundle.best(folder)[1]) == (Path("runs/newest"), words)
     done = imgclf("runs", "best")
     assert (done.stdout, done.stderr) == ("runs/newest\n", f"{words}\n")
@@ -126,7 +126,7 @@ def test_commands(folder: Path, imgclf: Run) -> None:
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines[:6]] == ["run", "half", "broken", "equal", "better", "toy"]
     assert "5 runs in runs" in done.stderr
-    assert "runs/broken/model.tflite: broken bundle, not the file that was written" in done.stderr
+    assert "runs/broken/model.tflite: broken bundle, the file was changed after training" in done.stderr
     assert {run["name"] for run in json.loads(imgclf("runs", "list", "--json").stdout)} >= {"toy", "half"}
     assert imgclf("runs", "best").stdout == "runs/equal\n"
     known = json.loads(imgclf("info", "toy", "--json").stdout)

@@ -101,7 +101,7 @@ def test_a_damaged_share_is_done_again(folder: Path, imgclf: Run) -> None:
     assert json.loads(done.stdout)["files"] == 63
     (line,) = [line for line in done.stderr.splitlines() if "damaged" in line]
     assert line.startswith(f"data/.imgclf/index/{file.name}: damaged (")
-    assert line.endswith(f"and kept as {file.stem}-1.sqlite; it is made anew")
+    assert line.endswith(f") and rebuilt; old file: {file.stem}-1.sqlite")
     assert not file.exists()
 
 

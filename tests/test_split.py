@@ -124,7 +124,7 @@ def test_a_stray_folder_beside_the_parts_is_named(tmp_path: Path) -> None:
     (tmp_path / "__MACOSX").mkdir()
     assert split.split(tmp_path).manifest.class_names == ("a", "b")
     (tmp_path / "unlabeled").mkdir()
-    with pytest.raises(ImgclfError, match="test, train look like the parts of a split, and unlabeled beside them does not"):
+    with pytest.raises(ImgclfError, match="test, train look like the folders of a split, but unlabeled beside them does not"):
         split.split(tmp_path)
 
 
@@ -149,7 +149,7 @@ def test_a_missing_validation_part_is_taken_from_train(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("counts", "words"),
-    [({"a": 5}, "one class only"), ({"a": 5, "b": 0}, "the class folder b has no images")],
+    [({"a": 5}, "only one class"), ({"a": 5, "b": 0}, "the class folder b has no images")],
 )
 def test_unusable_folders_are_named(counts: dict[str, int], words: str, tmp_path: Path) -> None:
     make_classes(tmp_path, counts, size=8)
@@ -162,7 +162,7 @@ def test_unusable_folders_are_named(counts: dict[str, int], words: str, tmp_path
 def test_parts_without_class_folders(tmp_path: Path) -> None:
     for part in ("train", "test"):
         write(tmp_path / part / "1.jpg", encoded(photo(1)))
-    with pytest.raises(ImgclfError, match="test, train hold no class folders"):
+    with pytest.raises(ImgclfError, match="no class folders in test, train"):
         split.split(tmp_path)
 
 
@@ -276,9 +276,10 @@ def test_an_export_leaves_out_what_changed_since_the_split(tmp_path: Path) -> No
     (made / gone).unlink()
     notes = split.export(manifest, made, tmp_path / "out", "hard")
     assert notes == [
-        f"images of the split that are no longer there, and are skipped: 1 ({gone}); `imgclf split {made} --force` makes a new "
-        "one without them",
-        f"pictures left out because they changed since the split: 1 ({train}); `imgclf split {made} --force`",
+        f"images of the split that no longer exist (skipped): 1 ({gone}); make a new split without them: "
+        f"`imgclf split {made} --force`",
+        f"images skipped because they changed after the split: 1 ({train}); make a new split with them: "
+        f"`imgclf split {made} --force`",
     ]
     kept = {f"{row.split}/{row.path}" for row in manifest.rows if row.path not in (train, gone)}
     assert set(tree(tmp_path / "out")) == kept
@@ -578,7 +579,7 @@ def test_leakage_of_a_manifest(tmp_path: Path) -> None:
 
 def test_what_is_not_split_has_no_leakage_to_check(tmp_path: Path) -> None:
     make_classes(tmp_path, {"a": 2, "b": 2})
-    with pytest.raises(ImgclfError, match="not split: it has no train and test folders, and no manifest"):
+    with pytest.raises(ImgclfError, match="not split: no train and test folders, and no manifest"):
         split.check(tmp_path)
 
 

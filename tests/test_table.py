@@ -48,7 +48,7 @@ def test_values_do_not_decide_what_separates_columns(content: bytes, expected: d
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"path;action;path\nx;keep;y\n", r"has the column path twice \(path, action, path\); leave one of them"),
+        (b"path;action;path\nx;keep;y\n", r"has the column path twice \(path, action, path\); remove one of them"),
         (b"path;what\n", "needs the columns path and action, has path, what"),
         (b"path;action\nx;keep;y\n", "line 2: 3 fields where the header has 2"),
         (b"PK\x03\x04rest of a workbook", "a workbook or archive, not a CSV"),

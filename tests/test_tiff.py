@@ -87,7 +87,7 @@ def test_floating_point_is_from_0_to_1_whatever_the_largest_value_is() -> None:
     for far in (1.3, 255.0, 1e30, -0.5, np.nan, np.inf):
         values[-1, -1] = far
         data = tiffs.written(Layout("f32", BLACK_0), values)
-        assert refused(data, "floating-point values .* from 0 to 1 are supported") == "unsupported"
+        assert refused(data, "floating-point values .* only 0 to 1 is supported") == "unsupported"
 
 
 @pytest.mark.parametrize(

@@ -149,8 +149,8 @@ def test_damaged_and_missing_pictures_are_named_and_stop_nothing(tmp_path: Path)
             heard.append(text)
 
     run = train(data, TrainConfig(epochs=1, batch_size=8), run_dir=tmp_path / "run", listener=Ears())
-    assert heard[0].startswith(f"images of the split that are no longer there, and are skipped: 1 ({training[1]}); `imgclf")
-    assert heard[1].startswith(f"pictures left out because they changed since the split: 1 ({training[0]})")
+    assert heard[0].startswith(f"images of the split that no longer exist (skipped): 1 ({training[1]}); `imgclf")
+    assert heard[1].startswith(f"images skipped because they changed after the split: 1 ({training[0]})")
     assert heard[2].startswith("left out a/broken-")
     assert "damaged or truncated PNG" in heard[2]
     assert len(run.info["data"]["left_out"]) == 2
@@ -196,10 +196,10 @@ def test_a_diverging_training_says_so_and_is_never_taken_for_finished(tmp_path: 
 def test_a_run_never_lands_among_the_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = make_classes(tmp_path / "data", {"a": 6, "b": 6})
     split.split(data)
-    with pytest.raises(ImgclfError, match="lies inside the data folder"):
+    with pytest.raises(ImgclfError, match="is inside the data folder"):
         train(data, TrainConfig(epochs=1), run_dir=data / "run")
     monkeypatch.chdir(data)
-    with pytest.raises(ImgclfError, match="runs: lies inside the data folder"):
+    with pytest.raises(ImgclfError, match="runs: is inside the data folder"):
         train(Path("."), TrainConfig(epochs=1))
     assert sorted(path.name for path in data.iterdir()) == [".imgclf", "a", "b"]
 
@@ -232,12 +232,15 @@ def test_find_takes_the_newest_finished_run(project: Path, monkeypatch: pytest.M
     ("harm", "words"),
     [
         (lambda run: (run / "bundle.json").write_text("{"), r"bundle.json: broken bundle, it cannot be read"),
-        (lambda run: (run / "bundle.json").write_text("[]"), r"broken bundle, it is no bundle description"),
+        (lambda run: (run / "bundle.json").write_text("[]"), r"broken bundle, it does not describe a bundle"),
         (lambda run: (run / "bundle.json").write_text('{"format": 1}'), r"broken bundle, 'class_names' is missing"),
         (lambda run: (run / "bundle.json").write_text('{"format": 99}'), r"written by a newer imgclf \(format 99"),
         (lambda run: (run / "model.tflite").unlink(), r"model.tflite: broken bundle, the file is missing"),
-        (lambda run: (run / "model.keras").write_bytes(b"x"), r"model.keras: broken bundle, not the file that was written"),
-        (lambda run: _flip(run / "model.tflite"), r"model.tflite: broken bundle, not the file that was written"),
+        (
+            lambda run: (run / "model.keras").write_bytes(b"x"),
+            r"model.keras: broken bundle, the file was changed after training",
+        ),
+        (lambda run: _flip(run / "model.tflite"), r"model.tflite: broken bundle, the file was changed after training"),
         (lambda run: _edit(run, "recipe", {"height": 64, "width": 64}), r"the recipe does not match its hash"),
         (lambda run: _edit(run, "recipe", {"tall": 64}), r"broken bundle, .*tall"),
         (lambda run: _edit(run, "files", []), r"broken bundle"),
@@ -482,7 +485,7 @@ def test_a_run_is_trained_by_one_process_at_a_time_and_its_data_may_move(whole: 
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "before", FULL, run_dir=tmp_path / "run", listener=Watch(1, twice))
     (tmp_path / "before").rename(tmp_path / "after")
-    with pytest.raises(ImgclfError, match=r"its data folder .*before is not there; say where it is now"):
+    with pytest.raises(ImgclfError, match=r"its data folder .*before does not exist; give its new path"):
         resume(str(tmp_path / "run"))
     (tmp_path / "run" / "checkpoint.npz").unlink()  # as if the kill had come in the first epoch
     ears = Watch()
@@ -504,7 +507,7 @@ def test_data_moved_to_the_usual_place_and_an_empty_run(whole: Path, tmp_path: P
         train(tmp_path / "before", FULL, run_dir=tmp_path / "runs" / "x", listener=Watch(3, fail))
     (tmp_path / "before").rename(tmp_path / "data")
     done = imgclf("train", "--resume")
-    assert (done.returncode, "before is not there; say where it is now" in done.stderr) == (1, True)
+    assert (done.returncode, "before does not exist; give its new path" in done.stderr) == (1, True)
     done = imgclf("train", "data", "--resume=")
     assert (done.returncode, "no run that could be resumed" in done.stderr) == (1, True)
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["x"]
@@ -559,9 +562,9 @@ def test_a_network_that_always_says_the_same_is_said_to(tmp_path: Path) -> None:
     assert 0 <= low <= scores["val_accuracy"] <= high <= 1
     assert (run.val_baseline.class_name, run.val_baseline.accuracy) == ("a", share)
     assert run.val_baseline.verdict == ("better" if low > share else "worse" if high < share else "not better") != "better"
-    words = f"the baseline: always answering a is right on {share:.4f} of the same images; "
+    words = f"the baseline: always predicting a scores {share:.4f} on the same images; "
     assert [words in note for note in ears.notes if note.startswith("Warning: validation accuracy ")] == [True]
-    assert "always answering a, the largest class in training" in " ".join(ears.about)
+    assert "always predicting a, the largest class in training" in " ".join(ears.about)
 
 
 def _validation(run: Path) -> list[dataset.Row]:
@@ -682,7 +685,7 @@ def test_class_weights(counts: tuple[int, int], wanted: str, expected: object, t
         (b"class,weight\nb,1\na,0\n", "line 3: a weight must be a number above 0, not 0"),
         (b"class,weight\na,\n", "line 2: a weight must be a number above 0, not nothing"),
         (b"class,weight\na,1\na,2\nb,1\n", "line 3: class a for the second time"),
-        (b"class,weight\na,1\nc,2\nb,1\n", "line 3: there is no class 'c'; there are a, b"),
+        (b"class,weight\na,1\nc,2\nb,1\n", "line 3: unknown class 'c'; the classes are a, b"),
         (b"\x89PNG\r\n\xff\x00", "needs the columns class and weight, has "),
     ],
 )  # fmt: skip

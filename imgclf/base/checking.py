@@ -1,4 +1,4 @@
-"""One check for all configs: each value has the type of its field and lies within the field's bounds."""
+"""Validate config values: each has the type of its field and is within the field's bounds."""
 
 import dataclasses
 import math
@@ -11,7 +11,7 @@ from imgclf.base.errors import UsageError
 
 @dataclasses.dataclass(frozen=True)
 class Within:
-    """The bounds of a number. above, below: whether the bound itself is not allowed."""
+    """Bounds of a number. above, below: the bound itself is excluded."""
 
     least: float = -math.inf
     most: float = math.inf
@@ -19,7 +19,7 @@ class Within:
     below: bool = False
 
     def holds(self, value: float) -> bool:
-        """Whether a number lies within; NaN never does."""
+        """Whether a number is within the bounds; NaN never is."""
         is_enough = self.least < value if self.above else self.least <= value
         return is_enough and (value < self.most if self.below else value <= self.most)
 
@@ -32,8 +32,8 @@ class Within:
 
 @dataclasses.dataclass(frozen=True)
 class _Field:
-    kinds: tuple[type, ...]  # of which the value must be one
-    choices: tuple[object, ...]  # of a Literal
+    kinds: tuple[type, ...]  # allowed types of the value
+    choices: tuple[object, ...]  # values of a Literal
     within: Within | None
     optional: bool
 
@@ -64,7 +64,7 @@ def _field(hint: Any) -> _Field:
     if origin in (Union, types.UnionType):
         inner = [one for one in get_args(hint) if one is not types.NoneType]
         if len(inner) != 1:
-            raise TypeError(f"{hint}: one type, or None")
+            raise TypeError(f"{hint}: must be one type, or one type and None")
         return dataclasses.replace(_field(inner[0]), optional=True)
     if origin is Annotated:
         kind, *notes = get_args(hint)
@@ -72,7 +72,7 @@ def _field(hint: Any) -> _Field:
     if origin is Literal:
         return _Field((), _flat(hint), None, False)
     if hint not in (bool, int, float, str):
-        raise TypeError(f"{hint}: no type that is checked")
+        raise TypeError(f"{hint}: this type cannot be validated")
     return _Field((int, float) if hint is float else (hint,), (), None, False)
 
 
@@ -81,10 +81,10 @@ def _flat(hint: Any) -> tuple[object, ...]:
 
 
 class Checked:
-    """Base class of a config: no instance holds a value that its field does not take."""
+    """Base class of a config. No instance has an invalid value."""
 
     def __post_init__(self) -> None:
-        """Raise UsageError for the first field with a wrong value."""
+        """Raise UsageError for the first field with an invalid value."""
         for name, field in _fields(type(self)).items():
             value = getattr(self, name)
             if not field.holds(value):
@@ -92,17 +92,17 @@ class Checked:
 
     @staticmethod
     def _called(name: str) -> str:
-        """A field as the user knows it: by default as an option."""
+        """Name of a field in messages: by default, its command-line option."""
         return f"--{name.replace('_', '-')}"
 
     @classmethod
     def from_dict(cls, values: object) -> Self:
-        """The config that a file holds: every field and nothing else. Raises UsageError."""
+        """Build the config from the content of a file, which must have every field and no others. Raises UsageError."""
         if not isinstance(values, Mapping):
             raise UsageError(f"{cls.__name__}: expected a JSON object with {', '.join(_fields(cls))}, not {_shown(values)}")
         for name in values:
             if name not in _fields(cls):
-                raise UsageError(f"{cls._called(name)} is not known; there are {', '.join(_fields(cls))}")
+                raise UsageError(f"{cls._called(name)} is unknown; allowed are {', '.join(_fields(cls))}")
         for name in _fields(cls):
             if name not in values:
                 raise UsageError(f"{cls._called(name)} is missing")
@@ -110,14 +110,14 @@ class Checked:
 
 
 def check(name: str, value: object, hint: Any) -> None:
-    """Raise UsageError for an argument that its type, given as that of a field, does not take."""
+    """Raise UsageError unless the value fits the type, given as for a field."""
     field = _field(hint)
     if not field.holds(value):
         raise UsageError(f"--{name} must be {field}, not {_shown(value)}")
 
 
 def bounds(config: type[Checked], name: str) -> dict[str, Any]:
-    """The bounds of a whole-number or float field as `min` and `max` of a command-line option."""
+    """Bounds of an int or float field, as `min` and `max` of a command-line option."""
     within = _fields(config)[name].within
     if within is None:
         return {}
@@ -128,6 +128,6 @@ def _shown(value: object) -> str:
     """A value in at most 60 characters."""
     try:
         text = repr(value)
-    except ValueError:  # a whole number of thousands of digits
+    except ValueError:  # an int with thousands of digits
         text = f"{type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -37,8 +37,8 @@ class Recipe(Checked):
 
     height, width: the model's input size in pixels. aspect: `squash` ignores the aspect ratio, `crop` takes the
     centre, `pad` adds grey bars. kernel: area when shrinking, linear when enlarging. colour: RGB, 0 to 255. decoder: the
-    version of the decoder; there is only the present one. A field with one allowed value selects no code, but a file with
-    another value is refused.
+    decoder version; only the current one is accepted. A field with a single allowed value selects no code, but any other value
+    in a file is refused.
     """
 
     height: Annotated[int, Within(1, 4096)]
@@ -52,12 +52,12 @@ class Recipe(Checked):
         super().__post_init__()
         if self.decoder < DECODER_VERSION:
             raise ImgclfError(
-                f"made with decoder {self.decoder}, and this imgclf decodes images another way (decoder {DECODER_VERSION}); "
+                f"made with image decoder {self.decoder}, but this version of imgclf has decoder {DECODER_VERSION}; "
                 "train again with `imgclf train`"
             )
         if self.decoder > DECODER_VERSION:
             raise ImgclfError(
-                f"made with decoder {self.decoder} of a newer imgclf, this one has decoder {DECODER_VERSION}; update imgclf"
+                f"made with image decoder {self.decoder} of a newer imgclf; this version has decoder {DECODER_VERSION}: update"
             )
 
     @staticmethod
@@ -92,7 +92,7 @@ class SplitConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         if abs(self.train + self.val + self.test - 1) > 1e-6:
-            raise UsageError(f"--train, --val and --test must add to 1, not {self.train + self.val + self.test:g}")
+            raise UsageError(f"--train, --val and --test must add up to 1, not {self.train + self.val + self.test:g}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""SQLite files that keep what is costly to compute: opened and closed in one place, and told apart when they cannot be used.
+"""SQLite files that store expensive results. They are opened only here, and damage is told apart from other errors.
 
-Only a file that is proven damaged is replaced, and it stays beside the new one under a numbered name. Proof is what SQLite
-finds in it (SQLITE_CORRUPT, SQLITE_NOTADB), tables that are not the expected ones, and values that cannot be decoded. All else
-(in use, a full disk, no permission, a fault of ours) leaves the file as it is. Files of other versions have other names.
+Only a file that is proven damaged is replaced; it stays beside the new one under a numbered name. Proof of damage: SQLite
+reports SQLITE_CORRUPT or SQLITE_NOTADB, the tables differ from the expected ones, or a value cannot be decoded. Any other error
+(in use, disk full, no permission, a bug) leaves the file as it is. Other versions of imgclf use other file names.
 """
 
 import contextlib
@@ -26,66 +26,66 @@ _LAYOUT = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, na
 _REMEDIES = {
     sqlite3.SQLITE_BUSY: "in use by another command; wait for it to finish and run again",
     sqlite3.SQLITE_LOCKED: "in use by another command; wait for it to finish and run again",
-    sqlite3.SQLITE_FULL: "the disk is full; make room and run again",
-    sqlite3.SQLITE_READONLY: "may not be written; ask its owner for the permission and run again",
-    sqlite3.SQLITE_PERM: "may not be written; ask its owner for the permission and run again",
-    sqlite3.SQLITE_CANTOPEN: "cannot be opened; see whether it is there and you may write it and its folder, and run again",
-    sqlite3.SQLITE_IOERR: "the disk reports an error; see whether it is full or failing, and run again",
+    sqlite3.SQLITE_FULL: "the disk is full; free some space and run again",
+    sqlite3.SQLITE_READONLY: "no write permission; ask its owner for it and run again",
+    sqlite3.SQLITE_PERM: "no write permission; ask its owner for it and run again",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened; check that it exists and that you may write to it and its folder; run again",
+    sqlite3.SQLITE_IOERR: "the disk reports an error; check whether it is full or failing, then run again",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Tables:
-    """The tables of a file, as SQL, and the version of what is in them."""
+    """Tables of a file, as SQL, and the version of their content."""
 
     sql: str
     version: int
 
 
 class Damaged(ImgclfError):
-    """A file that is proven to be damaged. kept: the name under which it lies beside, once it is set aside."""
+    """A file that is proven to be damaged. kept: its new name, once it is renamed."""
 
     def __init__(self, path: Path, identity: tuple[int, int], why: str) -> None:
         super().__init__(path, identity, why)
         self.path, self.identity, self.why, self.kept = path, identity, why, ""
 
     def __str__(self) -> str:
-        return f"{self.path}: damaged ({self.why}), and kept as {self.kept}; run the command again to make it anew"
+        return f"{self.path}: damaged ({self.why}); run the command again to rebuild it; old file: {self.kept}"
 
     def set_aside(self) -> None:
-        """Rename the file, unless another command has done so and the name is that of a new one."""
-        self.kept = "set aside by another command"
+        """Rename the file, unless another command has already replaced it with a new one."""
+        self.kept = "renamed by another command"
         with contextlib.suppress(FileNotFoundError):
             status = os.stat(self.path)
             if (status.st_dev, status.st_ino) == self.identity:
                 kept = numbered(self.path)
                 os.replace(self.path, kept)
                 self.kept = kept.name
-                os.replace(f"{self.path}-journal", f"{kept}-journal")  # or SQLite would play it back into the new file
+                os.replace(f"{self.path}-journal", f"{kept}-journal")  # otherwise SQLite would apply it to the new file
 
 
 def warn(damage: Damaged) -> None:
-    """Say in one line that a file was damaged, and go on without it."""
-    _log.warning("%s: damaged (%s), and kept as %s; it is made anew", damage.path, damage.why, damage.kept)
+    """Warn in one line that a file was damaged and is rebuilt."""
+    _log.warning("%s: damaged (%s) and rebuilt; old file: %s", damage.path, damage.why, damage.kept)
 
 
 class Database:
-    """One open file. Raises Damaged, and ImgclfError where the file cannot be used for another reason."""
+    """An open file. Raises Damaged, or ImgclfError if the file cannot be used for another reason."""
 
     def __init__(self, path: Path, tables: Tables) -> None:
         self.path = path
         permissions.make_folder(path.parent)
-        permissions.create(path)  # SQLite itself would make one that others of a team cannot write
+        permissions.create(path)  # a file created by SQLite could not be written by other team members
         status = os.stat(path)
         self._identity = status.st_dev, status.st_ino
         self._cursors: set[sqlite3.Cursor] = set()
         with self._told():
-            # Another command may hold the file for a while. Transactions are begun by `writing` alone.
+            # Another command may lock the file for a while. Only `writing` begins transactions.
             self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=60, isolation_level=None)
         try:
             self._db.text_factory = self._text
             with self._told():
-                # A killed process does no harm without waiting for the disk; a power failure may, and then it shows as damage.
+                # Not waiting for the disk is safe if a process is killed. Damage by a power failure is detected.
                 self._db.execute("PRAGMA synchronous = OFF")
             self._check(tables)
         except BaseException:
@@ -95,19 +95,19 @@ class Database:
     def _check(self, tables: Tables) -> None:
         if not self._layout():
             with self.writing():
-                if not self._layout():  # nor has another command made them meanwhile
+                if not self._layout():  # another command may have created them meanwhile
                     with self._told():
                         for statement in (*_statements(tables), f"PRAGMA user_version = {tables.version}"):
                             self._db.execute(statement)
         if self._layout() != _expected(tables) or self.one("PRAGMA user_version") != (tables.version,):
-            raise self.damaged("its tables are not those of this version")
+            raise self.damaged("its tables differ from those of this version")
 
     def _layout(self) -> list[Any]:
         return list(self.rows(_LAYOUT))
 
     def close(self) -> None:
-        """Close the file; what is not committed is taken back, and rows that are not read yet are lost."""
-        for cursor in list(self._cursors):  # SQLite would keep the file open for them
+        """Close the file. Uncommitted changes are rolled back, unread rows are lost."""
+        for cursor in list(self._cursors):  # open cursors would keep the file open
             self._let_go(cursor)
         self._db.close()
 
@@ -122,7 +122,7 @@ class Database:
             cursor = self._db.execute(sql, tuple(values))
             self._cursors.add(cursor)
             try:
-                for row in cursor:  # noqa: UP028  (`yield from` would close the cursor, perhaps after the file)
+                for row in cursor:  # noqa: UP028  (`yield from` could close the cursor after the file)
                     yield row
             finally:
                 self._let_go(cursor)
@@ -133,13 +133,13 @@ class Database:
             return cursor.fetchone()
 
     def put(self, sql: str, rows: Iterable[Any] = ((),)) -> None:
-        """Carry out a statement that changes something, once for each row of values; within `writing`."""
+        """Run a statement that changes data, once per row of values. Call it inside `writing`."""
         with self._told():
             self._db.executemany(sql, rows).close()
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """A transaction in which no other command writes; taken back when the block ends with an error."""
+        """A transaction that excludes other writers. It is rolled back if the block raises."""
         with self._told():
             self._db.execute("BEGIN IMMEDIATE")
         try:
@@ -148,27 +148,27 @@ class Database:
                 self._db.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
-                if self._db.in_transaction:  # SQLite may have taken it back by itself
+                if self._db.in_transaction:  # SQLite may have rolled it back already
                     self._db.execute("ROLLBACK")
             raise
 
     def damaged(self, why: str) -> Damaged:
-        """The error to raise for a stored value that cannot be what was stored."""
+        """The error to raise for an impossible stored value."""
         return Damaged(self.path, self._identity, why)
 
     def _text(self, content: bytes) -> str:
         try:
             return content.decode()
         except UnicodeDecodeError:
-            raise self.damaged("a text that is not UTF-8") from None
+            raise self.damaged("text that is not UTF-8") from None
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
-        """What SQLite says, in our words; what is neither damage nor in the user's hand stays a fault of the program."""
+        """Translate SQLite errors. Errors that are neither damage nor fixable by the user stay as they are: they are bugs."""
         try:
             yield
         except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest of the number is detail
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the higher bits are the extended code
             if code in _DAMAGE:
                 raise self.damaged(str(error)) from error
             if code in _REMEDIES:
@@ -190,7 +190,7 @@ def _expected(tables: Tables) -> list[Any]:
 
 @contextlib.contextmanager
 def opened(path: Path, tables: Tables) -> Iterator[Database]:
-    """The file, made with its folder if missing. One that turns out damaged in the block is set aside, as Damaged says."""
+    """Open the file, created with its folder if missing. If the block finds it damaged, rename it and raise Damaged."""
     try:
         with contextlib.closing(Database(path, tables)) as db:
             yield db
@@ -202,9 +202,9 @@ def opened(path: Path, tables: Tables) -> Iterator[Database]:
 
 @contextlib.contextmanager
 def begun(path: Path, tables: Tables, begin: Callable[[Database], T]) -> Iterator[T]:
-    """What `begin` makes of the file, which is open until the block ends.
+    """Open the file and yield the result of `begin`. The file stays open until the block ends.
 
-    Where `begin` finds it damaged, it is set aside with one line, and `begin` is called once more with a new one.
+    If `begin` finds it damaged, the file is renamed with a warning, and `begin` is called again with a new one.
     """
     with contextlib.ExitStack() as until_the_end:
 

@@ -11,7 +11,7 @@ from imgclf.base.errors import ImgclfError
 from imgclf.base.remedies import why
 
 STATE_NAME = permissions.STATE_NAME
-_MARKS = ("split.csv", "folds", "index")  # of which one lies in the state folder of every data folder in use
+_MARKS = ("split.csv", "folds", "index")  # the state folder of every used data folder contains one of these
 
 
 def check_data_folder(data: Path) -> None:
@@ -54,16 +54,16 @@ def is_writable(folder: Path) -> bool:
 
 
 def command(verb: str, data: Path, *options: str) -> str:
-    """A command on a data folder to be pasted, as `imgclf split photos --force`."""
+    """A command on a data folder, ready to paste, such as `imgclf split photos --force`."""
     folder = os.fspath(data)
     return f"`{shlex.join(['imgclf', verb, f'./{folder}' if folder.startswith('-') else folder, *options])}`"
 
 
 def check_outside(place: Path, option: str, *known: Path, itself: bool = False) -> None:
-    """Refuse a place inside a data folder, where what imgclf writes would become a class or an image. Raises ImgclfError.
+    """Refuse an output path inside a data folder: the output would be read as a class or an image. Raises ImgclfError.
 
-    known: data folders of the command; others are known by the split or the index that imgclf keeps in them. itself: whether
-    the data folder is refused too. What lies below a name that begins with a dot is never read as data, and allowed.
+    known: data folders of the command; others are recognised by their split or index. itself: also refuse the data folder.
+    Paths below a hidden folder are allowed, because hidden folders are never read as data.
     """
     resolved = place.resolve()
     above = (resolved, *resolved.parents) if itself else resolved.parents
@@ -71,8 +71,8 @@ def check_outside(place: Path, option: str, *known: Path, itself: bool = False) 
     for data in (*(folder.resolve() for folder in known), *marked):
         if data in above and not any(part.startswith(".") for part in resolved.relative_to(data).parts):
             raise ImgclfError(
-                f"{place}: lies inside the data folder {data}, where it would become part of the data; "
-                f"give {option} a place outside of it"
+                f"{place}: is inside the data folder {data} and would become part of the data; "
+                f"choose a place outside it for {option}"
             )
 
 
@@ -137,8 +137,8 @@ def state_folder(data: Path) -> Path:
         permissions.make_folder(folder)
     except OSError as error:
         raise ImgclfError(
-            f"{data}: read-only, and the cache folder {folder} cannot be made: "
-            f"{why(error, 'set XDG_CACHE_HOME to a folder that can be written')}"
+            f"{data}: read-only, and the cache folder {folder} cannot be created: "
+            f"{why(error, 'set XDG_CACHE_HOME to a writable folder')}"
         ) from error
     return folder
 

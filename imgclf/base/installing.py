@@ -1,6 +1,6 @@
-"""Hints on what to install, as a command that works whether imgclf came from a clone, a wheel or an index.
+"""Install hints, as commands that work whether imgclf was installed from a clone, a wheel or an index.
 
-They name the requirements themselves, as imgclf declares them, and never imgclf: an index may not have it.
+They name the requirements that imgclf declares, not imgclf itself, because an index may not have it.
 """
 
 import re
@@ -9,16 +9,16 @@ from pathlib import Path
 
 _EXTRA = re.compile(r"""\bextra\s*==\s*["']([^"']+)["']""")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_OF_MODULE = {"cv2": "opencv-python", "PIL": "pillow"}  # where the name of a module does not tell its distribution's
+_OF_MODULE = {"cv2": "opencv-python", "PIL": "pillow"}  # modules whose distribution has a different name
 
 
 def command(extra: str) -> str:
-    """The command that installs what an extra of imgclf declares."""
+    """The command that installs the requirements of an extra of imgclf."""
     return _pip(_requirements().get(extra, []))
 
 
 def command_for(module: str | None) -> str:
-    """The command that installs the requirement of a module anew; for another module, all that imgclf needs."""
+    """The command that reinstalls the requirement of a module, or all requirements if the module is not one of them."""
     needed = _requirements().get("", [])
     wanted = _normal(_OF_MODULE.get(top := (module or "").partition(".")[0], top))
     found = [one for one in needed if _normal(_NAME.match(one)) == wanted]
@@ -35,7 +35,7 @@ def _normal(name: "str | re.Match[str] | None") -> str:
 
 
 def _requirements() -> dict[str, list[str]]:
-    """Requirements by extra, "" for those without one, as `name>=version`; from a clone that is not installed too."""
+    """Requirements as `name>=version`, by extra ("" for none). Works in a clone that is not installed, too."""
     import importlib.metadata  # here, as below: every command reads this module, and few need a hint
 
     try:

@@ -1,11 +1,11 @@
-"""Names of files and folders as people mean them: one spelling for each, and which ones systems leave behind."""
+"""Names of files and folders: one Unicode spelling for each, and the names that operating systems leave behind."""
 
 import os
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-# What operating systems, network disks and notebooks leave in folders of images; compared in lower case.
+# Folders that operating systems, network disks and notebooks create. Names are compared in lower case.
 SYSTEM_FOLDERS = {
     "lost+found", "system volume information", "$recycle.bin", "recycler", "recycled", "found.000",
     "#recycle", "@recycle", "#snapshot", "@recently-snapshot", "@eadir", "@tmp", "__macosx",
@@ -15,29 +15,29 @@ SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", 
 
 
 def is_foreign_folder(name: str) -> bool:
-    """Whether a folder is hidden (`.Trash-1000`, `.ipynb_checkpoints`) or a system's own: never a class, nor images in it."""
+    """Whether a folder is hidden (`.Trash-1000`, `.ipynb_checkpoints`) or a system folder. It is never a class."""
     return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
 
 
 def foreign_file(name: str) -> str:
-    """Why a file is ignored by its name alone (`Thumbs.db`, `.DS_Store`, AppleDouble's `._x.jpg`); "" if it is not."""
+    """Why a file is ignored because of its name (`Thumbs.db`, `.DS_Store`, AppleDouble's `._x.jpg`); "" if it is not."""
     if name.lower() in SYSTEM_FILES:
         return "a system file"
     return "a hidden file" if name.startswith(".") else ""
 
 
 def nfc(name: str) -> str:
-    """The composed spelling (NFC) in which names are compared: macOS writes `é` as two characters, Linux as typed."""
+    """The composed Unicode form (NFC), used to compare names: macOS stores `é` as two characters, Linux as typed."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def folded(name: str) -> str:
-    """A name as disks see it that tell neither upper from lower case nor Unicode spellings apart (macOS, Windows)."""
+    """A name as compared by file systems that ignore case and Unicode form (macOS, Windows)."""
     return nfc(nfc(name).casefold())
 
 
 def spelled(root: Path, path: str) -> str:
-    """A relative path as the disk spells it: pieces not there under this name, but under another spelling, get that one."""
+    """A relative path with the Unicode form used on disk, for each part that exists in another form."""
     if path.isascii() or os.path.lexists(root / path):
         return path
     here, pieces = "", path.split("/")
@@ -55,7 +55,7 @@ def spelled(root: Path, path: str) -> str:
 
 
 def by_spelling(paths: Iterable[str]) -> dict[str, str]:
-    """The paths by their composed spelling; two that differ in nothing else count as the first."""
+    """Paths by their NFC form. If two paths have the same form, the first one is used."""
     found: dict[str, str] = {}
     for path in paths:
         found.setdefault(nfc(path), path)
@@ -63,7 +63,7 @@ def by_spelling(paths: Iterable[str]) -> dict[str, str]:
 
 
 def collision(names: Iterable[str]) -> tuple[str, str] | None:
-    """Two names that are one in different spellings, such as `é` of one character and of two."""
+    """Two names that differ only in Unicode form, such as `é` as one or two characters; None if there are none."""
     found: dict[str, str] = {}
     for name in sorted(names):
         if found.setdefault(nfc(name), name) != name:
@@ -72,7 +72,7 @@ def collision(names: Iterable[str]) -> tuple[str, str] | None:
 
 
 def unreadable(text: str) -> str:
-    """What in a path or name TensorFlow cannot open, or would spoil a line of text; "" for nothing."""
+    """Characters in a path or name that TensorFlow cannot open or that would break a line of text; "" for none."""
     kinds = {unicodedata.category(character): character for character in text}
     if "Cs" in kinds:
         return "bytes that are not UTF-8"
@@ -81,5 +81,5 @@ def unreadable(text: str) -> str:
 
 
 def problem(name: str) -> str:
-    """Why a folder's name cannot be that of a class; "" if it can."""
+    """Why a folder name is not a valid class name; "" if it is."""
     return unreadable(name) or ("a space at the beginning or end" if name != name.strip() else "")

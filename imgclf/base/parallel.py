@@ -35,8 +35,8 @@ def ordered_map(
     """`map` on threads: OpenCV and LiteRT release the GIL, so threads use every core without copying pixels.
 
     Results come in the order of `items`, each as soon as it and all before it are done. At most eight items a worker are
-    under way or waiting, so that a million inputs take no more memory than a hundred. The threads end with the results, or when
-    those are closed: whoever may stop before the last does so with `contextlib.closing`.
+    under way or waiting, so that a million inputs take no more memory than a hundred. The threads end after the last
+    result, or when the generator is closed. Callers that may stop early use `contextlib.closing`.
     """
     workers = workers or cpu_count()
     pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="imgclf")

@@ -1,8 +1,9 @@
-"""Whoever may write the data folder may write what imgclf keeps in it: new files and folders there follow its permissions.
+"""Give new files and folders in `.imgclf` the permissions of the data folder.
 
-The umask of whoever comes first would shut the others of a team out. So each new file or folder below `.imgclf` takes, from the
-data folder, the bits of every class of users that may write there, and its group; nobody gets more than that folder grants. If
-a folder has default ACLs, the system hands those on by itself and nothing is changed here, as ever on Windows.
+Everyone who can write the data can then write them. Otherwise the umask of the first user would lock out the rest of a team.
+Each new file or folder gets the group of the data folder, and its permission bits for every class of users that may write
+there. Nobody gets more than the data folder grants. If a folder has default ACLs, the system applies them and nothing is
+changed here. Nothing is changed on Windows.
 """
 
 import contextlib
@@ -14,13 +15,13 @@ from pathlib import Path
 STATE_NAME = ".imgclf"
 
 _ACCESS, _DEFAULT = "system.posix_acl_access", "system.posix_acl_default"
-_ENTRY = struct.Struct("<HHI")  # of such a value, behind four bytes of version: tag, permissions, id
+_ENTRY = struct.Struct("<HHI")  # an entry of the attribute, after four bytes of version: tag, permissions, id
 _OWNER, _USER = 1, 2  # tags
-_CLASSES = (0o070, 0o007)  # group and others; the owner of a new file always may write it
+_CLASSES = (0o070, 0o007)  # group and others; the owner can always write a new file
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, as far as they are missing; `.imgclf` and those below it follow the data folder."""
+    """Make a folder and its missing parents. `.imgclf` and folders below it get the permissions of the data folder."""
     try:
         path.mkdir()
     except FileExistsError:
@@ -36,17 +37,17 @@ def make_folder(path: Path) -> None:
 
 
 def create(path: Path) -> None:
-    """Make an empty file unless there is one; below `.imgclf` it follows the data folder."""
+    """Make an empty file unless it exists. Below `.imgclf` it gets the permissions of the data folder."""
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         follow(path)
 
 
 def follow(path: Path) -> None:
-    """Give a file or folder that was just made the permissions of the data folder, if it is `.imgclf` or lies below that.
+    """Give a new file or folder the permissions of the data folder, if it is `.imgclf` or below it.
 
-    The data folder, and not the one that it lies in: another process may be making that just now. Where the system does not
-    allow it (another owner, a file system without permissions), it stays as it is.
+    The parent folder cannot serve as the source, because another process may just be creating it. If the system does not allow
+    the change (another owner, a file system without permissions), nothing is changed.
     """
     data = next((place.parent for place in (path, *path.parents) if place.name == STATE_NAME), None)
     if data is None or os.name == "nt":
@@ -62,19 +63,19 @@ def follow(path: Path) -> None:
 
 def _follow(descriptor: int, data: Path) -> None:
     above = os.stat(data)
-    owner = above.st_uid if os.geteuid() == 0 else -1  # what an administrator makes in a user's folder is the user's
+    owner = above.st_uid if os.geteuid() == 0 else -1  # files that root creates in a user's folder belong to the user
     with contextlib.suppress(OSError):
         os.fchown(descriptor, owner, above.st_gid)
     own = os.fstat(descriptor)
     is_folder = stat.S_ISDIR(own.st_mode)
-    if is_folder and (acl := _acl(data, _ACCESS)):  # it names users, who must be able to write what others make here
+    if is_folder and (acl := _acl(data, _ACCESS)):  # users named in the ACL must be able to write new files here
         with contextlib.suppress(OSError):
             acl = _with_user(acl, above.st_uid)
             os.setxattr(descriptor, _DEFAULT, acl)
             os.setxattr(descriptor, _ACCESS, acl)
             return
     granted = above.st_mode
-    if own.st_gid != above.st_gid:  # our own group is no group of the folder: to it we are others
+    if own.st_gid != above.st_gid:  # our group has no rights on the folder, so it gets those of others
         granted = granted & ~0o2070 | (granted & 0o007) << 3 & granted
     mode = 0o700 | granted & (stat.S_ISGID | stat.S_ISVTX)
     for users in _CLASSES:
@@ -83,7 +84,7 @@ def _follow(descriptor: int, data: Path) -> None:
 
 
 def _acl(path: Path, name: str) -> bytes:
-    """An ACL of a file or folder; empty where it has none, or where the system knows none of this kind."""
+    """An ACL of a file or folder; empty if there is none or the system does not support it."""
     try:
         return os.getxattr(path, name)  # type: ignore[attr-defined,no-any-return,unused-ignore]
     except (OSError, AttributeError):
@@ -91,7 +92,7 @@ def _acl(path: Path, name: str) -> bytes:
 
 
 def _with_user(acl: bytes, user: int) -> bytes:
-    """An ACL that names the folder's owner, with the owner's permissions, so that it can be that of other users' files too."""
+    """The ACL with an entry for the folder's owner, so that it also works for files of other users."""
     entries = {(tag, who): permissions for tag, permissions, who in _ENTRY.iter_unpack(acl[4:])}
     owners = next(permissions for (tag, _who), permissions in entries.items() if tag == _OWNER)
     entries.setdefault((_USER, user), owners)

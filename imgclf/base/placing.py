@@ -128,7 +128,9 @@ def _free(source: str, folder: Path, label: str, planned: dict[str, tuple[str, s
 def _move(source: str, target: Path) -> str:
     reason = journal.move_file(Path(source), target)
     return (
-        "on another disk; choose a folder on the disk of the photos, or --link-to" if reason.startswith(_ELSEWHERE) else reason
+        "on another disk; choose a folder on the same disk as the photos, or use --link-to"
+        if reason.startswith(_ELSEWHERE)
+        else reason
     )
 
 

@@ -1,4 +1,4 @@
-"""What a command's process begins with, whatever it was started from: its streams, its signals, its warnings."""
+"""Set up the process of a command, however it was started: streams, signals and warnings."""
 
 import contextlib
 import io
@@ -8,46 +8,46 @@ import sys
 import warnings
 from typing import Any
 
-TERMINATED = 128 + signal.SIGTERM  # the exit code after SIGTERM, as shells have it
+TERMINATED = 128 + signal.SIGTERM  # exit code after SIGTERM, as in shells
 
 
 def begin() -> None:
-    """Make this process a command's own; to be called once, before anything else."""
+    """Set up this process for a command. Call it once, before anything else."""
     _fill_closed_descriptors()
     sys.stdout = sys.stdout or io.StringIO()  # closed by the caller, as in `imgclf ... >&-`
     sys.stderr = sys.stderr or io.StringIO()
     _pass_over_warnings_of_others()
-    with contextlib.suppress(ValueError):  # not the main thread, of a program that is not ours
+    with contextlib.suppress(ValueError):  # not in the main thread: another program calls us
         signal.signal(signal.SIGTERM, _terminate)
 
 
 def _pass_over_warnings_of_others() -> None:
-    """The user's own filters hold for our code; what other packages warn of nobody here could act on.
+    """Ignore warnings of other packages, because users cannot act on them. The user's filters stay in force for our code.
 
-    But for what was left open: nobody knows whose it was.
+    ResourceWarning is kept, because it is not clear whose file was left open.
     """
     for kind in Warning.__subclasses__():
         if kind is not ResourceWarning:
             warnings.filterwarnings("ignore", category=kind, module=r"(?!imgclf\b)")
-    # For processes that we start: their first imports come before these lines.
+    # For child processes: they import packages before this function runs.
     filters = os.environ.pop("PYTHONWARNINGS", "").split(",")
     if kept := [one for one in filters if ResourceWarning.__name__ in one]:
         os.environ["PYTHONWARNINGS"] = ",".join(kept)
 
 
 def _fill_closed_descriptors() -> None:
-    """The null device for each of stdin, stdout and stderr that is closed: the next file opened would take its number."""
+    """Open the null device for each closed stdin, stdout or stderr. Otherwise the next opened file would get its number."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
 
 
 def _terminate(*_signal: Any) -> None:
-    """End as after an error, with all that is cleaned up then; a second SIGTERM ends at once.
+    """Exit with the usual clean-up. A second SIGTERM exits at once.
 
-    By a handler and not by the signal itself, which the first process of a container is not ended by.
+    A handler is needed because the default action of SIGTERM does not stop the main process of a container.
     """
     signal.signal(signal.SIGTERM, lambda *_again: os._exit(TERMINATED))
     raise SystemExit(TERMINATED)

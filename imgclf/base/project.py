@@ -12,21 +12,21 @@ from imgclf.base.remedies import why
 FILE = "imgclf.toml"
 
 
-# What marks a section of ours in a file that cannot be read as TOML: [tool.imgclf...], tool.imgclf = ..., imgclf = {...}.
+# Finds our section in a file that is not valid TOML: [tool.imgclf...], tool.imgclf = ..., imgclf = {...}.
 _OURS = re.compile(rb"""^\s*(\[\s*tool\s*\.\s*["']?imgclf\b|(tool\s*\.\s*)?["']?imgclf["']?\s*[.=])""", re.MULTILINE)
 
 
 def defaults(folder: Path) -> tuple[Path | None, dict[str, Any]]:
-    """(the file, its values) of the project in a folder; (None, {}) where there is none.
+    """(config file, its values) of the project in a folder; (None, {}) if there is none.
 
-    Raises UsageError for an imgclf.toml that cannot be read, and for a pyproject.toml only if a section of ours is in it.
+    Raises UsageError for an unreadable imgclf.toml, and for an unreadable pyproject.toml only if it has our section.
     """
     own, shared = folder / FILE, folder / "pyproject.toml"
-    with contextlib.suppress(OSError):  # of a folder that may not be searched
+    with contextlib.suppress(OSError):  # no permission to search the folder
         if own.is_file():
             return own, _values(own, _content(own))
         if shared.is_file():
-            content = shared.read_bytes()  # unreadable: another program's, for all that can be known
+            content = shared.read_bytes()  # if unreadable, assume that it belongs to another program
             try:
                 values = _section(_values(shared, content, foreign=True))
             except UsageError:
@@ -53,7 +53,7 @@ def _content(path: Path) -> bytes:
 
 
 def _values(path: Path, content: bytes, *, foreign: bool = False) -> dict[str, Any]:
-    """A file's values. foreign: what is not UTF-8 may stand in it, as in comments of others."""
+    """The values of a file. foreign: allow bytes that are not UTF-8, for example in other programs' comments."""
     import tomllib  # here: most commands have no such file, and every one comes by
 
     try:
@@ -65,7 +65,7 @@ def _values(path: Path, content: bytes, *, foreign: bool = False) -> dict[str, A
 
 
 def _check_text(path: Path, values: object) -> None:
-    """Raise UsageError where a value of ours is not UTF-8."""
+    """Raise UsageError if one of our values is not UTF-8."""
     try:
         json.dumps(values, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError as error:

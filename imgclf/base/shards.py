@@ -69,9 +69,9 @@ def results(path: Path) -> list[tuple[Shard, Path]]:
 
 
 def take_up(db: Database, tables: Tables, copy: Callable[[Database], None]) -> list[Shard]:
-    """The finished shares of a database, each given to `copy` for putting its rows there, and then removed.
+    """Merge the finished shards of a database: `copy` inserts the rows of each, then its file is removed.
 
-    One that is damaged is set aside and counts as missing.
+    A damaged shard is renamed and counts as missing.
     """
     taken = []
     for shard, path in results(db.path):
@@ -83,7 +83,7 @@ def take_up(db: Database, tables: Tables, copy: Callable[[Database], None]) -> l
                 raise
             database.warn(damage)
             continue
-        path.unlink(missing_ok=True)  # another command may take it up too
+        path.unlink(missing_ok=True)  # another command may merge it too
         taken.append(shard)
     return taken
 

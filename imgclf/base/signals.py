@@ -1,4 +1,4 @@
-"""Signal handlers for a while: whatever happens inside, those that were there before come back."""
+"""Temporary signal handlers. The previous handlers are always restored."""
 
 import contextlib
 import signal
@@ -25,10 +25,10 @@ def deferred() -> Iterator[None]:
 
 @contextlib.contextmanager
 def handled(handler: Callable[[int, Any], object] | int, *numbers: int) -> Iterator[None]:
-    """Handle these signals so while inside.
+    """Use this handler for these signals inside the block.
 
-    Python takes handlers in the main thread only; in others nothing changes. A handler that was not set from Python cannot be
-    put back, and is left alone.
+    Python sets handlers only in the main thread; in other threads nothing changes. A handler that was not set from Python
+    cannot be restored, so it is not replaced.
     """
     before: dict[int, Any] = {}
     try:

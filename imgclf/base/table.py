@@ -1,4 +1,4 @@
-"""CSV: as imgclf writes it (UTF-8 with surrogate escapes, commas, line feeds), and as spreadsheets save it."""
+"""CSV as written by imgclf (UTF-8 with surrogate escapes, commas, line feeds) and as saved by spreadsheets."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ from pathlib import Path
 from imgclf.base.errors import ImgclfError
 from imgclf.base.remedies import why
 
-_SEPARATORS = ",;\t"  # spreadsheets of half of Europe write semicolons, and "Unicode text" has tabs
+_SEPARATORS = ",;\t"  # many European spreadsheets use semicolons; "Unicode text" uses tabs
 
 
 def line(values: Sequence[object]) -> str:
@@ -21,9 +21,9 @@ def line(values: Sequence[object]) -> str:
 
 
 def rows(content: bytes, *needed: str) -> Iterator[tuple[int, list[str]]]:
-    """(line number, fields) of every row; raises ValueError where it is no CSV.
+    """(line number, fields) of every row. Raises ValueError if the content is not CSV.
 
-    The separator is the one of `, ; tab` by which the first line has the needed columns, or else the most fields.
+    The separator (comma, semicolon or tab) is the one that gives the first line the needed columns, or else the most fields.
     """
     text = _text(content)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(_SEPARATORS, key=partial(_fits, text[:65536], needed)))
@@ -35,7 +35,7 @@ def rows(content: bytes, *needed: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _fits(start: str, needed: Sequence[str], separator: str) -> tuple[bool, int]:
-    """How well a separator explains a file's first line: whether it has the needed columns, and how many it has."""
+    """Score of a separator for the first line of a file: has the needed columns, number of columns."""
     try:
         header = [name.strip() for name in next(csv.reader(io.StringIO(start, newline=""), delimiter=separator), [])]
     except csv.Error:
@@ -44,7 +44,7 @@ def _fits(start: str, needed: Sequence[str], separator: str) -> tuple[bool, int]
 
 
 def _text(content: bytes) -> str:
-    """A file's text without its byte order mark, of which Excel writes two kinds."""
+    """The text of a file without its byte order mark. Excel writes UTF-16 and UTF-8 marks."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16", "replace")
     return content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
@@ -57,7 +57,7 @@ def records(file: Path, *needed: str) -> Iterator[tuple[int, dict[str, str]]]:
     except OSError as error:
         raise ImgclfError(f"{file}: cannot be read: {why(error, 'choose another file')}") from error
     if content.startswith(b"PK\x03\x04"):
-        raise ImgclfError(f"{file}: a workbook or archive, not a CSV; save it as CSV (UTF-8)")
+        raise ImgclfError(f"{file}: a workbook or archive, not a CSV file; save it as CSV (UTF-8)")
     try:
         lines = rows(content, *needed)
         header = [name.strip() for name in next(lines, (0, []))[1]]
@@ -66,9 +66,9 @@ def records(file: Path, *needed: str) -> Iterator[tuple[int, dict[str, str]]]:
             raise ImgclfError(f"{file}: needs the columns {' and '.join(needed)}, has {shown or 'none'}")
         twice = next((name for name in header if name and header.count(name) > 1), None)
         if twice:
-            raise ImgclfError(f"{file}: has the column {twice} twice ({shown}); leave one of them")
+            raise ImgclfError(f"{file}: has the column {twice} twice ({shown}); remove one of them")
         for number, row in lines:
-            if not any(row):  # a spreadsheet's empty line
+            if not any(row):  # an empty line of a spreadsheet
                 continue
             if any(row[len(header) :]) or len(row) < len(header):
                 raise ImgclfError(f"{file}, line {number}: {len(row)} fields where the header has {len(header)}")
@@ -78,5 +78,5 @@ def records(file: Path, *needed: str) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def not_utf8(field: str) -> str:
-    """What to add to an error about a field with bytes of another encoding, as of Excel's plain "CSV"; "" for others."""
+    """A hint for errors about a field with bytes of another encoding, as in Excel's plain "CSV"; "" for other fields."""
     return '; the file is not UTF-8: save it as "CSV UTF-8"' if any("\ud800" <= c <= "\udfff" for c in field) else ""

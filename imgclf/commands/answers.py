@@ -201,7 +201,7 @@ def export(
 
 def serve(
     run: Annotated[str, typer.Argument(help="As for --run.")] = "latest",
-    port: Annotated[int, typer.Option(**bounds(ServeConfig, "port"), help="Port to listen on; 0 for any free one.")] = 8000,
+    port: Annotated[int, typer.Option(**bounds(ServeConfig, "port"), help="Port to listen on (0: any free port).")] = 8000,
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 for every network this machine is in.")
     ] = "127.0.0.1",
@@ -209,13 +209,15 @@ def serve(
         str | None, typer.Option(envvar="IMGCLF_TOKEN", help="Answer only who knows it, as a bearer token.")
     ] = None,
     threshold: Annotated[str | None, typer.Option(metavar="P|auto:A", help="Label `unknown` below P, as for predict.")] = None,
-    timeout: Annotated[float, typer.Option(**bounds(ServeConfig, "timeout"), help="Seconds that one request may take.")] = 30,
+    timeout: Annotated[float, typer.Option(**bounds(ServeConfig, "timeout"), help="Maximum seconds per request.")] = 30,
     queue: Annotated[
         int,
-        typer.Option(**bounds(ServeConfig, "queue"), help="Pictures that may wait before 503 is answered; of each process."),
+        typer.Option(
+            **bounds(ServeConfig, "queue"), help="Images that may wait in each process. If more wait, requests get status 503."
+        ),
     ] = 128,
     workers: Annotated[
-        int, typer.Option(**bounds(ServeConfig, "workers"), help="Processes; threads of one use all cores.")
+        int, typer.Option(**bounds(ServeConfig, "workers"), help="Number of processes. A single one uses all cores.")
     ] = 1,
 ) -> None:
     """Serve a run to browsers and programs: a page and an API.
@@ -235,9 +237,9 @@ def serve(
 
 
 def _stdin() -> io.BufferedReader:
-    """Raises UsageError where the caller has closed it, as in `imgclf ... <&-`."""
+    """The standard input. Raises UsageError if it is closed, as in `imgclf ... <&-`."""
     if sys.stdin is None:
-        raise UsageError("stdin is closed, and what to predict should come from it; pipe it in, or give files instead of -")
+        raise UsageError("stdin is closed, so there is no input; pipe images or paths in, or give files instead of -")
     return cast(io.BufferedReader, sys.stdin.buffer)
 
 

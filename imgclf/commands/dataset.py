@@ -128,7 +128,8 @@ def preview(
     ] = False,
     samples: Annotated[int, typer.Option(min=1, max=40, help="Pictures a class on the sheet.")] = 8,
     image_size: Annotated[
-        int | None, typer.Option(**bounds(TrainConfig, "image_size"), help="Pixels a side for --augmented, as for train.")
+        int | None,
+        typer.Option(**bounds(TrainConfig, "image_size"), help="Side length in pixels for --augmented, as in train."),
     ] = None,
     aspect: Annotated[Aspect, typer.Option(help="For --augmented, as for train.")] = "squash",
     augment: Annotated[Augment, typer.Option(help="For --augmented, as for train.")] = "light",

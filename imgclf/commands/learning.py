@@ -140,7 +140,7 @@ def train(
     if fold is None and not splitting.exists(data):
         if are_several():
             raise ImgclfError(
-                f"{data}: no split yet, and the workers must share one; make it first with {command('split', data)}"
+                f"{data}: no split yet, and all workers need the same one; make it first with {command('split', data)}"
             )
         console.say("no split yet: making the default one, 70% train, 15% validation, 15% test")
         with console.stages() as stage:
@@ -182,7 +182,7 @@ def audit(
 
     verb.check_relabel(relabel)
     if relabel is not None and not (report or html):
-        raise UsageError(f"--relabel {relabel:g}: only with --report or --html")
+        raise UsageError(f"--relabel {relabel:g} needs --report or --html")
     if shard:
         if report or html:
             raise UsageError(
@@ -213,9 +213,9 @@ def audit(
     if report:
         carry_out = command("clean", data, "--apply", str(report))
         if orders:
-            console.say(f"wrote {report}, which asks for {console.counted(orders, 'move')}; {carry_out} carries them out")
+            console.say(f"wrote {report} with {console.counted(orders, 'move')}; carry them out with {carry_out}")
         else:
-            console.say(f"wrote {report}: write quarantine or relabel into its column action, then {carry_out} carries it out")
+            console.say(f"wrote {report}; write quarantine or relabel into its column action, then run {carry_out}")
     if html:
         console.say(f"wrote {html}")
 

@@ -28,7 +28,7 @@ Seed = Annotated[int, typer.Option(**bounds(TrainConfig, "seed"), help="Seed of 
 
 
 def found(run: str) -> "Bundle":
-    """The bundle that --run means; of `best` it is said which runs were compared."""
+    """The bundle that --run names. For `best`, print which runs were compared."""
     from imgclf import bundle
 
     if run != "best":

@@ -32,7 +32,7 @@ def runs_show(run: Annotated[str, typer.Argument(help="As for --run.")] = "lates
 
 @runs_app.command("best", cls=Command)
 def runs_best(folder: Folder = Path("runs")) -> None:
-    """Print the folder of the run with the highest validation accuracy, of those on the newest run's split."""
+    """Print the folder of the best run by validation accuracy. Only runs on the newest run's split are compared."""
     from imgclf import bundle
 
     chosen, note = bundle.best(folder)

@@ -21,8 +21,8 @@ def quotas(
 ) -> dict[P, int]:
     """How many of `count` images go to each subset: largest remainder, and at least one in each where there are enough.
 
-    owed: images by which each subset is short so far; it decides who is rounded up, so that sums over classes come out right.
-    filled: subsets that have an image of the class already. One that has none needs one, and `train` before all others.
+    owed: images that each subset still lacks. It decides which subset is rounded up, so that the sums over classes are right.
+    filled: subsets that already have an image of the class. A subset without one gets one, `train` first.
     """
     exact = {part: count * share for part, share in fractions.items()}
     numbers = {part: math.floor(value + 1e-9) for part, value in exact.items()}
@@ -55,10 +55,10 @@ def group(hashes: Mapping[str, str], keys: Mapping[str, str], alike: Iterable[tu
 def allocate(samples: Sequence[Sample], groups: Mapping[str, str], fractions: Mapping[P, float], seed: int) -> dict[str, P]:
     """The subset of every path: stratified by class, the same for the same seed whatever the order on disk.
 
-    A fair draw: every group reaches a subset with the chance of the subset's share, whatever its size and classes. Groups are
-    never torn. Those of several images are drawn first, in random order; single images then fill up what their class lacks.
-    A subset differs from its target by at most the largest group. `train` gets an image of every class, and each subset a
-    group where one can be spared.
+    The draw is fair: every group goes to a subset with the probability of the subset's share, whatever its size and classes.
+    Groups are never separated. Groups of several images are drawn first, in random order; single images then fill the rest of
+    their class. A subset differs from its target by at most the largest group. `train` gets an image of every class, and each
+    subset gets a group if one is available.
     """
     members: dict[str, list[Sample]] = collections.defaultdict(list)
     for sample in samples:
@@ -77,12 +77,12 @@ def allocate(samples: Sequence[Sample], groups: Mapping[str, str], fractions: Ma
 
 
 class _Draw(Generic[P]):
-    """Groups on their way into subsets. parts: the subset of each group that has one.
+    """Assign groups to subsets. parts: the subset of each assigned group.
 
-    The chance of a subset is its share of the room that is left: of the images that it still wants of the group's classes, and
-    of the groups of several images. However large the groups are that others draw, each share is expected to stay what it was;
-    so the chance of every group is the share that was asked for. (Giving each to the subset that lacks most would not do: of
-    few groups, small subsets would get more than their share.)
+    The probability of a subset is its share of the remaining room: room for images of the group's classes, and for groups of
+    several images. The expected share stays the same however large the other groups are, so every group gets each subset with
+    the requested probability. (Always choosing the subset that lacks most would be unfair: with few groups, small subsets would
+    get more than their share.)
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class _Draw(Generic[P]):
         return {part: count * share for part, share in self._fractions.items()}
 
     def put(self, name: str, part: P) -> None:
-        """Let a group have a subset; another than before, maybe."""
+        """Assign a group to a subset, or move it to another one."""
         size = self._sizes[name]
         for sign, place in ((-1, self.parts.get(name)), (1, part)):
             if place is not None:
@@ -123,7 +123,7 @@ class _Draw(Generic[P]):
         """Draw the subset of a group of several images."""
         for part in self._fractions:
             if part == "train" and any(self._to_come[label] == size[label] and not self._held[part][label] for label in size):
-                return part  # the last chance of a class to be learnt
+                return part  # last chance for `train` to get this class
         weights = self._weights(size)
         whole = [part for part in weights if _fits(self._all, part, size.total(), self._largest_group)]
         both = [
@@ -142,7 +142,7 @@ class _Draw(Generic[P]):
         return weights
 
     def fill(self, names: Sequence[str]) -> None:
-        """Give single images, in this order, to the subsets that their class lacks most."""
+        """Assign single images, in this order, to the subsets that lack their class most."""
         of_class: dict[str, list[str]] = {label: [] for label in self._room}
         for name in names:
             of_class[next(iter(self._sizes[name]))].append(name)
@@ -151,7 +151,7 @@ class _Draw(Generic[P]):
         labels, parts = list(of_class), list(self._fractions)
         self._chance.shuffle(labels)
         for label in labels:
-            self._chance.shuffle(parts)  # equal remainders are rounded up in turn
+            self._chance.shuffle(parts)  # break ties between equal remainders at random
             filled = [part for part in parts if self._held[part][label]]
             count = len(of_class[label])
             numbers = quotas(count, {part: wish[label][part] / max(1, count) for part in parts}, owed, filled)
@@ -162,10 +162,10 @@ class _Draw(Generic[P]):
                     self.put(name, part)
 
     def _wish(self, counts: Mapping[str, int]) -> dict[str, dict[P, float]]:
-        """How many of so many single images of each class each subset is to get, in fractions.
+        """Fractional number of single images of each class for each subset, given the counts by class.
 
-        Each class's by the room that it has left. Where groups took more than that, other classes make it up in a few rounds of
-        proportional fitting, so that the sums over classes come out right.
+        Each class is divided by the remaining room of its subsets. If groups took more, other classes compensate in a few
+        rounds of  proportional fitting, so that the sums over classes are right.
         """
         wish = {label: {p: x * counts[label] for p, x in _positive(self._room[label]).items()} for label in counts}
         for _round in range(20):
@@ -178,7 +178,7 @@ class _Draw(Generic[P]):
         return wish
 
     def fill_empty(self, names: Sequence[str]) -> None:
-        """Give each subset that large groups left empty one that another can spare; the first that leaves no class without."""
+        """Give each empty subset a group from another subset that keeps images of all its classes."""
         for empty in [part for part in self._fractions if not self._held[part].total()]:
             spare = [
                 name
@@ -194,16 +194,16 @@ class _Draw(Generic[P]):
 
 
 def _positive(room: Mapping[P, float]) -> dict[P, float]:
-    """Each subset's share of the room that is left; of none where all is full."""
+    """Each subset's share of the remaining room; 0 if there is none."""
     total = sum(max(0.0, value) for value in room.values())
     return {part: max(0.0, value) / total if total else 0.0 for part, value in room.items()}
 
 
 def _fits(room: Mapping[P, float], part: P, count: int, largest: int) -> bool:
-    """Whether every subset can still end within one largest group of its target when this one takes so many more.
+    """Whether every subset can still end within one largest group of its target if this one takes `count` more images.
 
-    It can while all that is over, and so all that is lacking elsewhere, comes to no more than a group; or while the emptiest
-    lacks no more than that against this one. The emptiest itself always fits.
+    This holds if the total excess, and so the total lack elsewhere, is at most one group, or if the emptiest subset lacks at
+    most one group more than this one. The emptiest subset itself always fits.
     """
     after = {**room, part: room[part] - count}
     over = -sum(min(0.0, value) for value in after.values())

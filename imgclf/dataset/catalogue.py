@@ -1,7 +1,7 @@
 """The catalogue: what one look at each file told, kept in DATA/.imgclf/index so that an unchanged file is not read again.
 
-A SQLite file, and only a cache. Another version of imgclf has another file there, so that a team with two versions does not
-make it anew in turn; one of a version that nobody uses any more may be deleted.
+The file is an SQLite database and only a cache. Each version of imgclf has its own file, so that a team with two versions does
+not rebuild it again and again. Files of old versions may be deleted.
 """
 
 import contextlib
@@ -31,14 +31,14 @@ from imgclf.pixels import duplicates, facts
 
 # Raised when a measure or the comparison of pictures changes: what was kept by the old one is then forgotten.
 _MEASURES = 4
-# A thumbnail's number is never given again: a command that has read it may look for it after another has replaced it.
+# Thumbnail numbers are never reused: a command may still look for one that another command has replaced.
 _SQL = """
 CREATE TABLE files (path BLOB PRIMARY KEY, stamp BLOB, sha256 BLOB, facts BLOB, problem TEXT, thumbnail INT) WITHOUT ROWID;
 CREATE TABLE thumbnails (id INTEGER PRIMARY KEY AUTOINCREMENT, compared BLOB);
 CREATE TABLE searches (pictures BLOB, at_least REAL, pairs BLOB, PRIMARY KEY (pictures, at_least)) WITHOUT ROWID;
 """
 _TABLES = database.Tables(_SQL, zlib.crc32(f"{_MEASURES} {DECODER_VERSION} {facts.FACTS} {_SQL}".encode()) & 0x7FFFFFFF)
-_LAST = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence"  # the number of the thumbnail that came last
+_LAST = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence"  # number of the newest thumbnail
 # What another process found; a hash alone does not displace the facts of a picture.
 _TAKE = """
 INSERT INTO files VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE
@@ -148,7 +148,7 @@ class Catalogue:
         return grey, rows[:, _GREY : _GREY + _COLOURS].reshape(-1, duplicates.COLOURS, duplicates.COLOURS, 3)
 
     def _compared(self, some: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """(n, bytes): thumbnails and ranks of the files of these indices."""
+        """(n, bytes): thumbnails and ranks of the files with these indices."""
         rows = []
         for index, number in zip(some.tolist(), self.thumbnails[some].tolist(), strict=True):
             row = self._db.one("SELECT compared FROM thumbnails WHERE id = ?", (number,))
@@ -158,14 +158,14 @@ class Catalogue:
         return np.frombuffer(b"".join(rows), np.uint8).reshape(len(some), -1)
 
     def _made_again(self, index: int) -> bytes:
-        """The thumbnail of a file whose own another command has just replaced. Raises ImgclfError if the picture changed."""
+        """Compute a thumbnail again that another command has just replaced. Raises ImgclfError if the image changed."""
         digest, _record, _problem, thumbnail = facts.look_at((str(self.root), frozenset()), self.paths[index])
         if digest != self.sha256[index].tobytes() or not thumbnail:
             raise ImgclfError(f"{self.root / self.paths[index]}: changed while it was compared; run the command again")
         return thumbnail
 
     def _pairs(self, content: object, count: int) -> NDArray[np.void]:
-        """Pairs as they were kept, of so many pictures."""
+        """Decode stored pairs of `count` images."""
         if isinstance(content, bytes) and len(content) % duplicates.PAIRS.itemsize == 0:
             pairs = np.frombuffer(content, duplicates.PAIRS).copy()
             if (
@@ -209,7 +209,7 @@ def examine_share(root: Path, paths: Sequence[str], shard: Shard, progress: Prog
 
 
 def _unchanged(db: Database, root: Path, paths: Sequence[str]) -> set[str]:
-    """Those of the files whose facts are known, and which are as they were then."""
+    """Paths of files that are in the index and have not changed since."""
     known = ((paths[index], row) for index, row in _known(db, paths) if index is not None and row and row[3])
     return {path for path, row in known if row[1] == stamp(root / path)}
 
@@ -357,10 +357,10 @@ def _content_hashes(db: Database, root: Path, paths: Sequence[str], progress: Pr
 
 
 def stamp(path: Path) -> bytes:
-    """What the file system says of a file, so that a change shows: two that swap their names keep size and time, not inode.
+    """A stamp of a file that changes with the file. It has the inode, because two files that swap names keep size and time.
 
-    The last eight bytes are its ctime, which alone tells of an edit that keeps the size and sets the time back. It changes too
-    with a link or a permission: then the content is hashed to tell, and nothing is decoded.
+    The last eight bytes are the ctime, the only sign of an edit that keeps the size and resets the mtime. The ctime also
+    changes with links and permissions; in that case the content is hashed, but not decoded.
     """
     try:
         status = os.stat(path)
@@ -371,9 +371,9 @@ def stamp(path: Path) -> bytes:
 
 
 def keep_known(root: Path, linked: Sequence[tuple[str, bytes, bytes]]) -> None:
-    """Tell the catalogue of hard links to files, which change their ctime, so that it need not look at the files again.
+    """Update the stamps of files that got hard links, which change the ctime, so that they are not read again.
 
-    linked: path, its `stamp` just before the link was made, and just after.
+    linked: path, `stamp` before the link was made, `stamp` after.
     """
     same = [(after, os.fsencode(path), before) for path, before, after in linked if before[:8] == after[:8]]
     path = _path(root)
@@ -383,7 +383,7 @@ def keep_known(root: Path, linked: Sequence[tuple[str, bytes, bytes]]) -> None:
             db.put("UPDATE files SET stamp = ? WHERE path = ? AND stamp = ?", same)
 
     if same and path.exists():
-        with contextlib.suppress(ImgclfError), database.begun(path, _TABLES, work):  # where it is in use, it will look again
+        with contextlib.suppress(ImgclfError), database.begun(path, _TABLES, work):  # if in use: files are read again
             pass
 
 
@@ -391,7 +391,7 @@ _Row = tuple[bytes, bytes, bytes, bytes, str, int]  # of the table files
 
 
 def _rows(db: Database) -> Iterator[_Row]:
-    """What is known of every file, by path; of one of which only the content was asked, there are no facts."""
+    """All rows, sorted by path. Files that were only hashed have no facts."""
     for row in db.rows("SELECT path, stamp, sha256, facts, problem, thumbnail FROM files ORDER BY path"):
         path, at, digest, record, problem, number = row
         is_whole = (
@@ -403,7 +403,7 @@ def _rows(db: Database) -> Iterator[_Row]:
             and isinstance(number, int)
         )
         if not is_whole:
-            raise db.damaged(f"what it says of {path!r} cannot be read")
+            raise db.damaged(f"the row of {path!r} cannot be read")
         yield row
 
 

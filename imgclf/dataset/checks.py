@@ -33,7 +33,7 @@ CHECKS = {
     check.name: check
     for check in (
         Check("broken", "cannot be used: no picture, damaged, over the limits", default="quarantine"),
-        Check("unsupported", "an image of a format that imgclf does not read; to be converted", strict="report"),
+        Check("unsupported", "an image in a format that imgclf does not read; convert it", strict="report"),
         Check("extension", "named as another format, or without an extension", default="rename", strict="rename"),
         Check("missing-end", "the mark at the end is missing; every pixel is there", strict="report"),
         Check("trailing", "more bytes behind the picture's end", strict="report"),

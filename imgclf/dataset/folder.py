@@ -78,7 +78,7 @@ def scan(root: Path) -> list[Found]:
             for file in _top_level(root / name)[1]:
                 found.append(Found(f"{name}/{file}", None, parts[name], names.foreign_file(file) or "not in a class folder"))
             found += _class_folders_files(root, f"{name}/", parts[name])
-        elif parts:  # a part without class folders: images that nobody has labelled
+        elif parts:  # a split folder without class folders: unlabelled images
             found += [Found(path, None, None, "not in a class folder") for path in _walk(root, name)]
     if not parts:
         found += _class_folders_files(root, "", None)
@@ -86,10 +86,10 @@ def scan(root: Path) -> list[Found]:
 
 
 def part_folders(root: Path) -> dict[str, Part]:
-    """The train, validation and test folders of a data folder that is already split, by name; empty if it is not.
+    """The train, validation and test folders of a data folder that is already split, by name; empty if it is not split.
 
-    One that has no class folders while another has, such as a test set without labels, is none. Raises ImgclfError where it
-    cannot be told what is a part and what is a class.
+    A folder without class folders beside one with class folders, such as a test set without labels, does not count. Raises
+    ImgclfError if split folders and class folders cannot be told apart.
     """
     folders = _own_folders(root)
     parts = {name: part for name in folders if (part := _part_named(name))}
@@ -99,15 +99,15 @@ def part_folders(root: Path) -> dict[str, Part]:
     others = [name for name in folders if name not in parts]
     if others:
         raise ImgclfError(
-            f"{root}: {shown} look like the parts of a split, and {', '.join(others[:3])} beside them "
+            f"{root}: {shown} look like the folders of a split, but {', '.join(others[:3])} beside them "
             f"{'does' if len(others) == 1 else 'do'} not; move one or the other away, or rename them if they are classes"
         )
     labelled = {name: part for name, part in parts.items() if _own_folders(root / name)}
     if "train" not in labelled.values():
         name = next(name for name, part in parts.items() if part == "train")
         file = next((file for file in _top_level(root / name)[1] if not names.foreign_file(file)), None)
-        holds = f", and {root / name / file} is in none" if file else ""
-        raise ImgclfError(f"{root}: {shown} hold no class folders; expected {root / name}/<class>/<image>{holds}")
+        holds = f"; {root / name / file} is not in a class folder" if file else ""
+        raise ImgclfError(f"{root}: no class folders in {shown}; expected {root / name}/<class>/<image>{holds}")
     for part in PARTS:
         same = sorted(name for name in labelled if labelled[name] == part)
         if len(same) > 1:
@@ -116,11 +116,12 @@ def part_folders(root: Path) -> dict[str, Part]:
 
 
 def unlabelled_note(root: Path) -> list[str]:
-    """A note on the parts of a folder that is split in which no image has a class, such as a contest's test set."""
+    """A note on split folders whose images have no class, such as the test set of a contest."""
     parts = part_folders(root)
     without = [name for name in _own_folders(root) if parts and name not in parts]
     return [
-        f"{root / name} has no class folders: its images are in no part; `imgclf predict` classifies them" for name in without
+        f"{root / name} has no class folders, so its images are not used; classify them with `imgclf predict`"
+        for name in without
     ]
 
 
@@ -130,29 +131,29 @@ def _part_named(name: str) -> Part | None:
 
 
 def _own_folders(folder: Path) -> list[str]:
-    """The names of the folders in a folder that may hold images, sorted."""
+    """Sorted names of the subfolders that may contain images."""
     return [name for name in _top_level(folder)[0] if not names.is_foreign_folder(name)]
 
 
 def _class_folders(folder: Path) -> dict[str, str]:
-    """The class folders in a folder: the class name of each, by the folder's name as the disk spells it.
+    """Class names by folder name, as spelled on disk.
 
-    Raises ImgclfError for a name that no class can have, and for two that are one name in two spellings.
+    Raises ImgclfError for an invalid class name, and for two folders that differ only in Unicode form.
     """
     found = _own_folders(folder)
     for name in found:
         if wrong := names.problem(name):
-            raise ImgclfError(f"{folder}: the class folder {name!a} has a name with {wrong}; rename the folder")
+            raise ImgclfError(f"{folder}: the name of the class folder {name!a} contains {wrong}; rename the folder")
     if twins := names.collision(found):
         raise ImgclfError(
-            f"{folder}: the class folders {twins[0]!a} and {twins[1]!a} are one name, {names.nfc(twins[0])}, in two "
-            "spellings (composed and decomposed Unicode); move the images into one of them"
+            f"{folder}: the class folders {twins[0]!a} and {twins[1]!a} have the same name, {names.nfc(twins[0])}, in two "
+            "Unicode spellings (composed and decomposed); move all images into one of them"
         )
     return {name: names.nfc(name) for name in found}
 
 
 def _class_folders_files(root: Path, above: str, part: Part | None) -> list[Found]:
-    """The files of every class folder in a folder, given as "" or `train/`, and of the foreign folders beside them."""
+    """Files of all class folders in a folder ("" or `train/`), and of the foreign folders beside them."""
     found = []
     for name in _top_level(root / above)[0] if above else ():
         if names.is_foreign_folder(name):
@@ -168,8 +169,8 @@ def _class_folders_files(root: Path, above: str, part: Part | None) -> list[Foun
         if "train" in inside and len(inside) > 1:
             shown = " and ".join(f"{above}{name}/{folder}" for folder in inside.values())
             raise ImgclfError(
-                f"{root}: {shown} look like the parts of a split inside a class; make them {inside['train']}/{name} and so on, "
-                "or rename them if they are no split"
+                f"{root}: {shown} look like the folders of a split inside a class; move them to {inside['train']}/{name} etc., "
+                "or rename them if they are not a split"
             )
     return found
 
@@ -192,7 +193,7 @@ def _top_level(root: Path) -> tuple[list[str], list[str]]:
                 if entry.name != STATE_NAME:
                     (folders if _is_folder(entry) else others).append(entry.name)
     except OSError as error:
-        remedy = "mend its permissions, or move it out of the data folder"
+        remedy = "fix its permissions, or move it out of the data folder"
         raise ImgclfError(f"{root}: cannot be listed: {why(error, remedy)}") from error
     return sorted(folders), sorted(others)
 
@@ -205,9 +206,9 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def _walk(root: Path, folder: str) -> Iterator[str]:
-    """Paths of all files below a folder; linked folders are followed, each real folder once, so that no loop holds us.
+    """Paths of all files below a folder. Links to folders are followed, each real folder once, so loops end.
 
-    In a hidden or system folder no link is followed, which may lead anywhere, and what cannot be read is passed over.
+    In hidden and system folders no links are followed, and unreadable folders are skipped.
     """
     seen: set[tuple[int, int]] = set()
     stack = [folder]
@@ -259,9 +260,9 @@ def classes(root: Path, minimum: int = 1) -> list[str]:
         only = names.spelled(root, found[0])
         inner = [] if part_folders(root) else _own_folders(root / only)
         hint = (
-            f"; are its classes the folders of {root / only} ({', '.join(inner[:3])}...)? Then give that one" if inner else ""
+            f"; if the classes are the folders in {root / only} ({', '.join(inner[:3])}...), use that folder" if inner else ""
         )
-        raise ImgclfError(f"{root}: one class only ({found[0]}); a classifier needs two or more class folders{hint}")
+        raise ImgclfError(f"{root}: only one class ({found[0]}); a classifier needs at least two class folders{hint}")
     return found
 
 
@@ -287,16 +288,15 @@ def class_folders(root: Path) -> list[str]:
 
 
 def merged_note(root: Path, paths: Iterable[str]) -> list[str]:
-    """A note on the folders below class folders, whose images count as the class's."""
+    """A note on subfolders of class folders, whose images are merged into the class."""
     depth = 2 if part_folders(root) else 1
     folders = {path.rpartition("/")[0] for path in paths if path.count("/") > depth}
     if not folders:
         return []
     number, count = len(class_folders(root)), len(folders)
     return [
-        f"{number:,} class{'es' if number > 1 else ''}; {count:,} folder{'s' if count > 1 else ''} below "
-        f"{'them' if number > 1 else 'it'} {'were' if count > 1 else 'was'} merged into {'them' if number > 1 else 'it'}, "
-        f"such as {min(folders)}"
+        f"{number:,} class{'es' if number > 1 else ''}; {count:,} subfolder{'s were' if count > 1 else ' was'} merged into "
+        f"{'them' if number > 1 else 'it'}, such as {min(folders)}"
     ]
 
 

@@ -92,7 +92,7 @@ def fold_paths(root: Path) -> list[Path]:
 
 
 def _split_of(path: Path, *options: str) -> str:
-    """The command that makes a manifest of this path; in the user's cache, it does not tell which data folder it is of."""
+    """The command that makes this manifest. A path in the user's cache does not contain the data folder."""
     data = next((folder.parent for folder in path.parents if folder.name == STATE_NAME), Path("FOLDER"))
     return command("split", data, *options)
 
@@ -108,7 +108,7 @@ def read_manifest(path: Path) -> Manifest:
         raise ImgclfError(f"{path}: cannot be read: {why(error, anew)}") from error
     rows: dict[str, Row] = {}
     expected = f"expected {','.join(COLUMNS)} with split one of {', '.join(PARTS)}, each path once"
-    remedy = f"mend it, or {anew}"
+    remedy = f"fix it, or {anew}"
     try:
         lines = table.rows(content, *COLUMNS)
         if next(lines, (0, []))[1] != list(COLUMNS):
@@ -149,36 +149,37 @@ def as_they_are(root: Path, manifest: Manifest, progress: Progress | None = None
     gone = sorted(known - present)
     if gone:
         notes.append(
-            f"images of the split that are no longer there, and are skipped: {_some(gone)}; "
-            f"{command('split', root, '--force')} makes a new one without them"
+            f"images of the split that no longer exist (skipped): {_some(gone)}; "
+            f"make a new split without them: {command('split', root, '--force')}"
         )
     lost = sorted(set(manifest.class_names) - {label_of[path] for path in known & present})
     if lost:
-        notes.append(f"classes of the split without an image now: {_some(lost)}")
+        notes.append(f"classes of the split that have no images any more: {_some(lost)}")
     later = added_classes(manifest, (label_of[path] for path in present - bad))
     if later:
         notes.append(
-            f"class folders that came after the split, and are not trained on: {later}; "
-            f"{command('split', root, '--force')} makes a new one with them"
+            f"class folders added after the split (not used for training): {later}; "
+            f"make a new split with them: {command('split', root, '--force')}"
         )
     new = sorted(path for path in present - known - bad if label_of[path] in manifest.class_names)
     if new:
         notes.append(
-            f"pictures that are not in the split: {_some(new)}; {command('split', root, '--force')} makes a new one with them, "
-            f"{command('split', root, '--stable')} adds them and moves none of the others"
+            f"images that are not in the split: {_some(new)}; make a new split with {command('split', root, '--force')}, "
+            f"or add them and keep the other images where they are: {command('split', root, '--stable')}"
         )
     changed = [row.path for row in manifest.rows if row.path in hashes and hashes[row.path] != row.sha256]
     if changed:
         # What they show now may be in another part: an edited copy of a test picture must not be trained on.
         notes.append(
-            f"pictures left out because they changed since the split: {_some(changed)}; {command('split', root, '--force')}"
+            f"images skipped because they changed after the split: {_some(changed)}; "
+            f"make a new split with them: {command('split', root, '--force')}"
         )
     usable = present - set(changed)
     return Manifest(tuple(row for row in manifest.rows if row.path in usable)), notes
 
 
 def added_classes(manifest: Manifest, labels: Iterable[str]) -> str:
-    """The classes that a manifest does not have, each with its number of images, in words; "" for none."""
+    """Classes that are not in the manifest, with their numbers of images, as text; "" for none."""
     counts = collections.Counter(label for label in labels if label not in manifest.class_names)
     return ", ".join(f"{label} ({count:,} image{'s' if count > 1 else ''})" for label, count in sorted(counts.items()))
 
@@ -186,8 +187,8 @@ def added_classes(manifest: Manifest, labels: Iterable[str]) -> str:
 def with_renamed(manifest: Manifest, label_of: Mapping[str, str], hashes: Mapping[str, str]) -> tuple[Manifest, list[str]]:
     """A manifest whose lost files are found under their new names and in their new classes, by content; and a note on them.
 
-    label_of: the files of the class folders. hashes: of those, at least, whose paths the manifest does not have. A path in
-    another Unicode spelling, as after a copy from a Mac, is the same path.
+    label_of: the files in class folders. hashes: at least those of files whose paths are not in the manifest. Paths that differ
+    only in Unicode form, as after a copy from a Mac, are the same path.
     """
     manifest = as_spelled(manifest, label_of)
     lost: dict[str, list[Row]] = collections.defaultdict(list)  # several of one content, where copies are in the split
@@ -209,7 +210,7 @@ def with_renamed(manifest: Manifest, label_of: Mapping[str, str], hashes: Mappin
 
 
 def as_spelled(manifest: Manifest, paths: Iterable[str]) -> Manifest:
-    """A manifest whose paths are spelled as those that are there."""
+    """The manifest with paths in the Unicode form of the existing files."""
     if all(row.path.isascii() for row in manifest.rows):
         return manifest
     spelling = names.by_spelling(set(paths).difference(row.path for row in manifest.rows))

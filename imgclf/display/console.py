@@ -26,10 +26,10 @@ _NARROWEST = 20
 
 
 def _width() -> int | None:
-    """Characters a line on stdout; None where Rich finds out by itself.
+    """Width of stdout in characters; None if Rich can find it out.
 
-    Into a pipe or a file, lines are as long as they need to be: what greps and pastes is never folded. A COLUMNS that is no
-    width, as 0 under some terminals, is passed over: with it, Rich would print nothing at all.
+    Lines to a pipe or a file are never wrapped, so they can be searched and pasted. An invalid COLUMNS, such as 0 in some
+    terminals, is ignored: with it, Rich would print nothing.
     """
     columns = os.environ.get("COLUMNS", "")
     if columns.isdecimal() and int(columns) >= _NARROWEST:
@@ -43,7 +43,7 @@ out = Console(highlight=False, width=_width())
 err = Console(stderr=True, highlight=False)
 
 
-_HARMLESS = "\u3000\u00a0\u202f\u200c\u200d"  # spaces of other scripts, and what joins letters and emoji
+_HARMLESS = "\u3000\u00a0\u202f\u200c\u200d"  # spaces of other scripts, and joiners of letters and emoji
 
 _quiet = _verbose = False
 
@@ -79,7 +79,7 @@ def say(text: str, *, style: str | None = None) -> None:
 
 
 def show_warnings() -> None:
-    """From now on what the modules below warn of is a line of talk too, which --quiet does not silence."""
+    """Print warnings of the modules below on stderr from now on, even with --quiet."""
     import logging
 
     class Lines(logging.Handler):

@@ -228,7 +228,7 @@ def folds(made: "Sequence[Split]", folder: Path, json: bool) -> None:
         counts = collections.Counter(row.split for row in one.manifest.rows)
         add_row(table, number, *(f"{counts[part]:,}" for part in ("train", "val", "test")), f"{one.groups()[2]:,}")
     out.print(table)
-    first = f"{command('train', folder, '--fold', '1')} uses the first"
+    first = f"train on the first fold with {command('train', folder, '--fold', '1')}"
     say(f"{'wrote' if made[0].changed else 'unchanged'}: {made[0].path.parent}; {first}")
 
 

@@ -80,7 +80,7 @@ class TrainingDisplay:
 
     def started(self, run_dir: Path, about: Sequence[str]) -> None:
         self._run_dir = run_dir
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # ignored, as with nohup, it stays so
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # if ignored, as with nohup, keep it ignored
             self._stack.enter_context(signals.handled(self._interrupt, signal.SIGINT))
         say(f"run {run_dir}")
         for line in about:
@@ -163,7 +163,7 @@ def trained(bundle: "Bundle | None", json: bool) -> None:
     )
     say(bundle.val_baseline.words)
     run = "" if bundle.path.parent == Path("runs") else f" --run {shlex.quote(str(bundle.path))}"
-    say(f"`imgclf evaluate{run}` scores it on the test part; `imgclf predict IMAGE{run}` uses it")
+    say(f"`imgclf evaluate{run}` scores it on the test set; `imgclf predict IMAGE{run}` classifies an image")
     data(str(bundle.path))
 
 
@@ -186,14 +186,14 @@ def audited(result: "Audit", json: bool) -> None:
     if result.note:
         say(result.note)
     say(
-        f"Held-out accuracy of the labels as they are: {result.accuracy:.4f} (95% interval {result.interval[0]:.3f} to "
+        f"Held-out accuracy with the current labels: {result.accuracy:.4f} (95% interval {result.interval[0]:.3f} to "
         f"{result.interval[1]:.3f}; {result.model}); {result.baseline.words}"
     )
-    remedy = "its suspects are guesses; try another --model"
+    remedy = "do not rely on the suspects; try another --model"
     if text := result.baseline.warning("held-out accuracy", result.accuracy, result.interval, remedy):
         say(text, style="yellow")
     carry_out = command("clean", Path(result.data), "--apply", "FILE.csv")
-    say(f"Nothing was moved; to decide: --html FILE.html, or --report FILE.csv and {carry_out}.")
+    say(f"Nothing was moved. To decide, use --html FILE.html, or --report FILE.csv and {carry_out}.")
 
 
 def evaluation(result: "Evaluation") -> None:
@@ -214,7 +214,7 @@ def evaluation(result: "Evaluation") -> None:
         tops = [f"top {k} {share:.4f} ({_between(result.top_intervals[k])})" for k, share in result.top.items()]
         out.print(", ".join(tops))
     if math.isnan(result.auc) or math.isnan(result.average_precision):
-        out.print("ROC-AUC and average precision undefined, since a class has no picture")
+        out.print("ROC-AUC and average precision are undefined: all images are of one class")
     else:
         out.print(f"ROC-AUC {result.auc:.4f}, average precision {result.average_precision:.4f}")
     out.print(
@@ -253,16 +253,16 @@ def evaluation(result: "Evaluation") -> None:
 
 
 def gate(asked: "Gate", result: "Evaluation", missed: bool) -> None:
-    """Whether a gate is met, and whether it would be without any classifier."""
+    """Print whether a gate is met, and warn if the baseline alone would meet it."""
     word, style = ("missed", "red") if missed else ("met", None)
     interval = result.between(asked.name)
     between = f" (95% interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
-    say(f"{word}: {asked.name} {result.figure(asked.name):.4f}{between}, at least {asked.least:g} asked", style=style)
+    say(f"{word}: {asked.name} {result.figure(asked.name):.4f}{between}, minimum {asked.least:g}", style=style)
     trivial = result.baseline
     if asked.name == "accuracy" and asked.least <= trivial.accuracy:
         say(
-            f"Warning: accuracy={asked.least:g} is no gate on these images: always answering {trivial.class_name} is right on "
-            f"{trivial.accuracy:.4f} of them; ask for more, or for f1",
+            f"Warning: the minimum accuracy={asked.least:g} is not above the baseline: always predicting {trivial.class_name} "
+            f"scores {trivial.accuracy:.4f} on these images; raise the minimum, or use f1",
             style="yellow",
         )
 
@@ -285,7 +285,7 @@ def comparison(result: "Comparison", json: bool) -> None:
         low, high = side.interval
         add_row(table, name, side.run, side.model, f"{side.accuracy:.4f}", f"{low:.3f} to {high:.3f}", f"{side.loss:.4f}")
     out.print(table)
-    trivial = {side.baseline.class_name: side.baseline for side in (result.first, result.second)}  # one, or one of each run
+    trivial = {side.baseline.class_name: side.baseline for side in (result.first, result.second)}  # one, or one per run
     for one in trivial.values():
         out.print(printable(one.words))
     out.print(
@@ -299,7 +299,7 @@ def comparison(result: "Comparison", json: bool) -> None:
     )
     better, side = ("B", result.second) if result.difference > 0 else ("A", result.first)
     if result.p_value >= 0.05:
-        out.print("no difference that chance could not explain; more images would tell")
+        out.print("the difference is not statistically significant; compare on more images")
     else:
         poor = "" if side.baseline.verdict == "better" else ", but not significantly better than the baseline"
         out.print(f"{better} is better{poor}")

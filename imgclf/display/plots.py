@@ -1,6 +1,6 @@
-"""Matplotlib figures, returned and never shown; drawn without pyplot and with Matplotlib's own defaults.
+"""Matplotlib figures. They are returned, not shown, and drawn without pyplot and with Matplotlib's own defaults.
 
-No display is needed, and no setting of the user's (matplotlibrc, MPLBACKEND) reaches a figure or is changed.
+No display is needed. The user's settings (matplotlibrc, MPLBACKEND) neither affect a figure nor change.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a home folder that it
 
 @contextlib.contextmanager
 def _defaults() -> Iterator[None]:
-    """Matplotlib's own defaults while the block runs. Figures are made and drawn inside such a block."""
+    """Use Matplotlib's own defaults inside the block. All figures are made and drawn in such a block."""
     load_matplotlib()
     from matplotlib import style
 
@@ -38,20 +38,21 @@ def _defaults() -> Iterator[None]:
 
 
 def load_matplotlib() -> None:
-    """Import Matplotlib, which refuses to be imported when MPLBACKEND is none that it knows, as that of a notebook."""
+    """Import Matplotlib. Its import fails if MPLBACKEND is unknown to it, such as that of a notebook."""
     backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
     try:
         import matplotlib
-    except (OSError, ValueError) as error:  # a matplotlibrc that is no text, say
+    except (OSError, ValueError) as error:  # for example, a binary matplotlibrc
         raise ImgclfError(
-            f"Matplotlib does not load ({error}); mend or move its settings: matplotlibrc here or in ~/.config/matplotlib"
+            f"Matplotlib cannot be imported ({error}); fix or move its settings file: matplotlibrc here or in "
+            "~/.config/matplotlib"
         ) from error
     finally:
         if backend is not None:
             os.environ["MPLBACKEND"] = backend
     if backend:
         with contextlib.suppress(ValueError):
-            matplotlib.rcParams["backend"] = backend  # for what else draws in this process
+            matplotlib.rcParams["backend"] = backend  # for other plots in this process
 
 
 def save(figure: "Figure", path: Path) -> None:
@@ -72,9 +73,9 @@ def png(figure: "Figure") -> bytes:
 
 @_defaults()
 def curves(history: Sequence[Mapping[str, Any]], interval: tuple[float, float], trivial: "Baseline") -> "Figure":
-    """Loss and accuracy by epoch, train and validation, the best epoch marked; `history` as in history.csv.
+    """Loss and accuracy by epoch, for training and validation, with the best epoch marked. history: as in history.csv.
 
-    interval: of the best epoch's validation accuracy; trivial: the baseline beside it.
+    interval: 95% interval of the validation accuracy in the best epoch. trivial: the baseline on the validation images.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -175,8 +176,8 @@ def calibration(
 ) -> "Figure":
     """How often the classifier is right by how sure it is, and how right it is when it answers only where it is surest.
 
-    bins: as `metrics.reliability` gives them; coverage: as `metrics.risk_coverage` does. intervals: for each point of both,
-    (n, 2) ends of the 95% interval of its accuracy.
+    bins: from `metrics.reliability`. coverage: from `metrics.risk_coverage`. intervals: for each point of both, (n, 2) ends of
+    the 95% interval of its accuracy.
     """
     import numpy as np
     from matplotlib.figure import Figure
@@ -189,7 +190,7 @@ def calibration(
     left.bar((np.arange(len(counts)) + 0.5)[some] * width, accurate[some], 0.92 * width, color="tab:blue", alpha=0.45)
     of_bins, of_curve = intervals
     left.vlines(confidence[some], *of_bins[some].T, color="tab:blue", linewidth=1)
-    left.plot(confidence[some], accurate[some], marker="o", linestyle="", color="tab:blue", label="right, 95% interval")
+    left.plot(confidence[some], accurate[some], marker="o", linestyle="", color="tab:blue", label="accuracy, 95% interval")
     left.plot([0, 1], [0, 1], color="grey", linestyle=":", label="as sure as right")
     for place, count in zip((np.arange(len(counts)) + 0.5)[some] * width, counts[some], strict=True):
         left.text(place, 0.012, str(count), ha="center", va="bottom", fontsize=7, rotation=90)

@@ -38,18 +38,18 @@ def runs(found: "Sequence[Run]", folder: Path, json: bool) -> None:
     for run in found:
         if run.problem:
             say(run.problem, style="yellow")
-    about = "; accuracies on the validation and the test images with 95% intervals, and of always answering the largest class"
+    about = "; accuracies on validation and test images with 95% intervals; baseline: always predict the largest class"
     say(f"{counted(len(found), 'run')} in {folder}{about if found else ''}")
     if poor:
         say(
-            f"Warning: not significantly better than always answering the largest class: {', '.join(poor)}; "
-            f"`imgclf evaluate --run {shlex.quote(poor[0])}` tells more",
+            f"Warning: not significantly better than the baseline: {', '.join(poor)}; "
+            f"for details run `imgclf evaluate --run {shlex.quote(poor[0])}`",
             style="yellow",
         )
 
 
 def _score(accuracy: float | None, interval: tuple[float, float] | None) -> str:
-    """As much of it as a few hundred images support."""
+    """The accuracy with its interval, rounded to what a few hundred images support."""
     if accuracy is None or interval is None:
         return ""
     return f"{accuracy:.3f} ({interval[0]:.2f}-{interval[1]:.2f})"

@@ -39,7 +39,7 @@ def write(
     overlay: where the run looks on a picture for the class that it called it; asked for the first MOST_OVERLAYS errors.
     """
     low, high = figures["interval"]
-    title = f"{figures['accuracy']:.1%} right ({low:.1%} to {high:.1%}): {Path(figures['run']).name}"
+    title = f"{figures['accuracy']:.1%} correct ({low:.1%} to {high:.1%}): {Path(figures['run']).name}"
     body = "".join(
         (
             _head(title, figures, about),
@@ -80,10 +80,7 @@ def _head(title: str, figures: Mapping[str, Any], about: str) -> str:
     rows = [
         ("F1, mean of classes", _number(figures["macro_f1"]), _between(figures["macro_f1_interval"])),
         ("F1, weighted by pictures", _number(figures["weighted_f1"]), _between(figures["weighted_f1_interval"])),
-        *(
-            (f"among the {k} likeliest", _number(share), _between(figures["top_intervals"][k]))
-            for k, share in figures["top"].items()
-        ),
+        *((f"top-{k} accuracy", _number(share), _between(figures["top_intervals"][k])) for k, share in figures["top"].items()),
         ("ROC-AUC", _number(figures["auc"]), ""),
         ("average precision", _number(figures["average_precision"]), ""),
         ("log loss", _number(figures["loss"]), ""),
@@ -101,8 +98,8 @@ def _head(title: str, figures: Mapping[str, Any], about: str) -> str:
         f"<span>accuracy; 95% interval {low:.1%} to {high:.1%}</span>"
         f"<i><b style='left:{100 * low:.2f}%;width:{max(0.5, 100 * (high - low)):.2f}%'></b>"
         f"<s style='left:{100 * trivial['accuracy']:.2f}%'></s></i>"
-        f"<p class=baseline>Baseline, marked on the bar: {trivial['accuracy']:.1%} ({trivial['interval'][0]:.1%} to "
-        f"{trivial['interval'][1]:.1%}), always answering {_e(trivial['class_name'])}, the largest class in training.</p></div>"
+        f"<p class=baseline>The line on the bar is the baseline: {trivial['accuracy']:.1%} ({trivial['interval'][0]:.1%} to "
+        f"{trivial['interval'][1]:.1%}), always predicting {_e(trivial['class_name'])}, the largest training class.</p></div>"
         f"<table class=figures><tr><th><td><td class=soft>95% interval{table}</table></header>\n"
     )
 

@@ -1,4 +1,4 @@
-"""The trivial baseline of every accuracy: a classifier that always answers the largest class of the training images."""
+"""The baseline of every accuracy: a classifier that always predicts the largest class of the training images."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,11 @@ Verdict = Literal["better", "not better", "worse"]
 
 @dataclasses.dataclass(frozen=True)
 class Baseline:
-    """How many of some images a classifier gets right that always answers `class_name`, and how a score compares with it.
+    """Accuracy of a classifier that always predicts `class_name`, and how a score compares with it.
 
-    class_name: the largest class of the training images, as scikit-learn's DummyClassifier(strategy="most_frequent") answers.
-    accuracy: its share of the same images that were scored; interval: of that, 95%, Wilson. verdict: of the score: `better` if
-    the 95% interval of its accuracy lies above that share, `worse` if it lies below, else `not better` (not significantly).
+    class_name: the largest class of the training images, as in scikit-learn's DummyClassifier(strategy="most_frequent").
+    accuracy: share of this class among the scored images. interval: 95% Wilson interval of it. verdict: `better` if the 95%
+    interval of the score is above the baseline accuracy, `worse` if it is below, else `not better` (not significantly).
     """
 
     class_name: str
@@ -28,41 +28,41 @@ class Baseline:
 
     @property
     def words(self) -> str:
-        """In a line."""
+        """The baseline as one line of text."""
         low, high = self.interval
-        return f"baseline {self.accuracy:.4f} (95% interval {low:.3f} to {high:.3f}): always answering {self.class_name}"
+        return f"baseline {self.accuracy:.4f} (95% interval {low:.3f} to {high:.3f}): always predicting {self.class_name}"
 
     def warning(self, score: str, accuracy: float, interval: Sequence[float], remedy: str) -> str:
-        """What to tell of a score that is not better, and what to do next; empty for one that is.
+        """A warning for a score that is not better than the baseline, with the next step; "" if it is better.
 
-        score: what was scored, as "validation accuracy". remedy: the next step, as a clause.
+        score: name of the score, such as "validation accuracy". remedy: the next step, as a clause.
         """
         if self.verdict == "better":
             return ""
         if self.accuracy == 1:
             return (
-                f"Warning: every scored image is of class {self.class_name}, the largest in training, so always answering it "
-                "is right on all of them; score images of every class"
+                f"Warning: all scored images are of class {self.class_name}, the largest in training, so always predicting it "
+                "is always correct; score images of every class"
             )
         if accuracy > self.accuracy:
             remedy = "score more images" if accuracy == 1 else f"score more images, or {remedy}"
         if self.accuracy > 0.5:
-            remedy += "; where classes are uneven, F1 and the recall of each class tell more"
+            remedy += "; with uneven classes, look at F1 and the recall of each class"
         low, high = interval
         how = "worse than" if self.verdict == "worse" else "not significantly better than"
         return (
-            f"Warning: {score} {accuracy:.4f} ({low:.3f} to {high:.3f}) is {how} the baseline: always answering "
-            f"{self.class_name} is right on {self.accuracy:.4f} of the same images; {remedy}"
+            f"Warning: {score} {accuracy:.4f} ({low:.3f} to {high:.3f}) is {how} the baseline: always predicting "
+            f"{self.class_name} scores {self.accuracy:.4f} on the same images; {remedy}"
         )
 
 
 def largest(counts: Mapping[str, int]) -> str:
-    """The class with the most images; of equal ones the first by name, as scikit-learn does."""
+    """The class with the most images; the first by name among equal ones, as in scikit-learn."""
     return max(sorted(counts), key=lambda name: counts[name])
 
 
 def baseline(class_name: str, of_class: int, right: int, total: int) -> Baseline:
-    """The baseline on `total` images, `of_class` of which are of `class_name`, beside a score with `right` of them right."""
+    """The baseline on `total` images, `of_class` of them of `class_name`, compared with a score of `right` correct images."""
     share = of_class / total if total else 0.0
     low, high = metrics.wilson_interval(right, total)
     verdict: Verdict = "better" if low > share else "worse" if high < share else "not better"
@@ -70,7 +70,7 @@ def baseline(class_name: str, of_class: int, right: int, total: int) -> Baseline
 
 
 def remedy(info: Mapping[str, Any]) -> str:
-    """The next step for a run that is not better than the baseline; info: the content of its bundle.json."""
+    """The next step for a run that is not better than the baseline. info: content of its bundle.json."""
     path, here = Path(str(info["data"]["path"])), Path.cwd()
     path = path.relative_to(here) if path.is_relative_to(here) else path
     if info["model"] not in SCRATCH and info["config"]["weights"] != "none":

@@ -121,7 +121,7 @@ def _come_together() -> Any:
             return tf.distribute.MultiWorkerMirroredStrategy()
         except (tf.errors.OpError, ValueError, RuntimeError) as error:
             first = str(error).strip().splitlines()[0]
-            raise ImgclfError(f"TF_CONFIG: the workers do not come together: {first}") from error
+            raise ImgclfError(f"TF_CONFIG: the workers cannot connect to each other: {first}") from error
 
 
 def are_several() -> bool:

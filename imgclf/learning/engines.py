@@ -1,4 +1,4 @@
-"""Interpreters of a LiteRT file: as many as are used at once, made the first time and kept for every later use."""
+"""A pool of LiteRT interpreters for one file. Interpreters are created when needed and reused."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -12,18 +12,18 @@ from imgclf.base.errors import ImgclfError
 
 
 class Engines:
-    """One LiteRT file, to be asked from any thread.
+    """A LiteRT file that can be used from any thread.
 
-    An interpreter computes for one thread at a time, with one thread each for throughput. They are lent and given back, and not
-    kept by thread: a pool of threads is made anew for every piece of work, and would begin with new interpreters each time.
+    Each interpreter serves one thread at a time and computes on one thread, which gives the best throughput. Interpreters are
+    borrowed and returned, not bound to threads: thread pools are short-lived and would create new interpreters each time.
     """
 
     def __init__(
         self, file: Path, check: Callable[[Any], None] = lambda _engine: None, broken: str = "the model cannot be loaded"
     ) -> None:
-        """check: raises for an interpreter that is not what is expected. broken: why ImgclfError is raised for the file.
+        """check: raises an error for an unexpected interpreter. broken: text of the ImgclfError for an unusable file.
 
-        Nothing is read before the first use.
+        The file is read on first use.
         """
         self.file = file
         self._check, self._broken = check, broken
@@ -44,7 +44,7 @@ class Engines:
         except IndexError:
             engine = self._made()
         yield engine
-        self._idle.append(engine)  # not after an error, which may have left it half way
+        self._idle.append(engine)  # not returned after an error, because its state is unknown
 
     def _made(self) -> Any:
         from ai_edge_litert.interpreter import Interpreter

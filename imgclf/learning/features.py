@@ -88,8 +88,8 @@ def extract(
     """(views, n, width): the features of every picture, from `store` where they are known and computed where not.
 
     pictures: (content hash, a function that reads the pixels). views: names of views; "" is the picture as it is, others are
-    drawn by `change` from the picture and the view's place. unread: takes the places of images that cannot be read, whose
-    features are 0; without it they are errors. A killed extraction goes on where it was.
+    drawn by `change` from the image and the position of the view. unread: list that receives the positions of unreadable
+    images, whose features are 0; without it they are errors. An interrupted extraction continues where it stopped.
     """
     result = np.zeros((len(views), len(pictures), width), np.float32)
     with database.begun(store, _TABLES, lambda db: _extract(extractor, db, pictures, views, change, result, progress, unread)):

@@ -1,14 +1,14 @@
-"""Folds for cross-validation within a program: every class in each, no group torn, the same for the same seed."""
+"""Folds for cross-validation inside the program: stratified, groups kept together, the same for the same seed."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 def folds(labels: NDArray[np.int64], groups: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """(n,) a fold, from 0 on, for each image: every class is spread evenly, in groups that stay whole.
+    """(n,) fold of each image, from 0. Every class is spread evenly, and groups stay together.
 
-    labels, groups: (n,) numbers; a group is of the class of the first of its images that is drawn. Each class begins at another
-    fold, so that many small classes do not fill the first folds and leave the last ones empty.
+    labels, groups: (n,) numbers. The class of a group is that of its first drawn image. Each class starts at another fold, so
+    that many small classes do not fill the first folds and leave the last ones empty.
     """
     order = np.random.default_rng(seed).permutation(len(labels))
     result = np.full(len(labels), -1)

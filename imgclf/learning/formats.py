@@ -46,7 +46,7 @@ def check_packages(form: Format) -> None:
     """Raise ImgclfError when a package that only this format needs is not installed."""
     missing = [name for name in _ONNX if form == "onnx" and importlib.util.find_spec(name) is None]
     if missing:
-        raise ImgclfError(f"--format onnx needs {' and '.join(missing)}, not installed here; run: {installing.command('onnx')}")
+        raise ImgclfError(f"--format onnx needs {' and '.join(missing)}; install with: {installing.command('onnx')}")
 
 
 @keras_settings.pinned()
@@ -253,7 +253,7 @@ def _written(folder: Path) -> Iterator[None]:
     """A full disk as TensorFlow has it, "{{node}} a/b/c; No space left on device [Op:SaveV2]", in our words."""
     import tensorflow as tf
 
-    elsewhere = "give --out another place"
+    elsewhere = "choose another place with --out"
     try:
         yield
     except tf.errors.OpError as error:
@@ -265,7 +265,7 @@ def _written(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_magic(folder: Path) -> Iterator[Path]:
-    """A path to a folder that TensorFlow does not take for a pattern, as it does [1] and the like anywhere in a path."""
+    """A path to the folder without glob characters: TensorFlow takes [1] and similar anywhere in a path for a pattern."""
     if not _MAGIC.search(str(folder.absolute())):
         yield folder
         return

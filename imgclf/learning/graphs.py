@@ -26,10 +26,10 @@ def pixels(recipe: Recipe, data: Any) -> Any:
 
 
 def _png(data: Any) -> Any:
-    """(h, w, 1 to 4) uint16 of grey or RGB with or without alpha; 8 bits come times 257.
+    """(h, w, 1 to 4) uint16 grey or RGB, with or without alpha; 8-bit values are multiplied by 257.
 
-    Asked for four channels TensorFlow finds a transparent colour too, but puts in the wrong opacity where there are fewer than
-    8 bits and none is transparent.
+    With four channels, TensorFlow applies a transparent colour too, but the opacity is wrong with fewer than 8 bits and no
+    transparent colour.
     """
     import tensorflow as tf
 
@@ -43,7 +43,7 @@ def _png(data: Any) -> Any:
 
 
 def _head(data: Any) -> Any:
-    """The first bytes as (n,) int32, and 32 of zeros."""
+    """The first bytes as (n,) int32, followed by 32 zeros."""
     import tensorflow as tf
 
     head = tf.cast(tf.io.decode_raw(tf.strings.substr(data, 0, _HEAD), tf.uint8), tf.int32)
@@ -51,7 +51,7 @@ def _head(data: Any) -> Any:
 
 
 def _places(head: Any, name: bytes) -> Any:
-    """Where these bytes begin in a head."""
+    """Positions of these bytes in a head."""
     import tensorflow as tf
 
     size = tf.size(head) - 32
@@ -60,7 +60,7 @@ def _places(head: Any, name: bytes) -> Any:
 
 
 def _on_white(image: Any) -> Any:
-    """8 bits of RGB from 16 of grey or RGB, perhaps with alpha, as `pixels.images` has it: what is transparent shows white."""
+    """8-bit RGB from 16-bit grey or RGB, with transparency laid over white, as in `pixels.images`."""
     import tensorflow as tf
 
     wide = (tf.cast(image, tf.int32) + 128) // 257

@@ -1,4 +1,4 @@
-"""How far scored images come in groups, which intervals and tests do not take into account yet."""
+"""Groups among the scored images. Intervals and tests do not take them into account yet."""
 
 import collections
 import dataclasses
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 @dataclasses.dataclass(frozen=True)
 class Groups:
-    """Scored images, the groups of the split that they lie in (an image alone is one), and the images of the largest one."""
+    """Number of scored images, of their groups (a single image is a group), and of images in the largest group."""
 
     images: int
     groups: int
@@ -15,19 +15,19 @@ class Groups:
 
 
 def count(names: Iterable[str]) -> Groups:
-    """From the group of each image."""
+    """Count the groups, given the group of each image."""
     sizes = collections.Counter(names)
     return Groups(sizes.total(), len(sizes), max(sizes.values(), default=0))
 
 
 def note(found: Groups | None, what: str) -> str:
-    """A line on what counts these images as independent, as "the intervals"; empty where each is a group of its own.
+    """A note that `what`, such as "the intervals", treats the images as independent; "" if all groups are single images.
 
-    found: None where it is not known which images belong together.
+    found: None if the groups are unknown.
     """
     if found is None or found.largest < 2:
         return ""
     return (
-        f"{found.images:,} images in {found.groups:,} groups, up to {found.largest:,} in one: {what} count every image as "
-        "independent, and are too sure"
+        f"{found.images:,} images in {found.groups:,} groups of up to {found.largest:,}: {what} treat all images as "
+        "independent, so they are overconfident"
     )

@@ -1,4 +1,4 @@
-"""A network as a .keras file that older versions of Keras 3 open too."""
+"""Save a network as a .keras file that older versions of Keras 3 can open too."""
 
 import importlib
 import inspect
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     import keras
 
 _CONFIG = "config.json"
-_FOR_TRAINING = ("_initializer", "_regularizer", "_constraint")  # endings of what an already built layer no longer needs
+_FOR_TRAINING = ("_initializer", "_regularizer", "_constraint")  # endings of fields that a built layer no longer needs
 
 
 @keras_settings.pinned()
 def save(network: "keras.Model", path: Path) -> None:
-    """Write `network` to a .keras file, its layers described by as few fields as can be.
+    """Write `network` to a .keras file with as few config fields as possible.
 
-    Each version of Keras writes fields that earlier ones refuse, nearly always with a value that changes nothing.
+    Each version of Keras writes fields that earlier versions refuse, nearly always with their default value.
     """
     network.save(path)
     with zipfile.ZipFile(path) as archive:
@@ -32,7 +32,7 @@ def save(network: "keras.Model", path: Path) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """A description of Keras', and all that is in it, without defaults and without what only a new layer needs."""
+    """A Keras config, at all levels, without defaults and without fields that only a new layer needs."""
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if not isinstance(value, dict):
@@ -49,9 +49,9 @@ def _plain(value: Any) -> Any:
 
 
 def _defaults(module: str | None, name: str | None) -> dict[str, Any]:
-    """What a class of Keras' own takes for arguments that are not given.
+    """Default arguments of a Keras class.
 
-    Nothing for whole networks; None alone for classes that read their description themselves and may miss a field.
+    Empty for whole networks. Only None values for classes with their own `from_config`, which may require the other fields.
     """
     import keras
 

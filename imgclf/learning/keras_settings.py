@@ -1,4 +1,4 @@
-"""Keras as imgclf needs it, whatever the user's keras.json, the environment or the program around us have set."""
+"""Run Keras with fixed settings, whatever keras.json, the environment or the calling program set."""
 
 import contextlib
 import os
@@ -10,24 +10,23 @@ from typing import Any
 from imgclf.base.errors import ImgclfError
 from imgclf.display import plots
 
-# Read by Keras once, when it is imported. The null device has no keras.json in it, and none can be written there.
+# Keras reads these on import. The null device contains no keras.json, and none can be written there.
 _AT_IMPORT = {"KERAS_BACKEND": "tensorflow", "KERAS_HOME": os.devnull}
 _NOT_AT_IMPORT = ("KERAS_NNX_ENABLED", "KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH")
-_NEVER = ("TF_USE_LEGACY_KERAS",)  # read by TensorFlow whenever it needs Keras
+_NEVER = ("TF_USE_LEGACY_KERAS",)  # TensorFlow reads it whenever it uses Keras
 _WANTED: dict[str, Any] = {"floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels_last"}
 
 _loading, _lock = threading.Lock(), threading.Lock()
-_users = 0  # blocks that are open, in all threads
-_undo: Callable[[], None]  # puts back what the process had before the first of them
+_users = 0  # number of open blocks, in all threads
+_undo: Callable[[], None]  # restores the settings from before the first block
 
 
 @contextlib.contextmanager
 def pinned(policy: str = "float32") -> Iterator[None]:
-    """Keras with imgclf's settings and a dtype policy while the block runs, then with those that it had before.
+    """Use imgclf's Keras settings and a dtype policy inside the block, and restore the old ones afterwards.
 
-    Wherever Keras is used, it is inside such a block; they may be nested, and open in several threads. The settings belong
-    to the whole process, but for the policy, which belongs to the thread. Raises ImgclfError where Keras already runs on
-    another backend.
+    All code that uses Keras runs inside such a block. Blocks may be nested and open in several threads. The settings apply to
+    the whole process, the policy only to the thread. Raises ImgclfError if Keras already runs on another backend.
     """
     global _users, _undo
     keras = load()
@@ -48,38 +47,38 @@ def pinned(policy: str = "float32") -> Iterator[None]:
 
 
 def load() -> Any:
-    """The module keras, TensorFlow loaded too; on their first import, no setting of the user's reaches them.
+    """Import Keras and TensorFlow without the user's settings, and return the module keras.
 
-    To be called before the first `import tensorflow`, which reads keras.json too.
+    Call it before the first `import tensorflow`, which reads keras.json too.
     """
     with _loading:
         if "keras" not in sys.modules:
-            plots.load_matplotlib()  # which Keras would import under the user's settings
+            plots.load_matplotlib()  # otherwise Keras imports it with the user's settings
             home = _usual_home()
             with _environment(_AT_IMPORT, (*_NOT_AT_IMPORT, *_NEVER)):
                 import keras.src.backend.config
                 import tensorflow  # noqa: F401
 
-                keras.src.backend.config._KERAS_DIR = home  # pretrained weights are kept where Keras usually keeps them
+                keras.src.backend.config._KERAS_DIR = home  # keep pretrained weights in Keras' usual folder
         import keras
 
     if keras.config.backend() != "tensorflow":
         raise ImgclfError(
-            f"Keras runs on {keras.config.backend()} in this process, and imgclf needs it on TensorFlow; "
-            "start anew with KERAS_BACKEND=tensorflow in the environment"
+            f"Keras uses the {keras.config.backend()} backend in this process, but imgclf needs TensorFlow; "
+            "start the process again with the environment variable KERAS_BACKEND=tensorflow"
         )
     return keras
 
 
 def _usual_home() -> str:
-    """Where Keras keeps downloads, by its own rule."""
+    """The folder where Keras normally stores downloads."""
     above = os.path.expanduser("~")
     return os.environ.get("KERAS_HOME") or os.path.join(above if os.access(above, os.W_OK) else "/tmp", ".keras")
 
 
 def _set(keras: Any) -> Callable[[], None]:
-    """Set what we need for the whole process; what is given back puts it as it was."""
-    keras.config.dtype_policy()  # made from floatx when it is first asked for: before floatx changes
+    """Apply our settings to the whole process, and return a function that restores the old ones."""
+    keras.config.dtype_policy()  # Keras derives it from floatx on first use, so read it before floatx changes
     before = {name: getattr(keras.config, name)() for name in _WANTED}
     stack = contextlib.ExitStack()
     stack.enter_context(_environment({}, _NEVER))
@@ -95,7 +94,7 @@ def _apply(keras: Any, values: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _environment(wanted: dict[str, str], unwanted: tuple[str, ...]) -> Iterator[None]:
-    """Environment variables set, and others not, while the block runs."""
+    """Set and unset environment variables inside the block."""
     names = (*wanted, *unwanted)
     before = {name: os.environ.get(name) for name in names}
     for name in unwanted:

@@ -13,9 +13,9 @@ from imgclf.learning import folding
 
 @dataclasses.dataclass(frozen=True)
 class ClassScore:
-    """One class: precision, recall and F1 in 0..1 (0 where undefined), and how many pictures truly are of it.
+    """Scores of one class: precision, recall and F1 in 0..1 (0 if undefined), and its number of images.
 
-    The intervals are Wilson's, 95%: 0 to 1 where undefined.
+    The intervals are 95% Wilson intervals; 0 to 1 if undefined.
     """
 
     name: str
@@ -72,7 +72,7 @@ def top_k(true: NDArray[np.int64], probabilities: NDArray[np.float64], k: int) -
 def f1_scores(matrices: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(macro, weighted) F1 of confusion matrices (..., classes, classes): the mean over classes, and the mean over images.
 
-    The classes that occur, in truth or prediction: as in scikit-learn with no labels given.
+    Only classes that occur as a label or a prediction count, as in scikit-learn without `labels`.
     """
     hits = np.diagonal(matrices, axis1=-2, axis2=-1)
     support, predicted = matrices.sum(axis=-1), matrices.sum(axis=-2)
@@ -82,7 +82,7 @@ def f1_scores(matrices: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray
 def _means_of_f1(
     hits: NDArray[Any], support: NDArray[Any], predicted: NDArray[Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(macro, weighted), from what each class (the last axis) has of each."""
+    """(macro, weighted) F1 from the counts of each class (last axis)."""
     f1 = 2 * hits / np.maximum(1, support + predicted)
     occurring = (support + predicted > 0).sum(axis=-1)
     weighted = (f1 * support).sum(axis=-1) / np.maximum(1, support.sum(axis=-1))
@@ -96,8 +96,8 @@ def bootstrap_f1(
 
     With replacement, and as many as the class has, so that no draw lacks a class. F1 needs no more of an image than its cell
     in the confusion matrix, so cells are drawn: a multinomial for each row. Where all are right, or none, no draw could be
-    otherwise: then the interval is that of the accuracy, which is the same metric. For the same reason the classes whose images
-    all got one prediction are drawn as if they had one image more between them, which could have got any class that occurs.
+    otherwise: then the interval is that of the accuracy, which is the same metric. For the same reason, classes whose images
+    all have the same prediction share one extra image, whose prediction may be any class that occurs.
     """
     total = int(matrix.sum())
     support = matrix.sum(axis=1)
@@ -154,9 +154,9 @@ def one_against_rest(
     probabilities: NDArray[np.float64],
     measure: Callable[[NDArray[np.bool_], NDArray[np.float64]], float],
 ) -> float:
-    """The mean of a two-class measure over the classes that have an image; of two classes, that of the second.
+    """Mean of a binary metric over the classes that have images; with two classes, the metric of the second.
 
-    NaN where all images are of one class.
+    NaN if all images are of one class.
     """
     present = np.unique(true)
     if len(present) < 2:
@@ -167,14 +167,14 @@ def one_against_rest(
 
 
 def note_on_absent(support: NDArray[np.int64], class_names: tuple[str, ...], shown: int = 4) -> str:
-    """A line on the classes without an image, which means over classes leave out; empty where all have one."""
+    """A note on classes without images, which are not part of the means over classes; "" if there are none."""
     names = [name for name, count in zip(class_names, support.tolist(), strict=True) if not count]
     if not names:
         return ""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return (
-        f"classes without an image here: {', '.join(names[:shown])}{more}; ROC-AUC and average precision are means over the "
-        "others, and F1 over those that occur, as a label or as a prediction"
+        f"classes without images here: {', '.join(names[:shown])}{more}; ROC-AUC and average precision are means over the "
+        "other classes, F1 over the classes that occur as a label or a prediction"
     )
 
 
@@ -212,9 +212,9 @@ def tempered(probabilities: NDArray[np.float64], temperature: float) -> NDArray[
 def temperature(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
     """The temperature with the least cross-entropy (Guo et al., On Calibration of Modern Neural Networks, 2017).
 
-    Between 0.05 and 20, by golden sections around the best of 40 places. Targets are a little less than sure, as if every class
-    that occurs had been seen once more (Platt, 1999): a few images that are all right do not make a network infallible. Nor do
-    a few that are wrong make its predictions worthless: the logarithm is taken to be normal, around 0, with a deviation of 1.
+    Golden-section search between 0.05 and 20, around the best of 40 points. Targets are slightly smoothed, as if every class
+    that occurs had one more image (Platt, 1999), so a few correct images do not make the network infallible. A normal prior on
+    the logarithm (mean 0, deviation 1) keeps a few errors from making the predictions worthless.
     """
     low, high = math.log(0.05), math.log(20)
     golden = (math.sqrt(5) - 1) / 2
@@ -244,9 +244,9 @@ def temperature(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -> 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """A temperature. fitted: what was found on all images, and used only where it gains in log loss on images held out.
+    """A temperature. fitted: the temperature fitted on all images; it is used only if it improves the held-out log loss.
 
-    gain: that gain, in nats an image, on average over folds; negative for a loss.
+    gain: that improvement in nats per image, from cross-validation; negative if the log loss gets worse.
     """
 
     fitted: float
@@ -254,16 +254,16 @@ class Calibration:
 
     @property
     def temperature(self) -> float:
-        """The temperature to use: 1, which changes nothing, where none can be shown to do better."""
+        """The temperature to use: 1 (no change) unless the fitted one is better on held-out images."""
         return self.fitted if self.gain > 0 else 1.0
 
 
 def calibration(
     true: NDArray[np.int64], probabilities: NDArray[np.float64], groups: NDArray[np.int64], *, count: int = 5, seed: int = 0
 ) -> Calibration:
-    """Fit a temperature, and find by cross-validation what it is worth: of few images it can do harm.
+    """Fit a temperature and cross-validate it: with few images it can do harm.
 
-    groups: (n,) a number for each set of images that stay on one side.
+    groups: (n,) group number of each image; groups stay in one fold.
     """
     fold_of = folding.folds(true, groups, count, seed)
     held_out = probabilities.copy()

@@ -1,16 +1,16 @@
-"""The seed of a network's first weights, without a trace in the generators of the caller's program."""
+"""Seed the initial weights of a network without changing the random state of the calling program."""
 
 import contextlib
 import random
 import threading
 from collections.abc import Iterator
 
-_LOCK = threading.RLock()  # two trainings of one process must not draw from each other's seed
+_LOCK = threading.RLock()  # two trainings in one process must not share a random state
 
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside, layers without a seed of their own draw it from this one; `random`, from which Keras takes it, is put back."""
+    """Inside the block, layers without their own seed use this one. Keras draws it from `random`, which is restored."""
     with _LOCK:
         before = random.getstate()
         random.seed(seed)

@@ -1,4 +1,4 @@
-"""Which labels are likely wrong, and which images lie apart, from features; drawn at random are the folds alone."""
+"""Find likely label errors and outliers from features. Only the folds are random."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -10,19 +10,19 @@ from imgclf.base.parallel import ordered_map
 from imgclf.base.progress import Progress
 from imgclf.learning import folding
 
-_PENALTIES = np.geomspace(1e-3, 1e2, 11)  # of the ridge, as shares of the number of images
+_PENALTIES = np.geomspace(1e-3, 1e2, 11)  # ridge penalties, as shares of the number of images
 _TEMPERATURES = np.geomspace(0.02, 2, 40)
-_ROWS = 1024  # images at a time: n x classes and n x n numbers are never there at once
-_BLOCK = 64e6  # bytes of a block of the n x n similarities at most
-NEIGHBOURS = 10  # images whose distance says how far apart one lies
+_ROWS = 1024  # images at a time: full n x classes or n x n arrays are never allocated
+_BLOCK = 64e6  # maximum bytes of a block of the n x n similarities
+NEIGHBOURS = 10  # neighbours whose distances make an outlier score
 
-Probabilities = Callable[[NDArray[np.int64]], NDArray[np.float64]]  # (rows,) numbers of images to (rows, classes)
+Probabilities = Callable[[NDArray[np.int64]], NDArray[np.float64]]  # (rows,) image indices -> (rows, classes)
 
 
 def held_out_probabilities(
     features: NDArray[np.float32], labels: NDArray[np.int64], groups: NDArray[np.int64], *, folds: int = 5, seed: int = 0
 ) -> NDArray[np.float64]:
-    """(n, classes) what `held_out` tells of all images at once."""
+    """(n, classes) the probabilities of `held_out` for all images at once."""
     return held_out(features, labels, groups, folds=folds, seed=seed)(np.arange(len(labels)))
 
 
@@ -35,11 +35,11 @@ def held_out(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Probabilities:
-    """A linear classifier's probabilities for each image that was not trained on it or on its group, computed when asked for.
+    """Out-of-fold probabilities of a linear classifier: never trained on the image or its group. Computed when called.
 
-    Ridge regression to one-hot targets on standardised features (n, width), which may be memory-mapped; then one temperature
-    for all, which makes probabilities of the scores. The penalty and the temperature are those with the least log loss on the
-    held-out scores. Beside the features it holds two dozen times width x classes numbers.
+    Ridge regression to one-hot targets on standardised features (n, width), which may be memory-mapped. A single temperature
+    turns the scores into probabilities. The penalty and the temperature minimise the log loss of the held-out scores. Memory
+    beyond the features: about 24 arrays of (width, classes).
     """
     tell = progress or (lambda done, total: None)
     tell(0, 3 * folds)
@@ -72,7 +72,7 @@ def held_out(
 
 
 def _lost(scale: "_Scale", ridge: "_Ridge", labels: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
-    """What gives the summed log loss of held-out rows, (penalties, temperatures)."""
+    """A function that returns the summed log loss of held-out rows, (penalties, temperatures)."""
     weights = [ridge.weights(penalty) for penalty in _PENALTIES]
 
     def lost(rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -83,12 +83,12 @@ def _lost(scale: "_Scale", ridge: "_Ridge", labels: NDArray[np.int64]) -> Callab
 
 
 def _blocks(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """At most _ROWS at a time."""
+    """Blocks of at most _ROWS rows."""
     return (rows[top : top + _ROWS] for top in range(0, len(rows), _ROWS))
 
 
 class _Scale:
-    """Features brought to mean 0 and deviation 1, a block of rows at a time."""
+    """Standardise features to mean 0 and deviation 1, one block of rows at a time."""
 
     def __init__(self, features: NDArray[np.float32]) -> None:
         self._features = features
@@ -109,7 +109,7 @@ class _Scale:
 
 @dataclasses.dataclass(frozen=True)
 class _Sums:
-    """Of some images' values: how many, their sum (width,), sum of products (width, width), sums (classes, width), counts."""
+    """Sums over some images: count, total (width,), products (width, width), by class (classes, width), counts."""
 
     count: int
     total: NDArray[np.float64]
@@ -121,7 +121,7 @@ class _Sums:
     def of(cls, scale: _Scale, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> "_Sums":
         classes, width = int(labels.max()) + 1, scale.values(rows[:0]).shape[1]
         products, by_class = np.zeros((width, width)), np.zeros((classes, width))
-        for block in _blocks(rows[np.argsort(labels[rows], kind="stable")]):  # so that a class follows the other
+        for block in _blocks(rows[np.argsort(labels[rows], kind="stable")]):  # sorted by class
             values = scale.values(block)
             products += values.T @ values
             starts = np.flatnonzero(np.diff(labels[block], prepend=-1))
@@ -132,7 +132,7 @@ class _Sums:
 
 @dataclasses.dataclass(frozen=True)
 class _Ridge:
-    """Ridge regression, for any penalty. middle: (width,), taken off the values; share: (classes,), of each class."""
+    """Ridge regression for any penalty. middle: (width,) mean of the values. share: (classes,) share of each class."""
 
     middle: NDArray[np.float64]
     share: NDArray[np.float64]
@@ -142,7 +142,7 @@ class _Ridge:
 
     @classmethod
     def fit(cls, sums: Sequence[_Sums]) -> "_Ridge":
-        """On all images of these; where there are none, every score is 0."""
+        """Fit on all images of these sums. Without images, every score is 0."""
         count = max(1, sum(one.count for one in sums))
         middle = np.asarray(sum((one.total for one in sums), np.float64(0)) / count)
         share = np.asarray(sum((one.of_class for one in sums), np.float64(0)) / count)
@@ -162,7 +162,7 @@ def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _losses(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(temperatures,) the log loss at each of _TEMPERATURES, summed over images."""
+    """(temperatures,) log loss at each of _TEMPERATURES, summed over images."""
     scores = scores - scores.max(axis=1, keepdims=True)
     own, powers = scores[np.arange(len(labels)), labels], np.empty_like(scores)
     losses = np.empty(len(_TEMPERATURES))
@@ -175,9 +175,9 @@ def _losses(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[n
 
 @dataclasses.dataclass(frozen=True)
 class LabelErrors:
-    """wrong: (n,) which labels are likely errors. order: (n,) all images, the most suspicious first. likelier: (n,) the class
-    that each image more likely shows, its own where no other does. predicted: (n,) the likeliest class. kept, likely: (n,) the
-    probabilities of the label and of `likelier`."""
+    """wrong: (n,) mask of likely label errors. order: (n,) all images, most suspicious first. likelier: (n,) the class that is
+    more likely than the label, or the label itself. predicted: (n,) the class with the highest probability. kept, likely: (n,)
+    the probabilities of the label and of `likelier`."""
 
     wrong: NDArray[np.bool_]
     order: NDArray[np.int64]
@@ -190,9 +190,9 @@ class LabelErrors:
 def label_errors(probabilities: Probabilities, labels: NDArray[np.int64], progress: Progress | None = None) -> LabelErrors:
     """Confident learning (Northcutt, Jiang and Chuang, 2021): counted off the diagonal of the confident joint.
 
-    An image counts as class j when its probability of j is at least the mean probability of j among those labelled j, and the
-    largest of such. Sorted by normalised margin: the probability of the label less the largest of another class. Probabilities
-    are asked for twice, a block of rows at a time.
+    An image counts as class j if its probability of j is at least the mean probability of j among images labelled j, and the
+    largest of those. Sorted by normalised margin: the probability of the label minus the largest of another class.
+    Probabilities are computed twice, one block of rows at a time.
     """
     kept, likely, margin = np.empty(len(labels)), np.empty(len(labels)), np.empty(len(labels))
     predicted, confident, likelier = np.empty_like(labels), np.empty_like(labels), np.empty_like(labels)

@@ -25,7 +25,7 @@ class Score:
 
 
 def values(variable: Any) -> NDArray[Any]:
-    """What a variable of Keras or TensorFlow holds, copied. NumPy warns of such a variable in np.array."""
+    """A copy of the value of a Keras or TensorFlow variable. np.array would cause a NumPy warning."""
     import tensorflow as tf
 
     return np.asarray(tf.convert_to_tensor(variable).numpy())

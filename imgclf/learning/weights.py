@@ -35,7 +35,7 @@ def _from_file(file: Path, names: Sequence[str]) -> NDArray[np.float64]:
         name, text = nfc(row["class"].strip()), row["weight"].strip()
         if name not in names:
             raise ImgclfError(
-                f"{file}, line {number}: there is no class {name!r}; there are {', '.join(names)}{table.not_utf8(name)}"
+                f"{file}, line {number}: unknown class {name!r}; the classes are {', '.join(names)}{table.not_utf8(name)}"
             )
         if name in found:
             raise ImgclfError(f"{file}, line {number}: class {name} for the second time")
@@ -49,7 +49,7 @@ def _from_file(file: Path, names: Sequence[str]) -> NDArray[np.float64]:
 
 
 def _number(text: str) -> float:
-    """A number with a decimal point, or with the comma of spreadsheets in most of Europe."""
+    """A number with a decimal point or a decimal comma, as in many European spreadsheets."""
     try:
         return float(text.replace(",", "."))
     except ValueError:

@@ -1,11 +1,11 @@
-"""What a PNG, BMP, AVIF or JPEG 2000 declares of its samples, where OpenCV does not look: depth, transparency, colours."""
+"""Read what OpenCV ignores in PNG, BMP, AVIF and JPEG 2000 headers: depth, transparency, colours."""
 
 import dataclasses
 import struct
 
 
 def png_chunk(data: bytes, name: bytes) -> bytes:
-    """The content of a PNG's first chunk of this name before its pixels; empty where there is none."""
+    """Content of the first PNG chunk with this name before the pixels; empty if there is none."""
     position = 8
     while position + 8 <= len(data):
         length, kind = int.from_bytes(data[position : position + 4], "big"), data[position + 4 : position + 8]
@@ -18,25 +18,25 @@ def png_chunk(data: bytes, name: bytes) -> bytes:
 
 
 def png_significant_bits(data: bytes) -> tuple[int, ...]:
-    """How many bits of each channel (red, green, blue, perhaps alpha; or grey) of a PNG of 16 bits are declared significant.
+    """Significant bits of each channel (red, green, blue, optional alpha; or grey) declared by a 16-bit PNG.
 
-    Empty where none are. By the PNG specification they are the upper ones; the others repeat them.
+    Empty if none are declared. By the PNG specification these are the upper bits; the others repeat them.
     """
     bits = tuple(png_chunk(data, b"sBIT"))
     kind = data[25]
     if kind not in (0, 2, 4, 6) or len(bits) != {0: 1, 2: 3, 4: 2, 6: 4}[kind] or not all(1 <= number <= 16 for number in bits):
         return ()
-    return (*bits[:1] * 3, bits[1]) if kind == 4 else bits  # OpenCV has three equal channels of grey with alpha
+    return (*bits[:1] * 3, bits[1]) if kind == 4 else bits  # OpenCV decodes grey with alpha to three equal channels
 
 
 def png_transparent_grey(data: bytes) -> int | None:
-    """The one level of a grey PNG that is declared transparent, in the depth of the file."""
+    """The transparent level of a grey PNG, in the depth of the file; None if there is none."""
     level = png_chunk(data, b"tRNS") if data[25] == 0 else b""
     return int.from_bytes(level[:2], "big") if len(level) >= 2 else None
 
 
 def avif_depth(data: bytes) -> int:
-    """Bits of a sample, by an AVIF's first `av1C` box: 8, 10 or 12."""
+    """Bits per sample from the first `av1C` box of an AVIF: 8, 10 or 12."""
     at = data.find(b"av1C", 0, 1 << 16)
     flags = data[at + 6] if 0 <= at < len(data) - 6 else 0
     return (8, 12 if flags & 0x20 else 10)[flags >> 6 & 1]
@@ -44,7 +44,7 @@ def avif_depth(data: bytes) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Bmp:
-    """depths: bits of (red, green, blue) in a pixel of 16 bits, else 8 of each; empty for masks that OpenCV gets wrong."""
+    """depths: bits of (red, green, blue) in a 16-bit pixel, otherwise 8 each; empty for masks that OpenCV decodes wrongly."""
 
     depths: tuple[int, ...]
     has_alpha: bool
@@ -56,7 +56,7 @@ _MASKS = {
 
 
 def bmp(data: bytes) -> Bmp:
-    """By a BMP's header and masks; struct.error where they break off."""
+    """Read the header and masks of a BMP. Raises struct.error if they are truncated."""
     (head,) = struct.unpack_from("<I", data, 14)
     if head < 40:  # of OS/2
         return Bmp((8, 8, 8), False)
@@ -70,9 +70,9 @@ def bmp(data: bytes) -> Bmp:
 
 @dataclasses.dataclass(frozen=True)
 class Jpeg2000:
-    """count: components. bits: of each, 0 if they differ, are signed or subsampled, or the image does not begin at 0, 0.
+    """count: components. bits: per component; 0 if they differ, are signed or subsampled, or the image does not start at 0, 0.
 
-    is_plain: grey or RGB, without a palette.
+    is_plain: grey or RGB without a palette.
     """
 
     count: int
@@ -82,7 +82,7 @@ class Jpeg2000:
 
 
 def jpeg_2000(data: bytes) -> Jpeg2000:
-    """By the segment SIZ of the codestream and the boxes before it; struct.error where they break off."""
+    """Read the SIZ segment of the codestream and the boxes before it. Raises struct.error if they are truncated."""
     start = data.find(b"\xff\x4f\xff\x51")
     (count,) = struct.unpack_from(">H", data, start + 40)
     kinds = {data[at : at + 3] for at in range(start + 42, min(start + 42 + 3 * count, len(data) - 2), 3)}

@@ -1,6 +1,6 @@
-"""What a file is, by its first bytes and its ending: THE table of formats, those decoded and those only named.
+"""Recognise formats by first bytes and extension: the table of supported and unsupported image formats.
 
-A magic number is not a format: camera RAWs lie in TIFF containers, behind a thumbnail that any TIFF reader takes for the image.
+A magic number alone is not enough: camera RAWs are TIFF containers with a thumbnail that TIFF readers take for the image.
 """
 
 import dataclasses
@@ -10,9 +10,9 @@ from typing import BinaryIO
 from imgclf.base.errors import ImageError
 from imgclf.pixels import tiff_layout
 
-HEAD = 256  # bytes of a file's start that `sniff` and `other` look at
+HEAD = 256  # first bytes of a file, for `sniff` and `other`
 
-# Formats the decoder reads, each with the endings that are right for it, the usual one first.
+# Formats that the decoder reads, with their valid extensions, the usual one first.
 FORMATS: dict[str, tuple[str, ...]] = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".jps"),  # .mpo, .jps: stereo, whose first image is a JPEG
     "PNG": (".png", ".apng"),
@@ -29,14 +29,14 @@ ENDINGS = frozenset(ending for endings in FORMATS.values() for ending in endings
 
 @dataclasses.dataclass(frozen=True)
 class Other:
-    """A format of images that is not decoded: what it is, in words, its endings, and what converts it."""
+    """An unsupported image format: its name in words, its extensions, and a tool that converts it."""
 
     words: str
     endings: tuple[str, ...]
     tool: str
 
     def refusal(self) -> str:
-        """Why a file of this kind cannot be used, and what to do."""
+        """Why a file of this format cannot be used, and what to do."""
         return f"{self.words}, which imgclf does not read; convert it to {self.tool}"
 
 
@@ -93,7 +93,7 @@ _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b
 
 
 def sniff(head: bytes) -> str | None:
-    """The decoded format that the first 32 bytes announce, or None."""
+    """The supported format of a file with these first 32 bytes, or None."""
     if head.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -116,9 +116,9 @@ def sniff(head: bytes) -> str | None:
 
 
 def refusal(head: bytes, ending: str = "") -> tuple[str, str]:
-    """(a reason of ImageError, what the file is and what to do) for one whose format is not decoded.
+    """(reason for ImageError, message with the remedy) for a file in an unsupported format.
 
-    head: its first HEAD bytes. ending: with the dot; a few formats have no mark at their beginning.
+    head: the first HEAD bytes. ending: extension with the dot; a few formats have no magic number.
     """
     if raw := _magic(head, _RAW_MAGICS):
         return "unsupported", raw_refusal(raw)
@@ -137,7 +137,7 @@ def refusal(head: bytes, ending: str = "") -> tuple[str, str]:
 
 
 def other(head: bytes, ending: str = "") -> str | None:
-    """The format of images that is not decoded, by its first bytes: a key of OTHERS, or None."""
+    """The unsupported image format of a file with these first bytes: a key of OTHERS, or None."""
     if found := _magic(head, _MAGICS):
         return found
     if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
@@ -158,7 +158,7 @@ def other(head: bytes, ending: str = "") -> str | None:
 
 
 def is_image(head: bytes, ending: str) -> bool:
-    """Whether a file's first HEAD bytes are those of an image, decoded here or not."""
+    """Whether the first HEAD bytes of a file are those of an image, supported or not."""
     return bool(sniff(head) or _magic(head, _RAW_MAGICS) or other(head, ending))
 
 
@@ -170,14 +170,14 @@ def _magic(head: bytes, table: tuple[tuple[int, bytes, str], ...]) -> str | None
 
 
 def raw_refusal(kind: str) -> str:
-    """Why a RAW cannot be used, and what to do."""
+    """Why a camera RAW cannot be used, and what to do."""
     return f"a camera RAW photo ({kind}); convert it to JPEG or TIFF, for example with darktable-cli"
 
 
 def raw(file: BinaryIO, ending: str = "") -> str:
-    """The kind of camera RAW in a TIFF container, as `NEF`; "" for an ordinary TIFF. The ending alone does for a RAW's own.
+    """The kind of camera RAW in a TIFF container, such as `NEF`; "" for an ordinary TIFF. A RAW extension is enough.
 
-    By a DNGVersion, by sensor data (a colour filter array, linear raw) in any directory, or by a camera maker's compression.
+    Otherwise decided by DNGVersion, by sensor data (colour filter array, linear raw) in any directory, or by a RAW compression.
     """
     file.seek(0)
     if found := _magic(file.read(HEAD), _RAW_MAGICS):
@@ -207,7 +207,7 @@ _MOST_DIRECTORIES = 32
 
 
 def _directories(file: BinaryIO) -> Iterator[tiff_layout.Tags]:
-    """The directories of a TIFF and those below them, as far as they can be read; each once."""
+    """The readable directories and subdirectories of a TIFF, each once."""
     seen: set[int] = set()
     try:
         start = tiff_layout.beginning(file)
@@ -227,20 +227,20 @@ def _directories(file: BinaryIO) -> Iterator[tiff_layout.Tags]:
 
 
 def is_right(ending: str, kind: str) -> bool:
-    """Whether an ending, with its dot, is one of a decoded format's."""
+    """Whether an extension, with its dot, is valid for a supported format."""
     return ending.lower() in FORMATS[kind]
 
 
 def names_another(ending: str) -> bool:
-    """Whether an ending names a format that is not decoded, so that the name is left alone whatever the file begins with.
+    """Whether an extension is that of an unsupported format. Such a file is never renamed, whatever its first bytes.
 
-    Not HEIC's: phones and messengers hand out JPEGs under it, and no HEIC begins like one.
+    HEIC is an exception: phones and messengers save JPEGs with this extension, and no HEIC starts like a JPEG.
     """
     return ending.lower() in OTHER_ENDINGS.difference(OTHERS["HEIC"].endings)
 
 
 def without_wrong_ending(path: str) -> str:
-    """Drop an ending that names a format; keep what only looks like one, as in `photo 1.5 m` or `IMG.2021`."""
+    """Drop the extension of an image format; keep text that only looks like one, as in `photo 1.5 m` or `IMG.2021`."""
     stem, dot, ending = path.rpartition(".")
     known = ENDINGS.union(OTHERS["HEIC"].endings)
     return stem if dot and f".{ending.lower()}" in known and not stem.endswith("/") else path

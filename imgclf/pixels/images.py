@@ -1,8 +1,8 @@
 """THE decoder, bytes to pixels, and THE resize recipe. Nothing else in imgclf decodes or resizes a picture.
 
 Every picture comes out as (height, width, 3) uint8 RGB: EXIF orientation applied, grey copied to three channels, palettes
-expanded, CMYK converted, transparency laid over white, deeper samples scaled by the depth that the file declares, first frame
-of an animation. TIFF and PNM are read by `tiff` and `pnm`, everything else by OpenCV.
+expanded, CMYK converted, transparency laid over white, deeper samples scaled by the declared depth, first frame of an
+animation. TIFF and PNM are read by `tiff` and `pnm`, everything else by OpenCV.
 """
 
 import contextlib
@@ -83,9 +83,9 @@ def read_header(path: Path) -> Header:
 
 
 def header(data: bytes, ending: str = "") -> Header:
-    """Format and size from the header alone; raises ImageError when there is none, or over MAX_PIXELS.
+    """Format and size from the header alone. Raises ImageError without a header, or over MAX_PIXELS.
 
-    ending: of the file's name, with the dot, where there is one: what is called .nef is no TIFF.
+    ending: extension of the file name, with the dot, if there is one: a file named .nef is not a TIFF.
     """
     if data.startswith(b"\xff\xd8\xff") and (size := containers.jpeg_size(data)):  # the common case, five times faster
         return _checked("JPEG", *size)
@@ -102,7 +102,7 @@ def _sniffed(head: bytes, ending: str) -> str:
 
 
 def _refuse_raw(file: BinaryIO, kind: str, ending: str) -> None:
-    """Raise ImageError for a camera RAW, whose first directory is a thumbnail that would be taken for the image."""
+    """Raise ImageError for a camera RAW, because its first directory is only a thumbnail."""
     if kind == "TIFF" and (raw := filetypes.raw(file, ending)):
         raise ImageError("unsupported", filetypes.raw_refusal(raw))
 
@@ -200,7 +200,7 @@ def _pixels(data: bytes, kind: str) -> Image:
         image: Any = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
     else:
         image, kinds, metadata = cv2.imdecodeWithMetadata(buffer, flags=cv2.IMREAD_UNCHANGED)
-        if kind == "BMP" and image is not None and image.ndim == 2:  # it takes one of OS/2 for grey if not told
+        if kind == "BMP" and image is not None and image.ndim == 2:  # without this flag, OpenCV decodes OS/2 bitmaps as grey
             image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_BGR)
     if image is None or image.size == 0:
         raise damaged
@@ -218,7 +218,7 @@ def _pixels(data: bytes, kind: str) -> Image:
 
 
 def _full(data: bytes, kind: str) -> int:
-    """The largest value of a sample that OpenCV decodes to more than 8 bits; refuses layouts that it gets wrong."""
+    """Maximum value of samples that OpenCV decodes to more than 8 bits. Raises ImageError for layouts it decodes wrongly."""
     if kind == "AVIF":
         return (1 << declared.avif_depth(data)) - 1
     if kind == "BMP" and not declared.bmp(data).depths:
@@ -228,18 +228,18 @@ def _full(data: bytes, kind: str) -> int:
     has = declared.jpeg_2000(data)
     if has.count not in (1, 3, 4) or not 8 <= has.bits <= 16 or not has.is_plain:
         depth = f"{has.bits} bits" if has.bits else "signed, uneven or subsampled samples, or with an offset"
-        what = f"{has.count} bands of {depth}" if has.is_plain else "other colours than RGB and grey"
+        what = f"{has.count} bands of {depth}" if has.is_plain else "colours other than RGB and grey"
         raise ImageError("unsupported", f"JPEG 2000 of {what}, which is not supported; convert it to RGB of 8 or 16 bits")
     return (1 << has.bits) - 1
 
 
 def _to_rgb(image: NDArray[Any], data: bytes, kind: str, full: int) -> NDArray[np.uint8]:
-    """OpenCV's grey, BGR or BGRA of 8 or 16 bits as RGB of 8 bits; what is transparent shows white."""
+    """Convert 8- or 16-bit grey, BGR or BGRA from OpenCV to 8-bit RGB, with transparency laid over white."""
     scaled = _png_to_uint8(image, data) if kind == "PNG" else scaling.to_uint8(image, 255 if image.dtype == np.uint8 else full)
     if scaled.ndim == 2 or scaled.shape[2] == 1:
         rgb = np.asarray(cv2.cvtColor(scaled, cv2.COLOR_GRAY2RGB), np.uint8)
         level = declared.png_transparent_grey(data) if kind == "PNG" else None
-        if level is not None:  # OpenCV does not look at it; it spreads 1, 2 and 4 bits over 8
+        if level is not None:  # OpenCV ignores this level and spreads 1, 2 and 4 bits over 8
             rgb[image.reshape(rgb.shape[:2]) == level * (255 // ((1 << data[24]) - 1) if data[24] < 8 else 1)] = 255
         return rgb
     if scaled.shape[2] == 3:
@@ -252,14 +252,14 @@ def _to_rgb(image: NDArray[Any], data: bytes, kind: str, full: int) -> NDArray[n
 
 
 def _has_alpha(data: bytes, kind: str) -> bool:
-    """Whether a fourth channel is transparency, which in these two formats the file must say."""
+    """Whether the fourth channel is alpha. BMP and JPEG 2000 must declare it."""
     if kind == "BMP":
         return declared.bmp(data).has_alpha
     return kind != "JPEG 2000" or declared.jpeg_2000(data).has_alpha
 
 
 def _spread(rgb: NDArray[np.uint8], depths: tuple[int, ...]) -> NDArray[np.uint8]:
-    """A BMP's colours of 5 or 6 bits, which OpenCV only shifts up, over the whole range: white is 255 and not 248."""
+    """Scale 5- and 6-bit BMP colours to the full range: OpenCV only shifts them, so white would be 248 instead of 255."""
     for channel, bits in enumerate(depths):
         if bits < 8:
             rgb[..., channel] = scaling.to_uint8(rgb[..., channel] >> (8 - bits), (1 << bits) - 1)
@@ -267,7 +267,7 @@ def _spread(rgb: NDArray[np.uint8], depths: tuple[int, ...]) -> NDArray[np.uint8
 
 
 def _png_to_uint8(image: NDArray[Any], data: bytes) -> NDArray[np.uint8]:
-    """By the bits that are declared significant: the upper ones of 16; the others repeat them."""
+    """Scale by the declared significant bits, the upper ones of 16; the others repeat them."""
     if image.dtype == np.uint8:
         return image
     samples = image.reshape(*image.shape[:2], -1)

@@ -1,4 +1,4 @@
-"""Read PBM, PGM and PPM, binary or plain: samples are scaled by the declared largest value, which OpenCV does not look at."""
+"""Read PBM, PGM and PPM, binary or plain. Samples are scaled by the declared maximum value, which OpenCV ignores."""
 
 import re
 import warnings
@@ -17,17 +17,17 @@ _NUMBER = rb"(\d{1,9})(?!\d)"
 _BITMAP = re.compile(rb"P[14]" + _SPACE + _NUMBER + _SPACE + _NUMBER + rb"\s")
 _MAP = re.compile(rb"P[2356]" + _SPACE + _NUMBER + _SPACE + _NUMBER + _SPACE + _NUMBER + rb"\s")
 _DAMAGED = "damaged or truncated PNM: it cannot be decoded to the end"
-_PLAIN = 1 << 22  # bytes of plain numbers that are read at once
+_PLAIN = 1 << 22  # bytes of plain numbers read at once
 
 
 def size(head: bytes) -> tuple[int, int]:
-    """(width, height) by the first bytes; ValueError if they are no header."""
+    """(width, height) from the first bytes. Raises ValueError if they are not a header."""
     width, height, _top, _at = _header(head[:HEAD])
     return width, height
 
 
 def _header(head: bytes) -> tuple[int, int, int, int]:
-    """(width, height, the largest value, where the pixels begin)."""
+    """(width, height, maximum value, offset of the pixels)."""
     found = _BITMAP.match(head) or _MAP.match(head)
     if not found:
         raise ValueError("no header")
@@ -39,7 +39,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     """(height, width, 3) RGB; raises ImageError."""
     width, height, top, at = _header(data[:HEAD])
     if not 0 < top < 65536:
-        raise ImageError("damaged", f"damaged PNM: its largest value is {top}, and must be from 1 to 65,535")
+        raise ImageError("damaged", f"damaged PNM: its maximum value is {top}, but must be 1 to 65,535")
     kind, body = data[1:2], memoryview(data)[at:]
     values: NDArray[Any]
     shape = (height, width, 3 if kind in b"36" else 1)
@@ -66,7 +66,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
 
 
 def _plain(body: memoryview, count: int) -> NDArray[np.uint16]:
-    """Numbers written as text; ValueError where there are fewer, or other things among them."""
+    """Parse numbers written as text. Raises ValueError for missing numbers or other text."""
     values = np.zeros(count, np.uint16)
     done = at = 0
     while done < count:
@@ -77,7 +77,7 @@ def _plain(body: memoryview, count: int) -> NDArray[np.uint16]:
             raise ValueError("numbers are missing")
         at += len(text)
         with warnings.catch_warnings():
-            warnings.simplefilter("error", DeprecationWarning)  # what NumPy has for text that is no number
+            warnings.simplefilter("error", DeprecationWarning)  # NumPy's reaction to text that is not a number
             try:
                 some = np.fromstring(text.decode("ascii"), np.int64, sep=" ")[: count - done]
             except DeprecationWarning as error:

@@ -1,4 +1,4 @@
-"""Samples of any declared depth as 8 bits, transparency laid over white, orientation: shared by all that decodes.
+"""Scale samples to 8 bits by the declared depth, lay transparency over white, apply orientation. Shared by all decoders.
 
 The depth is the declared one (PNG sBIT, TIFF BitsPerSample, PNM maxval, AVIF av1C), else all bits of the sample. It never comes
 from the values found, so that all frames of one camera map alike.
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from imgclf.base.errors import ImageError
 
-BEYOND = 0.25  # how far outside 0..1 a floating-point value may lie, as resampling leaves some; it is clipped
+BEYOND = 0.25  # allowed excess of floating-point values outside 0..1, as after resampling; it is clipped
 
 
 def to_uint8(values: NDArray[Any], full: int) -> NDArray[np.uint8]:
-    """Unsigned samples from 0 to `full` as 0 to 255, rounded; what is above `full` is clipped."""
+    """Scale unsigned samples from 0..full to 0..255, rounded. Values above `full` are clipped."""
     if full == 255 and values.dtype == np.uint8:
         return values
-    if values.dtype == np.uint8 or full % 2 == 0:  # where a value can lie in the middle between two, OpenCV rounds to even
+    if values.dtype == np.uint8 or full % 2 == 0:  # OpenCV would round ties to even
         table = ((np.arange(1 << (8 * values.dtype.itemsize)) * 255 + full // 2) // full).clip(max=255).astype(np.uint8)
         flat = np.ascontiguousarray(values).reshape(len(values), -1)
         return np.asarray(cv2.LUT(flat, table) if flat.dtype == np.uint8 else table[flat], np.uint8).reshape(values.shape)
@@ -27,23 +27,23 @@ def to_uint8(values: NDArray[Any], full: int) -> NDArray[np.uint8]:
 
 
 def unit_to_uint8(values: NDArray[Any], kind: str) -> NDArray[np.uint8]:
-    """Floating-point samples, of which 0 is black and 1 is full light, as 0 to 255.
+    """Scale floating-point samples from 0 (black) to 1 (white) to 0..255.
 
-    What is at most BEYOND outside of 0..1 is clipped. Anything further out shows that the numbers have another scale, which no
-    file declares: ImageError `unsupported`.
+    Values up to BEYOND outside 0..1 are clipped. Values further outside mean another scale, which no file declares: they raise
+    ImageError `unsupported`.
     """
     low, high = float(values.min()), float(values.max())
-    if not (low >= -BEYOND and high <= 1 + BEYOND):  # also where one is not a number
+    if not (low >= -BEYOND and high <= 1 + BEYOND):  # also true for NaN
         raise ImageError(
             "unsupported",
-            f"{kind} with floating-point values from {low:.3g} to {high:.3g}; those from 0 to 1 are supported: rescale it",
+            f"{kind} with floating-point values from {low:.3g} to {high:.3g}; only 0 to 1 is supported: rescale the values",
         )
     return np.asarray((values.clip(0, 1) * np.float32(255)).round(), np.uint8)
 
 
 def over_white(colours: NDArray[np.uint8], alpha: NDArray[np.uint8], premultiplied: bool = False) -> None:
-    """Lay (h, w, 3) over white by alpha (h, w), in place. premultiplied: the colours are multiplied by alpha already."""
-    for top in range(0, len(colours), 256):  # in strips: the wider numbers of a whole large image would fill the memory
+    """Blend (h, w, 3) with white by alpha (h, w), in place. premultiplied: colours are already multiplied by alpha."""
+    for top in range(0, len(colours), 256):  # in strips: uint16 copies of a large image would take too much memory
         strip, weight = colours[top : top + 256], alpha[top : top + 256, :, np.newaxis].astype(np.uint16)
         if premultiplied:
             strip[:] = (strip + (255 - weight)).clip(max=255)
@@ -52,7 +52,7 @@ def over_white(colours: NDArray[np.uint8], alpha: NDArray[np.uint8], premultipli
 
 
 def orient(image: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Turn and mirror as EXIF orientation 1 to 8 asks."""
+    """Rotate and flip an image by its EXIF orientation, 1 to 8."""
     if orientation in (5, 6, 7, 8):
         image = image.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):

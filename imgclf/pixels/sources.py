@@ -43,10 +43,9 @@ class Source:
 def expand(inputs: Iterable[str | Source], without: Path | None = None) -> Iterator[Source]:
     """Every picture asked for, in order; a source with a problem where an input stands for none.
 
-    A folder stands for the files below it that are pictures by name or by their first bytes, sorted; hidden ones, those of
-    systems (`@eaDir`, `Thumbs.db`) and what lies in the folder `without` are passed over. An archive, known by its ending,
-    stands for the pictures in it. A name with *, ? or [ that no file bears is a glob; what lies in a folder that it matches
-    comes with that folder, once.
+    A folder expands to the files below it that are images by name or first bytes, sorted. Hidden files, system files (`@eaDir`,
+    `Thumbs.db`) and the folder `without` are skipped. An archive, recognised by its extension, expands to its images. A name
+    with *, ? or [ that is not an existing file is a glob. Files in a folder that it matches are returned once.
     """
     for name in inputs:
         if isinstance(name, Source):
@@ -64,7 +63,7 @@ def expand(inputs: Iterable[str | Source], without: Path | None = None) -> Itera
 
 
 def _pattern(name: str) -> str:
-    """A glob in which the folders that exist stand for themselves: of `photos [1]/*.jpg`, only the star is magic."""
+    """A glob pattern with existing folders escaped: in `photos [1]/*.jpg`, only the star is special."""
     literal = name
     while glob.has_magic(literal) and not os.path.isdir(literal):
         literal = os.path.dirname(literal)
@@ -137,9 +136,9 @@ def _unlisted(error: OSError) -> Source:
 
 
 def _begins_like_one(path: str) -> bool:
-    """Whether a file of unknown name is an image by its first bytes, decoded here or not, or one that cannot be read.
+    """Whether a file with an unknown extension is an image by its first bytes, supported or not, or is unreadable.
 
-    What cannot be used is told in its turn, with the tool that converts it.
+    Unusable images are reported later, with a tool to convert them.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -197,7 +196,7 @@ def _refused(words: str) -> contextlib.AbstractContextManager[IO[bytes]]:
 
 
 def _is_image(name: str, head: bytes) -> bool:
-    """Whether a file is to be taken for an image: by its ending, or by its first bytes."""
+    """Whether a file is an image, by its extension or its first bytes."""
     ending = Path(name).suffix.lower()
     return ending in filetypes.ENDINGS or filetypes.is_image(head, ending)
 

@@ -1,12 +1,12 @@
-"""Read the first image of a TIFF: the layouts that are listed here, and no others.
+"""Read the first image of a TIFF in one of the layouts listed here.
 
-A strict reader of our own, since OpenCV leaves parts of its output unwritten in layouts that it does not expect, and libtiff
-leaves black what it cannot unpack. Each sample of the output comes from a byte of the file, or ImageError is raised: `damaged`
-where bytes are missing or cannot be unpacked, `unsupported` where the layout is not in the list.
+We use our own strict reader, because OpenCV does not write all output pixels in some layouts, and libtiff leaves pixels black
+that it cannot decompress. Here every output sample comes from a byte of the file, or ImageError is raised: `damaged` if bytes
+are missing or cannot be decompressed, `unsupported` if the layout is not in the list.
 
 Grey of either polarity, RGB, palette, CMYK and YCbCr (8 bits, not subsampled outside JPEG); 1 to 16 bits, or floating point
-from 0 to 1; strips and tiles; samples side by side or in planes; uncompressed, LZW, Deflate, PackBits, JPEG, fax; predictors;
-one extra sample, which is transparency only if the file declares so.
+from 0 to 1; strips and tiles; interleaved or planar samples; uncompressed, LZW, Deflate, PackBits, JPEG, fax; predictors;
+one extra sample, which is alpha only if the file declares it.
 """
 
 import io
@@ -66,7 +66,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     pixels = np.zeros((layout.height, layout.width, layout.kept), np.uint16 if is_index else np.uint8)
     try:
         for plane, top, left, (place, count) in layout.places():
-            if place + count > len(data) and layout.compression != 1:  # some writers claim more than there is
+            if place + count > len(data) and layout.compression != 1:  # some writers declare too many
                 raise damaged()
             rows = layout.tall if layout.tiled else min(layout.tall, layout.height - top)
             into = pixels[:, left : left + layout.wide, plane : plane + 1 if layout.planar else None]
@@ -79,7 +79,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
 
 
 def _blocks(tags: Tags, layout: Layout, piece: memoryview, rows: int) -> Iterator[NDArray[Any]]:
-    """All rows of a strip or tile: (some, layout.wide, layout.depth) uint8, or uint16 where they are indices of a palette."""
+    """All rows of a strip or tile, in blocks (rows, layout.wide, layout.depth) of uint8, or uint16 for palette indices."""
     if layout.compression == JPEG:
         yield _jpeg(tags, layout, piece, rows)
         return
@@ -92,19 +92,19 @@ def _blocks(tags: Tags, layout: Layout, piece: memoryview, rows: int) -> Iterato
         yield _scaled(layout, _values(layout, block))
 
 
-_TURNED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))  # each byte with its bits in the other order
+_TURNED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))  # each byte with its bits reversed
 
 
 def _unpacked(layout: Layout, piece: memoryview, rows: int) -> Iterator[bytes | bytearray]:
     """The bytes of all rows of a strip or tile, in blocks of whole rows.
 
-    LZW that gives an even number of bytes is left to libtiff, which is 30 times as fast: as one strip of 16-bit grey, which
-    OpenCV refuses if libtiff has not filled it.
+    libtiff decodes LZW with an even number of bytes, because it is 30 times as fast: as one strip of 16-bit grey, which OpenCV
+    refuses if libtiff did not fill it.
     """
     count = rows * layout.row_bytes
     if layout.compression == LZW:
         if len(piece) > 1 and piece[0] == 0 and piece[1] & 1:
-            raise unsupported("of LZW in the order of bits of TIFF 5")
+            raise unsupported("with LZW in the old bit order (TIFF 5)")
         width = layout.row_bytes if layout.row_bytes % 2 else layout.row_bytes // 2
         height = count // 2 // width
         if count % 2 == 0 and max(width, height) <= _LONGEST and count <= _MOST:
@@ -113,11 +113,11 @@ def _unpacked(layout: Layout, piece: memoryview, rows: int) -> Iterator[bytes | 
     yield from unpacking.blocks(layout.compression, piece, layout.row_bytes, rows)
 
 
-_LONGEST, _MOST = 1 << 20, 1 << 27  # pixels along a side, and bytes in all, up to which OpenCV is asked
+_LONGEST, _MOST = 1 << 20, 1 << 27  # maximum pixels per side and maximum bytes for decoding with OpenCV
 
 
 def _by_opencv(piece: memoryview, width: int, height: int, tags: Tags) -> NDArray[Any]:
-    """(height, width) of grey that OpenCV decodes from a TIFF of this one strip."""
+    """Decode one strip with OpenCV, wrapped in a grey TIFF: (height, width)."""
     values = {
         WIDTH: (width,), HEIGHT: (height,), PHOTOMETRIC: (GREY,), STRIPS: (8,), SAMPLES: (1,), ROWS: (height,),
         STRIP_SIZES: (len(piece),), **tags,
@@ -132,7 +132,7 @@ def _by_opencv(piece: memoryview, width: int, height: int, tags: Tags) -> NDArra
 
 
 def _values(layout: Layout, block: bytes | bytearray) -> NDArray[Any]:
-    """The samples in whole rows of bytes: (rows, layout.wide, layout.depth)."""
+    """Unpack whole rows of bytes to samples (rows, layout.wide, layout.depth)."""
     shape = (len(block) // layout.row_bytes, layout.wide, layout.depth)
     if layout.bits not in (8, 16, 32, 64):
         bits = np.unpackbits(np.frombuffer(block, np.uint8).reshape(shape[0], -1), axis=1)
@@ -142,7 +142,7 @@ def _values(layout: Layout, block: bytes | bytearray) -> NDArray[Any]:
             values = values << 1 | bits[..., number]
         return values
     size = layout.bits // 8
-    if layout.predictor == 3:  # the bytes of a row sorted by their weight, each as the difference to the one before
+    if layout.predictor == 3:  # bytes of a row, sorted by significance, as differences to the previous byte
         sums = np.frombuffer(block, np.uint8).reshape(shape[0], -1, layout.depth).cumsum(axis=1, dtype=np.uint8)
         sums = np.ascontiguousarray(sums.reshape(shape[0], size, -1).transpose(0, 2, 1))
         return np.asarray(sums.view(f">f{size}").reshape(shape))
@@ -161,11 +161,11 @@ def _scaled(layout: Layout, values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _rgb(tags: Tags, layout: Layout, pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """RGB of all samples as they are stored, 8 bits or indices."""
+    """Convert stored samples, 8 bits or palette indices, to RGB."""
     rgb = np.zeros((layout.height, layout.width, 3), np.uint8)
     if layout.photometric == PALETTE_COLOUR:
         table = np.array(tags[PALETTE], np.uint32).reshape(3, -1).T
-        few = 0 if table.max() < 256 else 8  # some writers fill it with 8 bits, some write 8 bits times 256
+        few = 0 if table.max() < 256 else 8  # some writers store 8-bit values, others 8-bit values times 256
         table = (table >> few).astype(np.uint8)
         for row, indices in enumerate(pixels[..., 0]):
             rgb[row] = table[indices]
@@ -187,7 +187,7 @@ def _rgb(tags: Tags, layout: Layout, pixels: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _jpeg(tags: Tags, layout: Layout, piece: memoryview, rows: int) -> NDArray[np.uint8]:
-    """A strip or tile that is a JPEG, with the tables that all of them share put back."""
+    """Decode a JPEG strip or tile, with the shared tables inserted."""
     depth = layout.depth
     tables = _segments(bytes(tags.get(JPEG_TABLES, ())))[0]
     own, rest = _segments(bytes(piece))
@@ -199,7 +199,7 @@ def _jpeg(tags: Tags, layout: Layout, piece: memoryview, rows: int) -> NDArray[n
         raise unsupported(f"of JPEGs with {components} samples of {bits} bits")
     if width != layout.wide or not rows <= height <= layout.tall + 15:
         raise damaged()
-    # Whether it holds RGB or YCbCr is what the TIFF says, and not what a JPEG by itself would be taken for.
+    # The TIFF decides between RGB and YCbCr, not the JPEG decoder's guess.
     adobe = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + bytes([layout.photometric == YCBCR])
     stream = b"\xff\xd8" + adobe + b"".join(tables + own) + rest
     if containers.falls_short(stream, "JPEG"):
@@ -212,7 +212,7 @@ def _jpeg(tags: Tags, layout: Layout, piece: memoryview, rows: int) -> NDArray[n
 
 
 def _segments(stream: bytes) -> tuple[list[bytes], bytes]:
-    """(the segments of a JPEG's header but those of applications, the scans from the first on)."""
+    """(header segments of a JPEG without application segments, the data from the first scan)."""
     found: list[bytes] = []
     at = 2
     while at + 4 <= len(stream) and stream[at] == 0xFF:
@@ -230,7 +230,7 @@ def _segments(stream: bytes) -> tuple[list[bytes], bytes]:
 
 
 def _fax(tags: Tags, layout: Layout, piece: memoryview, rows: int) -> NDArray[np.uint8]:
-    """A strip or tile of fax data as 0 and 1: (rows, layout.wide, 1)."""
+    """Decode fax data to 0 and 1: (rows, layout.wide, 1)."""
     options = {tag: (one(tags, tag, 0),) for tag in (FAX3_OPTIONS, FAX4_OPTIONS)}
     image = _by_opencv(piece, layout.wide, rows, {BITS: (1,), COMPRESSION: (layout.compression,), **options})
     return np.asarray(image > 127, np.uint8)[..., np.newaxis]

@@ -1,6 +1,6 @@
-"""What the tags of a TIFF's first directory say, checked against the layouts that are supported.
+"""Read the tags of the first TIFF directory and check them against the supported layouts.
 
-After TIFF 6.0 and the notes of libtiff. What is not in the list is refused as `unsupported`, what cannot be as `damaged`.
+Based on TIFF 6.0 and the notes of libtiff. Unlisted layouts raise `unsupported`, impossible values raise `damaged`.
 """
 
 import dataclasses
@@ -25,13 +25,13 @@ _WANTED = frozenset(
 _TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 5: "II", 7: "B", 13: "I", 16: "Q", 18: "Q"}  # 2: text; 13, 18: offsets; 5: rationals
 
 GREY_WHITE_0, GREY, RGB, PALETTE_COLOUR, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
-_COLOURS = {GREY_WHITE_0: 1, GREY: 1, RGB: 3, PALETTE_COLOUR: 1, CMYK: 4, YCBCR: 3}  # samples of each kind of colour
-_KINDS = {4: "a mask", 8: "Lab", 9: "Lab", 10: "Lab", 32844: "LogL", 32845: "LogLuv"}  # camera RAWs are refused before
+_COLOURS = {GREY_WHITE_0: 1, GREY: 1, RGB: 3, PALETTE_COLOUR: 1, CMYK: 4, YCBCR: 3}  # samples per colour type
+_KINDS = {4: "a mask", 8: "Lab", 9: "Lab", 10: "Lab", 32844: "LogL", 32845: "LogLuv"}  # camera RAWs are refused earlier
 LZW, JPEG = 5, 7
 FAX = (2, 3, 4)
-_PREDICTED = (LZW, 8, 32946)  # the compressions that a predictor may stand before: LZW and Deflate
-MAX_BYTES = 1 << 30  # of unpacked samples
-MAX_VALUES = 1 << 18  # under one tag
+_PREDICTED = (LZW, 8, 32946)  # compressions that allow a predictor: LZW and Deflate
+MAX_BYTES = 1 << 30  # of uncompressed samples
+MAX_VALUES = 1 << 18  # of one tag
 MAX_PIECES = 1 << 17
 
 Tags = dict[int, tuple[int, ...]]
@@ -46,14 +46,14 @@ def unsupported(what: str) -> ImageError:
 
 
 def directory(file: BinaryIO) -> Tags:
-    """The wanted tags of the first directory, each with its values (two for each rational); other types are skipped."""
+    """The needed tags of the first directory with their values (two per rational). Other types are skipped."""
     start = beginning(file)
     return tags_at(file, start, start.first, _WANTED)[0]
 
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """The first bytes: the byte order, whether it is a BigTIFF, and where the first directory lies."""
+    """The header: byte order, whether it is a BigTIFF, and the offset of the first directory."""
 
     order: str
     big: bool
@@ -61,7 +61,7 @@ class Start:
 
 
 def beginning(file: BinaryIO) -> Start:
-    """Read the first bytes; raises ImageError when they are cut short."""
+    """Read the header. Raises ImageError if it is truncated."""
     file.seek(0)
     head = file.read(16)
     order = "<" if head[:2] == b"II" else ">"
@@ -73,7 +73,7 @@ def beginning(file: BinaryIO) -> Start:
 
 
 def tags_at(file: BinaryIO, start: Start, at: int, wanted: Container[int]) -> tuple[Tags, int]:
-    """(the wanted tags of the directory at an offset, where the next one lies, 0 for none); raises ImageError."""
+    """(wanted tags of the directory at this offset, offset of the next directory or 0). Raises ImageError."""
 
     def read(form: str, at: int) -> tuple[Any, ...]:
         file.seek(at)
@@ -111,9 +111,9 @@ def one(tags: Tags, tag: int, default: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What the tags say, checked.
+    """The checked layout of the image.
 
-    bits: of a sample. kept: samples of a pixel. tall, wide: pixels of a strip or tile. pieces: (offset, bytes) of each.
+    bits: per sample. kept: samples per pixel. tall, wide: size of a strip or tile in pixels. pieces: (offset, bytes) of each.
     """
 
     width: int
@@ -135,7 +135,7 @@ class Layout:
 
     @property
     def depth(self) -> int:
-        """Samples side by side in one piece."""
+        """Samples per pixel in one strip or tile."""
         return 1 if self.planar else self.kept
 
     @property
@@ -143,7 +143,7 @@ class Layout:
         return -(-self.wide * self.depth * self.bits // 8)
 
     def places(self) -> Iterator[tuple[int, int, int, tuple[int, int]]]:
-        """(plane, top, left, where it lies in the file) of each piece."""
+        """(plane, top, left, (offset, bytes)) of each strip or tile."""
         down, across = -(-self.height // self.tall), -(-self.width // self.wide)
         for number, piece in enumerate(self.pieces):
             plane, rest = divmod(number, down * across)
@@ -152,13 +152,13 @@ class Layout:
 
 
 def check(tags: Tags, order: str) -> Layout:
-    """The layout that the tags declare, if it is in the list."""
+    """The layout that the tags declare. Raises ImageError if it is not supported."""
     width, height = one(tags, WIDTH, 0), one(tags, HEIGHT, 0)
     samples, compression = one(tags, SAMPLES, 1), one(tags, COMPRESSION, 1)
     if width <= 0 or height <= 0:
         raise damaged()
     if PHOTOMETRIC not in tags:
-        raise unsupported("that does not say what its samples mean")
+        raise unsupported("that does not declare its colours")
     photometric = one(tags, PHOTOMETRIC, 0)
     if photometric not in _COLOURS:
         raise unsupported(f"of {_KINDS.get(photometric, f'colours of kind {photometric}')}")
@@ -169,7 +169,7 @@ def check(tags: Tags, order: str) -> Layout:
         raise unsupported(f"of {samples} bands")
     alpha = one(tags, EXTRA_SAMPLES, 0) if extra else 0
     if alpha == 1 and photometric == GREY_WHITE_0:
-        raise unsupported("of grey from white to black that is multiplied by transparency")
+        raise unsupported("of inverted grey with premultiplied alpha")
     bits, is_float = _depth(tags, samples)
     planar = samples > 1 and one(tags, PLANAR, 1) == 2
     _combination(tags, photometric, bits, is_float, compression, planar, samples)
@@ -183,7 +183,7 @@ def check(tags: Tags, order: str) -> Layout:
     if predictor != 1 and (compression not in _PREDICTED or predictor not in (2, 3) or bits not in (8, 16, 32, 64)):
         raise unsupported(f"with predictor {predictor}")
     if predictor == 3 and not is_float:
-        raise unsupported("of whole numbers with a predictor for floating point")
+        raise unsupported("of integers with the floating-point predictor")
     if count > MAX_PIECES:
         raise unsupported(f"in {count:,} pieces")
     made = Layout(
@@ -191,7 +191,7 @@ def check(tags: Tags, order: str) -> Layout:
         one(tags, ORIENTATION, 1), order, (),
     )  # fmt: skip
     if count * tall * made.row_bytes > MAX_BYTES:
-        raise ImageError("too-large", f"TIFF of more than {MAX_BYTES:,} bytes when it is unpacked")
+        raise ImageError("too-large", f"TIFF of more than {MAX_BYTES:,} bytes after decompression")
     return dataclasses.replace(made, pieces=_pieces(tags, made, count))
 
 
@@ -206,10 +206,10 @@ def _pieces(tags: Tags, layout: Layout, count: int) -> tuple[tuple[int, int], ..
 
 
 def _depth(tags: Tags, samples: int) -> tuple[int, bool]:
-    """(bits of a sample, whether it is floating point)."""
+    """(bits per sample, whether samples are floating point)."""
     depths, formats = set(tags.get(BITS, (1,))[:samples]), set(tags.get(FORMAT, (1,))[:samples])
     if len(depths) != 1 or len(formats) != 1:
-        raise unsupported("with samples of different kinds")
+        raise unsupported("with samples of different types")
     (bits,), (form,) = depths, formats
     if form == 3 and bits in (16, 32, 64):
         return bits, True
@@ -220,17 +220,17 @@ def _depth(tags: Tags, samples: int) -> tuple[int, bool]:
 
 
 def _combination(tags: Tags, photometric: int, bits: int, is_float: bool, compression: int, planar: bool, samples: int) -> None:
-    """Refuse what is not in the list: combinations of colour, depth and compression."""
+    """Raise ImageError for unsupported combinations of colour, depth and compression."""
     if compression not in unpacking.CODECS and compression != JPEG and compression not in FAX:
-        raise unsupported(f"of compression {compression}")
+        raise unsupported(f"with compression {compression}")
     if compression in FAX and (bits, samples) != (1, 1):
-        raise unsupported(f"of {bits} bits and fax compression")
+        raise unsupported(f"of {bits} bits with fax compression")
     if compression == JPEG and (bits != 8 or photometric in (PALETTE_COLOUR, CMYK) or (not planar and samples not in (1, 3))):
-        raise unsupported(f"of {samples} samples of {bits} bits and JPEG compression")
+        raise unsupported(f"of {samples} samples of {bits} bits with JPEG compression")
     if is_float and photometric not in (GREY_WHITE_0, GREY, RGB):
-        raise unsupported("of floating-point samples in other colours than RGB and grey")
+        raise unsupported("of floating-point samples in colours other than RGB and grey")
     if photometric == CMYK and (bits != 8 or one(tags, INK_SET, 1) != 1):
-        raise unsupported(f"of {'CMYK' if one(tags, INK_SET, 1) == 1 else 'other inks than CMYK'} with {bits} bits")
+        raise unsupported(f"of {'CMYK' if one(tags, INK_SET, 1) == 1 else 'inks other than CMYK'} with {bits} bits")
     if photometric == PALETTE_COLOUR and len(tags.get(PALETTE, ())) != 3 << bits:
         raise damaged()
     if photometric == YCBCR and compression != JPEG:
@@ -241,4 +241,4 @@ def _combination(tags: Tags, photometric: int, bits: int, is_float: bool, compre
         if bits != 8 or tags.get(SUBSAMPLING, (2, 2)) != (1, 1) or not usual:
             raise unsupported("of subsampled or unusual YCbCr")
     if photometric == YCBCR and planar and compression == JPEG:
-        raise unsupported("of YCbCr in planes and JPEG compression")
+        raise unsupported("of planar YCbCr with JPEG compression")

@@ -1,7 +1,7 @@
-"""Unpack a strip or tile of a TIFF: the compressions that work on bytes, each a generator, so that a bomb fills no memory.
+"""Decompress TIFF strips and tiles: the byte-based compressions. All are generators, so a decompression bomb fills no memory.
 
-Each takes the packed bytes and the number of bytes that are wanted, and yields at most so many. What cannot be unpacked is a
-ValueError; what is missing at the end is found by `blocks`.
+Each takes the compressed bytes and the wanted number of bytes, and yields at most that many. Invalid data raises ValueError.
+`blocks` detects missing data at the end.
 """
 
 import zlib
@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK = 1 << 22  # bytes that are handed on at once
-_CHUNK = 1 << 16  # packed bytes that are given to zlib at once
+_BLOCK = 1 << 22  # bytes per yielded block
+_CHUNK = 1 << 16  # compressed bytes per call of zlib
 
 
 def blocks(compression: int, piece: memoryview, row_bytes: int, rows: int) -> Iterator[bytearray]:
-    """All rows of a piece, in blocks of whole rows; ValueError where there are fewer."""
+    """All rows of a strip or tile, in blocks of whole rows. Raises ValueError if rows are missing."""
     held, left = bytearray(), rows
     for part in CODECS[compression](piece, row_bytes * rows):
         held += part
@@ -39,7 +39,7 @@ def _inflate(piece: memoryview, size: int) -> Iterator[bytes]:
         for start in range(0, len(piece), _CHUNK):
             packed: memoryview | bytes = piece[start : start + _CHUNK]
             while packed and not stream.eof:
-                part = stream.decompress(packed, min(size, _BLOCK) or 1)  # a byte more: to come to the sum at the end
+                part = stream.decompress(packed, min(size, _BLOCK) or 1)  # one byte more, to reach the checksum at the end
                 if part and not size:
                     return
                 yield part
@@ -50,7 +50,7 @@ def _inflate(piece: memoryview, size: int) -> Iterator[bytes]:
 
 
 def _unpack_bits(piece: memoryview, size: int) -> Iterator[bytes]:
-    """PackBits: a count, then so many bytes as they are or one byte to repeat."""
+    """PackBits: a count, followed by that many literal bytes or one byte to repeat."""
     data, at, out = bytes(piece), 0, bytearray()
     while size > 0 and at + 1 < len(data):
         count = data[at]
@@ -58,7 +58,7 @@ def _unpack_bits(piece: memoryview, size: int) -> Iterator[bytes]:
             run = data[at + 1 : at + 2 + count]
             at += 2 + count
             if at > len(data):
-                raise ValueError("a run goes on behind the end")
+                raise ValueError("a run continues after the end")
         elif count > 128:
             run = data[at + 1 : at + 2] * (257 - count)
             at += 2
@@ -74,16 +74,16 @@ def _unpack_bits(piece: memoryview, size: int) -> Iterator[bytes]:
 
 
 _CLEAR, _END = 256, 257
-_LONGEST = 4096 + 1024 - 258  # codes between two codes to clear the table, with what libtiff bears beyond a full table
+_LONGEST = 4096 + 1024 - 258  # codes between two clear codes, with the excess over a full table that libtiff accepts
 _BITS = np.minimum(
     9 + np.searchsorted((511, 1023, 2047), np.arange(_LONGEST) + 257, side="right"), 12
-)  # of each code after one
+)  # bits of each code after a clear code
 _STARTS = np.concatenate(([0], np.cumsum(_BITS)))
 _BYTES = [bytes([value]) for value in range(256)] + [b"", b""]
 
 
 def _lzw(piece: memoryview, size: int) -> Iterator[bytes]:
-    """LZW as TIFF has it: codes of 9 to 12 bits from the highest bit on, widened one code early."""
+    """LZW as used in TIFF: codes of 9 to 12 bits, highest bit first, widened one code early."""
     bit = 0
     while size > 0:
         codes = _codes(piece, bit)
@@ -98,7 +98,7 @@ def _lzw(piece: memoryview, size: int) -> Iterator[bytes]:
 
 
 def _codes(piece: memoryview, bit: int) -> NDArray[np.int64]:
-    """The codes from a bit on, up to the next that clears the table and behind it; (n,)."""
+    """(n,) codes from this bit offset, up to and beyond the next clear code."""
     window = np.frombuffer(bytes(piece[bit // 8 : bit // 8 + _STARTS[-1] // 8 + 2]) + bytes(3), np.uint8).astype(np.uint32)
     count = int(np.searchsorted(_STARTS, 8 * (len(window) - 3) - bit % 8, side="right")) - 1
     count = max(0, min(count, _LONGEST))
@@ -109,11 +109,11 @@ def _codes(piece: memoryview, bit: int) -> NDArray[np.int64]:
 
 
 def _strings(codes: list[int]) -> bytes:
-    """What the codes between two codes to clear the table stand for."""
+    """Decode the codes between two clear codes."""
     if not codes:
         return b""
     if codes[0] > 255:
-        raise ValueError("a code that is not there yet")
+        raise ValueError("a code that is not in the table yet")
     table = _BYTES.copy()
     last = table[codes[0]]
     strings = [last]
@@ -122,7 +122,7 @@ def _strings(codes: list[int]) -> bytes:
             string = table[code]
         except IndexError:
             if code != len(table):
-                raise ValueError("a code that is not there yet") from None
+                raise ValueError("a code that is not in the table yet") from None
             string = last + last[:1]
         table.append(last + string[:1])
         strings.append(string)

@@ -65,9 +65,9 @@ def serve(bundle: Bundle, config: ServeConfig, ready: Callable[[str], None]) -> 
         raise ImgclfError(
             f"serve needs packages that are not installed ({error}); run: {installing.command('serve')}"
         ) from None
-    with contextlib.suppress(RuntimeError):  # which the next line raises where no loop runs
+    with contextlib.suppress(RuntimeError):  # raised by the next line if no loop is running
         asyncio.get_running_loop()
-        raise ImgclfError("serve: an event loop runs in this thread, as in a notebook; call it in another thread or a terminal")
+        raise ImgclfError("serve: this thread already runs an event loop, as in a notebook; use another thread or a terminal")
     listening = _listen(config.host, config.port)
     host = f"[{config.host}]" if ":" in config.host else config.host
     url = f"http://{host}:{listening.getsockname()[1]}/"

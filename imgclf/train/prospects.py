@@ -53,8 +53,8 @@ def of_backbone(
 ) -> Prospect | None:
     """A linear classifier on the features of a sample of the training part, on five folds that tear no group.
 
-    Features are kept for a training that follows, and nothing is decoded that they are known of. training: that part, where it
-    has been loaded. None where there are too few usable images to say anything.
+    Features are stored for a later training; images with stored features are not decoded. training: the training set, if it is
+    already loaded. Returns None if there are too few usable images.
     """
     training = training or _training(data, manifest, listener)
     chosen = _sample(training, max(SAMPLE, 10 * len(training.class_names)), config.seed)
@@ -104,9 +104,9 @@ def _sample(training: dataset.Dataset, count: int, seed: int) -> list[dataset.Sa
 def choose(
     data: Path, manifest: dataset.Manifest, config: TrainConfig, machine: devices.Devices, listener: Listener
 ) -> tuple[TrainConfig, float | None]:
-    """The config with the model that `auto` stands for, and the accuracy expected of a network from scratch if it is one.
+    """The config with the model chosen for `auto`, and the expected accuracy if it is a network from scratch.
 
-    The reason is told to the listener.
+    The listener gets the reason.
 
     The backbone where it is as good as sure or pictures are few; else whatever promises more on all the training pictures, by
     how errors have been seen to fall with their number. Raises UsageError when there are several machines.
@@ -145,9 +145,9 @@ def expected(frozen: Prospect | None, scratch: Prospect, count: int) -> tuple[fl
 def hint(work: Work) -> None:
     """After a training from scratch: say so when a frozen backbone clearly does better, and the command to type.
 
-    It takes two seconds, and ten more once for the backbone, on top of a time budget too; so not where images are many, where
-    the network is good already, or where the user has stopped the training. After `--model auto`, which has chosen the
-    network, it says that this choice was wrong, and does not recommend without a word what it has rejected.
+    It takes two seconds, plus ten seconds once for the backbone, in addition to a time budget. It is skipped with many images,
+    with a good network, and if the user stopped the training. After `--model auto` the message says that the automatic choice
+    was wrong.
     """
     config, validation = work.config, len(work.prepared.files["val"])
     best = max(entry.val_accuracy for entry in work.history if entry.is_best)
@@ -161,9 +161,9 @@ def hint(work: Work) -> None:
     except (ImgclfError, OSError):  # the training is done, and this is an extra: what it lacks is no news here
         return
     if frozen and frozen.interval[0] > own.interval[1]:
-        lead = "a pretrained network would do better on so few pictures"
+        lead = "a pretrained network would do better on so few images"
         if work.expected is not None:
-            lead = f"--model auto was wrong: it expected {work.expected:.2f} of this network"
+            lead = f"--model auto chose wrong: it expected an accuracy of {work.expected:.2f} from this network"
         better = command("train", work.data, "--model", backbones.OFFLINE)
         work.listener.note(
             f"{lead}: {backbones.OFFLINE}, frozen, is {_said(frozen)}, this "
@@ -185,9 +185,9 @@ def of_scratch(
     listener: Listener,
     training: dataset.Dataset | None = None,
 ) -> Prospect:
-    """A few epochs of the network from scratch on a sample of the training part, small; a fifth of it is held out.
+    """Train the network from scratch for a few epochs on a small sample of the training set; a fifth of it is held out.
 
-    training: that part, where it has been loaded.
+    training: the training set, if it is already loaded.
     """
     training = training or _training(data, manifest, listener)
     chosen = _sample(training, TRIAL, config.seed)

@@ -52,7 +52,9 @@ def find_rate(
     seen = _losses(Work(data, config, manifest, prepared, weights, Path(), listener, machine, config.epochs), rates)
     finite = list(itertools.takewhile(math.isfinite, seen))
     if len(finite) < 12:
-        raise ImgclfError(f"the loss is no number after a few steps at the smallest rates; look at {command('preview', data)}")
+        raise ImgclfError(
+            f"the loss is NaN or infinite even at the smallest learning rates; check the images with {command('preview', data)}"
+        )
     losses = _smooth(finite)
     worst = next((n for n, loss in enumerate(losses) if n > 10 and loss > 2 * min(losses[: n + 1])), len(losses))
     slopes = np.gradient(losses[:worst], np.log(rates[:worst]))
@@ -66,7 +68,7 @@ def find_rate(
 
 @keras_settings.pinned()
 def _losses(work: Work, rates: Sequence[float]) -> list[float]:
-    """The loss of a step at each rate, up to the first that is no number."""
+    """The loss of one step at each rate, up to the first NaN or infinite loss."""
     course, config = courses.begin(work), work.config
     pictures = course.pictures
     change = course.change(len(pictures))

@@ -56,14 +56,16 @@ def train(
     check(config)
     began = time.monotonic()
     if wrong := names.unreadable(str(data.resolve())):
-        raise ImgclfError(f"{data}: the folder's path has {wrong}, which TensorFlow cannot open; rename or move the folder")
+        raise ImgclfError(
+            f"{data}: the folder's path contains {wrong}, which TensorFlow cannot open; rename or move the folder"
+        )
     check_outside(run_dir or Path("runs"), "--run-dir", data)
     manifest = dataset.read_manifest(manifest_path(data, config.fold))
     machine, listener = _gather(listener, device_count)
     if machine.is_chief and run_dir is not None:
         bundle.check_run_folder(run_dir)  # now, and not when all pictures are decoded
     expected = None
-    remedy = "start all of them again with --resume and the run folder that the chief has named"
+    remedy = "restart all workers with --resume and the run folder that the chief printed"
     with keras_settings.pinned(), devices.lost(machine, remedy):
         if config.model == "auto":
             config, expected = prospects.choose(data, manifest, config, machine, listener)
@@ -73,7 +75,7 @@ def train(
         if machine.is_chief:
             run_dir = bundle.new_run_folder(config.model, run_dir)
             writing.write_atomic(run_dir / "split.csv", manifest.to_csv())
-            write_config(run_dir, Stored(config, prepared.recipe, data.resolve(), weights))  # last: --resume asks for it
+            write_config(run_dir, Stored(config, prepared.recipe, data.resolve(), weights))  # last: --resume needs it
         work = Work(
             data,
             config,
@@ -126,7 +128,7 @@ def resume(
     stored = read_config(run_dir)
     if data is None and not stored.data.is_dir():
         raise ImgclfError(
-            f"{run_dir}: its data folder {stored.data} is not there; say where it is now: imgclf train FOLDER --resume"
+            f"{run_dir}: its data folder {stored.data} does not exist; give its new path: imgclf train FOLDER --resume"
         )
     data = data or stored.data
     manifest = dataset.read_manifest(run_dir / "split.csv")
@@ -137,7 +139,7 @@ def resume(
             writing.remove_leftovers(run_dir)
         prepared, config = prepare(data, manifest, stored.config, machine, listener)
         if prepared.recipe != stored.recipe:
-            raise ImgclfError(f"{run_dir}: config.json was edited: its recipe does not fit its options; train anew")
+            raise ImgclfError(f"{run_dir}: config.json was edited: its recipe does not match its options; train again")
         epochs = config.epochs
         work = Work(data, config, manifest, prepared, stored.weights, run_dir, listener, machine, epochs, resumed=True)
         return _run(work, began)
@@ -194,7 +196,7 @@ def _run(work: Work, began: float) -> Bundle | None:
         about.append(f"resumed after epoch {len(work.history)}" if work.history else "begun anew: no epoch had ended")
     listener.started(work.run_dir, about)
     with contextlib.ExitStack() as stack:
-        if not machine.is_chief:  # Ctrl-C, which a terminal sends to all, is for the chief: it decides when all of them end
+        if not machine.is_chief:  # a terminal sends Ctrl-C to all workers; the chief decides when to stop
             stack.enter_context(signals.handled(signal.SIG_IGN, signal.SIGINT))
         stack.enter_context(remedies(work))
         over = fit(work, course, began)
@@ -293,9 +295,9 @@ def _opencv_version() -> str:
 
 
 def _calibration(run: Bundle, prepared: dataset.Prepared, manifest: dataset.Manifest) -> dict[str, Any]:
-    """The temperature that makes the probabilities on the validation images most honest, and what it has made of their error.
+    """Calibrate on the validation images: the temperature and the calibration error before and after.
 
-    It stays 1 where none gains on validation images that it was not fitted to.
+    The temperature stays 1 if cross-validation shows no gain.
     """
     names = sorted(prepared.files["val"])
     names = names[:: math.ceil(len(names) / _CALIBRATED_ON)]  # of every class

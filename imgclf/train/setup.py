@@ -23,7 +23,7 @@ SCHEMA = "config/1"
 
 
 def check(config: TrainConfig) -> None:
-    """Raise UsageError for options that do not go together; each alone has been checked by TrainConfig."""
+    """Raise UsageError for conflicting options. TrainConfig has already checked each option alone."""
     is_pretrained = config.model in backbones.BACKBONES
     if not is_pretrained and (config.weights != "imagenet" or config.views != 1 or config.fine_tune):
         raise UsageError(f"--weights, --views and --fine-tune are for pretrained backbones, not for --model {config.model}")
@@ -38,12 +38,12 @@ def check(config: TrainConfig) -> None:
         if config.image_size is not None and config.image_size < least:
             raise UsageError(f"--image-size must be {least} to 1024 pixels for {config.model}, not {config.image_size}")
     if config.fine_tune_epochs is not None and not config.fine_tune:
-        raise UsageError(f"--fine-tune-epochs {config.fine_tune_epochs}: goes with --fine-tune")
+        raise UsageError(f"--fine-tune-epochs {config.fine_tune_epochs} needs --fine-tune")
 
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-    """What a run's config.json holds; data: the folder. weights: what an image of each class counts, None for all the same."""
+    """Content of a run's config.json. data: the data folder. weights: loss weight of each class, None for equal weights."""
 
     config: TrainConfig
     recipe: Recipe
@@ -52,17 +52,17 @@ class Stored:
 
 
 def write_config(run_dir: Path, stored: Stored) -> None:
-    """Write config.json, from which `--resume` goes on."""
+    """Write config.json for `--resume`."""
     values = dataclasses.asdict(stored.config)
     if stored.config.weights not in ("imagenet", "none"):
-        values["weights"] = str(Path(stored.config.weights).resolve())  # a run can be resumed from anywhere
+        values["weights"] = str(Path(stored.config.weights).resolve())  # resuming must work from any folder
     values |= {"recipe": dataclasses.asdict(stored.recipe), "data": str(stored.data)}
     weights = None if stored.weights is None else stored.weights.tolist()
     writing.write_json(run_dir / "config.json", {"schema": SCHEMA, **values, "weights_of_classes": weights})
 
 
 def read_config(run_dir: Path) -> Stored:
-    """The content of config.json; raises ImgclfError for anything that this imgclf would not have written."""
+    """Read config.json. Raises ImgclfError for content that this version would not write."""
     file = run_dir / "config.json"
     try:
         values = json.loads(file.read_bytes())
@@ -70,16 +70,18 @@ def read_config(run_dir: Path) -> Stored:
         recipe = values.pop("recipe")
         weights = None if weights is None else np.array(weights, np.float32)
         if schema != SCHEMA:
-            raise ValueError(f"schema {schema!r}, and this imgclf reads {SCHEMA}")
+            raise ValueError(f"schema {schema!r}, but this version of imgclf reads {SCHEMA}")
         if weights is not None and not (weights.ndim == 1 and np.isfinite(weights).all() and (weights > 0).all()):
             raise ValueError("weights_of_classes must be positive numbers")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ImgclfError(f"{file}: cannot be read ({error}); train anew") from error
+        raise ImgclfError(f"{file}: cannot be read ({error}); train again") from error
     try:
         stored = Stored(TrainConfig.from_dict(values), Recipe.from_dict(recipe), data, weights)
         check(stored.config)
     except UsageError as error:
-        raise ImgclfError(f"{file}: {error}; edited, or written by another imgclf: update it or train anew") from error
+        raise ImgclfError(
+            f"{file}: {error}; the file was edited or comes from another version of imgclf: update imgclf or train again"
+        ) from error
     except ImgclfError as error:
         raise ImgclfError(f"{file}: {error}") from error
     return stored
@@ -139,14 +141,14 @@ def _check_parts(data: Path, prepared: dataset.Prepared) -> None:
     for part in ("train", "val"):
         if not prepared.files[part]:
             raise ImgclfError(
-                f"{data}: the {part} part has no usable picture; add pictures or give it a larger share: "
+                f"{data}: the {part} set has no usable images; add images or give it a larger share: "
                 f"{command('split', data, f'--{part}', '0.8' if part == 'train' else '0.3', '--force')}"
             )
     labels = {name.split("/", 1)[0] for name in prepared.files["train"]}
     for name in prepared.class_names:
         if name not in labels:
             raise ImgclfError(
-                f"{data}: class {name} has no usable training image now; bring images back, or remove its folder and run "
+                f"{data}: class {name} has no usable training images; restore some, or remove its folder and run "
                 f"{command('split', data, '--force')} to train without it"
             )
 

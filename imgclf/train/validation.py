@@ -1,4 +1,4 @@
-"""What the accuracies on the validation images stand beside: the baseline, their uncertainty, groups."""
+"""Context for the accuracies on the validation images: baseline, uncertainty, groups."""
 
 import collections
 
@@ -8,7 +8,7 @@ from imgclf.train.work import Work
 
 
 def beside(work: Work, accuracy: float) -> baseline.Baseline:
-    """The baseline on the validation images, beside an accuracy on them."""
+    """The baseline on the validation images, compared with an accuracy."""
     train, val = (collections.Counter(name.split("/", 1)[0] for name in work.prepared.files[part]) for part in ("train", "val"))
     name = baseline.largest(train)
     return baseline.baseline(name, val[name], round(accuracy * val.total()), val.total())
@@ -21,25 +21,25 @@ def interval(work: Work, accuracy: float) -> tuple[float, float]:
 
 
 def groups(work: Work) -> grouped.Groups:
-    """Of the validation images."""
+    """Groups of the validation images."""
     group_of = {row.path: row.group for row in work.manifest.rows}
     return grouped.count(group_of.get(path, path) for path in work.prepared.files["val"].values())
 
 
 def about(work: Work) -> list[str]:
-    """What the accuracies of the epochs are to be read beside, in lines."""
+    """Lines printed before training, to put the accuracies of the epochs in context."""
     low, high = interval(work, 0.5)
-    note = grouped.note(groups(work), "validation: intervals")
+    note = grouped.note(groups(work), "validation intervals")
     count = len(work.prepared.files["val"])
     return [
         f"validation {beside(work, 0.0).words}, the largest class in training",
-        f"an accuracy on {count:,} images is uncertain by up to {(high - low) / 2:.3f} either way (95% interval)",
+        f"an accuracy on {count:,} images is uncertain by up to ±{(high - low) / 2:.3f} (95% interval)",
         *([note] if note else []),
     ]
 
 
 def warn(work: Work, finished: Bundle) -> None:
-    """Tell the listener when the best epoch is not better than the baseline."""
+    """Send the listener a warning if the best epoch is not better than the baseline."""
     scores = finished.info["metrics"]
     score = "validation accuracy", scores["val_accuracy"], scores["val_interval"]
     if warning := finished.val_baseline.warning(*score, baseline.remedy(finished.info)):

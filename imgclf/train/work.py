@@ -120,7 +120,7 @@ class Work:
     tuned_from: int | None = None  # epochs in the history when fine-tuning began
     resumed: bool = False
     made_folder: bool = False  # whether this training has made the run's folder
-    expected: float | None = None  # validation accuracy that `--model auto` chose the network for
+    expected: float | None = None  # validation accuracy that `--model auto` expected from the network
     stopped: bool = False  # by the user
 
     @property

@@ -1,11 +1,11 @@
-"""Draw many splits of made-up data sets, and hold what reaches each subset against the whole.
+"""Draw many splits of synthetic data sets, and compare each subset with the whole set.
 
     python tests/benchmarks/fairness.py --seeds 200
 
-Of each subset and of each of 5 folds, as means over seeds: the share of images in groups of several (near-duplicates, say), the
-mean number of images in a group, the share of the class that is furthest off, each less that of the whole; the chance of the
-quarter of the groups with fewest and with most images, less the share of the subset. And how far its size was from its target
-in the worst draw, in sizes of the largest group. Exits with 1 where one is further off than allowed.
+Printed for each subset and each of 5 folds, as means over seeds and minus the value of the whole set: the share of images in
+groups of several (such as near-duplicates), the mean group size, and the share of the class with the largest difference. Then,
+minus the share of the subset: the probability of the quarter of groups with fewest and with most images. Last: the largest
+distance from the target size in any draw, in sizes of the largest group. Exits with code 1 if a value is beyond its limit.
 """
 
 import argparse
@@ -72,11 +72,11 @@ def _add(made: Made, label: str, group: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """One subset, over all seeds. Each is a mean over seeds, less that of the whole, or in shares of it.
+    """One subset, over all seeds. Values are means over seeds, minus or relative to the value of the whole set.
 
-    paired: share of images in groups of several. size: images in a group. classes: share of the class that is furthest off.
-    smallest, largest: the chance of the quarter of the groups with fewest and with most images, less the subset's share.
-    furthest: from its target in any seed, in sizes of the largest group.
+    paired: share of images in groups of several. size: images per group. classes: share of the class with the largest
+    difference. smallest, largest: probability of the quarter of groups with fewest and with most images, minus the subset's
+    share. furthest: largest distance from the target size, in sizes of the largest group.
     """
 
     paired: float
@@ -92,7 +92,7 @@ class Seen:
 
 
 def draw(made: Made, shares: Mapping[Any, float], seeds: int) -> dict[Any, Seen]:
-    """What reaches each subset in so many draws."""
+    """Draw `seeds` splits and summarise each subset."""
     sizes, label_of = made.sizes, {sample.path: str(sample.label) for sample in made.samples}
     labels = collections.Counter(label_of.values())
     whole, total = statistics.mean(sizes.values()), len(made.samples)
@@ -142,7 +142,8 @@ def main() -> None:
     for name, make in CASES.items():
         for shares in (SUBSETS, FOLDS):
             for part, one in draw(make(), shares, options.seeds).items():
-                fair &= one.fair and (one.furthest <= 1 or make is tenths)  # there each subset must get an image of each class
+                # In `tenths`, each subset must get an image of each class, so sizes are less exact.
+                fair &= one.fair and (one.furthest <= 1 or make is tenths)
                 print(
                     f"{name:<44}{part!s:>6} {one.paired:>+7.3f} {one.size:>+7.3f} {one.classes:>+7.3f} {one.smallest:>+9.3f} "
                     f"{one.largest:>+8.3f} {one.furthest:>9.2f}{'' if one.fair else '  not fair'}",

@@ -3,11 +3,10 @@
     python tests/benchmarks/faults.py                      # all, some 40 minutes
     python tests/benchmarks/faults.py --faults kill --commands clean undo --rounds 200
 
-kill: signal 9 at a random instant of the command's length. step: signal 9 just before one of its changes to the disk, one for
-each phase of the command (lock, index, plan, moves, ...), so that every kill lands, and where is known. full: a file system in
-memory with little room left (needs root). readonly: the data folder on a file system that cannot be written (needs root).
-vanish: pictures are removed and rewritten while the command runs. two: the command twice at once. clock: a clock that jumps by
-up to a year at every look.
+kill: SIGKILL at a random moment of the command. step: SIGKILL just before a change to the disk, one in each phase of the
+command (lock, index, plan, moves, ...), so that every kill hits at a known point. full: a nearly full file system in memory
+(needs root). readonly: the data folder on a read-only file system (needs root). vanish: images are removed and rewritten while
+the command runs. two: the command runs twice at the same time. clock: a clock that jumps by up to a year each time it is read.
 
 After each: every picture that was there is there once, whole, somewhere (the removed ones excepted); every file that has its
 final name is whole; no traceback; and the command run again ends well and leaves what an undisturbed one leaves.
@@ -223,7 +222,7 @@ def is_whole(path: Path) -> None:
 
 
 def phase_of(path: str) -> str:
-    """What a command is doing that is about to change this file or folder, by its path in the working folder."""
+    """The phase of a command that is about to change this path (relative to the working folder)."""
     parts = Path(path).parts
     if ".imgclf-probe-" in path or parts[-1] == ".imgclf":
         return "state"
@@ -233,7 +232,7 @@ def phase_of(path: str) -> str:
     return {"data": "moves", "inbox": "moves", "sorted": "moves"}.get(parts[0], re.sub(r"\W.*", "", parts[0].lstrip(".")))
 
 
-# Says which change to the disk comes next, in a file, and dies before the one of the number that it is given.
+# Logs each change to the disk to a file before it happens, and kills the process before the change with the given number.
 STEPS = """
 import os, signal, sys
 _root, _number = os.getcwd() + os.sep, int(os.environ["STEP"])
@@ -282,13 +281,13 @@ class Breaker:
             self.phases.setdefault(phase, []).append(number)
 
     def with_steps(self, number: int) -> dict[str, str]:
-        """The environment in which a command tells its changes to the disk, and dies before the one of this number."""
+        """The environment in which a command logs its changes to the disk, and is killed before the one with this number."""
         (self.base / "steps.txt").unlink(missing_ok=True)
         path = os.pathsep.join([str(self.base / "steps"), os.environ.get("PYTHONPATH", "")])
         return {**os.environ, "PYTHONPATH": path, "STEP": str(number), "STEPS": str(self.base / "steps.txt")}
 
     def steps(self) -> list[str]:
-        """The phases of the changes to the disk that a command told."""
+        """The phases of the changes to the disk that a command logged."""
         lines = (self.base / "steps.txt").read_text("utf-8", "surrogateescape").splitlines()
         return [phase_of(line.partition(" ")[2]) for line in lines]
 
@@ -445,7 +444,7 @@ class mounted:
         subprocess.run(["umount", "-l", str(self.folder)], check=True)
 
 
-FAULTS = {"kill": 0, "step": 3, "full": 6, "readonly": 1, "vanish": 3, "two": 3, "clock": 2}  # rounds each; 0: as the case says
+FAULTS = {"kill": 0, "step": 3, "full": 6, "readonly": 1, "vanish": 3, "two": 3, "clock": 2}  # rounds; 0: as in the case
 
 
 def main() -> None:

@@ -1,12 +1,12 @@
-"""A plain Keras script that `imgclf train` is measured against, on the same split, with the same epochs or time, and seed.
+"""A plain Keras script to compare `imgclf train` with, on the same split and seed, with the same number of epochs or time.
 
     python tests/benchmarks/plain_keras.py EXPORTED_SPLIT [--epochs 30] [--seconds 170] [--seed 0]
 
-EXPORTED_SPLIT is made by `imgclf split --export`. What it is: the network of a popular tutorial (256 x 256 pixels, Conv2D 16,
-32 and 16 with max pooling, Dense 256, Adam at 0.001) with the random flips, rotations and zooms of Keras' own tutorial. Its
-best epoch by validation accuracy, then loss, is scored on the test part, as imgclf does. With --seconds it ends after the
-epoch in which they are over, however many --epochs there are. What it is not: tuned. It has no learning rate schedule, no
-normalisation, no class weights, and one size. The last line is JSON.
+EXPORTED_SPLIT is made by `imgclf split --export`. The network is that of a popular tutorial (256 x 256 pixels, Conv2D 16, 32
+and 16 with max pooling, Dense 256, Adam at 0.001) with the random flips, rotations and zooms of Keras' own tutorial. As in
+imgclf, the best epoch by validation accuracy, then loss, is scored on the test set. With --seconds, training ends after the
+epoch in which the time runs out. The network is not tuned: no learning rate schedule, no normalisation, no class weights, one
+image size. The last line of the output is JSON.
 """
 
 import argparse
@@ -22,7 +22,7 @@ SIDE = 256
 
 
 class Best(keras.callbacks.Callback):
-    """Keeps the weights of the best epoch, and ends the training when the time is over."""
+    """Keep the weights of the best epoch, and stop the training when the time is up."""
 
     def __init__(self, seconds: float | None) -> None:
         super().__init__()

@@ -5,8 +5,8 @@
 One picture in fifty is a changed copy of another. Each command runs as a whole process; memory is the largest resident size of
 any of its processes (clean uses one a core beside itself).
 
-`audit` is measured on features that are made up, 1,280 an image, memory-mapped, of a hundredth as many classes, with one label
-in twenty wrong; its memory is what it takes beyond them. Alone:
+`audit` runs on synthetic, memory-mapped features: 1,280 per image, one class per hundred images, 5% wrong labels. Its memory
+excludes the features. To run it alone:
 
     python tests/benchmarks/scale.py --folder /somewhere --only audit
 """
@@ -117,7 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--counts", type=int, nargs="+", default=COUNTS)
-    parser.add_argument("--only", help="one of the commands, when those that it builds on were measured before")
+    parser.add_argument("--only", help="measure only this command; those that it needs must have run before")
     options = parser.parse_args()
     table: dict[str, list[str]] = {}
     for count in options.counts:

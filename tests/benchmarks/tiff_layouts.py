@@ -1,9 +1,9 @@
-"""Hold the decoder against the pixels that were written, for every layout of TIFF, and the files against other readers.
+"""Compare the decoder with the written pixels for every TIFF layout, and the files with other readers.
 
     python tests/benchmarks/tiff_layouts.py
 
-Prints how many decode equal, are refused as unsupported, and are wrong. Pillow reads each file too, and tifffile where it is
-installed (with imagecodecs): what they read must be what was written, or the files would prove nothing.
+Prints how many files decode equal, are refused as unsupported, and are wrong. Pillow reads each file too, and so does tifffile
+(with imagecodecs) if it is installed. They must read what was written; otherwise the files would prove nothing.
 """
 
 import collections
@@ -24,7 +24,7 @@ from imgclf.pixels import images
 
 
 def verdict(layout: tiffs.Layout, values: np.ndarray, data: bytes) -> str:
-    """equal, refused, or what is wrong."""
+    """`equal`, `refused`, or a description of the difference."""
     try:
         decoded = images.decode(data)
     except ImageError as error:
@@ -41,12 +41,12 @@ def verdict(layout: tiffs.Layout, values: np.ndarray, data: bytes) -> str:
 
 
 def by_pillow(layout: tiffs.Layout, values: np.ndarray, data: bytes) -> str:
-    """What Pillow's own reader says of a file: agrees, differs, or cannot."""
+    """The result of Pillow's own reader: `agrees`, `differs` or `cannot`."""
     same = {tiffs.BLACK_0: "L", tiffs.RGB: "RGB", tiffs.PALETTE: "RGB", tiffs.YCBCR: "YCbCr", tiffs.CMYK: "CMYK"}
     if layout.depth != "u8" or layout.extra or layout.photometric not in same or layout.fill_order == 2:
         return "cannot"
     if layout.planar and layout.compression == 1:
-        return "cannot"  # it takes uncompressed planes for one of another size
+        return "cannot"  # it misreads the size of uncompressed planes
     try:
         image = Image.open(io.BytesIO(data))
         image.load()
@@ -59,14 +59,14 @@ def by_pillow(layout: tiffs.Layout, values: np.ndarray, data: bytes) -> str:
         wanted = tiffs.oriented((tiffs.palette(layout) // 256)[values[..., 0]], layout.orientation)
     elif image.mode == same[layout.photometric]:
         wanted = tiffs.oriented(values.squeeze(), layout.orientation)
-    else:  # libtiff has made RGB of it
+    else:  # libtiff has converted it to RGB
         wanted = tiffs.expected(layout, values)
     far = np.abs(read.astype(int) - wanted).max() if read.shape == wanted.shape else 999
     return "agrees" if far <= (1 if image.mode != same[layout.photometric] else 0) else "differs"
 
 
 def by_tifffile(layout: tiffs.Layout, values: np.ndarray, data: bytes) -> str:
-    """What tifffile, another reader, makes of a file: its samples against those that were written."""
+    """Compare the samples read by tifffile, another reader, with those that were written."""
     try:
         import tifffile
     except ImportError:

@@ -8,9 +8,9 @@ in float32; of the same network on one constant batch; and of the same layers in
 ReLU, pooling), in float32, fed by Keras' loader with Keras' random layers. Also what augmentation takes of a step.
 preparation: seconds of `dataset.prepare` (listing, decoding, resizing, storing), of reading what it made by Keras' loader, and
 of decoding and resizing alone in a pool of threads.
-accuracy: `imgclf train` with default options, --seeds of them, split 80/10/10 by the same seed, scored on the test part; and
-beside each `plain_keras.py` on the same split, with the same seed and as many epochs, or in the same time (--plain time); both
-keep their best epoch by validation. Each with its 95% interval and the baseline. Wall time of whole commands.
+accuracy: `imgclf train` with default options, --seeds of them, split 80/10/10 by the same seed, scored on the test set. Each is
+compared with `plain_keras.py` on the same split, with the same seed and number of epochs, or the same time (--plain time); both
+keep their best epoch by validation. Printed with 95% intervals, the baseline and the wall time of whole commands.
 """
 
 import argparse
@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--parts", nargs="+", default=["throughput", "preparation", "accuracy"])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--plain", choices=("epochs", "time", "none"), default="epochs", help="what both have the same of")
+    parser.add_argument("--plain", choices=("epochs", "time", "none"), default="epochs", help="what both get equally")
     parser.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="for imgclf train")
     chosen = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

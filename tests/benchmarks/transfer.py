@@ -5,7 +5,7 @@
 
 train: `imgclf train --model efficientnet-lite0` with --seeds seeds, each on its own split 80/10/10, scored on the test part;
 the first with nothing cached (no backbone, no features, no prepared pictures), and once more with everything cached, another
-seed on the split of seed 0. Beside each, with --scratch, plain `imgclf train` with the same seed on the same split.
+seed on the split of seed 0. With --scratch, each is compared with plain `imgclf train` on the same seed and split.
 folds: for sets too small for one test part, --folds 5: every picture is in the test part of one fold; with --scratch, beside it
 plain `imgclf train` on the same folds.
 audit: 5% of the labels moved to another class, and how many of them are among the first 7% of the ranking.
@@ -38,7 +38,7 @@ def run(folder: Path, *arguments: object) -> tuple[float, str]:
 
 
 def score(folder: Path, name: str) -> tuple[float, int, str]:
-    """(accuracy, pictures, both in words, with the interval and the baseline) on the test part."""
+    """(accuracy, images, both as text with the interval and the baseline) on the test set."""
     result = json.loads(run(folder, "evaluate", "--run", name, "--json")[1])
     (low, high), baseline = result["interval"], result["baseline"]["accuracy"]
     words = f"test accuracy {result['accuracy']:.4f} ({low:.3f} to {high:.3f}) of {result['pictures']}, baseline {baseline:.4f}"
@@ -78,7 +78,7 @@ def folds(folder: Path, model: str, count: int, scratch: bool, options: list[str
             right, pictures = right + round(accuracy * tested), pictures + tested
         taken = time.perf_counter() - started
         low, high = wilson_interval(right, pictures)
-        words = f"{right} of {pictures} right, {right / pictures:.4f} ({low:.3f} to {high:.3f})"
+        words = f"{right} of {pictures} correct, {right / pictures:.4f} ({low:.3f} to {high:.3f})"
         print(f"{name}, {count} folds: {words}; {taken:.0f} s", flush=True)
 
 

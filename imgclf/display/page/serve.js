@@ -382,7 +382,7 @@ async function loadModel() {
   model = await answer.json();
   const { accuracy, recipe } = model;
   const between = ({ interval }) => `${percent(interval[0])} to ${percent(interval[1])}`;
-  const right = `${percent(accuracy.value)} (${between(accuracy)}) right on ${accuracy.on} images`;
+  const right = `${percent(accuracy.value)} (${between(accuracy)}) correct on ${accuracy.on} images`;
   by("about").textContent = [model.model, `${model.classes.length} classes`, right].filter(Boolean).join(" · ");
   by("version").textContent = model.imgclf;
   document.title = `${model.run} · imgclf`;
@@ -392,7 +392,7 @@ async function loadModel() {
   const rows = [
     ["Classes", model.classes.join(", "), true],
     ["Accuracy", `${percent(accuracy.value)}${of}, 95% interval ${between(accuracy)}`, true],
-    ["Baseline", `${percent(trivial)} (${between(accuracy.baseline)}), always answering ${common}: this model is ${how}`, true],
+    ["Baseline", `${percent(trivial)} (${between(accuracy.baseline)}), always predicting ${common}; this model is ${how}`, true],
     ["Trained", model.trained && new Date(model.trained).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" })],
     ["On the data", model.data && `${model.data}${model.pictures?.train ? `, ${model.pictures.train.toLocaleString("en")} pictures` : ""}`],
     ["Network", model.model && `${model.model}${model.parameters ? `, ${model.parameters.toLocaleString("en")} parameters` : ""}`],
