@@ -177,6 +177,25 @@ def test_fax(compression: str) -> None:
     np.testing.assert_array_equal(images.decode(data)[..., 0], np.asarray(picture) * 255)
 
 
+@pytest.mark.parametrize("compression", ["group3", "group4"])
+def test_fax_that_breaks_off_is_damaged(compression: str) -> None:
+    """What libtiff could not unpack was left white, and passed."""
+    noise = np.random.default_rng(0).random((64, 80)) > 0.5
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "TIFF", compression=compression)
+    tags = tiff_layout.directory(file)
+    (place,), (size,) = tags[tiff_layout.STRIPS], tags[tiff_layout.STRIP_SIZES]
+    whole = {256: (4, (80,)), 257: (4, (64,)), 258: (3, (1,)), 259: (3, tags[259]), 262: (3, tags[262]), 278: (4, (64,))}
+    piece = file.getvalue()[place : place + size]
+    wanted = images.decode(file.getvalue())
+    for cut in range(0, size, 25):
+        data = tiffs.assembled(whole, [piece[: size - cut]], "<", False, {}, False)
+        if cut < 3:
+            np.testing.assert_array_equal(images.decode(data), wanted)
+        else:
+            assert refused(data) == "damaged"
+
+
 @pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "tiff_adobe_deflate", "raw"])
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "I;16", "LA", "RGBA", "CMYK"])
 def test_what_pillow_writes(mode: str, compression: str) -> None:
