@@ -61,7 +61,9 @@ def follow(path: Path) -> None:
 
 
 def _follow(descriptor: int, data: Path) -> None:
-    above = os.stat(data)
+    above, own = os.stat(data), os.fstat(descriptor)
+    if own.st_nlink > 1 and not stat.S_ISDIR(own.st_mode):  # another put a link to some file in the place of what we made
+        return
     owner = above.st_uid if os.geteuid() == 0 else -1  # what an administrator makes in a user's folder is the user's
     with contextlib.suppress(OSError):
         os.fchown(descriptor, owner, above.st_gid)
