@@ -241,10 +241,8 @@ def _fax(tags: Tags, layout: Layout, piece: memoryview, rows: int) -> NDArray[np
 
     OpenCV lets pass what breaks off. So it is decoded with other bytes behind it too, which make no difference to a whole one.
     """
-    asked = {tag: (one(tags, tag, 0),) for tag in (FAX3_OPTIONS, FAX4_OPTIONS)} | {
-        COMPRESSION: (layout.compression,),
-        BITS: (1,),
-    }
+    asked: Tags = {tag: (one(tags, tag, 0),) for tag in (FAX3_OPTIONS, FAX4_OPTIONS)}
+    asked |= {COMPRESSION: (layout.compression,), BITS: (1,)}
     image, *others = (
         _by_opencv(memoryview(bytes(piece) + behind), layout.wide, rows, asked) for behind in (b"", _NOISE, _NOISE[::-1])
     )
