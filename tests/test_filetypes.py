@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiffs
 from conftest import encoded, make_classes, photo, tree, write
 from PIL import Image
+from tiffs import BLACK_0, Layout
 
 from imgclf import clean, dataset
 from imgclf.base.errors import ImageError
+from imgclf.dataset import folder
 from imgclf.pixels import filetypes, images
 from imgclf.pixels.sources import expand
 
@@ -84,6 +87,14 @@ def test_an_ordinary_tiff_is_no_raw(tmp_path: Path) -> None:
     for ending in (".NEF", ".dng", ".arw", ".3fr"):  # but who calls it a RAW is believed
         with pytest.raises(ImageError, match=rf"a camera RAW photo \({ending[1:].upper()}\)"):
             images.read(write(tmp_path / f"x{ending}", plain))
+
+
+def test_a_maker_that_is_no_text(tmp_path: Path) -> None:
+    """Numbers where a camera's name should be are no name; the file is what it is."""
+    odd = tiffs.written(Layout("u8", BLACK_0), np.zeros((8, 8, 1), np.uint8), {271: (3, (300, 400, 500))})
+    assert images.decode(odd).shape == (8, 8, 3)
+    assert images.read(write(tmp_path / "x.tif", odd)) == odd
+    assert folder._not_a_picture(tmp_path / "x.tif") == ""
 
 
 def test_damaged_directories_end_the_search() -> None:

@@ -14,6 +14,7 @@ from imgclf import clean, dataset, preview, split
 from imgclf.base import placing
 from imgclf.base.config import SplitConfig
 from imgclf.base.errors import ImgclfError
+from imgclf.dataset.folder import scan
 from imgclf.pixels.sources import expand
 
 SYSTEM = (
@@ -286,3 +287,13 @@ def test_classes_that_differ_only_in_case_are_named(tmp_path: Path) -> None:
     with pytest.raises(ImgclfError, match=words):
         split.export(made.manifest, data, tmp_path / "out", "hard")
     assert not (tmp_path / "out").exists()
+
+
+def test_classes_that_only_sound_like_parts_or_bins(tmp_path: Path) -> None:
+    """Models of trains, and waste: there is nothing that they could be but classes."""
+    for classes in (["train1", "train2"], ["train-1", "train-2", "train-3"], ["Recycled", "recycler"]):
+        data = make_classes(tmp_path / classes[0], dict.fromkeys(classes, 2), size=8)
+        assert [row.label for row in scan(data)] == sorted(classes * 2)
+    make_classes(tmp_path / "train1" / "train2", {"a": 2}, size=8)
+    with pytest.raises(ImgclfError, match="split"):
+        scan(tmp_path / "train1")

@@ -5,6 +5,7 @@ import socket
 import struct
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -253,6 +254,16 @@ def test_pnm_is_scaled_by_its_declared_largest_value(kind: str, top: int) -> Non
     np.testing.assert_array_equal(images.decode(head + body), wanted)
     with pytest.raises(ImageError, match="damaged"):
         images.decode(head + body[: len(body) // 2])
+
+
+def test_plain_pnm_in_threads_leaves_warnings_as_they_were() -> None:
+    """Filters of warnings are the whole process's: what one thread sets, another puts back at the wrong time."""
+    data = b"P2 100 100 255\n" + b" ".join(b"%d" % (number % 256) for number in range(10_000))
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(6) as pool:
+        for image in pool.map(images.decode, [data] * 200):
+            assert image.shape == (100, 100, 3)
+    assert warnings.filters == before
 
 
 def test_plain_pnm_is_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -284,3 +285,36 @@ def test_links_are_moved_as_links(data: Path) -> None:
     assert os.readlink(state / "quarantine/0001/a/link.jpg") == "missing.jpg"
     assert journal.apply(data, state, "clean", [Move("a/alive.jpg", "a/moved.jpg")]) == []
     assert os.readlink(data / "a/moved.jpg") == "1.jpg"
+
+
+def test_two_spellings_of_one_name_are_two_files(tmp_path: Path) -> None:
+    """As an archive from macOS unpacked over one from Linux leaves them; each comes and goes under its own name."""
+    nfc = "cats/caf\u00e9.jpg"
+    nfd = unicodedata.normalize("NFD", nfc)
+    data, state = tmp_path / "data", state_folder(write(tmp_path / "data" / nfc, b"1").parents[1])
+    write(data / nfd, b"22")
+    if len(os.listdir(data / "cats")) == 1:
+        pytest.skip("this disk takes the two for one")
+    moves = [Move(name, f".imgclf/quarantine/0001/{name}") for name in (nfc, nfd)]
+    assert journal.apply(data, state, "clean", moves[:1]) == []
+    assert journal.undo(data, state)[1] == []
+    assert journal.apply(data, state, "clean", moves) == []
+    (data / moves[1].target).unlink()  # what the user threw away does not come back as its neighbour
+    made, failed = journal.undo(data, state)
+    assert [move.target for move in made] == [nfc]
+    assert [failure.reason for failure in failed] == ["another file lies there now"]
+    assert (data / nfc).read_bytes() == b"1"
+    assert not (data / nfd).exists()
+
+
+def test_names_outside_ascii_cost_no_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"猫/{number}の写真.jpg" for number in range(20)]
+    for name in names:
+        write(tmp_path / name, name.encode())
+    state = state_folder(tmp_path)
+    listed: list[object] = []
+    listing = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda *folder: listed.append(folder) or listing(*folder))
+    assert journal.apply(tmp_path, state, "clean", [Move(name, f".imgclf/quarantine/0001/{name}") for name in names]) == []
+    assert journal.undo(tmp_path, state)[1] == []
+    assert len(listed) < len(names)

@@ -213,3 +213,17 @@ def test_only_what_is_ours_follows(tmp_path: Path) -> None:
         os.umask(before)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
     assert modes == {"runs": 0o700, "a": 0o700, "x.json": 0o600, ".imgclf": 0o777, "victim": 0o600, "lock": 0o600}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no permissions")
+def test_a_link_put_in_the_place_of_a_new_file_is_left_alone(tmp_path: Path) -> None:
+    """Or who may write the folder could have an administrator's file opened to everybody."""
+    state = tmp_path / "data" / ".imgclf"
+    state.parent.mkdir()
+    state.parent.chmod(0o777)
+    permissions.make_folder(state)
+    secret = write(tmp_path / "secret", b"x")
+    secret.chmod(0o600)
+    os.link(secret, state / "new")
+    permissions.follow(state / "new")
+    assert secret.stat().st_mode & 0o777 == 0o600

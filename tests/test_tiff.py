@@ -6,6 +6,8 @@ import struct
 import subprocess
 import sys
 import time
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +177,25 @@ def test_fax(compression: str) -> None:
     np.testing.assert_array_equal(images.decode(data)[..., 0], np.asarray(picture) * 255)
 
 
+@pytest.mark.parametrize("compression", ["group3", "group4"])
+def test_fax_that_breaks_off_is_damaged(compression: str) -> None:
+    """What libtiff could not unpack was left white, and passed."""
+    noise = np.random.default_rng(0).random((64, 80)) > 0.5
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "TIFF", compression=compression)
+    tags = tiff_layout.directory(file)
+    (place,), (size,) = tags[tiff_layout.STRIPS], tags[tiff_layout.STRIP_SIZES]
+    whole = {256: (4, (80,)), 257: (4, (64,)), 258: (3, (1,)), 259: (3, tags[259]), 262: (3, tags[262]), 278: (4, (64,))}
+    piece = file.getvalue()[place : place + size]
+    wanted = images.decode(file.getvalue())
+    for cut in range(0, size, 25):
+        data = tiffs.assembled(whole, [piece[: size - cut]], "<", False, {}, False)
+        if cut < 3:
+            np.testing.assert_array_equal(images.decode(data), wanted)
+        else:
+            assert refused(data) == "damaged"
+
+
 @pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "tiff_adobe_deflate", "raw"])
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "I;16", "LA", "RGBA", "CMYK"])
 def test_what_pillow_writes(mode: str, compression: str) -> None:
@@ -206,14 +227,50 @@ def test_a_bomb_costs_neither_memory_nor_time() -> None:
     wide = tiffs.written(layout, values, {256: (4, (11_000,)), 257: (4, (11_000,))})
     deep = tiffs.written(Layout("f64", RGB, compression=8), np.zeros((8, 8, 3)), {256: (4, (11_000,)), 257: (4, (11_000,))})
     many = tiffs.written(layout, values, {257: (4, (130_000_000,)), 256: (4, (1,)), 278: (4, (1,))})
+    row = zlib.compress(bytes(1 << 28), 9)  # of 2**31 bits
+    one_row = tiffs.assembled(
+        {258: (3, (1,)), 259: (3, (8,)), 262: (3, (1,)), 256: (4, (4,)), 257: (4, (1,)), 322: (4, (1 << 31,)), 323: (4, (1,))},
+        [row], "<", False, {}, True,
+    )  # fmt: skip
     peaks = []
-    for data in (small, huge, wide, deep, many):
+    for data in (small, huge, wide, deep, many, one_row):
         began = time.monotonic()
         done = subprocess.run([sys.executable, "-c", child], input=data, capture_output=True, check=True)
         assert time.monotonic() - began < 20
         *_words, memory = done.stdout.decode().split()
         peaks.append(int(memory))
     assert max(peaks) < 1.2 * peaks[0] + 130_000  # kilobytes: at most what an image of 121 megapixels takes
+
+
+def test_strips_that_share_their_bytes_do_not_multiply_the_work() -> None:
+    """Each of them unpacks megabytes of nothing before its one row comes; a few empty tiles may be one."""
+    body = b"\x80" * (1 << 20) + tiffs.packbits(bytes(64))
+    tags = {256: (4, (64,)), 257: (4, (256,)), 258: (3, (8,)), 259: (3, (32773,)), 262: (3, (1,)), 278: (4, (1,))}
+
+    def shared(piece: bytes) -> bytes:
+        return tiffs.assembled(tags, [piece], "<", False, {273: (4, (8,) * 256), 279: (4, (len(piece),) * 256)}, False)
+
+    assert refused(shared(body), "share") == "unsupported"
+    assert images.decode(shared(tiffs.packbits(bytes(64)))).shape == (256, 64, 3)
+
+
+def test_what_is_read_of_a_directory_is_not_kept() -> None:
+    """`struct` keeps a form of many letters, with 32 bytes for each."""
+    data = [tiffs.written(Layout("u8", BLACK_0), np.zeros((8, 8, 1)), {347: (1, (0,) * (200_000 + n))}) for n in range(5)]
+    tracemalloc.start()
+    try:
+        for each in data:
+            images.decode(each)
+        kept, _peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 5_000_000
+
+
+@pytest.mark.parametrize(("photometric", "tag", "count"), [(tiffs.PALETTE, 320, 768), (BLACK_0, 293, 1), (BLACK_0, 274, 1)])
+def test_numbers_beyond_32_bits_are_damage(photometric: int, tag: int, count: int) -> None:
+    layout = Layout("u8", photometric, big=True)
+    assert refused(tiffs.written(layout, np.zeros((8, 8, 1), np.uint8), {tag: (16, (1 << 40,) * count)})) == "damaged"
 
 
 def test_every_decode_is_the_same_whatever_lay_in_memory_before() -> None:

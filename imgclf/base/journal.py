@@ -171,12 +171,23 @@ def mark(path: Path) -> str:
     return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
 
 
+def _way_back(data: Path, move: Move) -> tuple[Path, Path]:
+    """(where the file of a move that is taken back lies, where it goes), if the disk has come to spell names otherwise.
+
+    The name that it gets is as it was: another file may bear the other spelling.
+    """
+    folder, _slash, name = move.target.rpartition("/")
+    target = data / names.spelled(data, folder) / name
+    return data / (move.source if os.path.lexists(target) else names.spelled(data, move.source)), target
+
+
 def _why_not_back(source: Path, target: Path, back: Move) -> str:
     """Why an undo must not count on what lies there, "" if it may; what lies in quarantine always is what was moved there."""
     if os.path.lexists(target):
         is_back = os.path.lexists(source) or not _is_another(target, back.mark)
         return "" if is_back else "the file is no longer there"
-    if not back.source.startswith(".imgclf/") and _is_another(source, back.mark):
+    is_sure = back.source.startswith(".imgclf/") and source.name == back.source.rpartition("/")[2]
+    if not is_sure and _is_another(source, back.mark):
         return "another file lies there now"
     return ""
 
@@ -269,7 +280,7 @@ def _carry_out(data: Path, plan: Path, *, forward: bool) -> list[Failure]:
         moves = [move.back() for move in reversed(moves)]
     failures = []
     for move in moves:
-        source, target = data / names.spelled(data, move.source), data / names.spelled(data, move.target)
+        source, target = (data / move.source, data / move.target) if forward else _way_back(data, move)
         reason = ("" if forward else _why_not_back(source, target, move)) or move_file(source, target)
         if reason:
             failures.append(Failure(move, reason))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 # Folders that operating systems, network disks and notebooks create. Names are compared in lower case.
 SYSTEM_FOLDERS = {
-    "lost+found", "system volume information", "$recycle.bin", "recycler", "recycled", "found.000",
+    "lost+found", "system volume information", "$recycle.bin", "found.000",
     "#recycle", "@recycle", "#snapshot", "@recently-snapshot", "@eadir", "@tmp", "__macosx",
     "network trash folder", "temporary items",
 }  # fmt: skip

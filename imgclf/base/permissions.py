@@ -62,7 +62,9 @@ def follow(path: Path) -> None:
 
 
 def _follow(descriptor: int, data: Path) -> None:
-    above = os.stat(data)
+    above, own = os.stat(data), os.fstat(descriptor)
+    if own.st_nlink > 1 and not stat.S_ISDIR(own.st_mode):  # somebody linked another file into the place of the new one
+        return
     owner = above.st_uid if os.geteuid() == 0 else -1  # files that root creates in a user's folder belong to the user
     with contextlib.suppress(OSError):
         os.fchown(descriptor, owner, above.st_gid)

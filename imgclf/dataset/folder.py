@@ -103,6 +103,8 @@ def part_folders(root: Path) -> dict[str, Part]:
             f"{'does' if len(others) == 1 else 'do'} not; move one or the other away, or rename them if they are classes"
         )
     labelled = {name: part for name, part in parts.items() if _own_folders(root / name)}
+    if not labelled and len(set(parts.values())) == 1:  # classes such as train1, train2
+        return {}
     if "train" not in labelled.values():
         name = next(name for name, part in parts.items() if part == "train")
         file = next((file for file in _top_level(root / name)[1] if not names.foreign_file(file)), None)

@@ -186,7 +186,7 @@ def raw(file: BinaryIO, ending: str = "") -> str:
     for tags in _directories(file):
         if _DNG_VERSION in tags:
             return "DNG"
-        make = make or bytes(tags.get(_MAKE, ())).decode("ascii", "replace").upper()
+        make = make or bytes(value & 255 for value in tags.get(_MAKE, ())).decode("ascii", "replace").upper()
         photometric, compression = (tags.get(tag, (-1,))[0] for tag in (tiff_layout.PHOTOMETRIC, tiff_layout.COMPRESSION))
         is_raw = is_raw or photometric in (32803, 34892) or compression in _OF_CAMERAS
     named = ending[1:].upper() if ending in RAW_ENDINGS else ""

@@ -1,7 +1,6 @@
 """Read PBM, PGM and PPM, binary or plain. Samples are scaled by the declared maximum value, which OpenCV ignores."""
 
 import re
-import warnings
 from typing import Any
 
 import cv2
@@ -76,12 +75,10 @@ def _plain(body: memoryview, count: int) -> NDArray[np.uint16]:
         if not text.strip():
             raise ValueError("numbers are missing")
         at += len(text)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", DeprecationWarning)  # NumPy's reaction to text that is not a number
-            try:
-                some = np.fromstring(text.decode("ascii"), np.int64, sep=" ")[: count - done]
-            except DeprecationWarning as error:
-                raise ValueError("no number") from error
+        try:
+            some = np.fromiter(map(int, text.split()), np.int64)[: count - done]
+        except OverflowError as error:
+            raise ValueError("a value that is too large") from error
         if ((some < 0) | (some > 65535)).any():
             raise ValueError("a value that is too large")
         values[done : done + len(some)] = some

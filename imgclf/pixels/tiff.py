@@ -62,6 +62,8 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     """(height, width, 3) RGB of the first image, oriented, transparency laid over white."""
     tags = directory(io.BytesIO(data))
     layout = check(tags, "<" if data[:2] == b"II" else ">")
+    if layout.compression != 1 and sum(count for _place, count in layout.pieces) > 4 * len(data) + _SHARED:
+        raise unsupported("whose strips or tiles share their bytes")  # each would cost the time of them all
     is_index = layout.photometric == PALETTE_COLOUR
     pixels = np.zeros((layout.height, layout.width, layout.kept), np.uint16 if is_index else np.uint8)
     try:
@@ -76,6 +78,9 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     except ValueError as error:
         raise damaged() from error
     return np.asarray(scaling.orient(_rgb(tags, layout, pixels), layout.orientation), np.uint8)
+
+
+_SHARED = 1 << 24  # bytes that pieces may share: some writers store one empty tile for many
 
 
 def _blocks(tags: Tags, layout: Layout, piece: memoryview, rows: int) -> Iterator[NDArray[Any]]:
@@ -108,7 +113,9 @@ def _unpacked(layout: Layout, piece: memoryview, rows: int) -> Iterator[bytes | 
         width = layout.row_bytes if layout.row_bytes % 2 else layout.row_bytes // 2
         height = count // 2 // width
         if count % 2 == 0 and max(width, height) <= _LONGEST and count <= _MOST:
-            yield _by_opencv(piece, width, height, {BITS: (16,), COMPRESSION: (LZW,)}).astype("<u2").tobytes()
+            whole = _by_opencv(piece, width, height, {BITS: (16,), COMPRESSION: (LZW,)}).astype("<u2").tobytes()
+            step = max(1, unpacking.BLOCK // layout.row_bytes) * layout.row_bytes
+            yield from (whole[start : start + step] for start in range(0, count, step))
             return
     yield from unpacking.blocks(layout.compression, piece, layout.row_bytes, rows)
 
@@ -230,7 +237,18 @@ def _segments(stream: bytes) -> tuple[list[bytes], bytes]:
 
 
 def _fax(tags: Tags, layout: Layout, piece: memoryview, rows: int) -> NDArray[np.uint8]:
-    """Decode fax data to 0 and 1: (rows, layout.wide, 1)."""
-    options = {tag: (one(tags, tag, 0),) for tag in (FAX3_OPTIONS, FAX4_OPTIONS)}
-    image = _by_opencv(piece, layout.wide, rows, {BITS: (1,), COMPRESSION: (layout.compression,), **options})
+    """Decode fax data to 0 and 1: (rows, layout.wide, 1).
+
+    OpenCV accepts truncated fax data. Decode it again with other bytes behind it: they change only what was truncated.
+    """
+    asked: Tags = {tag: (one(tags, tag, 0),) for tag in (FAX3_OPTIONS, FAX4_OPTIONS)}
+    asked |= {COMPRESSION: (layout.compression,), BITS: (1,)}
+    image, *others = (
+        _by_opencv(memoryview(bytes(piece) + behind), layout.wide, rows, asked) for behind in (b"", _NOISE, _NOISE[::-1])
+    )
+    if any((image != other).any() for other in others):
+        raise damaged()
     return np.asarray(image > 127, np.uint8)[..., np.newaxis]
+
+
+_NOISE = np.random.default_rng(1).bytes(2048)

@@ -23,6 +23,7 @@ _WANTED = frozenset(
      JPEG_TABLES, LUMA, SUBSAMPLING, REFERENCE)
 )  # fmt: skip
 _TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 5: "II", 7: "B", 13: "I", 16: "Q", 18: "Q"}  # 2: text; 13, 18: offsets; 5: rationals
+_LONG = frozenset((STRIPS, STRIP_SIZES, TILES, TILE_SIZES))  # tags whose values may need more than 32 bits
 
 GREY_WHITE_0, GREY, RGB, PALETTE_COLOUR, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 _COLOURS = {GREY_WHITE_0: 1, GREY: 1, RGB: 3, PALETTE_COLOUR: 1, CMYK: 4, YCBCR: 3}  # samples per colour type
@@ -31,6 +32,7 @@ LZW, JPEG = 5, 7
 FAX = (2, 3, 4)
 _PREDICTED = (LZW, 8, 32946)  # compressions that allow a predictor: LZW and Deflate
 MAX_BYTES = 1 << 30  # of uncompressed samples
+MAX_ROW = 1 << 24  # bytes of a row: a whole row is decompressed at once and may grow 16 times
 MAX_VALUES = 1 << 18  # of one tag
 MAX_PIECES = 1 << 17
 
@@ -48,7 +50,10 @@ def unsupported(what: str) -> ImageError:
 def directory(file: BinaryIO) -> Tags:
     """The needed tags of the first directory with their values (two per rational). Other types are skipped."""
     start = beginning(file)
-    return tags_at(file, start, start.first, _WANTED)[0]
+    tags = tags_at(file, start, start.first, _WANTED)[0]
+    if any(max(values) >> 32 for tag, values in tags.items() if tag not in _LONG):
+        raise damaged()
+    return tags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +97,7 @@ def tags_at(file: BinaryIO, start: Start, at: int, wanted: Container[int]) -> tu
                 continue
             if number > MAX_VALUES:
                 raise unsupported(f"in {number:,} pieces")
-            form = _TYPES[kind] * number
+            form = f"{len(_TYPES[kind]) * number}{_TYPES[kind][0]}"  # a letter for each would be kept, at 32 bytes, by `struct`
             place = entry + 4 + wide
             if struct.calcsize("=" + form) > wide:
                 (place,) = read(word, place)
@@ -190,6 +195,8 @@ def check(tags: Tags, order: str) -> Layout:
         width, height, bits, is_float, compression, photometric, samples, alpha, planar, tiled, tall, wide, predictor,
         one(tags, ORIENTATION, 1), order, (),
     )  # fmt: skip
+    if made.row_bytes > MAX_ROW:
+        raise ImageError("too-large", f"TIFF with rows of more than {MAX_ROW:,} bytes when they are unpacked")
     if count * tall * made.row_bytes > MAX_BYTES:
         raise ImageError("too-large", f"TIFF of more than {MAX_BYTES:,} bytes after decompression")
     return dataclasses.replace(made, pieces=_pieces(tags, made, count))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK = 1 << 22  # bytes per yielded block
+BLOCK = 1 << 22  # bytes per yielded block
 _CHUNK = 1 << 16  # compressed bytes per call of zlib
 
 
@@ -20,7 +20,7 @@ def blocks(compression: int, piece: memoryview, row_bytes: int, rows: int) -> It
     for part in CODECS[compression](piece, row_bytes * rows):
         held += part
         whole = len(held) // row_bytes
-        if whole and (len(held) >= _BLOCK or whole == left):
+        if whole and (len(held) >= BLOCK or whole == left):
             yield held[: whole * row_bytes]
             del held[: whole * row_bytes]
             left -= whole
@@ -29,8 +29,8 @@ def blocks(compression: int, piece: memoryview, row_bytes: int, rows: int) -> It
 
 
 def _as_it_is(piece: memoryview, size: int) -> Iterator[memoryview]:
-    for start in range(0, min(size, len(piece)), _BLOCK):
-        yield piece[start : min(start + _BLOCK, size)]
+    for start in range(0, min(size, len(piece)), BLOCK):
+        yield piece[start : min(start + BLOCK, size)]
 
 
 def _inflate(piece: memoryview, size: int) -> Iterator[bytes]:
@@ -39,7 +39,7 @@ def _inflate(piece: memoryview, size: int) -> Iterator[bytes]:
         for start in range(0, len(piece), _CHUNK):
             packed: memoryview | bytes = piece[start : start + _CHUNK]
             while packed and not stream.eof:
-                part = stream.decompress(packed, min(size, _BLOCK) or 1)  # one byte more, to reach the checksum at the end
+                part = stream.decompress(packed, min(size, BLOCK) or 1)  # one byte more, to reach the checksum at the end
                 if part and not size:
                     return
                 yield part
