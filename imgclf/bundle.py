@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf.base import writing
+from imgclf.base import installing, writing
 from imgclf.base.config import Recipe, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.parallel import ordered_map
@@ -146,10 +146,10 @@ class Bundle:
             try:
                 return keras.saving.load_model(path, compile=False)
             except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-                version = self.info.get("packages", {}).get("keras", "(unknown version)")
+                version = str(self.info.get("packages", {}).get("keras", keras.__version__))
                 raise ImgclfError(
                     f"{path}: Keras {keras.__version__} cannot load this file, which was written by Keras {version}; "
-                    "the file is not damaged: install that version or a newer one (pip install --upgrade keras)"
+                    f"the file is not damaged: install that version or a newer one: {installing.at_least('keras', version)}"
                 ) from error
 
     def _check_engine(self, engine: Any) -> None:

@@ -79,7 +79,10 @@ def test_threshold_is_that_of_predict(trained: Path, imgclf: Run) -> None:
 def test_a_request_of_which_nothing_can_be_predicted_is_422(server: Server) -> None:
     status, records = server.form([("a.jpg", b"<html>"), ("b.jpg", b"%PDF-1.4")])
     assert status == 422
-    assert [record["error"] for record in records] == ["not an image but an HTML page", "not an image but a PDF"]
+    assert [record["error"] for record in records] == [
+        "not an image but an HTML page",
+        "not an image but a PDF; export its pages as PNG, for example with pdftoppm",
+    ]
 
 
 def test_content_type_is_not_believed(server: Server, trained: Path) -> None:

@@ -25,6 +25,11 @@ def command_for(module: str | None) -> str:
     return _pip(found, "--force-reinstall") if found else _pip(needed)
 
 
+def at_least(package: str, version: str) -> str:
+    """The command that installs this version of a package or a newer one."""
+    return _pip([f"{package}>={version}"])
+
+
 def _pip(requirements: list[str], *options: str) -> str:
     return shlex.join(["python", "-m", "pip", "install", *options, *requirements])
 

@@ -110,10 +110,10 @@ def part_folders(root: Path) -> dict[str, Part]:
         file = next((file for file in _top_level(root / name)[1] if not names.foreign_file(file)), None)
         holds = f"; {root / name / file} is not in a class folder" if file else ""
         raise ImgclfError(f"{root}: no class folders in {shown}; expected {root / name}/<class>/<image>{holds}")
-    for part in PARTS:
-        same = sorted(name for name in labelled if labelled[name] == part)
+    for part in PARTS:  # images without a class are expected in a test set, and nowhere else
+        same = sorted(name for name in (parts if part == "train" else labelled) if parts[name] == part)
         if len(same) > 1:
-            raise ImgclfError(f"{root}: {' and '.join(same)} are the same part of a split; keep one of them")
+            raise ImgclfError(f"{root}: {' and '.join(same)} are the same split ({part}); keep one of them")
     return labelled
 
 

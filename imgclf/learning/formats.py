@@ -256,6 +256,8 @@ def _written(folder: Path) -> Iterator[None]:
     elsewhere = "choose another place with --out"
     try:
         yield
+    except OSError as error:
+        raise ImgclfError(f"{folder}: the export cannot be written: {why(error, elsewhere)}") from error
     except tf.errors.OpError as error:
         words = error.message.rpartition("; ")[2].partition(" [Op")[0]
         number = next((number for number in errno.errorcode if os.strerror(number) in words), None)
