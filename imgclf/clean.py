@@ -149,7 +149,7 @@ def clean(
 
     policy: `default` sets broken files and exact copies aside, `strict` everything doubtful, `report` nothing. on: other
     actions by check (see CHECKS). thresholds: other scores by check. Nothing is deleted, rewritten or overwritten, and with
-    `dry_run` nothing is moved. Raises ImgclfError.
+    `dry_run` nothing is moved. Raises ImgclfError, also if most files are not images and `on` does not name `broken`.
     """
     check("policy", policy, Policy)
     todo, scores = actions(policy, on or {}), limits(thresholds or {})
@@ -166,6 +166,8 @@ def clean(
             findings = checks.find(catalogue, files, scores, stage(progress, "comparing"))
         outcomes = _plan(data, state, findings, todo, catalogue)
         if not dry_run:
+            if "broken" not in (on or {}):
+                _check_holds_images(data, catalogue, outcomes)
             outcomes = _act(data, state, "clean", outcomes)
     if catalogue.taken:
         notes.append(shards.said(catalogue.taken))
@@ -174,6 +176,20 @@ def clean(
     notes += dataset.unlabelled_note(data)
     notes += [f"the class folder {label} holds no picture" for label in dataset.class_folders(data) if label not in pictures]
     return Cleaning(data, dry_run, tuple(outcomes), ignored, tuple(notes), pictures, files, catalogue)
+
+
+_FEW = 10  # files that are not images; so many may lie in any data folder
+
+
+def _check_holds_images(data: Path, catalogue: dataset.Catalogue, outcomes: Sequence[Outcome]) -> None:
+    """Raise ImgclfError if most files are not images and would be moved: the path is probably wrong."""
+    strangers = {catalogue.paths[index] for index in np.flatnonzero(catalogue.facts["problem"] == b"not-an-image").tolist()}
+    moving = {outcome.path for outcome in outcomes if outcome.check == "broken" and outcome.moved_to} & strangers
+    if len(moving) > max(_FEW, int(catalogue.usable().sum())):
+        raise ImgclfError(
+            f"{data}: {len(moving):,} of {len(catalogue.paths):,} files are not images, so this is probably not a data folder; "
+            "nothing was moved. See them with --dry-run; to move them all the same, add --on broken=quarantine"
+        )
 
 
 def look(data: Path, shard: shards.Shard, progress: Progress | None = None) -> dict[str, Any]:

@@ -696,3 +696,25 @@ def test_a_check_counts_files_and_not_findings(tmp_path: Path, imgclf: Run) -> N
     assert result.to_dict()["checks"]["conflict"] == 3
     shown = imgclf("clean", "data", "--dry-run").stdout
     assert re.search(r"^conflict +3 +report ", shown, re.MULTILINE), shown
+
+
+def test_a_folder_that_holds_few_images_is_left_alone(tmp_path: Path, imgclf: Run) -> None:
+    """Source code, say, given by mistake: `clean` moved all of it."""
+    write(tmp_path / "code" / "docs" / "logo.png", encoded(photo(1), "PNG"))
+    for number in range(11):
+        write(tmp_path / "code" / "src" / f"{number}.py", b"import this\n")
+    before = tree(tmp_path / "code")
+    done = imgclf("clean", "code")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "imgclf: error: code: 11 of 12 files are not images, so this is probably not a data folder; nothing was moved. "
+        "See them with --dry-run; to move them all the same, add --on broken=quarantine\n"
+    )
+    assert imgclf("clean", "code", "--dry-run").returncode == 0
+    assert tree(tmp_path / "code") == before
+    assert imgclf("clean", "code", "--on", "broken=quarantine").returncode == 0
+    assert list(tree(tmp_path / "code")) == ["docs/logo.png"]
+    write(tmp_path / "data" / "a" / "1.png", encoded(photo(1), "PNG"))
+    for number in range(10):
+        write(tmp_path / "data" / "a" / f"{number}.txt", b"notes")
+    assert json.loads(imgclf("clean", "data", "--json").stdout)["counts"]["quarantined"] == 10
