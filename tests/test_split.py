@@ -202,6 +202,9 @@ def test_group_by_and_groups_file_agree(tmp_path: Path) -> None:
     for row in by_file.manifest.rows:
         parts[row.path[2:4]].add(row.split)
     assert sorted(map(len, parts.values())) == [1, 1, 1]
+    write(table, table.read_bytes() + b"\na/30.png,03\nb/x.png,03\n")
+    note = f"rows of {table} that match no usable image: 2, first 'a/30.png'"
+    assert note in split.split(data, SplitConfig(groups=str(table))).notes  # a typo would let a group be torn
 
 
 def test_groups_too_large_for_every_part_are_refused(tmp_path: Path) -> None:
