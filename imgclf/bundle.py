@@ -50,7 +50,7 @@ class Bundle:
         if path.is_file():
             raise ImgclfError(f"{path}: a file, not a run folder; give the folder that holds {FILE}")
         if not path.is_dir():
-            raise ImgclfError(f"{path}: no such run folder; train one with `imgclf train`")
+            raise ImgclfError(f"{path}: no such run folder; `imgclf runs list` shows those there are, `imgclf train` makes one")
         file = path / FILE
         info = _read(file)
         try:
@@ -267,7 +267,8 @@ def find_unfinished(run: str | None, runs: Path = Path("runs")) -> Path:
 def check_runs(runs: Path) -> None:
     """Raise ImgclfError for a folder of runs that is not there; the usual one may be missing, where nothing was trained yet."""
     if runs != Path("runs") and not runs.is_dir():
-        raise ImgclfError(f"{runs}: no such folder; give --in the folder of runs")
+        what = "a file, not a folder" if runs.exists() else "no such folder"
+        raise ImgclfError(f"{runs}: {what}; give --in the folder of runs")
 
 
 def best(runs: Path) -> tuple[Bundle, str]:

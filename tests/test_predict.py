@@ -194,7 +194,8 @@ def test_bad_calls(imgclf: Run, project: Path) -> None:
     assert done.stderr == "imgclf: error: --json, --jsonl, --csv and --format exclude each other\n"
     done = imgclf("predict", "x.jpg", "--run", "nope")
     assert done.returncode == 1
-    assert done.stderr == "imgclf: error: nope: no such run folder; train one with `imgclf train`\n"
+    remedy = "`imgclf runs list` shows those there are, `imgclf train` makes one"
+    assert done.stderr == f"imgclf: error: nope: no such run folder; {remedy}\n"
     shutil.rmtree(project / "runs")
     done = imgclf("predict", "x.jpg")
     assert done.stderr == "imgclf: error: runs: no finished run here; train one with `imgclf train`, or give --run FOLDER\n"

@@ -581,6 +581,7 @@ def test_errors_are_one_line(trained: Path, imgclf: Run) -> None:
     done = imgclf("serve", "toy", "--host", "a..b", "--token", "x", cwd=trained)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert done.stderr.startswith("imgclf: error: cannot listen on a..b port 8000: ")
+    assert done.stderr.endswith("; give --host a name or address of this machine\n")
     for token in ("from a file\n", " ", "schlüssel", "a\tb"):  # which no request could bring
         done = imgclf("serve", "toy", cwd=trained, env={**os.environ, "IMGCLF_TOKEN": token})
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), token

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import json
 import mmap
@@ -84,9 +85,15 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family, backlog=1024)
     except (OSError, UnicodeError) as error:  # the second of a name that no machine can have
         why = str(getattr(error, "strerror", None) or error).partition(" (while")[0]  # the rest repeats the address
-        raise ImgclfError(
-            f"cannot listen on {host} port {port}: {why}; give another --port (0 for any free one) or --host"
-        ) from None
+        number = None if isinstance(error, socket.gaierror) else getattr(error, "errno", None)
+        remedy = _REMEDIES.get(number or 0, "give --host a name or address of this machine")
+        raise ImgclfError(f"cannot listen on {host} port {port}: {why}; {remedy}") from None
+
+
+_REMEDIES = {
+    errno.EADDRINUSE: "give another --port (0 for any free one)",
+    errno.EACCES: "give a --port above 1023",
+}
 
 
 def _answer(
