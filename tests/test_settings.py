@@ -229,3 +229,10 @@ except UserWarning:
     assert done.stdout == "raised\n", done.stderr
     assert "ResourceWarning: unclosed file" in done.stderr
     assert "old" not in done.stderr
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "wide"])
+def test_errors_are_printed_whatever_columns_is(columns: str, imgclf: Run) -> None:
+    done = imgclf("predict", "x.jpg", "--run", "nope", env={**os.environ, "COLUMNS": columns})
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("imgclf: error: nope: no such run folder; ")

@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -25,8 +25,8 @@ LONGEST_LIST = 40  # rows of a table of files before the rest is left to --repor
 _NARROWEST = 20
 
 
-def _width() -> int | None:
-    """Width of stdout in characters; None if Rich can find it out.
+def _width(stream: TextIO | None) -> int | None:
+    """Width of a stream in characters; None if Rich can find it out.
 
     Lines to a pipe or a file are never wrapped, so they can be searched and pasted. An invalid COLUMNS, such as 0 in some
     terminals, is ignored: with it, Rich would print nothing.
@@ -34,13 +34,13 @@ def _width() -> int | None:
     columns = os.environ.get("COLUMNS", "")
     if columns.isdecimal() and int(columns) >= _NARROWEST:
         return None
-    if not sys.stdout or not sys.stdout.isatty():
+    if not stream or not stream.isatty():
         return 1000
     return shutil.get_terminal_size().columns if columns else None
 
 
-out = Console(highlight=False, width=_width())
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, width=_width(sys.stdout))
+err = Console(stderr=True, highlight=False, width=_width(sys.stderr) if os.environ.get("COLUMNS") else None)
 
 
 _HARMLESS = "\u3000\u00a0\u202f\u200c\u200d"  # spaces of other scripts, and joiners of letters and emoji
