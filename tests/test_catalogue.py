@@ -365,7 +365,7 @@ def test_a_full_disk_is_no_damage(data: Path, tmp_path_factory: pytest.TempPathF
         (data / ".imgclf").symlink_to(small)
         for number in range(150):
             write(data / "a" / f"more {number}.jpg", encoded(scene(100 + number, 60, 40)))
-        with pytest.raises(ImgclfError, match=r"the disk is full; make room"):
+        with pytest.raises(ImgclfError, match=r"the disk is full; free some space"):
             looked(data)
         names = kept(data)
         assert [name for name in names if not name.endswith("-journal")] == [catalogues._path(data).name]

@@ -393,7 +393,8 @@ def test_a_place_that_tensorflow_cannot_write_is_one_line(project: Path) -> None
 def test_a_missing_package_is_one_line(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
-        ImgclfError, match=r"--format onnx needs onnx and onnxruntime and tf2onnx, .* run: python -m pip install 'onnx>="
+        ImgclfError,
+        match=r"--format onnx needs onnx and onnxruntime and tf2onnx, not installed here; run: python -m pip install 'onnx>=",
     ):
         verb.check("onnx", "none", None, None)
     verb.check("litert", "int8", None, None)

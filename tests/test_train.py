@@ -242,7 +242,7 @@ def test_find_takes_the_newest_finished_run(project: Path, monkeypatch: pytest.M
         ),
         (lambda run: _flip(run / "model.tflite"), r"model.tflite: broken bundle, the file was changed after training"),
         (lambda run: _edit(run, "recipe", {"height": 64, "width": 64}), r"recipe: aspect is missing"),
-        (lambda run: _edit(run, "recipe", {"tall": 64}), r"recipe: tall is not known"),
+        (lambda run: _edit(run, "recipe", {"tall": 64}), r"recipe: tall is unknown"),
         (lambda run: _edit(run, "files", []), r"broken bundle"),
         (lambda run: shutil.rmtree(run), "no such run folder"),
         (lambda run: _replace(run / "bundle.json", '"blue"', '"violet"'), "broken bundle, it was edited after it was written"),

@@ -46,7 +46,7 @@ def check_packages(form: Format) -> None:
     """Raise ImgclfError when a package that only this format needs is not installed."""
     missing = [name for name in _ONNX if form == "onnx" and importlib.util.find_spec(name) is None]
     if missing:
-        raise ImgclfError(f"--format onnx needs {' and '.join(missing)}; install with: {installing.command('onnx')}")
+        raise ImgclfError(f"--format onnx needs {' and '.join(missing)}, not installed here; run: {installing.command('onnx')}")
 
 
 @keras_settings.pinned()
