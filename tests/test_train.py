@@ -149,7 +149,7 @@ def test_damaged_and_missing_pictures_are_named_and_stop_nothing(tmp_path: Path)
             heard.append(text)
 
     run = train(data, TrainConfig(epochs=1, batch_size=8), run_dir=tmp_path / "run", listener=Ears())
-    assert heard[0].startswith(f"images of the split that no longer exist (skipped): 1 ({training[1]}); `imgclf")
+    assert heard[0].startswith(f"images of the split that no longer exist (skipped): 1 ({training[1]}); make a new split")
     assert heard[1].startswith(f"images skipped because they changed after the split: 1 ({training[0]})")
     assert heard[2].startswith("left out a/broken-")
     assert "damaged or truncated PNG" in heard[2]
