@@ -110,7 +110,7 @@ def test_what_is_unsupported_is_not_called_damaged(layout: Layout, words: str) -
     ("tag", "kind", "value", "words"),
     [
         (259, 3, 50_000, "compression 50000"), (262, 3, 32_803, "sensor data in a TIFF"), (262, 3, 99, "colours of kind 99"),
-        (262, 3, None, "does not say"), (339, 3, 2, "signed"), (258, 3, 24, "24 bits"), (317, 3, 9, "predictor 9"),
+        (262, 3, None, "does not declare"), (339, 3, 2, "signed"), (258, 3, 24, "24 bits"), (317, 3, 9, "predictor 9"),
     ],
 )  # fmt: skip
 def test_tags_that_are_unsupported(tag: int, kind: int, value: int | None, words: str) -> None:
