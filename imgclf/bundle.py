@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.base import installing, writing
+from imgclf.base.checking import wrong_content
 from imgclf.base.config import Recipe, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.parallel import ordered_map
@@ -60,9 +61,7 @@ class Bundle:
             bundle._check_values()
             TrainConfig.from_dict(info["config"])
         except UsageError as error:
-            raise ImgclfError(
-                f"{file}: {error}; the file was edited or comes from another version of imgclf: update imgclf or train again"
-            ) from error
+            raise wrong_content(file, error) from error
         except ImgclfError as error:
             raise ImgclfError(f"{file}: {error}") from error
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:

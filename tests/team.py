@@ -75,7 +75,8 @@ def _serve(folder: Path) -> None:
     from conftest import make_classes
 
     make_classes(folder, {"a": 4, "b": 4})
-    for words in ("clean", "clean --undo", "clean --history", "split --force", "split --check", "preview"):
+    commands = ("clean", "clean --undo", "clean --history", "split --force", "split --check", "preview")
+    for words in (*commands, "split --seed x"):  # the last one for what is loaded only to report an error
         verb, *options = words.split()
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
             _command([verb, str(folder), *options])

@@ -46,12 +46,19 @@ def open_up(data: Path, sharing: str) -> None:
             os.chown(folder, ANNE, TEAM)
         folder.chmod({"0777": 0o777, "2775": 0o2775, "0700": 0o700}.get(sharing, 0o755))
     if "acl" in sharing:
-        if not shutil.which("setfacl"):
-            pytest.skip("setfacl is not installed (Debian: apt-get install acl)")
         rules = f"u:{ANNE}:rwx,u:{BEN}:rwx"
-        subprocess.run(["setfacl", "-m", rules, *folders], check=True)
+        set_acl("-m", rules, *folders)
         if sharing == "default acl":
-            subprocess.run(["setfacl", "-d", "-m", rules, *folders], check=True)
+            set_acl("-d", "-m", rules, *folders)
+
+
+def set_acl(*words: object) -> None:
+    if not shutil.which("setfacl"):
+        pytest.skip("setfacl is not installed (Debian: apt-get install acl)")
+    done = subprocess.run(["setfacl", *map(str, words)], capture_output=True, text=True)
+    if "not supported" in done.stderr:
+        pytest.skip(f"no ACLs here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
 
 
 def write_as(user: int, path: Path) -> None:
@@ -106,7 +113,7 @@ def test_what_only_one_user_may_write_stays_hers(team: Team, data: Path, umask: 
         if "quarantine" not in path.parts or path.is_dir():
             assert not path.stat().st_mode & 0o077, path
     code, said = team.run(BEN, 0o022, "clean", data)
-    assert code in (1, 2)
+    assert code in (1, 2), said
     assert "Traceback" not in said
 
 
@@ -127,9 +134,7 @@ def test_a_group_that_is_not_the_folders_gets_what_others_get(team: Team, data: 
     open_up(data, "2775")
     for folder in (data, data / "a", data / "b"):
         folder.chmod(0o2770)
-        subprocess.run(["setfacl", "-m", f"u:{BEN}:rwx", folder], check=False)
-    if not team.can_write(BEN, data):
-        pytest.skip("no ACLs here")
+        set_acl("-m", f"u:{BEN}:rwx", folder)
     code, said = team.run(BEN, 0o002, "clean", data, team=False)
     assert code == 0, said
     for path in (data / ".imgclf").rglob("*"):

@@ -4,9 +4,10 @@ import dataclasses
 import math
 import types
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
-from imgclf.base.errors import UsageError
+from imgclf.base.errors import ImgclfError, UsageError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +115,13 @@ def check(name: str, value: object, hint: Any) -> None:
     field = _field(hint)
     if not field.holds(value):
         raise UsageError(f"--{name} must be {field}, not {_shown(value)}")
+
+
+def wrong_content(file: Path, error: UsageError) -> ImgclfError:
+    """The error about a run's file whose content does not pass."""
+    return ImgclfError(
+        f"{file}: {error}; the file was edited or comes from another version of imgclf: update imgclf or train again"
+    )
 
 
 def bounds(config: type[Checked], name: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from imgclf import dataset
 from imgclf.base import writing
+from imgclf.base.checking import wrong_content
 from imgclf.base.config import SCRATCH, Part, Recipe, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import command
@@ -79,9 +80,7 @@ def read_config(run_dir: Path) -> Stored:
         stored = Stored(TrainConfig.from_dict(values), Recipe.from_dict(recipe), data, weights)
         check(stored.config)
     except UsageError as error:
-        raise ImgclfError(
-            f"{file}: {error}; the file was edited or comes from another version of imgclf: update imgclf or train again"
-        ) from error
+        raise wrong_content(file, error) from error
     except ImgclfError as error:
         raise ImgclfError(f"{file}: {error}") from error
     return stored
