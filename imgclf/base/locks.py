@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from imgclf.base import permissions
+from imgclf.base import contained
 from imgclf.base.errors import ImgclfError
 
 
 @contextlib.contextmanager
 def locked(state: Path, command: str) -> Iterator[None]:
     """Hold the data folder for one command. The system drops the lock when its owner dies, so none is ever stale."""
-    path = state / "lock"
-    permissions.create(path)
-    with open(path, "r+b", buffering=0) as file:
+    with contained.at(state) as folder:
+        descriptor = folder.open_or_create("lock")
+    with open(descriptor, "r+b", buffering=0) as file:
         if not _try_lock(file):
             file.seek(0)
             owner = file.read(200).decode("utf-8", "replace").strip() or "another command"
@@ -38,7 +38,9 @@ def locked(state: Path, command: str) -> Iterator[None]:
 @contextlib.contextmanager
 def held(path: Path, in_use: str) -> Iterator[None]:
     """Hold an existing file for one command, without changing it; raises ImgclfError(in_use) when another holds it."""
-    with open(path, "r+b") as file:
+    with contained.at(path.parent) as folder:
+        descriptor = folder.open(path.name, os.O_RDWR, several_names=True)
+    with open(descriptor, "r+b") as file:
         if not _try_lock(file):
             raise ImgclfError(in_use)
         try:
