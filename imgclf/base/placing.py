@@ -91,7 +91,7 @@ class _held:
             try:
                 self.lock.__enter__()
                 return
-            except ImgclfError:
+            except locks.InUseError:
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.05)
@@ -211,7 +211,7 @@ def _waits(content: Mapping[str, Any], files: Sequence[_File]) -> str:
     places = sorted({os.path.dirname(file.source) for file in files})
     more = ", ..." if len(places) > 3 else ""
     return (
-        f"made by {identity.author(content)}: {len(files):,} files would go back to {', '.join(places[:3])}{more}; "
+        f"made by {identity.author(content)}; it would put files back into {', '.join(places[:3])}{more} ({len(files):,}); "
         "if you trust it, add --recover"
     )
 

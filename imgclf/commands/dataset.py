@@ -72,7 +72,7 @@ def clean(
             ("--apply", apply),
             ("--shard", shard),
             ("--recover", recover),
-        )  # fmt: skip
+        )
         if given
     ]
     others = shell.given(ctx) & {"report", "html", "on", "threshold", "policy"} or (dry_run and (history or shard or recover))
