@@ -112,10 +112,8 @@ def test_the_command_says_it_in_one_line(data: Path, home: Path, imgclf: Run) ->
     (data / ".imgclf/lock").symlink_to(home / "thesis.txt")
     done = imgclf("clean", "data")
     assert (done.returncode, done.stdout) == (1, "")
-    assert (
-        " ".join(done.stderr.split())
-        == "imgclf: error: data/.imgclf/lock: a link, which imgclf does not follow here: remove it"
-    )
+    said = "imgclf: error: data/.imgclf/lock: a link, which imgclf does not follow here: remove it"
+    assert " ".join(done.stderr.split()) == said
 
 
 # -- journals ----------------------------------------------------------------------------------------------------------
@@ -221,7 +219,7 @@ def test_a_file_that_changed_since_it_was_planned_stays(data: Path) -> None:
 
 def test_a_folder_is_no_file_to_move(data: Path) -> None:
     failures = journal.apply(data, data / ".imgclf", "clean", [journal.Move("cats", "elsewhere")])
-    assert [failure.reason for failure in failures] == ["not a file"]
+    assert [failure.reason for failure in failures] == ["a folder, not a file"]
 
 
 # -- reports -----------------------------------------------------------------------------------------------------------

@@ -53,7 +53,8 @@ def _author() -> str:
 
 def _seal(folder: Path, content: Mapping[str, Any]) -> str:
     key = _key(cache_folder())
-    message = json.dumps([os.path.realpath(folder), content], sort_keys=True).encode("ascii")
+    # By its number and not by its path, so that a folder that was renamed is still the same.
+    message = json.dumps([os.stat(folder).st_ino, content], sort_keys=True).encode("ascii")
     return hmac.new(key, message, hashlib.sha256).hexdigest() if key else ""
 
 

@@ -61,7 +61,7 @@ def next_number(state: Path) -> int:
     """The number that the next batch will get."""
     numbers = [0]
     for name, pattern in (("journal", _PLAN), ("quarantine", _DIGITS)):
-        with contextlib.suppress(FileNotFoundError), contained.at(state / name) as folder:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), contained.at(state / name) as folder:
             numbers += [_number(entry) for entry in folder.names() if pattern.fullmatch(entry)]
     return 1 + max(numbers)
 

@@ -30,8 +30,8 @@ def move(
             before = here.status(name)
             if before is None:
                 return "" if contained.status(*target) else GONE
-            if not (stat.S_ISREG(before.st_mode) or stat.S_ISLNK(before.st_mode)):
-                return "not a file"
+            if stat.S_ISDIR(before.st_mode):
+                return "a folder, not a file"
             if not contained.status(*target) and (reason := allowed(before)):
                 return reason
             there, new = stack.enter_context(contained.parent(*target, make=True))

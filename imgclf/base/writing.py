@@ -42,9 +42,10 @@ def _new_file(path: Path) -> Iterator[tuple[Path, int]]:
             folder.give_permissions(name)  # again: some libraries replace the file instead of writing to it
             folder.replace(name, path.name)
             folder.sync()
-        finally:
+        except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 folder.unlink(name)
+            raise
 
 
 @contextlib.contextmanager
