@@ -14,7 +14,8 @@ from imgclf.base import journal, locks, names, orders, shards, table, writing
 from imgclf.base.checking import check
 from imgclf.base.config import Policy
 from imgclf.base.errors import ImageError, ImgclfError, UsageError
-from imgclf.base.folders import STATE_NAME, check_output, is_inside, state_folder
+from imgclf.base.folders import check_output, is_inside, state_folder
+from imgclf.base.places import STATE_NAME
 from imgclf.base.progress import Progress, Stages, stage
 from imgclf.dataset import checks
 from imgclf.dataset.checks import CHECKS
@@ -428,7 +429,7 @@ def apply(data: Path, report: Path, *, dry_run: bool = False) -> tuple[list[Outc
             batch for batch in journal.history(data, state) if batch.command == "clean --apply" and batch.state != "undone"
         ]
         moved = {names.nfc(move.source) for batch in batches for move in batch.moves}
-        wanted, passed = _orders(report, known, classes, moved)
+        wanted, passed = _orders(data, report, known, classes, moved)
         if passed:
             notes.append(f"{passed:,} lines were carried out by an earlier --apply")
         batch = journal.next_number(state)
@@ -440,14 +441,17 @@ def apply(data: Path, report: Path, *, dry_run: bool = False) -> tuple[list[Outc
             elif action == "rename":
                 target = _free(filetypes.without_wrong_ending(path), _extension(data / path), taken, data)
             else:
-                pieces = path.split("/")
-                place = 1 if known[path].part else 0
-                pieces[: place + 1] = names.spelled(data, "/".join([*pieces[:place], label])).split("/")
-                stem, suffix = os.path.splitext("/".join(pieces))
+                inner = path.split("/", 2 if known[path].part else 1)[-1]
+                stem, suffix = os.path.splitext(f"{names.spelled(data, _class_folder(known[path], label))}/{inner}")
                 target = _free(stem, suffix, taken, data)
             taken.add(target)
             outcomes.append(Outcome(path, "", 0.0, action, f"line of {report.name}", "", target))
         return (outcomes if dry_run else _act(data, state, "clean--apply", outcomes)), notes
+
+
+def _class_folder(file: dataset.Found, label: str) -> str:
+    """The folder of a class beside the one that a file is in."""
+    return f"{file.path.split('/')[0]}/{label}" if file.part else label
 
 
 def _extension(path: Path) -> str:
@@ -462,7 +466,7 @@ _WORDS = ("", "keep", "kept", "report", "ignored", "stuck", *_DONE.values())  # 
 
 
 def _orders(
-    report: Path, known: Mapping[str, dataset.Found], classes: Sequence[str], moved: Container[str]
+    data: Path, report: Path, known: Mapping[str, dataset.Found], classes: Sequence[str], moved: Container[str]
 ) -> tuple[dict[str, tuple[str, str]], int]:
     """(action, new class) by path, from a report's lines that ask for one; and how many of them `moved` says are done."""
     found: dict[str, tuple[str, str]] = {}
@@ -491,6 +495,9 @@ def _orders(
             raise ImgclfError(f"{where}: new_label is {label!r}, which is no class folder; there are: {', '.join(classes)}")
         if action == "relabel" and label == known[path].label:
             raise ImgclfError(f"{where}: is in {label} already")
+        for folder in (os.path.dirname(path), _class_folder(known[path], label) if action == "relabel" else ""):
+            if folder and dataset.is_linked(data, folder):
+                raise ImgclfError(f"{where}: {folder} is a link or in a linked folder, where nothing is moved; move it by hand")
         order = (action, label if action == "relabel" else "")
         if found.setdefault(path, order) != order:
             first = " ".join(found[path]).strip()
@@ -519,6 +526,21 @@ def undo(data: Path, number: int | None = None, *, dry_run: bool = False) -> tup
         made, failed = journal.undo(data, state, number)
     problems = [f"{failure.move.source} could not go back to {failure.move.target}: {failure.reason}" for failure in failed]
     return [move.target for move in made], problems, notes
+
+
+def recover(data: Path) -> list[str]:
+    """Finish what interrupted commands began, of other users and machines too; one line for each.
+
+    Raises ImgclfError when nothing was interrupted.
+    """
+    state = state_folder(data)
+    if not is_inside(state, data):
+        raise ImgclfError(f"{data}: read-only, so nothing can be moved")
+    with locks.locked(state, "clean --recover"):
+        said = journal.recover(data, state, foreign=True)
+    if not said:
+        raise ImgclfError(f"{data}: no command was interrupted here, so there is nothing to recover")
+    return said
 
 
 def history(data: Path) -> list[journal.Batch]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import imgclf
 from imgclf import bundle, dataset, scoring
-from imgclf.base import writing
+from imgclf.base import contained, writing
 from imgclf.base.checking import check as check_value
 from imgclf.base.config import Format, Part, Quantize, Share
 from imgclf.base.errors import ImageError, ImgclfError, UsageError
@@ -105,7 +105,12 @@ def check(form: Format, quantize: Quantize, tolerance: float | None, out: Path |
 
 
 def default_path(run: Path, form: Format, quantize: Quantize) -> Path:
-    """Where an export goes without a name: `export/model-int8.tflite` and the like in the run's folder."""
+    """Where an export goes without a name: `export/model-int8.tflite` and the like in the run's folder.
+
+    Raises LinkError when the folder `export` of the run, which may come from someone else, is a link.
+    """
+    with contained.Folder.named(run) as folder, contextlib.suppress(FileNotFoundError):
+        folder.below(FOLDER).close()
     stem = "saved-model" if form == "saved-model" else "model"
     return run / FOLDER / f"{stem}{'' if quantize == 'none' else '-' + quantize}{formats.ENDINGS[form]}"
 

@@ -189,6 +189,6 @@ def watch(
             yield from sorting.through(records) if sorting else records
 
 
-def undo(folder: Path) -> tuple[list[str], list[tuple[str, str]]]:
+def undo(folder: Path, *, foreign: bool = False) -> tuple[list[str], list[tuple[str, str]]]:
     """Take back all that was sorted into a folder; see `placing.undo`."""
-    return placing.undo(folder)
+    return placing.undo(folder, foreign=foreign)

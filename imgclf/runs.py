@@ -2,12 +2,11 @@
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from imgclf import bundle
-from imgclf.base import locks
+from imgclf.base import contained, locks
 from imgclf.base.errors import ImgclfError
 from imgclf.bundle import Bundle
 from imgclf.learning.baseline import Baseline
@@ -100,11 +99,11 @@ def remove(name: str, folder: Path = Path("runs")) -> Path:
     if (path / "config.json").exists():
         with locks.held(path / "config.json", f"{path}: being trained by another process; wait for it, or stop it first"):
             pass
-    trash = path.resolve().parent / TRASH
-    trash.mkdir(exist_ok=True)
-    target, number = trash / path.resolve().name, 1
-    while target.exists():
-        number += 1
-        target = trash / f"{path.resolve().name}-{number}"
-    os.rename(path.resolve(), target)
-    return target
+    place = path.resolve()
+    with contained.Folder.named(place.parent) as beside, beside.below(TRASH, make=True) as trash:
+        name, number = place.name, 1
+        while trash.status(name):
+            number += 1
+            name = f"{place.name}-{number}"
+        beside.replace(place.name, name, trash)
+        return trash.path / name

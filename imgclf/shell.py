@@ -265,7 +265,7 @@ def _log_bug() -> str:
     import time
     import traceback
 
-    from imgclf.base.folders import cache_folder
+    from imgclf.base.places import cache_folder
 
     text = f"imgclf {imgclf.__version__}, Python {sys.version}\n{sys.argv}\n{traceback.format_exc()}"
     try:

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import fnmatch
 import math
 import os
 import re
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from imgclf import dataset
-from imgclf.base import locks, names, permissions, table, writing
+from imgclf.base import contained, locks, names, table, writing
 from imgclf.base.config import PARTS, Link, Part, SplitConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import check_outside, command, numbered, state_folder
@@ -261,9 +262,10 @@ def folds(
             return [dataclasses.replace(one, changed=False) for one in made]
         if old and not force:
             raise ImgclfError(f"{folder}: other folds are there ({len(old)}); add --force to replace them")
-        permissions.make_folder(folder)
-        for path in folder.glob("fold-*-of-*.csv"):  # from here to the end the set is incomplete, and `fold_paths` says so
-            path.unlink()
+        with contained.at(folder, make=True) as place:
+            for name in place.names():
+                if fnmatch.fnmatch(name, "fold-*-of-*.csv"):  # from here to the end the set is incomplete: `fold_paths` says so
+                    place.unlink(name)
         for one in made:
             writing.write_atomic(one.path, one.manifest.to_csv())
     return made
@@ -471,11 +473,12 @@ def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: P
     manifest, notes = dataset.as_they_are(data, manifest)
     target = target.resolve()
     folders = dataset.part_folders(data)
-    building = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    building = target.with_name(contained.temporary_name(target.name))
     copied = numbered_ = 0
     taken: set[str] = set()
     placed = []
     try:
+        building.mkdir()
         for part in PARTS:
             for label in classes:
                 (building / part / label).mkdir(parents=True)

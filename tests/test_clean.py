@@ -163,8 +163,8 @@ def test_an_interrupted_batch_shows_what_it_did(data: Path) -> None:
     clean.clean(data)
     clean.undo(data)
     state = data / ".imgclf"
-    moves = [["cats/good.jpg", ".imgclf/quarantine/0009/cats/good.jpg"], ["dogs/x.jpg", ".imgclf/quarantine/0009/dogs/x.jpg"]]
-    write(state / "journal" / "0009-clean.doing.json", json.dumps({"format": 1, "moves": moves}).encode())
+    moves = [[path, f".imgclf/quarantine/0009/{path}", "1 1 1"] for path in ("cats/good.jpg", "dogs/x.jpg")]
+    write(state / "journal" / "0009-clean.doing.json", json.dumps({"format": 2, "moves": moves}).encode())
     write(data / moves[0][1], b"moved before the kill")
     last = clean.history(data)[-1]
     assert (last.number, last.state, [move.source for move in last.moves]) == (9, "interrupted", ["cats/good.jpg"])

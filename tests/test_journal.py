@@ -22,6 +22,12 @@ def plans(state: Path) -> list[str]:
     return sorted(path.name for path in (state / "journal").iterdir())
 
 
+def plan(data: Path, word: str, *moves: Move) -> Path:
+    """A plan that is not sealed, as one that came with somebody else's folder."""
+    marked = [[move.source, move.target, journal.mark(os.lstat(data / move.source))] for move in moves]
+    return write(data / ".imgclf/journal" / f"0001-clean.{word}.json", json.dumps({"format": 2, "moves": marked}).encode())
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     for name in ("a/1.jpg", "a/2.jpg", "b/1.jpg"):
@@ -99,11 +105,11 @@ def test_batches_are_counted_beyond_four_digits(data: Path) -> None:
 def test_an_interrupted_undo_is_finished(data: Path) -> None:
     before, state = tree(data), state_folder(data)
     journal.apply(data, state, "clean", MOVES)
-    plan = state / "journal" / "0001-clean.done.json"
-    plan.rename(plan.with_name("0001-clean.undoing.json"))
+    interrupted = state / "journal" / "0001-clean.undoing.json"
+    interrupted.with_name("0001-clean.done.json").rename(interrupted)
     (data / "a/3.jpg").rename(data / "a/2.jpg")  # the first of three was taken back when it was killed
     assert [batch.state for batch in journal.history(data, state)] == ["interrupted"]
-    left = write(plan.with_name(".0001-clean.undoing.12345.tmp.json"), b"{")
+    left = write(interrupted.with_name(".0001-clean.undoing.0123456789ab.tmp.json"), b"{")
     assert journal.recover(data, state) == ["finished an interrupted undo of clean"]
     assert not left.exists()
     assert tree(data) == before
@@ -112,9 +118,9 @@ def test_an_interrupted_undo_is_finished(data: Path) -> None:
 
 def test_a_move_killed_between_link_and_unlink_is_made(data: Path) -> None:
     state = state_folder(data)
-    write(state / "journal" / "0001-clean.doing.json", json.dumps({"moves": [["a/1.jpg", "b/x.jpg"]]}).encode())
+    plan(data, "doing", Move("a/1.jpg", "b/x.jpg"))
     os.link(data / "a/1.jpg", data / "b/x.jpg")
-    assert len(journal.recover(data, state)) == 1
+    assert len(journal.recover(data, state, foreign=True)) == 1
     assert tree(data) == {"a/2.jpg": b"a/2.jpg", "b/1.jpg": b"b/1.jpg", "b/x.jpg": b"a/1.jpg"}
 
 
@@ -198,11 +204,9 @@ journal.{"apply(data, data / '.imgclf', 'clean', moves)" if act == "apply" else 
 
 def test_recover_says_what_it_finished(data: Path) -> None:
     state = state_folder(data)
-    (state / "journal").mkdir()
-    content = {"format": 1, "moves": [[move.source, move.target] for move in MOVES]}
-    (state / "journal" / "0001-clean.doing.json").write_text(json.dumps(content))
+    plan(data, "doing", *MOVES)
     (data / MOVES[0].source).rename(write(state / "quarantine/0001/a/1.jpg", b""))  # the first move was made
-    assert journal.recover(data, state) == [
+    assert journal.recover(data, state, foreign=True) == [
         "files that an interrupted clean had moved: 1; they stay moved, and --undo takes them back"
     ]
     assert tree(data) == {"a/2.jpg": b"a/2.jpg", "b/1.jpg": b"b/1.jpg"}, "moves that were only planned are dropped"
@@ -214,12 +218,10 @@ def test_recover_says_what_it_finished(data: Path) -> None:
 def test_a_file_put_back_after_a_kill_does_not_orphan_the_one_in_quarantine(data: Path) -> None:
     """The first move was made, the command killed, and the user put a new picture where the old one was."""
     state = state_folder(data)
-    (state / "journal").mkdir()
-    content = {"format": 1, "moves": [[move.source, move.target] for move in MOVES]}
-    (state / "journal" / "0001-clean.doing.json").write_text(json.dumps(content))
+    plan(data, "doing", *MOVES)
     (data / MOVES[0].source).rename(write(state / "quarantine/0001/a/1.jpg", b""))
     write(data / "a/1.jpg", b"new")
-    journal.recover(data, state)
+    journal.recover(data, state, foreign=True)
     _made, failed = journal.undo(data, state)
     assert [failure.reason for failure in failed] == ["1.jpg exists already; make way for it and undo again"]
     assert (data / "a/1.jpg").read_bytes() == b"new"

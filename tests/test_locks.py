@@ -38,7 +38,11 @@ def test_the_lock_names_its_owner_and_dies_with_it(tmp_path: Path) -> None:
 
 def test_a_full_disk_keeps_no_command_back(tmp_path: Path) -> None:
     """Nothing can be written into the lock, and an undo needs no room."""
-    (tmp_path / "lock").symlink_to("/dev/full")
-    with locks.locked(tmp_path, "clean --undo"), pytest.raises(ImgclfError, match="in use by "):  # noqa: SIM117
-        with locks.locked(tmp_path, "clean"):
-            pass
+    code = (
+        "import resource, sys; from pathlib import Path; from imgclf.base import locks\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "with locks.locked(Path(sys.argv[1]), 'clean --undo'):\n    print('held')"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("held\n", "")
+    assert (tmp_path / "lock").read_bytes() == b""

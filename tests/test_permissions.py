@@ -14,7 +14,7 @@ import pytest
 from conftest import encoded, make_classes, photo, write
 from team import ANNE, BEN, PIXELS, TEAM, Team, users
 
-from imgclf.base import locks, permissions, writing
+from imgclf.base import contained, locks, permissions, writing
 
 
 @pytest.fixture(scope="module")
@@ -170,17 +170,17 @@ def test_an_index_that_may_not_be_written_is_said_and_left_alone(team: Team, dat
 def test_folders_that_threads_make_at_once_follow_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One is there and does not follow yet when another thread makes a folder in it."""
     tmp_path.chmod(0o777)
-    mkdir = Path.mkdir
+    mkdir = os.mkdir
 
-    def slow(path: Path, *arguments: object) -> None:
-        mkdir(path, *arguments)  # type: ignore[arg-type]
+    def slow(path: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        mkdir(path, mode, dir_fd=dir_fd)
         time.sleep(0.01)
 
-    monkeypatch.setattr(Path, "mkdir", slow)
+    monkeypatch.setattr(os, "mkdir", slow)
     before = os.umask(0o077)
     try:
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            list(pool.map(permissions.make_folder, [tmp_path / ".imgclf" / "a" / "b" / str(number) for number in range(8)]))
+            list(pool.map(contained.make_folder, [tmp_path / ".imgclf" / "a" / "b" / str(number) for number in range(8)]))
     finally:
         os.umask(before)
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")} == {0o777}
@@ -195,7 +195,7 @@ def test_permissions_that_cannot_be_set_are_left(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(permissions.os, "fchmod", refuse)
     monkeypatch.setattr(permissions.os, "fchown", refuse)
     tmp_path.chmod(0o777)
-    permissions.make_folder(tmp_path / ".imgclf" / "below")
+    contained.make_folder(tmp_path / ".imgclf" / "below")
     writing.write_atomic(tmp_path / ".imgclf" / "below" / "x.json", "{}")
     with locks.locked(tmp_path / ".imgclf", "clean"):
         pass
@@ -207,13 +207,14 @@ def test_only_what_is_ours_follows(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     before = os.umask(0o077)
     try:
-        permissions.make_folder(tmp_path / "runs" / "a")
+        contained.make_folder(tmp_path / "runs" / "a")
         writing.write_atomic(tmp_path / "runs" / "a" / "x.json", "{}")
-        permissions.make_folder(tmp_path / ".imgclf")
+        contained.make_folder(tmp_path / ".imgclf")
         victim = write(tmp_path / "victim", b"")
         victim.chmod(0o600)
         (tmp_path / ".imgclf" / "lock").symlink_to(victim)
-        permissions.follow(tmp_path / ".imgclf" / "lock")
+        with contained.at(tmp_path / ".imgclf") as folder:
+            folder.give_permissions("lock")
     finally:
         os.umask(before)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
@@ -226,9 +227,10 @@ def test_a_link_put_in_the_place_of_a_new_file_is_left_alone(tmp_path: Path) -> 
     state = tmp_path / "data" / ".imgclf"
     state.parent.mkdir()
     state.parent.chmod(0o777)
-    permissions.make_folder(state)
+    contained.make_folder(state)
     secret = write(tmp_path / "secret", b"x")
     secret.chmod(0o600)
     os.link(secret, state / "new")
-    permissions.follow(state / "new")
+    with contained.at(state) as folder:
+        folder.give_permissions("new")
     assert secret.stat().st_mode & 0o777 == 0o600

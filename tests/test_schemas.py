@@ -144,7 +144,10 @@ def test_clean(faulty: Path, tmp_path: Path, imgclf: Run) -> None:
     assert {one["action"] for one in done["findings"]} == {"quarantined", "renamed", "reported"}
     (plan,) = (faulty / ".imgclf" / "journal").iterdir()
     as_described("journal", read(plan))
-    assert as_described("clean-history", said(imgclf("clean", "--history", "--json")))[0]["state"] == "done"
+    plan.rename(plan.with_name("0001-clean.undoing.json"))
+    assert as_described("clean-recover", said(imgclf("clean", "--recover", "--json")))["notes"]
+    assert said(imgclf("clean", "--json"))["counts"]["quarantined"]
+    assert as_described("clean-history", said(imgclf("clean", "--history", "--json")))[-1]["state"] == "done"
     assert as_described("clean-undo", said(imgclf("clean", "--undo", "--dry-run", "--json")))["restored"]
     assert as_described("clean-undo", said(imgclf("clean", "--undo", "--json")))["restored"]
     with open(tmp_path / "r.csv", "w", newline="") as file:

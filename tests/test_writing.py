@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import tree, write
 
-from imgclf.base import writing
+from imgclf.base import contained, writing
 
 
 def test_atomic_writes_leave_the_old_file_when_they_fail(tmp_path: Path) -> None:
@@ -59,6 +59,10 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) ->
     for name in ("model.keras", "checkpoint.npz", "bare"):
         assert subprocess.run([sys.executable, "-c", code.format(name=name)], cwd=tmp_path).returncode == -signal.SIGKILL
     assert len(list(tmp_path.iterdir())) == 3
-    others = [write(tmp_path / name, b"mine") for name in (".hidden.tmp", "a.1.tmp.npz", ".a.x.tmp", "model.keras", ".1.tmp")]
-    writing.remove_leftovers(tmp_path)
+    others = [
+        write(tmp_path / name, b"mine")
+        for name in (".hidden.tmp", "a.1.tmp.npz", ".a.x.tmp", ".a.1.tmp", "model.keras", ".1.tmp")
+    ]
+    with contained.at(tmp_path) as folder:
+        writing.remove_leftovers(folder)
     assert sorted(tmp_path.iterdir()) == sorted(others)

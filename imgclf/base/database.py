@@ -11,17 +11,19 @@ import functools
 import logging
 import os
 import sqlite3
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from imgclf.base import permissions
+from imgclf.base import contained
 from imgclf.base.errors import ImgclfError
 from imgclf.base.folders import numbered
 
 T = TypeVar("T")
 _log = logging.getLogger("imgclf")
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_BESIDE = ("-journal", "-wal", "-shm")  # files that SQLite keeps beside its own
 _LAYOUT = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
 _REMEDIES = {
     sqlite3.SQLITE_BUSY: "in use by another command; wait for it to finish and run again",
@@ -55,13 +57,13 @@ class Damaged(ImgclfError):
     def set_aside(self) -> None:
         """Rename the file, unless another command has already replaced it with a new one."""
         self.kept = "renamed by another command"
-        with contextlib.suppress(FileNotFoundError):
-            status = os.stat(self.path)
-            if (status.st_dev, status.st_ino) == self.identity:
-                kept = numbered(self.path)
-                os.replace(self.path, kept)
-                self.kept = kept.name
-                os.replace(f"{self.path}-journal", f"{kept}-journal")  # otherwise SQLite would apply it to the new file
+        with contextlib.suppress(FileNotFoundError), contained.at(self.path.parent) as folder:
+            status = folder.status(self.path.name)
+            if status is None or (status.st_dev, status.st_ino) == self.identity:
+                self.kept = numbered(self.path).name
+                for ending in ("", *_BESIDE):  # otherwise SQLite would apply what lies beside the old file to the new one
+                    with contextlib.suppress(FileNotFoundError):
+                        folder.replace(self.path.name + ending, self.kept + ending)
 
 
 def warn(damage: Damaged) -> None:
@@ -74,15 +76,15 @@ class Database:
 
     def __init__(self, path: Path, tables: Tables) -> None:
         self.path = path
-        permissions.make_folder(path.parent)
-        permissions.create(path)  # a file created by SQLite could not be written by other team members
-        status = os.stat(path)
-        self._identity = status.st_dev, status.st_ino
+        self._identity = _own_file(path, make=True) or (0, 0)
         self._cursors: set[sqlite3.Cursor] = set()
         with self._told():
             # Another command may lock the file for a while. Only `writing` begins transactions.
             self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=60, isolation_level=None)
         try:
+            # SQLite takes a path, so what lies there is compared before and after. None: another command took the file up.
+            if _own_file(path, make=False) not in (None, self._identity):
+                raise ImgclfError(f"{path}: replaced by another program; run again")
             self._db.text_factory = self._text
             with self._told():
                 # Not waiting for the disk is safe if a process is killed. Damage by a power failure is detected.
@@ -174,6 +176,28 @@ class Database:
             if code in _REMEDIES:
                 raise ImgclfError(f"{self.path}: {_REMEDIES[code]} ({error})") from error
             raise
+
+
+def _own_file(path: Path, *, make: bool) -> tuple[int, int] | None:
+    """(device, number) of a file; None if there is none and it is not to be made.
+
+    Raises Damaged for a link and for a file with several names: SQLite would write to what the user keeps elsewhere.
+    """
+    with contained.at(path.parent, make=make) as folder:
+        for name in (path.name, *(path.name + ending for ending in _BESIDE)):
+            status = folder.status(name)
+            if status and (stat.S_ISLNK(status.st_mode) or (stat.S_ISREG(status.st_mode) and status.st_nlink > 1)):
+                whole = folder.status(path.name) or status
+                what = "is a link" if stat.S_ISLNK(status.st_mode) else "has several names (hard links)"
+                raise Damaged(path, (whole.st_dev, whole.st_ino), f"{name} {what}")
+            if status and not stat.S_ISREG(status.st_mode):
+                raise ImgclfError(f"{folder.path / name}: cannot be opened: no regular file; move it away and run again")
+        while (status := folder.status(path.name)) is None:
+            if not make:
+                return None
+            with contextlib.suppress(FileExistsError):  # a file made by SQLite could not be written by other team members
+                os.close(folder.create(path.name))  # never opened otherwise: closing it would drop the locks of SQLite
+    return status.st_dev, status.st_ino
 
 
 def _statements(tables: Tables) -> list[str]:

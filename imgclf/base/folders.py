@@ -3,14 +3,13 @@
 import errno
 import os
 import shlex
-import sys
 from pathlib import Path
 
-from imgclf.base import permissions
+from imgclf.base import contained
 from imgclf.base.errors import ImgclfError
+from imgclf.base.places import STATE_NAME, cache_folder, home
 from imgclf.base.remedies import why
 
-STATE_NAME = permissions.STATE_NAME
 _MARKS = ("split.csv", "folds", "index")  # the state folder of every used data folder contains one of these
 
 
@@ -21,22 +20,8 @@ def check_data_folder(data: Path) -> None:
     if not data.is_dir():
         raise ImgclfError(f"{data}: a file, not a folder; give the folder that holds one folder of pictures per class")
     resolved = data.resolve()
-    if resolved in (Path(resolved.anchor), _home()):
+    if resolved in (Path(resolved.anchor), home()):
         raise ImgclfError(f"{data}: too much to be a data folder ({resolved}); give the folder that holds the class folders")
-
-
-def cache_folder() -> Path:
-    """The user's cache folder for imgclf (not created here)."""
-    import tempfile  # here, as below: `imgclf --help` reads this module and should not wait for it
-
-    home = _home() or Path(tempfile.gettempdir())
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = home / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-    return base / "imgclf"
 
 
 def is_writable(folder: Path) -> bool:
@@ -102,17 +87,9 @@ def check_output(path: Path, data: Path, ending: str, start: str, option: str) -
 def numbered(path: Path) -> Path:
     """The first free name of `path` with a number behind its stem, as report-1.csv: where an older file is kept."""
     number = 1
-    while (other := path.with_name(f"{path.stem}-{number}{path.suffix}")).exists():
+    while os.path.lexists(other := path.with_name(f"{path.stem}-{number}{path.suffix}")):
         number += 1
     return other
-
-
-def _home() -> Path | None:
-    """The home folder; None where there is none, as for an unknown user in a container."""
-    try:
-        return Path.home()
-    except RuntimeError:
-        return None
 
 
 def state_folder(data: Path) -> Path:
@@ -123,6 +100,8 @@ def state_folder(data: Path) -> Path:
     """
     check_data_folder(data)
     inside = data / STATE_NAME
+    if os.path.islink(inside):
+        raise ImgclfError(f"{inside}: a link where imgclf keeps its own folder, and links are not followed there; remove it")
     if inside.exists() and not inside.is_dir():
         raise ImgclfError(f"{inside}: a file where imgclf keeps its own folder; move it away")
     if (inside.is_dir() and is_writable(inside)) or (not inside.exists() and is_writable(data)):
@@ -134,7 +113,7 @@ def state_folder(data: Path) -> Path:
         digest = hashlib.sha256(os.fsencode(resolved)).hexdigest()[:12]
         folder = cache_folder() / "data" / f"{resolved.name}-{digest}"
     try:
-        permissions.make_folder(folder)
+        contained.make_folder(folder)
     except OSError as error:
         raise ImgclfError(
             f"{data}: read-only, and the cache folder {folder} cannot be created: "

@@ -5,19 +5,20 @@ one by one, and at the end the plan is renamed to `.done.json`; undoing renames 
 `.undone.json`. Whatever instant a command is killed at, the name says what to finish and the disk says which moves are done.
 """
 
+import contextlib
 import dataclasses
-import errno
 import json
 import os
 import re
-import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from imgclf.base import names, permissions, writing
+from imgclf.base import contained, folders, identity, moving, names, writing
+from imgclf.base.contained import Folder
 from imgclf.base.errors import ImgclfError
-from imgclf.base.remedies import why
+from imgclf.base.places import STATE_NAME
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,21 +46,24 @@ class Failure:
 
 def apply(data: Path, state: Path, command: str, moves: Iterable[Move]) -> list[Failure]:
     """Write the plan ahead, carry it out, and return the moves that could not be made."""
-    moves = [dataclasses.replace(one, mark=mark(data / one.source)) for one in moves]
-    if not moves:
-        return []
-    folder = state / "journal"
-    permissions.make_folder(folder)
-    plan = folder / f"{next_number(state):04d}-{command}.doing.json"
-    _write(plan, moves)
-    return _carry_out(data, plan, forward=True)
+    with _opened(data, state, make=True) as journal:
+        planned = [dataclasses.replace(one, mark=mark(contained.status(journal.root, one.source))) for one in moves]
+        failures = [Failure(one, moving.GONE) for one in planned if not one.mark]
+        planned = [one for one in planned if one.mark]
+        if not planned:
+            return failures
+        plan = f"{next_number(state):04d}-{command}.doing.json"
+        journal.write(plan, planned)
+        return failures + _carry_out(journal, plan, forward=True)
 
 
 def next_number(state: Path) -> int:
     """The number that the next batch will get."""
-    numbers = [_number(plan) for plan in _plans(state)]
-    numbers += [int(path.name) for path in (state / "quarantine").glob("[0-9]*") if path.name.isdecimal()]
-    return 1 + max(numbers, default=0)
+    numbers = [0]
+    for name, pattern in (("journal", _PLAN), ("quarantine", _DIGITS)):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), contained.at(state / name) as folder:
+            numbers += [_number(entry) for entry in folder.names() if pattern.fullmatch(entry)]
+    return 1 + max(numbers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,16 +83,14 @@ class Batch:
 def history(data: Path, state: Path) -> list[Batch]:
     """Every batch that was carried out, the oldest first."""
     batches = []
-    for plan in _plans(state):
-        number, moves = _number(plan), _read(plan)
-        word = plan.name.split(".")[1]
-        if word in ("doing", "undoing"):
-            moves = [move for move in moves if os.path.lexists(data / move.target)]
-        batches.append(
-            Batch(
-                number, _time(plan), _command(plan), {"done": "done", "undone": "undone"}.get(word, "interrupted"), tuple(moves)
-            )
-        )
+    with _opened(data, state) as journal:
+        for plan in journal.plans():
+            content, moves = journal.content(plan), journal.read(plan)
+            word = plan.split(".")[1]
+            if word in ("doing", "undoing"):
+                moves = [move for move in moves if contained.status(journal.root, move.target)]
+            said = {"done": "done", "undone": "undone"}.get(word, "interrupted")
+            batches.append(Batch(_number(plan), str(content.get("time", "")), _command(plan), said, tuple(moves)))
     return batches
 
 
@@ -99,18 +101,18 @@ def undo(data: Path, state: Path, number: int | None = None) -> tuple[list[Move]
     """
     made: list[Move] = []
     failed: list[Failure] = []
-    plans = _plans(state, ".done.json")[::-1]
-    if number is not None:
-        plans = [plan for plan in plans if _number(plan) == number]
-        if not plans:
-            raise no_batch(state, number)
-    for plan in plans:
-        back = [move.back() for move in _read(plan)]
-        renamed = _rename(plan, ".undoing.json")
-        failures = _carry_out(data, renamed, forward=False)
-        failed += [dataclasses.replace(failure, reason=_later(state, plan, failure)) for failure in failures]
-        lost = {failure.move for failure in failures}
-        made += [move for move in back if move not in lost]
+    with _opened(data, state) as journal:
+        plans = journal.plans(".done.json")[::-1]
+        if number is not None:
+            plans = [plan for plan in plans if _number(plan) == number]
+            if not plans:
+                raise no_batch(state, number)
+        for plan in plans:
+            back = [move.back() for move in journal.read(plan)]
+            failures = _carry_out(journal, journal.rename(plan, ".undoing.json"), forward=False)
+            failed += [dataclasses.replace(failure, reason=_later(journal, plan, failure)) for failure in failures]
+            lost = {failure.move for failure in failures}
+            made += [move for move in back if move not in lost]
     return made, failed
 
 
@@ -118,106 +120,109 @@ def no_batch(state: Path, number: int) -> ImgclfError:
     return ImgclfError(f"{state}: no batch {number} that could be undone; --history lists them")
 
 
-def _later(state: Path, plan: Path, failure: Failure) -> str:
+def _later(journal: "_Journal", plan: str, failure: Failure) -> str:
     """Why a file could not go back, and what to do: a later batch may have moved it on."""
-    for other in reversed(_plans(state, ".done.json")):
-        if _number(other) > _number(plan) and failure.move.source in {move.source for move in _read(other)}:
+    for other in reversed(journal.plans(".done.json")):
+        if _number(other) > _number(plan) and failure.move.source in {move.source for move in journal.read(other)}:
             return f"batch {_number(other)} moved it on; undo that first"
     return f"{failure.reason}; make way for it and undo again" if "exists" in failure.reason else failure.reason
 
 
-def recover(data: Path, state: Path) -> list[str]:
+def recover(data: Path, state: Path, *, foreign: bool = False) -> list[str]:
     """Tidy up after a killed command, and say so in one line each; for whoever holds the lock.
 
     Moves it made stay made (and can be undone); those it had only planned are dropped, since the files may have changed: the
-    command that comes after looks at them anew. An undo is finished.
+    command that comes after looks at them anew. An undo is finished. foreign: also do this for plans of other users and
+    machines, which otherwise are only named: they may have come with the folder.
     """
     said = []
-    if (state / "journal").is_dir():
-        writing.remove_leftovers(state / "journal")
-    for plan in _plans(state, ".doing.json"):
-        made = [move for move in _read(plan) if _is_made(data / move.source, data / move.target)]
-        if not made:
-            plan.unlink()
-            said.append(f"an interrupted {_command(plan)} had moved no file yet")
-            continue
-        _write(plan, made)
-        _rename(plan, ".done.json")
-        said.append(
-            f"files that an interrupted {_command(plan)} had moved: {len(made)}; they stay moved, and --undo takes them back"
-        )
-    for plan in reversed(_plans(state, ".undoing.json")):
-        failures = _carry_out(data, plan, forward=False)
-        said.append(f"finished an interrupted undo of {_command(plan)}" + _not_moved(failures))
+    with _opened(data, state) as journal:
+        if journal.folder:
+            writing.remove_leftovers(journal.folder)
+        for plan in (*journal.plans(".doing.json"), *reversed(journal.plans(".undoing.json"))):
+            content = journal.content(plan)
+            if not (foreign or identity.is_own(data, content)):
+                said.append(
+                    f"batch {_number(plan)}: {_command(plan)} by {identity.author(content)} was interrupted and is left as it "
+                    f"is; if you trust it, finish it with {folders.command('clean', data, '--recover')}"
+                )
+            elif plan.endswith(".doing.json"):
+                said.append(_keep_made(journal, plan))
+            else:
+                failures = _carry_out(journal, plan, forward=False)
+                said.append(f"finished an interrupted undo of {_command(plan)}" + _not_moved(failures))
     return said
 
 
+def _keep_made(journal: "_Journal", plan: str) -> str:
+    """Drop the moves of an interrupted plan that were not made yet, and say what is left."""
+    made = [move for move in journal.read(plan) if _is_made(journal.root, move)]
+    if not made:
+        journal.remove(plan)
+        return f"an interrupted {_command(plan)} had moved no file yet"
+    journal.write(plan, made)
+    journal.rename(plan, ".done.json")
+    return f"files that an interrupted {_command(plan)} had moved: {len(made)}; they stay moved, and --undo takes them back"
+
+
 def _check(move: Move) -> None:
-    """Raise ValueError for a move that leads out of the data folder: a journal may have come with somebody else's data."""
+    """Raise ValueError for a move that `clean` would not make: a journal may have come with somebody else's data."""
     for path in (move.source, move.target):
-        slips = "\0" in path or ("\\" in path and sys.platform == "win32")
-        if slips or path.startswith("/") or {"", ".", ".."} & set(path.split("/")):
-            raise ValueError(f"{path!r} is no path inside the data folder")
+        pieces = path.split("/")
+        for piece in pieces:
+            contained.check_component(piece)
+        kept = pieces[:2] == [STATE_NAME, "quarantine"] and len(pieces) > 3 and path == move.target
+        if any(piece.startswith(".") for piece in pieces[3 if kept else 0 :]):
+            raise ValueError(f"{path!r} is no place of an image in the data folder")
     if move.source == move.target:
         raise ValueError(f"{move.source!r} moves to itself")
+    if not _MARK.fullmatch(move.mark):
+        raise ValueError(f"{move.source!r} has no mark of its file")
 
 
-def mark(path: Path) -> str:
-    """What the file system says of a file: its number, size and time of change; "" for none."""
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return ""
-    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
+_MARK = re.compile(r"[0-9]+ [0-9]+ -?[0-9]+")
 
 
-def _way_back(data: Path, move: Move) -> tuple[Path, Path]:
+def mark(status: os.stat_result | None) -> str:
+    """What tells a file from others: its number, size in bytes and time of change in nanoseconds; "" for none."""
+    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}" if status else ""
+
+
+def is_another(status: os.stat_result, known: str) -> bool:
+    """Whether a file is not the one with this mark: of another number, and of another size or time too."""
+    now = mark(status)
+    return now.partition(" ")[0] != known.partition(" ")[0] and now.partition(" ")[2] != known.partition(" ")[2]
+
+
+def _way_back(data: Path, move: Move) -> tuple[str, str]:
     """(where the file of a move that is taken back lies, where it goes), if the disk has come to spell names otherwise.
 
     The name that it gets is as it was: another file may bear the other spelling.
     """
-    folder, _slash, name = move.target.rpartition("/")
-    target = data / names.spelled(data, folder) / name
-    return data / (move.source if os.path.lexists(target) else names.spelled(data, move.source)), target
+    folder, slash, name = move.target.rpartition("/")
+    target = f"{names.spelled(data, folder)}{slash}{name}"
+    return move.source if os.path.lexists(data / target) else names.spelled(data, move.source), target
 
 
-def _why_not_back(source: Path, target: Path, back: Move) -> str:
-    """Why an undo must not count on what lies there, "" if it may; what lies in quarantine always is what was moved there."""
-    if os.path.lexists(target):
-        is_back = os.path.lexists(source) or not _is_another(target, back.mark)
-        return "" if is_back else "the file is no longer there"
-    is_sure = back.source.startswith(".imgclf/") and source.name == back.source.rpartition("/")[2]
-    if not is_sure and _is_another(source, back.mark):
-        return "another file lies there now"
-    return ""
+def _move_back(root: Folder, source: str, target: str, move: Move) -> str:
+    """Take a move back; "" or why not. What lies in quarantine is always what was moved there."""
+    there = contained.status(root, target)
+    if there and contained.status(root, source) is None and is_another(there, move.mark):
+        return moving.GONE
+    is_sure = move.source.startswith(f"{STATE_NAME}/") and source.rpartition("/")[2] == move.source.rpartition("/")[2]
+    return moving.move(
+        (root, source),
+        (root, target),
+        lambda status: "" if is_sure or not is_another(status, move.mark) else "another file lies there now",
+    )
 
 
-def _is_another(path: Path, known: str) -> bool:
-    """Whether a file is there and is not the one with this mark: of another number, and of another size or time too."""
-    now = mark(path)
-    inode, _, rest = known.partition(" ")
-    return bool(known and now) and now.partition(" ")[0] != inode and now.partition(" ")[2] != rest
-
-
-def _have_two_names(source: Path, target: Path) -> bool:
-    """Whether the two are hard links of one file, and not one entry reached through a linked folder: that has one name only."""
-    if not os.path.lexists(target) or not os.path.samestat(os.lstat(source), os.lstat(target)):
+def _is_made(root: Folder, move: Move) -> bool:
+    """Whether a move was made, which ends one that was killed between giving the new name and taking the old one."""
+    if contained.status(root, move.target) is None:
         return False
-    same_entry = source.name == target.name and os.path.samestat(os.stat(source.parent), os.stat(target.parent))
-    return os.lstat(source).st_nlink > 1 and not same_entry
-
-
-def _is_made(source: Path, target: Path) -> bool:
-    if os.path.lexists(source) and _have_two_names(source, target):
-        source.unlink()  # killed between the link and the unlink
-    return os.path.lexists(target)  # even when the source is there again: then it is a new file, and an undo will say so
-
-
-def _time(plan: Path) -> str:
-    try:
-        return str(json.loads(plan.read_bytes()).get("time", ""))
-    except (ValueError, AttributeError):
-        return ""
+    moving.move((root, move.source), (root, move.target))  # only takes the old name, if both are names of one file
+    return True  # even when the source is there again: then it is a new file, and an undo will say so
 
 
 def _not_moved(failures: list[Failure]) -> str:
@@ -226,114 +231,130 @@ def _not_moved(failures: list[Failure]) -> str:
     return f"; {len(failures)} not moved, first {failures[0].move.source!r}: {failures[0].reason}"
 
 
-def _command(plan: Path) -> str:
-    return plan.name.split(".")[0].split("-", 1)[1].replace("--", " --")
+def _command(plan: str) -> str:
+    return plan.split(".")[0].split("-", 1)[1].replace("--", " --")
 
 
-_PLAN = re.compile(r"[0-9]+-[a-z-]+\.(doing|done|undoing|undone)\.json")
+_DIGITS = re.compile(r"[0-9]{1,15}")
+_PLAN = re.compile(r"[0-9]{1,15}-[a-z-]+\.(doing|done|undoing|undone)\.json")
+MOST = 1 << 30  # bytes of a plan: some three million moves
 
 
-def _plans(state: Path, ending: str = ".json") -> list[Path]:
-    """By number, which may have more than four digits."""
-    found = (state / "journal").glob("[0-9]*-*.json")
-    return sorted((path for path in found if path.name.endswith(ending) and _PLAN.fullmatch(path.name)), key=_number)
+def _number(name: str) -> int:
+    return int(name.split("-")[0])
 
 
-def _number(plan: Path) -> int:
-    return int(plan.name.split("-")[0])
+class _Journal:
+    """An open data folder and the folder of its plans, None if there is none."""
 
+    def __init__(self, data: Path, root: Folder, folder: Folder | None) -> None:
+        self.data, self.root, self.folder = data, root, folder
 
-def _read(plan: Path) -> list[Move]:
-    try:
-        content = json.loads(plan.read_bytes())
-        moves = [Move(*map(str, move)) for move in content["moves"]]
-        for move in moves:
-            _check(move)
+    def plans(self, ending: str = ".json") -> list[str]:
+        """By number, which may have more than four digits."""
+        found = self.folder.names() if self.folder else []
+        return sorted((name for name in found if name.endswith(ending) and _PLAN.fullmatch(name)), key=_number)
+
+    def _plans_folder(self) -> Folder:
+        if self.folder is None:
+            raise ImgclfError(f"{self.data}: its journal was removed meanwhile; run again")
+        return self.folder
+
+    def content(self, plan: str) -> dict[str, Any]:
+        """What a plan says. Raises ImgclfError for one that is damaged."""
+        folder = self._plans_folder()
+        try:
+            content = json.loads(folder.read(plan, MOST))
+            if not isinstance(content, dict):
+                raise TypeError("not a JSON object")
+        except (ValueError, TypeError, RecursionError) as error:
+            raise self._damaged(plan, error) from error
+        return content
+
+    def read(self, plan: str) -> list[Move]:
+        """The moves of a plan, each checked. Raises ImgclfError for a plan that is damaged."""
+        try:
+            moves = [Move(*map(str, move)) for move in self.content(plan)["moves"]]
+            for move in moves:
+                _check(move)
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damaged(plan, error) from error
         return moves
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ImgclfError(
-            f"{plan}: this journal is damaged ({error}); the files it moved are in the quarantine folder beside it"
-        ) from error
+
+    def _damaged(self, plan: str, error: Exception) -> ImgclfError:
+        place = self._plans_folder().path
+        return ImgclfError(
+            f"{place / plan}: this journal is damaged ({error}); the files it moved are in the quarantine folder beside it"
+        )
+
+    def write(self, plan: str, moves: list[Move]) -> None:
+        content = {
+            "format": 2,
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "moves": [[move.source, move.target, move.mark] for move in moves],
+        }
+        # ASCII JSON carries names that are not valid UTF-8 as surrogate escapes, there and back unchanged.
+        text = json.dumps(identity.sealed(self.data, content), indent=0).encode("ascii")
+        writing.write_atomic(self._plans_folder().path / plan, text)
+
+    def rename(self, plan: str, ending: str) -> str:
+        folder, name = self._plans_folder(), plan.split(".")[0] + ending
+        folder.replace(plan, name)
+        folder.sync()
+        return name
+
+    def remove(self, plan: str) -> None:
+        self._plans_folder().unlink(plan)
 
 
-def _write(plan: Path, moves: list[Move]) -> None:
-    content = {
-        "format": 1,
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "moves": [[move.source, move.target, move.mark] for move in moves],
-    }
-    # ASCII JSON carries names that are not valid UTF-8 as surrogate escapes, there and back unchanged.
-    writing.write_atomic(plan, json.dumps(content, indent=0).encode("ascii"))
+@contextlib.contextmanager
+def _opened(data: Path, state: Path, *, make: bool = False) -> Iterator[_Journal]:
+    with contextlib.ExitStack() as stack:
+        root = stack.enter_context(Folder.named(data))
+        folder = None
+        with contextlib.suppress(FileNotFoundError):
+            folder = stack.enter_context(contained.at(state / "journal", make=make))
+        yield _Journal(data, root, folder)
 
 
-def _rename(plan: Path, ending: str) -> Path:
-    target = plan.with_name(plan.name.split(".")[0] + ending)
-    os.replace(plan, target)
-    writing.sync_folder(plan.parent)
-    return target
-
-
-def _carry_out(data: Path, plan: Path, *, forward: bool) -> list[Failure]:
+def _carry_out(journal: _Journal, plan: str, *, forward: bool) -> list[Failure]:
     """Make every move of the plan that is not made yet; safe to call again after a kill."""
-    moves = _read(plan)
+    moves = journal.read(plan)
     if not forward:
         moves = [move.back() for move in reversed(moves)]
     failures = []
     for move in moves:
-        source, target = (data / move.source, data / move.target) if forward else _way_back(data, move)
-        reason = ("" if forward else _why_not_back(source, target, move)) or move_file(source, target)
+        reason = _move(journal.root, move) if forward else _move_back(journal.root, *_way_back(journal.data, move), move)
         if reason:
             failures.append(Failure(move, reason))
         elif not forward:
-            _remove_empty_parents(data / move.source, data)
+            _remove_empty_parents(journal.root, move.source)
     if failures:
         # What was not moved needs no undo, and what could not be taken back is left for a later one.
         lost = {failure.move for failure in failures}
         remaining = [move for move in moves if (move in lost) != forward]
         if not remaining:
-            plan.unlink()
+            journal.remove(plan)
             return failures
-        _write(plan, remaining if forward else [move.back() for move in reversed(remaining)])
-    _rename(plan, ".done.json" if forward or failures else ".undone.json")
+        journal.write(plan, remaining if forward else [move.back() for move in reversed(remaining)])
+    journal.rename(plan, ".done.json" if forward or failures else ".undone.json")
     return failures
 
 
-def move_file(source: Path, target: Path) -> str:
-    """Move one file, never over another; returns "" or why not. Doing it twice is doing it once."""
-    if not os.path.lexists(source):
-        return "" if os.path.lexists(target) else "the file is no longer there"
-    try:
-        permissions.make_folder(target.parent)
-        if os.path.lexists(target):
-            if _have_two_names(source, target):  # killed between the link and the unlink below
-                source.unlink()
-                return ""
-            return f"{target.name} exists already"
-        try:
-            os.link(source, target, follow_symlinks=False)  # unlike rename, a link never replaces a file
-        except FileExistsError:
-            return f"{target.name} exists already"
-        except (OSError, NotImplementedError) as error:
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS, errno.EXDEV):
-                raise
-            os.rename(source, target)  # no hard links here (FAT, some network folders); the lock keeps other commands out
-            return ""
-        try:
-            source.unlink()
-        except OSError:  # the folder may not be written: then the file stays where it was, under one name
-            target.unlink()
-            raise
-    except OSError as error:
-        return why(error)
-    return ""
+def _move(root: Folder, move: Move) -> str:
+    """Make a move of a file that is as it was when it was planned; "" or why not."""
+    return moving.move(
+        (root, move.source), (root, move.target), lambda status: "" if mark(status) == move.mark else "changed meanwhile"
+    )
 
 
-def _remove_empty_parents(path: Path, data: Path) -> None:
+def _remove_empty_parents(root: Folder, path: str) -> None:
     """Remove the quarantine folders that an undo emptied."""
-    for folder in path.parents:
-        if folder.relative_to(data).parts[:2] != (".imgclf", "quarantine"):  # a class may have that name
-            return
+    pieces = path.split("/")[:-1]
+    while pieces[:2] == [STATE_NAME, "quarantine"]:  # a class may have that name
         try:
-            folder.rmdir()
-        except OSError:
+            with root.below(*pieces[:-1]) as folder:
+                folder.rmdir(pieces[-1])
+        except (OSError, ImgclfError):
             return
+        pieces.pop()

@@ -12,7 +12,7 @@ import stat
 import struct
 from pathlib import Path
 
-STATE_NAME = ".imgclf"
+from imgclf.base.places import STATE_NAME
 
 _ACCESS, _DEFAULT = "system.posix_acl_access", "system.posix_acl_default"
 _ENTRY = struct.Struct("<HHI")  # an entry of the attribute, after four bytes of version: tag, permissions, id
@@ -20,45 +20,22 @@ _OWNER, _USER = 1, 2  # tags
 _CLASSES = (0o070, 0o007)  # group and others; the owner can always write a new file
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder and its missing parents. `.imgclf` and folders below it get the permissions of the data folder."""
-    try:
-        path.mkdir()
-    except FileExistsError:
-        if not path.is_dir():
-            raise
-    except FileNotFoundError:
-        if path.parent == path:
-            raise
-        make_folder(path.parent)
-        make_folder(path)
-    else:
-        follow(path)
+def data_of(path: Path) -> Path | None:
+    """The data folder that a file or folder in `.imgclf` belongs to; None for others, and on Windows."""
+    return (
+        None if os.name == "nt" else next((place.parent for place in (path, *path.parents) if place.name == STATE_NAME), None)
+    )
 
 
-def create(path: Path) -> None:
-    """Make an empty file unless it exists. Below `.imgclf` it gets the permissions of the data folder."""
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-        follow(path)
-
-
-def follow(path: Path) -> None:
-    """Give a new file or folder the permissions of the data folder, if it is `.imgclf` or below it.
+def follow(descriptor: int, parent: int, data: Path) -> None:
+    """Give a new file or folder the permissions of the data folder. parent: descriptor of the folder that it lies in.
 
     The parent folder cannot serve as the source, because another process may just be creating it. If the system does not allow
     the change (another owner, a file system without permissions), nothing is changed.
     """
-    data = next((place.parent for place in (path, *path.parents) if place.name == STATE_NAME), None)
-    if data is None or os.name == "nt":
-        return
     with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        try:
-            if not _acl(path.parent, _DEFAULT):
-                _follow(descriptor, data)
-        finally:
-            os.close(descriptor)
+        if not _acl(parent, _DEFAULT):
+            _follow(descriptor, data)
 
 
 def _follow(descriptor: int, data: Path) -> None:
@@ -85,7 +62,7 @@ def _follow(descriptor: int, data: Path) -> None:
     os.fchmod(descriptor, mode if is_folder else mode & 0o666)
 
 
-def _acl(path: Path, name: str) -> bytes:
+def _acl(path: Path | int, name: str) -> bytes:
     """An ACL of a file or folder; empty if there is none or the system does not support it."""
     try:
         return os.getxattr(path, name)  # type: ignore[attr-defined,no-any-return,unused-ignore]

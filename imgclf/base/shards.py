@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from imgclf.base import database, permissions
+from imgclf.base import contained, database
 from imgclf.base.database import Damaged, Database, Tables
 from imgclf.base.errors import UsageError
 
@@ -47,15 +47,15 @@ def result(path: Path, shard: Shard) -> Iterator[Path]:
     """
     done = path.with_name(f"{path.stem}.shard-{shard.index}-of-{shard.count}{path.suffix}")
     working = done.with_name(f".{done.name}")
-    permissions.make_folder(working.parent)
-    if done.exists():
-        os.replace(done, working)
-    yield working
-    try:
-        os.replace(working, done)
-    except FileNotFoundError:
-        if not done.exists():
-            raise
+    with contained.at(path.parent, make=True) as folder:
+        if folder.status(done.name):
+            folder.replace(done.name, working.name)
+        yield working
+        try:
+            folder.replace(working.name, done.name)
+        except FileNotFoundError:
+            if not folder.status(done.name):
+                raise
 
 
 def results(path: Path) -> list[tuple[Shard, Path]]:
@@ -83,7 +83,8 @@ def take_up(db: Database, tables: Tables, copy: Callable[[Database], None]) -> l
                 raise
             database.warn(damage)
             continue
-        path.unlink(missing_ok=True)  # another command may merge it too
+        with contextlib.suppress(FileNotFoundError), contained.at(path.parent) as folder:
+            folder.unlink(path.name)  # another command may merge it too
         taken.append(shard)
     return taken
 

@@ -1,31 +1,51 @@
 """Files and folders that take their names only when they are whole."""
 
 import contextlib
+import io
 import json
 import os
 import re
 import shutil
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from imgclf.base import permissions
+from imgclf.base import contained
 
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, with the same ending, that takes its name when the block ends without an error."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
+    """A new, empty file beside `path`, with the same ending, that takes its name when the block ends without an error."""
+    with _new_file(path) as (temporary, descriptor):
+        os.close(descriptor)
         yield temporary
-        with open(temporary, "r+b") as file:  # Windows syncs only what could be written
-            os.fsync(file.fileno())
-        permissions.follow(temporary)
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """`atomic_path` for a block that writes to an open file."""
+    with _new_file(path) as (_temporary, descriptor), open(descriptor, "wb") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[tuple[Path, int]]:
+    with contained.at(path.parent) as folder:
+        name = contained.temporary_name(path.name)
+        descriptor = folder.create(name)
+        try:
+            yield folder.path / name, descriptor
+            with open(folder.open(name, os.O_RDWR), "r+b") as file:  # Windows syncs only what could be written
+                os.fsync(file.fileno())
+            folder.give_permissions(name)  # again: some libraries replace the file instead of writing to it
+            folder.replace(name, path.name)
+            folder.sync()
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                folder.unlink(name)
+            raise
 
 
 @contextlib.contextmanager
@@ -34,7 +54,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     No rename puts a folder in the place of a full one: for an instant there is none under the name.
     """
-    temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{word}") for word in ("tmp", "old"))
+    temporary, old = (path.with_name(contained.temporary_name(path.name)) for _two in range(2))
     try:
         yield temporary
         for file in temporary.rglob("*"):
@@ -52,28 +72,29 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-_TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp(\.[^.]+)?")
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp(\.[^.]+)?")
 
 
-def remove_leftovers(folder: Path) -> None:
+def remove_leftovers(folder: contained.Folder) -> None:
     """Remove what writers that were killed left in a folder; only while it is sure that none is at work in it."""
-    for path in folder.iterdir():
-        if _TEMPORARY.fullmatch(path.name) and path.is_file():
-            path.unlink(missing_ok=True)
+    for name in folder.names():
+        status = folder.status(name) if _TEMPORARY.fullmatch(name) else None
+        if status and stat.S_ISREG(status.st_mode):
+            folder.unlink(name)
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write the whole file or leave the old one; text is UTF-8 with surrogate escapes for undecodable names."""
     if isinstance(content, str):
         content = content.encode("utf-8", "surrogateescape")
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
+    with atomic_file(path) as file:
+        file.write(content)
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """`write_atomic` for a file that is too long to be put together in memory."""
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        file.writelines(lines)
+    with atomic_file(path) as file, io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="") as text:
+        text.writelines(lines)
 
 
 def write_json(path: Path, value: Any) -> None:

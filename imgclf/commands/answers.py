@@ -52,6 +52,10 @@ def predict(
     undo: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Take back all that --move-to and --link-to placed in DIR.")
     ] = None,
+    recover: Annotated[
+        bool,
+        typer.Option("--recover", help="With --undo: also take back what another user or machine sorted."),
+    ] = False,
     shard: ShardOf = None,
     merge: Annotated[
         bool, typer.Option("--merge", help="The inputs are what --shard printed: give the records of all, in order.")
@@ -77,13 +81,14 @@ def predict(
             f"give pictures, or --stdin-image, --watch DIR or --undo DIR; {' and '.join(given) or 'nothing'} is given"
         )
     if undo:
-        if shell.given(ctx) - {"undo"}:
-            raise UsageError("--undo goes alone: leave the other options out")
-        back, problems = verb.undo(undo)
+        if shell.given(ctx) - {"undo", "recover"}:
+            raise UsageError("--undo goes alone or with --recover: leave the other options out")
+        back, problems = verb.undo(undo, foreign=recover)
         view.unsorted(back, problems, undo)
         raise typer.Exit(1 if problems else 0)
     place = move_to or link_to
     refuse(
+        (recover, "--recover goes with --undo"),
         ("nul" in shell.given(ctx) and "-" not in (inputs or ()), "--null is for paths on stdin; give - as an input"),
         (move_to and link_to, "--move-to and --link-to: give one of them"),
         (watch and as_json, "--watch never ends, and --json is one document; use --jsonl"),

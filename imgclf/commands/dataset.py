@@ -51,6 +51,9 @@ def clean(
         typer.Option("--undo", metavar="[N]", min=-1, help="Put back every file that was moved, or those of batch N."),
     ] = None,
     history: Annotated[bool, typer.Option("--history", help="List the batches of moves made so far.")] = False,
+    recover: Annotated[
+        bool, typer.Option("--recover", help="Finish the interrupted moves of another user or machine, if you trust them.")
+    ] = False,
     shard: ShardOf = None,
     as_json: Json = False,
 ) -> None:
@@ -63,12 +66,18 @@ def clean(
 
     alone = [
         name
-        for name, given in (("--undo", undo is not None), ("--history", history), ("--apply", apply), ("--shard", shard))
+        for name, given in (
+            ("--undo", undo is not None),
+            ("--history", history),
+            ("--apply", apply),
+            ("--shard", shard),
+            ("--recover", recover),
+        )
         if given
     ]
-    others = shell.given(ctx) & {"report", "html", "on", "threshold", "policy"} or (dry_run and (history or shard))
+    others = shell.given(ctx) & {"report", "html", "on", "threshold", "policy"} or (dry_run and (history or shard or recover))
     if alone and (others or len(alone) > 1):
-        with_it = "" if history or shard else ", or with --dry-run"
+        with_it = "" if history or shard or recover else ", or with --dry-run"
         raise UsageError(f"{alone[0]} goes alone{with_it}: leave the other options out")
     if undo == 0:
         raise UsageError("--undo 0: batches count from 1; --history lists them")
@@ -76,6 +85,9 @@ def clean(
         restored, problems, notes = verb.undo(data, None if undo == -1 else undo, dry_run=dry_run)
         view.undone(restored, problems, notes, dry_run, as_json)
         raise typer.Exit(1 if problems else 0)
+    if recover:
+        view.recovered(verb.recover(data), as_json)
+        return
     if history:
         view.history(verb.history(data), as_json)
         return

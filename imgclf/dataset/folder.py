@@ -12,8 +12,9 @@ from pathlib import Path
 from imgclf.base import names
 from imgclf.base.config import PARTS, Part
 from imgclf.base.errors import ImageError, ImgclfError
-from imgclf.base.folders import STATE_NAME, check_data_folder
+from imgclf.base.folders import check_data_folder
 from imgclf.base.parallel import ordered_map
+from imgclf.base.places import STATE_NAME
 from imgclf.base.remedies import why
 from imgclf.pixels import filetypes, images
 

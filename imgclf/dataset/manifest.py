@@ -10,7 +10,8 @@ from pathlib import Path
 from imgclf.base import names, table
 from imgclf.base.config import PARTS, Part
 from imgclf.base.errors import ImgclfError
-from imgclf.base.folders import STATE_NAME, command, is_inside, state_folder
+from imgclf.base.folders import command, is_inside, state_folder
+from imgclf.base.places import STATE_NAME
 from imgclf.base.progress import Progress
 from imgclf.base.remedies import why
 from imgclf.dataset.catalogue import examine

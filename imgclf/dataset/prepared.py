@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imgclf.base import permissions
+from imgclf.base import contained
 from imgclf.base.config import Part, Recipe
 from imgclf.base.errors import ImgclfError
 from imgclf.base.folders import state_folder
@@ -57,10 +57,10 @@ def prepare(root: Path, parts: Mapping[Part, Dataset], recipe: Recipe, progress:
         for file in base.glob("*/*/*/*.bmp"):
             digest = content_of(file.as_posix())
             if digest in fresh and "." not in file.parts[-4]:  # not a folder that another run is making
-                temporary = file.with_name(f"{file.name}.tmp")
-                temporary.unlink(missing_ok=True)
-                link_or_copy(storing.place(store, digest), temporary)
-                os.replace(temporary, file)
+                with contained.at(file.parent) as place:
+                    temporary = contained.temporary_name(file.name)
+                    link_or_copy(storing.place(store, digest), place.path / temporary)
+                    place.replace(temporary, file.name)
     if not folder.exists():
         _link_view(folder, store, files, class_names)
     return Prepared(folder, recipe, class_names, tuple(left_out), len(fresh), files)
@@ -144,16 +144,16 @@ def _free_name(taken: Mapping[str, str], stem: str) -> str:
 
 
 def _link_view(folder: Path, store: Path, files: Mapping[Part, Mapping[str, str]], class_names: Sequence[str]) -> None:
-    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = folder.with_name(contained.temporary_name(f"{folder.name}.view"))
     for part, names in files.items():
         for label in class_names:
-            permissions.make_folder(temporary / part / label)
+            contained.make_folder(temporary / part / label)
         for name in names:
             source = storing.place(store, content_of(name))
             link_or_copy(source, temporary / part / name)
     try:
-        os.rename(temporary, folder)
+        with contained.at(folder.parent) as base:
+            base.replace(temporary.name, folder.name)
     except OSError:  # another run made the same folder meanwhile
         if not folder.exists():
             raise

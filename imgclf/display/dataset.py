@@ -103,6 +103,15 @@ def undone(restored: Sequence[str], problems: Sequence[str], notes: Sequence[str
     say_errors(problems)
 
 
+def recovered(notes: Sequence[str], json: bool) -> None:
+    """What was finished of interrupted commands."""
+    if json:
+        as_json({"schema": "clean-recover/1", "notes": list(notes)})
+    else:
+        for note in notes:
+            data(note)
+
+
 def history(batches: "Sequence[Batch]", json: bool) -> None:
     """Batches of moves, the oldest first."""
     if json:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from imgclf.base import installing, writing
 from imgclf.base.config import Model
 from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.base.folders import cache_folder
+from imgclf.base.places import cache_folder
 from imgclf.learning import checkpoints, keras_settings, seeds
 
 if TYPE_CHECKING:

@@ -4,12 +4,15 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from imgclf.base import contained
+
 
 def writer(folder: Path) -> Callable[[int, Mapping[str, float]], None]:
     """A function to call with an epoch and its figures, which come to lie in a file of this folder."""
     import tensorflow as tf
 
-    folder.mkdir(exist_ok=True)
+    with contained.Folder.named(folder.parent) as run:
+        run.below(folder.name, make=True).close()
     file = tf.io.TFRecordWriter(str(folder / f"events.out.tfevents.{time.time():.0f}.imgclf"))
     event, summary = tf.compat.v1.Event, tf.compat.v1.Summary
     file.write(event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())

@@ -1,10 +1,11 @@
 """Decoded pictures at the network's size as lossless files named after their content; all that a worker process loads."""
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
 
-from imgclf.base import permissions
+from imgclf.base import contained
 from imgclf.base.config import Recipe
 from imgclf.base.errors import ImageError
 from imgclf.pixels import images
@@ -40,17 +41,14 @@ def keep(shared: tuple[str, str, Recipe, int], item: tuple[str, str]) -> tuple[s
     digest = hashlib.sha256(data).hexdigest()
     target = place(Path(store), digest)
     # Not synced to disk one by one: a file cut short by a power failure is found by its size above.
-    temporary = target.with_suffix(f".{os.getpid()}.{id(data)}.tmp")
-    try:
-        content = images.encode(pixels, ".bmp")
+    with contained.at(target.parent, make=True) as folder:
+        temporary = contained.temporary_name(target.name)
         try:
-            temporary.write_bytes(content)
-        except FileNotFoundError:
-            permissions.make_folder(target.parent)
-            temporary.write_bytes(content)
-        permissions.follow(temporary)
-        os.replace(temporary, target)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+            with open(folder.create(temporary), "wb") as file:
+                file.write(images.encode(pixels, ".bmp"))
+            folder.replace(temporary, target.name)
+        except OSError:
+            with contextlib.suppress(FileNotFoundError):
+                folder.unlink(temporary)
+            raise
     return digest, True, ""

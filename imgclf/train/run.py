@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import imgclf
 from imgclf import bundle, dataset, model
-from imgclf.base import locks, names, signals, writing
+from imgclf.base import contained, locks, names, signals, writing
 from imgclf.base.config import SCRATCH, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import check_outside
@@ -136,7 +136,8 @@ def resume(
     remedy = f"start all of them again with `imgclf train --resume {shlex.quote(str(run_dir))}`"
     with keras_settings.pinned(), devices.lost(machine, remedy), _alone(run_dir, machine):
         if machine.is_chief:
-            writing.remove_leftovers(run_dir)
+            with contained.at(run_dir) as folder:
+                writing.remove_leftovers(folder)
         prepared, config = prepare(data, manifest, stored.config, machine, listener)
         if prepared.recipe != stored.recipe:
             raise ImgclfError(f"{run_dir}: config.json was edited: its recipe does not match its options; train again")
