@@ -36,8 +36,8 @@ PHASES = {  # of each command, in each of which it is killed
     "undo": {"state", "lock", "plan", "moves"},
     "apply": {"state", "lock", "plan", "moves"},
     "share": {"state", "index"},
-    "split": {"state", "index", "lock", "manifest"},
-    "export folders": {"state", "index", "folders"},
+    "split": {"state", "lock", "manifest"},
+    "export folders": {"state", "folders"},
     "move": {"state", "plan", "lock", "moves"},
     "move back": {"lock", "plan", "moves"},
 }

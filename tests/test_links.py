@@ -5,7 +5,6 @@ import itertools
 import json
 import os
 import re
-import secrets
 import shutil
 import stat
 from collections.abc import Callable
@@ -365,7 +364,7 @@ def test_a_temporary_file_is_never_one_that_was_there(tmp_path: Path, home: Path
     """Its name cannot be guessed; even if it were, what has the name is not written to."""
     names = {contained.temporary_name("a.json") for _ in range(100)}
     assert len(names) == 100
-    monkeypatch.setattr(secrets, "token_hex", lambda size: "0" * 2 * size)
+    monkeypatch.setattr(os, "urandom", bytes)
     (tmp_path / contained.temporary_name("a.json")).symlink_to(home / "thesis.txt")
     with pytest.raises(FileExistsError):
         writing.write_atomic(tmp_path / "a.json", b"{}")

@@ -394,7 +394,7 @@ def test_killed_and_resumed_is_the_same_bit_for_bit(instant: float, whole: Path,
         process.kill()
     run = tmp_path / "runs" / "killed"
     assert not (run / "bundle.json").exists()
-    write(run / ".checkpoint.1234.tmp.npz", b"half")  # as left by a kill while it is written
+    write(run / ".checkpoint.0123456789ab.tmp.npz", b"half")  # as left by a kill while it is written
     done = subprocess.run(
         [sys.executable, "-m", "imgclf", "train", "--resume"], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )

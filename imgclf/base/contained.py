@@ -6,9 +6,7 @@ of the path is checked right before the act.
 """
 
 import contextlib
-import errno
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Iterator
@@ -76,8 +74,7 @@ class Folder:
                     return Folder(path, _open_folder(name, self._descriptor), self._root)
                 if _is_link(path):
                     raise LinkError(path, _A_LINK)
-                if not stat.S_ISDIR(os.stat(path).st_mode):
-                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+                os.scandir(path).close()  # raises what opening it would raise
                 return Folder(path, None, self._root)
             except FileNotFoundError:
                 if not make:
@@ -269,7 +266,7 @@ def at(path: Path, *, make: bool = False) -> Folder:
         if make:
             path.mkdir(parents=True, exist_ok=True)
         return Folder.named(path)
-    if make:
+    if make and not root.is_dir():
         root.mkdir(parents=True, exist_ok=True)
     with Folder.named(root) as top:
         return top.below(*path.relative_to(root).parts, make=make)
@@ -300,4 +297,4 @@ def status(root: Folder, path: str) -> os.stat_result | None:
 def temporary_name(name: str) -> str:
     """A hidden name for a file that is being written, with the same ending. Nobody can have put anything there before."""
     stem, ending = os.path.splitext(name)
-    return f".{stem}.{secrets.token_hex(6)}.tmp{ending}"
+    return f".{stem}.{os.urandom(6).hex()}.tmp{ending}"

@@ -12,7 +12,6 @@ import hmac
 import json
 import os
 import platform
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -70,7 +69,7 @@ def _key(cache: Path) -> bytes:
         with open(folder.create(name), "wb") as file:
             if hasattr(os, "fchmod"):
                 os.fchmod(file.fileno(), 0o600)
-            file.write(secrets.token_bytes(_BYTES))
+            file.write(os.urandom(_BYTES))
         with contextlib.suppress(FileExistsError):
             folder.link(name, folder, "key")
         folder.unlink(name)

@@ -237,18 +237,27 @@ STEPS = """
 import os, signal, sys
 _root, _number = os.getcwd() + os.sep, int(os.environ["STEP"])
 _told = os.open(os.environ["STEPS"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-_place = {"os.rename": 1, "os.link": 1, "os.symlink": 1}
-_place |= dict.fromkeys(("os.remove", "os.mkdir", "os.rmdir", "os.truncate", "open"), 0)
+_place = {"os.rename": (1, 3), "os.link": (1, 3), "os.symlink": (1, 2), "os.mkdir": (0, 2)}  # of the path, of its folder
+_place |= dict.fromkeys(("os.remove", "os.rmdir", "os.truncate", "open"), (0, 1))
 _count = 0
+
+def _whole(event, path, folder):
+    if event == "open":  # which does not tell the folder that a descriptor stands for
+        caller = sys._getframe(2)
+        if caller.f_code.co_filename.endswith("contained.py") and "self" in caller.f_locals:
+            path = os.path.join(os.fsdecode(caller.f_locals["self"].path), path)
+    elif isinstance(folder, int) and folder >= 0:
+        path = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), path)
+    return os.path.abspath(path)
 
 def _hook(event, arguments):
     global _count
     if event not in _place or (event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
         return
-    path = arguments[_place[event]]
+    path, folder = (arguments[place] for place in _place[event])
     if isinstance(path, int):
         return
-    path = os.path.abspath(os.fsdecode(path))
+    path = _whole(event, os.fsdecode(path), folder)
     if not path.startswith(_root):
         return
     _count += 1
