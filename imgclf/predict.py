@@ -158,7 +158,11 @@ class Sorting:
                 if len(self._waiting) >= 1000:
                     self.place()
         finally:
-            self.place()
+            try:
+                self.place()
+            except (KeyboardInterrupt, SystemExit):  # a signal came before it was held back: what waits is placed all the same
+                self.place()
+                raise
 
     def place(self) -> None:
         """Place what is waiting, to the end even if a signal comes meanwhile."""

@@ -170,10 +170,16 @@ class Folder:
         (source, at), (target, to) = self._at(name), other._at(new)
         os.replace(source, target, src_dir_fd=at.get("dir_fd"), dst_dir_fd=to.get("dir_fd"))
 
+    def rename(self, name: str, other: "Folder", new: str) -> None:
+        """Rename an entry; on Windows never in place of another."""
+        (source, at), (target, to) = self._at(name), other._at(new)
+        os.rename(source, target, src_dir_fd=at.get("dir_fd"), dst_dir_fd=to.get("dir_fd"))
+
     def link(self, name: str, other: "Folder", new: str) -> None:
         """Give an entry a second name, never in place of another. Raises FileExistsError."""
         (source, at), (target, to) = self._at(name), other._at(new)
-        os.link(source, target, src_dir_fd=at.get("dir_fd"), dst_dir_fd=to.get("dir_fd"), follow_symlinks=False)
+        itself: dict[str, Any] = {"follow_symlinks": False} if os.link in os.supports_follow_symlinks else {}
+        os.link(source, target, src_dir_fd=at.get("dir_fd"), dst_dir_fd=to.get("dir_fd"), **itself)
 
     def symlink(self, leads_to: str, name: str) -> None:
         """Make a symbolic link. Raises FileExistsError."""

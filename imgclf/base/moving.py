@@ -54,7 +54,7 @@ def _move(here: Folder, name: str, there: Folder, new: str, before: os.stat_resu
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS, errno.EXDEV):
             raise
-        here.replace(name, new, there)  # no hard links here (FAT, some network folders); the lock keeps other commands out
+        here.rename(name, there, new)  # no hard links here (FAT, some network folders); the lock keeps other commands out
         return ""
     moved, left = there.status(new), here.status(name)
     if moved is None or not os.path.samestat(moved, before):  # another file took the place of the one that was checked
