@@ -152,8 +152,11 @@ class Sorting:
         """The records as they come; what each was about is placed soon after, at the latest when they end or are cut off."""
         try:
             for record in records:
-                if record.label is not None:
+                if record.label is not None and record.is_file:
                     self._waiting.append((record.input, record.label))
+                elif record.label is not None:
+                    self.failed += 1
+                    self.report(record.input, "no file of its own (it came from an archive or a pipe)")
                 yield record
                 if len(self._waiting) >= 1000:
                     self.place()

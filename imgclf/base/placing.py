@@ -108,7 +108,7 @@ def _whole(name: str) -> str:
 
 def _problem(source: str, how: How) -> str:
     if not os.path.lexists(source):
-        return "no file of its own (it came from an archive or a pipe, or is gone)"
+        return "no longer there"
     if how == "move" and os.path.islink(source):
         return "a symbolic link, which would lead nowhere from another folder; --link-to can place it"
     return ""
