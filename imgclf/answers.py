@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from imgclf.base import contained
 from imgclf.base.errors import ImageError, ImgclfError, UsageError
 from imgclf.bundle import Bundle
 from imgclf.learning import saliency
@@ -52,14 +53,25 @@ class Prediction:
 
     @staticmethod
     def from_dict(record: dict[str, Any]) -> "Prediction":
-        """A record as it was printed; raises KeyError or TypeError for anything else."""
+        """A record as it was printed. Raises KeyError, TypeError or ValueError for anything else: its labels become folders."""
         top = tuple((str(one["label"]), float(one["probability"])) for one in record["top"])
         place = dict(record.get("place") or {})
-        is_file = place.pop("file") is True if place else False
-        return Prediction(
-            record["input"], record["label"], record["probability"], top, record["error"],
-            Place(**place) if place else None, is_file,
-        )  # fmt: skip
+        is_file = bool(place) and place.pop("file") is True
+        where = Place(**place) if place else None
+        texts, label = (record["input"], record["label"] or "", record["error"] or ""), record["label"]
+        if not all(isinstance(text, str) for text in texts) or not isinstance(record["probability"] or 0.0, float | int):
+            raise TypeError("a value of another type")
+        if label is not None and not (contained.is_component(label) and not label.startswith(".")):
+            raise ValueError(f"{label[:80]!r} is no name of a class")
+        if where and not (
+            _are_whole(where.shard, where.shards, where.position, where.inputs or 0) and 1 <= where.shard <= where.shards
+        ):
+            raise ValueError("the numbers of the share are wrong")
+        return Prediction(record["input"], label, record["probability"], top, record["error"], where, is_file)
+
+
+def _are_whole(*values: object) -> bool:
+    return all(type(value) is int and value >= 0 for value in values)
 
 
 def answer(bundle: Bundle, source: Source, *, top: int = 1, threshold: float = 0.0) -> Prediction:
