@@ -179,6 +179,17 @@ def test_an_unknown_format_is_damage(file: Path) -> None:
         stack.enter_context(database.opened(file, TABLES))
 
 
+def test_a_damaged_name_that_is_not_text_is_damage(file: Path) -> None:
+    """Python cannot decode what SQLite says of it."""
+    file.write_bytes(
+        file.read_bytes()
+        .replace(b"CREATE TABLE words", b"CREATE TABLE w\xf6\xf6ds")
+        .replace(b"wordswords", b"w\xf6\xf6\xf6swords")
+    )
+    with pytest.raises(Damaged), contextlib.ExitStack() as stack:
+        stack.enter_context(database.opened(file, TABLES))
+
+
 def test_a_value_of_a_gigabyte_is_damage(file: Path) -> None:
     changed(file, f"INSERT INTO words VALUES (zeroblob({database.LONGEST + 1}))")
     with pytest.raises(Damaged, match="too big"), database.opened(file, TABLES) as db:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from imgclf.base import contained
+from imgclf.base import contained, owners
 from imgclf.base.errors import ImgclfError
 from imgclf.base.folders import numbered
 
@@ -52,6 +52,7 @@ _REMEDIES = {
     sqlite3.SQLITE_CANTOPEN: "cannot be opened; check that it exists and that you may write to it and its folder; run again",
     sqlite3.SQLITE_IOERR: "the disk reports an error; check whether it is full or failing, then run again",
 }
+_NOT_OPEN = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,6 +251,8 @@ class Database:
         """Translate SQLite errors. Errors that are neither damage nor fixable by the user stay as they are: they are bugs."""
         try:
             yield
+        except UnicodeDecodeError as error:  # of SQLite's message about a damaged name; other text comes by `_text`
+            raise self.damaged("a name that is not UTF-8") from error
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the higher bits are the extended code
             if code == sqlite3.SQLITE_INTERRUPT and not self._endless:  # Ctrl-C while `_count` ran, which Python takes so
@@ -257,7 +260,8 @@ class Database:
             if code in _DAMAGE:
                 raise self.damaged(str(error)) from error
             if code in _REMEDIES:
-                raise ImgclfError(f"{self.path}: {_REMEDIES[code]} ({error})") from error
+                closed = owners.closed(self.path) if code in _NOT_OPEN else ""
+                raise ImgclfError(closed or f"{self.path}: {_REMEDIES[code]} ({error})") from error
             raise
 
 

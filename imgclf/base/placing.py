@@ -288,7 +288,8 @@ def _read(plan: Path) -> tuple[dict[str, Any], How, list[_File]]:
         raise ImgclfError(f"{plan}: this plan is damaged ({error}); what it placed is in the folders beside it") from error
     for file in files:
         pieces = file.target.split("/")
-        is_below = all(map(contained.is_component, pieces)) and not any(piece.startswith(".") for piece in pieces[:-1])
+        is_named = all(map(contained.is_component, (*pieces, *Path(file.source).parts[1:])))
+        is_below = is_named and not any(piece.startswith(".") for piece in pieces[:-1])
         if not is_below or not os.path.isabs(file.source) or os.path.normpath(file.source) != file.source:
             raise ImgclfError(f"{plan}: this plan leads out of its folder; it was not written by imgclf")
     return content, how, files

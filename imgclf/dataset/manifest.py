@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from imgclf.base import names, table
+from imgclf.base import names, owners, table
 from imgclf.base.config import PARTS, Part
 from imgclf.base.errors import ImgclfError
 from imgclf.base.folders import command, is_inside, state_folder
@@ -77,7 +77,10 @@ class Manifest:
 def elsewhere_note(root: Path) -> list[str]:
     """A note when imgclf's own files for this data folder lie in the user's cache, because the folder is read-only."""
     state = state_folder(root)
-    return [] if is_inside(state, root) else [f"{root} is read-only: imgclf keeps its own files in {state}"]
+    if is_inside(state, root):
+        return []
+    closed = owners.closed(root / STATE_NAME)
+    return [f"{closed or f'{root} is read-only'}: imgclf keeps its own files in {state}"]
 
 
 def manifest_path(root: Path) -> Path:
