@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from imgclf.base import contained
 from imgclf.base.errors import ImageError, ImgclfError, UsageError
 from imgclf.bundle import Bundle
 from imgclf.learning import saliency
@@ -27,7 +28,8 @@ class Place:
 class Prediction:
     """What the run says of one input. top: the likeliest classes with their probabilities; error: why there is no answer.
 
-    place: in what one share of several printed.
+    place: in what one share of several printed. is_file: whether the input is the path of a file; what came from an archive may
+    only be called like one.
     """
 
     input: str
@@ -36,6 +38,7 @@ class Prediction:
     top: tuple[tuple[str, float], ...] = ()
     error: str | None = None
     place: Place | None = None
+    is_file: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON has it."""
@@ -46,14 +49,29 @@ class Prediction:
             "top": [{"label": label, "probability": probability} for label, probability in self.top],
             "error": self.error,
         }
-        return record | ({"place": dataclasses.asdict(self.place)} if self.place else {})
+        return record | ({"place": {**dataclasses.asdict(self.place), "file": self.is_file}} if self.place else {})
 
     @staticmethod
     def from_dict(record: dict[str, Any]) -> "Prediction":
-        """A record as it was printed; raises KeyError or TypeError for anything else."""
+        """A record as it was printed. Raises KeyError, TypeError or ValueError for anything else: its labels become folders."""
         top = tuple((str(one["label"]), float(one["probability"])) for one in record["top"])
-        place = Place(**record["place"]) if record.get("place") else None
-        return Prediction(record["input"], record["label"], record["probability"], top, record["error"], place)
+        place = dict(record.get("place") or {})
+        is_file = bool(place) and place.pop("file") is True
+        where = Place(**place) if place else None
+        texts, label = (record["input"], record["label"] or "", record["error"] or ""), record["label"]
+        if not all(isinstance(text, str) for text in texts) or not isinstance(record["probability"] or 0.0, float | int):
+            raise TypeError("a value of another type")
+        if label is not None and not (contained.is_component(label) and not label.startswith(".")):
+            raise ValueError(f"{label[:80]!r} is no name of a class")
+        if where and not (
+            _are_whole(where.shard, where.shards, where.position, where.inputs or 0) and 1 <= where.shard <= where.shards
+        ):
+            raise ValueError("the numbers of the share are wrong")
+        return Prediction(record["input"], label, record["probability"], top, record["error"], where, is_file)
+
+
+def _are_whole(*values: object) -> bool:
+    return all(type(value) is int and value >= 0 for value in values)
 
 
 def answer(bundle: Bundle, source: Source, *, top: int = 1, threshold: float = 0.0) -> Prediction:
@@ -61,13 +79,15 @@ def answer(bundle: Bundle, source: Source, *, top: int = 1, threshold: float = 0
 
     threshold: the label of what is less probable is `unknown`; its probability is told all the same.
     """
+    is_file = source.file is not None
     try:
         probabilities = bundle.probability(images.apply(bundle.recipe, source.pixels()))
     except ImageError as error:
-        return Prediction(source.name, None, None, (), str(error))
+        return Prediction(source.name, None, None, (), str(error), is_file=is_file)
     ranked = sorted(zip(bundle.class_names, probabilities, strict=True), key=lambda pair: -pair[1])
     pairs = tuple((label, float(probability)) for label, probability in ranked[:top])
-    return Prediction(source.name, pairs[0][0] if pairs[0][1] >= threshold else UNKNOWN, pairs[0][1], pairs)
+    label = pairs[0][0] if pairs[0][1] >= threshold else UNKNOWN
+    return Prediction(source.name, label, pairs[0][1], pairs, is_file=is_file)
 
 
 def threshold(bundle: Bundle, text: str) -> tuple[float, str]:

@@ -14,7 +14,7 @@ from imgclf.base import journal, locks, names, orders, shards, table, writing
 from imgclf.base.checking import check
 from imgclf.base.config import Policy
 from imgclf.base.errors import ImageError, ImgclfError, UsageError
-from imgclf.base.folders import check_output, is_inside, state_folder
+from imgclf.base.folders import check_output, is_inside, not_writable, state_folder
 from imgclf.base.places import STATE_NAME
 from imgclf.base.progress import Progress, Stages, stage
 from imgclf.dataset import checks
@@ -157,7 +157,7 @@ def clean(
     dataset.classes(data)  # says what is missing
     state = state_folder(data)
     if not dry_run and not is_inside(state, data):
-        raise ImgclfError(f"{data}: read-only, so nothing can be moved; use --dry-run to see the findings")
+        raise ImgclfError(not_writable(data, "nothing can be moved (use --dry-run to see the findings)"))
     with locks.locked(state, "clean"):
         notes = [] if dry_run else journal.recover(data, state)
         everything = dataset.scan(data)
@@ -420,7 +420,7 @@ def apply(data: Path, report: Path, *, dry_run: bool = False) -> tuple[list[Outc
     """
     state = state_folder(data)
     if not is_inside(state, data):
-        raise ImgclfError(f"{data}: read-only, so nothing can be moved")
+        raise ImgclfError(not_writable(data, "nothing can be moved"))
     with locks.locked(state, "clean --apply"):
         notes = [] if dry_run else journal.recover(data, state)
         classes = dataset.class_folders(data)
@@ -515,7 +515,7 @@ def undo(data: Path, number: int | None = None, *, dry_run: bool = False) -> tup
     """
     state = state_folder(data)
     if not dry_run and not is_inside(state, data) and journal.history(data, data / STATE_NAME):
-        raise ImgclfError(f"{data}: read-only, so nothing can be moved back")
+        raise ImgclfError(not_writable(data, "nothing can be moved back"))
     with locks.locked(state, "clean --undo"):
         if dry_run:
             batches = [batch for batch in history(data) if batch.state != "undone" and number in (None, batch.number)]
@@ -535,7 +535,7 @@ def recover(data: Path) -> list[str]:
     """
     state = state_folder(data)
     if not is_inside(state, data):
-        raise ImgclfError(f"{data}: read-only, so nothing can be moved")
+        raise ImgclfError(not_writable(data, "nothing can be moved"))
     with locks.locked(state, "clean --recover"):
         said = journal.recover(data, state, foreign=True)
     if not said:

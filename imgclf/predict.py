@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 from imgclf.answers import Place, Prediction, answer
-from imgclf.base import placing, signals
+from imgclf.base import placing, reading, signals
 from imgclf.base.checking import Within, check
 from imgclf.base.config import Share
 from imgclf.base.errors import ImgclfError, UsageError
@@ -105,14 +105,19 @@ def merge(files: Sequence[str]) -> Generator[Prediction, None, None]:
             )
 
 
+_LONGEST = 1 << 24  # bytes of a record, which may name every class
+
+
 def _records(name: str, stack: contextlib.ExitStack) -> Iterator[Prediction]:
     """The records of a file, one a line; raises ImgclfError when it is none of ours."""
-    try:
-        file = stack.enter_context(open(name, "rb"))  # noqa: SIM115  (the stack closes it)
-    except OSError as error:
-        raise ImgclfError(f"{name}: cannot be read: {why(error, 'choose another file')}") from error
-    for number, line in enumerate(file, 1):
+    file = stack.enter_context(reading.opened(Path(name)))
+    for number in itertools.count(1):
+        line = file.readline(_LONGEST + 1)
+        if not line:
+            return
         try:
+            if len(line) > _LONGEST:
+                raise ValueError(f"longer than {_LONGEST:,} bytes")
             record = Prediction.from_dict(json.loads(line))
             if record.place is None:
                 raise ValueError("it was printed without --shard")
@@ -152,8 +157,11 @@ class Sorting:
         """The records as they come; what each was about is placed soon after, at the latest when they end or are cut off."""
         try:
             for record in records:
-                if record.label is not None:
+                if record.label is not None and record.is_file:
                     self._waiting.append((record.input, record.label))
+                elif record.label is not None:
+                    self.failed += 1
+                    self.report(record.input, "no file of its own (it came from an archive or a pipe)")
                 yield record
                 if len(self._waiting) >= 1000:
                     self.place()

@@ -275,6 +275,60 @@ def test_stored_values_that_cannot_be_decoded_are_damage(data: Path, change: str
     assert len(kept(data)) == 2
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE sqlite_sequence SET seq = 'text'",
+        "UPDATE sqlite_sequence SET seq = 9223372036854775807",
+        "UPDATE sqlite_sequence SET seq = 3",  # numbers would be given twice
+        "UPDATE sqlite_sequence SET seq = -5",
+    ],
+)
+def test_numbers_that_cannot_be_are_damage(data: Path, change: str) -> None:
+    looked(data)
+    with sql(data) as db:
+        db.execute(change)
+    write(data / "a" / "new.png", encoded(scene(50, 60, 40), "PNG"))
+    assert looked(data).read == 9
+    assert len(kept(data)) == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("format", b"\xff\xfe"), ("format", b"HTML"), ("width", 0), ("height", 1 << 31), ("bytes", 0), ("bytes", 1 << 60),
+        ("trailing", 1 << 62), ("brightness", np.nan), ("blurry", np.inf), ("endless", 2), ("animated", 255), ("flat", 7),
+    ],
+)  # fmt: skip
+def test_measurements_that_no_image_has_are_damage(data: Path, field: str, value: bytes | float, tmp_path: Path) -> None:
+    looked(data)
+    with sql(data) as db:
+        path, record = db.execute("SELECT path, facts FROM files WHERE CAST(path AS TEXT) = 'a/0.png'").fetchone()
+        changed = np.frombuffer(record, facts.FACTS).copy()
+        if changed.dtype[field].kind == "b":
+            place = changed.dtype.fields[field][1]  # type: ignore[index]
+            whole = bytearray(record)
+            whole[place] = int(value)
+            db.execute("UPDATE files SET facts = ? WHERE path = ?", (bytes(whole), path))
+        else:
+            changed[field] = value
+            db.execute("UPDATE files SET facts = ? WHERE path = ?", (changed.tobytes(), path))
+    assert looked(data).read == 8
+    assert len(kept(data)) == 2
+
+
+def test_measurements_of_a_file_that_moved_are_checked_too(data: Path) -> None:
+    looked(data)
+    with sql(data) as db:
+        path, record = db.execute("SELECT path, facts FROM files WHERE CAST(path AS TEXT) = 'a/0.png'").fetchone()
+        changed = np.frombuffer(record, facts.FACTS).copy()
+        changed["format"] = b"HTML"
+        db.execute("UPDATE files SET facts = ? WHERE path = ?", (changed.tobytes(), path))
+    os.rename(data / "a" / "0.png", data / "a" / "renamed.png")
+    assert looked(data).read == 8
+    assert len(kept(data)) == 2
+
+
 def test_damage_that_shows_in_the_comparison_asks_to_run_again(data: Path) -> None:
     looked(data)
     with sql(data) as db:

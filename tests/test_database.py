@@ -136,3 +136,113 @@ def test_what_is_no_file_is_no_damage(what: str, words: str, tmp_path: Path) -> 
     with pytest.raises((ImgclfError, OSError), match=words), contextlib.ExitStack() as stack:
         stack.enter_context(database.opened(path, TABLES))
     assert sorted(tmp_path.iterdir()) == before
+
+
+# -- files that someone else made -------------------------------------------------------------------------------------------
+
+
+def changed(file: Path, script: str) -> None:
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        db.executescript(script)
+
+
+ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        f"ALTER TABLE words RENAME TO other; CREATE VIEW words AS {ENDLESS} SELECT x AS word FROM c",
+        f"CREATE TRIGGER t AFTER INSERT ON words BEGIN INSERT INTO words {ENDLESS} SELECT zeroblob(100000) FROM c; END",
+        "CREATE INDEX i ON words (word)",
+        "PRAGMA journal_mode = wal",
+        "CREATE TABLE more (a)",
+        "".join(f"CREATE TABLE t{number} (a);" for number in range(3000)),
+        "PRAGMA writable_schema = 1; UPDATE sqlite_master SET sql = sql || printf('%*s', 70000000, ' ')",
+    ],
+    ids=["view", "trigger", "index", "wal", "table", "tables", "schema"],
+)
+def test_other_tables_are_damage(script: str, file: Path) -> None:
+    """Nothing of them is run: a view without end, a trigger that fills the disk."""
+    changed(file, script)
+    with pytest.raises(Damaged), database.opened(file, TABLES) as db:
+        keep(db, "x")
+    with database.opened(file, TABLES) as db:
+        assert list(db.rows("SELECT word FROM words")) == []
+
+
+def test_an_unknown_format_is_damage(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[44:48] = b"\0\0\0\x09"
+    file.write_bytes(content)
+    with pytest.raises(Damaged, match="unsupported file format"), contextlib.ExitStack() as stack:
+        stack.enter_context(database.opened(file, TABLES))
+
+
+def test_a_damaged_name_that_is_not_text_is_damage(file: Path) -> None:
+    """Python cannot decode what SQLite says of it."""
+    file.write_bytes(
+        file.read_bytes()
+        .replace(b"CREATE TABLE words", b"CREATE TABLE w\xf6\xf6ds")
+        .replace(b"wordswords", b"w\xf6\xf6\xf6swords")
+    )
+    with pytest.raises(Damaged), contextlib.ExitStack() as stack:
+        stack.enter_context(database.opened(file, TABLES))
+
+
+def test_a_value_of_a_gigabyte_is_damage(file: Path) -> None:
+    changed(file, f"INSERT INTO words VALUES (zeroblob({database.LONGEST + 1}))")
+    with pytest.raises(Damaged, match="too big"), database.opened(file, TABLES) as db:
+        list(db.rows("SELECT word FROM words"))
+
+
+def test_a_journal_that_names_another_file_is_not_played_back(file: Path, tmp_path: Path) -> None:
+    """SQLite would delete that file, as it does with the journal of a transaction over several files."""
+    thesis = write(tmp_path / "thesis.docx", b"words")
+    name = os.fsencode(thesis)
+    total = sum(name) & 0xFFFFFFFF
+    page = 4096
+    head = database._SUPER_JOURNAL + b"".join(number.to_bytes(4) for number in (0, 7, 2, 512, page))
+    tail = ((1 << 30) // page + 1).to_bytes(4) + name + len(name).to_bytes(4) + total.to_bytes(4) + database._SUPER_JOURNAL
+    write(file.with_name("a.sqlite-journal"), head.ljust(512, b"\0") + tail)
+    with pytest.raises(Damaged, match="its journal names another file"), contextlib.ExitStack() as stack:
+        stack.enter_context(database.opened(file, TABLES))
+    assert thesis.read_bytes() == b"words"
+    assert sorted(path.name for path in file.parent.iterdir()) == ["a-1.sqlite", "a-1.sqlite-journal"]
+    with contextlib.closing(sqlite3.connect(file.parent / "a-1.sqlite")) as db:
+        # The journal was moved with its file; played back under that name it does what is feared here.
+        db.execute("SELECT * FROM sqlite_master").fetchall()
+    assert not thesis.exists()
+
+
+KEYED = database.Tables("CREATE TABLE words (word TEXT PRIMARY KEY) WITHOUT ROWID", 3)
+
+
+def test_pages_that_lead_back_to_each_other_are_damage(tmp_path: Path) -> None:
+    """With 40 pages that each name the next page many times there are more rows than anybody can wait for."""
+    path = tmp_path / "a.sqlite"
+    with database.opened(path, KEYED) as db, db.writing():
+        db.put("INSERT INTO words VALUES (?)", ((f"{number:06d}" * 20,) for number in range(2000)))
+    content = bytearray(path.read_bytes())
+    size = int.from_bytes(content[16:18])
+    inner = [at for at in range(size, len(content), size) if content[at] == 2]  # pages of an index with pages below
+    at = max(inner, key=lambda at: content[at + 3 : at + 5])
+    cells = int.from_bytes(content[at + 3 : at + 5])
+    assert cells > 1
+    places = [at + int.from_bytes(content[at + 12 + 2 * cell : at + 14 + 2 * cell]) for cell in range(cells)]
+    for place in places:
+        content[place : place + 4] = content[places[0] : places[0] + 4]
+    path.write_bytes(content)
+    with pytest.raises(Damaged, match="not in order"), database.opened(path, KEYED) as db:
+        list(db.rows("SELECT word FROM words ORDER BY word", key=1))
+
+
+def test_a_statement_without_end_is_stopped(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Damaged, match="interrupted"), database.opened(file, TABLES) as db:
+        db.one(f"{ENDLESS} SELECT count(*) FROM c")
+    with database.opened(file, TABLES) as db, db.writing():  # a large file may take its time, and so may many rows
+        monkeypatch.setattr(Database, "_size", lambda _self: 1 << 40)
+        assert db.one(f"{ENDLESS} SELECT count(*) FROM (SELECT x FROM c LIMIT 2000000)") == (2_000_000,)
+        monkeypatch.setattr(Database, "_size", lambda _self: 0)
+        db.put("INSERT INTO words VALUES (?)", ((str(number),) for number in range(200_000)))
+        assert sum(1 for _row in db.rows("SELECT word FROM words")) == 200_000

@@ -1,4 +1,4 @@
-"""Twenty seconds of tests/benchmarks/fuzz.py, which is meant to run for ten minutes."""
+"""Some seconds of tests/benchmarks/fuzz.py and fuzz_files.py, which are meant to run for ten minutes."""
 
 import subprocess
 import sys
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+FILES = Path(__file__).parent / "benchmarks" / "fuzz_files.py"
 FUZZ = Path(__file__).parent / "benchmarks" / "fuzz.py"
 
 
@@ -17,4 +18,14 @@ def test_no_bytes_break_the_decoder_or_the_checkpoint_reader(tmp_path: Path) -> 
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Done " in done.stderr
+    assert list(tmp_path.glob("fuzz-*")) == []
+
+
+def test_no_bytes_break_the_readers_of_what_comes_with_a_folder(tmp_path: Path) -> None:
+    """Archives, the index, manifest, reports, journal, plans of sorting."""
+    done = subprocess.run(
+        [sys.executable, FILES, "--seconds", "8", "--seed", "5"], cwd=tmp_path, capture_output=True, text=True, errors="replace"
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert int(done.stdout.split(" inputs")[0].replace(",", "")) > 100
     assert list(tmp_path.glob("fuzz-*")) == []

@@ -282,6 +282,17 @@ def test_even_a_trusted_plan_reaches_no_hidden_place_and_no_link(data: Path, hom
     assert (whole(home), tree(data)) == before
 
 
+@pytest.mark.parametrize("name", ["\ud800", "x" * 5000, "[" * 300 + "/y"])
+def test_a_plan_with_a_name_that_no_file_has(data: Path, home: Path, name: str) -> None:
+    """Half a character, as JSON can have it, and names that the system does not take."""
+    folder = write(data.parent / "sorted/cats/a.jpg", b"x").parents[1]
+    sorted_plan(folder, "move", Path(f"{home}/{name}"), "cats/a.jpg")
+    before = whole(home), tree(data)
+    with contextlib.suppress(ImgclfError):
+        assert placing.undo(folder, foreign=True)[0] == []
+    assert (whole(home), tree(data)) == before
+
+
 def test_links_in_a_sorted_folder_are_not_followed(data: Path, home: Path) -> None:
     folder = data.parent / "sorted"
     folder.mkdir()

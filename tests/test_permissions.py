@@ -160,11 +160,48 @@ def test_an_index_that_may_not_be_written_is_said_and_left_alone(team: Team, dat
     before = index.read_bytes()
     code, said = team.run(BEN, 0o022, "clean", data, "--dry-run")
     assert code == 1
-    assert f"{index}: " in said
+    assert f"{index} belongs to user {ANNE} and is closed to you" in said
     assert "in use" not in said
     assert "damaged" not in said
     assert index.read_bytes() == before
     assert [path.name for path in index.parent.iterdir()] == [index.name]
+
+
+@pytest.mark.parametrize("sharing", ["2775", "0777"])
+def test_what_is_closed_names_its_owner(team: Team, data: Path, sharing: str) -> None:
+    """Folders and files that Anne closed, or made before she shared the data: Ben reads whose they are and what she can do."""
+    open_up(data, sharing)
+    for words in TURNS[:2]:
+        assert team.run(ANNE, 0o077, words[0], data, *words[1:])[0] == 0
+    state = data / ".imgclf"
+    (index,) = (state / "index").glob("*.sqlite")
+    (plan,) = (state / "journal").glob("*.json")
+    command = f"chmod -R g+rwX {state}"
+    if sharing == "0777":
+        command = f"chgrp -R GROUP {state} && {command}"
+    for closed, commands in (
+        (state, (("clean",), ("clean", "--undo"), ("clean", "--history"), ("split", "--check"))),
+        (state / "lock", (("clean",), ("clean", "--undo"))),
+        (state / "index", (("clean", "--dry-run"), ("split",))),
+        (index, (("clean", "--dry-run"), ("split",))),
+        (state / "journal", (("clean",), ("clean", "--undo"), ("clean", "--history"))),
+        (plan, (("clean", "--undo"), ("clean", "--history"))),
+        (state / "split.csv", (("split",), ("split", "--check"))),
+    ):
+        before = closed.stat().st_mode
+        closed.chmod(0o700 if closed.is_dir() else 0o600)
+        for words in commands:
+            code, said = team.run(BEN, 0o027, words[0], data, *words[1:])
+            assert code == 1 or (closed == state and "XDG" in said), (closed, words, said)
+            assert f"{closed} belongs to user {ANNE} and is closed to you; ask user {ANNE} to run `{command}`" in said, (
+                words,
+                said,
+            )
+            assert not [
+                word for word in ("Traceback", "read-only", "make room", "damaged", "choose another") if word in said
+            ], said
+        closed.chmod(before)
+    assert team.run(BEN, 0o077, "clean", data, "--undo")[0] == 0
 
 
 def test_folders_that_threads_make_at_once_follow_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -238,6 +238,7 @@ def test_every_translator_asks_for_the_remedy() -> None:
     package = Path(remedies.__file__).parents[1]
     single = {
         "pixels/images.py",
+        "pixels/archives.py",
         "pixels/sources.py",
         "dataset/folder.py",
         "serve/server.py",

@@ -203,7 +203,7 @@ def test_more_shares_than_inputs(project: Path, imgclf: Run) -> None:
     names = shares(imgclf, project, ["data/red/000.png", "data/red/001.png"], 4)
     assert (project / "part-4.jsonl").read_text() == ""
     record = as_described("prediction", json.loads((project / "part-2.jsonl").read_text()))
-    assert record["place"] == {"shard": 2, "shards": 4, "position": 1, "inputs": 2}
+    assert record["place"] == {"shard": 2, "shards": 4, "position": 1, "inputs": 2, "file": True}
     assert imgclf("predict", "--merge", *names, "--format", "{path}").stdout == "data/red/000.png\ndata/red/001.png\n"
 
 

@@ -1,15 +1,20 @@
 """Tables as spreadsheets save them: what separates columns, byte order marks, UTF-16, columns twice."""
 
+import csv
+import os
+import random
 import re
+import time
 from pathlib import Path
 
 import pytest
-from conftest import make_classes, write
+from conftest import Run, make_classes, write
 
 from imgclf import clean, dataset, split
 from imgclf.base import table
 from imgclf.base.config import SplitConfig
 from imgclf.base.errors import ImgclfError
+from imgclf.base.reading import read_bounded
 from imgclf.learning.weights import class_weights
 
 LINES = [("path", "action", "detail"), ("a/1.jpg", "keep", "x; y, z"), ("é/2.jpg", "quarantine", 'say "hi"\there')]
@@ -85,3 +90,120 @@ def test_another_encoding_is_named(tmp_path: Path) -> None:
     report = write(tmp_path / "t.csv", "path;action\nä/000.png;quarantine\n".encode("cp1252"))
     with pytest.raises(ImgclfError, match=r'line 2: .* the file is not UTF-8: save it as "CSV UTF-8"'):
         clean.apply(data, report)
+
+
+# -- formulas, and files that someone else made -----------------------------------------------------------------------------
+
+FORMULAS = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
+
+
+def test_what_is_written_is_read() -> None:
+    """Random names with all that could be mistaken: formulas, apostrophes, separators, quotes, ends of lines, stray bytes."""
+    generator = random.Random(1)
+    letters = FORMULAS + "'',;\" a\u00e9\udc80\ufeff1"
+    names = ["".join(generator.choices(letters, k=generator.randrange(6))) for _name in range(5000)]
+    rows = [("path", "other"), *zip(names[::2], names[1::2], strict=True)]
+    text = "".join(map(table.line, rows))
+    assert [tuple(row) for _line, row in table.rows(text.encode("utf-8", "surrogateescape"), "path", "other")] == rows
+    cells = [cell for row in csv.reader(text.splitlines(keepends=True)) for cell in row]  # as a spreadsheet reads it
+    assert [cell for cell in cells if cell.startswith(tuple(FORMULAS))] == []
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("=1+1", "'=1+1"), ("'=1+1", "''=1+1"), ("''=1", "'''=1"), ("'a", "'a"), ("-1", "'-1"), ("a=1", "a=1"), ("'", "'"),
+        (-1, "-1"), (-0.5, "-0.5"), (None, ""), ("", ""), ("@x", "'@x"), ("+x", "'+x"), ("\uff1dx", "'\uff1dx"),
+    ],
+)  # fmt: skip
+def test_only_text_is_written_otherwise(value: object, written: str) -> None:
+    assert table.line([value, "x"]) == f"{written},x\n"
+
+
+def test_every_table_that_is_written(project: Path, imgclf: Run) -> None:
+    """A class called like a formula goes through every command: no table has it as one, and every reader has the class."""
+    from imgclf.bundle import Bundle
+
+    os.rename(project / "data" / "red", project / "data" / "=red")
+    for words in (
+        ("split", "data", "--force"),
+        ("split", "data", "--folds", "3"),
+        ("clean", "data", "--dry-run", "--report", "found.csv"),
+        ("train", "data", "--epochs", "1", "--run-dir", "runs/new"),
+        ("evaluate", "--run", "runs/new"),
+    ):
+        done = imgclf(*words)
+        assert done.returncode == 0, done.stderr
+    assert "=red" in Bundle.load(project / "runs/new").class_names
+    tables = [project / "found.csv", *(project / "data/.imgclf").rglob("*.csv"), *(project / "runs/new").rglob("*.csv")]
+    assert {path.name for path in tables} >= {
+        "found.csv",
+        "split.csv",
+        "fold-1-of-3.csv",
+        "history.csv",
+        "predictions-test.csv",
+    }
+    for path in tables:
+        with open(path, newline="", encoding="utf-8") as file:
+            cells = [cell for row in csv.reader(file) for cell in row]
+        assert [cell for cell in cells if cell.startswith(("=", "+", "@"))] == [], path
+        assert path.name in ("history.csv", "split-1.csv") or [cell for cell in cells if cell.startswith("'=red")], path
+    manifest = dataset.read_manifest(project / "data/.imgclf/split.csv")
+    assert "=red" in manifest.class_names
+    assert all((project / "data" / row.path).is_file() for row in manifest.rows)
+    write(project / "found.csv", b"path,action,new_label\n'=red/000.png,relabel,blue\nblue/000.png,relabel,'=red\n")
+    outcomes, _notes = clean.apply(project / "data", project / "found.csv")
+    assert [outcome.moved_to for outcome in outcomes] == ["blue/000-2.png", "=red/000-2.png"]
+    done = imgclf("predict", "=red/001.png", "--run", "../runs/new", "--csv", cwd=project / "data")
+    assert done.stdout.splitlines()[1].startswith("'=red/001.png,")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pipes with names")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    for reader in (lambda path: list(table.records(path, "path")), dataset.read_manifest):
+        with pytest.raises(ImgclfError, match=r"pipe.csv: cannot be read: no regular file \(a pipe or device\)"):
+            reader(tmp_path / "pipe.csv")
+    with pytest.raises(ImgclfError, match="a folder is in the place of the file"):
+        list(table.records(tmp_path, "path"))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"path\n" + b"x" * (1 << 21), "line 2: longer than 1,048,576 characters"),
+        (b"path\n" + b"x" * 200_000, "field larger than field limit"),
+        (b"path\n" + b"," * 500_000 + b"x", "500001 fields where the header has 1"),
+        (b"path," + b",".join(b"c%d" % number for number in range(100_000)), ""),  # not quadratic in the number of columns
+        (b"path\n" + bytes(1 << 19), "field larger"),
+    ],
+)
+def test_lines_without_end(content: bytes, words: str, tmp_path: Path) -> None:
+    began = time.monotonic()
+    try:
+        assert list(table.records(write(tmp_path / "t.csv", content), "path")) == []
+    except ImgclfError as error:
+        assert words
+        assert words in str(error)
+    assert time.monotonic() - began < 5
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open(tmp_path / "t.csv", "wb") as file:
+        file.truncate(1 << 40)
+    monkeypatch.setattr(table, "LARGEST", 1 << 20)
+    for reader in (lambda path: list(table.records(path, "path")), dataset.read_manifest):
+        with pytest.raises(ImgclfError, match=r"t.csv: larger than 1,048,576 bytes"):
+            reader(tmp_path / "t.csv")
+    assert read_bounded(write(tmp_path / "x", b"abc"), 3) == b"abc"
+    with pytest.raises(ImgclfError, match="larger than 2 bytes"):
+        read_bounded(tmp_path / "x", 2)
+
+
+@pytest.mark.parametrize(
+    "line", ["a/1.jpg,a,train,,", "a/1.jpg,a,train,,xyz", f"../1.jpg,..,train,,{'0' * 64}", f"a/1.jpg,a,other,,{'0' * 64}"]
+)
+def test_lines_that_no_manifest_has(line: str, tmp_path: Path) -> None:
+    write(tmp_path / "split.csv", f"path,label,split,group,sha256\n{line}\n".encode())
+    with pytest.raises(ImgclfError, match=r"split.csv, line 2: expected path,label"):
+        dataset.read_manifest(tmp_path / "split.csv")

@@ -32,6 +32,16 @@ class LinkError(ImgclfError):
         self.reason = reason
 
 
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Give errors the whole path: the system knows only the name within the folder."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
 class Folder:
     """An open folder. Names are single components; nothing is ever followed. Close it, or use it in a `with` statement.
 
@@ -71,7 +81,8 @@ class Folder:
         while True:
             try:
                 if self._descriptor is not None:
-                    return Folder(path, _open_folder(name, self._descriptor), self._root)
+                    with _naming(path):
+                        return Folder(path, _open_folder(name, self._descriptor), self._root)
                 if _is_link(path):
                     raise LinkError(path, _A_LINK)
                 os.scandir(path).close()  # raises what opening it would raise
@@ -89,7 +100,8 @@ class Folder:
     def _make(self, name: str) -> None:
         target, at = self._at(name)
         with contextlib.suppress(FileExistsError):
-            os.mkdir(target, **at)
+            with _naming(self.path / name):
+                os.mkdir(target, **at)
             self.give_permissions(name)
 
     def _at(self, name: str) -> tuple[Any, dict[str, Any]]:
@@ -107,18 +119,27 @@ class Folder:
         """What the system says of an entry itself, not of what it links to; None if there is none."""
         try:
             target, at = self._at(name)
-            return os.stat(target, **at, follow_symlinks=False)
+            with _naming(self.path / name):
+                return os.stat(target, **at, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def names(self) -> list[str]:
         """All entries, sorted."""
-        return sorted(os.listdir(self.path if self._descriptor is None else self._descriptor))
+        with _naming(self.path):
+            try:
+                return sorted(os.listdir(self.path if self._descriptor is None else self._descriptor))
+            except OSError as error:
+                if error.errno != errno.EBADF:
+                    raise
+                # Opened by `_open_folder` to be entered alone.
+                raise PermissionError(errno.EACCES, "Permission denied") from error
 
     def create(self, name: str) -> int:
         """A descriptor of a new, empty file. Raises FileExistsError when anything has the name, a link too."""
         target, at = self._at(name)
-        descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_LINK | _OPEN, 0o666, **at)
+        with _naming(self.path / name):
+            descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_LINK | _OPEN, 0o666, **at)
         self.give_permissions(name)
         return descriptor
 
@@ -130,7 +151,8 @@ class Folder:
         path = self.path / name
         target, at = self._at(name)
         try:
-            descriptor = os.open(target, flags | _NO_LINK | _OPEN, **at)
+            with _naming(path):
+                descriptor = os.open(target, flags | _NO_LINK | _OPEN, **at)
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -168,31 +190,37 @@ class Folder:
         """Rename an entry, in place of what has the new name, a link there too; into another folder if one is given."""
         other = other or self
         (source, at), (target, to) = self._at(name), other._at(new)
-        os.replace(source, target, src_dir_fd=at.get("dir_fd"), dst_dir_fd=to.get("dir_fd"))
+        with _naming(other.path / new):
+            os.replace(source, target, src_dir_fd=at.get("dir_fd"), dst_dir_fd=to.get("dir_fd"))
 
     def rename(self, name: str, other: "Folder", new: str) -> None:
         """Rename an entry; on Windows never in place of another."""
         (source, at), (target, to) = self._at(name), other._at(new)
-        os.rename(source, target, src_dir_fd=at.get("dir_fd"), dst_dir_fd=to.get("dir_fd"))
+        with _naming(other.path / new):
+            os.rename(source, target, src_dir_fd=at.get("dir_fd"), dst_dir_fd=to.get("dir_fd"))
 
     def link(self, name: str, other: "Folder", new: str) -> None:
         """Give an entry a second name, never in place of another. Raises FileExistsError."""
         (source, at), (target, to) = self._at(name), other._at(new)
         itself: dict[str, Any] = {"follow_symlinks": False} if os.link in os.supports_follow_symlinks else {}
-        os.link(source, target, src_dir_fd=at.get("dir_fd"), dst_dir_fd=to.get("dir_fd"), **itself)
+        with _naming(other.path / new):
+            os.link(source, target, src_dir_fd=at.get("dir_fd"), dst_dir_fd=to.get("dir_fd"), **itself)
 
     def symlink(self, leads_to: str, name: str) -> None:
         """Make a symbolic link. Raises FileExistsError."""
         target, at = self._at(name)
-        os.symlink(leads_to, target, **at)
+        with _naming(self.path / name):
+            os.symlink(leads_to, target, **at)
 
     def unlink(self, name: str) -> None:
         target, at = self._at(name)
-        os.unlink(target, **at)
+        with _naming(self.path / name):
+            os.unlink(target, **at)
 
     def rmdir(self, name: str) -> None:
         target, at = self._at(name)
-        os.rmdir(target, **at)
+        with _naming(self.path / name):
+            os.rmdir(target, **at)
 
     def is_same(self, other: "Folder") -> bool:
         """Whether both are one folder."""
@@ -233,6 +261,10 @@ def _not_regular(status: os.stat_result) -> str:
 def is_component(name: str) -> bool:
     """Whether a name is one component of a path, and not `.` or `..`."""
     foreign = "\\:" if sys.platform == "win32" else ""
+    try:
+        os.fsencode(name)
+    except UnicodeError:  # half a character, as JSON can have it
+        return False
     return name not in ("", ".", "..") and not set(name) & {"/", "\0", *foreign}
 
 
@@ -296,7 +328,11 @@ def status(root: Folder, path: str) -> os.stat_result | None:
     try:
         with parent(root, path) as (folder, name):
             return folder.status(name)
-    except (FileNotFoundError, NotADirectoryError, LinkError):
+    except LinkError:
+        return None
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            raise
         return None
 
 

@@ -5,7 +5,7 @@ import os
 import shlex
 from pathlib import Path
 
-from imgclf.base import contained
+from imgclf.base import contained, owners
 from imgclf.base.errors import ImgclfError
 from imgclf.base.places import STATE_NAME, cache_folder, home
 from imgclf.base.remedies import why
@@ -116,10 +116,16 @@ def state_folder(data: Path) -> Path:
         contained.make_folder(folder)
     except OSError as error:
         raise ImgclfError(
-            f"{data}: read-only, and the cache folder {folder} cannot be created: "
+            f"{owners.closed(inside) or f'{data}: read-only'}, and the cache folder {folder} cannot be created: "
             f"{why(error, 'set XDG_CACHE_HOME to a writable folder')}"
         ) from error
     return folder
+
+
+def not_writable(data: Path, so: str) -> str:
+    """Why imgclf keeps its files elsewhere than in the data folder, and what follows from it."""
+    closed = owners.closed(data / STATE_NAME)
+    return f"{data}: {so}: {closed}" if closed else f"{data}: read-only, so {so}"
 
 
 def is_inside(state: Path, data: Path) -> bool:

@@ -31,7 +31,10 @@ def sealed(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
 def is_own(folder: Path, content: Mapping[str, Any]) -> bool:
     """Whether this user wrote the plan, on this machine, for this folder."""
     signed = {key: value for key, value in content.items() if key != "seal"}
-    own = _seal(folder, signed)
+    try:
+        own = _seal(folder, signed)
+    except RecursionError:  # a plan of lists in lists
+        return False
     given = str(content.get("seal", "")).encode("utf-8", "surrogatepass")
     return bool(own) and hmac.compare_digest(own.encode(), given)
 

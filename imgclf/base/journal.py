@@ -237,7 +237,7 @@ def _command(plan: str) -> str:
 
 _DIGITS = re.compile(r"[0-9]{1,15}")
 _PLAN = re.compile(r"[0-9]{1,15}-[a-z-]+\.(doing|done|undoing|undone)\.json")
-MOST = 1 << 30  # bytes of a plan: some three million moves
+MOST = 1 << 28  # bytes of a plan: some million moves
 
 
 def _number(name: str) -> int:
@@ -295,6 +295,10 @@ class _Journal:
         }
         # ASCII JSON carries names that are not valid UTF-8 as surrogate escapes, there and back unchanged.
         text = json.dumps(identity.sealed(self.data, content), indent=0).encode("ascii")
+        if len(text) > MOST:  # it could not be read back to undo it
+            raise ImgclfError(
+                f"{self.data}: {len(moves):,} files are too many to move at once; work on some of the classes first"
+            )
         writing.write_atomic(self._plans_folder().path / plan, text)
 
     def rename(self, plan: str, ending: str) -> str:

@@ -108,7 +108,7 @@ def _whole(name: str) -> str:
 
 def _problem(source: str, how: How) -> str:
     if not os.path.lexists(source):
-        return "no file of its own (it came from an archive or a pipe, or is gone)"
+        return "no longer there"
     if how == "move" and os.path.islink(source):
         return "a symbolic link, which would lead nowhere from another folder; --link-to can place it"
     return ""
@@ -288,7 +288,8 @@ def _read(plan: Path) -> tuple[dict[str, Any], How, list[_File]]:
         raise ImgclfError(f"{plan}: this plan is damaged ({error}); what it placed is in the folders beside it") from error
     for file in files:
         pieces = file.target.split("/")
-        is_below = all(map(contained.is_component, pieces)) and not any(piece.startswith(".") for piece in pieces[:-1])
+        is_named = all(map(contained.is_component, (*pieces, *Path(file.source).parts[1:])))
+        is_below = is_named and not any(piece.startswith(".") for piece in pieces[:-1])
         if not is_below or not os.path.isabs(file.source) or os.path.normpath(file.source) != file.source:
             raise ImgclfError(f"{plan}: this plan leads out of its folder; it was not written by imgclf")
     return content, how, files

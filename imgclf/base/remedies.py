@@ -1,6 +1,10 @@
 """Remedies for errors of the operating system, one for each errno."""
 
 import errno
+import os
+from pathlib import Path
+
+from imgclf.base import owners
 
 # {elsewhere}: how to choose another place, in the words of the caller.
 _REMEDIES = {
@@ -43,5 +47,9 @@ _BY_NUMBER = {getattr(errno, name): words for name, words in _REMEDIES.items() i
 def why(error: OSError, elsewhere: str = "choose another place") -> str:
     """The system's message and the remedy: `No space left on device; free some space there, or choose another place`."""
     words = error.strerror or str(error) or type(error).__name__
+    if error.errno in (errno.EACCES, errno.EPERM) and isinstance(name := error.filename, str | bytes):
+        closed = owners.closed(Path(os.fsdecode(name)))
+        if closed:
+            return f"{words}; {closed}"
     remedy = _BY_NUMBER.get(error.errno or 0)
     return f"{words}; {remedy.format(elsewhere=elsewhere)}" if remedy else words

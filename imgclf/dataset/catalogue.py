@@ -38,7 +38,8 @@ CREATE TABLE thumbnails (id INTEGER PRIMARY KEY AUTOINCREMENT, compared BLOB);
 CREATE TABLE searches (pictures BLOB, at_least REAL, pairs BLOB, PRIMARY KEY (pictures, at_least)) WITHOUT ROWID;
 """
 _TABLES = database.Tables(_SQL, zlib.crc32(f"{_MEASURES} {DECODER_VERSION} {facts.FACTS} {_SQL}".encode()) & 0x7FFFFFFF)
-_LAST = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence"  # number of the newest thumbnail
+_MOST = 1 << 62  # more thumbnails than there will ever be
+_LONGEST_TEXT = 1 << 16  # of a path, and of what is said of a problem
 # What another process found; a hash alone does not displace the facts of a picture.
 _TAKE = """
 INSERT INTO files VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE
@@ -123,7 +124,8 @@ class Catalogue:
             pairs = duplicates.pairs(hashes, ranks, small, looks, at_least=at_least, progress=progress)
             with self._db.writing():
                 self._db.put("DELETE FROM searches WHERE pictures != ?", [(key,)])
-                self._db.put("INSERT OR REPLACE INTO searches VALUES (?, ?, ?)", [(key, at_least, pairs.tobytes())])
+                if pairs.nbytes < database.LONGEST // 2:
+                    self._db.put("INSERT OR REPLACE INTO searches VALUES (?, ?, ?)", [(key, at_least, pairs.tobytes())])
         pairs["first"], pairs["second"] = chosen[pairs["first"]], chosen[pairs["second"]]
         return pairs
 
@@ -168,13 +170,9 @@ class Catalogue:
         """Decode stored pairs of `count` images."""
         if isinstance(content, bytes) and len(content) % duplicates.PAIRS.itemsize == 0:
             pairs = np.frombuffer(content, duplicates.PAIRS).copy()
-            if (
-                not len(pairs)
-                or 0
-                <= min(pairs["first"].min(), pairs["second"].min())
-                <= max(pairs["first"].max(), pairs["second"].max())
-                < count
-            ):
+            ends = np.stack([pairs["first"], pairs["second"]])
+            is_whole = (ends >= 0).all() and (ends < count).all() and np.isfinite(pairs["similarity"]).all()
+            if is_whole and (np.ascontiguousarray(pairs["mirrored"]).view("u1") <= 1).all():
                 return pairs
         raise self._db.damaged("pairs that cannot be read")
 
@@ -218,12 +216,26 @@ def _take_up(db: Database) -> list[Shard]:
     """Put the results of finished shares into the catalogue, and remove their files."""
 
     def copy(other: Database) -> None:
-        (last,) = db.one(_LAST)
-        thumbnails = other.rows("SELECT id, compared FROM thumbnails")
-        db.put("INSERT INTO thumbnails VALUES (?, ?)", ((last + number, seen) for number, seen in thumbnails))
+        last = _last(db)
+        db.put("INSERT INTO thumbnails VALUES (?, ?)", ((last + number, seen) for number, seen in _thumbnails(other)))
         db.put(_TAKE, ((*row, last + number if number else 0) for *row, number in _rows(other)))
 
     return shards.take_up(db, _TABLES, copy)
+
+
+def _thumbnails(db: Database) -> Iterator[tuple[int, bytes]]:
+    for number, seen in db.rows("SELECT id, compared FROM thumbnails ORDER BY id", key=1):
+        if not 0 < number < _MOST or not _is_bytes(seen, _COMPARED):
+            raise db.damaged("a thumbnail of the wrong size")
+        yield number, seen
+
+
+def _last(db: Database) -> int:
+    """The number of the newest thumbnail."""
+    (last,) = db.one("SELECT coalesce(max(seq), 0) FROM sqlite_sequence")
+    if not isinstance(last, int) or not 0 <= last < _MOST:
+        raise db.damaged("a thumbnail's number that cannot be")
+    return last
 
 
 def _examine(db: Database, root: Path, paths: Sequence[str], progress: Progress | None, taken: list[Shard]) -> Catalogue:
@@ -253,6 +265,8 @@ def _examine(db: Database, root: Path, paths: Sequence[str], progress: Progress 
                 moved[row[2]] = row[3:]
             todo.append(index)
             stamps.append(now)
+    if not facts.are_sound(np.delete(records, todo)):
+        raise db.damaged("measurements that no image has")
     if progress:
         progress(count - len(todo), count)
     rows: dict[int, _Row] = {}
@@ -270,6 +284,8 @@ def _examine(db: Database, root: Path, paths: Sequence[str], progress: Progress 
                 if thumbnail:
                     thumbnails[index] = thumbnail
             records[index] = np.frombuffer(record, facts.FACTS)[0]
+            if place and not facts.are_sound(records[index : index + 1]):
+                raise db.damaged("measurements that no image has")
             if problem:
                 problems[index] = problem
             if digest:
@@ -392,18 +408,21 @@ _Row = tuple[bytes, bytes, bytes, bytes, str, int]  # of the table files
 
 def _rows(db: Database) -> Iterator[_Row]:
     """All rows, sorted by path. Files that were only hashed have no facts."""
-    for row in db.rows("SELECT path, stamp, sha256, facts, problem, thumbnail FROM files ORDER BY path"):
+    for row in db.rows("SELECT path, stamp, sha256, facts, problem, thumbnail FROM files ORDER BY path", key=1):
         path, at, digest, record, problem, number = row
         is_whole = (
             isinstance(path, bytes)
+            and len(path) <= _LONGEST_TEXT
             and _is_bytes(at, 16)
             and _is_bytes(digest, 32)
             and (_is_bytes(record, facts.FACTS.itemsize) or _is_bytes(record, 0))
             and isinstance(problem, str)
+            and len(problem) <= _LONGEST_TEXT
             and isinstance(number, int)
+            and 0 <= number < _MOST
         )
         if not is_whole:
-            raise db.damaged(f"the row of {path!r} cannot be read")
+            raise db.damaged(f"the row of {str(path)[:100]} cannot be read")
         yield row
 
 
@@ -436,7 +455,7 @@ def _save(db: Database, rows: dict[int, _Row], thumbnails: dict[int, bytes], pla
     if not rows:
         return
     with db.writing():
-        (last,) = db.one(_LAST)
+        last = _last(db)
         for number, index in enumerate(thumbnails, last + 1):
             places[index] = number
             rows[index] = (*rows[index][:-1], number)

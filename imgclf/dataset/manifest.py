@@ -3,17 +3,18 @@
 import collections
 import dataclasses
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from imgclf.base import names, table
+from imgclf.base import names, owners, table
 from imgclf.base.config import PARTS, Part
 from imgclf.base.errors import ImgclfError
 from imgclf.base.folders import command, is_inside, state_folder
 from imgclf.base.places import STATE_NAME
 from imgclf.base.progress import Progress
-from imgclf.base.remedies import why
+from imgclf.base.reading import read_bounded
 from imgclf.dataset.catalogue import examine
 from imgclf.dataset.folder import Dataset, Sample, scan
 
@@ -30,6 +31,7 @@ class Row:
 
 
 _FOLD = re.compile(r"fold-[0-9]+-of-[0-9]+\.csv")
+_DIGEST = re.compile("[0-9a-f]{64}")
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
 
 
@@ -75,7 +77,10 @@ class Manifest:
 def elsewhere_note(root: Path) -> list[str]:
     """A note when imgclf's own files for this data folder lie in the user's cache, because the folder is read-only."""
     state = state_folder(root)
-    return [] if is_inside(state, root) else [f"{root} is read-only: imgclf keeps its own files in {state}"]
+    if is_inside(state, root):
+        return []
+    closed = owners.closed(root / STATE_NAME)
+    return [f"{closed or f'{root} is read-only'}: imgclf keeps its own files in {state}"]
 
 
 def manifest_path(root: Path) -> Path:
@@ -101,12 +106,9 @@ def _split_of(path: Path, *options: str) -> str:
 def read_manifest(path: Path) -> Manifest:
     """Read a split manifest; raises ImgclfError naming the line that is wrong."""
     anew = f"make a new one with {_split_of(path, '--force')}"
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise ImgclfError(f"{path}: no split yet; run {_split_of(path)} first") from error
-    except OSError as error:
-        raise ImgclfError(f"{path}: cannot be read: {why(error, anew)}") from error
+    if not os.path.lexists(path):
+        raise ImgclfError(f"{path}: no split yet; run {_split_of(path)} first")
+    content = read_bounded(path, table.LARGEST)
     rows: dict[str, Row] = {}
     expected = f"expected {','.join(COLUMNS)} with split one of {', '.join(PARTS)}, each path once"
     remedy = f"fix it, or {anew}"
@@ -115,7 +117,7 @@ def read_manifest(path: Path) -> Manifest:
         if next(lines, (0, []))[1] != list(COLUMNS):
             raise ImgclfError(f"{path}: not a split manifest: its first line is not {','.join(COLUMNS)}")
         for number, row in lines:
-            if len(row) != len(COLUMNS) or row[2] not in PARTS or row[0] in rows or not _is_inside(row[0], row[1]):
+            if len(row) != len(COLUMNS) or row[2] not in PARTS or row[0] in rows or not _is_sound(*row):
                 raise ImgclfError(f"{path}, line {number}: {expected}; {remedy}")
             rows[row[0]] = Row(row[0], names.nfc(row[1]), row[2], row[3], row[4])
     except ValueError as error:
@@ -123,8 +125,10 @@ def read_manifest(path: Path) -> Manifest:
     return Manifest(tuple(rows[path] for path in sorted(rows)))
 
 
-def _is_inside(path: str, label: str) -> bool:
+def _is_sound(path: str, label: str, _split: str, _group: str, digest: str) -> bool:
     """Whether a line's path lies in a data folder and its label names a folder: a manifest may have come from elsewhere."""
+    if not _DIGEST.fullmatch(digest):
+        return False
     return "/" in path and not {"", ".", ".."} & {*path.split("/"), label} and "/" not in label and "\0" not in path + label
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from imgclf.base import writing
+from imgclf.base import table, writing
 from imgclf.base.errors import ImgclfError
 from imgclf.base.remedies import why
 
@@ -16,7 +16,8 @@ def write_csv(rows: Sequence[Mapping[str, Any]], path: Path, columns: Sequence[s
 
     # A bare carriage return in a file name must be quoted, which pandas leaves to chance.
     bare = any("\r" in value for row in rows for value in row.values() if isinstance(value, str))
-    frame = pd.DataFrame(list(rows), columns=list(columns) if columns else None)
+    cells = [{key: table.cell(value) for key, value in row.items()} for row in rows]
+    frame = pd.DataFrame(cells, columns=list(columns) if columns else None)
     text = frame.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL)
     try:
         writing.write_atomic(path, text)

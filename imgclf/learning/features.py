@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from imgclf.pixels.images import Image
 _TABLES = database.Tables(
     "CREATE TABLE features (picture TEXT, view TEXT, vector BLOB, PRIMARY KEY (picture, view)) WITHOUT ROWID", version=1
 )
-_PLAIN = "SELECT picture FROM features WHERE view = ''"
+_PLAIN = "SELECT picture FROM features WHERE view = '' ORDER BY picture"
 _KEEP = "INSERT OR REPLACE INTO features VALUES (?, ?, ?)"
 _COMMIT_EVERY = 2.0  # seconds: what a kill may lose
 
@@ -55,7 +55,7 @@ def known(store: Path) -> set[str]:
     """The content hashes of the pictures whose plain features are kept."""
     if not store.exists():
         return set()
-    with database.begun(store, _TABLES, lambda db: {digest for (digest,) in db.rows(_PLAIN)}) as found:
+    with database.begun(store, _TABLES, lambda db: {digest for (digest,) in db.rows(_PLAIN, key=1)}) as found:
         return found
 
 
@@ -66,7 +66,21 @@ def take_up(store: Path) -> list[Shard]:
 
 
 def _take_up(db: Database) -> list[Shard]:
-    return shards.take_up(db, _TABLES, lambda other: db.put(_KEEP, other.rows("SELECT picture, view, vector FROM features")))
+    return shards.take_up(db, _TABLES, lambda other: db.put(_KEEP, _rows(other)))
+
+
+def _rows(db: Database) -> Iterator[tuple[str, str, bytes]]:
+    for picture, view, vector in db.rows("SELECT picture, view, vector FROM features ORDER BY picture, view", key=2):
+        if not (isinstance(picture, str) and isinstance(view, str) and _is_vector(vector)):
+            raise db.damaged("features that cannot be read")
+        yield picture, view, vector
+
+
+def _is_vector(content: object, width: int | None = None) -> bool:
+    """Whether a value holds finite numbers, and as many as the backbone gives."""
+    if not isinstance(content, bytes) or len(content) % 4 or len(content) != 4 * (width or len(content) // 4):
+        return False
+    return bool(np.isfinite(np.frombuffer(content, "<f4")).all())
 
 
 def seed_of(digest: str, view: int) -> int:
@@ -111,8 +125,8 @@ def _extract(
         for index, (digest, _read) in enumerate(pictures):
             row = db.one("SELECT vector FROM features WHERE picture = ? AND view = ?", (digest, view))
             if row:
-                if not isinstance(row[0], bytes) or len(row[0]) != 4 * result.shape[2]:
-                    raise db.damaged("features of the wrong size")
+                if not _is_vector(row[0], result.shape[2]):
+                    raise db.damaged("features that cannot be read")
                 result[number, index] = np.frombuffer(row[0], "<f4")
             else:
                 todo.append((index, number))

@@ -35,6 +35,28 @@ FACTS = np.dtype(
 Facts = NDArray[np.void]  # dtype FACTS
 
 
+def are_sound(records: Facts) -> bool:
+    """Whether records can have come from `look`; others would break what computes with them.
+
+    Of images with pixels: a known format, a size that is decoded, and finite scores.
+    """
+    usable = records[records["problem"] == b""]
+    sides = np.stack([usable["width"], usable["height"]]).astype("f8")
+    switches = np.stack([np.ascontiguousarray(records[name]).view("u1") for name in ("endless", "animated", "flat")])
+    letters = np.ascontiguousarray(records["format"]).view("u1")
+    return bool(
+        np.isin(usable["format"], [name.encode() for name in filetypes.FORMATS]).all()
+        and (sides >= 1).all()
+        and (sides.prod(axis=0) <= images.MAX_PIXELS).all()
+        and (usable["bytes"] >= 1).all()
+        and (usable["bytes"] <= images.MAX_BYTES).all()
+        and (usable["trailing"] < usable["bytes"]).all()
+        and all(np.isfinite(records[name]).all() for name in ("brightness", *SCORES))
+        and (switches <= 1).all()
+        and (letters < 128).all()
+    )
+
+
 def unusable(problem: str, size: int = 0, format: str = "", width: int = 0, height: int = 0) -> bytes:
     """The record of a file without pixels."""
     record = np.zeros(1, FACTS)

@@ -1,42 +1,39 @@
 """What a person may name as pictures: files, folders, globs, archives; each as one picture after the other, never as a list."""
 
-import contextlib
 import dataclasses
-import functools
 import glob
-import lzma
 import os
 import stat
-import struct
-import tarfile
 import time
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO
 
 from imgclf.base import names
 from imgclf.base.errors import ImageError, ImgclfError
-from imgclf.pixels import filetypes, images
-
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-MAX_MEMBER = 1 << 26  # bytes of a picture in an archive, of which eight a core may wait in memory
+from imgclf.pixels import archives, filetypes, images
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Source:
-    """One picture to be read: the file of this name, or bytes that came from elsewhere; or why there is nothing to read."""
+    """One image to be read: a file, or bytes that came from elsewhere; or why there is nothing to read.
+
+    file: None for what came from an archive, a pipe or a request: its name is only text, and may be that of somebody's file.
+    """
 
     name: str
     content: bytes | None = None
     problem: str = ""
+    file: Path | None = None
+
+    @classmethod
+    def on_disk(cls, name: str) -> "Source":
+        return cls(name, file=Path(name))
 
     def pixels(self) -> images.Image:
         """The decoded picture, (h, w, 3) uint8 RGB; raises ImageError."""
         if self.problem:
             raise ImageError("unreadable", self.problem)
-        content = images.read(Path(self.name)) if self.content is None else self.content
+        content = images.read(self.file) if self.file else self.content or b""
         return images.decode(content, images.header(content, Path(self.name).suffix))
 
 
@@ -84,7 +81,7 @@ def _named(name: str, without: Path | None) -> Iterator[Source]:
     elif _is_archive(name):
         found, kind = _members(name), "archive"
     else:
-        yield Source(name)
+        yield Source.on_disk(name)
         return
     empty = True
     for source in found:
@@ -96,7 +93,7 @@ def _named(name: str, without: Path | None) -> Iterator[Source]:
 
 def _is_archive(name: str) -> bool:
     """Whether a name is that of an archive, and not of a picture, nor of a pipe, which would be waited for without end."""
-    if not name.lower().endswith(ARCHIVES):
+    if not name.lower().endswith(archives.ENDINGS):
         return False
     return not os.path.exists(name) or (os.path.isfile(name) and not _begins_like_one(name))
 
@@ -121,7 +118,7 @@ def _below(folder: str, without: Path | None) -> Iterator[Source]:
         for name in sorted(files):
             path = os.path.join(here, name)
             if not names.foreign_file(name) and (Path(name).suffix.lower() in filetypes.ENDINGS or _begins_like_one(path)):
-                yield Source(path)
+                yield Source.on_disk(path)
     for problem in problems:
         yield _unlisted(problem)
 
@@ -149,72 +146,10 @@ def _begins_like_one(path: str) -> bool:
         return True
 
 
-Opening = Callable[[], contextlib.AbstractContextManager[IO[bytes]]]
-_DAMAGED = (  # the last line: of the parsers, at odd bytes
-    EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
-    ValueError, IndexError, KeyError, struct.error, NotImplementedError, RuntimeError, OverflowError,
-)  # fmt: skip
-
-
 def _members(archive: str) -> Iterator[Source]:
-    """The pictures in an archive, by their names in it, read one after the other."""
-    try:
-        for name, size, open_member in (_zipped if archive.lower().endswith(".zip") else _tarred)(archive):
-            parts = name.removeprefix("./").split("/")
-            inside = [part for part in parts[:-1] if part not in (".", "..")]
-            if not any(map(names.is_foreign_folder, inside)) and not names.foreign_file(parts[-1]):
-                yield from _member(f"{archive}/{'/'.join(parts)}", size, open_member)
-    except OSError as error:
-        yield Source(archive, problem=f"cannot be read: {error.strerror or error}".lower())
-    except _DAMAGED as error:
-        yield Source(archive, problem=f"damaged or no archive: {error}")
-
-
-def _zipped(archive: str) -> Iterator[tuple[str, int, Opening]]:
-    with zipfile.ZipFile(archive) as file:
-        for member in file.infolist():
-            if not member.is_dir():
-                yield member.filename, member.file_size, functools.partial(file.open, member)
-
-
-def _tarred(archive: str) -> Iterator[tuple[str, int, Opening]]:
-    with tarfile.open(archive, "r|*") as file:  # as a stream: nothing is unpacked twice, and no list of members grows
-        for member in file:
-            if member.isfile() and (content := file.extractfile(member)):
-                yield member.name, member.size, functools.partial(_opened, content)
-            elif member.islnk() or member.issym():
-                yield member.name, 0, functools.partial(_refused, f"a link to {member.linkname}; unpack the archive first")
-            file.members.clear()  # type: ignore[attr-defined]
-
-
-def _opened(file: IO[bytes]) -> contextlib.AbstractContextManager[IO[bytes]]:
-    return contextlib.nullcontext(file)
-
-
-def _refused(words: str) -> contextlib.AbstractContextManager[IO[bytes]]:
-    raise RuntimeError(words)
-
-
-def _is_image(name: str, head: bytes) -> bool:
-    """Whether a file is an image, by its extension or its first bytes."""
-    ending = Path(name).suffix.lower()
-    return ending in filetypes.ENDINGS or filetypes.is_image(head, ending)
-
-
-def _member(name: str, size: int, open_member: Opening) -> Iterator[Source]:
-    try:
-        with open_member() as file:
-            head = file.read(filetypes.HEAD)
-            if not _is_image(name, head):
-                return
-            if size > MAX_MEMBER:
-                yield Source(name, problem=f"{size:,} bytes, more than the {MAX_MEMBER:,} of one in an archive; unpack it")
-            else:
-                yield Source(name, head + file.read(MAX_MEMBER))
-    except RuntimeError as error:  # zipfile's words for a password and for a method it does not know
-        yield Source(name, problem=f"cannot be unpacked: {error}")
-    except _DAMAGED as error:
-        yield Source(name, problem=f"damaged in the archive: {error}")
+    """The images in an archive, read one after the other. They have no file, whatever their names look like."""
+    for member in archives.members(archive):
+        yield Source(f"{archive}/{member.name}" if member.name else archive, member.content, member.problem)
 
 
 def arrivals(folder: Path, without: Path | None = None, *, every: float = 0.5) -> Iterator[list[Source]]:

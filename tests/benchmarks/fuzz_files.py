@@ -1,0 +1,258 @@
+"""Feed what may come with somebody's folder with changed copies of small good files: archives, the index, tables, plans.
+
+    python tests/benchmarks/fuzz_files.py --seconds 600
+
+Whatever the bytes: no exception but ImgclfError, no input takes more than 5 s of the processor, and the process stays below
+500 MB. Anything else ends it with the path of the input. No coverage guides it, as it does in fuzz.py: SQLite, zipfile and
+tarfile are not instrumented, and their formats are known, so numbers in them are replaced by those that break parsers.
+"""
+
+import argparse
+import bz2
+import contextlib
+import gzip
+import io
+import logging
+import lzma
+import random
+import shutil
+import sys
+import tarfile
+import tempfile
+import time
+import traceback
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from conftest import encoded, make_classes, photo
+
+from imgclf import clean, dataset, split
+from imgclf.base import journal, locks, placing, table
+from imgclf.base.config import SplitConfig
+from imgclf.base.errors import ImgclfError
+from imgclf.pixels import archives
+
+SECONDS, MEGABYTES = 5, 500
+NUMBERS = [0, 1, 2, 127, 128, 255, 256, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, (1 << 63) - 1, (1 << 64) - 1]
+WORDS = [
+    b"'=1",
+    b"\0",
+    b"\xff",
+    b"..",
+    b"/",
+    b'"',
+    b"\r",
+    b",",
+    b"[]",
+    b"{}",
+    b"1e999",
+    b"-1",
+    b"9" * 30,
+    b"\xed\xa0\x80",
+    b"[" * 2000,
+]
+
+
+class Target:
+    """A kind of file: its good examples, and what is done with a changed one."""
+
+    def __init__(self, ending: str, good: list[bytes], read: Callable[[Path], object], place: Path) -> None:
+        self.ending, self.good, self.read, self.place = ending, good, read, place
+
+
+def changed(content: bytes, generator: random.Random) -> bytes:
+    """A copy with some bytes flipped, replaced by numbers or words, taken out, doubled, or cut off."""
+    new = bytearray(content)
+    for _change in range(generator.choice((1, 1, 2, 3, 8))):
+        if not new:
+            break
+        at = generator.randrange(len(new))
+        kind = generator.randrange(7)
+        if kind == 0:
+            new[at] ^= 1 << generator.randrange(8)
+        elif kind == 1:
+            size = generator.choice((1, 2, 4, 8))
+            number = generator.choice(NUMBERS) & ((1 << 8 * size) - 1)
+            new[at : at + size] = number.to_bytes(size, generator.choice(("little", "big")))
+        elif kind == 2:
+            new[at : at + generator.choice((0, 1, 4))] = generator.choice(WORDS)
+        elif kind == 3:
+            del new[at : at + generator.randrange(1, 600)]
+        elif kind == 4:
+            end = at + generator.randrange(1, 1200)
+            new[at:at] = new[at:end]
+        elif kind == 5:
+            other = generator.randrange(len(new))
+            new[at : at + 512] = new[other : other + 512]
+        elif generator.random() < 0.2:
+            del new[at:]
+    return bytes(new)
+
+
+def tars(pictures: list[bytes]) -> list[bytes]:
+    """Tars with everything that their formats have: long names, extended and global headers, links, a sparse file."""
+    made = []
+    for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        whole = io.BytesIO()
+        with tarfile.open(fileobj=whole, mode="w", format=form, pax_headers={"comment": "x"}) as archive:
+            for number, content in enumerate(pictures):
+                entry = tarfile.TarInfo("d/" * 60 * number + f"{number}.jpg")
+                entry.size, entry.mtime = len(content), 1.5 if form == tarfile.PAX_FORMAT else 1
+                if form == tarfile.PAX_FORMAT and number == 1:
+                    entry.pax_headers = {"GNU.sparse.map": f"0,{len(content)}", "GNU.sparse.size": str(len(content))}
+                archive.addfile(entry, io.BytesIO(content))
+            link = tarfile.TarInfo("link.jpg")
+            link.type, link.linkname = tarfile.SYMTYPE, "x" * 120
+            archive.addfile(link)
+        made.append(whole.getvalue())
+    return made
+
+
+def zips(pictures: list[bytes], folder: Path) -> list[bytes]:
+    made = []
+    for methods in ((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED), (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)):
+        path = folder / "made.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for number, content in enumerate(pictures):
+                info = zipfile.ZipInfo(f"d/{number}.jpg")
+                with archive.open(info, "w", force_zip64=number == 1) as file:
+                    file.write(content)
+                archive.writestr(f"{number}.jpg", content, methods[number % 2])
+        made.append(path.read_bytes())
+    return made
+
+
+def targets(folder: Path) -> list[Target]:
+    pictures = [encoded(photo(number, 24, 16)) for number in range(3)]
+    plain = tars(pictures)
+
+    def members(path: Path) -> None:
+        for member in archives.members(str(path)):
+            assert len(member.content or b"") <= archives.MAX_MEMBER
+
+    found = [
+        Target(ending, [compress(tar) for tar in plain], members, folder / f"a{ending}")
+        for ending, compress in (
+            (".tar", bytes),
+            (".tar.gz", gzip.compress),
+            (".tar.bz2", bz2.compress),
+            (".tar.xz", lzma.compress),
+        )
+    ]
+    # Changed before it is compressed, so that the change reaches the reader of the tar.
+    for ending, compress in ((".tgz", gzip.compress), (".txz", lzma.compress)):
+        found.append(
+            Target(ending, plain, lambda path, compress=compress: members(_rewritten(path, compress)), folder / f"b{ending}")
+        )
+    found.append(Target(".zip", zips(pictures, folder), members, folder / "a.zip"))
+
+    data = make_classes(folder / "data", {"a": 4, "b": 4, "c": 4}, size=8)
+    split.split(data, SplitConfig(train=0.5, val=0.25, test=0.25))
+    report = folder / "report.csv"
+    clean.write_report(clean.clean(data, dry_run=True), report)
+    clean.clean(data, on={"low-contrast": "quarantine"})
+    paths = [file.path for file in dataset.scan(data)]
+
+    def index(_path: Path) -> None:
+        for other in index_path.parent.iterdir():
+            if other != index_path:
+                other.unlink()
+        for _twice in range(2):
+            with contextlib.suppress(ImgclfError), dataset.examine(data, paths) as catalogue:
+                catalogue.similar_pairs()
+                catalogue.hashes()
+
+    (index_path,) = (data / ".imgclf/index").glob("*.sqlite")
+    manifest = data / ".imgclf/split.csv"
+    plans = sorted((data / ".imgclf/journal").glob("*.json")) or [_plan(data)]
+    placed = folder / "sorted"
+    (placed / "a").mkdir(parents=True)
+    wish = folder / "photo.jpg"
+    wish.write_bytes(pictures[0])
+    placing.place(placed, [(str(wish), "a")], "move")
+    (order,) = (placed / ".imgclf/sorted").glob("*.json")
+
+    def back(path: Path) -> None:
+        placing.undo(placed, foreign=True)
+
+    def batches(path: Path) -> None:
+        journal.history(data, data / ".imgclf")
+        clean.undo(data, dry_run=True)
+        with locks.locked(data / ".imgclf", "fuzz"):
+            journal.recover(data, data / ".imgclf")
+
+    return [
+        *found,
+        Target(".sqlite", [index_path.read_bytes()], index, index_path),
+        Target(".csv", [manifest.read_bytes()], dataset.read_manifest, manifest),
+        Target(".csv", [report.read_bytes(), b"\xff\xfe" + report.read_text().encode("utf-16-le")],
+               lambda path: clean.apply(data, path, dry_run=True), report),
+        Target(".csv", [b"path,group\na/000.png,x\n", b"path;group\r\na/000.png;x\r\n"],
+               lambda path: list(table.records(path, "path", "group")), folder / "groups.csv"),
+        Target(".json", [plan.read_bytes() for plan in plans], batches, plans[0]),
+        Target(".json", [order.read_bytes()], back, order),
+    ]  # fmt: skip
+
+
+def _plan(data: Path) -> Path:
+    """The plan of a batch of two moves."""
+    moves = [journal.Move(f"a/00{number}.png", f".imgclf/quarantine/0001/a/00{number}.png") for number in range(2)]
+    journal.apply(data, data / ".imgclf", "clean", moves)
+    return next((data / ".imgclf/journal").glob("*.json"))
+
+
+def _rewritten(path: Path, compress: Callable[[bytes], bytes]) -> Path:
+    path.write_bytes(compress(path.read_bytes()))
+    return path
+
+
+def peak() -> float:
+    with contextlib.suppress(OSError, IndexError):
+        return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1e3
+    return 0.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    logging.disable(logging.CRITICAL)  # of each damaged index a line
+    generator = random.Random(options.seed)
+    folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    try:
+        kinds = targets(folder)
+        rounds, refused, slowest = 0, 0, 0.0
+        until = time.monotonic() + options.seconds
+        while time.monotonic() < until:
+            target = generator.choice(kinds)
+            content = changed(generator.choice(target.good), generator)
+            target.place.write_bytes(content)
+            began = time.process_time()
+            reason = ""
+            try:
+                target.read(target.place)
+            except ImgclfError as error:
+                refused += 1
+                reason = "more than one line" if "\n" in str(error) else ""
+            except Exception:
+                reason = traceback.format_exc()
+            took = time.process_time() - began
+            slowest = max(slowest, took)
+            if took > SECONDS or peak() > MEGABYTES:
+                reason = f"{took:.1f} s, {peak():.0f} MB"
+            rounds += 1
+            if reason:
+                kept = Path.cwd() / f"fuzz-{options.seed}-{rounds}{target.ending}"
+                kept.write_bytes(content)
+                sys.exit(f"{kept}: {reason}")
+        print(f"{rounds:,} inputs, {refused:,} refused; slowest {slowest:.2f} s, at most {peak():.0f} MB")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
