@@ -6,6 +6,7 @@ of the path is checked right before the act.
 """
 
 import contextlib
+import errno
 import os
 import stat
 import sys
