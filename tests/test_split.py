@@ -173,15 +173,18 @@ def test_a_class_without_training_pictures(tmp_path: Path) -> None:
         split.split(tmp_path)
 
 
+SHA = 64 * "0"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("path,label\n", "not a split manifest"),
-        ("path,label,split,group,sha256\na/1.jpg,a,nowhere,x,y\n", "line 2: expected"),
+        (f"path,label,split,group,sha256\na/1.jpg,a,nowhere,x,{SHA}\n", "line 2: expected"),
         ("path,label,split,group,sha256\na/1.jpg,a\n", "line 2: expected"),
-        ("path,label,split,group,sha256\na/../../1.jpg,a,test,x,y\n", "line 2: expected"),
-        ("path,label,split,group,sha256\na/1.jpg,..,test,x,y\n", "line 2: expected"),
-        ("path,label,split,group,sha256\na/1,a,test,x,y\na/1,a,train,x,y\n", "line 3: expected .* each path once"),
+        (f"path,label,split,group,sha256\na/../../1.jpg,a,test,x,{SHA}\n", "line 2: expected"),
+        (f"path,label,split,group,sha256\na/1.jpg,..,test,x,{SHA}\n", "line 2: expected"),
+        (f"path,label,split,group,sha256\na/1,a,test,x,{SHA}\na/1,a,train,x,{SHA}\n", "line 3: expected .* each path once"),
         ("path,label,split,group,sha256\n" + '"' + "x" * 200_000, "line 2: not CSV"),
     ],
 )
