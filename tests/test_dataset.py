@@ -293,9 +293,10 @@ def test_a_read_only_folder_keeps_its_state_in_the_cache(tmp_path: Path) -> None
     for path, mode in opened.items():
         path.chmod(mode | 0o055)
     child = """
-import concurrent.futures.thread, os, sys  # all that is imported late, since the lesser user may not read our libraries
+import os, sys
 from pathlib import Path
 from imgclf import split
+split.split(Path(sys.argv[2]))  # loads all that is imported late: the lesser user may not read our libraries
 if os.getuid() == 0:
     os.seteuid(65534)
 made = split.split(Path(sys.argv[1]))
@@ -303,7 +304,7 @@ print(made.path, made.notes[0], sep="\\n")
 """
     try:
         done = subprocess.run(
-            [sys.executable, "-c", child, str(root)],
+            [sys.executable, "-c", child, str(root), str(make_classes(tmp_path / "other", {"a": 4, "b": 4}, size=16))],
             capture_output=True, text=True, env={**os.environ, "XDG_CACHE_HOME": str(cache)},
         )  # fmt: skip
     finally:

@@ -23,6 +23,7 @@ from PIL import Image, ImageOps
 from served import Server, served
 
 from imgclf import clean
+from imgclf.base import table
 from imgclf.base.errors import ImageError
 from imgclf.pixels import facts, filetypes, images
 from imgclf.pixels.sources import expand
@@ -218,8 +219,7 @@ def test_clean_accounts_for_every_file(dirty: Planted, looked: dict[str, Any], b
 
 
 def test_its_report_and_page_name_every_file(dirty: Planted, looked: dict[str, Any]) -> None:
-    with open(dirty.root.parent / "report.csv", newline="", encoding="utf-8", errors="surrogateescape") as lines:
-        rows = list(csv.DictReader(lines))
+    rows = [row for _number, row in table.records(dirty.root.parent / "report.csv", "path", "action")]
     assert {row["path"] for row in rows} == set(dirty.kinds)
     words = collections.Counter(row["action"] for row in rows)
     assert words["ignored"] == looked["counts"]["ignored"]
