@@ -28,7 +28,9 @@ from imgclf.bundle import Bundle
 from imgclf.pixels import images
 from imgclf.pixels.sources import Source
 from imgclf.serve import bodies, schema
+from imgclf.serve import headers as security
 from imgclf.serve.bodies import Gone, Refused, Room
+from imgclf.serve.clients import Clients
 from imgclf.serve.meters import Meters
 from imgclf.serve.pool import Pool
 from imgclf.serve.server import is_loopback
@@ -45,18 +47,6 @@ _FILES = {
     "/serve.svg": ("serve.svg", "image/svg+xml"),
 }
 _OPEN = {*_FILES, "/healthz", "/readyz"}  # without the token: nothing about the run is in them
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
-    "connect-src 'self'; media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
-
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -73,6 +63,7 @@ class Service:
         self.pool = Pool(threads, config.queue, self.meters.queue)
         self.lookers = Pool(1, LOOKS)
         self.room = Room()
+        self.clients = Clients()
         self.stopping = False
 
     def warm(self) -> None:
@@ -100,20 +91,21 @@ class Service:
         handlers: Any = {Refused: _refused, HTTPException: _no_route, Gone: _gone, Exception: _failed}
         app = Starlette(routes=routes, exception_handlers=handlers)
         app.router.redirect_slashes = False  # `/model/` is no address of ours: 404, as any other
-        return Guard(app, self.config, self.meters)
+        return Guard(app, self.config, self.meters, self.clients)
 
     async def predict(self, request: Request) -> Response:
         top = self._top(request)
         deadline = asyncio.get_running_loop().time() + self.config.timeout
-        if self.pool.is_full:
+        client = request.scope["state"]["client"]
+        if self.pool.is_full(client):
             raise Refused(503, "too many pictures are waiting; try again in a second", wait=1)
-        body = await self.room.read(request.receive, request.headers, deadline)
+        body = await self.room.read(request.receive, request.headers, deadline, client)
         try:
             found = bodies.pictures(body, request.headers.get("content-type", ""))
             jobs = [functools.partial(self._answer, name, content, top) for name, content in found]
-            records = await self.pool.run(jobs, deadline)
+            records = await self.pool.run(jobs, deadline, client)
         finally:
-            self.room.free(body)
+            self.room.free(body, client)
         status = 200 if any(record.error is None for record in records) else 422
         return _json([record.to_dict() for record in records], status)
 
@@ -122,18 +114,20 @@ class Service:
         label = None if label is None else nfc(label)
         if label is not None and label not in self.bundle.class_names:
             raise Refused(400, "label: no such class; /model lists them")
+        client = request.scope["state"]["client"]
         deadline = asyncio.get_running_loop().time() + self.config.timeout
-        body = await self.room.read(request.receive, request.headers, deadline)
+        body = await self.room.read(request.receive, request.headers, deadline, client)
         try:
             found = bodies.pictures(body, request.headers.get("content-type", ""))
             if len(found) != 1:
                 raise Refused(400, "give one picture")
             try:
-                picture = (await self.lookers.run([functools.partial(self._look, found[0][1], label)], deadline))[0]
+                looking = functools.partial(self._look, found[0][1], label)
+                picture = (await self.lookers.run([looking], deadline, client))[0]
             except ImageError as error:
                 raise Refused(422, str(error)) from None
         finally:
-            self.room.free(body)
+            self.room.free(body, client)
         return Response(picture, media_type="image/jpeg")
 
     async def model(self, _request: Request) -> Response:
@@ -143,7 +137,7 @@ class Service:
         return Response("ok\n", media_type="text/plain")
 
     async def readyz(self, _request: Request) -> Response:
-        if self.stopping or self.pool.is_full:
+        if self.stopping or self.pool.is_full():
             raise Refused(503, "stopping" if self.stopping else "the queue is full", wait=1)
         return Response("ready\n", media_type="text/plain")
 
@@ -225,15 +219,17 @@ def card(bundle: Bundle, threshold: float) -> dict[str, Any]:
 class Guard:
     """What holds for every request: who may ask, the headers of every answer, what is counted, and no traceback sent."""
 
-    def __init__(self, app: App, config: ServeConfig, meters: Meters) -> None:
-        self.app, self.meters = app, meters
+    def __init__(self, app: App, config: ServeConfig, meters: Meters, clients: Clients) -> None:
+        self.app, self.meters, self.clients = app, meters, clients
         self.token = config.token.encode() if config.token else None
         self.local = is_loopback(config.host)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         start = time.perf_counter()
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        client = scope["state"]["client"] = (scope.get("client") or ("",))[0]
         has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+        ambiguous = "content-length" in headers and "transfer-encoding" in headers  # where one proxy sees two requests
         ended, status = not has_body, 0
 
         async def receiving() -> Message:
@@ -246,22 +242,26 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                more = [(name.lower().encode(), value.encode()) for name, value in _HEADERS.items()]
-                if not ended and ("expect" in headers or not await bodies.drop(receive)):
-                    more.append((b"connection", b"close"))
+                more = list(security.ENCODED)
+                if ambiguous or (not ended and ("expect" in headers or not await bodies.drop(receive))):
+                    more.append(security.CLOSE)
                 message["headers"] = [*message["headers"], *more]
             await send(message)
 
         try:
-            refusal = self._refusal(scope["path"], headers)
-            app: App = refusal if refusal else self.app
-            await app(scope, receiving, sending)
+            with self.clients.request(client) as may_have_one_more:
+                refusal = None if may_have_one_more else _error(429, "too many requests of yours are under way", _SOON)
+                if ambiguous:
+                    refusal = _error(400, "both Content-Length and Transfer-Encoding")
+                refusal = refusal or self._refusal(scope["path"], headers, client)
+                app: App = refusal if refusal else self.app
+                await app(scope, receiving, sending)
         except Exception:
             _log.exception("a bug in imgclf, while answering %s %s", scope["method"], ascii(scope["path"]))
         finally:
             self.meters.request(scope["path"], status or 500, time.perf_counter() - start)
 
-    def _refusal(self, path: str, headers: Mapping[str, str]) -> Response | None:
+    def _refusal(self, path: str, headers: Mapping[str, str], client: str) -> Response | None:
         host = headers.get("host", "")
         if self.local and not is_loopback(_name(host)):
             return _error(421, "this server answers to 127.0.0.1 and localhost only")  # another name: DNS rebinding
@@ -269,10 +269,22 @@ class Guard:
         if origin and origin.partition("://")[2] != host:
             return _error(403, "requests from other web pages are not answered")
         if self.token and path not in _OPEN:
-            kind, _, given = headers.get("authorization", "").partition(" ")
-            if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self.token):
-                return _error(401, "a token is needed: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
+            return self._without_token(headers.get("authorization", ""), self.token, client)
         return None
+
+    def _without_token(self, authorization: str, token: bytes, client: str) -> Response | None:
+        wait = math.ceil(self.clients.locked_out(client))
+        if wait:
+            return _error(429, f"too many wrong tokens; try again in {wait} s", {"Retry-After": str(wait)})
+        kind, _, given = authorization.partition(" ")
+        if kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token):
+            return None
+        if authorization:
+            self.clients.wrong_token(client)
+        return _error(401, "a token is needed: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
+
+
+_SOON = {"Retry-After": "1"}
 
 
 def _name(host: str) -> str:

@@ -5,6 +5,8 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
+from imgclf.serve.clients import largest
+
 MAX_FILE = 32 << 20  # bytes of one picture
 MAX_REQUEST = 64 << 20  # bytes of a body
 MAX_HELD = 256 << 20  # bytes of all bodies that a process holds at once
@@ -27,42 +29,79 @@ class Gone(Exception):
     """The client has hung up."""
 
 
+class _Reading:
+    """A body that comes in. limit: ends its reading."""
+
+    def __init__(self, client: str, body: bytearray, limit: asyncio.Timeout) -> None:
+        self.client, self.body, self.limit, self.gives_way = client, body, limit, False
+
+
 class Room:
-    """The memory for bodies: what is read is counted until it is given back."""
+    """The memory for bodies: what is read is counted until it is given back.
+
+    Where there is no more, the client that holds the most gives way with the newest body that is still coming in.
+    """
 
     def __init__(self) -> None:
-        self.held = 0
+        self.held: dict[str, int] = {}  # bytes by client
+        self._coming: list[_Reading] = []
 
-    async def read(self, receive: Receive, headers: Mapping[str, str], deadline: float) -> bytearray:
+    async def read(self, receive: Receive, headers: Mapping[str, str], deadline: float, client: str = "") -> bytearray:
         """A whole body; raises Refused (408, 413, 503) or Gone. To be given back with `free`."""
         declared = headers.get("content-length", "")
         too_large = Refused(413, f"more than {MAX_REQUEST:,} bytes, the limit of one request")
         if declared.isdecimal() and int(declared) > MAX_REQUEST:
             raise too_large
         body = bytearray()
+        reading = _Reading(client, body, asyncio.timeout_at(deadline))
+        self._coming.append(reading)
         try:
-            async with asyncio.timeout_at(deadline):
+            async with reading.limit:
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         raise Gone
+                    if reading.gives_way:
+                        raise _full()
                     block = message.get("body", b"")
                     if len(body) + len(block) > MAX_REQUEST:
                         raise too_large
-                    if self.held + len(block) > MAX_HELD:
-                        raise Refused(503, "too many bytes are under way; try again in a second", wait=1)
+                    if sum(self.held.values()) + len(block) > MAX_HELD and not self._make_room(client):
+                        raise _full()
                     body += block
-                    self.held += len(block)
+                    self.held[client] = self.held.get(client, 0) + len(block)
                     if not message.get("more_body"):
                         return body
         except BaseException as error:
-            self.free(body)
+            if not reading.gives_way:
+                self.free(body, client)
             if isinstance(error, TimeoutError):
-                raise Refused(408, "the body did not come within the time that one request may take") from None
+                late = Refused(408, "the body did not come within the time that one request may take")
+                raise (_full() if reading.gives_way else late) from None
             raise
+        finally:
+            self._coming.remove(reading)
 
-    def free(self, body: bytearray) -> None:
-        self.held -= len(body)
+    def _make_room(self, client: str) -> bool:
+        """Have another client give way, if it holds the most and a body of it is coming in."""
+        most = largest(self.held)
+        newest = next((one for one in reversed(self._coming) if one.client == most and not one.gives_way), None)
+        if most == client or newest is None:
+            return False
+        newest.gives_way = True
+        self.free(newest.body, most)  # now, or the next block would find no room either
+        newest.limit.reschedule(asyncio.get_running_loop().time())
+        return True
+
+    def free(self, body: bytearray, client: str = "") -> None:
+        """Give back the memory of a body that `read` gave."""
+        self.held[client] = self.held.get(client, 0) - len(body)
+        if not self.held[client]:
+            del self.held[client]
+
+
+def _full() -> Refused:
+    return Refused(503, "too many bytes are under way; try again in a second", wait=1)
 
 
 async def drop(receive: Receive) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROUTES = ("/", "/predict", "/explain", "/model", "/healthz", "/readyz", "/metrics", "/openapi.json", "other")
-STATUSES = (200, 400, 401, 403, 404, 405, 408, 413, 421, 422, 500, 503)
+STATUSES = (200, 400, 401, 403, 404, 405, 408, 413, 421, 422, 429, 500, 503)
 OUTCOMES = ("predicted", "failed")
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds, of both histograms
 _HISTOGRAM = len(BOUNDS) + 2  # a count a bucket, those beyond the last, and the sum of seconds

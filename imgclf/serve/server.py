@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import functools
 import ipaddress
 import json
 import mmap
@@ -28,7 +29,6 @@ from imgclf.base.parallel import cpu_count
 from imgclf.bundle import Bundle
 from imgclf.serve.meters import SIZE, Meters
 
-MAX_CONNECTIONS = 512  # of a process; the next one is closed at once
 _QUICK = 5.0  # seconds; a process that ends sooner will not do better the next time
 
 
@@ -115,7 +115,8 @@ def _answer(
     service.warm()
     server_config = uvicorn.Config(
         service.app(),
-        http=Protocol, ws="none", loop="asyncio", lifespan="off", log_config=None, log_level="critical", access_log=False,
+        http=functools.partial(Protocol, clients=service.clients), ws="none",  # type: ignore[arg-type]
+        loop="asyncio", lifespan="off", log_config=None, log_level="critical", access_log=False,
         server_header=False, proxy_headers=False, timeout_keep_alive=20, timeout_graceful_shutdown=int(config.timeout) + 1,
     )  # fmt: skip
 
