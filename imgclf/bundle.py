@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shlex
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf.base import installing, writing
+from imgclf.base import installing, reading, writing
 from imgclf.base.checking import wrong_content
 from imgclf.base.config import Recipe, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.parallel import ordered_map
 from imgclf.base.remedies import why
-from imgclf.learning import keras_settings, metrics
+from imgclf.learning import bundle_values, keras_settings, metrics
 from imgclf.learning.baseline import Baseline
 from imgclf.learning.engines import Engines
 
@@ -58,7 +57,7 @@ class Bundle:
             bundle = cls(path, info)
             files = {name: {"bytes": entry["bytes"], "sha256": entry["sha256"]} for name, entry in info["files"].items()}
             fits = info["recipe_hash"] == bundle.recipe.hash
-            bundle._check_values()
+            bundle_values.check(info, {MODEL, LITERT})
             TrainConfig.from_dict(info["config"])
         except UsageError as error:
             raise wrong_content(file, error) from error
@@ -74,36 +73,6 @@ class Bundle:
             raise ImgclfError(f"{file}: broken bundle, it was edited after it was written; copy the run again or retrain")
         bundle._check_files(files)
         return bundle
-
-    def _check_values(self) -> None:
-        """Raise KeyError, TypeError or ValueError for what others would stumble over."""
-        if not 0.01 <= self.temperature <= 100:
-            raise ValueError(f"temperature {self.temperature}")
-        if self.val_baseline.class_name not in self.class_names:
-            raise ValueError(f"val_baseline {self.val_baseline.class_name!r}")
-        names = self.info["class_names"]
-        if not isinstance(names, list) or len(names) < 2 or len(set(names)) < len(names):
-            raise ValueError("class_names")
-        for name in names:  # labels are printed, and used as folder names by `predict --move-to`
-            is_file_name = isinstance(name, str) and name and not name.startswith(".") and len(name.encode()) <= 255
-            if not is_file_name or "/" in name or any(unicodedata.category(letter) == "Cc" for letter in name):
-                raise ValueError(f"class name {name!r}")
-        for point in self.info["calibration"]["thresholds"]:
-            if len(point) != 3 or not all(isinstance(value, int | float) and 0 <= value <= 1 for value in point):
-                raise ValueError(f"threshold {point}")
-        texts = [self.info["model"], self.info["finished"], self.info["data"]["path"], self.info["data"]["split_hash"]]
-        counts = [self.info["metrics"]["epochs"], self.info["calibration"]["pictures"]]
-        if not all(isinstance(value, str) for value in texts) or not all(type(value) is int and value > 0 for value in counts):
-            raise ValueError("a name, a path or a count")
-        if "\0" in self.info["data"]["path"]:
-            raise ValueError("data: path")
-        if not isinstance(self.info["class_weights"], list | None):
-            raise ValueError("class_weights")
-        if not {MODEL, LITERT} <= self.info["files"].keys():
-            raise ValueError("files")
-        accuracy = self.info["metrics"]["val_accuracy"]
-        if not isinstance(accuracy, int | float) or not 0 <= accuracy <= 1:
-            raise ValueError(f"val_accuracy {accuracy}")
 
     def _check_files(self, files: dict[str, dict[str, Any]]) -> None:
         """Sizes of all files, and the content of the one that answers."""
@@ -168,10 +137,10 @@ def _read(file: Path) -> dict[str, Any]:
     if not file.is_file():  # reading a pipe would block for ever
         raise ImgclfError(f"{file}: broken bundle, it is not a regular file")
     try:
-        info = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        info = reading.json_object(file)
+    except ValueError as error:
         raise ImgclfError(f"{file}: broken bundle, it cannot be read ({error})") from error
-    if not isinstance(info, dict) or type(info.get("format")) is not int or info["format"] < 1:
+    if type(info.get("format")) is not int or info["format"] < 1:
         raise ImgclfError(f"{file}: broken bundle, it does not describe a bundle")
     if info["format"] > FORMAT:
         raise ImgclfError(
@@ -307,8 +276,8 @@ def find(run: str | None, runs: Path = Path("runs")) -> Bundle:
     for file in runs.glob(f"*/{FILE}"):
         # One broken run must not hide the others, nor be passed over when it is the newest: it sorts by its file's time.
         try:
-            finished = str(json.loads(file.read_bytes())["finished"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            finished = str(reading.json_object(file)["finished"])
+        except (ImgclfError, ValueError, KeyError):
             modified = datetime.datetime.fromtimestamp(os.stat(file).st_mtime, datetime.UTC)
             finished = modified.isoformat(timespec="microseconds")
         newest = max(newest or ("", ""), (finished, file.parent.name))

@@ -1,7 +1,6 @@
 """`imgclf evaluate`: how good a finished run is on pictures it was not fitted to, written into the run."""
 
 import dataclasses
-import json
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf import answers, scoring
-from imgclf.base import names, writing
+from imgclf.base import names, reading, writing
 from imgclf.base.config import Part
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import check_output
@@ -237,8 +236,8 @@ def _name(run_dir: Path, on: scoring.Pictures) -> str:
 def _scored(run_dir: Path, name: str) -> Path | None:
     """The data folder of an earlier evaluation."""
     try:
-        return Path(json.loads((run_dir / f"evaluation-{name}.json").read_bytes())["data"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return Path(reading.json_object(run_dir / f"evaluation-{name}.json")["data"])
+    except (ImgclfError, ValueError, KeyError, TypeError):
         return None
 
 

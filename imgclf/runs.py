@@ -1,12 +1,11 @@
 """`imgclf runs`: the runs below a folder, from their plain files: list, show, the best, out of the way."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 from imgclf import bundle
-from imgclf.base import contained, locks
+from imgclf.base import contained, locks, reading
 from imgclf.base.errors import ImgclfError
 from imgclf.bundle import Bundle
 from imgclf.learning.baseline import Baseline
@@ -73,10 +72,9 @@ def _tested(path: Path) -> tuple[float | None, tuple[float, float] | None, Basel
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return reading.json_object(path)
+    except (ImgclfError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def show(run: Bundle) -> dict[str, Any]:

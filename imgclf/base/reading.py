@@ -1,12 +1,16 @@
 """Read files that may come from someone else: regular ones alone, since a pipe waits without end, and only so much of them."""
 
+import json
+import math
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from imgclf.base.errors import ImgclfError
 from imgclf.base.remedies import why
+
+LARGEST_JSON = 1 << 26  # bytes; of a run with a thousand classes it is a thousandth
 
 
 def opened(path: Path) -> BinaryIO:
@@ -40,3 +44,24 @@ def read_bounded(path: Path, limit: int) -> bytes:
     if len(content) > limit:
         raise ImgclfError(f"{path}: larger than {limit:,} bytes, the most that is read of such a file; choose another file")
     return content
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds, whose numbers are all finite.
+
+    Raises ImgclfError for what is no regular file or too large, and ValueError for other content.
+    """
+    try:
+        content = json.loads(read_bounded(path, LARGEST_JSON), parse_constant=_finite, parse_float=_finite)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+    if not isinstance(content, dict):
+        raise ValueError("not a JSON object")
+    return content
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {text[:20]} is not finite")
+    return number

@@ -238,7 +238,7 @@ def serve(
     for line in filter(None, (note, verb.warning(host, token))):
         console.say(line, style=None if line == note else "yellow")
     config = ServeConfig(host, port, least, token or None, timeout, queue, workers)
-    verb.serve(model, config, ready=console.data_now)
+    verb.serve(model, config, ready=console.data_now, told=lambda text: console.say(text, style="yellow"))
 
 
 def _stdin() -> io.BufferedReader:

@@ -1,6 +1,7 @@
 """A pool of LiteRT interpreters for one file. Interpreters are created when needed and reused."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.base.errors import ImgclfError
+
+MAX_TENSOR = 1 << 30  # bytes; the largest of a classifier at 1,024 pixels a side is a quarter of it
 
 
 class Engines:
@@ -23,18 +26,27 @@ class Engines:
     ) -> None:
         """check: raises an error for an unexpected interpreter. broken: text of the ImgclfError for an unusable file.
 
-        The file is read on first use.
+        The file is read on first use, once: what becomes of it then does not matter to a server that runs for weeks.
         """
         self.file = file
         self._check, self._broken = check, broken
+        self._content = b""
         self._idle: list[Any] = []  # its append and pop are atomic
 
     def output(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The first row of the output for one (h, w, 3) image."""
+        """The first row of the output for one (h, w, 3) image.
+
+        Raises ImgclfError for a model that does not compute finite numbers.
+        """
         with self._one() as engine:
-            engine.set_tensor(engine.get_input_details()[0]["index"], image[np.newaxis].astype(np.float32))
-            engine.invoke()
-            found: NDArray[np.float32] = engine.get_tensor(engine.get_output_details()[0]["index"])[0]
+            try:
+                engine.set_tensor(engine.get_input_details()[0]["index"], image[np.newaxis].astype(np.float32))
+                engine.invoke()
+                found: NDArray[np.float32] = engine.get_tensor(engine.get_output_details()[0]["index"])[0]
+            except (ValueError, RuntimeError) as error:
+                raise ImgclfError(f"{self.file}: {self._broken}") from error
+        if not np.isfinite(found).all():
+            raise ImgclfError(f"{self.file}: {self._broken}")
         return found
 
     @contextlib.contextmanager
@@ -50,9 +62,18 @@ class Engines:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
-            engine = Interpreter(str(self.file), num_threads=1)
-            engine.allocate_tensors()
+            self._content = self._content or self.file.read_bytes()
+            engine = Interpreter(model_content=self._content, num_threads=1)
             self._check(engine)
-        except (ValueError, RuntimeError) as error:
+            if max(_bytes(tensor) for tensor in engine.get_tensor_details()) > MAX_TENSOR:
+                raise ValueError("a tensor that no classifier needs")
+            engine.allocate_tensors()
+        except (OSError, ValueError, RuntimeError) as error:
             raise ImgclfError(f"{self.file}: {self._broken}") from error
         return engine
+
+
+def _bytes(tensor: dict[str, Any]) -> int:
+    """The size of a tensor by LiteRT's description of it; a length that is not known yet counts as one."""
+    itemsize: int = np.dtype(tensor["dtype"]).itemsize
+    return math.prod(max(1, int(length)) for length in tensor["shape"]) * itemsize

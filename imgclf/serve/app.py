@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import hmac
-import json
 import logging
 import math
 import time
@@ -20,8 +19,9 @@ from starlette.routing import Route
 
 import imgclf
 from imgclf.answers import Prediction, answer, look
+from imgclf.base import reading
 from imgclf.base.config import ServeConfig
-from imgclf.base.errors import ImageError
+from imgclf.base.errors import ImageError, ImgclfError
 from imgclf.base.names import nfc
 from imgclf.base.writing import json_text
 from imgclf.bundle import Bundle
@@ -71,6 +71,7 @@ class Service:
         recipe = self.bundle.recipe
         blank = np.zeros((recipe.height, recipe.width, 3), np.uint8)
         self.pool.warm(lambda: self.bundle.probability(blank))
+        self.meters.answers(True)
 
     def close(self) -> None:
         self.pool.close()
@@ -139,7 +140,9 @@ class Service:
     async def readyz(self, _request: Request) -> Response:
         if self.stopping or self.pool.is_full():
             raise Refused(503, "stopping" if self.stopping else "the queue is full", wait=1)
-        return Response("ready\n", media_type="text/plain")
+        answering, all_ = self.meters.processes
+        fewer = "" if answering == all_ else f": {answering} of {all_} processes"
+        return Response(f"ready{fewer}\n", media_type="text/plain")
 
     async def metrics(self, _request: Request) -> Response:
         return Response(self.meters.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
@@ -183,12 +186,12 @@ def _checked(content: memoryview) -> tuple[bytes, str]:
 def card(bundle: Bundle, threshold: float) -> dict[str, Any]:
     """What the page and a client may know of a run: names and figures, no path of this machine."""
     try:
-        tested = json.loads((bundle.path / "evaluation-test.json").read_bytes())
+        tested = reading.json_object(bundle.path / "evaluation-test.json")
         accuracy = {
             "value": tested["accuracy"], "interval": tested["interval"], "baseline": tested["baseline"],
             "pictures": tested["pictures"], "on": "test",
         }  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ImgclfError, ValueError, KeyError, TypeError):
         known = bundle.info["metrics"]
         count = bundle.info.get("data", {}).get("pictures", {}).get("val")
         accuracy = {

@@ -17,7 +17,8 @@ _IMAGES = _REQUESTS + len(ROUTES) * len(STATUSES)
 _QUEUE = _IMAGES + len(OUTCOMES)
 _REQUEST_SECONDS = _QUEUE + 1
 _IMAGE_SECONDS = _REQUEST_SECONDS + len(ROUTES) * _HISTOGRAM
-SIZE = _IMAGE_SECONDS + _HISTOGRAM
+_ANSWERS = _IMAGE_SECONDS + _HISTOGRAM  # 1 while the process does
+SIZE = _ANSWERS + 1
 
 
 class Meters:
@@ -50,6 +51,15 @@ class Meters:
         """Say how many pictures are waiting for a thread."""
         self._row[_QUEUE] = length
 
+    def answers(self, does: bool) -> None:
+        """Say whether the process of this row answers."""
+        self._row[_ANSWERS] = does
+
+    @property
+    def processes(self) -> tuple[int, int]:
+        """How many processes answer, and how many should."""
+        return int(self._table[:, _ANSWERS].sum()), len(self._table)
+
     def _observe(self, start: int, seconds: float) -> None:
         self._row[start + bisect.bisect_left(BOUNDS, seconds)] += 1
         self._row[start + _HISTOGRAM - 1] += seconds
@@ -67,6 +77,8 @@ class Meters:
             lines.append(f'imgclf_images_total{{outcome="{outcome}"}} {total[_IMAGES + place]:.0f}')
         lines += _head("imgclf_queue_length", "gauge", "Pictures that wait for a thread.")
         lines.append(f"imgclf_queue_length {total[_QUEUE]:.0f}")
+        lines += _head("imgclf_processes", "gauge", "Processes that answer.")
+        lines.append(f"imgclf_processes {self.processes[0]}")
         lines += _head("imgclf_request_seconds", "histogram", "Seconds from a request's head to its answer, by route.")
         for number, route in enumerate(ROUTES):
             start = _REQUEST_SECONDS + number * _HISTOGRAM

@@ -6,30 +6,21 @@ import errno
 import functools
 import ipaddress
 import json
-import mmap
-import os
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from imgclf.base import installing, signals
 from imgclf.base.config import ServeConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.parallel import cpu_count
 from imgclf.bundle import Bundle
-from imgclf.serve.meters import SIZE, Meters
-
-_QUICK = 5.0  # seconds; a process that ends sooner will not do better the next time
+from imgclf.serve import processes
+from imgclf.serve.meters import Meters
 
 
 def is_loopback(host: str) -> bool:
@@ -49,11 +40,13 @@ def warning(host: str, token: str | None) -> str:
     return f"--host {host} without --token: every machine that reaches this one may use it"
 
 
-def serve(bundle: Bundle, config: ServeConfig, ready: Callable[[str], None]) -> None:
+def serve(
+    bundle: Bundle, config: ServeConfig, ready: Callable[[str], None], told: Callable[[str], None] = lambda text: None
+) -> None:
     """Serve a run until SIGTERM or Ctrl-C; either lets requests under way end, and Ctrl-C raises KeyboardInterrupt then.
 
-    ready: called with the URL once requests are answered. Raises ImgclfError when it cannot listen or a package is missing, and
-    UsageError for a token that no request could bring.
+    ready: called with the URL once requests are answered. told: called with a sentence when one of several processes ends.
+    Raises ImgclfError when it cannot listen or a package is missing, and UsageError for a token that no request could bring.
     """
     token = config.token or ""
     if token != token.strip() or not (token.isascii() and token.isprintable()):
@@ -74,7 +67,7 @@ def serve(bundle: Bundle, config: ServeConfig, ready: Callable[[str], None]) -> 
     url = f"http://{host}:{listening.getsockname()[1]}/"
     with listening:
         if config.workers > 1:
-            _supervise(bundle.path, config, listening, lambda: ready(url))
+            processes.supervise(bundle.path, config, listening, lambda: ready(url), told)
         else:
             _answer(bundle, config, listening, cpu_count(), None, lambda: ready(url))
 
@@ -153,99 +146,11 @@ def _answer(
         raise KeyboardInterrupt
 
 
-# -- several processes ------------------------------------------------------------------------------------------------------
-
-
-class _Process:
-    """A Python process that answers on the shared socket; it ends by SIGTERM, and when this one is no more."""
-
-    def __init__(self, task: dict[str, Any], descriptors: tuple[int, ...]) -> None:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        command = [sys.executable, "-P", "-c", "from imgclf.serve.server import _work; _work()"]
-        self.began = time.monotonic()
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            pass_fds=descriptors,
-            start_new_session=True,
-        )
-        if self.process.stdin is None or self.process.stdout is None:
-            raise ValueError("the process has no pipes")
-        self.stdin, self.stdout = self.process.stdin, self.process.stdout
-        with contextlib.suppress(OSError):  # that it died is seen when it is waited for
-            self.stdin.write(json.dumps(task).encode() + b"\n")
-            self.stdin.flush()
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for stream in (self.stdin, self.stdout):
-            with contextlib.suppress(OSError):
-                stream.close()
-
-
-def _close(processes: list[_Process]) -> None:
-    for one in processes:
-        one.close()
-
-
-def _supervise(run: Path, config: ServeConfig, listening: socket.socket, ready: Callable[[], None]) -> None:
-    """Keep `workers` processes answering on one socket until a signal; one that dies is started anew."""
-    if sys.platform == "win32":
-        raise ImgclfError("--workers: sockets cannot be handed to other processes on Windows; leave it out")
-    ended: list[int] = []
-    with tempfile.TemporaryFile() as table, contextlib.ExitStack() as stack:
-        stack.enter_context(signals.handled(lambda number, _frame: ended.append(number), signal.SIGINT, signal.SIGTERM))
-        table.truncate(8 * SIZE * config.workers)
-        listening.listen(1024)
-        descriptors = (listening.fileno(), table.fileno())
-
-        def start(place: int) -> _Process:
-            task = {
-                "run": str(run),
-                "config": asdict(config),
-                "place": place,
-                "socket": descriptors[0],
-                "table": descriptors[1],
-            }
-            return _Process(task, descriptors)
-
-        processes: list[_Process] = []
-        stack.callback(_close, processes)
-        for place in range(config.workers):
-            processes.append(start(place))
-        for one in processes:
-            if not one.stdout.readline():
-                raise ImgclfError(f"a process of the server ended at its start, with exit code {one.process.wait()}")
-        ready()
-        while not ended:
-            time.sleep(0.1)
-            for place, one in enumerate(processes):
-                code = one.process.poll()
-                if code is not None and not ended:
-                    if time.monotonic() - one.began < _QUICK:
-                        raise ImgclfError(f"a process of the server ended soon after its start, with exit code {code}")
-                    one.close()
-                    processes[place] = start(place)
-        listening.close()
-        for one in processes:
-            one.process.terminate()
-        until = time.monotonic() + config.timeout + 5
-        for one in processes:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                one.process.wait(max(0.1, until - time.monotonic()))
-    if signal.SIGINT in ended:
-        raise KeyboardInterrupt
-
-
 def _work() -> None:
     """What one of several processes runs."""
     task = json.loads(sys.stdin.buffer.readline())
     config = ServeConfig(**task["config"])
-    memory = mmap.mmap(task["table"], 8 * SIZE * config.workers)
-    table = np.frombuffer(memory, np.float64).reshape(config.workers, SIZE)
+    meters = Meters(processes.shared_table(task["table"], config.workers), task["place"])
 
     def ready() -> None:
         sys.stdout.write("ready\n")
@@ -260,4 +165,7 @@ def _work() -> None:
 
     threads = max(1, cpu_count() // config.workers)
     with socket.socket(fileno=task["socket"]) as listening:
-        _answer(Bundle.load(Path(task["run"])), config, listening, threads, Meters(table, task["place"]), ready, stop)
+        try:
+            _answer(Bundle.load(Path(task["run"])), config, listening, threads, meters, ready, stop)
+        except ImgclfError as error:
+            sys.exit(f"imgclf: error: {error}")

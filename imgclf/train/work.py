@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf import dataset
-from imgclf.base import writing
+from imgclf.base import reading, writing
 from imgclf.base.config import TrainConfig
 from imgclf.base.errors import ImgclfError
 from imgclf.learning import devices, training
@@ -166,7 +166,9 @@ def restore(work: Work) -> dict[str, NDArray[Any]]:
     if not path.exists():
         return {}
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with reading.opened(path) as file, np.load(file, allow_pickle=False) as arrays:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in arrays.zip.infolist()):
+                raise ValueError("it is compressed, which no checkpoint is")  # so that arrays are no larger than the file
             state = json.loads(str(arrays["state"]))
             if state["content"] != content(work):
                 raise ImgclfError(
