@@ -498,41 +498,6 @@ def test_ctrl_c_is_130(trained: Path) -> None:
         assert server.end(signal.SIGINT) == (130, "interrupted\n")
 
 
-def test_workers_share_the_port_and_the_counts_and_are_replaced(trained: Path) -> None:
-    with served(trained / "runs" / "toy", "--workers", "2", cwd=trained) as server:
-        for _request in range(20):
-            assert server.predict(good(trained))[0] == 200
-
-        def counted() -> str:
-            return server.ask("GET", "/metrics")[2].decode()
-
-        assert 'imgclf_images_total{outcome="predicted"} 20' in counted()
-        children = [
-            int(one) for one in Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-        ]
-        assert len(children) == 2
-        time.sleep(5)  # one that dies sooner ends the server
-        os.kill(children[0], signal.SIGKILL)
-        for _try in range(50):
-            now = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-            if len(now) == 2 and str(children[0]) not in now:
-                break
-            time.sleep(0.1)
-        else:
-            raise AssertionError("no new process")
-        assert server.predict(good(trained))[0] == 200
-        assert 'imgclf_images_total{outcome="predicted"} 21' in counted()
-        server.process.kill()  # the others see that they are alone
-        for _try in range(100):
-            if not any(
-                Path(f"/proc/{pid}").exists() and Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z" for pid in now
-            ):
-                break
-            time.sleep(0.1)
-        else:
-            raise AssertionError("processes were left behind")
-
-
 def test_many_clients_get_right_answers(server: Server, trained: Path) -> None:
     """Sixteen connections at once, each with requests one after the other; every answer is that of its own picture."""
     paths = sorted((trained / "data").rglob("*.png"))

@@ -49,7 +49,7 @@ class _Field:
         return isinstance(value, self.kinds) and (number is None or self.within is None or self.within.holds(number))
 
     def __str__(self) -> str:
-        words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+        words = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "several texts"}
         allowed = "one of " + ", ".join(map(str, self.choices)) if len(self.choices) > 1 else str(*self.choices)
         if not self.choices:
             allowed = f"{words[self.kinds[-1]]}{f', {self.within}' if self.within else ''}"
@@ -72,6 +72,8 @@ def _field(hint: Any) -> _Field:
         return dataclasses.replace(_field(kind), within=next(note for note in notes if isinstance(note, Within)))
     if origin is Literal:
         return _Field((), _flat(hint), None, False)
+    if hint == tuple[str, ...]:
+        return _Field((tuple, list), (), None, False)
     if hint not in (bool, int, float, str):
         raise TypeError(f"{hint}: this type cannot be validated")
     return _Field((int, float) if hint is float else (hint,), (), None, False)

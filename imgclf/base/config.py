@@ -101,7 +101,8 @@ class ServeConfig(Checked):
 
     port: 0 for one that the system chooses. threshold: probability below which the label is `unknown`. token: what a client
     must know, or None. timeout: seconds for one request, from the end of its head to its answer. queue: pictures that may wait
-    for a thread, in each process. workers: processes.
+    for a thread, in each process. workers: processes. root_path: what a proxy leaves before the paths of requests.
+    allowed_hosts: names that are answered besides this machine's own. proxies: addresses or networks that are believed.
     """
 
     host: str = "127.0.0.1"
@@ -111,6 +112,9 @@ class ServeConfig(Checked):
     timeout: Annotated[float, Within(0.1, 3600)] = 30.0
     queue: Annotated[int, Within(1)] = 128
     workers: Annotated[int, Within(1, 64)] = 1
+    root_path: str = ""
+    allowed_hosts: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -224,6 +224,17 @@ def serve(
     workers: Annotated[
         int, typer.Option(**bounds(ServeConfig, "workers"), help="Number of processes. A single one uses all cores.")
     ] = 1,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Answer requests for this host name too, as a proxy sends them. Repeatable."),
+    ] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ADDRESS", help="Believe X-Forwarded-For and -Host from this address or network. Repeatable."),
+    ] = None,
+    root_path: Annotated[
+        str, typer.Option(metavar="/PREFIX", help="Take this off the paths of requests, where a proxy leaves it on.")
+    ] = "",
 ) -> None:
     """Serve a run to browsers and programs: a page and an API.
 
@@ -237,7 +248,8 @@ def serve(
     least, note = answers.threshold(model, threshold) if threshold else (0.0, "")
     for line in filter(None, (note, verb.warning(host, token))):
         console.say(line, style=None if line == note else "yellow")
-    config = ServeConfig(host, port, least, token or None, timeout, queue, workers)
+    hosts, proxies = tuple(allowed_host or ()), tuple(proxy or ())
+    config = ServeConfig(host, port, least, token or None, timeout, queue, workers, root_path, hosts, proxies)
     verb.serve(model, config, ready=console.data_now, told=lambda text: console.say(text, style="yellow"))
 
 

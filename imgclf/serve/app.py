@@ -33,7 +33,7 @@ from imgclf.serve.bodies import Gone, Refused, Room
 from imgclf.serve.clients import Clients
 from imgclf.serve.meters import Meters
 from imgclf.serve.pool import Pool
-from imgclf.serve.server import is_loopback
+from imgclf.serve.proxies import Hosts, Proxies
 
 MAX_PIXELS = 1 << 26  # of one picture, from its header: 67 megapixels, 200 MB of RGB a thread
 SHOWN = 640  # pixels of the longer side of the picture that /explain sends back
@@ -63,7 +63,7 @@ class Service:
         self.pool = Pool(threads, config.queue, self.meters.queue)
         self.lookers = Pool(1, LOOKS)
         self.room = Room()
-        self.clients = Clients()
+        self.clients = Clients(Proxies(config.proxies).trusts)
         self.stopping = False
 
     def warm(self) -> None:
@@ -225,12 +225,17 @@ class Guard:
     def __init__(self, app: App, config: ServeConfig, meters: Meters, clients: Clients) -> None:
         self.app, self.meters, self.clients = app, meters, clients
         self.token = config.token.encode() if config.token else None
-        self.local = is_loopback(config.host)
+        self.proxies, self.hosts = Proxies(config.proxies), Hosts(config.host, config.allowed_hosts)
+        self.root = config.root_path
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         start = time.perf_counter()
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        client = scope["state"]["client"] = (scope.get("client") or ("",))[0]
+        headers: dict[str, str] = {}
+        for name, value in scope["headers"]:
+            key, text = name.decode("latin-1"), value.decode("latin-1")
+            headers[key] = f"{headers[key]}, {text}" if key in headers else text
+        peer = (scope.get("client") or ("",))[0]
+        client = scope["state"]["client"] = self.proxies.client(peer, headers)
         has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
         ambiguous = "content-length" in headers and "transfer-encoding" in headers  # where one proxy sees two requests
         ended, status = not has_body, 0
@@ -256,7 +261,8 @@ class Guard:
                 refusal = None if may_have_one_more else _error(429, "too many requests of yours are under way", _SOON)
                 if ambiguous:
                     refusal = _error(400, "both Content-Length and Transfer-Encoding")
-                refusal = refusal or self._refusal(scope["path"], headers, client)
+                refusal = refusal or self._below_root(scope)
+                refusal = refusal or self._refusal(scope["path"], headers, client, self.proxies.host(peer, headers))
                 app: App = refusal if refusal else self.app
                 await app(scope, receiving, sending)
         except Exception:
@@ -264,12 +270,18 @@ class Guard:
         finally:
             self.meters.request(scope["path"], status or 500, time.perf_counter() - start)
 
-    def _refusal(self, path: str, headers: Mapping[str, str], client: str) -> Response | None:
-        host = headers.get("host", "")
-        if self.local and not is_loopback(_name(host)):
-            return _error(421, "this server answers to 127.0.0.1 and localhost only")  # another name: DNS rebinding
-        origin = headers.get("origin")
-        if origin and origin.partition("://")[2] != host:
+    def _below_root(self, scope: MutableMapping[str, Any]) -> Response | None:
+        """Take off the prefix that a proxy left on the path; send who asks for the prefix alone to the page."""
+        if self.root and scope["path"] == self.root:
+            return Response(status_code=308, headers={"Location": f"{self.root.rpartition('/')[2]}/"})
+        if self.root and scope["path"].startswith(f"{self.root}/"):
+            scope["path"] = scope["path"].removeprefix(self.root)
+        return None
+
+    def _refusal(self, path: str, headers: Mapping[str, str], client: str, host: str) -> Response | None:
+        if not self.hosts.allows(host):
+            return _error(421, "this host name is not answered; `imgclf serve --allowed-host NAME` allows it")
+        if "origin" in headers and not self.hosts.is_own_origin(headers["origin"], host):
             return _error(403, "requests from other web pages are not answered")
         if self.token and path not in _OPEN:
             return self._without_token(headers.get("authorization", ""), self.token, client)
@@ -288,11 +300,6 @@ class Guard:
 
 
 _SOON = {"Retry-After": "1"}
-
-
-def _name(host: str) -> str:
-    """A Host header without its port and brackets."""
-    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
 
 
 def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

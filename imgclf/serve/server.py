@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import errno
 import functools
-import ipaddress
 import json
+import re
 import signal
 import socket
 import sys
@@ -21,16 +21,7 @@ from imgclf.base.parallel import cpu_count
 from imgclf.bundle import Bundle
 from imgclf.serve import processes
 from imgclf.serve.meters import Meters
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address means this machine alone."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+from imgclf.serve.proxies import Hosts, Proxies, is_loopback
 
 
 def warning(host: str, token: str | None) -> str:
@@ -46,11 +37,16 @@ def serve(
     """Serve a run until SIGTERM or Ctrl-C; either lets requests under way end, and Ctrl-C raises KeyboardInterrupt then.
 
     ready: called with the URL once requests are answered. told: called with a sentence when one of several processes ends.
-    Raises ImgclfError when it cannot listen or a package is missing, and UsageError for a token that no request could bring.
+    Raises ImgclfError when it cannot listen or a package is missing, and UsageError for a token that no request could bring, or
+    another value that means nothing.
     """
     token = config.token or ""
     if token != token.strip() or not (token.isascii() and token.isprintable()):
         raise UsageError("--token or IMGCLF_TOKEN: give ASCII letters, digits and signs, with no space or line end around them")
+    Proxies(config.proxies)
+    Hosts(config.host, config.allowed_hosts)
+    if config.root_path and not re.fullmatch(r"(/[\w.~-]+)+", config.root_path, re.ASCII):
+        raise UsageError(f"--root-path: {config.root_path!r} is no path such as /photos; begin with a slash, end without one")
     try:
         import h11  # noqa: F401  (this and the next line ask whether the extra is there)
         import uvicorn  # noqa: F401

@@ -53,7 +53,7 @@ async function predict(blob, name) {
   }
   const form = new FormData();
   form.append("file", blob, name);
-  const answer = await ask(`/predict?top=${TOP}`, { method: "POST", body: form });
+  const answer = await ask(`predict?top=${TOP}`, { method: "POST", body: form });
   if (answer.status !== 200 && answer.status !== 422) throw await refusal(answer);
   return (await answer.json())[0];
 }
@@ -248,7 +248,7 @@ async function look() {
   say("Looking");
   try {
     const label = encodeURIComponent(shot.record.top[0].label);
-    const answer = await ask(`/explain?label=${label}`, { method: "POST", body: shot.blob });
+    const answer = await ask(`explain?label=${label}`, { method: "POST", body: shot.blob });
     if (answer.status !== 200) throw await refusal(answer);
     shot.look = URL.createObjectURL(await answer.blob());
     shot.shown = true;
@@ -377,7 +377,7 @@ function openDoor(tried) {
 }
 
 async function loadModel() {
-  const answer = await ask("/model");
+  const answer = await ask("model");
   if (answer.status !== 200) throw await refusal(answer);
   model = await answer.json();
   const { accuracy, recipe } = model;

@@ -1,0 +1,36 @@
+"""The page of `imgclf serve` behind nginx and Caddy, in headless Chromium: every cell of the matrix, camera included.
+
+    python tests/benchmarks/proxies.py RUN PICTURE
+
+For each cell: page, script, model, prediction, explanation and, over TLS, a photo of the camera. Needs nginx, caddy, openssl
+and Chromium. RUN and PICTURE: a run whose answer for the picture is `red`, as the tests make it.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from conftest import chromium
+from proxying import OPTIONS, before
+from served import served
+from test_serve_proxy import FLAGS, browse
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("run", type=Path)
+parser.add_argument("picture", type=Path)
+given = parser.parse_args()
+content = given.picture.read_bytes()
+with (
+    tempfile.TemporaryDirectory() as folder,
+    served(given.run.absolute(), *OPTIONS, cwd=Path(folder)) as server,
+    chromium(*FLAGS) as browser,
+):
+    for proxy in ("nginx", "caddy"):
+        with before(proxy, server.port, Path(folder) / proxy) as cells:
+            for cell in cells:
+                began = time.monotonic()
+                browse(browser, cell, content)
+                print(f"{cell}: passes, {time.monotonic() - began:.1f} s", flush=True)
