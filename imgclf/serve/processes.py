@@ -22,6 +22,7 @@ from imgclf.base.config import ServeConfig
 from imgclf.base.errors import ImgclfError
 from imgclf.serve.meters import SIZE, Meters
 
+READY = "ready\n"  # what a process writes once it answers; else why it ends
 FIRST_WAIT = 0.5  # seconds until a process that ended is started anew; twice as long each time
 LONGEST_WAIT = 30.0
 _WELL = 30.0  # seconds of life after which the next wait is the first again
@@ -49,6 +50,13 @@ class _Process:
             self.stdin.write(json.dumps(task).encode() + b"\n")
             self.stdin.flush()
 
+    @property
+    def reason(self) -> str:
+        """Why it ended, once it has."""
+        code = self.process.wait()
+        said = self.stdout.read().decode("utf-8", "replace").removeprefix(READY).strip()
+        return said or (f"exit code {code}" if code >= 0 else f"signal {-code}")
+
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -72,15 +80,13 @@ class _Place:
             if now >= self._next:
                 self.process = self._start()
             return
-        code = self.process.process.poll()
-        if code is None:
+        if self.process.process.poll() is None:
             return
         self._meters.answers(False)
         if now - self.process.began >= _WELL:
             self._wait = FIRST_WAIT
         self._next = now + self._wait
-        how = f"exit code {code}" if code >= 0 else f"signal {-code}"
-        self._told(f"a process of the server ended ({how}); the next one starts in {self._wait:g} s")
+        self._told(f"a process of the server ended ({self.process.reason}); the next one starts in {self._wait:g} s")
         self._wait = min(LONGEST_WAIT, 2 * self._wait)
         self.close()
 
@@ -123,9 +129,8 @@ def supervise(
             places.append(_Place(starting(number), Meters(table, number), told))
             stack.callback(places[-1].close)
         for place in places:
-            if place.process and not place.process.stdout.readline():
-                code = place.process.process.wait()
-                raise ImgclfError(f"a process of the server ended at its start, with exit code {code}")
+            if place.process and (said := place.process.stdout.readline().decode("utf-8", "replace")) != READY:
+                raise ImgclfError(said.strip() or f"a process of the server ended at its start ({place.process.reason})")
         ready()
         while not ended:
             time.sleep(0.1)

@@ -149,7 +149,7 @@ def _work() -> None:
     meters = Meters(processes.shared_table(task["table"], config.workers), task["place"])
 
     def ready() -> None:
-        sys.stdout.write("ready\n")
+        sys.stdout.write(processes.READY)
         sys.stdout.flush()
 
     def stop(end: Callable[[], None]) -> None:
@@ -164,4 +164,5 @@ def _work() -> None:
         try:
             _answer(Bundle.load(Path(task["run"])), config, listening, threads, meters, ready, stop)
         except ImgclfError as error:
-            sys.exit(f"imgclf: error: {error}")
+            sys.stdout.write(f"{error}\n")  # to who started this process, which says it
+            sys.exit(1)
