@@ -13,8 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import uvicorn
+from conftest import encoded
+from PIL import Image
 from served import Server, served
 
 from imgclf.serve import bodies, clients, headers, protocol
@@ -438,3 +441,45 @@ def test_many_requests_at_once_of_one_address_are_answered(server: Server, train
     content = (trained / "data" / "red" / "000.png").read_bytes()
     with concurrent.futures.ThreadPoolExecutor(MAX_OF_CLIENT) as threads:
         assert set(threads.map(lambda _n: server.predict(content)[0], range(4 * MAX_OF_CLIENT))) <= {200, 503}
+
+
+# -- pictures that take long ------------------------------------------------------------------------------------------------
+
+
+def with_scans(data: bytes, more: int) -> bytes:
+    """A progressive JPEG with its last scan so many times more."""
+    start, end = data.rindex(b"\xff\xda"), data.rindex(b"\xff\xd9")
+    return data[:end] + data[start:end] * more + data[end:]
+
+
+def test_pictures_that_would_keep_a_thread_are_not_decoded(server: Server) -> None:
+    progressive = encoded(Image.new("RGB", (4000, 3000), (200, 30, 30)), "JPEG", progressive=True, quality=50)
+    noise = np.random.default_rng(0).integers(0, 256, (2000, 2000, 3), dtype=np.uint8)
+    files = {
+        "few scans": with_scans(progressive, 50),
+        "many scans": with_scans(progressive, 5000),
+        "jp2": encoded(Image.fromarray(noise), "JPEG2000"),
+        "avif": encoded(Image.new("RGB", (6000, 4000)), "AVIF", speed=10),
+    }
+    began = time.monotonic()
+    _status, records = server.form(list(files.items()))
+    assert time.monotonic() - began < 10
+    assert [record["error"] for record in records] == [
+        None,
+        "4000 x 3000 pixels in 5,010 scans, more than the limit of 89; save it as a baseline JPEG",
+        f"a JPEG 2000 of {len(files['jp2']):,} bytes, more than the limit of 8,388,608; save it as a JPEG",
+        "6000 x 4000 pixels, more than the limit of 22 megapixels",
+    ]
+
+
+def test_the_thread_is_free_soon_after_the_time_of_a_request(trained: Path) -> None:
+    """Twelve megapixels in as many scans as are taken, on every thread."""
+    heavy = with_scans(encoded(Image.new("RGB", (4000, 3000), (200, 30, 30)), "JPEG", progressive=True, quality=50), 75)
+    content = (trained / "data" / "red" / "000.png").read_bytes()
+    with served(trained / "runs" / "toy", "--timeout", "0.2", cwd=trained) as server:
+        with concurrent.futures.ThreadPoolExecutor(16) as threads:
+            statuses = list(threads.map(lambda _n: server.ask("POST", "/predict", heavy)[0], range(16)))
+        assert set(statuses) == {503}
+        until = time.monotonic() + 10  # of which two pictures take one or two seconds on a machine that has nothing else to do
+        while server.ask("POST", "/predict", content)[0] != 200:
+            assert time.monotonic() < until

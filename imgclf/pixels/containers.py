@@ -10,6 +10,7 @@ import numpy as np
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _SEGMENT = re.compile(rb"\xff+[^\x00\xff]")  # the next marker of a header
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+_ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 JPEG_END = b"\xff\xd9"
 _FILLERS = (0x00, 0x3C, 0x55, 0x69, 0x96, 0xAA, 0xC3, 0xF0, 0xFE)
 GIF_END = b"\x3b"
@@ -95,6 +96,23 @@ def is_animated(data: bytes, kind: str) -> bool:
     except (struct.error, IndexError):
         pass
     return False
+
+
+def still(data: bytes, kind: str) -> bytes:
+    """A PNG without the chunks of its animation: the picture in IDAT alone. Anything else as it is.
+
+    OpenCV 5.0 reads memory that is not its own when an animation's chunks are damaged.
+    """
+    if kind != "PNG" or not any(name in data for name in _ANIMATION):
+        return data
+    kept, position = [data[:8]], 8
+    while position < len(data):
+        (length,) = struct.unpack(">I", data[position : position + 4].rjust(4, b"\0"))
+        end = position + 12 + length
+        if data[position + 4 : position + 8] not in _ANIMATION:
+            kept.append(data[position:end])
+        position = end
+    return b"".join(kept)
 
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:

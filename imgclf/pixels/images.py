@@ -195,7 +195,7 @@ def _pixels(data: bytes, kind: str) -> Image:
         full = _full(data, kind)
     except struct.error as error:
         raise damaged from error
-    buffer = np.frombuffer(data, np.uint8)
+    buffer = np.frombuffer(containers.still(data, kind), np.uint8)
     if kind == "JPEG":  # the common case in one call: EXIF, grey and CMYK are handled by OpenCV
         image: Any = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
     else:

@@ -27,7 +27,7 @@ from imgclf.base.writing import json_text
 from imgclf.bundle import Bundle
 from imgclf.pixels import images
 from imgclf.pixels.sources import Source
-from imgclf.serve import bodies, schema
+from imgclf.serve import bodies, schema, uploads
 from imgclf.serve import headers as security
 from imgclf.serve.bodies import Gone, Refused, Room
 from imgclf.serve.clients import Clients
@@ -35,7 +35,6 @@ from imgclf.serve.meters import Meters
 from imgclf.serve.pool import Pool
 from imgclf.serve.proxies import Hosts, Proxies
 
-MAX_PIXELS = 1 << 26  # of one picture, from its header: 67 megapixels, 200 MB of RGB a thread
 SHOWN = 640  # pixels of the longer side of the picture that /explain sends back
 LOOKS = 8  # requests to /explain that may wait; they take sixty times as long as a prediction, on a thread of their own
 
@@ -158,29 +157,15 @@ class Service:
 
     def _answer(self, name: str, content: memoryview, top: int) -> Prediction:
         start = time.perf_counter()
-        source = Source(name, *_checked(content))
+        source = Source(name, *uploads.checked(content))
         record = answer(self.bundle, source, top=top, threshold=self.config.threshold)
         self.meters.image(record.error is not None, time.perf_counter() - start)
         return record
 
     def _look(self, content: memoryview, label: str | None) -> bytes:
-        picture = Source("body", *_checked(content)).pixels()
+        picture = Source("body", *uploads.checked(content)).pixels()
         shown = images.fit(picture, min(SHOWN, max(picture.shape[:2])))
         return images.encode(look(self.bundle, picture, shown, label), ".jpg")
-
-
-def _checked(content: memoryview) -> tuple[bytes, str]:
-    """A picture's bytes, and why they are not decoded, if so."""
-    if len(content) > bodies.MAX_FILE:
-        return b"", f"{len(content):,} bytes, more than the limit of {bodies.MAX_FILE:,}"
-    data = bytes(content)
-    try:
-        head = images.header(data)
-    except ImageError:
-        return data, ""  # the decoder will say the same
-    if head.width * head.height > MAX_PIXELS:
-        return b"", f"{head.width} x {head.height} pixels, more than the limit of {MAX_PIXELS // 1_000_000} megapixels"
-    return data, ""
 
 
 def card(bundle: Bundle, threshold: float) -> dict[str, Any]:
@@ -213,7 +198,8 @@ def card(bundle: Bundle, threshold: float) -> dict[str, Any]:
         "calibrated": "calibration" in bundle.info,
         "threshold": threshold or None,
         "limits": {
-            "file_bytes": bodies.MAX_FILE, "request_bytes": bodies.MAX_REQUEST, "files": bodies.MAX_FILES, "pixels": MAX_PIXELS,
+            "file_bytes": bodies.MAX_FILE, "request_bytes": bodies.MAX_REQUEST, "files": bodies.MAX_FILES,
+            "pixels": uploads.MAX_PIXELS,
         },
         "imgclf": imgclf.__version__,
     }  # fmt: skip
