@@ -23,7 +23,7 @@ from served import Server, served
 from imgclf.serve import bodies, clients, headers, protocol
 from imgclf.serve.bodies import Refused, Room
 from imgclf.serve.clients import MAX_CONNECTIONS, MAX_OF_CLIENT, Clients, network
-from imgclf.serve.pool import Pool
+from imgclf.serve.pool import Job, Pool
 
 HOST = "Host: 127.0.0.1\r\n"
 
@@ -307,7 +307,7 @@ def test_clients_take_turns_and_the_longest_queue_gives_way() -> None:
         pool, until = Pool(1, 8), asyncio.get_running_loop().time() + 30
 
         def ask(client: str, *names: str) -> "asyncio.Task[list[str]]":
-            return asyncio.create_task(pool.run([functools.partial(job, name) for name in names], until, client))
+            return asyncio.create_task(pool.run([Job(functools.partial(job, name)) for name in names], until, client))
 
         first = ask("hog", "h1")
         await asyncio.sleep(0.05)  # it is on the thread
@@ -326,7 +326,7 @@ def test_clients_take_turns_and_the_longest_queue_gives_way() -> None:
         with pytest.raises(Refused) as refused:
             await hogs[2]
         assert (refused.value.status, refused.value.wait) == (503, 1)
-        assert order == ["h1", "h2", "a1", "b1", "h3", "a2", "h4", "h5", "h6"]
+        assert order == ["h1", "a1", "b1", "a2", "h2", "h3", "h4", "h5", "h6"]  # the hog's first took a tenth of a second
         assert (pool._running, pool._waiting, pool._requests) == (0, {}, {})
         pool.close()
 
@@ -344,10 +344,10 @@ def test_what_is_given_up_leaves_the_queue() -> None:
     async def all_of_it() -> None:
         pool, now = Pool(1, 4), asyncio.get_running_loop().time
         with pytest.raises(Refused):
-            await pool.run([functools.partial(job, number) for number in range(3)], now() + 0.1)
+            await pool.run([Job(functools.partial(job, number)) for number in range(3)], now() + 0.1)
         assert pool._waiting == {}
         gate.set()
-        assert await pool.run([functools.partial(job, 9)], now() + 30) == [9]
+        assert await pool.run([Job(functools.partial(job, 9))], now() + 30) == [9]
         assert begun == [0, 9]
         pool.close()
 
@@ -483,3 +483,43 @@ def test_the_thread_is_free_soon_after_the_time_of_a_request(trained: Path) -> N
         until = time.monotonic() + 10  # of which two pictures take one or two seconds on a machine that has nothing else to do
         while server.ask("POST", "/predict", content)[0] != 200:
             assert time.monotonic() < until
+
+
+def test_nothing_is_computed_for_who_hung_up(trained: Path) -> None:
+    heavy = encoded(Image.new("RGB", (8000, 8000), (200, 30, 30)), "PNG")
+    head = f"POST /predict HTTP/1.1\r\n{HOST}Content-Length: {len(heavy)}\r\n\r\n".encode()
+    with served(trained / "runs" / "toy", cwd=trained) as server:
+        for _client in range(40):
+            with connected(server, "127.0.0.2") as one:
+                one.sendall(head + heavy)
+        time.sleep(0.5)
+        began = time.monotonic()
+        assert server.end()[0] == 0
+        assert time.monotonic() - began < 15  # forty of them take 40 s
+
+
+def test_a_thread_is_kept_free_of_long_jobs() -> None:
+    gate, order = threading.Event(), []
+
+    def job(name: str) -> None:
+        if name.startswith("long"):
+            gate.wait(30)
+        order.append(name)
+
+    async def all_of_it() -> None:
+        pool, until = Pool(2, 100), asyncio.get_running_loop().time() + 30
+        hogs = [
+            asyncio.create_task(pool.run([Job(functools.partial(job, "long"), is_long=True)], until, f"{n}")) for n in range(9)
+        ]
+        await asyncio.sleep(0.05)
+        for _turn in range(3):
+            await pool.run([Job(functools.partial(job, "short"))], until, "honest")
+        assert (order, pool._long, pool._running) == (3 * ["short"], 1, 1)
+        gate.set()
+        await asyncio.gather(*hogs)
+        alone = Pool(1, 100)
+        assert await alone.run([Job(lambda: 7, is_long=True)], until) == [7]
+        pool.close()
+        alone.close()
+
+    asyncio.run(all_of_it())

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from starlette.applications import Starlette
@@ -32,7 +32,7 @@ from imgclf.serve import headers as security
 from imgclf.serve.bodies import Gone, Refused, Room
 from imgclf.serve.clients import Clients
 from imgclf.serve.meters import Meters
-from imgclf.serve.pool import Pool
+from imgclf.serve.pool import Job, Pool
 from imgclf.serve.proxies import Hosts, Proxies
 
 SHOWN = 640  # pixels of the longer side of the picture that /explain sends back
@@ -46,6 +46,7 @@ _FILES = {
     "/serve.svg": ("serve.svg", "image/svg+xml"),
 }
 _OPEN = {*_FILES, "/healthz", "/readyz"}  # without the token: nothing about the run is in them
+Result = TypeVar("Result")
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -102,8 +103,8 @@ class Service:
         body = await self.room.read(request.receive, request.headers, deadline, client)
         try:
             found = bodies.pictures(body, request.headers.get("content-type", ""))
-            jobs = [functools.partial(self._answer, name, content, top) for name, content in found]
-            records = await self.pool.run(jobs, deadline, client)
+            jobs = [self._job(name, content, top) for name, content in found]
+            records = await _unless_gone(request, self.pool.run(jobs, deadline, client))
         finally:
             self.room.free(body, client)
         status = 200 if any(record.error is None for record in records) else 422
@@ -122,8 +123,8 @@ class Service:
             if len(found) != 1:
                 raise Refused(400, "give one picture")
             try:
-                looking = functools.partial(self._look, found[0][1], label)
-                picture = (await self.lookers.run([looking], deadline, client))[0]
+                looking = Job(functools.partial(self._look, found[0][1], label))
+                picture = (await _unless_gone(request, self.lookers.run([looking], deadline, client)))[0]
             except ImageError as error:
                 raise Refused(422, str(error)) from None
         finally:
@@ -155,17 +156,39 @@ class Service:
             raise Refused(400, "top: give a whole number from 1 on")
         return min(int(text), len(self.bundle.class_names))
 
-    def _answer(self, name: str, content: memoryview, top: int) -> Prediction:
+    def _job(self, name: str, content: memoryview, top: int) -> Job[Prediction]:
+        data, problem, is_long = uploads.checked(content)
+        return Job(functools.partial(self._answer, Source(name, data, problem), top), is_long)
+
+    def _answer(self, source: Source, top: int) -> Prediction:
         start = time.perf_counter()
-        source = Source(name, *uploads.checked(content))
         record = answer(self.bundle, source, top=top, threshold=self.config.threshold)
         self.meters.image(record.error is not None, time.perf_counter() - start)
         return record
 
     def _look(self, content: memoryview, label: str | None) -> bytes:
-        picture = Source("body", *uploads.checked(content)).pixels()
+        data, problem, _is_long = uploads.checked(content)
+        picture = Source("body", data, problem).pixels()
         shown = images.fit(picture, min(SHOWN, max(picture.shape[:2])))
         return images.encode(look(self.bundle, picture, shown, label), ".jpg")
+
+
+async def _unless_gone(request: Request, answering: Coroutine[Any, Any, Result]) -> Result:
+    """The result, or Gone as soon as the client hangs up: nothing is computed that nobody waits for."""
+
+    async def hung_up() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    task, gone = asyncio.ensure_future(answering), asyncio.ensure_future(hung_up())
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise Gone
+        return task.result()
+    finally:
+        for one in (task, gone):
+            one.cancel()
 
 
 def card(bundle: Bundle, threshold: float) -> dict[str, Any]:

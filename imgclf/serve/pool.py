@@ -3,7 +3,9 @@
 import asyncio
 import collections
 import concurrent.futures
+import dataclasses
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -11,31 +13,59 @@ from imgclf.serve.bodies import Refused
 from imgclf.serve.clients import largest
 
 Result = TypeVar("Result")
+_HALF_LIFE = 10.0  # seconds
 _FULL = "too many pictures are waiting; try again in a second"
+
+
+@dataclasses.dataclass(frozen=True)
+class Job(Generic[Result]):
+    """Something to do. is_long: whether it may take tenths of a second, where most take some milliseconds."""
+
+    do: Callable[[], Result]
+    is_long: bool = False
 
 
 class _Request(Generic[Result]):
     """Jobs that are taken in together, and their futures."""
 
-    def __init__(self, client: str, jobs: Sequence[Callable[[], Result]]) -> None:
+    def __init__(self, client: str, jobs: Sequence[Job[Result]]) -> None:
         self.client = client
         self.jobs = collections.deque(jobs)  # those that have not begun
         self.futures: list[concurrent.futures.Future[Result]] = [concurrent.futures.Future() for _job in jobs]
         self.waiting = collections.deque(self.futures)
 
 
+class _Spent:
+    """Seconds of work that each client took lately: halved every _HALF_LIFE seconds."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+        self._halved = time.monotonic()
+
+    def add(self, client: str, seconds: float) -> None:
+        while (now := time.monotonic()) - self._halved > _HALF_LIFE:
+            self._halved = now if not self._seconds else self._halved + _HALF_LIFE
+            self._seconds = {one: spent / 2 for one, spent in self._seconds.items() if spent > 0.001}
+        self._seconds[client] = self._seconds.get(client, 0.0) + seconds
+
+    def __getitem__(self, client: str) -> float:
+        return self._seconds.get(client, 0.0)
+
+
 class Pool:
     """`threads` threads with room for `limit` jobs that wait; each thread keeps an interpreter of its own (see `Bundle`).
 
-    Clients take turns: a job waits for one job of each other client at most. Where there is no room, the client with the most
-    waiting jobs gives way with its newest request. watch: called with the number that waits whenever it changes.
+    The next job is one of the client that took the least time lately, and one thread of several is kept free of long jobs: so
+    a picture does not wait for others of a client that sends much. Where there is no room, the client with the most waiting
+    jobs gives way with its newest request. watch: called with the number that waits whenever it changes.
     """
 
     def __init__(self, threads: int, limit: int, watch: Callable[[int], None] = lambda length: None) -> None:
         self._threads = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="imgclf-serve")
         self._count, self._limit, self._watch = threads, limit, watch
-        self._running = 0
-        self._requests: dict[str, list[_Request[Any]]] = {}  # with waiting jobs, by client: the one whose turn it is first
+        self._running = self._long = 0  # jobs on threads, and the long ones of them
+        self._spent = _Spent()
+        self._requests: dict[str, list[_Request[Any]]] = {}  # with waiting jobs, by client
         self._waiting: dict[str, int] = {}  # jobs of each of these clients
         self._lock = threading.Lock()
 
@@ -44,7 +74,7 @@ class Pool:
         with self._lock:
             return not self._has_room(1) and self._who_gives_way(client, 1) is None
 
-    async def run(self, jobs: Sequence[Callable[[], Result]], deadline: float, client: str = "") -> list[Result]:
+    async def run(self, jobs: Sequence[Job[Result]], deadline: float, client: str = "") -> list[Result]:
         """The jobs' results in order; all are taken in, or none.
 
         deadline: on the loop's clock; what has not begun by then never will. Raises Refused (503) when there is no room or no
@@ -112,16 +142,20 @@ class Pool:
 
     def _begin(self) -> None:
         """Give free threads the next jobs."""
-        while self._running < self._count and self._requests:
-            request = next(iter(self._requests.values()))[0]
+        while self._running < self._count and (request := self._next()):
             job, future = request.jobs.popleft(), request.waiting.popleft()
             self._waited(request, -1)
-            if request.client in self._requests:  # the next turn is another client's
-                self._requests[request.client] = self._requests.pop(request.client)
             if future.set_running_or_notify_cancel():
                 self._running += 1
-                self._threads.submit(self._do, job, future)
+                self._long += job.is_long
+                self._threads.submit(self._do, request.client, job, future)
         self._watch(sum(self._waiting.values()))
+
+    def _next(self) -> "_Request[Any] | None":
+        """The request whose first job is to begin."""
+        takes_long = self._long < max(1, self._count - 1)
+        firsts = [requests[0] for requests in self._requests.values() if takes_long or not requests[0].jobs[0].is_long]
+        return min(firsts, key=lambda request: self._spent[request.client], default=None)
 
     def _waited(self, request: _Request[Any], by: int) -> None:
         """Change how many jobs of a request wait; forget it when none do."""
@@ -133,17 +167,20 @@ class Pool:
             del self._waiting[client], self._requests[client]
         self._watch(sum(self._waiting.values()))
 
-    def _do(self, job: Callable[[], Result], future: "concurrent.futures.Future[Result]") -> None:
+    def _do(self, client: str, job: Job[Result], future: "concurrent.futures.Future[Result]") -> None:
+        began = time.monotonic()
         try:
-            result = job()
+            result = job.do()
         except BaseException as error:
-            self._ended()
+            self._ended(client, job, began)
             future.set_exception(error)
         else:
-            self._ended()
+            self._ended(client, job, began)
             future.set_result(result)
 
-    def _ended(self) -> None:
+    def _ended(self, client: str, job: Job[Any], began: float) -> None:
         with self._lock:
             self._running -= 1
+            self._long -= job.is_long
+            self._spent.add(client, time.monotonic() - began)
             self._begin()

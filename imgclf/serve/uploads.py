@@ -9,22 +9,24 @@ from imgclf.pixels import images
 from imgclf.serve import bodies
 
 MAX_PIXELS = 1 << 26  # of one picture: 67 megapixels, 200 MB of RGB a thread
+_LONG = 1 << 23  # pixels; 8 megapixels take 0.05 to 0.2 s
 _SCANS = 16  # of a progressive JPEG of so many pixels: each goes over all of them again; of fewer pixels, more
 _AVIF = 3  # times what a pixel of PNG takes
 _JPEG_2000 = 8  # pixels of PNG to a byte
 
 
-def checked(content: memoryview) -> tuple[bytes, str]:
-    """A picture's bytes, and why they are not decoded, if so."""
+def checked(content: memoryview) -> tuple[bytes, str, bool]:
+    """A picture's bytes, why they are not decoded, if so, and whether that takes long."""
     if len(content) > bodies.MAX_FILE:
-        return b"", f"{len(content):,} bytes, more than the limit of {bodies.MAX_FILE:,}"
+        return b"", f"{len(content):,} bytes, more than the limit of {bodies.MAX_FILE:,}", False
     data = bytes(content)
     try:
         head = images.header(data)
     except ImageError:
-        return data, ""  # the decoder will say the same
-    problem = _problem(head, data)
-    return (b"", problem) if problem else (data, "")
+        return data, "", False  # the decoder will say the same
+    if problem := _problem(head, data):
+        return b"", problem, False
+    return data, "", head.width * head.height > _LONG or head.format in ("AVIF", "JPEG 2000")
 
 
 def _problem(head: images.Header, data: bytes) -> str:

@@ -2,10 +2,10 @@
 
     python tests/benchmarks/hostile_clients.py RUN PICTURE [--connections 10000] [--rate 250]
 
-Connections of six kinds from eight addresses (127.0.0.2 to 127.0.0.9), the newest 900 held open: many requests whose answers are
-never read; a byte of a head each second; a byte of a body each second; nothing at all; bytes that are not HTTP; and the costliest
-picture that is still decoded, without waiting for the answer. The honest client, 127.0.0.1, sends PICTURE again and again, each
-time on a new connection. Prints its times and failures with and without the others, and the server's memory over time.
+Connections of six kinds from eight addresses (127.0.0.2 to 127.0.0.9), the newest 900 held open: many requests whose answers
+are never read; a byte of a head each second; a byte of a body each second; nothing at all; bytes that are not HTTP; and the
+costliest picture that is still decoded, without reading the answer. The honest client, 127.0.0.1, sends PICTURE again and
+again, each time on a new connection. Prints its times and failures with and without the others, and the server's memory.
 """
 
 import argparse
