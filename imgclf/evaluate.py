@@ -1,7 +1,6 @@
 """`imgclf evaluate`: how good a finished run is on pictures it was not fitted to, written into the run."""
 
 import dataclasses
-import json
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf import answers, scoring
+from imgclf import answers, evaluations, scoring
 from imgclf.base import names, writing
 from imgclf.base.config import Part
 from imgclf.base.errors import ImgclfError, UsageError
@@ -237,8 +236,8 @@ def _name(run_dir: Path, on: scoring.Pictures) -> str:
 def _scored(run_dir: Path, name: str) -> Path | None:
     """The data folder of an earlier evaluation."""
     try:
-        return Path(json.loads((run_dir / f"evaluation-{name}.json").read_bytes())["data"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return Path(evaluations.read(run_dir / f"evaluation-{name}.json", ("data",))["data"])
+    except ImgclfError:
         return None
 
 

@@ -41,8 +41,8 @@ class Recipe(Checked):
     in a file is refused.
     """
 
-    height: Annotated[int, Within(1, 4096)]
-    width: Annotated[int, Within(1, 4096)]
+    height: Annotated[int, Within(1, 1024)]
+    width: Annotated[int, Within(1, 1024)]
     aspect: Aspect = "squash"
     kernel: Literal["area-linear"] = "area-linear"
     colour: Literal["rgb"] = "rgb"

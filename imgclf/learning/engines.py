@@ -1,6 +1,7 @@
 """A pool of LiteRT interpreters for one file. Interpreters are created when needed and reused."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,22 +20,31 @@ class Engines:
     """
 
     def __init__(
-        self, file: Path, check: Callable[[Any], None] = lambda _engine: None, broken: str = "the model cannot be loaded"
+        self,
+        file: Path,
+        check: Callable[[Any], None] = lambda _engine: None,
+        broken: str = "the model cannot be loaded",
+        *,
+        before: Callable[[], None] = lambda: None,
     ) -> None:
         """check: raises an error for an unexpected interpreter. broken: text of the ImgclfError for an unusable file.
 
-        The file is read on first use.
+        before: called once, before the file is read, which happens on first use; raises an error for a file not to be loaded.
         """
         self.file = file
-        self._check, self._broken = check, broken
+        self._check, self._broken, self._before = check, broken, before
         self._idle: list[Any] = []  # its append and pop are atomic
+        self._lock, self._is_begun = threading.Lock(), False
 
     def output(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The first row of the output for one (h, w, 3) image."""
+        """The first row of the output for one (h, w, 3) image. Raises ImgclfError for a file that cannot be used."""
         with self._one() as engine:
-            engine.set_tensor(engine.get_input_details()[0]["index"], image[np.newaxis].astype(np.float32))
-            engine.invoke()
-            found: NDArray[np.float32] = engine.get_tensor(engine.get_output_details()[0]["index"])[0]
+            try:
+                engine.set_tensor(engine.get_input_details()[0]["index"], image[np.newaxis].astype(np.float32))
+                engine.invoke()
+                found: NDArray[np.float32] = engine.get_tensor(engine.get_output_details()[0]["index"])[0]
+            except (ValueError, RuntimeError) as error:
+                raise ImgclfError(f"{self.file}: {self._broken}") from error
         return found
 
     @contextlib.contextmanager
@@ -49,6 +59,10 @@ class Engines:
     def _made(self) -> Any:
         from ai_edge_litert.interpreter import Interpreter
 
+        with self._lock:
+            if not self._is_begun:
+                self._before()
+            self._is_begun = True
         try:
             engine = Interpreter(str(self.file), num_threads=1)
             engine.allocate_tensors()

@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import hmac
-import json
 import logging
 import math
 import time
@@ -19,9 +18,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 import imgclf
+from imgclf import evaluations
 from imgclf.answers import Prediction, answer, look
 from imgclf.base.config import ServeConfig
-from imgclf.base.errors import ImageError
+from imgclf.base.errors import ImageError, ImgclfError
 from imgclf.base.names import nfc
 from imgclf.base.writing import json_text
 from imgclf.bundle import Bundle
@@ -189,12 +189,12 @@ def _checked(content: memoryview) -> tuple[bytes, str]:
 def card(bundle: Bundle, threshold: float) -> dict[str, Any]:
     """What the page and a client may know of a run: names and figures, no path of this machine."""
     try:
-        tested = json.loads((bundle.path / "evaluation-test.json").read_bytes())
+        tested = evaluations.read(bundle.path / evaluations.TEST, ("accuracy", "interval", "baseline", "pictures"))
         accuracy = {
             "value": tested["accuracy"], "interval": tested["interval"], "baseline": tested["baseline"],
             "pictures": tested["pictures"], "on": "test",
         }  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError):
+    except ImgclfError:
         known = bundle.info["metrics"]
         count = bundle.info.get("data", {}).get("pictures", {}).get("val")
         accuracy = {

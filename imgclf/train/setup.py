@@ -2,8 +2,8 @@
 
 import dataclasses
 import hashlib
-import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf import dataset
-from imgclf.base import writing
+from imgclf.base import reading, writing
 from imgclf.base.checking import wrong_content
 from imgclf.base.config import SCRATCH, Part, Recipe, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
@@ -66,7 +66,7 @@ def read_config(run_dir: Path) -> Stored:
     """Read config.json. Raises ImgclfError for content that this version would not write."""
     file = run_dir / "config.json"
     try:
-        values = json.loads(file.read_bytes())
+        values = reading.read_json(file)
         schema, data, weights = values.pop("schema"), Path(values.pop("data")), values.pop("weights_of_classes")
         recipe = values.pop("recipe")
         weights = None if weights is None else np.array(weights, np.float32)
@@ -74,7 +74,8 @@ def read_config(run_dir: Path) -> Stored:
             raise ValueError(f"schema {schema!r}, but this version of imgclf reads {SCHEMA}")
         if weights is not None and not (weights.ndim == 1 and np.isfinite(weights).all() and (weights > 0).all()):
             raise ValueError("weights_of_classes must be positive numbers")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        os.fsencode(data)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ImgclfError(f"{file}: cannot be read ({error}); train again") from error
     try:
         stored = Stored(TrainConfig.from_dict(values), Recipe.from_dict(recipe), data, weights)

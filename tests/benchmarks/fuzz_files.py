@@ -34,6 +34,7 @@ from imgclf.base import journal, locks, placing, table
 from imgclf.base.config import SplitConfig
 from imgclf.base.errors import ImgclfError
 from imgclf.pixels import archives
+from imgclf.pixels.members import MAX_MEMBER
 
 SECONDS, MEGABYTES = 5, 500
 NUMBERS = [0, 1, 2, 127, 128, 255, 256, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, (1 << 63) - 1, (1 << 64) - 1]
@@ -131,7 +132,7 @@ def targets(folder: Path) -> list[Target]:
 
     def members(path: Path) -> None:
         for member in archives.members(str(path)):
-            assert len(member.content or b"") <= archives.MAX_MEMBER
+            assert len(member.content or b"") <= MAX_MEMBER
 
     found = [
         Target(ending, [compress(tar) for tar in plain], members, folder / f"a{ending}")
