@@ -21,7 +21,7 @@ from imgclf.base.places import cache_folder
 from imgclf.base.remedies import why
 
 _MEMORY, _MEMORY_OF_BYTE, _MEMORY_OF_PIXEL = 1 << 28, 8, 4096  # bytes; a 1024 x 1024 VGG network takes half of it
-_SECONDS, _SECONDS_OF_PIXEL = 5.0, 1e-4  # of the processor; 1024 x 1024 pixels through VGG19 take 80
+_SECONDS, _SECONDS_OF_PIXEL = 3.0, 1e-4  # of the processor; 1024 x 1024 pixels through VGG19 take 80
 _WAITING = 20  # times that, on a busy machine
 
 
