@@ -1,11 +1,10 @@
 """A finished run as a value: class names, recipe and weights together, answering on LiteRT without TensorFlow."""
 
-import contextlib
 import datetime
 import hashlib
 import json
 import os
-import shlex
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf.base import installing, reading, writing
+from imgclf.base import installing, reading, shape, writing
 from imgclf.base.checking import wrong_content
 from imgclf.base.config import Recipe, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.parallel import ordered_map
-from imgclf.base.remedies import why
-from imgclf.learning import bundle_values, keras_settings, metrics
+from imgclf.learning import keras_settings, metrics, probe
 from imgclf.learning.baseline import Baseline
 from imgclf.learning.engines import Engines
 
@@ -35,14 +33,15 @@ class Bundle:
     `info` is the content of bundle.json; `class_names` gives each output of the model its name, in order.
     """
 
-    def __init__(self, path: Path, info: dict[str, Any]) -> None:
+    def __init__(self, path: Path, info: dict[str, Any], *, is_foreign: bool = False) -> None:
+        """is_foreign: try the model in another process before this one loads it."""
         self.path = path
         self.info = info
         self.class_names: tuple[str, ...] = tuple(info["class_names"])
         self.recipe = Recipe.from_dict(info["recipe"])
         self.val_baseline = Baseline(**info["metrics"]["val_baseline"])  # baseline on the validation images
         self.temperature = float(info["calibration"]["temperature"]) if "calibration" in info else 1.0
-        self._engines = Engines(path / LITERT, self._check_engine, "broken bundle, the model cannot be loaded; retrain")
+        self._engines = Engines(path / LITERT, self._check_engine, _BROKEN, before=self._probe if is_foreign else lambda: None)
 
     @classmethod
     def load(cls, path: Path) -> "Bundle":
@@ -54,29 +53,30 @@ class Bundle:
         file = path / FILE
         info = _read(file)
         try:
-            bundle = cls(path, info)
-            files = {name: {"bytes": entry["bytes"], "sha256": entry["sha256"]} for name, entry in info["files"].items()}
-            fits = info["recipe_hash"] == bundle.recipe.hash
-            bundle_values.check(info, {MODEL, LITERT})
-            TrainConfig.from_dict(info["config"])
+            recipe = Recipe.from_dict(info.get("recipe"))
+            TrainConfig.from_dict(info.get("config"))
         except UsageError as error:
             raise wrong_content(file, error) from error
         except ImgclfError as error:
             raise ImgclfError(f"{file}: {error}") from error
-        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-            raise ImgclfError(f"{file}: broken bundle, {error} is missing or wrong") from error
-        if not fits:
+        try:
+            shape.check(info, "bundle")
+            _check_values(info)
+        except ValueError as error:
+            raise ImgclfError(f"{file}: broken bundle, {error}; copy the run folder again or retrain") from error
+        if info["recipe_hash"] != recipe.hash:
             raise ImgclfError(
                 f"{file}: broken bundle, the recipe does not match its hash; copy the run folder again or retrain"
             )
-        if info.get("checksum") != checksum(info):
+        if info["checksum"] != checksum(info):
             raise ImgclfError(f"{file}: broken bundle, it was edited after it was written; copy the run again or retrain")
-        bundle._check_files(files)
+        bundle = cls(path, info, is_foreign=True)
+        bundle._check_files()
         return bundle
 
-    def _check_files(self, files: dict[str, dict[str, Any]]) -> None:
-        """Sizes of all files, and the content of the one that answers."""
-        for name, expected in files.items():
+    def _check_files(self) -> None:
+        """Raise ImgclfError unless all files have their sizes, and the one that answers its content."""
+        for name, expected in self.info["files"].items():
             path = self.path / name
             actual = path.stat().st_size if path.is_file() else None
             if actual is None:
@@ -92,6 +92,8 @@ class Bundle:
         Calibrated: by the temperature that was found on the validation pictures.
         """
         output = self._engines.output(image).astype(np.float64)
+        if not ((output >= 0) & (output <= 1)).all():  # nor NaN
+            raise ImgclfError(f"{self.path / LITERT}: broken bundle, the model gives no probabilities; retrain")
         if len(self.class_names) == 2:
             output = np.array([1 - output[0], output[0]])
         return metrics.tempered(output, self.temperature)
@@ -120,38 +122,71 @@ class Bundle:
                     f"the file is not damaged: install that version or a newer one: {installing.at_least('keras', version)}"
                 ) from error
 
+    @property
+    def _outputs(self) -> int:
+        return 1 if len(self.class_names) == 2 else len(self.class_names)
+
     def _check_engine(self, engine: Any) -> None:
         """Raise ImgclfError if the network does not match bundle.json."""
-        shape = tuple(engine.get_input_details()[0]["shape"])
-        outputs = int(engine.get_output_details()[0]["shape"][-1])
-        if shape != (1, self.recipe.height, self.recipe.width, 3):
-            raise ImgclfError(f"{self.path / LITERT}: broken bundle, its input {shape} does not match the recipe")
-        if outputs != (1 if len(self.class_names) == 2 else len(self.class_names)):
-            raise ImgclfError(f"{self.path / LITERT}: broken bundle, {outputs} outputs for {len(self.class_names)} classes")
+        if problem := probe.unfit(engine, (self.recipe.height, self.recipe.width), self._outputs):
+            raise ImgclfError(f"{self.path / LITERT}: broken bundle, the model does not match {FILE}: {problem}; retrain")
+
+    def _probe(self) -> None:
+        """Raise ImgclfError for a model that is not safe to load."""
+        side = self.recipe.height, self.recipe.width
+        probe.check(self.path / LITERT, self.info["files"][LITERT]["sha256"], side, self._outputs)
+
+
+_BROKEN = "broken bundle, the model cannot be loaded; retrain"
 
 
 def _read(file: Path) -> dict[str, Any]:
     """Read bundle.json. Raises ImgclfError for unknown formats."""
-    if not file.exists():
+    if not os.path.lexists(file):
         raise ImgclfError(f"{file.parent}: not a finished run ({FILE} is missing); choose another run or train again")
-    if not file.is_file():  # reading a pipe would block for ever
-        raise ImgclfError(f"{file}: broken bundle, it is not a regular file")
     try:
-        info = reading.json_object(file)
-    except ValueError as error:
-        raise ImgclfError(f"{file}: broken bundle, it cannot be read ({error})") from error
+        info = reading.read_json(file)
+    except ImgclfError as error:
+        raise ImgclfError(f"{error}; copy the run folder again or retrain") from error
     if type(info.get("format")) is not int or info["format"] < 1:
         raise ImgclfError(f"{file}: broken bundle, it does not describe a bundle")
     if info["format"] > FORMAT:
-        raise ImgclfError(
-            f"{file}: written by a newer imgclf (format {info['format']}, this version reads {FORMAT}); update imgclf"
-        )
+        number = info["format"] if info["format"] < shape.LARGEST else "unknown"
+        raise ImgclfError(f"{file}: written by a newer imgclf (format {number}, this version reads {FORMAT}); update imgclf")
     return info
+
+
+def _check_values(info: dict[str, Any]) -> None:
+    """Raise ValueError for what the schema cannot say."""
+    names = info["class_names"]
+    if len(set(names)) < len(names):
+        raise ValueError("class_names is missing or wrong: a name occurs twice")
+    for name in names:  # they are printed, and used as folder names by `predict --move-to`
+        _check_text(name, "class_names")
+        is_file_name = name and not name.startswith(".") and len(name.encode()) <= 255
+        if not is_file_name or "/" in name or any(unicodedata.category(letter) == "Cc" for letter in name):
+            raise ValueError(f"class_names is missing or wrong: {name[:60]!r} cannot be the name of a folder")
+    if info["metrics"]["val_baseline"]["class_name"] not in names:
+        raise ValueError("metrics.val_baseline.class_name is missing or wrong: it is no class")
+    if info["class_weights"] is not None and len(info["class_weights"]) != len(names):
+        raise ValueError("class_weights is missing or wrong: there must be one for each class")
+    for place in ("path", "split_hash"):
+        _check_text(info["data"][place], f"data.{place}")
+
+
+def _check_text(text: str, place: str) -> None:
+    """Raise ValueError for what can be part of no path."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise ValueError(f"{place} is missing or wrong: {text[:60]!a} is no text") from None
+    if "\0" in text:
+        raise ValueError(f"{place} is missing or wrong: it has a NUL character")
 
 
 def write(path: Path, info: dict[str, Any]) -> Bundle:
     """Finish a run: describe its files and write bundle.json, last and atomically."""
-    files = {
+    files: dict[str, dict[str, Any]] = {
         name: {
             "bytes": (path / name).stat().st_size,
             "sha256": _sha256(path / name),
@@ -162,7 +197,9 @@ def write(path: Path, info: dict[str, Any]) -> Bundle:
     finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
     whole = {"format": FORMAT, **info, "recipe_hash": recipe.hash, "files": files, "finished": finished}
     writing.write_json(path / FILE, {**whole, "checksum": checksum(whole)})
-    return Bundle.load(path)
+    found = Bundle.load(path)
+    probe.remember(files[LITERT]["sha256"], (recipe.height, recipe.width), found._outputs)
+    return found
 
 
 def checksum(info: dict[str, Any]) -> str:
@@ -172,119 +209,5 @@ def checksum(info: dict[str, Any]) -> str:
 
 
 def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
+    with reading.opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def new_run_folder(model: str, run_dir: Path | None, runs: Path = Path("runs")) -> Path:
-    """Make the folder of a new run: `run_dir`, which must be missing or empty, or `runs/<time>-<model>`."""
-    if run_dir is not None:
-        check_run_folder(run_dir)
-        _make(run_dir, exist_ok=True)
-        return run_dir
-    stem = f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{model}"
-    for name in (stem, *(f"{stem}-{number}" for number in range(2, 1000))):
-        with contextlib.suppress(FileExistsError):
-            _make(runs / name, exist_ok=False)
-            return runs / name
-    raise ImgclfError(f"{runs}: cannot make a new run folder {stem}")
-
-
-def check_run_folder(run_dir: Path) -> None:
-    """Raise ImgclfError unless a new run can go there."""
-    if run_dir.exists() and not run_dir.is_dir():
-        raise ImgclfError(f"{run_dir}: a file, not a folder; give --run-dir a new folder")
-    if run_dir.exists() and any(run_dir.iterdir()):
-        raise ImgclfError(f"{run_dir}: not empty, and a run never writes over another; give --run-dir a new folder")
-
-
-def forget(run_dir: Path, *, whole: bool) -> None:
-    """Take back what a run that could not begin has written, and its folder too if `whole`."""
-    for name in ("config.json", "split.csv"):
-        (run_dir / name).unlink(missing_ok=True)
-    if whole:
-        with contextlib.suppress(OSError):
-            run_dir.rmdir()
-
-
-def _make(folder: Path, *, exist_ok: bool) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=exist_ok)
-    except FileExistsError:
-        raise
-    except OSError as error:
-        raise ImgclfError(f"{folder}: cannot create this folder: {why(error, 'choose another with --run-dir')}") from error
-
-
-def find_unfinished(run: str | None, runs: Path = Path("runs")) -> Path:
-    """The folder of an unfinished run: a path, a name under `runs/`, or the newest there; raises ImgclfError."""
-    if run not in (None, "latest"):
-        path = Path(run or "")
-        path = runs / path if path.name == run and (runs / path).is_dir() else path
-        if (path / FILE).exists():
-            raise ImgclfError(f"{path}: a finished run; there is nothing to resume")
-        if not (path / "config.json").exists():
-            raise ImgclfError(f"{path}: no run that could be resumed (config.json is missing)")
-        return path
-    started = [path.parent for path in runs.glob("*/config.json") if not (path.parent / FILE).exists()]
-    if not started:
-        raise ImgclfError(f"{runs}: no unfinished run here; give --resume its folder")
-    return max(started, key=lambda path: ((path / "config.json").stat().st_mtime_ns, path.name))
-
-
-def check_runs(runs: Path) -> None:
-    """Raise ImgclfError for a folder of runs that is not there; the usual one may be missing, where nothing was trained yet."""
-    if runs != Path("runs") and not runs.is_dir():
-        what = "a file, not a folder" if runs.exists() else "no such folder"
-        raise ImgclfError(f"{runs}: {what}; give --in the folder of runs")
-
-
-def best(runs: Path) -> tuple[Bundle, str]:
-    """The run with the highest validation accuracy (the newest of equals), and a note on the runs that were compared.
-
-    Accuracies are comparable only on the same images, so only runs on the newest run's split count. Broken runs are skipped.
-    """
-    check_runs(runs)
-    found = []
-    for file in runs.glob(f"*/{FILE}"):
-        with contextlib.suppress(ImgclfError, KeyError, TypeError):
-            one = Bundle.load(file.parent)
-            found.append((one.info["metrics"]["val_accuracy"], one.info["finished"], one))
-    if not found:
-        raise ImgclfError(f"{runs}: no finished run here; train one with `imgclf train`, or give --run FOLDER")
-    split = max(found, key=lambda item: item[1])[2].info["data"]["split_hash"]
-    same = [item for item in found if item[2].info["data"]["split_hash"] == split]
-    chosen = max(same, key=lambda item: item[:2])[2]
-    others = len(found) - len(same)
-    note = (
-        f"{chosen.path.name} is the best of {len(same)} on the newest run's split; runs on other splits, not compared: {others}"
-    )
-    return chosen, note if others else ""
-
-
-def find(run: str | None, runs: Path = Path("runs")) -> Bundle:
-    """The bundle a user means: a path, or the name of a run under `runs/`.
-
-    None and "latest" are the newest finished run there, "best" is the result of `best`.
-    """
-    if run == "best":
-        return best(runs)[0]
-    if run not in (None, "latest"):
-        path = Path(run or "")
-        return Bundle.load(runs / path if path.name == run and (runs / path).is_dir() else path)
-    newest: tuple[str, str] | None = None
-    for file in runs.glob(f"*/{FILE}"):
-        # One broken run must not hide the others, nor be passed over when it is the newest: it sorts by its file's time.
-        try:
-            finished = str(reading.json_object(file)["finished"])
-        except (ImgclfError, ValueError, KeyError):
-            modified = datetime.datetime.fromtimestamp(os.stat(file).st_mtime, datetime.UTC)
-            finished = modified.isoformat(timespec="microseconds")
-        newest = max(newest or ("", ""), (finished, file.parent.name))
-    if newest is None:
-        raise ImgclfError(f"{runs}: no finished run here; train one with `imgclf train`, or give --run FOLDER")
-    try:
-        return Bundle.load(runs / newest[1])
-    except ImgclfError as error:  # not passed over: nobody would know that another one answers
-        rest = f"it is the newest run: `imgclf runs rm {shlex.quote(newest[1])}` puts it away, or give --run another"
-        raise ImgclfError(f"{error}; {rest}") from error

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf import answers, scoring
-from imgclf.base import names, reading, writing
+from imgclf import answers, evaluations, scoring
+from imgclf.base import names, writing
 from imgclf.base.config import Part
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.folders import check_output
@@ -236,8 +236,8 @@ def _name(run_dir: Path, on: scoring.Pictures) -> str:
 def _scored(run_dir: Path, name: str) -> Path | None:
     """The data folder of an earlier evaluation."""
     try:
-        return Path(reading.json_object(run_dir / f"evaluation-{name}.json")["data"])
-    except (ImgclfError, ValueError, KeyError, TypeError):
+        return Path(evaluations.read(run_dir / f"evaluation-{name}.json", ("data",))["data"])
+    except ImgclfError:
         return None
 
 

@@ -1,17 +1,17 @@
 """`imgclf runs`: the runs below a folder, from their plain files: list, show, the best, out of the way."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
-from imgclf import bundle
+from imgclf import bundle, evaluations, run_folders
 from imgclf.base import contained, locks, reading
 from imgclf.base.errors import ImgclfError
 from imgclf.bundle import Bundle
 from imgclf.learning.baseline import Baseline
 
 TRASH = ".trash"  # below the folder of runs
-SHOWN = ("pictures", "accuracy", "interval", "baseline", "groups", "macro_f1", "macro_f1_interval", "loss", "calibration_error")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,54 +36,52 @@ class Run:
 
 def runs(folder: Path = Path("runs")) -> list[Run]:
     """Every run of a folder, the newest first, unfinished and broken ones too; raises ImgclfError for a folder not there."""
-    bundle.check_runs(folder)
+    run_folders.check_runs(folder)
     found = []
     for path in sorted(folder.iterdir() if folder.is_dir() else []):
-        if path.name == TRASH or not ((path / bundle.FILE).exists() or (path / "config.json").exists()):
-            continue
-        found.append(((path / "config.json" if (path / "config.json").exists() else path / bundle.FILE).stat().st_mtime, path))
+        kept = [file for file in (path / "config.json", path / bundle.FILE) if os.path.lexists(file)]
+        if path.name != TRASH and kept:
+            found.append((os.lstat(kept[0]).st_mtime, path))
     return [_read(path) for _time, path in sorted(found, reverse=True)]
 
 
 def _read(path: Path) -> Run:
-    if not (path / bundle.FILE).exists():
-        config = _json(path / "config.json")
+    file = path / "config.json"
+    if not os.path.lexists(path / bundle.FILE):
+        try:
+            config = reading.read_json(file)
+            for name in ("model", "data"):
+                if not isinstance(config.get(name, ""), str):
+                    raise ImgclfError(f"{file}: {name} must be text; train again")
+        except ImgclfError as error:
+            return Run(path.name, str(path), "broken", problem=str(error))
         return Run(path.name, str(path), "unfinished", config.get("model"), data=config.get("data"))
     try:
         run = Bundle.load(path)
     except ImgclfError as error:
         return Run(path.name, str(path), "broken", problem=str(error))
-    info, figures = run.info, run.info["metrics"]
+    info, figures, problem = run.info, run.info["metrics"], ""
+    tested: dict[str, Any] = {}
+    if os.path.lexists(path / evaluations.TEST):
+        try:
+            tested = evaluations.read(path / evaluations.TEST, ("accuracy", "interval", "baseline"))
+        except ImgclfError as error:
+            problem = str(error)
     return Run(
         path.name, str(path), "finished", info["model"], info["finished"], figures["epochs"],
-        figures["val_accuracy"], figures["val_interval"], run.val_baseline, *_tested(path), info["data"]["path"],
+        figures["val_accuracy"], figures["val_interval"], run.val_baseline, tested.get("accuracy"),
+        tuple(tested["interval"]) if tested else None, Baseline(**tested["baseline"]) if tested else None,
+        info["data"]["path"], problem,
     )  # fmt: skip
 
 
-def _tested(path: Path) -> tuple[float | None, tuple[float, float] | None, Baseline | None]:
-    """(accuracy, interval, baseline) of the last evaluation on the test set; None without a readable one."""
-    content = _json(path / "evaluation-test.json")
-    try:
-        low, high = map(float, content["interval"])
-        return float(content["accuracy"]), (low, high), Baseline(**content["baseline"])
-    except (KeyError, TypeError, ValueError):
-        return None, None, None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return reading.json_object(path)
-    except (ImgclfError, ValueError):
-        return {}
-
-
 def show(run: Bundle) -> dict[str, Any]:
-    """Everything that a bundle knows, with the scores of its evaluations."""
-    evaluations = {}
+    """Everything that a bundle knows, with the scores of its evaluations; raises ImgclfError for one that cannot be read."""
+    found = {}
     for path in sorted(run.path.glob("evaluation-*.json")):
-        content = _json(path)
-        evaluations[path.stem.removeprefix("evaluation-")] = {name: content.get(name) for name in SHOWN}
-    return {"run": str(run.path), **run.info, "evaluations": evaluations}
+        content = evaluations.read(path)
+        found[path.stem.removeprefix("evaluation-")] = {name: content[name] for name in evaluations.SCORES}
+    return {"run": str(run.path), **run.info, "evaluations": found}
 
 
 def remove(name: str, folder: Path = Path("runs")) -> Path:

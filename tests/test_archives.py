@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 from conftest import Run, encoded, photo, tree, write
 
-from imgclf.pixels import archives
-from imgclf.pixels.archives import Member
+from imgclf.pixels import archives, members
+from imgclf.pixels.members import Member
 from imgclf.pixels.sources import Source, expand
 
 PHOTO = encoded(photo(1))
@@ -134,7 +134,7 @@ def test_sparse_entries(tmp_path: Path) -> None:
 @pytest.mark.parametrize("opened", [gzip.open, bz2.open, lzma.open])
 def test_a_tar_of_zeros(opened: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is decompressed to reach the next entry is bounded by the size of the archive."""
-    monkeypatch.setattr(archives, "SLACK", 1 << 20)
+    monkeypatch.setattr(members, "SLACK", 1 << 20)
     path = tmp_path / "a.tar.gz"
     with opened(path, "wb") as file:
         file.write(image("1.jpg") + header("zeros", 3 << 30) + bytes(1 << 26))
@@ -220,7 +220,7 @@ def test_what_is_not_read_of_a_zip(tmp_path: Path) -> None:
 
 def test_a_zip_of_zeros(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory and time stay within what the size of the archive justifies; what comes after is read."""
-    monkeypatch.setattr(archives, "SLACK", 1 << 21)
+    monkeypatch.setattr(members, "SLACK", 1 << 21)
     zeros = b"\xff\xd8\xff" + bytes(1 << 20)
     zipped(tmp_path / "a.zip", [*((f"{number}.jpg", zeros) for number in range(9)), ("x.jpg", PHOTO)], zipfile.ZIP_DEFLATED)
     found = said(archives_of(tmp_path / "a.zip"))

@@ -18,7 +18,7 @@ FLOORS = [
     {"commands"},
     {"shell", "display.console", "display.dataset", "display.learning", "display.answers", "display.runs"},
     VERBS,
-    {"answers", "bundle", "model", "dataset", "scoring"},
+    {"answers", "bundle", "evaluations", "model", "run_folders", "dataset", "scoring"},
     {"learning"},
     {"pixels", "display"},
     {"base"},

@@ -19,7 +19,7 @@ import pytest
 from conftest import Run, encoded, make_classes, photo, started, write
 from described import as_described
 
-from imgclf import bundle, dataset, split
+from imgclf import bundle, dataset, run_folders, split
 from imgclf.base.config import Part, Recipe, TrainConfig
 from imgclf.base.errors import ImgclfError
 from imgclf.bundle import Bundle
@@ -190,7 +190,7 @@ def test_a_diverging_training_says_so_and_is_never_taken_for_finished(tmp_path: 
     with pytest.raises(ImgclfError, match="not a finished run"):
         Bundle.load(tmp_path / "runs" / "x")
     with pytest.raises(ImgclfError, match="no finished run here"):
-        bundle.find(None, tmp_path / "runs")
+        run_folders.find(None, tmp_path / "runs")
 
 
 def test_a_run_never_lands_among_the_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,17 +215,17 @@ def test_find_takes_the_newest_finished_run(project: Path, monkeypatch: pytest.M
         _sign(runs / name, {**info, "finished": finished})
     shutil.copytree(runs / "toy", runs / "z-unfinished")
     (runs / "z-unfinished" / "bundle.json").unlink()
-    assert bundle.find(None, runs).path.name == "a-newer"
-    assert bundle.find("latest", runs).path.name == "a-newer"
-    assert bundle.find("toy", runs).path.name == "toy"
-    assert bundle.find(str(runs / "b-older"), runs).path.name == "b-older"
+    assert run_folders.find(None, runs).path.name == "a-newer"
+    assert run_folders.find("latest", runs).path.name == "a-newer"
+    assert run_folders.find("toy", runs).path.name == "toy"
+    assert run_folders.find(str(runs / "b-older"), runs).path.name == "b-older"
     with pytest.raises(ImgclfError, match="not a finished run"):
-        bundle.find("z-unfinished", runs)
+        run_folders.find("z-unfinished", runs)
     monkeypatch.chdir(project)
     (project / "toy").mkdir()  # a folder of the same name beside runs/
-    assert bundle.find("toy").path == Path("runs/toy")
+    assert run_folders.find("toy").path == Path("runs/toy")
     with pytest.raises(ImgclfError, match=r"bundle.json: a file, not a run folder"):
-        bundle.find("runs/toy/bundle.json")
+        run_folders.find("runs/toy/bundle.json")
 
 
 @pytest.mark.parametrize(
@@ -278,8 +278,8 @@ def test_run_folders_never_mix(tmp_path: Path) -> None:
     write(tmp_path / "file", b"")
     for name, words in [("full", "not empty, and a run never writes over another"), ("file", "a file, not a folder")]:
         with pytest.raises(ImgclfError, match=words):
-            bundle.new_run_folder("cnn", tmp_path / name)
-    made = {bundle.new_run_folder("cnn", None, tmp_path / "runs").name for _ in range(3)}
+            run_folders.new_run_folder("cnn", tmp_path / name)
+    made = {run_folders.new_run_folder("cnn", None, tmp_path / "runs").name for _ in range(3)}
     assert len(made) == 3
 
 

@@ -45,11 +45,13 @@ class _Field:
             return any(type(value) is type(choice) and value == choice for choice in self.choices)
         if isinstance(value, bool) and bool not in self.kinds:
             return False
+        if isinstance(value, tuple) and not all(isinstance(one, str) for one in value):
+            return False
         number = value if isinstance(value, int | float) else None
         return isinstance(value, self.kinds) and (number is None or self.within is None or self.within.holds(number))
 
     def __str__(self) -> str:
-        words = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "several texts"}
+        words = {bool: "true or false", int: "a whole number", float: "a number", str: "text", tuple: "several texts"}
         allowed = "one of " + ", ".join(map(str, self.choices)) if len(self.choices) > 1 else str(*self.choices)
         if not self.choices:
             allowed = f"{words[self.kinds[-1]]}{f', {self.within}' if self.within else ''}"
@@ -73,7 +75,7 @@ def _field(hint: Any) -> _Field:
     if origin is Literal:
         return _Field((), _flat(hint), None, False)
     if hint == tuple[str, ...]:
-        return _Field((tuple, list), (), None, False)
+        return _Field((tuple,), (), None, False)
     if hint not in (bool, int, float, str):
         raise TypeError(f"{hint}: this type cannot be validated")
     return _Field((int, float) if hint is float else (hint,), (), None, False)
@@ -109,7 +111,7 @@ class Checked:
         for name in _fields(cls):
             if name not in values:
                 raise UsageError(f"{cls._called(name)} is missing")
-        return cls(**values)
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 def check(name: str, value: object, hint: Any) -> None:

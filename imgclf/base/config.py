@@ -41,8 +41,8 @@ class Recipe(Checked):
     in a file is refused.
     """
 
-    height: Annotated[int, Within(1, 4096)]
-    width: Annotated[int, Within(1, 4096)]
+    height: Annotated[int, Within(1, 1024)]
+    width: Annotated[int, Within(1, 1024)]
     aspect: Aspect = "squash"
     kernel: Literal["area-linear"] = "area-linear"
     colour: Literal["rgb"] = "rgb"
@@ -102,7 +102,7 @@ class ServeConfig(Checked):
     port: 0 for one that the system chooses. threshold: probability below which the label is `unknown`. token: what a client
     must know, or None. timeout: seconds for one request, from the end of its head to its answer. queue: pictures that may wait
     for a thread, in each process. workers: processes. root_path: what a proxy leaves before the paths of requests.
-    allowed_hosts: names that are answered besides this machine's own. proxies: addresses or networks that are believed.
+    allowed_host: names that are answered besides this machine's own. proxy: addresses or networks that are believed.
     """
 
     host: str = "127.0.0.1"
@@ -113,8 +113,8 @@ class ServeConfig(Checked):
     queue: Annotated[int, Within(1)] = 128
     workers: Annotated[int, Within(1, 64)] = 1
     root_path: str = ""
-    allowed_hosts: tuple[str, ...] = ()
-    proxies: tuple[str, ...] = ()
+    allowed_host: tuple[str, ...] = ()
+    proxy: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,37 +1,43 @@
-"""Read files that may come from someone else: regular ones alone, since a pipe waits without end, and only so much of them."""
+"""Read files that may come from someone else: regular files only, since a pipe waits without end, and no more than a limit."""
 
 import json
 import math
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from imgclf.base.errors import ImgclfError
 from imgclf.base.remedies import why
 
-LARGEST_JSON = 1 << 26  # bytes; of a run with a thousand classes it is a thousandth
+JSON_BYTES = 1 << 24  # of a JSON file
+JSON_VALUES = 1 << 21  # in a JSON file; Python takes up to 100 bytes for each
 
 
-def opened(path: Path) -> BinaryIO:
+def opened(path: Path) -> BufferedReader:
     """A regular file, open to be read. Raises ImgclfError for anything else, and when it cannot be opened."""
     try:
+        if problem := _special(os.stat(path).st_mode):  # before it is opened: opening a device can have effects
+            raise ImgclfError(f"{path}: cannot be read: {problem}")
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
         descriptor = os.open(path, flags)
-        try:
-            file = open(descriptor, "rb")  # noqa: SIM115  (the caller closes it)
-        except OSError:  # a folder, which only Linux opens at all
-            os.close(descriptor)
-            raise
     except (OSError, ValueError) as error:  # the second for a path with a NUL
         reason = why(error, "choose another file") if isinstance(error, OSError) else str(error)
         raise ImgclfError(f"{path}: cannot be read: {reason}") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        file.close()
-        raise ImgclfError(
-            f"{path}: cannot be read: no regular file (a pipe or device); save its content to a file and give that"
-        )
-    return file
+    if problem := _special(os.fstat(descriptor).st_mode):  # replaced in between
+        os.close(descriptor)
+        raise ImgclfError(f"{path}: cannot be read: {problem}")
+    return open(descriptor, "rb")
+
+
+def _special(mode: int) -> str:
+    """Why something is not read at all; "" for a regular file."""
+    if stat.S_ISDIR(mode):
+        return "a folder is in the place of the file: choose another file"
+    if not stat.S_ISREG(mode):
+        return "no regular file (a pipe or device); save its content to a file and give that"
+    return ""
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
@@ -46,22 +52,32 @@ def read_bounded(path: Path, limit: int) -> bytes:
     return content
 
 
-def json_object(path: Path) -> dict[str, Any]:
-    """The object that a JSON file holds, whose numbers are all finite.
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a regular file, with finite numbers only.
 
-    Raises ImgclfError for what is no regular file or too large, and ValueError for other content.
+    Raises ImgclfError for other content, for more than JSON_BYTES bytes, and for more than JSON_VALUES values, before they take
+    memory.
     """
+    return json_object(read_bounded(path, JSON_BYTES), path)
+
+
+def json_object(content: bytes, path: Path) -> dict[str, Any]:
+    """The same of content that was read from a file already."""
+    if sum(map(content.count, (b",", b"[", b"{"))) > JSON_VALUES:
+        raise ImgclfError(f"{path}: cannot be read: more than {JSON_VALUES:,} values, the most that is read of such a file")
     try:
-        content = json.loads(read_bounded(path, LARGEST_JSON), parse_constant=_finite, parse_float=_finite)
+        found = json.loads(content, parse_float=_finite, parse_constant=_finite)
     except RecursionError as error:
-        raise ValueError("nested too deep") from error
-    if not isinstance(content, dict):
-        raise ValueError("not a JSON object")
-    return content
+        raise ImgclfError(f"{path}: cannot be read: nested too deeply") from error
+    except ValueError as error:  # also of bytes that are no text
+        raise ImgclfError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise ImgclfError(f"{path}: cannot be read: no JSON object")
+    return found
 
 
 def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"the number {text[:20]} is not finite")
-    return number
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return value

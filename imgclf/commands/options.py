@@ -29,11 +29,11 @@ Seed = Annotated[int, typer.Option(**bounds(TrainConfig, "seed"), help="Seed of 
 
 def found(run: str) -> "Bundle":
     """The bundle that --run names. For `best`, print which runs were compared."""
-    from imgclf import bundle
+    from imgclf import run_folders
 
     if run != "best":
-        return bundle.find(run)
-    chosen, note = bundle.best(Path("runs"))
+        return run_folders.find(run)
+    chosen, note = run_folders.best(Path("runs"))
     if note:
         console.say(note, style="yellow")
     return chosen

@@ -33,9 +33,9 @@ def runs_show(run: Annotated[str, typer.Argument(help="As for --run.")] = "lates
 @runs_app.command("best", cls=Command)
 def runs_best(folder: Folder = Path("runs")) -> None:
     """Print the folder of the best run by validation accuracy. Only runs on the newest run's split are compared."""
-    from imgclf import bundle
+    from imgclf import run_folders
 
-    chosen, note = bundle.best(folder)
+    chosen, note = run_folders.best(folder)
     if note:
         console.say(note, style="yellow")
     console.data(str(chosen.path))

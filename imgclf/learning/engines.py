@@ -1,7 +1,7 @@
 """A pool of LiteRT interpreters for one file. Interpreters are created when needed and reused."""
 
 import contextlib
-import math
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.base.errors import ImgclfError
-
-MAX_TENSOR = 1 << 30  # bytes; the largest of a classifier at 1,024 pixels a side is a quarter of it
 
 
 class Engines:
@@ -22,22 +20,25 @@ class Engines:
     """
 
     def __init__(
-        self, file: Path, check: Callable[[Any], None] = lambda _engine: None, broken: str = "the model cannot be loaded"
+        self,
+        file: Path,
+        check: Callable[[Any], None] = lambda _engine: None,
+        broken: str = "the model cannot be loaded",
+        *,
+        before: Callable[[], None] = lambda: None,
     ) -> None:
         """check: raises an error for an unexpected interpreter. broken: text of the ImgclfError for an unusable file.
 
-        The file is read on first use, once: what becomes of it then does not matter to a server that runs for weeks.
+        before: called once, before the file is read, which happens on first use; raises an error for a file not to be loaded.
+        Its content is kept: what becomes of the file then does not matter to a server that runs for weeks.
         """
         self.file = file
-        self._check, self._broken = check, broken
-        self._content = b""
+        self._check, self._broken, self._before = check, broken, before
         self._idle: list[Any] = []  # its append and pop are atomic
+        self._lock, self._content = threading.Lock(), b""
 
     def output(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The first row of the output for one (h, w, 3) image.
-
-        Raises ImgclfError for a model that does not compute finite numbers.
-        """
+        """The first row of the output for one (h, w, 3) image. Raises ImgclfError for a file that cannot be used."""
         with self._one() as engine:
             try:
                 engine.set_tensor(engine.get_input_details()[0]["index"], image[np.newaxis].astype(np.float32))
@@ -45,8 +46,6 @@ class Engines:
                 found: NDArray[np.float32] = engine.get_tensor(engine.get_output_details()[0]["index"])[0]
             except (ValueError, RuntimeError) as error:
                 raise ImgclfError(f"{self.file}: {self._broken}") from error
-        if not np.isfinite(found).all():
-            raise ImgclfError(f"{self.file}: {self._broken}")
         return found
 
     @contextlib.contextmanager
@@ -62,18 +61,13 @@ class Engines:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
-            self._content = self._content or self.file.read_bytes()
+            with self._lock:
+                if not self._content:
+                    self._before()
+                    self._content = self.file.read_bytes()
             engine = Interpreter(model_content=self._content, num_threads=1)
-            self._check(engine)
-            if max(_bytes(tensor) for tensor in engine.get_tensor_details()) > MAX_TENSOR:
-                raise ValueError("a tensor that no classifier needs")
             engine.allocate_tensors()
+            self._check(engine)
         except (OSError, ValueError, RuntimeError) as error:
             raise ImgclfError(f"{self.file}: {self._broken}") from error
         return engine
-
-
-def _bytes(tensor: dict[str, Any]) -> int:
-    """The size of a tensor by LiteRT's description of it; a length that is not known yet counts as one."""
-    itemsize: int = np.dtype(tensor["dtype"]).itemsize
-    return math.prod(max(1, int(length)) for length in tensor["shape"]) * itemsize

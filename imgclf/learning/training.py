@@ -175,6 +175,8 @@ class Trainer:
         for variable, name in zip(variables, sorted(state), strict=True):
             if tuple(variable.shape) != state[name].shape:
                 raise ValueError(f"an array of shape {state[name].shape} for a variable of shape {tuple(variable.shape)}")
+            if state[name].dtype.kind not in "fiub" or not np.isfinite(state[name]).all():
+                raise ValueError(f"an array of {state[name].dtype} that are no finite numbers")
             variable.assign(state[name])
 
     def _variables(self) -> list[Any]:

@@ -18,8 +18,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 import imgclf
+from imgclf import evaluations
 from imgclf.answers import Prediction, answer, look
-from imgclf.base import reading
 from imgclf.base.config import ServeConfig
 from imgclf.base.errors import ImageError, ImgclfError
 from imgclf.base.names import nfc
@@ -63,7 +63,7 @@ class Service:
         self.pool = Pool(threads, config.queue, self.meters.queue)
         self.lookers = Pool(1, LOOKS)
         self.room = Room()
-        self.clients = Clients(Proxies(config.proxies).trusts)
+        self.clients = Clients(Proxies(config.proxy).trusts)
         self.stopping = False
 
     def warm(self) -> None:
@@ -194,12 +194,12 @@ async def _unless_gone(request: Request, answering: Coroutine[Any, Any, Result])
 def card(bundle: Bundle, threshold: float) -> dict[str, Any]:
     """What the page and a client may know of a run: names and figures, no path of this machine."""
     try:
-        tested = reading.json_object(bundle.path / "evaluation-test.json")
+        tested = evaluations.read(bundle.path / evaluations.TEST, ("accuracy", "interval", "baseline", "pictures"))
         accuracy = {
             "value": tested["accuracy"], "interval": tested["interval"], "baseline": tested["baseline"],
             "pictures": tested["pictures"], "on": "test",
         }  # fmt: skip
-    except (ImgclfError, ValueError, KeyError, TypeError):
+    except ImgclfError:
         known = bundle.info["metrics"]
         count = bundle.info.get("data", {}).get("pictures", {}).get("val")
         accuracy = {
@@ -234,7 +234,7 @@ class Guard:
     def __init__(self, app: App, config: ServeConfig, meters: Meters, clients: Clients) -> None:
         self.app, self.meters, self.clients = app, meters, clients
         self.token = config.token.encode() if config.token else None
-        self.proxies, self.hosts = Proxies(config.proxies), Hosts(config.host, config.allowed_hosts)
+        self.proxies, self.hosts = Proxies(config.proxy), Hosts(config.host, config.allowed_host)
         self.root = config.root_path
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:

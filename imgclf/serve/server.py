@@ -43,8 +43,8 @@ def serve(
     token = config.token or ""
     if token != token.strip() or not (token.isascii() and token.isprintable()):
         raise UsageError("--token or IMGCLF_TOKEN: give ASCII letters, digits and signs, with no space or line end around them")
-    Proxies(config.proxies)
-    Hosts(config.host, config.allowed_hosts)
+    Proxies(config.proxy)
+    Hosts(config.host, config.allowed_host)
     if config.root_path and not re.fullmatch(r"(/[\w.~-]+)+", config.root_path, re.ASCII):
         raise UsageError(f"--root-path: {config.root_path!r} is no path such as /photos; begin with a slash, end without one")
     try:
@@ -145,7 +145,7 @@ def _answer(
 def _work() -> None:
     """What one of several processes runs."""
     task = json.loads(sys.stdin.buffer.readline())
-    config = ServeConfig(**task["config"])
+    config = ServeConfig.from_dict(task["config"])
     meters = Meters(processes.shared_table(task["table"], config.workers), task["place"])
 
     def ready() -> None:

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from imgclf import dataset, model
 from imgclf.base.config import SCRATCH, Part, Precision
+from imgclf.base.errors import ImgclfError
 from imgclf.learning import backbones, features, litert, precision, training
 from imgclf.pixels import augment, images
-from imgclf.train.work import Work
+from imgclf.train import checkpoint
+from imgclf.train.work import CHECKPOINT, Work
 
 if TYPE_CHECKING:
     import keras
@@ -182,6 +184,10 @@ class Tuned:
         self.kind, why = precision.choose(config.precision, is_depthwise=backbones.is_depthwise(stock))
         with machine.strategy.scope():
             network = build(policy=precision.POLICIES[self.kind])
+        try:
+            checkpoint.fits(work.best, stock.weights)
+        except ValueError as error:
+            raise ImgclfError(f"{work.run_dir / CHECKPOINT}: cannot be used ({error}); train anew") from error
         network.set_weights(work.best)
         stock.set_weights(work.best)
         model.compile(stock, config.learning_rate)

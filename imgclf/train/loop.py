@@ -17,8 +17,9 @@ from imgclf.base.config import TrainConfig
 from imgclf.base.errors import ImgclfError
 from imgclf.learning import board, keras_file, schedule, training
 from imgclf.train import validation
+from imgclf.train.checkpoint import write_checkpoint
 from imgclf.train.courses import Course
-from imgclf.train.work import Epoch, Work, improves, write_checkpoint
+from imgclf.train.work import Epoch, Work, improves
 
 if TYPE_CHECKING:
     import keras

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import imgclf
-from imgclf import bundle, dataset, model
+from imgclf import bundle, dataset, model, run_folders
 from imgclf.base import contained, locks, names, signals, writing
 from imgclf.base.config import SCRATCH, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
@@ -25,9 +25,10 @@ from imgclf.bundle import Bundle
 from imgclf.learning import backbones, devices, keras_settings, metrics, precision
 from imgclf.pixels import images
 from imgclf.train import courses, prospects, validation
+from imgclf.train.checkpoint import restore, take_up
 from imgclf.train.loop import fit, patience, remedies, save, tuning_epochs
 from imgclf.train.setup import Stored, check, check_agreement, manifest_path, prepare, read_config, weigh, write_config
-from imgclf.train.work import CHECKPOINT, Listener, OfWorker, Silent, Work, restore, take_up
+from imgclf.train.work import CHECKPOINT, Listener, OfWorker, Silent, Work
 
 if TYPE_CHECKING:
     import keras
@@ -63,7 +64,7 @@ def train(
     manifest = dataset.read_manifest(manifest_path(data, config.fold))
     machine, listener = _gather(listener, device_count)
     if machine.is_chief and run_dir is not None:
-        bundle.check_run_folder(run_dir)  # now, and not when all pictures are decoded
+        run_folders.check_run_folder(run_dir)  # now, and not when all pictures are decoded
     expected = None
     remedy = "restart all workers with --resume and the run folder that the chief printed"
     with keras_settings.pinned(), devices.lost(machine, remedy):
@@ -73,7 +74,7 @@ def train(
         weights = weigh(config, prepared)
         is_given = run_dir is not None and run_dir.exists()
         if machine.is_chief:
-            run_dir = bundle.new_run_folder(config.model, run_dir)
+            run_dir = run_folders.new_run_folder(config.model, run_dir)
             writing.write_atomic(run_dir / "split.csv", manifest.to_csv())
             write_config(run_dir, Stored(config, prepared.recipe, data.resolve(), weights))  # last: --resume needs it
         work = Work(
@@ -124,7 +125,7 @@ def resume(
     """
     listener = listener or Silent()
     began = time.monotonic()
-    run_dir = bundle.find_unfinished(run)
+    run_dir = run_folders.find_unfinished(run)
     stored = read_config(run_dir)
     if data is None and not stored.data.is_dir():
         raise ImgclfError(
@@ -177,7 +178,7 @@ def _run(work: Work, began: float) -> Bundle | None:
         course = courses.begin(work)
     except ImgclfError:  # no weights to be had, say: nothing began, and nothing is left that --resume could take for a run
         if machine.is_chief and not work.resumed:
-            bundle.forget(work.run_dir, whole=work.made_folder)
+            run_folders.forget(work.run_dir, whole=work.made_folder)
         raise
     if state:
         take_up(work, course.trainer, state)

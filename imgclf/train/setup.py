@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def read_config(run_dir: Path) -> Stored:
     """Read config.json. Raises ImgclfError for content that this version would not write."""
     file = run_dir / "config.json"
     try:
-        values = reading.json_object(file)
+        values = reading.read_json(file)
         schema, data, weights = values.pop("schema"), Path(values.pop("data")), values.pop("weights_of_classes")
         recipe = values.pop("recipe")
         weights = None if weights is None else np.array(weights, np.float32)
@@ -73,7 +74,8 @@ def read_config(run_dir: Path) -> Stored:
             raise ValueError(f"schema {schema!r}, but this version of imgclf reads {SCHEMA}")
         if weights is not None and not (weights.ndim == 1 and np.isfinite(weights).all() and (weights > 0).all()):
             raise ValueError("weights_of_classes must be positive numbers")
-    except (ValueError, KeyError, TypeError) as error:
+        os.fsencode(data)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ImgclfError(f"{file}: cannot be read ({error}); train again") from error
     try:
         stored = Stored(TrainConfig.from_dict(values), Recipe.from_dict(recipe), data, weights)

@@ -2,36 +2,41 @@
 
 import dataclasses
 import hashlib
-import json
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgclf import dataset
-from imgclf.base import reading, writing
+from imgclf.base.checking import Checked, Within
 from imgclf.base.config import TrainConfig
-from imgclf.base.errors import ImgclfError
-from imgclf.learning import devices, training
+from imgclf.learning import devices
 
 CHECKPOINT = "checkpoint.npz"  # what a run that is not finished goes on from
 
 
+_Share = Annotated[float, Within(0, 1)]
+_Size = Annotated[float, Within(0, 1e30)]
+
+
 @dataclasses.dataclass(frozen=True)
-class Epoch:
+class Epoch(Checked):
     """The figures of one epoch; `images_per_second` counts training pictures, `seconds` the whole epoch with validation."""
 
-    epoch: int
-    loss: float
-    accuracy: float
-    val_loss: float
-    val_accuracy: float
-    images_per_second: float
-    seconds: float
+    epoch: Annotated[int, Within(1, 1_000_000)]
+    loss: _Size
+    accuracy: _Share
+    val_loss: _Size
+    val_accuracy: _Share
+    images_per_second: _Size
+    seconds: _Size
     is_best: bool
+
+    @staticmethod
+    def _called(name: str) -> str:
+        return f"history: {name}"
 
 
 class Listener(Protocol):
@@ -143,51 +148,3 @@ def content(work: Work) -> str:
     """What the result depends on beside the config: the pictures, in which part and class, and how they are fed."""
     names = sorted(f"{part}/{name}" for part, files in work.prepared.files.items() for name in files)
     return hashlib.sha256("\n".join([*names, *work.prepared.class_names, work.prepared.recipe.hash]).encode()).hexdigest()
-
-
-def write_checkpoint(work: Work, trainer: training.Trainer) -> None:
-    """All that the next epoch depends on, in one file and atomically: a kill loses the epoch that it falls into, no more."""
-    state = {
-        "content": content(work),
-        "epochs": work.epochs,
-        "factor": work.factor,
-        "tuned_from": work.tuned_from,
-        "history": [dataclasses.asdict(entry) for entry in work.history],
-    }
-    arrays = {f"network-{name}": value for name, value in trainer.state().items()}
-    arrays |= {f"best-{number:04d}": value for number, value in enumerate(work.best)}
-    with writing.atomic_path(work.run_dir / CHECKPOINT) as temporary:
-        np.savez(temporary, allow_pickle=False, state=np.array(json.dumps(state)), **arrays)
-
-
-def restore(work: Work) -> dict[str, NDArray[Any]]:
-    """Take up the run's checkpoint, if it has one, but for the trainer's state, which is given back."""
-    path = work.run_dir / CHECKPOINT
-    if not path.exists():
-        return {}
-    try:
-        with reading.opened(path) as file, np.load(file, allow_pickle=False) as arrays:
-            if any(member.compress_type != zipfile.ZIP_STORED for member in arrays.zip.infolist()):
-                raise ValueError("it is compressed, which no checkpoint is")  # so that arrays are no larger than the file
-            state = json.loads(str(arrays["state"]))
-            if state["content"] != content(work):
-                raise ImgclfError(
-                    f"{work.run_dir}: the pictures, their classes or the split are not those this run began with; "
-                    "put back what was there, or train anew"
-                )
-            network = {name: arrays[name] for name in arrays.files if name.startswith("network-")}
-            work.best = [arrays[name] for name in sorted(arrays.files) if name.startswith("best-")]
-        work.epochs, work.factor, work.tuned_from = state["epochs"], state["factor"], state["tuned_from"]
-        work.history = [Epoch(**entry) for entry in state["history"]]
-        return network
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise ImgclfError(f"{path}: cannot be used ({error}); train anew") from error
-
-
-def take_up(work: Work, trainer: training.Trainer, state: dict[str, NDArray[Any]]) -> None:
-    """Give the trainer its state from a checkpoint."""
-    try:
-        trainer.restore(state)
-    except ValueError as error:
-        raise ImgclfError(f"{work.run_dir / CHECKPOINT}: cannot be used ({error}); train anew") from error
-    trainer.freeze()  # the stock network too: the run may have been killed after its last epoch

@@ -1,19 +1,22 @@
-"""Feed what may come with somebody's folder with changed copies of small good files: archives, the index, tables, plans.
+"""Feed the readers of what may come with somebody's folder, archive or run with changed copies of small good files.
 
-    python tests/benchmarks/fuzz_files.py --seconds 600
+    python tests/benchmarks/fuzz_files.py --seconds 600 --only runs
 
-Whatever the bytes: no exception but ImgclfError, no input takes more than 5 s of the processor, and the process stays below
-500 MB. Anything else ends it with the path of the input. No coverage guides it, as it does in fuzz.py: SQLite, zipfile and
-tarfile are not instrumented, and their formats are known, so numbers in them are replaced by those that break parsers.
+Whatever the bytes: no exception but ImgclfError, no input takes more than 5 s of the processor, and neither this process nor a
+child of it takes more than 500 MB. Anything else ends it with the path of the input. No coverage guides it, as it does in
+fuzz.py: SQLite, zipfile, tarfile and LiteRT are not instrumented, and their formats are known, so numbers in them are replaced
+by those that break parsers.
 """
 
 import argparse
 import bz2
+import collections
 import contextlib
 import gzip
 import io
 import logging
 import lzma
+import os
 import random
 import shutil
 import sys
@@ -27,6 +30,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import fuzz_runs
 from conftest import encoded, make_classes, photo
 
 from imgclf import clean, dataset, split
@@ -34,6 +38,7 @@ from imgclf.base import journal, locks, placing, table
 from imgclf.base.config import SplitConfig
 from imgclf.base.errors import ImgclfError
 from imgclf.pixels import archives
+from imgclf.pixels.members import MAX_MEMBER
 
 SECONDS, MEGABYTES = 5, 500
 NUMBERS = [0, 1, 2, 127, 128, 255, 256, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, (1 << 63) - 1, (1 << 64) - 1]
@@ -59,8 +64,15 @@ WORDS = [
 class Target:
     """A kind of file: its good examples, and what is done with a changed one."""
 
-    def __init__(self, ending: str, good: list[bytes], read: Callable[[Path], object], place: Path) -> None:
-        self.ending, self.good, self.read, self.place = ending, good, read, place
+    def __init__(
+        self,
+        ending: str,
+        good: list[bytes],
+        read: Callable[[Path], object],
+        place: Path,
+        change: Callable[[bytes, random.Random], bytes] | None = None,
+    ) -> None:
+        self.ending, self.good, self.read, self.place, self.change = ending, good, read, place, change or changed
 
 
 def changed(content: bytes, generator: random.Random) -> bytes:
@@ -131,7 +143,7 @@ def targets(folder: Path) -> list[Target]:
 
     def members(path: Path) -> None:
         for member in archives.members(str(path)):
-            assert len(member.content or b"") <= archives.MAX_MEMBER
+            assert len(member.content or b"") <= MAX_MEMBER
 
     found = [
         Target(ending, [compress(tar) for tar in plain], members, folder / f"a{ending}")
@@ -209,9 +221,19 @@ def _rewritten(path: Path, compress: Callable[[bytes], bytes]) -> Path:
     return path
 
 
+def used() -> float:
+    """Seconds of the processor that this process and its children have taken."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
 def peak() -> float:
-    with contextlib.suppress(OSError, IndexError):
-        return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1e3
+    """The most memory that this process, or a child of it, has taken, in MB."""
+    with contextlib.suppress(OSError, IndexError, ImportError):
+        import resource
+
+        own = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+        return max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1e3
     return 0.0
 
 
@@ -219,19 +241,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", choices=("files", "runs"), help="Readers of a folder and of archives, or those of a run.")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)  # of each damaged index a line
     generator = random.Random(options.seed)
     folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     try:
-        kinds = targets(folder)
+        kinds = [] if options.only == "runs" else targets(folder)
+        if options.only != "files":
+            kinds += [Target(*one) for one in fuzz_runs.targets(folder, changed)]
         rounds, refused, slowest = 0, 0, 0.0
+        of_kind: collections.Counter[str] = collections.Counter()
         until = time.monotonic() + options.seconds
         while time.monotonic() < until:
             target = generator.choice(kinds)
-            content = changed(generator.choice(target.good), generator)
+            content = target.change(generator.choice(target.good), generator)
             target.place.write_bytes(content)
-            began = time.process_time()
+            began = used()
             reason = ""
             try:
                 target.read(target.place)
@@ -240,16 +267,18 @@ def main() -> None:
                 reason = "more than one line" if "\n" in str(error) else ""
             except Exception:
                 reason = traceback.format_exc()
-            took = time.process_time() - began
+            took = used() - began
             slowest = max(slowest, took)
             if took > SECONDS or peak() > MEGABYTES:
                 reason = f"{took:.1f} s, {peak():.0f} MB"
             rounds += 1
+            of_kind[target.place.name] += 1
             if reason:
                 kept = Path.cwd() / f"fuzz-{options.seed}-{rounds}{target.ending}"
                 kept.write_bytes(content)
                 sys.exit(f"{kept}: {reason}")
         print(f"{rounds:,} inputs, {refused:,} refused; slowest {slowest:.2f} s, at most {peak():.0f} MB")
+        print(", ".join(f"{name} {count:,}" for name, count in sorted(of_kind.items())))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

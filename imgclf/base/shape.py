@@ -1,0 +1,157 @@
+"""Check JSON that was read against our own JSON Schemas, of which only the keywords used in imgclf/schemas are known.
+
+Stricter than a schema in two ways: numbers are finite and whole numbers are below 2**63. The package jsonschema would be one
+more dependency and takes longer to import than `imgclf predict` has.
+"""
+
+import functools
+import json
+import math
+import re
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "object": (dict,), "array": (list,), "string": (str,), "boolean": (bool,), "null": (type(None),), "integer": (int,),
+    "number": (int, float),
+}  # fmt: skip
+_WORDS = {
+    "object": "an object", "array": "a list", "string": "text", "boolean": "true or false", "null": "null",
+    "integer": "a whole number", "number": "a number",
+}  # fmt: skip
+LARGEST = 1 << 63  # whole numbers are below
+
+
+class MismatchError(ValueError):
+    """A value that is not as its schema says. The message begins with its place, as `calibration.temperature`."""
+
+
+def check(value: object, name: str, definition: str = "", *, place: str = "") -> None:
+    """Raise MismatchError unless a value fits the schema `name`, or one of its definitions. place: what the value is called."""
+    whole = _schema(name)
+    _check(value, whole["$defs"][definition] if definition else whole, whole, place)
+
+
+def check_property(value: object, name: str, field: str) -> None:
+    """Raise MismatchError unless a value fits a property of the schema `name`."""
+    whole = _schema(name)
+    _check(value, whole["properties"][field], whole, field)
+
+
+@functools.cache
+def _schema(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((resources.files("imgclf") / "schemas" / f"{name}.json").read_text("utf-8"))
+    return found
+
+
+def _check(value: object, schema: Mapping[str, Any], whole: Mapping[str, Any], place: str) -> None:
+    known: dict[str, Any] = {}
+    parts = list(_parts(schema, whole))
+    for part, root in parts:
+        _check_value(value, part, place)
+        if "anyOf" in part and not any(_fits(value, one, root, place) for one in part["anyOf"]):
+            raise MismatchError(f"{place} is missing or wrong: {_shown(value)}")
+        if isinstance(value, list) and "items" in part:
+            for number, item in enumerate(value):
+                _check(item, part["items"], root, f"{place}[{number}]")
+        if isinstance(value, dict):
+            for field in part.get("required", ()):
+                if field not in value:
+                    raise MismatchError(f"{_below(place, field)} is missing or wrong: it is not there")
+            for field, inner in part.get("properties", {}).items():
+                known[field] = inner
+                if field in value:
+                    _check(value[field], inner, root, _below(place, field))
+    if isinstance(value, dict):
+        _check_others(value, [part for part, _root in parts], known, whole, place)
+
+
+def _check_others(
+    value: Mapping[str, Any], parts: list[Mapping[str, Any]], known: Mapping[str, Any], whole: Mapping[str, Any], place: str
+) -> None:
+    """Raise MismatchError for fields that the schema does not name, if it allows no others."""
+    for part in parts:
+        allowed = part.get("additionalProperties", part.get("unevaluatedProperties", True))
+        if allowed is True:
+            continue
+        for field in value.keys() - known.keys():
+            if allowed is False:
+                raise MismatchError(f"{_below(place, field[:60])} is unknown")
+            _check(value[field], allowed, whole, _below(place, field[:60]))
+
+
+def _parts(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """The schema and those it refers to, each with the document that its own references are in."""
+    found = [(schema, whole)]
+    while "$ref" in schema:
+        urn, _hash, way = schema["$ref"].partition("#/$defs/")
+        if urn:
+            whole = _schema(urn.split(":")[2])
+        schema = whole["$defs"][way]
+        found.append((schema, whole))
+    return found
+
+
+def _fits(value: object, schema: Mapping[str, Any], whole: Mapping[str, Any], place: str) -> bool:
+    try:
+        _check(value, schema, whole, place)
+    except MismatchError:
+        return False
+    return True
+
+
+def _check_value(value: object, schema: Mapping[str, Any], place: str) -> None:
+    """Raise MismatchError unless type, choices and bounds hold."""
+    kinds = schema.get("type", ())
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if (kinds and not any(_is(value, kind) for kind in kinds)) or not _is_within(value, schema):
+        raise MismatchError(f"{place} is missing or wrong: {_shown(value)}, but must be {_allowed(kinds, schema)}")
+
+
+def _is(value: object, kind: str) -> bool:
+    if isinstance(value, bool) and kind != "boolean":
+        return False
+    if isinstance(value, int) and not -LARGEST < value < LARGEST:
+        return False
+    return isinstance(value, _TYPES[kind]) and not (isinstance(value, float) and not math.isfinite(value))
+
+
+def _is_within(value: object, schema: Mapping[str, Any]) -> bool:
+    choices = [schema["const"]] if "const" in schema else schema.get("enum")
+    if choices is not None:
+        return any(type(value) is type(choice) and value == choice for choice in choices)
+    if isinstance(value, list):
+        return bool(schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)))
+    if isinstance(value, str):
+        return "pattern" not in schema or re.search(schema["pattern"], value) is not None
+    if isinstance(value, int | float):
+        return bool(schema.get("minimum", value) <= value <= schema.get("maximum", value))
+    return True
+
+
+def _allowed(kinds: list[str], schema: Mapping[str, Any]) -> str:
+    if "const" in schema or "enum" in schema:
+        return " or ".join(json.dumps(choice) for choice in schema.get("enum", [schema.get("const")]))
+    least, most = schema.get("minimum"), schema.get("maximum")
+    bounds = f", {least} to {most}" if most is not None else f", {least} or more" if least is not None else ""
+    if "pattern" in schema:
+        bounds = f" like {schema['pattern']}"
+    if "minItems" in schema:
+        bounds = f" of {schema['minItems']} {'items' if schema.get('maxItems') == schema['minItems'] else 'or more items'}"
+    return " or ".join(_WORDS[kind] for kind in kinds) + bounds
+
+
+def _below(place: str, field: str) -> str:
+    return f"{place}.{field}" if place else field
+
+
+def _shown(value: object) -> str:
+    """A value in at most 60 characters."""
+    if isinstance(value, dict | list):
+        return f"{_WORDS['object' if isinstance(value, dict) else 'array']} of {len(value)}"
+    try:
+        text = json.dumps(value)
+    except ValueError:  # an int with thousands of digits
+        text = "a number of thousands of digits"
+    return text if len(text) <= 60 else f"{text[:57]}..."

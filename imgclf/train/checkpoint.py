@@ -1,0 +1,130 @@
+"""The checkpoint of an unfinished run, from which `--resume` goes on. It is read as if a stranger had written it."""
+
+import dataclasses
+import json
+import os
+import re
+import zipfile
+from typing import IO, Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgclf.base import reading, writing
+from imgclf.base.checking import Checked, Within
+from imgclf.base.errors import ImgclfError
+from imgclf.learning import training
+from imgclf.pixels.zips import Directory
+from imgclf.train.work import CHECKPOINT, Epoch, Work, content
+
+_NAME = re.compile(r"(?:state|network-[0-9]{4}|best-[0-9]{4})\.npy")
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, OverflowError, MemoryError, zipfile.BadZipFile)
+
+
+@dataclasses.dataclass(frozen=True)
+class _State(Checked):
+    """What is kept beside the arrays. content: of the images, as `content` gives it. tuned_from: as in Work."""
+
+    content: str
+    epochs: Annotated[int, Within(1, 1_000_000)]
+    factor: Annotated[float, Within(0, 1, above=True)]
+    tuned_from: Annotated[int, Within(1, 1_000_000)] | None
+
+    @staticmethod
+    def _called(name: str) -> str:
+        return f"state: {name}"
+
+
+def write_checkpoint(work: Work, trainer: training.Trainer) -> None:
+    """All that the next epoch depends on, in one file and atomically: a kill loses the epoch that it falls into, no more."""
+    state = dataclasses.asdict(_State(content(work), work.epochs, work.factor, work.tuned_from))
+    state["history"] = [dataclasses.asdict(entry) for entry in work.history]
+    arrays = {f"network-{name}": value for name, value in trainer.state().items()}
+    arrays |= {f"best-{number:04d}": value for number, value in enumerate(work.best)}
+    with writing.atomic_path(work.run_dir / CHECKPOINT) as temporary:
+        np.savez(temporary, allow_pickle=False, state=np.array(json.dumps(state)), **arrays)
+
+
+def restore(work: Work) -> dict[str, NDArray[Any]]:
+    """Take up the run's checkpoint, if it has one, but for the trainer's state, which is returned.
+
+    Raises ImgclfError for a checkpoint that cannot be used, or of other images.
+    """
+    path = work.run_dir / CHECKPOINT
+    if not os.path.lexists(path):
+        return {}
+    try:
+        with reading.opened(path) as file, Directory(file) as whole:
+            arrays = _arrays(whole, os.fstat(file.fileno()).st_size)
+        text = arrays.pop("state")
+        if text.dtype.kind != "U" or text.shape:
+            raise ValueError("its state is no text")
+        values = reading.json_object(str(text).encode(), path)
+        history = values.pop("history")
+        state = _State.from_dict(values)
+        if not isinstance(history, list):
+            raise ValueError("history: expected a list")
+        entries = [Epoch.from_dict(entry) for entry in history]
+        best = [arrays[name] for name in sorted(arrays) if name.startswith("best-")]
+        if bool(entries) != bool(best) or bool(entries) != any(entry.is_best for entry in entries):
+            raise ValueError("its history and its weights do not belong together")
+        if state.tuned_from is not None and not state.tuned_from <= len(entries):
+            raise ValueError("state: tuned_from is beyond its history")
+    except ImgclfError as error:
+        raise ImgclfError(f"{path}: cannot be used ({error}); train anew") from error
+    except _DAMAGED as error:
+        raise ImgclfError(f"{path}: cannot be used ({error or type(error).__name__}); train anew") from error
+    if state.content != content(work):
+        raise ImgclfError(
+            f"{work.run_dir}: the pictures, their classes or the split are not those this run began with; "
+            "put back what was there, or train anew"
+        )
+    work.best, work.history = best, entries
+    work.epochs, work.factor, work.tuned_from = state.epochs, state.factor, state.tuned_from
+    return {name: value for name, value in arrays.items() if name.startswith("network-")}
+
+
+def _arrays(file: IO[bytes], size: int) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz file that is not compressed, so that they take no more memory than the file has bytes."""
+    found, total = {}, 0
+    with zipfile.ZipFile(file) as archive:
+        for entry in archive.infolist():
+            total += entry.file_size
+            if not _NAME.fullmatch(entry.filename) or entry.filename[:-4] in found:
+                raise ValueError(f"an array named {entry.filename[:60]!r}")
+            if entry.compress_type != zipfile.ZIP_STORED or total > size:
+                raise ValueError("its arrays are compressed")
+            with archive.open(entry) as part:
+                found[entry.filename[:-4]] = _array(part, entry.file_size)
+    return found
+
+
+def _array(part: IO[bytes], size: int) -> NDArray[Any]:
+    version = np.lib.format.read_magic(part)
+    if version not in _HEADERS:
+        raise ValueError(f"an array of format {version}")
+    shape, is_fortran, dtype = _HEADERS[version](part)
+    data = part.read()
+    if dtype.kind not in "fiubU" or part.tell() != size or any(length < 0 for length in shape):
+        raise ValueError(f"an array of {dtype}")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if is_fortran else "C")
+
+
+def take_up(work: Work, trainer: training.Trainer, state: dict[str, NDArray[Any]]) -> None:
+    """Give the trainer its state from a checkpoint. Raises ImgclfError for one of another network."""
+    path = work.run_dir / CHECKPOINT
+    try:
+        trainer.restore(state)
+        fits(work.best, trainer.stock.weights)
+    except ValueError as error:
+        raise ImgclfError(f"{path}: cannot be used ({error}); train anew") from error
+    trainer.freeze()  # the stock network too: the run may have been killed after its last epoch
+
+
+def fits(arrays: list[NDArray[Any]], variables: list[Any]) -> None:
+    """Raise ValueError unless arrays have the shapes of variables, and are of finite numbers."""
+    if arrays and [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
+        raise ValueError("its best weights are of another network")
+    if not all(array.dtype.kind == "f" and np.isfinite(array).all() for array in arrays):
+        raise ValueError("its best weights are no finite numbers")

@@ -1,0 +1,104 @@
+"""A finished run of two files, made in milliseconds without TensorFlow: a LiteRT network of four operators."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imgclf import bundle
+from imgclf.base.config import Recipe, TrainConfig
+from imgclf.learning import baseline, litert
+
+CLASSES = ("blue", "green", "red")
+SIDE = 8
+
+
+def network(classes: int = len(CLASSES), side: int = SIDE) -> bytes:
+    """A convolution, the mean over all pixels, a dense layer and a softmax, as a LiteRT file."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model, graph = schema.ModelT(), schema.SubGraphT()
+    model.version, model.description, model.subgraphs = 3, b"tiny", [graph]
+    model.buffers, model.operatorCodes, graph.tensors, graph.operators = [schema.BufferT()], [], [], []
+
+    def tensor(name: str, shape: list[int], content: Any = None, kind: int = schema.TensorType.FLOAT32) -> int:
+        one = schema.TensorT()
+        one.name, one.shape, one.type, one.buffer = name.encode(), shape, kind, 0
+        if content is not None:
+            buffer = schema.BufferT()
+            buffer.data = np.frombuffer(content.tobytes(), np.uint8)
+            model.buffers.append(buffer)
+            one.buffer = len(model.buffers) - 1
+        graph.tensors.append(one)
+        return len(graph.tensors) - 1
+
+    def operator(code: int, inputs: list[int], output: int, kind: int, options: Any) -> None:
+        known, one = schema.OperatorCodeT(), schema.OperatorT()
+        known.builtinCode, known.deprecatedBuiltinCode, known.version = code, code, 1
+        model.operatorCodes.append(known)
+        one.opcodeIndex, one.inputs, one.outputs = len(model.operatorCodes) - 1, inputs, [output]
+        one.builtinOptionsType, one.builtinOptions = kind, options
+        graph.operators.append(one)
+
+    random = np.random.default_rng(0)
+    image = tensor("image", [1, side, side, 3])
+    kernel = tensor("kernel", [4, 3, 3, 3], random.normal(0, 0.01, (4, 3, 3, 3)).astype("<f4"))
+    bias, axes = tensor("bias", [4], np.zeros(4, "<f4")), tensor("axes", [2], np.array([1, 2], "<i4"), schema.TensorType.INT32)
+    found, mean = tensor("found", [1, side, side, 4]), tensor("mean", [1, 4])
+    convolution, reducer, kinds = schema.Conv2DOptionsT(), schema.ReducerOptionsT(), schema.BuiltinOptions
+    convolution.strideW = convolution.strideH = 1
+    operator(schema.BuiltinOperator.CONV_2D, [image, kernel, bias], found, kinds.Conv2DOptions, convolution)
+    operator(schema.BuiltinOperator.MEAN, [found, axes], mean, kinds.ReducerOptions, reducer)
+    graph.inputs, graph.outputs = [image], [mean]
+    head = random.normal(0, 0.1, (4, classes)).astype(np.float32)
+    return litert.with_head(litert._packed(model, 4096), head, np.zeros(classes, np.float32))
+
+
+def tiny_run(path: Path, classes: tuple[str, ...] = CLASSES) -> Path:
+    """Make the run folder `path`. Its model.keras is no network."""
+    path.mkdir(parents=True)
+    (path / bundle.LITERT).write_bytes(network(len(classes)))
+    (path / bundle.MODEL).write_bytes(b"no network")
+    share, groups = [0.5, 1.0], {"images": 12, "groups": 12, "largest": 1}
+    bundle.write(
+        path,
+        {
+            "imgclf": "0.1.0", "task": "categorical", "model": "cnn", "class_names": list(classes),
+            "recipe": dataclasses.asdict(Recipe(SIDE, SIDE)),
+            "metrics": {
+                "best_epoch": 1, "epochs": 1, "train_loss": 0.5, "train_accuracy": 0.5, "val_loss": 0.5, "val_accuracy": 0.75,
+                "val_interval": share, "val_groups": groups,
+                "val_baseline": dataclasses.asdict(baseline.baseline(classes[0], 4, 9, 12)),
+            },
+            "data": {
+                "path": str(path.parent / "data"), "fingerprint": "8927e49459e0", "split_hash": "23b2f2c7f2d8",
+                "pictures": {"train": 51, "val": 12}, "left_out": [],
+            },
+            "seed": 0, "precision": "float32", "devices": "1 device",
+            "config": dataclasses.asdict(TrainConfig(image_size=32)), "patience": 10, "class_weights": None, "parameters": 127,
+            "packages": {"keras": "3.0.0"}, "litert_difference": 0.0,
+            "calibration": {
+                "temperature": 1.0, "fitted": 1.0, "gain": 0.0, "pictures": 12, "error_before": 0.1, "error_after": 0.1,
+                "thresholds": [[0.5, 1.0, 1.0]],
+            },
+        },
+    )  # fmt: skip
+    return path
+
+
+def signed(info: dict[str, Any], run: Path) -> dict[str, Any]:
+    """The content of a bundle.json with fresh hashes, as a stranger would write it."""
+    import hashlib
+
+    info = dict(info)
+    if isinstance(info.get("recipe"), dict):
+        recipe = object.__new__(Recipe)
+        for name in (field.name for field in dataclasses.fields(Recipe)):
+            object.__setattr__(recipe, name, info["recipe"].get(name))
+        info["recipe_hash"] = recipe.hash
+    if isinstance(info.get("files"), dict) and isinstance(info["files"].get(bundle.LITERT), dict):
+        content = (run / bundle.LITERT).read_bytes()
+        info["files"][bundle.LITERT] |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    info["checksum"] = bundle.checksum(info)
+    return info
