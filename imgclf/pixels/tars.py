@@ -114,27 +114,39 @@ def _headers_of(stream: _Stream) -> type[tarfile.TarInfo]:
     """The class by which tarfile reads headers; each is looked at before it and what follows are read."""
 
     class Header(tarfile.TarInfo):
-        @classmethod
-        def fromtarfile(cls, archive: tarfile.TarFile) -> "Header":
-            try:
-                header = tarfile.TarInfo.frombuf(
-                    stream.peek(tarfile.BLOCKSIZE), archive.encoding or "utf-8", archive.errors or ""
-                )
-            except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
-                # tarfile takes a damaged header behind the first entry for the end, so that the rest would be lost unsaid.
-                raise tarfile.ReadError(str(error)) from error
-            except tarfile.HeaderError:  # the end
-                return super().fromtarfile(archive)
-            if header.type in _EXTENDED:
-                if not 0 <= header.size <= MAX_HEADERS:
-                    raise TooMuchError(f"a header of {header.size:,} bytes, more than {MAX_HEADERS:,}")
-                stream.charge(header.size * _HEADER_COST)
-                content = stream.peek(tarfile.BLOCKSIZE + header.size)[tarfile.BLOCKSIZE :]
-                if header.type in _PAX:
-                    _check_pax(content)
-            return super().fromtarfile(archive)
+        pass
 
+    # Newer versions of Python read the header behind an extended one by the second name.
+    reads = "_fromtarfile" if hasattr(tarfile.TarInfo, "_fromtarfile") else "fromtarfile"
+    inner = getattr(tarfile.TarInfo, reads).__func__
+
+    def read(cls: type[Header], archive: tarfile.TarFile, **options: Any) -> Any:
+        _check(stream, archive)
+        return inner(cls, archive, **options)
+
+    setattr(Header, reads, classmethod(read))
     return Header
+
+
+def _check(stream: _Stream, archive: tarfile.TarFile) -> None:
+    """Raise ReadError or TooMuchError for a header that tarfile must not read, which is the next in the stream."""
+    try:
+        block = stream.peek(tarfile.BLOCKSIZE)
+        header = tarfile.TarInfo.frombuf(block, archive.encoding or "utf-8", archive.errors or "surrogateescape")
+    except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
+        # tarfile takes a damaged header behind the first entry for the end, so that the rest would be lost unsaid.
+        raise tarfile.ReadError(str(error)) from error
+    except tarfile.HeaderError:  # the end
+        return
+    if header.size < 0:
+        raise tarfile.ReadError("an entry of negative size")
+    if header.type in _EXTENDED:
+        if header.size > MAX_HEADERS:
+            raise TooMuchError(f"a header of {header.size:,} bytes, more than {MAX_HEADERS:,}")
+        stream.charge(header.size * _HEADER_COST)
+        content = stream.peek(tarfile.BLOCKSIZE + header.size)[tarfile.BLOCKSIZE :]
+        if header.type in _PAX:
+            _check_pax(content)
 
 
 _PAX = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
