@@ -120,7 +120,7 @@ def _headers_of(stream: _Stream) -> type[tarfile.TarInfo]:
     reads = "_fromtarfile" if hasattr(tarfile.TarInfo, "_fromtarfile") else "fromtarfile"
     inner = getattr(tarfile.TarInfo, reads).__func__
 
-    def read(cls: type[Header], archive: tarfile.TarFile, **options: Any) -> Any:
+    def read(cls: Any, /, archive: tarfile.TarFile, **options: Any) -> Any:
         _check(stream, archive)
         return inner(cls, archive, **options)
 
