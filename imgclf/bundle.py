@@ -4,7 +4,9 @@ import datetime
 import hashlib
 import json
 import os
+import struct
 import unicodedata
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from imgclf.base.checking import wrong_content
 from imgclf.base.config import Recipe, TrainConfig
 from imgclf.base.errors import ImgclfError, UsageError
 from imgclf.base.parallel import ordered_map
-from imgclf.learning import keras_settings, metrics, probe
+from imgclf.learning import keras_file, keras_settings, metrics, probe
 from imgclf.learning.baseline import Baseline
 from imgclf.learning.engines import Engines
 
@@ -110,12 +112,16 @@ class Bundle:
             raise ImgclfError(
                 f"{path}: broken bundle, the file was changed after training; copy the run folder again or retrain"
             )
+        try:
+            keras_file.check(path)
+        except _NO_NETWORK as error:
+            raise ImgclfError(f"{path}: broken bundle, no Keras file of imgclf: {error}; retrain") from error
         with keras_settings.pinned():
             import keras
 
             try:
                 return keras.saving.load_model(path, compile=False)
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+            except _NO_NETWORK as error:
                 version = str(self.info.get("packages", {}).get("keras", keras.__version__))
                 raise ImgclfError(
                     f"{path}: Keras {keras.__version__} cannot load this file, which was written by Keras {version}; "
@@ -137,6 +143,11 @@ class Bundle:
         probe.check(self.path / LITERT, self.info["files"][LITERT]["sha256"], side, self._outputs)
 
 
+# What Keras, h5py and zipfile raise for other content than imgclf writes.
+_NO_NETWORK = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError, EOFError, AssertionError,
+    ArithmeticError, MemoryError, zipfile.BadZipFile, struct.error,
+)  # fmt: skip
 _BROKEN = "broken bundle, the model cannot be loaded; retrain"
 
 

@@ -1,28 +1,20 @@
 """Runs from someone else: one line for whatever is wrong with them, little memory, nothing that hangs."""
 
-import json
-import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from conftest import Run, encoded, make_classes, photo, write
-from tiny import CLASSES, SIDE, network, signed, tiny_run
+from tiny import SPECIAL, rewrite, special, tiny_run
 
-from imgclf import evaluations, runs, split
-from imgclf.base import reading, shape
+from imgclf import runs, split
+from imgclf.base import reading
 from imgclf.base.errors import ImgclfError
 from imgclf.bundle import Bundle
-from imgclf.learning import litert, probe
-from imgclf.train import checkpoint, setup
-
-IMAGE = np.asarray(photo(1, SIDE, SIDE))
 
 
 @pytest.fixture
@@ -33,13 +25,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree("runs/good", "runs/bad")
     write(tmp_path / "photo.png", encoded(photo(1), "PNG"))
     return tmp_path
-
-
-def rewrite(run: Path, change: Callable[[dict[str, Any]], object] = lambda info: None) -> None:
-    """Change bundle.json and sign it as a stranger would."""
-    info = json.loads((run / "bundle.json").read_bytes())
-    change(info)
-    (run / "bundle.json").write_text(json.dumps(signed(info, run)))
 
 
 def replaced(*way: str | int, by: Any) -> Callable[[dict[str, Any]], None]:
@@ -60,26 +45,6 @@ COMMANDS = {
     "serve": ["serve", "bad", "--port", "0"],
     "compare": ["compare", "good", "bad"],
 }
-
-
-def special(path: Path, kind: str) -> None:
-    """Replace a file by something that is none."""
-    path.unlink(missing_ok=True)
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "folder":
-        path.mkdir()
-    elif kind == "socket":
-        with socket.socket(socket.AF_UNIX) as one:
-            here = Path.cwd()
-            os.chdir(path.parent)  # the path of a socket is short
-            one.bind(path.name)
-            os.chdir(here)
-    else:
-        path.symlink_to(kind)
-
-
-SPECIAL = ["pipe", "folder", "socket", "/dev/zero", "/dev/tty"]
 
 
 # -- bundle.json ------------------------------------------------------------------------------------------------------------
@@ -201,190 +166,6 @@ def test_json_is_bounded_before_it_takes_memory(tmp_path: Path) -> None:
             reading.read_json(file)
         assert words in str(raised.value)
         assert "\n" not in str(raised.value)
-
-
-# -- model.tflite -----------------------------------------------------------------------------------------------------------
-
-
-def changed(change: Callable[[Any], object]) -> bytes:
-    """The network of `tiny_run` with a change to its parts."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    content = network()
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
-    change(model)
-    return litert._packed(model, 2 * len(content))
-
-
-def _outputs(model: Any) -> None:
-    model.subgraphs[0].outputs = [0, 9]
-
-
-def _graphs(model: Any) -> None:
-    model.subgraphs.append(model.subgraphs[0])
-
-
-def _not_a_number(model: Any) -> None:
-    model.buffers[-1].data = np.full(3, np.nan, "<f4").view(np.uint8)
-
-
-def _kernel(model: Any) -> None:
-    model.subgraphs[0].tensors[1].shape = [1 << 22, 3, 3, 3]
-
-
-def _inputs(model: Any) -> None:
-    model.subgraphs[0].operators[0].inputs = [0, 5, 2]
-
-
-NETWORKS: list[tuple[Callable[[], bytes], str]] = [
-    (lambda: network()[:1000], "not a valid Flatbuffer"),
-    (lambda: b"", "cannot be used: "),
-    (lambda: network(4), r"its output is float32 \(1, 4\), where it must be float32 \(1, 3\)"),
-    (lambda: network(3, 16), r"its input is float32 \(1, 16, 16, 3\), where it must be float32 \(1, 8, 8, 3\)"),
-    (lambda: changed(_kernel), "cannot be used: "),
-    (lambda: changed(_inputs), "cannot be used: "),
-    (lambda: changed(_outputs), "2 outputs, where there must be one"),
-    (lambda: changed(_graphs), "2 graphs, where there must be one"),
-    (lambda: changed(_not_a_number), "it gives no probabilities"),
-]
-
-
-@pytest.mark.parametrize(("make", "words"), NETWORKS)
-def test_a_network_that_is_not_ours(make: Callable[[], bytes], words: str, folder: Path) -> None:
-    run = folder / "runs/bad"
-    (run / "model.tflite").write_bytes(make())
-    rewrite(run)
-    with pytest.raises(ImgclfError, match=words) as raised:
-        Bundle.load(run).probability(IMAGE)
-    assert str(raised.value).startswith(f"{run}/model.tflite: broken bundle, ")
-    assert "\n" not in str(raised.value)
-
-
-def test_what_crashes_litert_crashes_a_child(folder: Path, imgclf: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """LiteRT ends the process for some files; which ones, changes with its versions, so the child ends itself here."""
-    shutil.rmtree(Path(os.environ["XDG_CACHE_HOME"]) / "imgclf/probed")
-    for death in ("os.abort()", "x = bytearray(1 << 40)", "[0 for _ in iter(int, 1)]"):
-        site = write(
-            folder / "site/sitecustomize.py",
-            f"import os, sys\nif any('_child' in word for word in sys.orig_argv):\n    import imgclf.learning.probe as p\n"
-            f"    def unfit(*_): {death}\n    p.unfit = unfit\n".encode(),
-        )
-        done = imgclf("predict", "photo.png", "--run", "bad", env={**os.environ, "PYTHONPATH": str(site.parent)})
-        assert done.returncode == 1
-        assert done.stdout == ""
-        assert done.stderr.startswith("imgclf: error: runs/bad/model.tflite: broken bundle, the model cannot be used: ")
-        assert done.stderr.count("\n") == 1
-
-
-def test_a_network_is_tried_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried: list[Path] = []
-    real = probe._tried
-
-    def counted(file: Path, side: tuple[int, int], outputs: int) -> str:
-        tried.append(file)
-        return real(file, side, outputs)
-
-    monkeypatch.setattr(probe, "_tried", counted)
-    own, good = tiny_run(folder / "own"), Path("runs/good")
-    assert Bundle.load(own).probability(IMAGE).shape == (len(CLASSES),)
-    assert Bundle.load(good).probability(IMAGE).shape == (len(CLASSES),)
-    assert tried == []  # made by this user
-    shutil.rmtree(Path(os.environ["XDG_CACHE_HOME"]) / "imgclf/probed")
-    for _twice in range(2):
-        Bundle.load(good).probabilities([IMAGE] * 20)
-    assert tried == [good / "model.tflite"]
-    shutil.rmtree(Path(os.environ["XDG_CACHE_HOME"]) / "imgclf/probed")
-    write(Path(os.environ["XDG_CACHE_HOME"]) / "imgclf/probed", b"")  # a cache that cannot be written
-    for _twice in range(2):
-        Bundle.load(good).probability(IMAGE)
-    assert len(tried) == 3
-
-
-# -- config.json, evaluations and the checkpoint ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", SPECIAL)
-def test_an_unfinished_run_that_is_no_file(kind: str, folder: Path) -> None:
-    (folder / "runs/half").mkdir()
-    special(folder / "runs/half/config.json", kind)
-    found = {one.name: one for one in runs.runs()}
-    assert (found["half"].state, found["good"].state) == ("broken", "finished")
-    assert found["half"].problem.startswith("runs/half/config.json: cannot be read: ")
-    with pytest.raises(ImgclfError, match=r"half/config.json: cannot be read: "):
-        setup.read_config(folder / "runs/half")
-
-
-def test_an_evaluation_with_wrong_values(folder: Path) -> None:
-    file = folder / "runs/bad" / evaluations.TEST
-    beside = {"class_name": "blue", "accuracy": 0.25, "interval": [0.2, 0.3], "verdict": "better"}
-    right = {"accuracy": 0.5, "interval": [0.4, 0.6], "baseline": beside}
-    for change, words in (
-        ({"accuracy": "0.5"}, 'accuracy is missing or wrong: "0.5", but must be a number, 0 to 1'),
-        ({"accuracy": 2}, "accuracy is missing or wrong: 2"),
-        ({"interval": [0.1]}, "interval is missing or wrong: a list of 1"),
-        ({"baseline": {**beside, "verdict": "best"}}, "baseline.verdict is missing or wrong"),
-        ({"baseline": {**beside, "x": 1}}, "baseline.x is unknown"),
-    ):
-        file.write_text(json.dumps(right | change))
-        (one,) = (one for one in runs.runs() if one.name == "bad")
-        assert (one.state, one.test_accuracy) == ("finished", None)
-        assert words in one.problem
-        assert "remove it, or run `imgclf evaluate` again" in one.problem
-    file.write_text(json.dumps(right))
-    (one,) = (one for one in runs.runs() if one.name == "bad")
-    assert (one.test_accuracy, one.test_interval, one.problem) == (0.5, (0.4, 0.6), "")
-
-
-def test_a_checkpoint_of_a_stranger(tmp_path: Path) -> None:
-    sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
-    from fuzz_runs import _work
-
-    work = _work(tmp_path)
-    file = tmp_path / "checkpoint.npz"
-    state = {"content": checkpoint.content(work), "epochs": 3, "factor": 1.0, "tuned_from": None}
-    state["history"] = [checkpoint.dataclasses.asdict(entry) for entry in work.history]
-
-    def save(arrays: dict[str, Any] | None = None, compress: bool = False, **changes: Any) -> None:
-        text = np.array(json.dumps({**state, **changes}))
-        (np.savez_compressed if compress else np.savez)(file, **({"state": text, "best-0000": np.ones(3)} | (arrays or {})))
-
-    save({"network-0000": np.ones(2)})
-    assert list(checkpoint.restore(work)) == ["network-0000"]
-    first = state["history"][0]
-    for arrays, compress, changes, words in (
-        ({}, True, {}, "its arrays are compressed"),
-        ({"../x": np.ones(1)}, False, {}, "an array named '../x.npy'"),
-        ({"best-0001": np.array([{}], object)}, False, {}, "an array of object"),
-        ({"state": np.ones(3)}, False, {}, "its state is no text"),
-        ({}, False, {"epochs": True}, "state: epochs must be a whole number, 1 to 1000000, not True"),
-        ({}, False, {"factor": 0}, "state: factor must be a number, above 0 and up to 1, not 0"),
-        ({}, False, {"tuned_from": 7}, "tuned_from is beyond its history"),
-        ({}, False, {"history": []}, "its history and its weights do not belong together"),
-        ({}, False, {"history": [{**first, "loss": "x"}]}, "history: loss must be a number"),
-        ({}, False, {"history": [{**first, "is_best": 1}]}, "history: is_best must be true or false, not 1"),
-        ({}, False, {"history": 3}, "history: expected a list"),
-        ({}, False, {"x": 3}, "state: x is unknown"),
-    ):
-        save(arrays, compress, **changes)
-        with pytest.raises(ImgclfError) as raised:
-            checkpoint.restore(work)
-        assert str(raised.value).startswith(f"{file}: cannot be used (")
-        assert words in str(raised.value)
-        assert "\n" not in str(raised.value)
-    for kind in SPECIAL:
-        shutil.rmtree(file) if file.is_dir() else special(file, "pipe")
-        special(file, kind)
-        with pytest.raises(ImgclfError, match=r"cannot be used .*cannot be read"):
-            checkpoint.restore(work)
-
-
-def test_a_schema_in_our_own_hand() -> None:
-    """The few keywords, against the package that knows them all: tests/test_schemas.py holds what is written against it."""
-    with pytest.raises(shape.MismatchError, match=r"^height is missing or wrong: it is not there$"):
-        shape.check({}, "bundle", "recipe")
-    with pytest.raises(shape.MismatchError, match="interval is missing or wrong: a list of 3, but must be a list of 2 items"):
-        shape.check([0, 1, 1], "bundle", "interval", place="interval")
-    shape.check([0, 1], "bundle", "interval")
 
 
 # -- files that options name ------------------------------------------------------------------------------------------------

@@ -21,11 +21,13 @@ def test_no_bytes_break_the_decoder_or_the_checkpoint_reader(tmp_path: Path) -> 
     assert list(tmp_path.glob("fuzz-*")) == []
 
 
-def test_no_bytes_break_the_readers_of_what_comes_with_a_folder(tmp_path: Path) -> None:
-    """Archives, the index, manifest, reports, journal, plans of sorting."""
+@pytest.mark.parametrize(("kind", "least"), [("files", 100), ("runs", 10)])
+def test_no_bytes_break_the_readers_of_what_others_send(kind: str, least: int, tmp_path: Path) -> None:
+    """files: archives, the index, manifest, reports, journal, plans. runs: bundle, config, evaluation, checkpoint, network."""
     done = subprocess.run(
-        [sys.executable, FILES, "--seconds", "8", "--seed", "5"], cwd=tmp_path, capture_output=True, text=True, errors="replace"
-    )
+        [sys.executable, FILES, "--seconds", "8", "--seed", "5", "--only", kind],
+        cwd=tmp_path, capture_output=True, text=True, errors="replace",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    assert int(done.stdout.split(" inputs")[0].replace(",", "")) > 100
+    assert int(done.stdout.split(" inputs")[0].replace(",", "")) > least
     assert list(tmp_path.glob("fuzz-*")) == []

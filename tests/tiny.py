@@ -1,6 +1,11 @@
 """A finished run of two files, made in milliseconds without TensorFlow: a LiteRT network of four operators."""
 
 import dataclasses
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +94,6 @@ def tiny_run(path: Path, classes: tuple[str, ...] = CLASSES) -> Path:
 
 def signed(info: dict[str, Any], run: Path) -> dict[str, Any]:
     """The content of a bundle.json with fresh hashes, as a stranger would write it."""
-    import hashlib
-
     info = dict(info)
     if isinstance(info.get("recipe"), dict):
         recipe = object.__new__(Recipe)
@@ -102,3 +105,30 @@ def signed(info: dict[str, Any], run: Path) -> dict[str, Any]:
         info["files"][bundle.LITERT] |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     info["checksum"] = bundle.checksum(info)
     return info
+
+
+def rewrite(run: Path, change: Callable[[dict[str, Any]], object] = lambda info: None) -> None:
+    """Change bundle.json and sign it as a stranger would."""
+    info = json.loads((run / "bundle.json").read_bytes())
+    change(info)
+    (run / "bundle.json").write_text(json.dumps(signed(info, run)))
+
+
+def special(path: Path, kind: str) -> None:
+    """Replace a file by something that is none."""
+    path.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as one:
+            here = Path.cwd()
+            os.chdir(path.parent)  # the path of a socket is short
+            one.bind(path.name)
+            os.chdir(here)
+    else:
+        path.symlink_to(kind)
+
+
+SPECIAL = ["pipe", "folder", "socket", "/dev/zero", "/dev/tty"]

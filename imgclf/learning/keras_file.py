@@ -3,16 +3,20 @@
 import importlib
 import inspect
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imgclf.base import reading
 from imgclf.learning import keras_settings
+from imgclf.pixels.zips import Directory
 
 if TYPE_CHECKING:
     import keras
 
 _CONFIG = "config.json"
+_FILES = (_CONFIG, "metadata.json", "model.weights.h5")
 _FOR_TRAINING = ("_initializer", "_regularizer", "_constraint")  # endings of fields that a built layer no longer needs
 
 
@@ -29,6 +33,22 @@ def save(network: "keras.Model", path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in content.items():
             archive.writestr(name, data)
+
+
+def check(path: Path) -> None:
+    """Raise ValueError unless a .keras file holds what `save` writes: three files that are not compressed, all of them whole.
+
+    Keras unpacks them into memory, whatever their sizes. Raises ImgclfError for what cannot be read.
+    """
+    with reading.opened(path) as file, Directory(file) as whole, zipfile.ZipFile(whole) as archive:
+        entries = archive.infolist()
+        if sorted(entry.filename for entry in entries) != sorted(_FILES):
+            raise ValueError("other files than Keras writes")
+        size = os.fstat(file.fileno()).st_size
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or sum(e.file_size for e in entries) > size:
+            raise ValueError("its content is compressed")
+        if damaged := archive.testzip():
+            raise ValueError(f"{damaged} is damaged")
 
 
 def _plain(value: Any) -> Any:

@@ -69,7 +69,8 @@ def read_config(run_dir: Path) -> Stored:
         values = reading.read_json(file)
         schema, data, weights = values.pop("schema"), Path(values.pop("data")), values.pop("weights_of_classes")
         recipe = values.pop("recipe")
-        weights = None if weights is None else np.array(weights, np.float32)
+        with np.errstate(over="ignore"):  # refused below
+            weights = None if weights is None else np.array(weights, np.float32)
         if schema != SCHEMA:
             raise ValueError(f"schema {schema!r}, but this version of imgclf reads {SCHEMA}")
         if weights is not None and not (weights.ndim == 1 and np.isfinite(weights).all() and (weights > 0).all()):
