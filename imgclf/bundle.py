@@ -43,7 +43,9 @@ class Bundle:
         self.recipe = Recipe.from_dict(info["recipe"])
         self.val_baseline = Baseline(**info["metrics"]["val_baseline"])  # baseline on the validation images
         self.temperature = float(info["calibration"]["temperature"]) if "calibration" in info else 1.0
-        self._engines = Engines(path / LITERT, self._check_engine, _BROKEN, before=self._probe if is_foreign else lambda: None)
+        digest = info["files"][LITERT]["sha256"] if is_foreign else ""  # a run that is being made has none yet
+        before = self._probe if is_foreign else lambda: None
+        self._engines = Engines(path / LITERT, self._check_engine, _BROKEN, sha256=digest, before=before)
 
     @classmethod
     def load(cls, path: Path) -> "Bundle":

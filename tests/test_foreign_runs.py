@@ -158,8 +158,8 @@ def test_json_is_bounded_before_it_takes_memory(tmp_path: Path) -> None:
         (b'{"a":"\xff"}', "codec can't decode"),
         (b"[]", "no JSON object"),
         (b"", "Expecting value"),
-        (b'{"a":[' + b"{}," * (1 << 20) + b"1]}", "more than 2,097,152 values, the most that is read of such a file"),
-        (b" " * ((1 << 24) + 1), "larger than 16,777,216 bytes"),
+        (b'{"a":[' + b"{}," * (1 << 21) + b"1]}", "more than 4,194,304 values, the most that is read of such a file"),
+        (b" " * ((1 << 26) + 1), "larger than 67,108,864 bytes"),
     ):
         file.write_bytes(content)
         with pytest.raises(ImgclfError) as raised:

@@ -11,8 +11,8 @@ from typing import Any
 from imgclf.base.errors import ImgclfError
 from imgclf.base.remedies import why
 
-JSON_BYTES = 1 << 24  # of a JSON file
-JSON_VALUES = 1 << 21  # in a JSON file; Python takes up to 100 bytes for each
+JSON_BYTES = 1 << 26  # of a JSON file; a run names every image that it left out
+JSON_VALUES = 1 << 22  # in a JSON file; Python takes up to 100 bytes for each
 
 
 def opened(path: Path) -> BufferedReader:

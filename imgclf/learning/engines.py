@@ -1,6 +1,7 @@
 """A pool of LiteRT interpreters for one file. Interpreters are created when needed and reused."""
 
 import contextlib
+import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,15 +26,17 @@ class Engines:
         check: Callable[[Any], None] = lambda _engine: None,
         broken: str = "the model cannot be loaded",
         *,
+        sha256: str = "",
         before: Callable[[], None] = lambda: None,
     ) -> None:
         """check: raises an error for an unexpected interpreter. broken: text of the ImgclfError for an unusable file.
 
-        before: called once, before the file is read, which happens on first use; raises an error for a file not to be loaded.
-        Its content is kept: what becomes of the file then does not matter to a server that runs for weeks.
+        sha256: of the file's content, if it is known. before: called once, before the file is read, which happens on first use;
+        raises an error for a file not to be loaded. The content is kept: what becomes of the file then does not matter to a
+        server that runs for weeks.
         """
         self.file = file
-        self._check, self._broken, self._before = check, broken, before
+        self._check, self._broken, self._sha256, self._before = check, broken, sha256, before
         self._idle: list[Any] = []  # its append and pop are atomic
         self._lock, self._content = threading.Lock(), b""
 
@@ -64,7 +67,10 @@ class Engines:
             with self._lock:
                 if not self._content:
                     self._before()
-                    self._content = self.file.read_bytes()
+                    content = self.file.read_bytes()
+                    if self._sha256 and hashlib.sha256(content).hexdigest() != self._sha256:
+                        raise ValueError("replaced since it was checked")
+                    self._content = content
             engine = Interpreter(model_content=self._content, num_threads=1)
             engine.allocate_tensors()
             self._check(engine)
