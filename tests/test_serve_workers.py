@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -135,3 +136,31 @@ def test_a_run_that_is_gone_is_still_explained(run: Path, tmp_path: Path, traine
             assert server.predict(good(trained))[0] == 200
         status, _headers, body = server.ask("GET", "/model")
         assert (status, b'"on": "validation"' in body) == (200, True)
+
+
+def test_a_process_that_cannot_be_made_is_tried_again() -> None:
+    from imgclf.serve.meters import Meters
+    from imgclf.serve.processes import _Place
+
+    class Ended:
+        reason, began = "signal 9", time.monotonic()
+        process = subprocess.Popen(["true"])
+
+        def close(self) -> None:
+            self.process.wait()
+
+    made: list[object] = [Ended()]
+
+    def start() -> object:
+        if not made:
+            raise OSError(11, "Resource temporarily unavailable")
+        return made.pop()
+
+    told: list[str] = []
+    place = _Place(start, Meters(), told.append)  # type: ignore[arg-type]
+    Ended.process.wait()
+    wait(lambda: place.watch() or len(told) == 2)  # type: ignore[func-returns-value]
+    assert place.process is None
+    assert told[0] == "a process of the server ended (signal 9); the next one starts in 0.5 s"
+    assert told[1].endswith("the next one starts in 1 s")
+    assert "Resource temporarily unavailable" in told[1]

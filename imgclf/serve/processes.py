@@ -20,6 +20,7 @@ import numpy as np
 from imgclf.base import signals
 from imgclf.base.config import ServeConfig
 from imgclf.base.errors import ImgclfError
+from imgclf.base.remedies import why
 from imgclf.serve.meters import SIZE, Meters
 
 READY = "ready\n"  # what a process writes once it answers; else why it ends
@@ -78,17 +79,24 @@ class _Place:
         now = time.monotonic()
         if self.process is None:
             if now >= self._next:
-                self.process = self._start()
+                try:
+                    self.process = self._start()
+                except OSError as error:  # no memory, or too many processes
+                    self._put_off(now, why(error, "close other programs"))
             return
         if self.process.process.poll() is None:
             return
         self._meters.answers(False)
         if now - self.process.began >= _WELL:
             self._wait = FIRST_WAIT
-        self._next = now + self._wait
-        self._told(f"a process of the server ended ({self.process.reason}); the next one starts in {self._wait:g} s")
-        self._wait = min(LONGEST_WAIT, 2 * self._wait)
+        self._put_off(now, self.process.reason)
         self.close()
+
+    def _put_off(self, now: float, reason: str) -> None:
+        """Say why there is no process, and wait with the next one."""
+        self._told(f"a process of the server ended ({reason}); the next one starts in {self._wait:g} s")
+        self._next = now + self._wait
+        self._wait = min(LONGEST_WAIT, 2 * self._wait)
 
     def close(self) -> None:
         if self.process is not None:

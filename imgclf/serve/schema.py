@@ -83,7 +83,7 @@ def openapi(class_names: Sequence[str], with_token: bool) -> dict[str, Any]:
             "/model": {"get": _get("model", "What the model is, how good, and the limits", "application/json", with_token)},
             "/healthz": {"get": _get("health", "Whether the process lives", "text/plain", False)},
             "/readyz": {
-                "get": _get("ready", "Whether it takes requests, and which processes do not", "text/plain", False, busy=True)
+                "get": _get("ready", "Whether it takes requests, and how many processes do", "text/plain", False, busy=True)
             },
             "/metrics": {"get": _get("metrics", "Counters for Prometheus", "text/plain", with_token)},
         },
