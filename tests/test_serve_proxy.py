@@ -79,6 +79,9 @@ def test_hosts(listening: str, allowed: list[str], host: str, expected: bool) ->
         ("https://photos.example", "photos.example", True),
         ("https://photos.example", "photos.example:443", True),
         ("https://photos.example", "127.0.0.1:8000", True),  # a proxy that changes Host
+        ("https://photos.example:8443", "127.0.0.1:8000", False),  # another program on that name
+        ("https://photos.example:8443", "photos.example:8443", True),
+        ("http://photos.example:443", "photos.example:443", False),
         ("https://evil.example", "photos.example", False),
         ("https://photos.example.evil.example", "photos.example", False),
         ("null", "null", False),

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from imgclf.base.errors import UsageError
 
-_PORTS = (":80", ":443")  # which a browser leaves out
+_PORTS = {"http": ":80", "https": ":443"}  # which a browser leaves out
 
 
 def is_loopback(host: str) -> bool:
@@ -91,7 +91,10 @@ class Hosts:
     def is_own_origin(self, origin: str, host: str) -> bool:
         """Whether an Origin header is that of a page of this server, which was asked for by a host."""
         scheme, _, place = origin.lower().partition("://")
-        return scheme in ("http", "https") and (_plain(place) == _plain(host.lower()) or self._named(place))
+        if scheme not in _PORTS:
+            return False
+        place = place.removesuffix(_PORTS[scheme])
+        return place == _plain(host.lower()) or place in self._allowed  # on another port, another program may answer
 
     def _named(self, host: str) -> bool:
         return not self._allowed.isdisjoint((host.lower(), _plain(host.lower()), name_of(host)))
@@ -99,4 +102,4 @@ class Hosts:
 
 def _plain(host: str) -> str:
     """A host without a port that browsers leave out."""
-    return next((host.removesuffix(port) for port in _PORTS if host.endswith(port)), host)
+    return next((host.removesuffix(port) for port in _PORTS.values() if host.endswith(port)), host)
