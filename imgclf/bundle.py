@@ -97,7 +97,9 @@ class Bundle:
         """
         output = self._engines.output(image).astype(np.float64)
         if not ((output >= 0) & (output <= 1)).all():  # nor NaN
-            raise ImgclfError(f"{self.path / LITERT}: broken bundle, the model gives no probabilities; retrain")
+            raise ImgclfError(
+                f"{self.path / LITERT}: broken bundle, the outputs of the model are not probabilities (0 to 1); retrain"
+            )
         if len(self.class_names) == 2:
             output = np.array([1 - output[0], output[0]])
         return metrics.tempered(output, self.temperature)

@@ -78,7 +78,7 @@ NETWORKS: list[tuple[Callable[[], bytes], str]] = [
     (lambda: changed(_inputs), "cannot be used: "),
     (lambda: changed(_outputs), "2 outputs, where there must be one"),
     (lambda: changed(_graphs), "2 graphs, where there must be one"),
-    (lambda: changed(_not_a_number), "it gives no probabilities"),
+    (lambda: changed(_not_a_number), "its outputs are not probabilities"),
 ]
 
 

@@ -470,7 +470,7 @@ def test_what_takes_too_long_is_503(trained: Path) -> None:
         status, _headers, body = server.ask("POST", "/predict", form([(f"{n}", slow_picture()) for n in range(16)])[0],
                                             {"Content-Type": form([])[1]})  # fmt: skip
         assert status == 503
-        assert "within the time" in json.loads(body)["error"]
+        assert "within the time limit" in json.loads(body)["error"]
         until = time.monotonic() + 60  # the threads are busy with what was given up, and more so on a machine at work
         while (status := server.predict(good(trained))[0]) != 200 and time.monotonic() < until:
             time.sleep(0.2)

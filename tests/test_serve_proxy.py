@@ -100,9 +100,12 @@ def test_origins(origin: str, host: str, expected: bool) -> None:
             "--proxy: 'nginx' does not appear to be an IPv4 or IPv6 network; give an IP address, or a network",
         ),
         (["--proxy", "10.0.0.1/8"], "--proxy: 10.0.0.1/8 has host bits set; give"),
-        (["--allowed-host", "https://photos.example/"], "--allowed-host: 'https://photos.example/' is no host name; give"),
-        (["--allowed-host", "*"], "--allowed-host: '*' is no host name; give"),
-        (["--root-path", "photos/"], "--root-path: 'photos/' is no path such as /photos; begin with a slash, end without one"),
+        (["--allowed-host", "https://photos.example/"], "--allowed-host: 'https://photos.example/' is not a host name; give"),
+        (["--allowed-host", "*"], "--allowed-host: '*' is not a host name; give"),
+        (
+            ["--root-path", "photos/"],
+            "--root-path: 'photos/' is not a valid prefix; begin with a slash and end without one: /photos",
+        ),
     ],
 )
 def test_options_that_mean_nothing(trained: Path, imgclf: Run, options: list[str], words: str) -> None:

@@ -81,8 +81,8 @@ def test_two_that_end_at_once_are_both_replaced(server: Server, trained: Path) -
     code, err = server.end()
     assert code == 0
     assert err.splitlines() == [
-        *2 * ["a process of the server ended (signal 9); the next one starts in 0.5 s"],
-        *2 * ["a process of the server ended (signal 9); the next one starts in 1 s"],
+        *2 * ["a worker process is not running (signal 9); it is restarted in 0.5 s"],
+        *2 * ["a worker process is not running (signal 9); it is restarted in 1 s"],
     ]
 
 
@@ -102,8 +102,8 @@ def test_one_that_cannot_start_again_leaves_the_other(server: Server, run: Path,
     assert code == 0
     lines = err.splitlines()
     why = f"{run}: no such run folder; `imgclf runs list` shows those there are, `imgclf train` makes one"
-    assert lines[0] == "a process of the server ended (signal 9); the next one starts in 0.5 s"
-    assert lines[1] == f"a process of the server ended ({why}); the next one starts in 1 s"
+    assert lines[0] == "a worker process is not running (signal 9); it is restarted in 0.5 s"
+    assert lines[1] == f"a worker process is not running ({why}); it is restarted in 1 s"
     assert "Traceback" not in err
 
 
@@ -161,6 +161,6 @@ def test_a_process_that_cannot_be_made_is_tried_again() -> None:
     Ended.process.wait()
     wait(lambda: place.watch() or len(told) == 2)  # type: ignore[func-returns-value]
     assert place.process is None
-    assert told[0] == "a process of the server ended (signal 9); the next one starts in 0.5 s"
-    assert told[1].endswith("the next one starts in 1 s")
+    assert told[0] == "a worker process is not running (signal 9); it is restarted in 0.5 s"
+    assert told[1].endswith("it is restarted in 1 s")
     assert "Resource temporarily unavailable" in told[1]

@@ -226,14 +226,14 @@ def serve(
     ] = 1,
     allowed_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Answer requests for this host name too, as a proxy sends them. Repeatable."),
+        typer.Option(metavar="NAME", help="Also accept requests for this host name, such as a proxy's. Repeatable."),
     ] = None,
     proxy: Annotated[
         list[str] | None,
-        typer.Option(metavar="ADDRESS", help="Believe X-Forwarded-For and -Host from this address or network. Repeatable."),
+        typer.Option(metavar="ADDRESS", help="Trust X-Forwarded-For and -Host from this address or network. Repeatable."),
     ] = None,
     root_path: Annotated[
-        str, typer.Option(metavar="/PREFIX", help="Take this off the paths of requests, where a proxy leaves it on.")
+        str, typer.Option(metavar="/PREFIX", help="Strip this prefix from request paths if the proxy does not.")
     ] = "",
 ) -> None:
     """Serve a run to browsers and programs: a page and an API.

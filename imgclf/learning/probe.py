@@ -97,7 +97,9 @@ def _child() -> None:
             engine.invoke()
             found = engine.get_tensor(engine.get_output_details()[0]["index"])
             problem = (
-                "" if np.isfinite(found).all() and (found >= 0).all() and (found <= 1).all() else "it gives no probabilities"
+                ""
+                if np.isfinite(found).all() and (found >= 0).all() and (found <= 1).all()
+                else "its outputs are not probabilities (0 to 1)"
             )
     except (ValueError, RuntimeError, MemoryError, OSError, struct.error) as error:
         problem = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

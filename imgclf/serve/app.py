@@ -99,7 +99,7 @@ class Service:
         deadline = asyncio.get_running_loop().time() + self.config.timeout
         client = request.scope["state"]["client"]
         if self.pool.is_full(client):
-            raise Refused(503, "too many pictures are waiting; try again in a second", wait=1)
+            raise Refused(503, "the queue is full; try again in a second", wait=1)
         body = await self.room.read(request.receive, request.headers, deadline, client)
         try:
             found = bodies.pictures(body, request.headers.get("content-type", ""))
@@ -267,9 +267,13 @@ class Guard:
 
         try:
             with self.clients.request(client) as may_have_one_more:
-                refusal = None if may_have_one_more else _error(429, "too many requests of yours are under way", _SOON)
+                refusal = (
+                    None
+                    if may_have_one_more
+                    else _error(429, "too many unfinished requests from this client; try again in a second", _SOON)
+                )
                 if ambiguous:
-                    refusal = _error(400, "both Content-Length and Transfer-Encoding")
+                    refusal = _error(400, "the request has both Content-Length and Transfer-Encoding; send only one of them")
                 refusal = refusal or self._below_root(scope)
                 refusal = refusal or self._refusal(scope["path"], headers, client, self.proxies.host(peer, headers))
                 app: App = refusal if refusal else self.app
@@ -289,7 +293,9 @@ class Guard:
 
     def _refusal(self, path: str, headers: Mapping[str, str], client: str, host: str) -> Response | None:
         if not self.hosts.allows(host):
-            return _error(421, "this host name is not answered; `imgclf serve --allowed-host NAME` allows it")
+            return _error(
+                421, "this host name is not allowed; to allow it, start the server with `imgclf serve --allowed-host NAME`"
+            )
         if "origin" in headers and not self.hosts.is_own_origin(headers["origin"], host):
             return _error(403, "requests from other web pages are not answered")
         if self.token and path not in _OPEN:

@@ -76,7 +76,9 @@ class Room:
             if not reading.gives_way:
                 self.free(body, client)
             if isinstance(error, TimeoutError):
-                late = Refused(408, "the body did not come within the time that one request may take")
+                late = Refused(
+                    408, "the request body did not arrive within the time limit; try again with fewer or smaller images"
+                )
                 raise (_full() if reading.gives_way else late) from None
             raise
         finally:
@@ -101,7 +103,7 @@ class Room:
 
 
 def _full() -> Refused:
-    return Refused(503, "too many bytes are under way; try again in a second", wait=1)
+    return Refused(503, "the memory for uploads is full; try again in a second", wait=1)
 
 
 async def drop(receive: Receive) -> bool:

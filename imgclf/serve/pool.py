@@ -14,7 +14,7 @@ from imgclf.serve.clients import largest
 
 Result = TypeVar("Result")
 _HALF_LIFE = 10.0  # seconds
-_FULL = "too many pictures are waiting; try again in a second"
+_FULL = "the queue is full; try again in a second"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Pool:
             async with asyncio.timeout_at(deadline):
                 return await waiting
         except TimeoutError:
-            raise Refused(503, "not done within the time that one request may take; try again later", wait=5) from None
+            raise Refused(503, "the request was not finished within the time limit; try again later", wait=5) from None
         finally:
             with self._lock:
                 self._withdraw(request, None)

@@ -94,7 +94,7 @@ class _Place:
 
     def _put_off(self, now: float, reason: str) -> None:
         """Say why there is no process, and wait with the next one."""
-        self._told(f"a process of the server ended ({reason}); the next one starts in {self._wait:g} s")
+        self._told(f"a worker process is not running ({reason}); it is restarted in {self._wait:g} s")
         self._next = now + self._wait
         self._wait = min(LONGEST_WAIT, 2 * self._wait)
 
@@ -138,7 +138,7 @@ def supervise(
             stack.callback(places[-1].close)
         for place in places:
             if place.process and (said := place.process.stdout.readline().decode("utf-8", "replace")) != READY:
-                raise ImgclfError(said.strip() or f"a process of the server ended at its start ({place.process.reason})")
+                raise ImgclfError(said.strip() or f"a worker process exited during its start ({place.process.reason})")
         ready()
         while not ended:
             time.sleep(0.1)

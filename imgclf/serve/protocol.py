@@ -73,7 +73,7 @@ class Protocol(H11Protocol):
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.drop()
             return
-        body = json.dumps({"error": "not HTTP/1.1 as RFC 9112 has it"}).encode() + b"\n"
+        body = json.dumps({"error": "not a valid HTTP/1.1 request (RFC 9112)"}).encode() + b"\n"
         more = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), headers.CLOSE]
         for event in (
             h11.Response(status_code=400, headers=[*more, *headers.ENCODED], reason=b"Bad Request"),

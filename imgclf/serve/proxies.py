@@ -80,7 +80,9 @@ class Hosts:
     def __init__(self, listening: str, allowed: Sequence[str]) -> None:
         for name in allowed:
             if not name or any(letter in "/@?#, *" or not letter.isascii() or not letter.isprintable() for letter in name):
-                raise UsageError(f"--allowed-host: {name!r} is no host name; give one such as photos.example or 10.0.0.5:8443")
+                raise UsageError(
+                    f"--allowed-host: {name!r} is not a host name; give one such as photos.example or 10.0.0.5:8443"
+                )
         self._allowed = {name.lower() for name in allowed}
         self._any = not self._allowed and not is_loopback(listening)
 

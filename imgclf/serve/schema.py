@@ -28,7 +28,7 @@ def openapi(class_names: Sequence[str], with_token: bool) -> dict[str, Any]:
         "400": _error("The request is malformed."),
         "408": _error("The body came too slowly."),
         "413": _error(f"More than {bodies.MAX_REQUEST:,} bytes or {bodies.MAX_FILES} files."),
-        "429": _error("Too many requests or wrong tokens of this client; Retry-After says when to try again."),
+        "429": _error("Too many requests or wrong tokens from this client; Retry-After says when to try again."),
         "503": _error("Too much is waiting; Retry-After says when to try again."),
         **({"401": _error("The token is missing or wrong.")} if with_token else {}),
     }
@@ -135,7 +135,7 @@ def _get(name: str, words: str, media_type: str, with_token: bool, *, busy: bool
     responses = {"200": {"description": words, "content": {media_type: {"schema": schema}}}}
     if with_token:
         responses["401"] = _error("The token is missing or wrong.")
-    responses["429"] = _error("Too many requests or wrong tokens of this client; Retry-After says when to try again.")
+    responses["429"] = _error("Too many requests or wrong tokens from this client; Retry-After says when to try again.")
     if busy:
         responses["503"] = _error("It is stopping, or its queue is full.")
     return {"operationId": name, "summary": words, "responses": responses, **({} if with_token else {"security": []})}

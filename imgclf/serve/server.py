@@ -46,7 +46,9 @@ def serve(
     Proxies(config.proxy)
     Hosts(config.host, config.allowed_host)
     if config.root_path and not re.fullmatch(r"(/[\w.~-]+)+", config.root_path, re.ASCII):
-        raise UsageError(f"--root-path: {config.root_path!r} is no path such as /photos; begin with a slash, end without one")
+        raise UsageError(
+            f"--root-path: {config.root_path!r} is not a valid prefix; begin with a slash and end without one: /photos"
+        )
     try:
         import h11  # noqa: F401  (this and the next line ask whether the extra is there)
         import uvicorn  # noqa: F401
