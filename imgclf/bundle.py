@@ -175,16 +175,16 @@ def _check_values(info: dict[str, Any]) -> None:
     """Raise ValueError for what the schema cannot say."""
     names = info["class_names"]
     if len(set(names)) < len(names):
-        raise ValueError("class_names is missing or wrong: a name occurs twice")
+        raise ValueError("class_names is invalid: a name occurs twice")
     for name in names:  # they are printed, and used as folder names by `predict --move-to`
         _check_text(name, "class_names")
         is_file_name = name and not name.startswith(".") and len(name.encode()) <= 255
         if not is_file_name or "/" in name or any(unicodedata.category(letter) == "Cc" for letter in name):
-            raise ValueError(f"class_names is missing or wrong: {name[:60]!r} cannot be the name of a folder")
+            raise ValueError(f"class_names is invalid: {name[:60]!r} cannot be the name of a folder")
     if info["metrics"]["val_baseline"]["class_name"] not in names:
-        raise ValueError("metrics.val_baseline.class_name is missing or wrong: it is no class")
+        raise ValueError("metrics.val_baseline.class_name is invalid: it is not one of class_names")
     if info["class_weights"] is not None and len(info["class_weights"]) != len(names):
-        raise ValueError("class_weights is missing or wrong: there must be one for each class")
+        raise ValueError("class_weights is invalid: there must be one for each class")
     for place in ("path", "split_hash"):
         _check_text(info["data"][place], f"data.{place}")
 
@@ -194,9 +194,9 @@ def _check_text(text: str, place: str) -> None:
     try:
         os.fsencode(text)
     except UnicodeEncodeError:
-        raise ValueError(f"{place} is missing or wrong: {text[:60]!a} is no text") from None
+        raise ValueError(f"{place} is invalid: {text[:60]!a} is not text") from None
     if "\0" in text:
-        raise ValueError(f"{place} is missing or wrong: it has a NUL character")
+        raise ValueError(f"{place} is invalid: it contains a NUL character")
 
 
 def write(path: Path, info: dict[str, Any]) -> Bundle:

@@ -32,7 +32,7 @@ def read(file: Path, needed: tuple[str, ...] = ()) -> dict[str, Any]:
             if name in content:
                 shape.check_property(content[name], "evaluate", name)
             elif name in needed:
-                raise shape.MismatchError(f"{name} is missing or wrong: it is not there")
+                raise shape.MismatchError(f"{name} is missing")
     except shape.MismatchError as error:
         raise ImgclfError(f"{file}: {error}; {remedy}") from error
     except ImgclfError as error:

@@ -25,7 +25,7 @@ from imgclf.pixels.members import Member
 from imgclf.pixels.sources import Source, expand
 
 PHOTO = encoded(photo(1))
-BEYOND = "not read to its end: takes more than 200 times its size to unpack; if you trust it, unpack it and give the folder"
+BEYOND = "not read to its end: unpacks to more than 200 times its size; if you trust it, unpack it and use the folder"
 
 
 def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
@@ -191,7 +191,8 @@ def test_the_dictionary_of_lzma_in_a_zip(tmp_path: Path) -> None:
     properties = whole.index(b"\5\0", 30) + 2
     whole[properties + 1 : properties + 5] = b"\xff" * 4
     assert said(read(tmp_path / "a.zip", bytes(whole))) == {
-        "1.jpg": "damaged in the archive: needs 4,294,967,295 bytes of memory, more than 134,217,728; unpack it",
+        "1.jpg": "damaged in the archive: needs 4,294,967,295 bytes of memory to unpack, limit 134,217,728; "
+        "unpack it and use the folder",
         "2.jpg": "",
     }
 
@@ -205,7 +206,7 @@ def test_what_is_not_read_of_a_zip(tmp_path: Path) -> None:
     whole[starts[1] + 38 : starts[1] + 42] = struct.pack("<I", 0o120777 << 16)
     whole[starts[2] + 20 : starts[2] + 24] = struct.pack("<I", len(PHOTO) + 100)  # runs into the next, as Fifield's bomb does
     found = said(read(path, bytes(whole)))
-    shares = "cannot be unpacked: it shares its bytes with another entry, as in a ZIP bomb"
+    shares = "cannot be unpacked: it overlaps another entry, as in a ZIP bomb"
     assert found == {
         "0.jpg": "cannot be unpacked: it is encrypted; unpack the archive first",
         "1.jpg": "cannot be unpacked: a link; unpack the archive first",
@@ -227,7 +228,7 @@ def test_a_zip_of_zeros(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     refused = [name for name, problem in found.items() if problem]
     assert refused
     assert {found[name] for name in refused} == {
-        "cannot be unpacked: takes more than 200 times its size to unpack; if you trust it, unpack it and give the folder"
+        "cannot be unpacked: unpacks to more than 200 times its size; if you trust it, unpack it and use the folder"
     }
     assert found["0.jpg"] == found["x.jpg"] == ""
 
@@ -243,7 +244,7 @@ def test_the_directory_of_a_zip_is_bounded(tmp_path: Path) -> None:
     whole[end + 12 : end + 16] = struct.pack("<I", 1 << 31)
     assert "damaged or no archive" in said(read(tmp_path / "a.zip", bytes(whole)))[""]
     big = bytes(1 << 25) + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, (1 << 25) - 10, 10, 0)
-    assert "a directory of 33,554,422 bytes; unpack it" in said(read(tmp_path / "b.zip", big))[""]
+    assert "its directory is too large (33,554,422 bytes); unpack it" in said(read(tmp_path / "b.zip", big))[""]
 
 
 def test_links_and_devices_in_a_tar_are_told(tmp_path: Path) -> None:

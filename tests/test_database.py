@@ -122,7 +122,7 @@ def test_damage_of_another_file_is_not_its_own(file: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("what", "words"),
-    [("a folder", "cannot be opened: no regular file"), ("a pipe", "no regular file"), ("a file above", "File exists")],
+    [("a folder", "cannot be opened: not a regular file"), ("a pipe", "not a regular file"), ("a file above", "File exists")],
 )
 def test_what_is_no_file_is_no_damage(what: str, words: str, tmp_path: Path) -> None:
     path = tmp_path / "a.sqlite"

@@ -72,12 +72,12 @@ def _inputs(model: Any) -> None:
 NETWORKS: list[tuple[Callable[[], bytes], str]] = [
     (lambda: network()[:1000], "not a valid Flatbuffer"),
     (lambda: b"", "cannot be used: "),
-    (lambda: network(4), r"its output is float32 \(1, 4\), where it must be float32 \(1, 3\)"),
-    (lambda: network(3, 16), r"its input is float32 \(1, 16, 16, 3\), where it must be float32 \(1, 8, 8, 3\)"),
+    (lambda: network(4), r"its output is float32 \(1, 4\), but must be float32 \(1, 3\)"),
+    (lambda: network(3, 16), r"its input is float32 \(1, 16, 16, 3\), but must be float32 \(1, 8, 8, 3\)"),
     (lambda: changed(_kernel), "cannot be used: "),
     (lambda: changed(_inputs), "cannot be used: "),
-    (lambda: changed(_outputs), "2 outputs, where there must be one"),
-    (lambda: changed(_graphs), "2 graphs, where there must be one"),
+    (lambda: changed(_outputs), "it has 2 outputs, but must have exactly one"),
+    (lambda: changed(_graphs), "it has 2 subgraphs, but must have exactly one"),
     (lambda: changed(_not_a_number), "its outputs are not probabilities"),
 ]
 
@@ -196,10 +196,10 @@ def test_an_evaluation_with_wrong_values(folder: Path) -> None:
     beside = {"class_name": "blue", "accuracy": 0.25, "interval": [0.2, 0.3], "verdict": "better"}
     right = {"accuracy": 0.5, "interval": [0.4, 0.6], "baseline": beside}
     for change, words in (
-        ({"accuracy": "0.5"}, 'accuracy is missing or wrong: "0.5", but must be a number, 0 to 1'),
-        ({"accuracy": 2}, "accuracy is missing or wrong: 2"),
-        ({"interval": [0.1]}, "interval is missing or wrong: a list of 1"),
-        ({"baseline": {**beside, "verdict": "best"}}, "baseline.verdict is missing or wrong"),
+        ({"accuracy": "0.5"}, 'accuracy is invalid: it is "0.5", but must be a number, 0 to 1'),
+        ({"accuracy": 2}, "accuracy is invalid: it is 2"),
+        ({"interval": [0.1]}, "interval is invalid: it is a list of 1"),
+        ({"baseline": {**beside, "verdict": "best"}}, "baseline.verdict is invalid"),
         ({"baseline": {**beside, "x": 1}}, "baseline.x is unknown"),
     ):
         file.write_text(json.dumps(right | change))
@@ -230,13 +230,13 @@ def test_a_checkpoint_of_a_stranger(tmp_path: Path) -> None:
     first = state["history"][0]
     for arrays, compress, changes, words in (
         ({}, True, {}, "its arrays are compressed"),
-        ({"../x": np.ones(1)}, False, {}, "an array named '../x.npy'"),
+        ({"../x": np.ones(1)}, False, {}, "unexpected array '../x.npy'"),
         ({"best-0001": np.array([{}], object)}, False, {}, "an array of object"),
-        ({"state": np.ones(3)}, False, {}, "its state is no text"),
+        ({"state": np.ones(3)}, False, {}, "its state is not text"),
         ({}, False, {"epochs": True}, "state: epochs must be a whole number, 1 to 1000000, not True"),
         ({}, False, {"factor": 0}, "state: factor must be a number, above 0 and up to 1, not 0"),
         ({}, False, {"tuned_from": 7}, "tuned_from is beyond its history"),
-        ({}, False, {"history": []}, "its history and its weights do not belong together"),
+        ({}, False, {"history": []}, "its history and its weights do not match"),
         ({}, False, {"history": [{**first, "loss": "x"}]}, "history: loss must be a number"),
         ({}, False, {"history": [{**first, "is_best": 1}]}, "history: is_best must be true or false, not 1"),
         ({}, False, {"history": 3}, "history: expected a list"),
@@ -257,8 +257,8 @@ def test_a_checkpoint_of_a_stranger(tmp_path: Path) -> None:
 
 def test_a_schema_in_our_own_hand() -> None:
     """The few keywords, against the package that knows them all: tests/test_schemas.py holds what is written against it."""
-    with pytest.raises(shape.MismatchError, match=r"^height is missing or wrong: it is not there$"):
+    with pytest.raises(shape.MismatchError, match=r"^height is missing$"):
         shape.check({}, "bundle", "recipe")
-    with pytest.raises(shape.MismatchError, match="interval is missing or wrong: a list of 3, but must be a list of 2 items"):
+    with pytest.raises(shape.MismatchError, match="interval is invalid: it is a list of 3, but must be a list of 2 items"):
         shape.check([0, 1, 1], "bundle", "interval", place="interval")
     shape.check([0, 1], "bundle", "interval")

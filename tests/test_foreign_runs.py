@@ -56,29 +56,29 @@ COMMANDS = {
         (replaced("recipe", "width", by=25_000), "recipe: width must be a whole number, 1 to 1024, not 25000"),
         (replaced("recipe", "width", by="64"), "recipe: width must be a whole number, 1 to 1024, not '64'"),
         (replaced("recipe", "height", by=-5), "recipe: height must be a whole number, 1 to 1024, not -5"),
-        (replaced("calibration", "temperature", by=float("nan")), "cannot be read: NaN is no finite number"),
-        (replaced("calibration", "temperature", by=float("inf")), "cannot be read: Infinity is no finite number"),
-        (replaced("calibration", "temperature", by="1"), 'temperature is missing or wrong: "1", but must be a number'),
-        (replaced("calibration", "thresholds", by=[[0.5, 1]]), "calibration.thresholds[0] is missing or wrong: a list of 2"),
-        (replaced("calibration", "thresholds", 0, 0, by=1.5), "calibration.thresholds[0][0] is missing or wrong: 1.5"),
-        (replaced("class_names", by="blue"), 'class_names is missing or wrong: "blue", but must be a list'),
-        (replaced("class_names", by=["blue", "blue", "red"]), "class_names is missing or wrong: a name occurs twice"),
-        (replaced("class_names", 1, by=".imgclf"), "class_names is missing or wrong: '.imgclf' cannot be the name of a folder"),
-        (replaced("class_names", 1, by=".."), "class_names is missing or wrong: '..' cannot"),
-        (replaced("class_names", 1, by="a/b"), "class_names is missing or wrong: 'a/b' cannot"),
-        (replaced("class_names", 1, by=""), "class_names is missing or wrong: '' cannot"),
-        (replaced("class_names", 1, by="a\nb"), "class_names is missing or wrong: 'a\\nb' cannot"),
-        (replaced("class_names", 1, by="\ud800"), "class_names is missing or wrong: '\\ud800' is no text"),
-        (replaced("data", "path", by="\ud800"), "data.path is missing or wrong: '\\ud800' is no text"),
-        (replaced("metrics", "epochs", by=10**400), "metrics.epochs is missing or wrong: "),
-        (replaced("metrics", "val_interval", by=[0, "1"]), 'metrics.val_interval[1] is missing or wrong: "1"'),
-        (replaced("metrics", "val_baseline", "interval", by=None), "metrics.val_baseline.interval is missing or wrong: null"),
-        (replaced("metrics", "val_baseline", "class_name", by="cat"), "metrics.val_baseline.class_name is missing or wrong"),
-        (replaced("data", "pictures", by=[]), "data.pictures is missing or wrong: a list of 0, but must be an object"),
-        (replaced("class_weights", by=[1.0]), "class_weights is missing or wrong: there must be one for each class"),
+        (replaced("calibration", "temperature", by=float("nan")), "cannot be read: NaN is not a finite number"),
+        (replaced("calibration", "temperature", by=float("inf")), "cannot be read: Infinity is not a finite number"),
+        (replaced("calibration", "temperature", by="1"), 'temperature is invalid: it is "1", but must be a number'),
+        (replaced("calibration", "thresholds", by=[[0.5, 1]]), "calibration.thresholds[0] is invalid: it is a list of 2"),
+        (replaced("calibration", "thresholds", 0, 0, by=1.5), "calibration.thresholds[0][0] is invalid: it is 1.5"),
+        (replaced("class_names", by="blue"), 'class_names is invalid: it is "blue", but must be a list'),
+        (replaced("class_names", by=["blue", "blue", "red"]), "class_names is invalid: a name occurs twice"),
+        (replaced("class_names", 1, by=".imgclf"), "class_names is invalid: '.imgclf' cannot be the name of a folder"),
+        (replaced("class_names", 1, by=".."), "class_names is invalid: '..' cannot"),
+        (replaced("class_names", 1, by="a/b"), "class_names is invalid: 'a/b' cannot"),
+        (replaced("class_names", 1, by=""), "class_names is invalid: '' cannot"),
+        (replaced("class_names", 1, by="a\nb"), "class_names is invalid: 'a\\nb' cannot"),
+        (replaced("class_names", 1, by="\ud800"), "class_names is invalid: '\\ud800' is not text"),
+        (replaced("data", "path", by="\ud800"), "data.path is invalid: '\\ud800' is not text"),
+        (replaced("metrics", "epochs", by=10**400), "metrics.epochs is invalid: it is "),
+        (replaced("metrics", "val_interval", by=[0, "1"]), 'metrics.val_interval[1] is invalid: it is "1"'),
+        (replaced("metrics", "val_baseline", "interval", by=None), "metrics.val_baseline.interval is invalid: it is null"),
+        (replaced("metrics", "val_baseline", "class_name", by="cat"), "metrics.val_baseline.class_name is invalid"),
+        (replaced("data", "pictures", by=[]), "data.pictures is invalid: it is a list of 0, but must be an object"),
+        (replaced("class_weights", by=[1.0]), "class_weights is invalid: there must be one for each class"),
         (replaced("files", "../../x", by={"bytes": 1, "sha256": "0" * 64}), "files.../../x is unknown"),
-        (replaced("packages", by={"keras": 3}), "packages.keras is missing or wrong: 3, but must be text"),
-        (replaced("parameters", by=True), "parameters is missing or wrong: true, but must be a whole number, 1 or more"),
+        (replaced("packages", by={"keras": 3}), "packages.keras is invalid: it is 3, but must be text"),
+        (replaced("parameters", by=True), "parameters is invalid: it is true, but must be a whole number, 1 or more"),
     ],
 )  # fmt: skip
 def test_a_value_that_is_wrong(folder: Path, change: Callable[[dict[str, Any]], None], words: str) -> None:
@@ -140,7 +140,7 @@ def test_no_command_waits_for_a_pipe(command: str, folder: Path, imgclf: Run) ->
     done = imgclf(*(COMMANDS | words)[command])
     if command in ("list", "best", "rm"):
         assert done.returncode == 0
-        assert "runs/bad/bundle.json: cannot be read: no regular file" in done.stderr or command != "list"
+        assert "runs/bad/bundle.json: cannot be read: not a regular file" in done.stderr or command != "list"
         assert "good" in done.stdout or command == "rm"
     else:
         assert done.returncode == 1
@@ -153,12 +153,12 @@ def test_json_is_bounded_before_it_takes_memory(tmp_path: Path) -> None:
     for content, words in (
         (b"[" * 200_000, "nested too deeply"),
         (b'{"a":' + b"9" * 5_000 + b"}", "Exceeds the limit"),
-        (b'{"a":1e999}', "1e999 is no finite number"),
-        (b'{"a":-Infinity}', "-Infinity is no finite number"),
+        (b'{"a":1e999}', "1e999 is not a finite number"),
+        (b'{"a":-Infinity}', "-Infinity is not a finite number"),
         (b'{"a":"\xff"}', "codec can't decode"),
-        (b"[]", "no JSON object"),
+        (b"[]", "not a JSON object"),
         (b"", "Expecting value"),
-        (b'{"a":[' + b"{}," * (1 << 21) + b"1]}", "more than 4,194,304 values, the most that is read of such a file"),
+        (b'{"a":[' + b"{}," * (1 << 21) + b"1]}", "more than 4,194,304 values, the limit for such a file"),
         (b" " * ((1 << 26) + 1), "larger than 67,108,864 bytes"),
     ):
         file.write_bytes(content)

@@ -102,7 +102,7 @@ def test_a_lock_with_two_names_or_none_of_a_file_is_refused(data: Path, home: Pa
     assert (home / "thesis.txt").read_bytes() == PRECIOUS
     lock.unlink()
     os.mkfifo(lock)
-    with pytest.raises(LinkError, match="no regular file: move it away"):
+    with pytest.raises(LinkError, match="not a regular file: move it away"):
         clean.clean(data)
 
 

@@ -176,7 +176,7 @@ SITUATIONS: list[tuple[Callable[[Path], None], str, str]] = [
     (not_empty, "ENOTEMPTY", "Directory not empty; move the existing file or folder"),
     (missing, "ENOENT", "No such file or directory; check the spelling, and that every folder in the path exists"),
     (no_folder, "ENOTDIR", "a file is in the place of a folder: move it away"),
-    (no_file, "EISDIR", "a folder is in the place of the file"),
+    (no_file, "EISDIR", "this is a folder, not a file"),
     (long_name, "ENAMETOOLONG", "File name too long; choose a shorter name"),
     (loop, "ELOOP", "a link in the path points to itself: remove it"),
     (many_open, "EMFILE", "Too many open files; raise the limit on open files, for example with `ulimit -n 4096`"),
@@ -225,7 +225,7 @@ def test_commands_say_the_remedy(project: Path, imgclf: Run) -> None:
         (["explain", "data/red/000.png", "--out", "file/x"], "a file is in the place of a folder"),
         (["predict", "data/red/000.png", "--link-to", "file/x"], "a file is in the place of a folder"),
         (["predict", "data/red/000.png", "--link-to", long], "choose a shorter name"),
-        (["predict", "--merge", "data"], "a folder is in the place of the file"),
+        (["predict", "--merge", "data"], "this is a folder, not a file"),
     ):
         done = imgclf(*words)
         assert done.returncode in (1, 2), (words, done.stderr)

@@ -185,7 +185,7 @@ def test_a_diverging_training_says_so_and_is_never_taken_for_finished(tmp_path: 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(model, "build", hopeless)
-        with pytest.raises(ImgclfError, match=r"no longer a number in epoch 1.*train anew with --learning-rate 0.0003"):
+        with pytest.raises(ImgclfError, match=r"no longer a number in epoch 1.*train again with --learning-rate 0.0003"):
             train(data, TrainConfig(epochs=1), run_dir=tmp_path / "runs" / "x")
     with pytest.raises(ImgclfError, match="not a finished run"):
         Bundle.load(tmp_path / "runs" / "x")
@@ -232,7 +232,7 @@ def test_find_takes_the_newest_finished_run(project: Path, monkeypatch: pytest.M
     ("harm", "words"),
     [
         (lambda run: (run / "bundle.json").write_text("{"), r"bundle.json: cannot be read: Expecting property name"),
-        (lambda run: (run / "bundle.json").write_text("[]"), r"bundle.json: cannot be read: no JSON object"),
+        (lambda run: (run / "bundle.json").write_text("[]"), r"bundle.json: cannot be read: not a JSON object"),
         (lambda run: (run / "bundle.json").write_text('{"format": 1}'), r"bundle.json: Recipe: expected a JSON object"),
         (lambda run: (run / "bundle.json").write_text('{"format": 99}'), r"written by a newer imgclf \(format 99"),
         (lambda run: (run / "model.tflite").unlink(), r"model.tflite: broken bundle, the file is missing"),
@@ -463,14 +463,14 @@ def test_what_can_not_be_resumed_is_named(whole: Path, tmp_path: Path, monkeypat
         train(Path("data"), FULL, run_dir=Path("runs/x"), listener=Watch(2, fail))
     changed = tmp_path / "data" / "b" / "000.png"
     changed.rename(tmp_path / "away.png")
-    with pytest.raises(ImgclfError, match="the pictures, their classes or the split are not those this run began with"):
+    with pytest.raises(ImgclfError, match="the images, their classes or the split have changed since this run started"):
         resume("x")
     (tmp_path / "away.png").rename(changed)
     checkpoint = tmp_path / "runs" / "x" / "checkpoint.npz"
     content = checkpoint.read_bytes()
     for damage in (content[: len(content) // 2], b"", b"PK\x03\x04" + bytes(100)):
         checkpoint.write_bytes(damage)
-        with pytest.raises(ImgclfError, match=r"checkpoint.npz: cannot be used .*train anew"):
+        with pytest.raises(ImgclfError, match=r"checkpoint.npz: cannot be used .*start a new run"):
             resume("x")
     checkpoint.write_bytes(content)
     assert resume("x").info["metrics"]["epochs"] == 4

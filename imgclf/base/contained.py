@@ -256,7 +256,7 @@ _SEVERAL_NAMES = "has several names (hard links), so imgclf does not write it: r
 def _not_regular(status: os.stat_result) -> str:
     if stat.S_ISLNK(status.st_mode):
         return "a link, which imgclf does not follow here: remove it"
-    return "no regular file: move it away"
+    return "not a regular file: move it away"
 
 
 def is_component(name: str) -> bool:

@@ -278,7 +278,7 @@ def _own_file(path: Path, *, make: bool) -> tuple[int, int] | None:
                 what = "is a link" if stat.S_ISLNK(status.st_mode) else "has several names (hard links)"
                 raise Damaged(path, (whole.st_dev, whole.st_ino), f"{name} {what}")
             if status and not stat.S_ISREG(status.st_mode):
-                raise ImgclfError(f"{folder.path / name}: cannot be opened: no regular file; move it away and run again")
+                raise ImgclfError(f"{folder.path / name}: cannot be opened: not a regular file; move it away and run again")
         while (status := folder.status(path.name)) is None:
             if not make:
                 return None

@@ -72,7 +72,7 @@ def check_output(path: Path, data: Path, ending: str, start: str, option: str) -
     check_outside(path, option, data)
     if os.path.lexists(path):
         if not path.is_file():  # a pipe would keep us waiting for ever
-            raise ImgclfError(f"{path}: exists and is no regular file; choose another name")
+            raise ImgclfError(f"{path}: exists and is not a regular file; choose another name")
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
                 line = file.readline(4096)

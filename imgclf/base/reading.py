@@ -34,9 +34,9 @@ def opened(path: Path) -> BufferedReader:
 def _special(mode: int) -> str:
     """Why something is not read at all; "" for a regular file."""
     if stat.S_ISDIR(mode):
-        return "a folder is in the place of the file: choose another file"
+        return "this is a folder, not a file: choose a file"
     if not stat.S_ISREG(mode):
-        return "no regular file (a pipe or device); save its content to a file and give that"
+        return "not a regular file but a pipe or device; save its content to a file and use that file"
     return ""
 
 
@@ -48,7 +48,7 @@ def read_bounded(path: Path, limit: int) -> bytes:
         except OSError as error:
             raise ImgclfError(f"{path}: cannot be read: {why(error, 'choose another file')}") from error
     if len(content) > limit:
-        raise ImgclfError(f"{path}: larger than {limit:,} bytes, the most that is read of such a file; choose another file")
+        raise ImgclfError(f"{path}: larger than {limit:,} bytes, the limit for such a file; choose another file")
     return content
 
 
@@ -64,7 +64,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def json_object(content: bytes, path: Path) -> dict[str, Any]:
     """The same of content that was read from a file already."""
     if sum(map(content.count, (b",", b"[", b"{"))) > JSON_VALUES:
-        raise ImgclfError(f"{path}: cannot be read: more than {JSON_VALUES:,} values, the most that is read of such a file")
+        raise ImgclfError(f"{path}: cannot be read: more than {JSON_VALUES:,} values, the limit for such a file")
     try:
         found = json.loads(content, parse_float=_finite, parse_constant=_finite)
     except RecursionError as error:
@@ -72,12 +72,12 @@ def json_object(content: bytes, path: Path) -> dict[str, Any]:
     except ValueError as error:  # also of bytes that are no text
         raise ImgclfError(f"{path}: cannot be read: {error}") from error
     if not isinstance(found, dict):
-        raise ImgclfError(f"{path}: cannot be read: no JSON object")
+        raise ImgclfError(f"{path}: cannot be read: not a JSON object")
     return found
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text[:20]} is no finite number")
+        raise ValueError(f"{text[:20]} is not a finite number")
     return value

@@ -18,7 +18,7 @@ _REMEDIES = {
     "ENOTEMPTY": "move the existing file or folder, or {elsewhere}",
     "ENOENT": "check the spelling, and that every folder in the path exists",
     "ENOTDIR": "a file is in the place of a folder: move it away, or {elsewhere}",
-    "EISDIR": "a folder is in the place of the file: {elsewhere}",
+    "EISDIR": "this is a folder, not a file: {elsewhere}",
     "ENAMETOOLONG": "choose a shorter name",
     "EILSEQ": "the file system does not allow this name: choose another name",
     "EINVAL": "the file system does not allow this name or size: choose another name, or {elsewhere}",

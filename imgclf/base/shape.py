@@ -51,14 +51,14 @@ def _check(value: object, schema: Mapping[str, Any], whole: Mapping[str, Any], p
     for part, root in parts:
         _check_value(value, part, place)
         if "anyOf" in part and not any(_fits(value, one, root, place) for one in part["anyOf"]):
-            raise MismatchError(f"{place} is missing or wrong: {_shown(value)}")
+            raise MismatchError(f"{place} is invalid: it is {_shown(value)}")
         if isinstance(value, list) and "items" in part:
             for number, item in enumerate(value):
                 _check(item, part["items"], root, f"{place}[{number}]")
         if isinstance(value, dict):
             for field in part.get("required", ()):
                 if field not in value:
-                    raise MismatchError(f"{_below(place, field)} is missing or wrong: it is not there")
+                    raise MismatchError(f"{_below(place, field)} is missing")
             for field, inner in part.get("properties", {}).items():
                 known[field] = inner
                 if field in value:
@@ -106,7 +106,7 @@ def _check_value(value: object, schema: Mapping[str, Any], place: str) -> None:
     kinds = schema.get("type", ())
     kinds = [kinds] if isinstance(kinds, str) else kinds
     if (kinds and not any(_is(value, kind) for kind in kinds)) or not _is_within(value, schema):
-        raise MismatchError(f"{place} is missing or wrong: {_shown(value)}, but must be {_allowed(kinds, schema)}")
+        raise MismatchError(f"{place} is invalid: it is {_shown(value)}, but must be {_allowed(kinds, schema)}")
 
 
 def _is(value: object, kind: str) -> bool:

@@ -49,6 +49,6 @@ def check_png(path: Path, option: str) -> None:
     if path.suffix.lower() != ".png":
         raise ImgclfError(f"{path}: a picture is written as PNG; give {option} a file name that ends in .png")
     if os.path.lexists(path) and not path.is_file():  # a pipe would keep us waiting for ever
-        raise ImgclfError(f"{path}: exists and is no regular file; choose another name")
+        raise ImgclfError(f"{path}: exists and is not a regular file; choose another name")
     if path.is_file() and not is_ours(path):
         raise ImgclfError(f"{path}: exists and was not written by imgclf, so it is not overwritten; choose another name")

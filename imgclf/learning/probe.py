@@ -1,4 +1,4 @@
-"""Try a LiteRT file of unknown origin in a process of its own before this one loads it.
+"""Test a LiteRT file of unknown origin in a separate process before this one loads it.
 
 LiteRT allocates what the file asks for: one changed byte made it take 8 GB. A child with limits on memory and time computes
 one random image. A file that passed is remembered in the user's cache, so the child (0.2 s) runs once for each file.
@@ -72,9 +72,9 @@ def _tried(file: Path, side: tuple[int, int], outputs: int) -> str:
             timeout=seconds * _WAITING, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return f"it does not answer within {seconds * _WAITING} s"
+        return f"it does not finish within {seconds * _WAITING} s"
     except OSError as error:
-        raise ImgclfError(f"{file}: cannot be tried in a process of its own: {why(error, 'close other programs')}") from error
+        raise ImgclfError(f"{file}: cannot be tested in a separate process: {why(error, 'close other programs')}") from error
     if done.returncode or not done.stdout.startswith(b"tried "):
         return f"LiteRT crashes, needs more than {memory // 1_000_000:,} MB of memory, or needs more than {seconds} s"
     return done.stdout.removeprefix(b"tried ").decode("utf-8", "replace").strip()
@@ -114,23 +114,23 @@ def unfit(engine: object, side: tuple[int, int], outputs: int) -> str:
     for name, wanted in (("input", (1, *side, 3)), ("output", (1, outputs))):
         details = getattr(engine, f"get_{name}_details")()
         if len(details) != 1:
-            return f"{len(details)} {name}s, where there must be one"
+            return f"it has {len(details)} {name}s, but must have exactly one"
         shape = tuple(int(length) for length in details[0]["shape"])
         if shape != wanted or details[0]["dtype"] != np.float32:
             kind = np.dtype(details[0]["dtype"]).name
-            return f"its {name} is {kind} {shape}, where it must be float32 {wanted}"
+            return f"its {name} is {kind} {shape}, but must be float32 {wanted}"
     return ""
 
 
 def _branches(file: Path) -> str:
-    """Refuse more than one graph: loops and branches call others, and a loop may depend on the image."""
+    """Refuse more than one subgraph: loops and branches call others, and a loop may depend on the image."""
     content = file.read_bytes()
     (root,) = struct.unpack_from("<I", content)
     (back,) = struct.unpack_from("<i", content, root)
-    (field,) = struct.unpack_from("<H", content, root - back + 8)  # the third field of the table: its graphs
+    (field,) = struct.unpack_from("<H", content, root - back + 8)  # the third field of the table: its subgraphs
     (way,) = struct.unpack_from("<I", content, root + field)
     (count,) = struct.unpack_from("<I", content, root + field + way)
-    return "" if count == 1 else f"{count} graphs, where there must be one"
+    return "" if count == 1 else f"it has {count} subgraphs, but must have exactly one"
 
 
 def _limit(memory: int, seconds: int) -> None:

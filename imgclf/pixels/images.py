@@ -66,7 +66,7 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
 
 
 def read(path: Path) -> bytes:
-    """A picture file's bytes. Raises ImageError for what is no regular file, unreadable, empty, no image or over 1 GiB."""
+    """A picture file's bytes. Raises ImageError for what is not a regular file, unreadable, empty, no image or over 1 GiB."""
     with _opened(path) as (file, size):
         data = file.read(1 << 16)
         _refuse_raw(file, _sniffed(data[: filetypes.HEAD], path.suffix.lower()), path.suffix.lower())

@@ -57,7 +57,7 @@ class Budget:
         self.spent += size
 
 
-EXPANDS = f"takes more than {RATIO} times its size to unpack; if you trust it, unpack it and give the folder"
+EXPANDS = f"unpacks to more than {RATIO} times its size; if you trust it, unpack it and use the folder"
 
 
 def words(error: BaseException) -> str:
@@ -74,7 +74,7 @@ def image(name: str, size: int, opening: Callable[[], contextlib.AbstractContext
             if not is_image(name, head):
                 return
             if size > MAX_MEMBER:
-                problem = f"{size:,} bytes, more than the {MAX_MEMBER:,} of one in an archive; unpack it"
+                problem = f"{size:,} bytes, the limit in an archive is {MAX_MEMBER:,}; unpack it and use the folder"
                 yield Member(name, problem=problem)
             else:
                 yield Member(name, head + file.read(MAX_MEMBER - len(head)))

@@ -36,7 +36,7 @@ class Directory(io.BufferedReader):
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size and size > self._most:
-            raise zipfile.BadZipFile(f"a directory of {size:,} bytes; unpack it and give the folder")
+            raise zipfile.BadZipFile(f"its directory is too large ({size:,} bytes); unpack it and use the folder")
         return super().read(size)
 
 
@@ -66,7 +66,7 @@ def _refusal(member: zipfile.ZipInfo, overlaps: bool, budget: Budget) -> str:
     if member.flag_bits & 1:
         return "it is encrypted; unpack the archive first"
     if overlaps:
-        return "it shares its bytes with another entry, as in a ZIP bomb"
+        return "it overlaps another entry, as in a ZIP bomb"
     if member.file_size <= MAX_MEMBER and not budget.allows(member.file_size - RATIO * member.compress_size):
         return EXPANDS
     return ""
@@ -126,7 +126,9 @@ def _lzma_of(head: bytes) -> Callable[[], Decoder]:
         raise zipfile.BadZipFile("no properties of LZMA")
     mode, size = struct.unpack("<BI", head[4:])
     if size > MAX_MEMORY:
-        raise zipfile.BadZipFile(f"needs {size:,} bytes of memory, more than {MAX_MEMORY:,}; unpack it")
+        raise zipfile.BadZipFile(
+            f"needs {size:,} bytes of memory to unpack, limit {MAX_MEMORY:,}; unpack it and use the folder"
+        )
     rest, literal = divmod(mode, 9)
     of_position, of_literals = divmod(rest, 5)
     filters = [{"id": lzma.FILTER_LZMA1, "dict_size": size, "lc": literal, "lp": of_literals, "pb": of_position}]

@@ -1,4 +1,4 @@
-"""Who asks, and the bounds on one client, so that no client takes what is there for all.
+"""Which client sends a request, and the limits for each client, so that no client uses up the server.
 
 One rule holds for connections, waiting pictures (`pool`) and request bodies (`bodies`): where there is no more room, the client
 that holds the most gives way.
@@ -57,7 +57,7 @@ class Clients:
         self._wrong: dict[str, tuple[float, int]] = {}  # when the first came, how many did
 
     def enter(self, address: str, connection: Connection) -> None:
-        """Take in a connection. Beyond a bound one is closed: of who holds the most, the oldest idle one or else the newest."""
+        """Add a connection. Beyond a limit, one is closed: of the client with most, the oldest idle one or the newest."""
         client = network(address)
         mine = self._open.setdefault(client, {})
         mine[connection] = None

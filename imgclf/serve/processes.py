@@ -113,7 +113,7 @@ def supervise(
     each time. Raises ImgclfError when one ends at the very start, and KeyboardInterrupt after Ctrl-C.
     """
     if sys.platform == "win32":
-        raise ImgclfError("--workers: sockets cannot be handed to other processes on Windows; leave it out")
+        raise ImgclfError("--workers: not supported on Windows; leave it out")
     ended: list[int] = []
     with tempfile.TemporaryFile() as file, contextlib.ExitStack() as stack:
         stack.enter_context(signals.handled(lambda number, _frame: ended.append(number), signal.SIGINT, signal.SIGTERM))

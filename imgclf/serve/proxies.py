@@ -1,4 +1,4 @@
-"""Who asks for which host, where a proxy may stand between a client and the server."""
+"""Which client asks for which host, also when a proxy stands in between."""
 
 import ipaddress
 from collections.abc import Mapping, Sequence

@@ -59,7 +59,7 @@ def restore(work: Work) -> dict[str, NDArray[Any]]:
             arrays = _arrays(whole, os.fstat(file.fileno()).st_size)
         text = arrays.pop("state")
         if text.dtype.kind != "U" or text.shape:
-            raise ValueError("its state is no text")
+            raise ValueError("its state is not text")
         values = reading.json_object(str(text).encode(), path)
         history = values.pop("history")
         state = _State.from_dict(values)
@@ -68,17 +68,19 @@ def restore(work: Work) -> dict[str, NDArray[Any]]:
         entries = [Epoch.from_dict(entry) for entry in history]
         best = [arrays[name] for name in sorted(arrays) if name.startswith("best-")]
         if bool(entries) != bool(best) or bool(entries) != any(entry.is_best for entry in entries):
-            raise ValueError("its history and its weights do not belong together")
+            raise ValueError("its history and its weights do not match")
         if state.tuned_from is not None and not state.tuned_from <= len(entries):
             raise ValueError("state: tuned_from is beyond its history")
     except ImgclfError as error:
-        raise ImgclfError(f"{path}: cannot be used ({error}); train anew") from error
+        raise ImgclfError(f"{path}: cannot be used ({error}); start a new run with `imgclf train`") from error
     except _DAMAGED as error:
-        raise ImgclfError(f"{path}: cannot be used ({error or type(error).__name__}); train anew") from error
+        raise ImgclfError(
+            f"{path}: cannot be used ({error or type(error).__name__}); start a new run with `imgclf train`"
+        ) from error
     if state.content != content(work):
         raise ImgclfError(
-            f"{work.run_dir}: the pictures, their classes or the split are not those this run began with; "
-            "put back what was there, or train anew"
+            f"{work.run_dir}: the images, their classes or the split have changed since this run started; "
+            "put back what was there, or start a new run with `imgclf train`"
         )
     work.best, work.history = best, entries
     work.epochs, work.factor, work.tuned_from = state.epochs, state.factor, state.tuned_from
@@ -92,7 +94,7 @@ def _arrays(file: IO[bytes], size: int) -> dict[str, NDArray[Any]]:
         for entry in archive.infolist():
             total += entry.file_size
             if not _NAME.fullmatch(entry.filename) or entry.filename[:-4] in found:
-                raise ValueError(f"an array named {entry.filename[:60]!r}")
+                raise ValueError(f"unexpected array {entry.filename[:60]!r}")
             if entry.compress_type != zipfile.ZIP_STORED or total > size:
                 raise ValueError("its arrays are compressed")
             with archive.open(entry) as part:
@@ -112,19 +114,19 @@ def _array(part: IO[bytes], size: int) -> NDArray[Any]:
 
 
 def take_up(work: Work, trainer: training.Trainer, state: dict[str, NDArray[Any]]) -> None:
-    """Give the trainer its state from a checkpoint. Raises ImgclfError for one of another network."""
+    """Give the trainer its state from a checkpoint. Raises ImgclfError for a different network."""
     path = work.run_dir / CHECKPOINT
     try:
         trainer.restore(state)
         fits(work.best, trainer.stock.weights)
     except ValueError as error:
-        raise ImgclfError(f"{path}: cannot be used ({error}); train anew") from error
+        raise ImgclfError(f"{path}: cannot be used ({error}); start a new run with `imgclf train`") from error
     trainer.freeze()  # the stock network too: the run may have been killed after its last epoch
 
 
 def fits(arrays: list[NDArray[Any]], variables: list[Any]) -> None:
     """Raise ValueError unless arrays have the shapes of variables, and are of finite numbers."""
     if arrays and [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
-        raise ValueError("its best weights are of another network")
+        raise ValueError("its best weights belong to a different network")
     if not all(array.dtype.kind == "f" and np.isfinite(array).all() for array in arrays):
-        raise ValueError("its best weights are no finite numbers")
+        raise ValueError("its best weights contain NaN or infinite values")

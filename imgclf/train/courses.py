@@ -187,7 +187,9 @@ class Tuned:
         try:
             checkpoint.fits(work.best, stock.weights)
         except ValueError as error:
-            raise ImgclfError(f"{work.run_dir / CHECKPOINT}: cannot be used ({error}); train anew") from error
+            raise ImgclfError(
+                f"{work.run_dir / CHECKPOINT}: cannot be used ({error}); start a new run with `imgclf train`"
+            ) from error
         network.set_weights(work.best)
         stock.set_weights(work.best)
         model.compile(stock, config.learning_rate)

@@ -44,7 +44,7 @@ def fit(
     count, batch = share * machine.workers, config.batch_size // machine.workers
     steps = math.ceil(share / batch)
     change = course.change(count)
-    lower = f"train anew with --learning-rate {config.learning_rate / 10:g}"
+    lower = f"train again with --learning-rate {config.learning_rate / 10:g}"
     log = board.writer(work.run_dir / "tensorboard") if config.tensorboard and machine.is_chief else None
     drawn = 0.0
     asked = work.epochs
