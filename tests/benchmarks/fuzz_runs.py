@@ -1,6 +1,7 @@
 """What fuzz_files.py changes of a run: bundle.json, config.json, evaluation-test.json, the checkpoint and the LiteRT file."""
 
 import contextlib
+import copy
 import json
 import random
 import types
@@ -36,9 +37,9 @@ def other_value(content: bytes, generator: random.Random) -> bytes:
         if kind == 0 and isinstance(inner, dict) and len(whole) > 1:
             del inner[key]
         elif kind == 1 and isinstance(inner, dict):
-            inner[generator.choice(("x", "../x", ""))] = generator.choice(VALUES)
+            inner[generator.choice(("x", "../x", ""))] = copy.deepcopy(generator.choice(VALUES))
         else:
-            inner[key] = generator.choice(VALUES)
+            inner[key] = copy.deepcopy(generator.choice(VALUES))  # the second change may change it
     return json.dumps(whole).encode()
 
 
