@@ -7,7 +7,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow talks a lot
 
 from imgclf import clean, evaluate, predict, split, train
-from imgclf.base.config import TrainConfig
+from imgclf.core.config import TrainConfig
 
 
 def main(data: Path, run_dir: Path) -> None:

@@ -6,7 +6,7 @@ import sys
 if not sys.flags.safe_path:
     sys.path.append(sys.path.pop(0))
 
-from imgclf.cli import main
+from imgclf.cli.app import main
 
 if __name__ == "__main__":
     main()

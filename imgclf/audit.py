@@ -10,19 +10,21 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf import dataset
-from imgclf.base import orders, shards, table, together, writing
-from imgclf.base.checking import Within, check
-from imgclf.base.config import Backbone, Recipe, Seed
-from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.base.folders import check_output
-from imgclf.base.progress import Progress, Stages, stage
-from imgclf.base.shards import Shard
-from imgclf.display import gallery
-from imgclf.learning import backbones, features, suspects
-from imgclf.learning.baseline import Baseline, baseline, largest
-from imgclf.learning.metrics import wilson_interval
-from imgclf.pixels import images
+from imgclf.core import components, csv_files, report_actions, shards
+from imgclf.core.config import Backbone, Recipe, Seed
+from imgclf.core.errors import ImgclfError, UsageError
+from imgclf.core.fields import Within, check
+from imgclf.core.files import atomic
+from imgclf.core.files.state_folder import check_output
+from imgclf.core.progress import Progress, Stages, stage
+from imgclf.core.shards import Shard
+from imgclf.data import layout, prepared_images
+from imgclf.evaluation import label_errors
+from imgclf.evaluation.baseline import Baseline, baseline, largest
+from imgclf.evaluation.metrics import wilson_interval
+from imgclf.images import decode
+from imgclf.models import backbones, features
+from imgclf.reports import image_page
 
 CHECKS = {
     "label": "another class is more likely, by what a classifier says that was not trained on the picture",
@@ -55,7 +57,7 @@ class Audit:
 
     data: str
     model: str
-    pictures: dataset.Dataset
+    pictures: layout.Dataset
     suspects: tuple[Suspect, ...]
     ranked: tuple[str, ...]
     accuracy: float  # of the held-out classifier, as the labels are
@@ -96,10 +98,10 @@ def audit(
 
     Raises ImgclfError and UsageError.
     """
-    pictures, left_out = dataset.index(data, minimum_classes=2)
+    pictures, left_out = layout.index(data, minimum_classes=2)
     recipe, extractor, store = _ready(data, name, weights, image_size, seed, progress)
     label = {sample.path: sample.label or "" for sample in pictures.samples}
-    usable, _fresh, unread = dataset.store_pixels(data, list(label), recipe, stage(progress, "preparing pictures"))
+    usable, _fresh, unread = prepared_images.store_pixels(data, list(label), recipe, stage(progress, "preparing pictures"))
     paths = sorted(usable, key=lambda path: (label[path], usable[path], path))
     read = [_reading(data, recipe, usable[path]) for path in paths]
     taken = features.take_up(store)
@@ -120,13 +122,13 @@ def audit(
 
 def compare(
     seen: NDArray[np.float32], labels: NDArray[np.int64], seed: int, progress: Stages | None = None
-) -> tuple[suspects.Neighbours, NDArray[np.bool_], suspects.LabelErrors]:
+) -> tuple[label_errors.Neighbours, NDArray[np.bool_], label_errors.LabelErrors]:
     """(nearest neighbours, mask of near-duplicates, likely label errors) from features (n, width) and labels (n,)."""
-    near = suspects.neighbours(seen, stage(progress, "comparing images"))
+    near = label_errors.neighbours(seen, stage(progress, "comparing images"))
     alike = _alike(near)
     same = np.where(alike, near.nearest, np.arange(len(labels)))
-    judged = suspects.held_out(seen, labels, _groups(same), seed=seed, progress=stage(progress, "judging labels"))
-    return near, alike, suspects.label_errors(judged, labels, stage(progress, "ranking labels"))
+    judged = label_errors.held_out(seen, labels, _groups(same), seed=seed, progress=stage(progress, "judging labels"))
+    return near, alike, label_errors.label_errors(judged, labels, stage(progress, "ranking labels"))
 
 
 def look(
@@ -143,11 +145,11 @@ def look(
 
     Returns the share and its figures: files in the folder, files looked at, unusable ones.
     """
-    dataset.classes(data, 2)
-    files = [file.path for file in dataset.scan(data) if file.label is not None and not file.ignored]
+    layout.classes(data, 2)
+    files = [file.path for file in layout.scan(data) if file.label is not None and not file.ignored]
     own = [path for path in files if shard.has(path)]
     recipe, extractor, store = _ready(data, name, weights, image_size, seed, progress)
-    usable, _fresh, unread = dataset.store_pixels(data, own, recipe, stage(progress, "preparing pictures"), shard)
+    usable, _fresh, unread = prepared_images.store_pixels(data, own, recipe, stage(progress, "preparing pictures"), shard)
     known = features.known(store)
     read = [_reading(data, recipe, digest) for digest in sorted(set(usable.values()) - known)]
     with shards.result(store, shard) as file:
@@ -174,16 +176,16 @@ def _ready(
     return recipe, *features.opened(data, name, recipe, backbones.weights(weights), seed)
 
 
-def _reading(data: Path, recipe: Recipe, digest: str) -> tuple[str, partial[images.Image]]:
+def _reading(data: Path, recipe: Recipe, digest: str) -> tuple[str, partial[decode.Image]]:
     """A stored picture as `features.extract` asks for it."""
-    return digest, partial(_pixels, dataset.stored(data, recipe, digest))
+    return digest, partial(_pixels, prepared_images.stored(data, recipe, digest))
 
 
 def _found(
     paths: list[str],
     labels: NDArray[np.int64],
-    errors: suspects.LabelErrors,
-    near: suspects.Neighbours,
+    errors: label_errors.LabelErrors,
+    near: label_errors.Neighbours,
     alike: NDArray[np.bool_],
     classes: tuple[str, ...],
 ) -> Iterator[Suspect]:
@@ -210,7 +212,7 @@ def _found(
             yield Suspect(paths[index], classes[labels[index]], "near-duplicate", score, "", detail, paths[other])
 
 
-def _alike(near: suspects.Neighbours) -> NDArray[np.bool_]:
+def _alike(near: label_errors.Neighbours) -> NDArray[np.bool_]:
     """(n,) who shows nearly the same as its nearest: far nearer than pictures of its kind otherwise are.
 
     Of 1,000 photos of cats and dogs no two were above 0.80; copies of them that were recompressed, turned by 10 degrees,
@@ -222,16 +224,16 @@ def _alike(near: suspects.Neighbours) -> NDArray[np.bool_]:
 
 def _groups(same: NDArray[np.int64]) -> NDArray[np.int64]:
     """(n,) a number for each set of pictures that hang together by pairs (i, same[i])."""
-    return np.array(list(together.smallest(range(len(same)), enumerate(same.tolist())).values()))
+    return np.array(list(components.smallest(range(len(same)), enumerate(same.tolist())).values()))
 
 
-def _pixels(path: Path) -> images.Image:
-    return images.decode(images.read(path))
+def _pixels(path: Path) -> decode.Image:
+    return decode.decode(decode.read(path))
 
 
 def _size(path: Path) -> tuple[int, int]:
     """(width, height), as the header says."""
-    head = images.read_header(path)
+    head = decode.read_header(path)
     return head.width, head.height
 
 
@@ -242,7 +244,7 @@ def check_report(path: Path, data: Path) -> None:
 
 def check_page(path: Path, data: Path) -> None:
     """Refuse a place for the HTML page before anything is computed."""
-    check_output(path, data, ".html", gallery.START, "--html")
+    check_output(path, data, ".html", image_page.START, "--html")
 
 
 def write_report(result: Audit, path: Path, relabel: float | None = None) -> tuple[int, list[str]]:
@@ -258,8 +260,8 @@ def write_report(result: Audit, path: Path, relabel: float | None = None) -> tup
         asked += order
         wish = ("relabel", one.suggestion) if order else ("keep", "")
         rows.append((one.path, one.label, one.check, f"{one.score:.4f}", *wish, one.suggestion, one.detail, one.other))
-    notes = orders.keep(path)
-    writing.write_lines(path, (table.line(row) for row in rows))
+    notes = report_actions.keep(path)
+    atomic.write_lines(path, (csv_files.line(row) for row in rows))
     return asked, notes
 
 
@@ -287,7 +289,7 @@ def write_page(result: Audit, path: Path, relabel: float | None = None, progress
         other = next((one.other for one in found if one.other), "")
         sizes = [_size(data / file) if file else (0, 0) for file in (name, other)]
         pictures.append(
-            gallery.Picture(
+            image_page.Picture(
                 name, label[name], "", "", *sizes[0],
                 tuple(
                     (one.check, one.score, f"relabel,{one.suggestion}" if _asks(one, relabel) else "reported", one.detail)
@@ -296,9 +298,9 @@ def write_page(result: Audit, path: Path, relabel: float | None = None, progress
                 other=other, other_label=label.get(other, ""), other_size=sizes[1],
             )
         )  # fmt: skip
-    gallery.write(
+    image_page.write(
         path, data, pictures, title=f"{result.data}: what an audit found", group="finding",
         about=f"{len(result.pictures.samples):,} pictures; {result.model}, each judged by a classifier that had not seen it",
         checks={name: (len(found), CHECKS[name]) for name, found in result.by_check().items() if found},
-        classes=dataset.class_folders(data), progress=progress,
+        classes=layout.class_folders(data), progress=progress,
     )  # fmt: skip

@@ -9,18 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from imgclf import dataset
-from imgclf.base import journal, locks, names, orders, shards, table, writing
-from imgclf.base.checking import check
-from imgclf.base.config import Policy
-from imgclf.base.errors import ImageError, ImgclfError, UsageError
-from imgclf.base.folders import check_output, is_inside, not_writable, state_folder
-from imgclf.base.places import STATE_NAME
-from imgclf.base.progress import Progress, Stages, stage
-from imgclf.dataset import checks
-from imgclf.dataset.checks import CHECKS
-from imgclf.display import gallery
-from imgclf.pixels import filetypes, images
+from imgclf.core import csv_files, names, report_actions, shards
+from imgclf.core.config import Policy
+from imgclf.core.errors import ImageError, ImgclfError, UsageError
+from imgclf.core.fields import check
+from imgclf.core.files import atomic, journal, locks
+from imgclf.core.files.paths import STATE_NAME
+from imgclf.core.files.state_folder import check_output, is_inside, not_writable, state_folder
+from imgclf.core.progress import Progress, Stages, stage
+from imgclf.data import file_index, issues, layout
+from imgclf.data.issues import CHECKS
+from imgclf.images import decode
+from imgclf.images.formats import filetypes
+from imgclf.reports import image_page
 
 PAGE_LIMIT = 500  # pictures of each finding on the HTML page
 _DONE = {"report": "reported", "quarantine": "quarantined", "rename": "renamed", "relabel": "relabelled"}
@@ -52,8 +53,8 @@ class Cleaning:
     ignored: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     pictures: dict[str, tuple[int, int]]  # usable pictures of each class: before, and without what was or would be set aside
-    files: tuple[dataset.Found, ...] = dataclasses.field(repr=False)  # those that were looked at
-    catalogue: dataset.Catalogue = dataclasses.field(repr=False, compare=False)
+    files: tuple[layout.Found, ...] = dataclasses.field(repr=False)  # those that were looked at
+    catalogue: file_index.Catalogue = dataclasses.field(repr=False, compare=False)
 
     def counts(self) -> dict[str, int]:
         """Files by what became of them; `reported` ones are among the kept."""
@@ -154,17 +155,17 @@ def clean(
     """
     check("policy", policy, Policy)
     todo, scores = actions(policy, on or {}), limits(thresholds or {})
-    dataset.classes(data)  # says what is missing
+    layout.classes(data)  # says what is missing
     state = state_folder(data)
     if not dry_run and not is_inside(state, data):
         raise ImgclfError(not_writable(data, "nothing can be moved (use --dry-run to see the findings)"))
     with locks.locked(state, "clean"):
         notes = [] if dry_run else journal.recover(data, state)
-        everything = dataset.scan(data)
+        everything = layout.scan(data)
         files = tuple(file for file in everything if not file.ignored)
         ignored = tuple((file.path, file.ignored) for file in everything if file.ignored)
-        with dataset.examine(data, [file.path for file in files], stage(progress, "decoding")) as catalogue:
-            findings = checks.find(catalogue, files, scores, stage(progress, "comparing"))
+        with file_index.examine(data, [file.path for file in files], stage(progress, "decoding")) as catalogue:
+            findings = issues.find(catalogue, files, scores, stage(progress, "comparing"))
         outcomes = _plan(data, state, findings, todo, catalogue)
         if not dry_run:
             if "broken" not in (on or {}):
@@ -173,16 +174,16 @@ def clean(
     if catalogue.taken:
         notes.append(shards.said(catalogue.taken))
     pictures = _pictures(files, catalogue.usable().tolist(), outcomes)
-    notes += dataset.merged_note(data, (file.path for file in files if file.label))
-    notes += dataset.unlabelled_note(data)
-    notes += [f"the class folder {label} holds no picture" for label in dataset.class_folders(data) if label not in pictures]
+    notes += layout.merged_note(data, (file.path for file in files if file.label))
+    notes += layout.unlabelled_note(data)
+    notes += [f"the class folder {label} holds no picture" for label in layout.class_folders(data) if label not in pictures]
     return Cleaning(data, dry_run, tuple(outcomes), ignored, tuple(notes), pictures, files, catalogue)
 
 
 _FEW = 10  # files that are not images; so many may lie in any data folder
 
 
-def _check_holds_images(data: Path, catalogue: dataset.Catalogue, outcomes: Sequence[Outcome]) -> None:
+def _check_holds_images(data: Path, catalogue: file_index.Catalogue, outcomes: Sequence[Outcome]) -> None:
     """Raise ImgclfError if most files are not images and would be moved: the path is probably wrong."""
     strangers = {catalogue.paths[index] for index in np.flatnonzero(catalogue.facts["problem"] == b"not-an-image").tolist()}
     moving = {outcome.path for outcome in outcomes if outcome.check == "broken" and outcome.moved_to} & strangers
@@ -198,18 +199,16 @@ def look(data: Path, shard: shards.Shard, progress: Progress | None = None) -> d
 
     Returns the share and its figures: files in the folder, files looked at (those that were known are not), unusable ones.
     """
-    dataset.classes(data)
-    paths = [file.path for file in dataset.scan(data) if not file.ignored]
-    looked_at, broken = dataset.examine_share(data, paths, shard, progress)
+    layout.classes(data)
+    paths = [file.path for file in layout.scan(data) if not file.ignored]
+    looked_at, broken = file_index.examine_share(data, paths, shard, progress)
     return {
         "data": str(data), "shard": shard.index, "shards": shard.count, "files": len(paths), "looked_at": looked_at,
         "broken": broken,
     }  # fmt: skip
 
 
-def _pictures(
-    files: Sequence[dataset.Found], usable: Sequence[bool], outcomes: Sequence[Outcome]
-) -> dict[str, tuple[int, int]]:
+def _pictures(files: Sequence[layout.Found], usable: Sequence[bool], outcomes: Sequence[Outcome]) -> dict[str, tuple[int, int]]:
     gone = {outcome.path for outcome in outcomes if _DONE.get(outcome.action, outcome.action) == "quarantined"}
     before = collections.Counter(file.label for file, good in zip(files, usable, strict=True) if good and file.label)
     lost = collections.Counter(file.label for file, good in zip(files, usable, strict=True) if good and file.path in gone)
@@ -222,9 +221,9 @@ _COPIES = ("duplicate", "leakage", "near-duplicate", "mirrored")  # of two pictu
 def _plan(
     data: Path,
     state: Path,
-    findings: Sequence[checks.Finding],
+    findings: Sequence[issues.Finding],
     todo: Mapping[str, str],
-    catalogue: dataset.Catalogue,
+    catalogue: file_index.Catalogue,
 ) -> list[Outcome]:
     """What to do about each finding, with a free name for every file that will move; a file moves once.
 
@@ -250,7 +249,7 @@ def _plan(
             action = "stuck"
         if action in ("quarantine", "rename") and _lies_elsewhere(data, finding.path):
             action = "report"  # in a folder that is linked here, which may belong to something else
-        if action == "quarantine" and finding.other and any(dataset.is_linked(data, p) for p in (finding.path, finding.other)):
+        if action == "quarantine" and finding.other and any(layout.is_linked(data, p) for p in (finding.path, finding.other)):
             action = "report"  # perhaps two names of one file: to move it would take the file itself away
         planned.append((finding, action))
     leaving = {
@@ -304,7 +303,7 @@ def _place(path: str | Path) -> str:
 def _lies_elsewhere(data: Path, path: str) -> bool:
     """Whether a file lies in a linked folder."""
     folder = path.rpartition("/")[0]
-    return bool(folder) and dataset.is_linked(data, folder)
+    return bool(folder) and layout.is_linked(data, folder)
 
 
 def _act(data: Path, state: Path, command: str, outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -346,8 +345,8 @@ def write_report(result: Cleaning, path: Path) -> list[str]:
 
     An older report that asks for anything is kept beside the new one. Returns a line that says so.
     """
-    notes = orders.keep(path)
-    writing.write_lines(path, (table.line(row) for row in (COLUMNS, *_rows(result))))
+    notes = report_actions.keep(path)
+    atomic.write_lines(path, (csv_files.line(row) for row in (COLUMNS, *_rows(result))))
     return notes
 
 
@@ -369,7 +368,7 @@ def _rows(result: Cleaning) -> Iterator[tuple[object, ...]]:
 
 def check_page(path: Path, data: Path) -> None:
     """Refuse a place for the HTML report, as `check_report` does."""
-    check_output(path, data, ".html", gallery.START, "--html")
+    check_output(path, data, ".html", image_page.START, "--html")
 
 
 def write_page(result: Cleaning, path: Path, progress: Progress | None = None) -> None:
@@ -390,7 +389,7 @@ def write_page(result: Cleaning, path: Path, progress: Progress | None = None) -
             findings = tuple((one.check, one.score, one.action, one.detail) for one in by_path[file.path])
             other = next((one.other for one in by_path[file.path] if one.other), "")
             pictures.append(
-                gallery.Picture(
+                image_page.Picture(
                     file.path, file.label or "", file.part or "", facts["format"].decode(), *size[file.path], findings,
                     other=other, other_label=label.get(other, ""), other_size=size.get(other, (0, 0)),
                     now=now.get(file.path, ""), other_now=now.get(other, ""),
@@ -400,11 +399,11 @@ def write_page(result: Cleaning, path: Path, progress: Progress | None = None) -
     yet = "to be " if result.dry_run else ""
     named = (("kept", ""), ("renamed", yet), ("quarantined", yet), ("stuck", ""), ("reported", ""))
     words = ", ".join(f"{counts[name]:,} {before}{name}" for name, before in named if counts[name])
-    gallery.write(
+    image_page.write(
         path, result.data, pictures, title=f"{result.data}: what clean found", group="finding",
         about=f"{len(result.files):,} files: {words}" + (" (dry run: nothing was moved)" if result.dry_run else ""),
         checks={name: (len(paths(found)), CHECKS[name].meaning) for name, found in result.by_check().items()},
-        classes=dataset.class_folders(result.data), progress=progress,
+        classes=layout.class_folders(result.data), progress=progress,
     )  # fmt: skip
 
 
@@ -423,8 +422,8 @@ def apply(data: Path, report: Path, *, dry_run: bool = False) -> tuple[list[Outc
         raise ImgclfError(not_writable(data, "nothing can be moved"))
     with locks.locked(state, "clean --apply"):
         notes = [] if dry_run else journal.recover(data, state)
-        classes = dataset.class_folders(data)
-        known = {file.path: file for file in dataset.scan(data)}
+        classes = layout.class_folders(data)
+        known = {file.path: file for file in layout.scan(data)}
         batches = [
             batch for batch in journal.history(data, state) if batch.command == "clean --apply" and batch.state != "undone"
         ]
@@ -449,7 +448,7 @@ def apply(data: Path, report: Path, *, dry_run: bool = False) -> tuple[list[Outc
         return (outcomes if dry_run else _act(data, state, "clean--apply", outcomes)), notes
 
 
-def _class_folder(file: dataset.Found, label: str) -> str:
+def _class_folder(file: layout.Found, label: str) -> str:
     """The folder of a class beside the one that a file is in."""
     return f"{file.path.split('/')[0]}/{label}" if file.part else label
 
@@ -457,7 +456,7 @@ def _class_folder(file: dataset.Found, label: str) -> str:
 def _extension(path: Path) -> str:
     """The usual extension of what a file is; raises ImgclfError when it is no picture."""
     try:
-        return filetypes.FORMATS[images.read_header(path).format][0]
+        return filetypes.FORMATS[decode.read_header(path).format][0]
     except ImageError as error:
         raise ImgclfError(f"{path}: cannot be renamed: {error}") from error
 
@@ -466,19 +465,19 @@ _WORDS = ("", "keep", "kept", "report", "ignored", "stuck", *_DONE.values())  # 
 
 
 def _orders(
-    data: Path, report: Path, known: Mapping[str, dataset.Found], classes: Sequence[str], moved: Container[str]
+    data: Path, report: Path, known: Mapping[str, layout.Found], classes: Sequence[str], moved: Container[str]
 ) -> tuple[dict[str, tuple[str, str]], int]:
     """(action, new class) by path, from a report's lines that ask for one; and how many of them `moved` says are done."""
     found: dict[str, tuple[str, str]] = {}
     passed = 0
     spelling = names.by_spelling(known)
-    for number, row in table.records(report, "path", "action"):
+    for number, row in csv_files.records(report, "path", "action"):
         path, action, label = row["path"], row["action"].strip().lower(), names.nfc(row.get("new_label", "").strip())
         path = path if path in known else spelling.get(names.nfc(path), path)
-        if action not in orders.WORDS:
+        if action not in report_actions.WORDS:
             if action not in _WORDS:
                 raise ImgclfError(
-                    f"{report}, line {number}: {action!r} is no action; choose {', '.join(orders.WORDS)}, or keep"
+                    f"{report}, line {number}: {action!r} is no action; choose {', '.join(report_actions.WORDS)}, or keep"
                 )
             if label:
                 raise ImgclfError(f"{report}, line {number}: new_label is {label!r}, but the action is {action!r}, not relabel")
@@ -489,14 +488,14 @@ def _orders(
             continue
         if path not in known or known[path].label is None:
             raise ImgclfError(
-                f"{where}: no such file in a class folder; has it moved since the report was made?{table.not_utf8(path)}"
+                f"{where}: no such file in a class folder; has it moved since the report was made?{csv_files.not_utf8(path)}"
             )
         if action == "relabel" and label not in classes:
             raise ImgclfError(f"{where}: new_label is {label!r}, which is no class folder; there are: {', '.join(classes)}")
         if action == "relabel" and label == known[path].label:
             raise ImgclfError(f"{where}: is in {label} already")
         for folder in (os.path.dirname(path), _class_folder(known[path], label) if action == "relabel" else ""):
-            if folder and dataset.is_linked(data, folder):
+            if folder and layout.is_linked(data, folder):
                 raise ImgclfError(f"{where}: {folder} is a link or in a linked folder, where nothing is moved; move it by hand")
         order = (action, label if action == "relabel" else "")
         if found.setdefault(path, order) != order:

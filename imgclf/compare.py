@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf import scoring
-from imgclf.base.config import Part
-from imgclf.base.errors import ImgclfError
-from imgclf.bundle import Bundle
-from imgclf.learning import baseline, grouped, metrics
-from imgclf.learning.baseline import Baseline
-from imgclf.learning.grouped import Groups
+from imgclf.core.config import Part
+from imgclf.core.errors import ImgclfError
+from imgclf.data import scoring
+from imgclf.evaluation import baseline, grouped, metrics
+from imgclf.evaluation.baseline import Baseline
+from imgclf.evaluation.grouped import Groups
+from imgclf.models.bundle import Bundle
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf import answers, evaluations, scoring
-from imgclf.base import names, writing
-from imgclf.base.config import Part
-from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.base.folders import check_output
-from imgclf.base.remedies import why
-from imgclf.bundle import Bundle
-from imgclf.display import scorecard
-from imgclf.learning import baseline, grouped, metrics, slices
-from imgclf.learning.baseline import Baseline
-from imgclf.learning.grouped import Groups
-from imgclf.pixels import images
+from imgclf.core import names
+from imgclf.core.config import Part
+from imgclf.core.errors import ImgclfError, UsageError
+from imgclf.core.files import atomic
+from imgclf.core.files.state_folder import check_output
+from imgclf.core.remedies import why
+from imgclf.data import scoring
+from imgclf.evaluation import baseline, grouped, metrics, slices
+from imgclf.evaluation.baseline import Baseline
+from imgclf.evaluation.grouped import Groups
+from imgclf.images import decode
+from imgclf.models import evaluations, prediction
+from imgclf.models.bundle import Bundle
+from imgclf.reports import evaluation_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -255,11 +257,11 @@ def _grouped(found: scoring.Answers) -> dict[str, NDArray[np.float64] | list[str
 
 def write(evaluation: Evaluation, run_dir: Path) -> None:
     """Leave evaluation-<name>.json, predictions-<name>.csv, confusion-<name>.png and calibration-<name>.png in a run folder."""
-    from imgclf.display import plots, report
+    from imgclf.reports import plots, tables
 
     try:
-        writing.write_json(run_dir / f"evaluation-{evaluation.name}.json", evaluation.to_dict())
-        report.write_csv(evaluation.predictions, run_dir / f"predictions-{evaluation.name}.csv")
+        atomic.write_json(run_dir / f"evaluation-{evaluation.name}.json", evaluation.to_dict())
+        tables.write_csv(evaluation.predictions, run_dir / f"predictions-{evaluation.name}.csv")
         low, high = evaluation.interval
         title = (
             f"{evaluation.name}: {evaluation.accuracy:.1%} of {evaluation.pictures} images correct ({low:.1%} to {high:.1%})\n"
@@ -273,7 +275,7 @@ def write(evaluation: Evaluation, run_dir: Path) -> None:
 
 
 def _calibration(evaluation: Evaluation) -> "Figure":
-    from imgclf.display import plots
+    from imgclf.reports import plots
 
     true, probabilities = evaluation.answers.true, evaluation.answers.probabilities[0]
     bins, curve = metrics.reliability(true, probabilities), metrics.risk_coverage(true, probabilities)
@@ -290,22 +292,22 @@ def _wilson(counts: NDArray[Any], shares: NDArray[np.float64]) -> NDArray[np.flo
 
 def check_page(path: Path, bundle: Bundle, data: Path | None) -> None:
     """Refuse a place for the page before anything is computed."""
-    check_output(path, data or Path(bundle.info["data"]["path"]), ".html", scorecard.START, "--html")
+    check_output(path, data or Path(bundle.info["data"]["path"]), ".html", evaluation_page.START, "--html")
 
 
 def write_page(evaluation: Evaluation, bundle: Bundle, path: Path) -> None:
     """A self-contained page: figures, confusion matrix, classes, calibration, slices, the worst errors with their pictures."""
-    from imgclf.display import plots
+    from imgclf.reports import plots
 
     drawn = {"calibration": plots.png(_calibration(evaluation))}
-    if len(evaluation.class_names) > scorecard.MOST_CLASSES:
+    if len(evaluation.class_names) > evaluation_page.MOST_CLASSES:
         drawn["confusion"] = plots.png(plots.confusion(evaluation.confusion, evaluation.class_names, "confusion"))
     about = (
         f"{bundle.info['model']} at {bundle.recipe.width} x {bundle.recipe.height} pixels, trained "
         f"{bundle.info['finished'][:16].replace('T', ' ')} UTC"
     )
 
-    def overlay(picture: images.Image, small: images.Image, label: str) -> images.Image:
-        return answers.look(bundle, picture, small, label)
+    def overlay(picture: decode.Image, small: decode.Image, label: str) -> decode.Image:
+        return prediction.look(bundle, picture, small, label)
 
-    scorecard.write(path, Path(evaluation.data), evaluation.to_dict(), evaluation.errors, about, drawn, overlay)
+    evaluation_page.write(path, Path(evaluation.data), evaluation.to_dict(), evaluation.errors, about, drawn, overlay)

@@ -8,16 +8,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from imgclf.base.checking import check
-from imgclf.base.errors import ImageError, ImgclfError, UsageError
-from imgclf.base.folders import check_outside
-from imgclf.base.names import nfc
-from imgclf.base.remedies import why
-from imgclf.bundle import Bundle
-from imgclf.display import drawing
-from imgclf.learning import saliency
-from imgclf.pixels import images, sources
-from imgclf.pixels.sources import Source
+from imgclf.core.errors import ImageError, ImgclfError, UsageError
+from imgclf.core.fields import check
+from imgclf.core.files.state_folder import check_outside
+from imgclf.core.names import nfc
+from imgclf.core.remedies import why
+from imgclf.evaluation import saliency
+from imgclf.images import decode, sources
+from imgclf.images.sources import Source
+from imgclf.models.bundle import Bundle
+from imgclf.models.grad_cam import grad_cam
+from imgclf.reports import drawing
 
 Method = Literal["occlusion", "grad-cam"]
 SIDE = 420  # pixels of the longer side of a picture on a sheet
@@ -40,7 +41,7 @@ class Explanation:
     is_blank: bool = False  # whether no part of the picture moves the answer
     sheet: str | None = None
     error: str | None = None
-    small: images.Image | None = None
+    small: decode.Image | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -82,7 +83,7 @@ def explain(
             yield Explanation(source.name, error=f"the sheet cannot be written: {why(error, 'choose another --out')}")
 
 
-Look = Callable[[images.Image, int], saliency.Map]
+Look = Callable[[decode.Image, int], saliency.Map]
 
 
 def _occlusion(bundle: Bundle) -> Look:
@@ -91,18 +92,18 @@ def _occlusion(bundle: Bundle) -> Look:
 
 def _grad_cam(bundle: Bundle) -> Look:
     network = bundle.network()
-    return lambda image, target: saliency.grad_cam(network, image, target)
+    return lambda image, target: grad_cam(network, image, target)
 
 
 def _one(bundle: Bundle, source: Source, look: Look, wish: str | None, out: Path, taken: set[Path]) -> Explanation:
     picture = source.pixels()
-    fed = images.apply(bundle.recipe, picture)
+    fed = decode.apply(bundle.recipe, picture)
     probabilities = bundle.probability(fed)
     best = int(probabilities.argmax())
     target = bundle.class_names.index(wish) if wish is not None else best
     heat = look(fed, target)
     found = saliency.fidelity(bundle.probability, fed, target, heat)
-    small = images.fit(picture, min(SIDE, max(picture.shape[:2])))
+    small = decode.fit(picture, min(SIDE, max(picture.shape[:2])))
     seen = saliency.onto(bundle.recipe, heat, *small.shape[:2])
     marked = saliency.overlay(small, seen)
     blank = not heat.any()
@@ -126,8 +127,8 @@ def _place(out: Path, name: str, taken: set[Path]) -> Path:
 
 
 def _sheet(
-    picture: images.Image, marked: images.Image, label: str, target: str, found: saliency.Fidelity, blank: bool
-) -> images.Image:
+    picture: decode.Image, marked: decode.Image, label: str, target: str, found: saliency.Fidelity, blank: bool
+) -> decode.Image:
     """The photograph and its overlay side by side, with the answer and the fidelity below."""
     gap, foot = 10, 66
     height, width = picture.shape[:2]

@@ -11,18 +11,19 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
-from imgclf.answers import Place, Prediction, answer
-from imgclf.base import placing, reading, signals
-from imgclf.base.checking import Within, check
-from imgclf.base.config import Share
-from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.base.folders import check_outside
-from imgclf.base.parallel import ordered_map
-from imgclf.base.remedies import why
-from imgclf.base.shards import Shard
-from imgclf.bundle import Bundle
-from imgclf.pixels import sources
-from imgclf.pixels.sources import Source
+from imgclf.core import signals
+from imgclf.core.config import Share
+from imgclf.core.errors import ImgclfError, UsageError
+from imgclf.core.fields import Within, check
+from imgclf.core.files import placing, reading
+from imgclf.core.files.state_folder import check_outside
+from imgclf.core.parallel import ordered_map
+from imgclf.core.remedies import why
+from imgclf.core.shards import Shard
+from imgclf.images import sources
+from imgclf.images.sources import Source
+from imgclf.models.bundle import Bundle
+from imgclf.models.prediction import Place, Prediction, answer
 
 
 def predict(

@@ -14,17 +14,18 @@ from typing import Annotated, Any
 import cv2
 import numpy as np
 
-from imgclf import dataset
-from imgclf.base.checking import Within, check
-from imgclf.base.config import Part, Recipe, Seed, TrainConfig
-from imgclf.base.errors import ImageError, ImgclfError
-from imgclf.base.folders import check_output, check_outside, command, state_folder
-from imgclf.base.parallel import ordered_map
-from imgclf.base.progress import Progress, Stages, stage
-from imgclf.base.remedies import why
-from imgclf.dataset import Dataset, Sample, checks
-from imgclf.display import drawing, gallery
-from imgclf.pixels import augment, images
+from imgclf.core.config import Part, Recipe, Seed, TrainConfig
+from imgclf.core.errors import ImageError, ImgclfError
+from imgclf.core.fields import Within, check
+from imgclf.core.files.state_folder import check_output, check_outside, command, state_folder
+from imgclf.core.parallel import ordered_map
+from imgclf.core.progress import Progress, Stages, stage
+from imgclf.core.remedies import why
+from imgclf.data import file_index, issues, layout
+from imgclf.data.layout import Dataset, Sample
+from imgclf.data.manifest import as_spelled, load_parts, manifest_path, read_manifest
+from imgclf.images import augment, decode
+from imgclf.reports import drawing, image_page
 
 TILE = 112  # pixels a side
 GAP = 6
@@ -53,7 +54,7 @@ class Preview:
     imbalance: float
     left_out: tuple[tuple[str, str], ...]
     path: Path
-    sheet: images.Image
+    sheet: decode.Image
     shown: Dataset
     notes: tuple[str, ...] = ()
 
@@ -93,7 +94,7 @@ def preview(
     counts = [info.count for info in classes]
     fed = None
     if feed:
-        side = feed.image_size or dataset.auto_image_size(shown, feed.seed)
+        side = feed.image_size or layout.auto_image_size(shown, feed.seed)
         fed = (Recipe(side, side, feed.aspect), augment.changes(feed.augment, feed.flip, len(shown.samples)))
     picture = sheet(shown, classes, columns=columns, seed=seed, feed=fed)
     try:
@@ -107,17 +108,17 @@ def preview(
 def load(data: Path, part: Part | None) -> tuple[Dataset, list[tuple[str, str]], list[str]]:
     """The data set to preview, all of a folder or one part of its split; files that are no pictures; notes."""
     if part is None:
-        whole, left_out = dataset.index(data)
-        return whole, left_out, dataset.merged_note(data, (sample.path for sample in whole.samples))
-    path, folders = dataset.manifest_path(data), dataset.part_folders(data)
+        whole, left_out = layout.index(data)
+        return whole, left_out, layout.merged_note(data, (sample.path for sample in whole.samples))
+    path, folders = manifest_path(data), layout.part_folders(data)
     if folders and not path.exists():  # used with the parts as they are
-        whole, left_out = dataset.index(data)
+        whole, left_out = layout.index(data)
         inside = [sample.path for sample in whole.samples if folders[sample.path.split("/", 1)[0]] == part]
         if not inside:
             raise ImgclfError(f"{data}: no {part} folder with pictures; it has {', '.join(sorted(folders))}")
         return whole.subset(inside), [one for one in left_out if folders[one[0].split("/", 1)[0]] == part], []
-    manifest = dataset.read_manifest(path)
-    parts, notes = dataset.load_parts(data, manifest)
+    manifest = read_manifest(path)
+    parts, notes = load_parts(data, manifest)
     if not parts[part].samples:
         raise ImgclfError(f"{data}: the {part} part of the split is empty")
     return parts[part], [], notes
@@ -126,13 +127,13 @@ def load(data: Path, part: Part | None) -> tuple[Dataset, list[tuple[str, str]],
 def summarize(shown: Dataset, progress: Progress | None = None) -> tuple[ClassSummary, ...]:
     """Read every header (not the pixels) and count."""
 
-    def one(sample: Sample) -> images.Header | None:
+    def one(sample: Sample) -> decode.Header | None:
         try:
-            return images.read_header(shown.root / sample.path)
+            return decode.read_header(shown.root / sample.path)
         except ImageError:
             return None
 
-    headers: dict[str, list[images.Header | None]] = {name: [] for name in shown.class_names}
+    headers: dict[str, list[decode.Header | None]] = {name: [] for name in shown.class_names}
     for done, (sample, head) in enumerate(zip(shown.samples, ordered_map(one, shown.samples), strict=True), 1):
         headers[sample.label or ""].append(head)
         if progress:
@@ -140,7 +141,7 @@ def summarize(shown: Dataset, progress: Progress | None = None) -> tuple[ClassSu
     return tuple(_summarize_class(name, found) for name, found in headers.items())
 
 
-def _summarize_class(name: str, headers: Sequence[images.Header | None]) -> ClassSummary:
+def _summarize_class(name: str, headers: Sequence[decode.Header | None]) -> ClassSummary:
     known = [head for head in headers if head]
     sizes = sorted(((head.width, head.height) for head in known), key=lambda size: size[0] * size[1]) or [(0, 0)]
     median = (round(statistics.median(w for w, _ in sizes)), round(statistics.median(h for _, h in sizes)))
@@ -157,7 +158,7 @@ def sheet(
     columns: int = 8,
     seed: int = 0,
     feed: tuple[Recipe, augment.ChangeOne] | None = None,
-) -> images.Image:
+) -> decode.Image:
     """A contact sheet, (h, w, 3) uint8 RGB: a row of drawn samples a class, with name, count and sizes.
 
     feed: (recipe, what changes a picture by a seed) to show each picture as the network is fed it, instead of the photograph.
@@ -181,21 +182,21 @@ def sheet(
     return canvas
 
 
-def _tile(root: Path, sample: Sample, seed: int, feed: tuple[Recipe, augment.ChangeOne] | None) -> images.Image:
+def _tile(root: Path, sample: Sample, seed: int, feed: tuple[Recipe, augment.ChangeOne] | None) -> decode.Image:
     try:
-        picture = images.decode(images.read(root / sample.path))
+        picture = decode.decode(decode.read(root / sample.path))
     except ImageError:
         tile = np.full((TILE, TILE, 3), (235, 225, 225), np.uint8)
         drawing.write(tile, "unreadable", 18, TILE // 2, (160, 40, 40), 13)
         return tile
     if feed:
         recipe, change = feed
-        picture = change(images.apply(recipe, picture), random.Random(f"{seed}:{sample.path}").getrandbits(62))
+        picture = change(decode.apply(recipe, picture), random.Random(f"{seed}:{sample.path}").getrandbits(62))
         if max(recipe.width, recipe.height) > TILE:
-            return images.resize(picture, TILE, TILE)
+            return decode.resize(picture, TILE, TILE)
         # Enlarged without smoothing, so that the pixels are seen as they are.
         return cv2.resize(picture, (TILE, TILE), interpolation=cv2.INTER_NEAREST)  # type: ignore[return-value]
-    small = images.fit(picture, TILE)
+    small = decode.fit(picture, TILE)
     height, width = small.shape[:2]
     left, top = (TILE - width) // 2, (TILE - height) // 2
     tile = np.full((TILE, TILE, 3), (238, 238, 236), np.uint8)
@@ -214,14 +215,14 @@ def check_png(out: Path, data: Path, option: str = "--out") -> None:
 STRIP = 16  # pixels a side of a thumbnail in the terminal: as many columns, and half as many lines
 
 
-def strip(shown: Dataset, *, columns: int, seed: int = 0) -> list[tuple[str, images.Image, list[str]]]:
+def strip(shown: Dataset, *, columns: int, seed: int = 0) -> list[tuple[str, decode.Image, list[str]]]:
     """(class, (STRIP, columns * (STRIP + 1), 3) uint8 RGB, paths): the first samples of the sheet's rows, for a terminal."""
     rows = []
     for name, samples in _drawn(shown, columns, seed).items():
         picture = np.zeros((STRIP, columns * (STRIP + 1), 3), np.uint8)
         for column, tile in enumerate(ordered_map(lambda sample: _tile(shown.root, sample, seed, None), samples)):
             left = column * (STRIP + 1)
-            picture[:, left : left + STRIP] = images.resize(tile, STRIP, STRIP)
+            picture[:, left : left + STRIP] = decode.resize(tile, STRIP, STRIP)
         rows.append((name, picture, [sample.path for sample in samples]))
     return rows
 
@@ -246,35 +247,35 @@ class Survey:
     """Everything that a page or histograms show: facts by file, findings, and each file's part (by folder or manifest)."""
 
     data: Path
-    files: tuple[dataset.Found, ...]
-    catalogue: dataset.Catalogue
-    findings: tuple[checks.Finding, ...]
+    files: tuple[layout.Found, ...]
+    catalogue: file_index.Catalogue
+    findings: tuple[issues.Finding, ...]
 
-    def histograms(self) -> list[gallery.Histogram]:
+    def histograms(self) -> list[image_page.Histogram]:
         """Sizes, aspect ratios and brightness by class, of the pictures that decode."""
         facts = self.catalogue.facts
         labels = np.array([file.label or "" for file in self.files])
         result = []
         for name in sorted(set(labels.tolist()) - {""}):
             own = facts[(labels == name) & self.catalogue.usable()]
-            result.append(gallery.histogram(name, own["width"], own["height"], own["brightness"]))
+            result.append(image_page.histogram(name, own["width"], own["height"], own["brightness"]))
         return result
 
     def histograms_to_dict(self) -> dict[str, Any]:
         """For JSON: the edges of the bins, and counts by class."""
-        edges = {"size": gallery.SIZES, "aspect": gallery.ASPECTS, "brightness": gallery.BRIGHTNESSES}
+        edges = {"size": image_page.SIZES, "aspect": image_page.ASPECTS, "brightness": image_page.BRIGHTNESSES}
         return {"edges": edges, "classes": [dataclasses.asdict(one) for one in self.histograms()]}
 
 
 def survey(data: Path, part: Part | None, progress: Stages | None = None) -> Survey:
     """Look at every file once, or find what is known of it, and check it as `clean` does. Raises ImgclfError."""
-    with dataset.pictures(data, progress=stage(progress, "decoding")) as (catalogue, found, _chosen, _left_out):
-        path = dataset.manifest_path(data)
+    with file_index.pictures(data, progress=stage(progress, "decoding")) as (catalogue, found, _chosen, _left_out):
+        path = manifest_path(data)
         if path.exists():
-            manifest = dataset.as_spelled(dataset.read_manifest(path), catalogue.paths)
+            manifest = as_spelled(read_manifest(path), catalogue.paths)
             part_of = {row.path: row.split for row in manifest.rows}
             found = [dataclasses.replace(file, part=part_of.get(file.path, file.part)) for file in found]
-        findings = checks.find(catalogue, found, progress=stage(progress, "comparing"))
+        findings = issues.find(catalogue, found, progress=stage(progress, "comparing"))
     if part:
         kept = [index for index, file in enumerate(found) if file.part == part]
         if not kept:
@@ -288,12 +289,12 @@ def survey(data: Path, part: Part | None, progress: Stages | None = None) -> Sur
 
 def check_page(path: Path, data: Path) -> None:
     """Refuse a place for the page before anything is read."""
-    check_output(path, data, ".html", gallery.START, "--html")
+    check_output(path, data, ".html", image_page.START, "--html")
 
 
 def write_page(result: Survey, path: Path, *, limit: int, seed: int, progress: Progress | None = None) -> None:
     """A self-contained page with thumbnails, filters and histograms; of more than `limit` pictures a sample of every class."""
-    by_path: dict[str, list[checks.Finding]] = collections.defaultdict(list)
+    by_path: dict[str, list[issues.Finding]] = collections.defaultdict(list)
     for finding in result.findings:
         by_path[finding.path].append(finding)
     label = {file.path: file.label or "" for file in result.files}
@@ -309,7 +310,7 @@ def write_page(result: Survey, path: Path, *, limit: int, seed: int, progress: P
             findings = tuple((finding.check, finding.score, "", finding.detail) for finding in own)
             other = next((finding.other for finding in own if finding.other), "")
             pictures.append(
-                gallery.Picture(
+                image_page.Picture(
                     file.path, file.label or "", file.part or "", facts["format"].decode(), *size[file.path], findings,
                     other=other, other_label=label.get(other, ""), other_size=size.get(other, (0, 0)),
                 )
@@ -318,14 +319,14 @@ def write_page(result: Survey, path: Path, *, limit: int, seed: int, progress: P
     about = f"{len(result.files):,} files, {len(by_path):,} with findings"
     if len(chosen) < len(result.files):
         about += f"; {len(chosen):,} of them shown, drawn from every class (--limit shows more)"
-    gallery.write(
+    image_page.write(
         path, result.data, pictures, title=str(result.data), about=about, group="class", histograms=result.histograms(),
-        checks={name: (counted[name], checks.CHECKS[name].meaning) for name in checks.CHECKS if counted[name]},
+        checks={name: (counted[name], issues.CHECKS[name].meaning) for name in issues.CHECKS if counted[name]},
         progress=progress,
     )  # fmt: skip
 
 
-def _sampled(files: Sequence[dataset.Found], limit: int, seed: int) -> set[int]:
+def _sampled(files: Sequence[layout.Found], limit: int, seed: int) -> set[int]:
     """Indices of at most `limit` files, the classes in turn."""
     by_class: dict[str, list[int]] = collections.defaultdict(list)
     for index, file in enumerate(files):
@@ -338,12 +339,12 @@ def _sampled(files: Sequence[dataset.Found], limit: int, seed: int) -> set[int]:
 
 def write_histograms(result: Survey, path: Path) -> None:
     """The histograms as PNG, by Matplotlib."""
-    from imgclf.display import plots
+    from imgclf.reports import plots
 
     plots.save(plots.histograms(result.histograms(), str(result.data)), path)
 
 
-def show(picture: images.Image) -> None:
+def show(picture: decode.Image) -> None:
     """Show a sheet in a window until a key is pressed; raises ImgclfError where there is no display."""
     if not has_display():
         raise ImgclfError("--show needs a display and there is none here; open the PNG instead")

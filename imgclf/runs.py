@@ -5,11 +5,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from imgclf import bundle, evaluations, run_folders
-from imgclf.base import contained, locks, reading
-from imgclf.base.errors import ImgclfError
-from imgclf.bundle import Bundle
-from imgclf.learning.baseline import Baseline
+from imgclf.core.errors import ImgclfError
+from imgclf.core.files import contained, locks, reading
+from imgclf.evaluation.baseline import Baseline
+from imgclf.models import bundle, evaluations, registry
+from imgclf.models.bundle import Bundle
 
 TRASH = ".trash"  # below the folder of runs
 
@@ -36,7 +36,7 @@ class Run:
 
 def runs(folder: Path = Path("runs")) -> list[Run]:
     """Every run of a folder, the newest first, unfinished and broken ones too; raises ImgclfError for a folder not there."""
-    run_folders.check_runs(folder)
+    registry.check_runs(folder)
     found = []
     for path in sorted(folder.iterdir() if folder.is_dir() else []):
         kept = [file for file in (path / "config.json", path / bundle.FILE) if os.path.lexists(file)]

@@ -5,7 +5,7 @@ import re
 from importlib import resources
 from typing import Any
 
-from imgclf.base.errors import UsageError
+from imgclf.core.errors import UsageError
 
 _FOLDER = resources.files("imgclf") / "schemas"
 

@@ -11,14 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from imgclf import dataset
-from imgclf.base import contained, locks, names, table, writing
-from imgclf.base.config import PARTS, Link, Part, SplitConfig
-from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.base.folders import check_outside, command, numbered, state_folder
-from imgclf.base.progress import Progress, Stages, stage
-from imgclf.base.remedies import why
-from imgclf.dataset import Manifest, allocation, checks
+from imgclf.core import csv_files, names
+from imgclf.core.config import PARTS, Link, Part, SplitConfig
+from imgclf.core.errors import ImgclfError, UsageError
+from imgclf.core.files import atomic, contained, locks
+from imgclf.core.files.state_folder import check_outside, command, numbered, state_folder
+from imgclf.core.progress import Progress, Stages, stage
+from imgclf.core.remedies import why
+from imgclf.data import allocation, file_index, issues, layout, prepared_images
+from imgclf.data.manifest import Manifest, as_spelled, as_they_are, elsewhere_note, fold_paths, manifest_path, read_manifest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Split:
 
 def exists(data: Path) -> bool:
     """Whether a data folder has a split manifest; raises ImgclfError when there is no such folder."""
-    return dataset.manifest_path(data).exists()
+    return manifest_path(data).exists()
 
 
 def shares(train: float | None, val: float | None, test: float | None) -> dict[Part, float]:
@@ -110,7 +111,7 @@ def keys_from_file(file: Path, paths: Sequence[str]) -> dict[str, str]:
     keys: dict[str, str] = {}
     spelling = names.by_spelling(paths)
     known = set(paths)
-    for number, row in table.records(file, "path", "group"):
+    for number, row in csv_files.records(file, "path", "group"):
         path, name = row["path"], names.nfc(row["group"])
         if path not in known:
             path = spelling.get(names.nfc(path), path)
@@ -123,7 +124,7 @@ def keys_from_file(file: Path, paths: Sequence[str]) -> dict[str, str]:
 class _Material:
     """What a split is made from: usable pictures, their contents, and the groups that are never torn."""
 
-    samples: tuple[dataset.Sample, ...]
+    samples: tuple[layout.Sample, ...]
     hashes: dict[str, str]
     keys: dict[str, str]
     groups: dict[str, str]
@@ -133,9 +134,9 @@ class _Material:
 
 
 def _gather(data: Path, config: SplitConfig, progress: Stages | None) -> _Material:
-    with dataset.pictures(data, minimum_classes=2, progress=stage(progress, "decoding")) as found:
+    with file_index.pictures(data, minimum_classes=2, progress=stage(progress, "decoding")) as found:
         catalogue, _files, chosen, left_out = found
-        alike = checks.groups(catalogue, stage(progress, "comparing")).tolist()
+        alike = issues.groups(catalogue, stage(progress, "comparing")).tolist()
     paths = [sample.path for sample in chosen.samples]
     all_hashes = catalogue.hashes()
     hashes = {path: all_hashes[path] for path in paths}
@@ -146,7 +147,7 @@ def _gather(data: Path, config: SplitConfig, progress: Stages | None) -> _Materi
         if index != first and catalogue.paths[index] in hashes
     ]
     groups = allocation.group(hashes, keys, pairs)
-    return _Material(chosen.samples, hashes, keys, groups, dataset.part_folders(data), notes, left_out)
+    return _Material(chosen.samples, hashes, keys, groups, layout.part_folders(data), notes, left_out)
 
 
 def split(data: Path, config: SplitConfig | None = None, *, force: bool = False, progress: Stages | None = None) -> Split:
@@ -165,17 +166,17 @@ def _put_in_force(data: Path, config: SplitConfig, material: _Material, *, force
     """Make the manifest and write it, unless the one that is there forbids it."""
     samples, hashes, groups = material.samples, material.hashes, material.groups
     fractions: dict[Part, float] = {"train": config.train, "val": config.val, "test": config.test}
-    notes = dataset.elsewhere_note(data) + ([] if material.folders else material.notes)
-    notes += dataset.merged_note(data, hashes)
+    notes = elsewhere_note(data) + ([] if material.folders else material.notes)
+    notes += layout.merged_note(data, hashes)
     left_out = list(material.left_out)
-    path = dataset.manifest_path(data)
-    old = dataset.as_spelled(dataset.read_manifest(path), hashes) if path.exists() else None
+    path = manifest_path(data)
+    old = as_spelled(read_manifest(path), hashes) if path.exists() else None
     extends = False
     if material.folders:
         if config.stable:
             raise UsageError("--stable: the folder has train and test folders of its own, which are used as they are")
         parts, said = _from_folders(material, fractions, config.seed)
-        notes += [*said, *dataset.unlabelled_note(data)]
+        notes += [*said, *layout.unlabelled_note(data)]
         if config.group_by or config.groups:
             notes.append("--group-by and --groups are not used: the folder's own parts stay as they are")
     elif config.stable:
@@ -206,7 +207,7 @@ def _put_in_force(data: Path, config: SplitConfig, material: _Material, *, force
     path = state_folder(data) / path.name
     if path.exists():
         _keep_old(path)
-    writing.write_atomic(path, manifest.to_csv())
+    atomic.write_atomic(path, manifest.to_csv())
     return Split(manifest, path, True, tuple(notes), tuple(left_out))
 
 
@@ -234,7 +235,7 @@ def folds(
     fold_of = allocation.allocate(samples, groups, dict.fromkeys(range(1, count + 1), 1 / count), config.seed)
     inner = config.val / (config.train + config.val)
     made = []
-    said = [*material.notes, *dataset.merged_note(data, hashes)]
+    said = [*material.notes, *layout.merged_note(data, hashes)]
     folder = state_folder(data) / "folds"
     for number in range(1, count + 1):
         rest = [sample for sample in samples if fold_of[sample.path] != number]
@@ -254,7 +255,7 @@ def folds(
         made.append(Split(manifest, folder / f"fold-{number}-of-{count}.csv", True))
     made[0] = dataclasses.replace(made[0], notes=tuple(dict.fromkeys(said)), left_out=tuple(material.left_out))
     with locks.locked(state_folder(data), "split"):
-        old = dataset.fold_paths(data)
+        old = fold_paths(data)
         if [path.name for path in old] == [one.path.name for one in made] and all(
             path.read_bytes() == one.manifest.to_csv().encode("utf-8", "surrogateescape")
             for path, one in zip(old, made, strict=True)
@@ -267,7 +268,7 @@ def folds(
                 if fnmatch.fnmatch(name, "fold-*-of-*.csv"):  # from here to the end the set is incomplete: `fold_paths` says so
                     place.unlink(name)
         for one in made:
-            writing.write_atomic(one.path, one.manifest.to_csv())
+            atomic.write_atomic(one.path, one.manifest.to_csv())
     return made
 
 
@@ -317,22 +318,22 @@ def check(data: Path, progress: Stages | None = None) -> Leakage:
 
     Raises ImgclfError when it is not split.
     """
-    with dataset.pictures(data, progress=stage(progress, "decoding")) as found:
+    with file_index.pictures(data, progress=stage(progress, "decoding")) as found:
         catalogue, files, chosen, left_out = found
-        if dataset.part_folders(data):
+        if layout.part_folders(data):
             where = "its folders"
         else:
-            path = dataset.manifest_path(data)
+            path = manifest_path(data)
             if not path.exists():
                 raise ImgclfError(
                     f"{data}: not split: no train and test folders, and no manifest; run {command('split', data)}"
                 )
             where = str(path)
-            manifest = dataset.as_spelled(dataset.read_manifest(path), catalogue.paths)
+            manifest = as_spelled(read_manifest(path), catalogue.paths)
             part_of = {row.path: row.split for row in manifest.rows}
             files = [dataclasses.replace(file, part=part_of.get(file.path)) for file in files]
         leaks = []
-        for leak in checks.leaks(catalogue, files, stage(progress, "comparing")):
+        for leak in issues.leaks(catalogue, files, stage(progress, "comparing")):
             one, other = files[leak.index], files[leak.other]
             if one.part and other.part:
                 leaks.append(Leak(one.path, one.part, other.path, other.part, leak.exact, leak.mirrored, leak.similarity))
@@ -358,7 +359,9 @@ def _keys(paths: Sequence[str], config: SplitConfig) -> tuple[dict[str, str], li
         keys = keys_from_file(Path(config.groups), paths)
         if not set(keys) & set(paths):
             shown = f"none of its paths, such as {min(keys)!r}, is in the data folder" if keys else "it names no group"
-            raise ImgclfError(f"{config.groups}: {shown}; paths look like {paths[0]!r}{table.not_utf8(min(keys, default=''))}")
+            raise ImgclfError(
+                f"{config.groups}: {shown}; paths look like {paths[0]!r}{csv_files.not_utf8(min(keys, default=''))}"
+            )
     else:
         return {}, []
     alone = sum(1 for path in paths if path not in keys)
@@ -439,13 +442,13 @@ def _difference(old: Manifest, new: Manifest) -> str:
 
 
 def _keep_old(path: Path) -> None:
-    writing.write_atomic(numbered(path), path.read_bytes())
+    atomic.write_atomic(numbered(path), path.read_bytes())
 
 
 def in_force(data: Path) -> Split:
     """The split that a data folder has; raises ImgclfError when there is none."""
-    path = dataset.manifest_path(data)
-    return Split(dataset.read_manifest(path), path, False)
+    path = manifest_path(data)
+    return Split(read_manifest(path), path, False)
 
 
 def check_export(data: Path, target: Path) -> None:
@@ -470,9 +473,9 @@ def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: P
         raise ImgclfError(
             f"{data}: {twins}; an export would mix them in one folder there: rename one, or merge them and split again"
         )
-    manifest, notes = dataset.as_they_are(data, manifest)
+    manifest, notes = as_they_are(data, manifest)
     target = target.resolve()
-    folders = dataset.part_folders(data)
+    folders = layout.part_folders(data)
     building = target.with_name(contained.temporary_name(target.name))
     copied = numbered_ = 0
     taken: set[str] = set()
@@ -488,9 +491,9 @@ def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: P
             numbered_ += not name.endswith(inner)
             place = building / name
             place.parent.mkdir(parents=True, exist_ok=True)
-            before = dataset.stamp(data / row.path)
+            before = file_index.stamp(data / row.path)
             copied += _place(data / row.path, place, link)
-            placed.append((row.path, before, dataset.stamp(data / row.path)))
+            placed.append((row.path, before, file_index.stamp(data / row.path)))
             if progress:
                 progress(done, len(manifest.rows))
         if target.exists():
@@ -500,7 +503,7 @@ def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: P
         raise ImgclfError(f"{target}: export failed at {error.filename}: {why(error)}") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    dataset.keep_known(data, placed)
+    file_index.keep_known(data, placed)
     if numbered_:
         notes.append(f"images renamed with a number because names differ only in case or Unicode spelling: {numbered_}")
     if copied:
@@ -534,6 +537,6 @@ def _place(source: Path, target: Path, link: Link) -> int:
         target.symlink_to(source.resolve(strict=True))
         return 0
     if link == "hard":
-        return 0 if dataset.link_or_copy(source.resolve(), target) else 1
+        return 0 if prepared_images.link_or_copy(source.resolve(), target) else 1
     shutil.copy2(source, target)
     return 0

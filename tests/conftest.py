@@ -179,7 +179,7 @@ def imgclf(tmp_path: Path) -> Run:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `data` (three classes of 24) and a finished run of three epochs under `runs/toy`; do not write into it."""
     from imgclf import split
-    from imgclf.base.config import SplitConfig, TrainConfig
+    from imgclf.core.config import SplitConfig, TrainConfig
     from imgclf.train import train
 
     root = tmp_path_factory.mktemp("trained")
@@ -191,7 +191,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def with_temperature(run: Path, temperature: float) -> None:
     """Give a finished run another temperature: whether its own differs from 1 hangs on the processor that trained it."""
-    from imgclf.bundle import checksum
+    from imgclf.models.bundle import checksum
 
     info = json.loads((run / "bundle.json").read_bytes())
     info["calibration"]["temperature"] = temperature

@@ -10,8 +10,8 @@ import tiffs
 import xxhash
 from hostile import files
 
-from imgclf.base.errors import ImageError
-from imgclf.pixels import images
+from imgclf.core.errors import ImageError
+from imgclf.images import decode
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
             made.append((str(layout), tiffs.written(layout, tiffs.samples(layout, number))))
     for name, content in made:
         try:
-            decoded = images.decode(content)
+            decoded = decode.decode(content)
             print(repr(name), decoded.shape, xxhash.xxh3_128_hexdigest(decoded.data))
         except ImageError as error:
             print(repr(name), error.reason)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from conftest import tree, write
 
-from imgclf.base import journal
-from imgclf.base.folders import state_folder
-from imgclf.base.journal import Move
+from imgclf.core.files import journal
+from imgclf.core.files.journal import Move
+from imgclf.core.files.state_folder import state_folder
 
 _SWAP = """
 import contextlib, os, random, sys, time

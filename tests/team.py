@@ -22,19 +22,19 @@ ANNE, BEN, TEAM = 61001, 61002, 61100  # users, whose own groups have the same n
 # What train and audit keep in a data folder: prepared pixels and features, here of a network that averages colours.
 PIXELS = """
 import numpy as np
-from imgclf import dataset
-from imgclf.base.config import Recipe
-from imgclf.base.folders import state_folder
-from imgclf.learning import features
+from imgclf.core.config import Recipe
+from imgclf.core.files.state_folder import state_folder
+from imgclf.data import file_index, layout, prepared_images
+from imgclf.models import features
 
 class Mean:
     def vector(self, image):
         return image.mean(axis=(0, 1)).astype(np.float32)
 
-everything, _left_out = dataset.index(folder)
-dataset.prepare(folder, {"train": everything}, Recipe(16, 16))
+everything, _left_out = layout.index(folder)
+prepared_images.prepare(folder, {"train": everything}, Recipe(16, 16))
 paths = [sample.path for sample in everything.samples]
-read = [(digest, lambda: np.zeros((4, 4, 3), np.uint8)) for digest in dataset.content_hashes(folder, paths).values()]
+read = [(digest, lambda: np.zeros((4, 4, 3), np.uint8)) for digest in file_index.content_hashes(folder, paths).values()]
 features.extract(Mean(), state_folder(folder) / "features" / "mean.sqlite", read, width=3)
 """
 
@@ -120,14 +120,14 @@ def _as_user(user: int, team: bool, umask: int, *words: str) -> tuple[int, str]:
 def _command(words: list[str] | tuple[str, ...]) -> int:
     from rich.console import Console
 
-    from imgclf import cli
-    from imgclf.display import console
+    from imgclf.cli import console
+    from imgclf.cli.app import app
 
     console.err = Console(stderr=True, highlight=False, width=1000)
     console.out = Console(highlight=False, width=1000)
     sys.argv = ["imgclf", *words]
     try:
-        cli.app()
+        app.app()
     except SystemExit as error:
         return int(error.code or 0)
     return 0

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from conftest import shuffled
 
-from imgclf import dataset
-from imgclf.base.config import PARTS
-from imgclf.dataset import Sample, allocation
+from imgclf.core.config import PARTS
+from imgclf.data import allocation
+from imgclf.data.layout import Sample
+from imgclf.data.manifest import Manifest, Row
 
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 import fairness
@@ -46,7 +47,7 @@ def samples(counts: dict[str, int]) -> tuple[list[Sample], dict[str, str]]:
     return made, {sample.path: f"{number:064x}" for number, sample in enumerate(made)}
 
 
-def plan(made: list[Sample], hashes: dict[str, str], seed: int, keys: dict[str, str] | None = None) -> dataset.Manifest:
+def plan(made: list[Sample], hashes: dict[str, str], seed: int, keys: dict[str, str] | None = None) -> Manifest:
     groups = allocation.group(hashes, keys or {})
     return allocation.manifest_of(made, hashes, groups, allocation.allocate(made, groups, DEFAULT, seed))
 
@@ -214,9 +215,7 @@ def test_stable_shares_are_those_asked_for() -> None:
 
 def test_what_the_split_in_force_has_keeps_its_part() -> None:
     """By content under a new name, by path where it was saved anew; a new picture joins those that show the same."""
-    old = dataset.Manifest(
-        tuple(dataset.Row(f"a/{number}.jpg", "a", part, str(number), str(number)) for number, part in enumerate(PARTS))
-    )
+    old = Manifest(tuple(Row(f"a/{number}.jpg", "a", part, str(number), str(number)) for number, part in enumerate(PARTS)))
     for seed in range(10):
         hashes = {"a/0.jpg": "saved anew", "a/renamed.jpg": "1", "a/2.jpg": "2", "a/like 2.jpg": "new"}
         groups = {**hashes, "a/like 2.jpg": "2"}
@@ -229,7 +228,7 @@ def test_what_the_split_in_force_has_keeps_its_part() -> None:
 def test_a_picture_that_would_join_two_parts_is_left_out() -> None:
     old = [Sample("a/1.jpg", "a"), Sample("a/2.jpg", "a")]
     hashes = {"a/1.jpg": "1", "a/2.jpg": "2", "a/3.jpg": "3"}
-    manifest = dataset.Manifest((dataset.Row("a/1.jpg", "a", "train", "1", "1"), dataset.Row("a/2.jpg", "a", "test", "2", "2")))
+    manifest = Manifest((Row("a/1.jpg", "a", "train", "1", "1"), Row("a/2.jpg", "a", "test", "2", "2")))
     groups = dict.fromkeys(hashes, "1")  # the new picture shows the same as both
     parts, left_out = allocation.allocate_stably([*old, Sample("a/3.jpg", "a")], hashes, groups, {}, DEFAULT, 0, manifest)
     assert parts == {"a/1.jpg": "train", "a/2.jpg": "test"}

@@ -20,9 +20,10 @@ from typing import Any
 import pytest
 from conftest import Run, encoded, photo, tree, write
 
-from imgclf.pixels import archives, members
-from imgclf.pixels.members import Member
-from imgclf.pixels.sources import Source, expand
+from imgclf.images import archives
+from imgclf.images.archives import member
+from imgclf.images.archives.member import Member
+from imgclf.images.sources import Source, expand
 
 PHOTO = encoded(photo(1))
 BEYOND = "not read to its end: unpacks to more than 200 times its size; if you trust it, unpack it and use the folder"
@@ -134,7 +135,7 @@ def test_sparse_entries(tmp_path: Path) -> None:
 @pytest.mark.parametrize("opened", [gzip.open, bz2.open, lzma.open])
 def test_a_tar_of_zeros(opened: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is decompressed to reach the next entry is bounded by the size of the archive."""
-    monkeypatch.setattr(members, "SLACK", 1 << 20)
+    monkeypatch.setattr(member, "SLACK", 1 << 20)
     path = tmp_path / "a.tar.gz"
     with opened(path, "wb") as file:
         file.write(image("1.jpg") + header("zeros", 3 << 30) + bytes(1 << 26))
@@ -221,7 +222,7 @@ def test_what_is_not_read_of_a_zip(tmp_path: Path) -> None:
 
 def test_a_zip_of_zeros(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory and time stay within what the size of the archive justifies; what comes after is read."""
-    monkeypatch.setattr(members, "SLACK", 1 << 21)
+    monkeypatch.setattr(member, "SLACK", 1 << 21)
     zeros = b"\xff\xd8\xff" + bytes(1 << 20)
     zipped(tmp_path / "a.zip", [*((f"{number}.jpg", zeros) for number in range(9)), ("x.jpg", PHOTO)], zipfile.ZIP_DEFLATED)
     found = said(archives_of(tmp_path / "a.zip"))
@@ -333,7 +334,7 @@ def test_memory(tmp_path: Path) -> None:
         tmp_path / "a.zip", [(f"{number}.jpg", b"\xff\xd8\xff" + bytes(63 << 20)) for number in range(3)], zipfile.ZIP_DEFLATED
     )
     script = (
-        "import sys; from pathlib import Path; from imgclf.pixels import archives\n"
+        "import sys; from pathlib import Path; from imgclf.images import archives\n"
         "for name in sys.argv[1:]:\n for member in archives.members(name): pass\n"
         "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )

@@ -15,9 +15,10 @@ from described import as_described
 from sklearn.linear_model import Ridge
 
 from imgclf import audit, clean
-from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.learning import folding, suspects
-from imgclf.pixels import images
+from imgclf.core.errors import ImgclfError, UsageError
+from imgclf.evaluation import label_errors
+from imgclf.evaluation.folds import assign_folds
+from imgclf.images import decode
 
 
 def texture(kind: str, index: int) -> np.ndarray:
@@ -37,10 +38,10 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kinds = ("dots", "plain", "stripes")
     for number, kind in enumerate(kinds):
         for index in range(38):
-            write(root / kind / f"{index}.png", images.encode(texture(kind, 100 * number + index), ".png"))
+            write(root / kind / f"{index}.png", decode.encode(texture(kind, 100 * number + index), ".png"))
         for index in range(2):
             other = kinds[(number + 1 + index) % 3]
-            write(root / other / f"wrong-{kind}-{index}.png", images.encode(texture(kind, 900 + 10 * number + index), ".png"))
+            write(root / other / f"wrong-{kind}-{index}.png", decode.encode(texture(kind, 900 + 10 * number + index), ".png"))
     return root
 
 
@@ -82,14 +83,14 @@ def test_alike_is_more_than_pictures_of_a_kind_are() -> None:
     random = np.random.default_rng(0)
     plain = random.normal(size=(60, 200)).astype(np.float32)
     copies = plain[:40] + 0.3 * random.normal(size=(40, 200)).astype(np.float32)
-    near = suspects.neighbours(np.concatenate([plain, copies]))
+    near = label_errors.neighbours(np.concatenate([plain, copies]))
     assert np.flatnonzero(audit._alike(near)).tolist() == [*range(40), *range(60, 100)]
     assert near.nearest[:40].tolist() == list(range(60, 100))
     kind = np.concatenate([plain, plain[:1] * 3 + 0.6 * random.normal(size=(30, 200)).astype(np.float32)])
-    near = suspects.neighbours(kind)
+    near = label_errors.neighbours(kind)
     assert (near.similarity[60:] > audit.ALIKE).all()
     assert not audit._alike(near).any()
-    near = suspects.neighbours(np.concatenate([kind, kind[70:71] + 0.1]))
+    near = label_errors.neighbours(np.concatenate([kind, kind[70:71] + 0.1]))
     assert np.flatnonzero(audit._alike(near)).tolist() == [70, 90]
 
 
@@ -161,7 +162,7 @@ def test_command(planted: Path, tmp_path: Path, imgclf: Run) -> None:
 def test_too_few_pictures_are_said(tmp_path: Path) -> None:
     for number in range(6):
         write(
-            tmp_path / "data" / ("a" if number % 2 else "b") / f"{number}.png", images.encode(texture("dots", number), ".png")
+            tmp_path / "data" / ("a" if number % 2 else "b") / f"{number}.png", decode.encode(texture("dots", number), ".png")
         )
     with pytest.raises(ImgclfError, match="too few pictures to tell what is usual"):
         audit.audit(tmp_path / "data", image_size=32)
@@ -184,8 +185,8 @@ def test_held_out_probabilities_never_saw_the_picture_or_its_group() -> None:
     half = random.normal(size=(150, 60)).astype(np.float32)
     features, labels = np.concatenate([half, half]), np.tile(random.integers(0, 2, 150), 2)
     pairs = np.tile(np.arange(150), 2)
-    together = suspects.held_out_probabilities(features, labels, pairs)
-    torn = suspects.held_out_probabilities(features, labels, np.arange(300))
+    together = label_errors.held_out_probabilities(features, labels, pairs)
+    torn = label_errors.held_out_probabilities(features, labels, np.arange(300))
     assert np.mean(together.argmax(axis=1) == labels) < 0.6
     assert np.mean(torn.argmax(axis=1) == labels) > 0.65
     np.testing.assert_allclose(together.sum(axis=1), 1, atol=1e-12)
@@ -193,7 +194,7 @@ def test_held_out_probabilities_never_saw_the_picture_or_its_group() -> None:
 
 def test_held_out_probabilities_are_calibrated() -> None:
     features, labels = clouds(2000, 4)
-    said = suspects.held_out_probabilities(features, labels, np.arange(2000))
+    said = label_errors.held_out_probabilities(features, labels, np.arange(2000))
     assert np.mean(said.argmax(axis=1) == labels) > 0.95
     assert said.max(axis=1).mean() == pytest.approx(np.mean(said.argmax(axis=1) == labels), abs=0.03)
 
@@ -205,7 +206,7 @@ def test_held_out_probabilities_are_those_of_ridge_regression_solved_at_once() -
     labels = np.where(random.random(240) < 0.2, random.integers(0, 7, 240), labels)
     groups = np.arange(240) // 2
     values = (features - features.mean(axis=0, dtype=np.float64)) / (features.std(axis=0, dtype=np.float64) + 1e-6)
-    targets, fold_of, found = np.eye(7)[labels], folding.folds(labels, groups, 5, 0), []
+    targets, fold_of, found = np.eye(7)[labels], assign_folds(labels, groups, 5, 0), []
     for penalty in np.geomspace(1e-3, 1e2, 11):
         scores = np.zeros((240, 7))
         for fold in range(5):
@@ -217,7 +218,7 @@ def test_held_out_probabilities_are_those_of_ridge_regression_solved_at_once() -
             said = powers / powers.sum(axis=1, keepdims=True)
             found.append((-np.log(said[np.arange(240), labels]).mean(), said))
     expected = min(found, key=lambda one: one[0])[1]
-    np.testing.assert_allclose(suspects.held_out_probabilities(features, labels, groups), expected, atol=1e-9)
+    np.testing.assert_allclose(label_errors.held_out_probabilities(features, labels, groups), expected, atol=1e-9)
 
 
 def test_memory_does_not_grow_with_images_times_classes() -> None:
@@ -235,8 +236,8 @@ def test_memory_does_not_grow_with_images_times_classes() -> None:
 def test_blocks_change_nothing(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = clouds(500, 5, seed)
     whole = audit.compare(features, labels, 0)
-    monkeypatch.setattr(suspects, "_ROWS", 37)
-    monkeypatch.setattr(suspects, "_BLOCK", 60e3)
+    monkeypatch.setattr(label_errors, "_ROWS", 37)
+    monkeypatch.setattr(label_errors, "_BLOCK", 60e3)
     for one, other in zip(whole, audit.compare(features, labels, 0), strict=True):
         values = [(one, other)] if isinstance(one, np.ndarray) else zip(*map(dataclasses.astuple, (one, other)), strict=True)
         for first, second in values:
@@ -250,7 +251,7 @@ def test_flipped_labels_are_ranked_first(seed: int) -> None:
     flipped = random.choice(1000, 50, replace=False)
     given = labels.copy()
     given[flipped] = (labels[flipped] + random.integers(1, 3, 50)) % 3
-    errors = suspects.label_errors(suspects.held_out(features, given, np.arange(1000)), given)
+    errors = label_errors.label_errors(label_errors.held_out(features, given, np.arange(1000)), given)
     assert len(set(errors.order[:70].tolist()) & set(flipped.tolist())) >= 45
     found = np.flatnonzero(errors.wrong)
     assert len(set(found.tolist()) & set(flipped.tolist())) >= 40
@@ -262,9 +263,9 @@ def test_flipped_labels_are_ranked_first(seed: int) -> None:
 def test_confident_learning_counts_by_the_mean_of_each_class() -> None:
     """By hand: thresholds 0.8 (mean of 0.9, 0.9, 0.6) and 0.75; the third picture reaches neither its own nor the other's."""
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.1, 0.9], [0.45, 0.55]])
-    errors = suspects.label_errors(probabilities.__getitem__, np.array([0, 0, 0, 1, 1, 1]))
+    errors = label_errors.label_errors(probabilities.__getitem__, np.array([0, 0, 0, 1, 1, 1]))
     assert not errors.wrong.any()
-    errors = suspects.label_errors(np.vstack([probabilities, [[0.05, 0.95]]]).__getitem__, np.array([0, 0, 0, 1, 1, 1, 0]))
+    errors = label_errors.label_errors(np.vstack([probabilities, [[0.05, 0.95]]]).__getitem__, np.array([0, 0, 0, 1, 1, 1, 0]))
     assert np.flatnonzero(errors.wrong).tolist() == [6]
     assert errors.order[0] == 6
     assert errors.likelier.tolist() == [0, 0, 0, 1, 1, 1, 1]
@@ -276,7 +277,7 @@ def test_neighbours() -> None:
     features[:, 0] += 20
     features[7] = features[2050] * 1.001
     features[3] = features.mean(axis=0) + np.array([0, 0, 0, 0, 0, 0, 0, 60], np.float32)
-    near = suspects.neighbours(features)
+    near = label_errors.neighbours(features)
     assert near.nearest[7] == 2050
     assert near.nearest[2050] == 7
     assert near.similarity[7] == pytest.approx(1, abs=1e-4)

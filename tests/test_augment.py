@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import photo
 
-from imgclf.pixels import augment
+from imgclf.images import augment
 
 
 @pytest.mark.parametrize("number", range(len(augment._MORE)))

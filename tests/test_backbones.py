@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 from conftest import Run, encoded, photo, write
 
-from imgclf import dataset, split
-from imgclf.base import shards
-from imgclf.base.config import SCRATCH, Model, TrainConfig
-from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.bundle import Bundle
-from imgclf.learning import backbones, checkpoints, features, litert
-from imgclf.pixels import images
+from imgclf import split
+from imgclf.core import shards
+from imgclf.core.config import SCRATCH, Model, TrainConfig
+from imgclf.core.errors import ImgclfError, UsageError
+from imgclf.data.manifest import manifest_path, read_manifest
+from imgclf.images import decode
+from imgclf.models import backbones, features, litert_head, torch_checkpoint
+from imgclf.models.bundle import Bundle
 from imgclf.train import Silent, resume, train
 
 # -- checkpoints ------------------------------------------------------------------------------------------------------
@@ -77,7 +78,7 @@ def test_tensors_are_views_of_their_storages(tmp_path: Path) -> None:
         "steps": ("3", "LongStorage", 0, (), ()),
     }
     storages = {"1": values.tobytes(), "2": np.array([1, 0.5, -2], "<f2").tobytes(), "3": np.array([77], "<i8").tobytes()}
-    found = checkpoints.read(write(tmp_path / "a.pth", checkpoint(tensors, storages)))
+    found = torch_checkpoint.read(write(tmp_path / "a.pth", checkpoint(tensors, storages)))
     assert list(found) == list(tensors)
     np.testing.assert_array_equal(found["plain"], values.reshape(4, 6))
     np.testing.assert_array_equal(found["turned"], values.reshape(4, 6).T)
@@ -94,7 +95,7 @@ def test_tensors_are_views_of_their_storages(tmp_path: Path) -> None:
 def test_a_tensor_never_reaches_beyond_its_storage(size: tuple, stride: tuple, offset: int, tmp_path: Path) -> None:
     content = checkpoint({"a": ("1", "FloatStorage", offset, size, stride)}, {"1": bytes(96)})
     with pytest.raises(ValueError, match="reaches beyond its storage"):
-        checkpoints.read(write(tmp_path / "a.pth", content))
+        torch_checkpoint.read(write(tmp_path / "a.pth", content))
 
 
 class _Evil:
@@ -114,9 +115,9 @@ def test_a_checkpoint_cannot_run_anything(tmp_path: Path, monkeypatch: pytest.Mo
         b"PK\x03\x04",
     ):
         with pytest.raises(ValueError, match="checkpoint"):
-            checkpoints.read(write(tmp_path / "a.pth", content))
+            torch_checkpoint.read(write(tmp_path / "a.pth", content))
     with pytest.raises(ValueError, match="no PyTorch checkpoint of the old format"):
-        checkpoints.read(write(tmp_path / "a.pth", pickle.dumps(3, 2)))
+        torch_checkpoint.read(write(tmp_path / "a.pth", pickle.dumps(3, 2)))
     assert not (tmp_path / "evil").exists()
 
 
@@ -125,7 +126,7 @@ def test_a_checkpoint_cannot_run_anything(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_the_offline_backbone_takes_every_weight_of_its_file() -> None:
     """Every weight of the file is used once, each at its place."""
-    tensors = checkpoints.read(backbones.lite0_file())
+    tensors = torch_checkpoint.read(backbones.lite0_file())
     used = [tensor for name, tensor in tensors.items() if not name.startswith("_fc") and not name.endswith("batches_tracked")]
     weights = backbones._lite0_weights()
     assert len(weights) == len(used)
@@ -141,10 +142,10 @@ def test_every_backbone_answers_alike_in_litert_and_keras(name: str, tmp_path: P
     import keras
     from ai_edge_litert.interpreter import Interpreter
 
-    from imgclf import model
+    from imgclf.models import cnn
 
     side = 64
-    network = model.transferred(name, 3, side, weights="none", seed=1)  # type: ignore[arg-type]
+    network = cnn.transferred(name, 3, side, weights="none", seed=1)  # type: ignore[arg-type]
     assert type(network) is keras.Sequential
     assert [type(layer).__name__ for layer in network.layers[-3:]] == ["GlobalAveragePooling2D", "Dropout", "Dense"]
     below = keras.Sequential([keras.Input((side, side, 3)), *network.layers[:-2]])
@@ -152,7 +153,7 @@ def test_every_backbone_answers_alike_in_litert_and_keras(name: str, tmp_path: P
     file = tmp_path / "below.tflite"
     below.export(str(file), format="litert", verbose=False)
     kernel, bias = network.layers[-1].get_weights()
-    engine = Interpreter(model_content=litert.with_head(file.read_bytes(), kernel, bias), num_threads=1)
+    engine = Interpreter(model_content=litert_head.with_head(file.read_bytes(), kernel, bias), num_threads=1)
     engine.allocate_tensors()
     for seed in range(3):
         pixels = np.asarray(photo(seed, side, side))[None].astype(np.float32)
@@ -187,7 +188,7 @@ def test_a_head_behind_a_litert_network(units: int, tmp_path: Path) -> None:
     below.export(str(tmp_path / "a.tflite"), format="litert", verbose=False)
     random = np.random.default_rng(1)
     kernel, bias = random.normal(size=(5, units)).astype(np.float32), random.normal(size=units).astype(np.float32)
-    content = litert.with_head((tmp_path / "a.tflite").read_bytes(), kernel, bias)
+    content = litert_head.with_head((tmp_path / "a.tflite").read_bytes(), kernel, bias)
     engine = Interpreter(model_content=content)
     engine.allocate_tensors()
     pixels = random.normal(size=(1, 8, 8, 3)).astype(np.float32)
@@ -347,7 +348,7 @@ def transferred(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if name == "dots":
                 picture[:: int(random.integers(4, 7)), :: int(random.integers(4, 7))] -= 60
             noisy = np.clip(picture + random.normal(0, 8, picture.shape), 0, 255).astype(np.uint8)
-            write(root / "data" / name / f"{index}.png", images.encode(noisy, ".png"))
+            write(root / "data" / name / f"{index}.png", decode.encode(noisy, ".png"))
     split.split(root / "data")
     config = TrainConfig(epochs=12, batch_size=8, model="efficientnet-lite0", image_size=64, views=2)
     train(root / "data", config, run_dir=root / "run")
@@ -375,9 +376,9 @@ assert "imgclf" not in sys.modules
     assert accuracy == pytest.approx(info["metrics"]["val_accuracy"])
     assert info["litert_difference"] <= 1e-5
     run = Bundle.load(transferred / "run")
-    manifest = dataset.read_manifest(transferred / "run" / "split.csv")
+    manifest = read_manifest(transferred / "run" / "split.csv")
     rows = [row for row in manifest.rows if row.split == "test"]
-    pixels = [images.load(run.recipe, transferred / "data" / row.path) for row in rows]
+    pixels = [decode.load(run.recipe, transferred / "data" / row.path) for row in rows]
     right = [
         run.class_names[int(row.argmax())] == label.label for row, label in zip(run.probabilities(pixels), rows, strict=True)
     ]
@@ -395,7 +396,7 @@ def test_features_are_not_computed_again(transferred: Path, tmp_path: Path, monk
     assert calls == []
     write(tmp_path / "data" / "plain" / "new.png", encoded(photo(7, 40, 40), "PNG"))
     split.split(tmp_path / "data", force=True)
-    part = next(row.split for row in dataset.read_manifest(dataset.manifest_path(tmp_path / "data")).rows if "new" in row.path)
+    part = next(row.split for row in read_manifest(manifest_path(tmp_path / "data")).rows if "new" in row.path)
     train(tmp_path / "data", config, run_dir=tmp_path / "more")
     moved = len(calls)  # pictures that the new split put from another part into train need their second view
     assert moved >= {"train": 2, "val": 1, "test": 0}[part]

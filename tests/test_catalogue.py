@@ -13,11 +13,12 @@ import pytest
 from conftest import encoded, photo, write
 from planted import scene
 
-from imgclf import dataset, split
-from imgclf.base.errors import ImgclfError
-from imgclf.base.parallel import process_map
-from imgclf.dataset import catalogue as catalogues
-from imgclf.pixels import facts
+from imgclf import split
+from imgclf.core.errors import ImgclfError
+from imgclf.core.parallel import process_map
+from imgclf.data import file_index, layout
+from imgclf.data import file_index as catalogues
+from imgclf.images import measurements
 
 
 @pytest.fixture
@@ -29,11 +30,11 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def look(root: Path) -> contextlib.AbstractContextManager[dataset.Catalogue]:
-    return dataset.examine(root, [file.path for file in dataset.scan(root)])
+def look(root: Path) -> contextlib.AbstractContextManager[file_index.Catalogue]:
+    return file_index.examine(root, [file.path for file in layout.scan(root)])
 
 
-def looked(root: Path) -> dataset.Catalogue:
+def looked(root: Path) -> file_index.Catalogue:
     """The columns alone; the file is closed."""
     with look(root) as catalogue:
         return catalogue
@@ -58,8 +59,8 @@ def reads(root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
         return counted
 
     with monkeypatch.context() as patch:
-        patch.setattr(facts.images, "read", counting("read", facts.images.read))
-        patch.setattr(facts, "look", counting("look", facts.look))
+        patch.setattr(measurements.images, "read", counting("read", measurements.images.read))
+        patch.setattr(measurements, "look", counting("look", measurements.look))
         assert looked(root).read == counts["look"]
     return counts["read"], counts["look"]
 
@@ -112,7 +113,7 @@ def test_what_is_changed_is_read_even_when_size_and_time_are_the_same(data: Path
     (data / "a" / "x.png").rename(data / "a" / "2.png")
     with look(data) as catalogue:  # two that swapped their names: known by content, in their new places
         assert catalogue.read == 0
-        expected = dataset.content_hashes(data, ["a/1.png", "a/2.png"])
+        expected = file_index.content_hashes(data, ["a/1.png", "a/2.png"])
         assert {path: catalogue.hashes()[path] for path in expected} == expected
 
 
@@ -168,17 +169,17 @@ def test_an_edit_in_place_is_seen_beside_links(data: Path, tmp_path_factory: pyt
         os.utime(file, ns=times)
 
     def link(path: str, *, edited: bool = False) -> tuple[str, bytes, bytes]:
-        before = dataset.stamp(data / path)
+        before = file_index.stamp(data / path)
         os.link(data / path, place / path.replace("/", "-"))
         if edited:
             os.truncate(data / path, 100)
-        return path, before, dataset.stamp(data / path)
+        return path, before, file_index.stamp(data / path)
 
     looked(data)
     edit("b/0.png")
     linked = [link("b/0.png"), link("b/1.png"), link("b/2.png", edited=True)]
     edit("b/1.png")
-    dataset.keep_known(data, [*linked, link("b/3.png")])
+    file_index.keep_known(data, [*linked, link("b/3.png")])
     edit("b/3.png")
     catalogue = looked(data)
     damaged = [path for path, problem in zip(catalogue.paths, catalogue.facts["problem"], strict=True) if problem == b"damaged"]
@@ -252,8 +253,8 @@ def test_an_index_damaged_in_its_midst_is_made_anew(data: Path) -> None:
     np.testing.assert_array_equal(first.facts, catalogue.facts)
     assert catalogue.read == 68
     index.write_bytes(content)
-    paths = [file.path for file in dataset.scan(data)]
-    assert dataset.content_hashes(data, paths) == first.hashes() | dataset.content_hashes(data, ["a/page.jpg"])
+    paths = [file.path for file in layout.scan(data)]
+    assert file_index.content_hashes(data, paths) == first.hashes() | file_index.content_hashes(data, ["a/page.jpg"])
     assert kept(data) == [f"{index.stem}-1.sqlite", f"{index.stem}-2.sqlite", index.name]
 
 
@@ -304,7 +305,7 @@ def test_measurements_that_no_image_has_are_damage(data: Path, field: str, value
     looked(data)
     with sql(data) as db:
         path, record = db.execute("SELECT path, facts FROM files WHERE CAST(path AS TEXT) = 'a/0.png'").fetchone()
-        changed = np.frombuffer(record, facts.FACTS).copy()
+        changed = np.frombuffer(record, measurements.FACTS).copy()
         if changed.dtype[field].kind == "b":
             place = changed.dtype.fields[field][1]  # type: ignore[index]
             whole = bytearray(record)
@@ -321,7 +322,7 @@ def test_measurements_of_a_file_that_moved_are_checked_too(data: Path) -> None:
     looked(data)
     with sql(data) as db:
         path, record = db.execute("SELECT path, facts FROM files WHERE CAST(path AS TEXT) = 'a/0.png'").fetchone()
-        changed = np.frombuffer(record, facts.FACTS).copy()
+        changed = np.frombuffer(record, measurements.FACTS).copy()
         changed["format"] = b"HTML"
         db.execute("UPDATE files SET facts = ? WHERE path = ?", (changed.tobytes(), path))
     os.rename(data / "a" / "0.png", data / "a" / "renamed.png")
@@ -434,9 +435,9 @@ def test_a_full_disk_is_no_damage(data: Path, tmp_path_factory: pytest.TempPathF
 
 def test_two_commands_at_once_do_not_mix_their_thumbnails(data: Path) -> None:
     """Both have opened the index before the other writes."""
-    paths = [file.path for file in dataset.scan(data)]
+    paths = [file.path for file in layout.scan(data)]
     write(data / "a" / "copy.jpg", encoded(scene(3, 60, 40), quality=95))
-    with dataset.examine(data, paths) as one, look(data) as other:
+    with file_index.examine(data, paths) as one, look(data) as other:
         assert len(one.similar_pairs()) == 0
         assert len(other.similar_pairs()) == 1
         rows = other._db.rows("SELECT thumbnail, count(*) FROM files WHERE thumbnail GROUP BY 1")
@@ -444,7 +445,7 @@ def test_two_commands_at_once_do_not_mix_their_thumbnails(data: Path) -> None:
 
 
 def test_similar_pairs_are_kept_for_the_same_pictures(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from imgclf.pixels import duplicates
+    from imgclf.images import similarity
 
     write(data / "a" / "copy.jpg", encoded(scene(3, 60, 40), quality=95))
     with look(data) as catalogue:
@@ -455,7 +456,7 @@ def test_similar_pairs_are_kept_for_the_same_pictures(data: Path, monkeypatch: p
         raise AssertionError("searched again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(duplicates, "pairs", never)
+        patch.setattr(similarity, "pairs", never)
         (data / "a" / "page.jpg").unlink()  # no picture: the pictures are the same
         (data / "a" / "3.png").rename(data / "a" / "z.png")
         with look(data) as catalogue:
@@ -513,7 +514,7 @@ def _die(shared: int, item: int) -> int:
 
 @pytest.fixture
 def two_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    from imgclf.base import parallel
+    from imgclf.core import parallel
 
     monkeypatch.setattr(parallel, "cpu_count", lambda: 2)
     monkeypatch.setattr(parallel, "WORTH_PROCESSES", 0)
@@ -540,5 +541,5 @@ def test_processes_give_the_same_facts(data: Path) -> None:
         assert catalogue.read == 48
         alone = catalogue.facts.copy()
     catalogues._path(data).unlink()
-    with dataset.examine(data, [file.path for file in dataset.scan(data)][:20]) as few:
+    with file_index.examine(data, [file.path for file in layout.scan(data)][:20]) as few:
         np.testing.assert_array_equal(few.facts, alone[:20])

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from conftest import Run, photo
 
-from imgclf import bundle
-from imgclf.base import checking
-from imgclf.base.checking import Checked, Within
-from imgclf.base.config import DECODER_VERSION, Recipe, ServeConfig, SplitConfig, TrainConfig
-from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.pixels import images
+from imgclf.core import fields
+from imgclf.core.config import DECODER_VERSION, Recipe, ServeConfig, SplitConfig, TrainConfig
+from imgclf.core.errors import ImgclfError, UsageError
+from imgclf.core.fields import Checked, Within
+from imgclf.images import decode
+from imgclf.models import bundle
 from imgclf.train import resume
 
 # Values that each field refuses beside those that no field takes: (values, words).
@@ -130,8 +130,8 @@ def test_what_a_config_can_be_made_of() -> None:
     with pytest.raises(TypeError, match="this type cannot be validated"):
         Odd()
     assert str(Within(1, 5, above=True)) == "above 1 and up to 5"
-    assert checking.bounds(TrainConfig, "image_size") == {"min": 16, "max": 1024}
-    assert checking.bounds(TrainConfig, "flip") == {}
+    assert fields.bounds(TrainConfig, "image_size") == {"min": 16, "max": 1024}
+    assert fields.bounds(TrainConfig, "flip") == {}
 
     @dataclasses.dataclass(frozen=True)
     class Nested(Checked):
@@ -196,14 +196,14 @@ def test_every_field_of_a_recipe_counts(name: str, trained: Path, tmp_path: Path
         run = shutil.copytree(trained / "runs/toy", tmp_path / "toy", dirs_exist_ok=True)
         try:
             found = bundle.Bundle.load(signed(run, **{name: value}))
-            pixels = images.apply(found.recipe, image)
+            pixels = decode.apply(found.recipe, image)
             found.probability(pixels)
         except ImgclfError as error:
             assert str(error).startswith(str(run))
             assert "\n" not in str(error)
             continue
         assert name == "aspect"
-        assert not np.array_equal(pixels, images.apply(sound, image))
+        assert not np.array_equal(pixels, decode.apply(sound, image))
 
 
 COMMANDS = {
@@ -235,7 +235,7 @@ def test_every_command_refuses_other_pixels(command: str, project: Path, imgclf:
 
 
 def test_an_older_decoder_asks_for_a_new_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imgclf.base.config.DECODER_VERSION", 7)
+    monkeypatch.setattr("imgclf.core.config.DECODER_VERSION", 7)
     with pytest.raises(ImgclfError, match=r"made with image decoder 6, but .* has decoder 7; train again with `imgclf train`"):
         Recipe(16, 16, decoder=6)
     with pytest.raises(ImgclfError, match="made with image decoder 8 of a newer imgclf; this version has decoder 7: update"):

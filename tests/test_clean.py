@@ -12,8 +12,8 @@ from conftest import Run, bomb, encoded, make_classes, photo, tree, write
 from planted import all_at_once, cropped, plant, recompressed, scene
 
 from imgclf import clean
-from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.dataset.checks import CHECKS
+from imgclf.core.errors import ImgclfError, UsageError
+from imgclf.data.issues import CHECKS
 
 
 @pytest.fixture
@@ -374,11 +374,11 @@ def test_a_picture_that_cannot_be_read_stays_where_it_is(data: Path, monkeypatch
     def hungry(*_arguments: object) -> None:
         raise MemoryError
 
-    from imgclf.pixels import images
+    from imgclf.images import decode
 
     before = tree(data)
     with monkeypatch.context() as patch:
-        patch.setattr(images.cv2, "imdecode", hungry)
+        patch.setattr(decode.cv2, "imdecode", hungry)
         result = clean.clean(data)
     assert {outcome.path for outcome in result.outcomes if outcome.action == "stuck"} == {
         "cats/good.jpg", "cats/deep/inside/good copy.JPEG", "cats/truncated.jpg", "dogs/really-a-jpeg.png"}  # fmt: skip

@@ -81,7 +81,7 @@ def test_a_bug_leaves_its_traceback_in_a_log(tmp_path: Path) -> None:
     make_classes(tmp_path / "data", {"a": 1, "b": 1}, size=8)
     code = (
         "import sys, imgclf.clean as verb; verb.clean = lambda *a, **k: 1 / 0; sys.argv = ['imgclf', 'clean']\n"
-        "from imgclf.cli import main; main()"
+        "from imgclf.cli.app import main; main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (3, "")
@@ -99,9 +99,9 @@ def test_interrupted_while_cleaning(tmp_path: Path) -> None:
     make_classes(tmp_path / "data", {"a": 3, "b": 3}, size=8)
     write(tmp_path / "data" / "a" / "page.jpg", b"<html>")
     code = (
-        "import sys, time, imgclf.pixels.images as images; images.decode = lambda *_: time.sleep(3)\n"
+        "import sys, time, imgclf.images.decode as decode; decode.decode = lambda *_: time.sleep(3)\n"
         "sys.argv = ['imgclf', 'clean']; print('ready', flush=True)\n"
-        "from imgclf.cli import main; main()"
+        "from imgclf.cli.app import main; main()"
     )
     with started([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as child:
         assert child.stdout
@@ -164,8 +164,8 @@ def test_escape_sequences_in_names_are_shown_not_sent(tmp_path: Path, imgclf: Ru
 def test_two_commands_on_one_folder(tmp_path: Path, imgclf: Run) -> None:
     make_classes(tmp_path / "data", {"a": 3, "b": 3}, size=8)
     holder = subprocess.Popen(
-        [sys.executable, "-c", "import time; from pathlib import Path; from imgclf.base import folders, locks\n"
-         "with locks.locked(folders.state_folder(Path('data')), 'clean'):\n print('held', flush=True); time.sleep(60)"],
+        [sys.executable, "-c", "import time; from pathlib import Path; from imgclf.core.files import locks, state_folder\n"
+         "with locks.locked(state_folder.state_folder(Path('data')), 'clean'):\n print('held', flush=True); time.sleep(60)"],
         stdout=subprocess.PIPE, cwd=tmp_path,
     )  # fmt: skip
     with holder:

@@ -9,11 +9,11 @@ import pytest
 from conftest import Run, make_classes
 from described import as_described
 
-from imgclf.base.errors import ImgclfError
-from imgclf.bundle import Bundle
 from imgclf.compare import compare
+from imgclf.core.errors import ImgclfError
 from imgclf.evaluate import evaluate
-from imgclf.learning import metrics
+from imgclf.evaluation import metrics
+from imgclf.models.bundle import Bundle
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 0), (1, 0), (5, 5), (3, 15), (40, 2), (700, 801), (2500, 2500), (0, 3000)])
@@ -45,7 +45,7 @@ def test_the_interval_of_a_difference() -> None:
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that has learnt, and one that had no time to."""
     from imgclf import split
-    from imgclf.base.config import TrainConfig
+    from imgclf.core.config import TrainConfig
     from imgclf.train import train
 
     root = tmp_path_factory.mktemp("two")

@@ -9,8 +9,9 @@ import pytest
 from conftest import encoded, photo
 from planted import apng_of_one_frame, scene
 
-from imgclf.base.errors import ImageError
-from imgclf.pixels import containers, images
+from imgclf.core.errors import ImageError
+from imgclf.images import decode
+from imgclf.images.formats import containers
 
 FORMS = {"JPEG": {}, "PNG": {}, "GIF": {}, "BMP": {}, "WEBP": {}}
 
@@ -64,9 +65,9 @@ def test_a_picture_that_lacks_only_its_end_decodes_to_the_same_pixels(
 ) -> None:
     for seed in range(4):
         data = encoded(scene(seed), form, **options)
-        whole = images.decode(data)
+        whole = decode.decode(data)
         for cut in cuts:
-            np.testing.assert_array_equal(images.decode(data[:-cut]), whole)
+            np.testing.assert_array_equal(decode.decode(data[:-cut]), whole)
 
 
 @pytest.mark.parametrize(
@@ -80,10 +81,10 @@ def test_a_picture_that_lacks_a_pixel_never_passes(form: str, options: dict[str,
     """A decoder makes up what is missing: the pixels that come out must be the picture's, or none."""
     for seed in range(4):
         data = encoded(scene(seed, 120, 90), form, **options)
-        whole = images.decode(data)
+        whole = decode.decode(data)
         for cut in (*range(3, 60), len(data) // 4, len(data) // 2):
             try:
-                decoded = images.decode(data[:-cut])
+                decoded = decode.decode(data[:-cut])
             except ImageError as error:
                 assert error.reason == "damaged"
             else:
@@ -99,7 +100,7 @@ def test_scans_that_are_missing_altogether_are_missed() -> None:
         table = data.rfind(b"\xff\xc4", 0, start)  # a scan's own tables stand before it
         for cut in {start, table}:
             with pytest.raises(ImageError, match="damaged or truncated JPEG"):
-                images.decode(data[:cut])
+                decode.decode(data[:cut])
 
 
 def test_animations() -> None:
@@ -116,10 +117,10 @@ def test_the_size_of_a_jpeg_is_what_the_decoder_finds() -> None:
     frame = whole.index(b"\xff\xc0")
     for between in (b"\x00", b"\xff\xff", b"\xff\x00\x12", b"rubbish \xff\x00 rubbish"):
         data = whole[:frame] + between + whole[frame:]
-        assert images.header(data) == images.Header("JPEG", 24, 16)
-        assert images.decode(data).shape == (16, 24, 3)
+        assert decode.header(data) == decode.Header("JPEG", 24, 16)
+        assert decode.decode(data).shape == (16, 24, 3)
     hidden = whole[:frame] + b"\0" + encoded(photo(0, 500, 16), "JPEG")[2:] + whole[frame:]  # and the second frame is behind it
-    assert images.header(hidden) == images.Header("JPEG", 500, 16)
+    assert decode.header(hidden) == decode.Header("JPEG", 500, 16)
 
 
 def test_a_chunk_that_claims_more_than_there_is_takes_no_memory() -> None:
@@ -127,8 +128,8 @@ def test_a_chunk_that_claims_more_than_there_is_takes_no_memory() -> None:
     whole = encoded(photo(0, 24, 16), "PNG")
     place = whole.index(b"IDAT") - 4
     child = (
-        "import resource, sys\nfrom imgclf.base.errors import ImageError\nfrom imgclf.pixels import images\n"
-        "try:\n    images.decode(sys.stdin.buffer.read())\nexcept ImageError as error:\n    print(error.reason)\n"
+        "import resource, sys\nfrom imgclf.core.errors import ImageError\nfrom imgclf.images import decode\n"
+        "try:\n    decode.decode(sys.stdin.buffer.read())\nexcept ImageError as error:\n    print(error.reason)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
 
@@ -152,22 +153,22 @@ def test_damaged_animations_do_not_end_the_process(tmp_path: Path) -> None:
     """OpenCV 5.0 follows damaged animation chunks of a PNG into memory that is not its own: one in eleven of these."""
     frames = [photo(seed, 24, 16) for seed in range(3)]
     whole = encoded(frames[0], "PNG", save_all=True, append_images=frames[1:], default_image=True)
-    assert np.array_equal(images.decode(whole), np.asarray(frames[0]))  # what a viewer that knows no animations shows
+    assert np.array_equal(decode.decode(whole), np.asarray(frames[0]))  # what a viewer that knows no animations shows
     (tmp_path / "animated.png").write_bytes(whole)
     child = """
 import random, sys
 from pathlib import Path
-from imgclf.base.errors import ImageError
-from imgclf.pixels import facts, images
+from imgclf.core.errors import ImageError
+from imgclf.images import decode, measurements
 whole, chance = Path(sys.argv[1]).read_bytes(), random.Random(1)
 decoded = 0
 for _round in range(500):
     damaged = bytearray(whole)
     for _flip in range(chance.choice([1, 2, 5])):
         damaged[chance.randrange(8, len(damaged))] ^= 1 << chance.randrange(8)
-    facts.look(bytes(damaged))
+    measurements.look(bytes(damaged))
     try:
-        images.decode(bytes(damaged))
+        decode.decode(bytes(damaged))
         decoded += 1
     except ImageError:
         pass

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import write
 
-from imgclf.base import database
-from imgclf.base.database import Damaged, Database
-from imgclf.base.errors import ImgclfError
+from imgclf.core import database
+from imgclf.core.database import Damaged, Database
+from imgclf.core.errors import ImgclfError
 
 TABLES = database.Tables("CREATE TABLE words (word TEXT)", 3)
 

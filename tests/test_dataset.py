@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from conftest import encoded, make_classes, photo, tree, write
 
-from imgclf import dataset, split
-from imgclf.base.config import Recipe
-from imgclf.base.errors import ImgclfError
-from imgclf.base.folders import state_folder
-from imgclf.dataset import Prepared
-from imgclf.pixels import augment, images
+from imgclf import split
+from imgclf.core.config import Recipe
+from imgclf.core.errors import ImgclfError
+from imgclf.core.files.state_folder import state_folder
+from imgclf.data import file_index, layout, loader, prepared_images
+from imgclf.data.manifest import as_they_are, load_parts
+from imgclf.data.prepared_images import Prepared
+from imgclf.images import augment, decode
 
 RECIPE = Recipe(16, 24)
 
@@ -33,8 +35,8 @@ def data(tmp_path: Path) -> Path:
 
 def prepare(data: Path, recipe: Recipe = RECIPE) -> Prepared:
     manifest = split.split(data, force=True).manifest
-    parts, _notes = dataset.load_parts(data, manifest)
-    return dataset.prepare(data, parts, recipe)
+    parts, _notes = load_parts(data, manifest)
+    return prepared_images.prepare(data, parts, recipe)
 
 
 def test_prepared_files_are_the_recipes_pixels_bit_for_bit(data: Path) -> None:
@@ -42,8 +44,8 @@ def test_prepared_files_are_the_recipes_pixels_bit_for_bit(data: Path) -> None:
     seen = 0
     for part, files in prepared.files.items():
         for name, source in files.items():
-            expected = images.load(RECIPE, data / source)
-            np.testing.assert_array_equal(images.decode((prepared.folder / part / name).read_bytes()), expected)
+            expected = decode.load(RECIPE, data / source)
+            np.testing.assert_array_equal(decode.decode((prepared.folder / part / name).read_bytes()), expected)
             assert name.split("/")[0] == source.split("/")[0]
             seen += 1
     assert seen == 19
@@ -54,22 +56,22 @@ def test_keras_returns_exactly_those_pixels(data: Path) -> None:
     """The contract: what a network is fed is OpenCV's decode and the stored recipe, bit for bit."""
     prepared = prepare(data)
     for part, files in prepared.files.items():
-        fed = [image for pixels, _targets, _weights in dataset.Pictures(prepared, part).in_order(4) for image in pixels]
+        fed = [image for pixels, _targets, _weights in loader.Pictures(prepared, part).in_order(4) for image in pixels]
         assert len(fed) == len(files)
         for image, name in zip(fed, sorted(files), strict=True):
-            np.testing.assert_array_equal(image, images.load(RECIPE, data / files[name]))
+            np.testing.assert_array_equal(image, decode.load(RECIPE, data / files[name]))
 
 
 def test_labels_follow_the_class_names(data: Path) -> None:
     prepared = prepare(data)
-    labels = np.concatenate([targets for _pixels, targets, _weights in dataset.Pictures(prepared, "train").in_order(4)])
+    labels = np.concatenate([targets for _pixels, targets, _weights in loader.Pictures(prepared, "train").in_order(4)])
     expected = [[float(name.startswith("b/"))] for name in sorted(prepared.files["train"])]
     np.testing.assert_array_equal(labels, expected)
 
 
 def test_three_classes_are_one_hot(tmp_path: Path) -> None:
     prepared = prepare(make_classes(tmp_path, {"x": 5, "y": 5, "z": 5}, size=16))
-    labels = np.concatenate([targets for _pixels, targets, _weights in dataset.Pictures(prepared, "val").in_order(2)])
+    labels = np.concatenate([targets for _pixels, targets, _weights in loader.Pictures(prepared, "val").in_order(2)])
     np.testing.assert_array_equal(labels, np.eye(3))
 
 
@@ -98,7 +100,7 @@ def test_an_edited_picture_is_prepared_anew(data: Path) -> None:
     assert again.made == 1
     part, name = next((part, name) for part, files in again.files.items() for name, s in files.items() if s == "a/000.png")
     np.testing.assert_array_equal(
-        images.decode((again.folder / part / name).read_bytes()), images.load(RECIPE, data / "a" / "000.png")
+        decode.decode((again.folder / part / name).read_bytes()), decode.load(RECIPE, data / "a" / "000.png")
     )
 
 
@@ -113,14 +115,14 @@ def test_a_prepared_file_cut_short_is_made_again(data: Path) -> None:
 
 def test_a_prepared_file_cut_short_is_made_again_for_every_split(tmp_path: Path) -> None:
     root = make_classes(tmp_path, {"a": 4, "b": 4}, size=16)
-    whole, _left_out = dataset.index(root)
+    whole, _left_out = layout.index(root)
     some = whole.subset([sample.path for sample in whole.samples][1:])
-    one, other = (dataset.prepare(root, {"train": part}, RECIPE) for part in (whole, some))
+    one, other = (prepared_images.prepare(root, {"train": part}, RECIPE) for part in (whole, some))
     victim = other.folder / "train" / next(iter(other.files["train"]))
     victim.write_bytes(victim.read_bytes()[:100])
-    again = dataset.prepare(root, {"train": whole}, RECIPE)
+    again = prepared_images.prepare(root, {"train": whole}, RECIPE)
     assert (again.made, again.folder) == (1, one.folder)
-    assert dataset.prepare(root, {"train": some}, RECIPE).folder == other.folder
+    assert prepared_images.prepare(root, {"train": some}, RECIPE).folder == other.folder
     assert len({path.stat().st_size for path in root.rglob("*.bmp")}) == 1
 
 
@@ -138,11 +140,11 @@ def test_damaged_pictures_are_left_out_with_their_names(data: Path) -> None:
     write(data / "a" / "003.png", whole[: len(whole) // 2])
     made = split.split(data)
     assert made.left_out == (("a/003.png", "damaged or truncated PNG: it cannot be decoded to the end"),)
-    parts, notes = dataset.load_parts(data, made.manifest)
+    parts, notes = load_parts(data, made.manifest)
     assert notes == []  # it is not called new at every training either
-    everything = {"train": dataset.index(data)[0]}  # whoever prepares it all the same is told
-    assert dataset.prepare(data, everything, RECIPE).left_out == made.left_out
-    assert "a/003.png" not in dataset.prepare(data, parts, RECIPE).files["train"].values()
+    everything = {"train": layout.index(data)[0]}  # whoever prepares it all the same is told
+    assert prepared_images.prepare(data, everything, RECIPE).left_out == made.left_out
+    assert "a/003.png" not in prepared_images.prepare(data, parts, RECIPE).files["train"].values()
 
 
 def test_the_data_folder_gets_nothing_but_its_own_folder(data: Path) -> None:
@@ -157,7 +159,7 @@ def test_changes_since_the_split_are_named(data: Path) -> None:
     (data / "a" / "001.png").unlink()
     write(data / "b" / "new.png", encoded(photo(7), "PNG"))
     write(data / "b" / "notes.txt", b"milk")
-    parts, notes = dataset.load_parts(data, manifest)
+    parts, notes = load_parts(data, manifest)
     assert notes == [
         f"images of the split that no longer exist (skipped): 1 (a/001.png); make a new split without them: "
         f"`imgclf split {data} --force`",
@@ -170,7 +172,7 @@ def test_changes_since_the_split_are_named(data: Path) -> None:
 def test_pictures_edited_since_the_split_are_left_out(data: Path) -> None:
     manifest = split.split(data).manifest
     write(data / "a" / "001.png", encoded(photo(50), "PNG"))
-    parts, notes = dataset.load_parts(data, manifest)
+    parts, notes = load_parts(data, manifest)
     assert notes == [
         "images skipped because they changed after the split: 1 (a/001.png); make a new split with them: "
         f"`imgclf split {data} --force`"
@@ -181,22 +183,22 @@ def test_pictures_edited_since_the_split_are_left_out(data: Path) -> None:
 def test_files_that_swap_their_names_are_hashed_anew(tmp_path: Path) -> None:
     for name, value in (("1.ppm", 10), ("2.ppm", 20)):
         os.utime(write(tmp_path / "a" / name, b"P6 1 1 255\n" + bytes([value] * 3)), ns=(10**18, 10**18))
-    first = dataset.content_hashes(tmp_path, ["a/1.ppm", "a/2.ppm"])
+    first = file_index.content_hashes(tmp_path, ["a/1.ppm", "a/2.ppm"])
     for old, new in (("1", "x"), ("2", "1"), ("x", "2")):
         os.rename(tmp_path / "a" / f"{old}.ppm", tmp_path / "a" / f"{new}.ppm")
-    second = dataset.content_hashes(tmp_path, ["a/1.ppm", "a/2.ppm"])
+    second = file_index.content_hashes(tmp_path, ["a/1.ppm", "a/2.ppm"])
     assert (second["a/1.ppm"], second["a/2.ppm"]) == (first["a/2.ppm"], first["a/1.ppm"])
 
 
 def test_a_damaged_hash_cache_is_made_anew(data: Path) -> None:
-    paths = [sample.path for sample in dataset.index(data)[0].samples]
-    hashes = dataset.content_hashes(data, paths)
+    paths = [sample.path for sample in layout.index(data)[0].samples]
+    hashes = file_index.content_hashes(data, paths)
     (data / ".imgclf" / "hashes.csv").write_text('a/000.png,"' + "x" * 200_000)
-    assert dataset.content_hashes(data, paths) == hashes
+    assert file_index.content_hashes(data, paths) == hashes
 
 
 def test_order_and_augmentation_follow_seed_and_epoch(data: Path) -> None:
-    pictures = dataset.Pictures(prepare(data), "train")
+    pictures = loader.Pictures(prepare(data), "train")
 
     def epoch(seed: int, number: int) -> list[bytes]:
         batches = pictures.shuffled(4, seed=seed, epoch=number, change=augment.changer("light", True, 1))
@@ -209,7 +211,7 @@ def test_order_and_augmentation_follow_seed_and_epoch(data: Path) -> None:
 
 
 def test_an_epoch_has_every_picture_once_with_its_own_label(data: Path) -> None:
-    pictures = dataset.Pictures(prepare(data), "train")
+    pictures = loader.Pictures(prepare(data), "train")
     label_of = {image.tobytes(): label for image, label in zip(pictures.pixels, pictures.labels.tolist(), strict=True)}
     weights = np.array([1.0, 3.0], np.float32)
     seen = []
@@ -221,12 +223,12 @@ def test_an_epoch_has_every_picture_once_with_its_own_label(data: Path) -> None:
 
 
 def test_what_does_not_fit_into_memory_lies_beside_and_is_the_same(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from imgclf.dataset import batches
+    from imgclf.data import loader
 
     prepared = prepare(data)
-    inside = dataset.Pictures(prepared, "train")
-    monkeypatch.setattr(batches, "memory_budget", lambda: 0)
-    beside, again = dataset.Pictures(prepared, "train"), dataset.Pictures(prepared, "train")
+    inside = loader.Pictures(prepared, "train")
+    monkeypatch.setattr(loader, "memory_budget", lambda: 0)
+    beside, again = loader.Pictures(prepared, "train"), loader.Pictures(prepared, "train")
     assert isinstance(again.pixels, np.memmap)
     for one, other, third in zip(*(p.shuffled(4, seed=2, epoch=5) for p in (inside, beside, again)), strict=True):
         np.testing.assert_array_equal(one[0], other[0])
@@ -237,7 +239,7 @@ def test_what_does_not_fit_into_memory_lies_beside_and_is_the_same(data: Path, m
 @pytest.mark.parametrize("kind", ["light", "strong"])
 def test_augmented_batches_are_the_augmentation_of_the_prepared_pixels(kind: str, data: Path) -> None:
     """What `preview --augmented` draws is what the network is fed: the same function of the same pixels."""
-    pictures = dataset.Pictures(prepare(data), "train")
+    pictures = loader.Pictures(prepare(data), "train")
     targets, seeds = pictures.targets(np.arange(len(pictures))), np.arange(len(pictures)) + 100
     for first in range(40):  # batches that are not mixed
         seeds[0] = first
@@ -270,11 +272,11 @@ def test_the_size_follows_small_pictures(side: int, expected: int, tmp_path: Pat
     root = tmp_path / "data"
     for index in range(5):
         write(root / "a" / f"{index}.jpg", encoded(photo(index, side * 2, side)))
-    assert dataset.auto_image_size(dataset.index(root)[0], seed=0) == expected
+    assert layout.auto_image_size(layout.index(root)[0], seed=0) == expected
 
 
 def test_counts_and_subset(data: Path) -> None:
-    whole, left_out = dataset.index(data)
+    whole, left_out = layout.index(data)
     assert left_out == []
     assert whole.counts() == {"a": 9, "b": 10}
     assert whole.subset(["a/000.png"]).counts() == {"a": 1, "b": 0}
@@ -330,7 +332,7 @@ def test_copies_that_were_all_renamed_are_all_found(tmp_path: Path) -> None:
     manifest = split.split(root).manifest
     for path in (root / "a").iterdir():
         path.rename(path.with_name(f"new {path.name}"))
-    now, notes = dataset.as_they_are(root, manifest)
+    now, notes = as_they_are(root, manifest)
     assert {row.path for row in now.rows if row.label == "a"} == {
         "a/new 000.png", "a/new 001.png", "a/new 002.png", "a/new copy.png"
     }  # fmt: skip

@@ -14,27 +14,29 @@ import numpy as np
 import pytest
 from conftest import Run, make_classes, write
 
-from imgclf import dataset, split
-from imgclf.base.config import Recipe
-from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.learning import devices
+from imgclf import split
+from imgclf.core.config import Recipe
+from imgclf.core.errors import ImgclfError, UsageError
+from imgclf.data import loader, prepared_images
+from imgclf.data.manifest import load_parts, manifest_path, read_manifest
+from imgclf.train import devices
 
 # The command line itself, which also stores what each worker holds after each epoch.
 WORKER = """
 import json, os, sys
 import numpy as np
-from imgclf import cli
-from imgclf.learning import training
+from imgclf.cli.app import main
+from imgclf.train.trainer import Trainer
 index = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {}).get("index", 0)
-freeze, count = training.Trainer.freeze, 0
+freeze, count = Trainer.freeze, 0
 def store(self):
     global count
     freeze(self)
     count += 1
     np.savez(f"state-{index}-{count}.npz", **self.state())
-training.Trainer.freeze = store
+Trainer.freeze = store
 sys.argv[0] = "imgclf"
-cli.main()
+main()
 """
 OPTIONS = ["--epochs", 4, "--batch-size", 8, "--model", "cnn-small", "--lr-schedule", "plateau", "--augment", "strong"]
 OPTIONS += ["--ema", 0.9, "--precision", "float32"]
@@ -146,14 +148,15 @@ import numpy as np, tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 import keras
-from imgclf.learning import devices, training
+from imgclf.train import devices
+from imgclf.train.trainer import Trainer
 machine = devices.choose(2)
 def network(shape):
     below = [keras.layers.BatchNormalization(momentum=0.0), keras.layers.GlobalAveragePooling2D()]
     return keras.Sequential([keras.Input(shape), *below, keras.layers.Dense(3, "softmax")])
 with machine.strategy.scope():
     inner = network((None, None, 3))
-trainer = training.Trainer(inner, network((4, 4, 3)), machine, weight_decay=0, ema=0.5, loss_scaling=False)
+trainer = Trainer(inner, network((4, 4, 3)), machine, weight_decay=0, ema=0.5, loss_scaling=False)
 pixels = np.zeros((8, 4, 4, 3), np.uint8)
 pixels[1::2] = 200  # dark pictures go to one device, bright ones to the other
 batch = pixels, np.eye(3, dtype=np.float32)[[0] * 8], np.ones(8, np.float32)
@@ -175,7 +178,8 @@ import numpy as np, tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 3)
 import keras
-from imgclf.learning import devices, training
+from imgclf.train import devices
+from imgclf.train.trainer import Trainer
 weights = []
 for count in (1, int(sys.argv[2])):
     machine = devices.choose(count)
@@ -189,7 +193,7 @@ for count in (1, int(sys.argv[2])):
         inner = network()
     keras.utils.set_random_seed(1)
     stock = keras.Sequential([keras.Input((8, 8, 3)), *network().layers])
-    trainer = training.Trainer(inner, stock, machine, weight_decay=0.01, ema=0.9, loss_scaling=sys.argv[1] == "scaled")
+    trainer = Trainer(inner, stock, machine, weight_decay=0.01, ema=0.9, loss_scaling=sys.argv[1] == "scaled")
     random = np.random.default_rng(0)
     batches = [(random.integers(0, 256, (n, 8, 8, 3), np.uint8), np.eye(3, dtype=np.float32)[random.integers(0, 3, n)],
                 random.uniform(0.5, 2, n).astype(np.float32)) for n in (8, 8, 7, 8, 2)]
@@ -277,23 +281,23 @@ def test_shards_share_every_file_out(tmp_path: Path) -> None:
     """Of each class as evenly as can be, and what Keras reads from a shard is what is in it."""
     make_classes(tmp_path / "data", {"a": 20, "b": 10})
     split.split(tmp_path / "data")
-    parts, _notes = dataset.load_parts(tmp_path / "data", dataset.read_manifest(dataset.manifest_path(tmp_path / "data")))
-    whole = dataset.prepare(tmp_path / "data", {"train": parts["train"], "val": parts["val"]}, Recipe(16, 16))
-    shards = [dataset.shard(whole, index, 3) for index in range(3)]
+    parts, _notes = load_parts(tmp_path / "data", read_manifest(manifest_path(tmp_path / "data")))
+    whole = prepared_images.prepare(tmp_path / "data", {"train": parts["train"], "val": parts["val"]}, Recipe(16, 16))
+    shards = [prepared_images.shard(whole, index, 3) for index in range(3)]
     for part, files in whole.files.items():
         assert sorted(name for shard in shards for name in shard.files[part]) == sorted(files)
     assert [sum(name.startswith("a/") for name in shard.files["train"]) for shard in shards] == [5, 5, 4]
-    own = dataset.Pictures(shards[1], "train")
+    own = loader.Pictures(shards[1], "train")
     names = sorted(shards[1].files["train"])
-    everything = dict(zip(sorted(whole.files["train"]), dataset.Pictures(whole, "train").pixels, strict=True))
+    everything = dict(zip(sorted(whole.files["train"]), loader.Pictures(whole, "train").pixels, strict=True))
     assert np.array_equal(own.pixels, np.stack([everything[name] for name in names]))
-    assert dataset.shard(whole, 0, 1) is whole
+    assert prepared_images.shard(whole, 0, 1) is whole
 
 
 def test_workers_see_their_pictures_in_orders_of_their_own(project: Path) -> None:
-    parts, _notes = dataset.load_parts(project / "data", dataset.read_manifest(dataset.manifest_path(project / "data")))
-    prepared = dataset.prepare(project / "data", {"train": parts["train"], "val": parts["val"]}, Recipe(16, 16))
-    pictures = dataset.Pictures(prepared, "train")
+    parts, _notes = load_parts(project / "data", read_manifest(manifest_path(project / "data")))
+    prepared = prepared_images.prepare(project / "data", {"train": parts["train"], "val": parts["val"]}, Recipe(16, 16))
+    pictures = loader.Pictures(prepared, "train")
 
     def order(shard: int, count: int | None = None) -> list[int]:
         batches = pictures.shuffled(8, seed=1, epoch=1, shard=shard, count=count)

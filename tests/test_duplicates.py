@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from planted import COPIES, brightened, mirrored, scene
 
-from imgclf.pixels import duplicates, images
+from imgclf.images import decode, similarity
 
 Features = tuple[NDArray[np.uint64], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -18,9 +18,9 @@ def features(pictures: Sequence[bytes | Image.Image]) -> Features:
     """(hashes, ranks, grey thumbnails, colour thumbnails)."""
     made, colours = [], []
     for picture in pictures:
-        pixels = images.decode(picture) if isinstance(picture, bytes) else np.asarray(picture)
-        made.append(duplicates.perceptual(images.thumbnail(pixels, 128)))
-        colours.append(duplicates.colours(images.grid(pixels, 64)))
+        pixels = decode.decode(picture) if isinstance(picture, bytes) else np.asarray(picture)
+        made.append(similarity.perceptual(decode.thumbnail(pixels, 128)))
+        colours.append(similarity.colours(decode.grid(pixels, 64)))
     thumbnails, hashes, ranks = zip(*made, strict=True)
     grey, weak = np.array(thumbnails), np.array([np.frombuffer(r, np.uint8) for r in ranks])
     return np.array(hashes, np.uint64), weak, grey, np.array(colours)
@@ -28,27 +28,27 @@ def features(pictures: Sequence[bytes | Image.Image]) -> Features:
 
 def search(features: Features, at_least: float = 0.0) -> NDArray[np.void]:
     hashes, ranks, grey, colours = features
-    return duplicates.pairs(hashes, ranks, duplicates.coarse(grey), lambda some: (grey[some], colours[some]), at_least=at_least)
+    return similarity.pairs(hashes, ranks, similarity.coarse(grey), lambda some: (grey[some], colours[some]), at_least=at_least)
 
 
 @pytest.mark.parametrize("change", COPIES, ids=lambda change: change.__name__)
 def test_changed_copies_are_similar_and_strangers_are_not(change: object) -> None:
     originals = [scene(seed) for seed in range(30)]
     hashes, _ranks, thumbnails, colours = features([*originals, *(change(picture) for picture in originals)])  # type: ignore[operator]
-    own, bits = duplicates.similarity(thumbnails[:30], thumbnails[30:]), duplicates.distance(hashes[:30], hashes[30:])
-    assert bits.max() <= duplicates.MAX_DISTANCE
-    assert (own >= duplicates.least_similarity(bits)).all()
-    assert duplicates.colour_likeness(colours[:30], colours[30:]).min() > 0.95
-    others = duplicates.similarity(np.roll(thumbnails[:30], 1, axis=0), thumbnails[30:])
+    own, bits = similarity.similarity(thumbnails[:30], thumbnails[30:]), similarity.distance(hashes[:30], hashes[30:])
+    assert bits.max() <= similarity.MAX_DISTANCE
+    assert (own >= similarity.least_similarity(bits)).all()
+    assert similarity.colour_likeness(colours[:30], colours[30:]).min() > 0.95
+    others = similarity.similarity(np.roll(thumbnails[:30], 1, axis=0), thumbnails[30:])
     assert others.max() < 0.8
 
 
 def test_mirroring_flips_known_bits() -> None:
     """Exactly those of the odd waves, but for waves whose size is zero."""
     hashes, *_others = features([*(scene(seed) for seed in range(20)), *(scene(seed).transpose(0) for seed in range(20))])
-    flipped = duplicates.distance(hashes[:20], hashes[20:] ^ duplicates.MIRROR)
+    flipped = similarity.distance(hashes[:20], hashes[20:] ^ similarity.MIRROR)
     assert flipped.max() <= 1
-    assert bin(int(duplicates.MIRROR)).count("1") in range(26, 38)
+    assert bin(int(similarity.MIRROR)).count("1") in range(26, 38)
 
 
 def test_pairs_link_every_group_once() -> None:
@@ -62,7 +62,7 @@ def test_pairs_link_every_group_once() -> None:
     turned = pairs[pairs["mirrored"]]
     assert len(turned) == 10
     assert all((pair["second"] >= 80) != (pair["first"] >= 80) for pair in turned)
-    assert (pairs["similarity"] >= duplicates.least_similarity(pairs["distance"])).all()
+    assert (pairs["similarity"] >= similarity.least_similarity(pairs["distance"])).all()
 
 
 def test_the_search_misses_next_to_nothing_that_looking_at_every_pair_finds() -> None:
@@ -74,15 +74,15 @@ def test_the_search_misses_next_to_nothing_that_looking_at_every_pair_finds() ->
     hashes = np.packbits(both > 0, axis=1, bitorder="little").view(np.uint64).ravel()
     ranks = np.abs(both).argsort(axis=1).astype(np.uint8)
     found = set()
-    for first, second, turned in duplicates._candidates(hashes, ranks):
+    for first, second, turned in similarity._candidates(hashes, ranks):
         if not turned:
             found |= {frozenset(pair) for pair in zip(first.tolist(), second.tolist(), strict=True)}
-    distances = duplicates.distance(hashes[:1500], hashes[3000:])
-    expected = {frozenset((int(index), int(index) + 3000)) for index in np.flatnonzero(distances <= duplicates.MAX_DISTANCE)}
+    distances = similarity.distance(hashes[:1500], hashes[3000:])
+    expected = {frozenset((int(index), int(index) + 3000)) for index in np.flatnonzero(distances <= similarity.MAX_DISTANCE)}
     assert len(expected) > 1000
     assert len(expected - found) <= 0.001 * len(expected)
     one, other = np.array([tuple(pair) for pair in found]).T
-    assert duplicates.distance(hashes[one], hashes[other]).max() <= duplicates.MAX_DISTANCE
+    assert similarity.distance(hashes[one], hashes[other]).max() <= similarity.MAX_DISTANCE
 
 
 def test_a_crowd_of_alike_pictures_costs_few_comparisons() -> None:
@@ -95,8 +95,8 @@ def test_a_crowd_of_alike_pictures_costs_few_comparisons() -> None:
         asked += len(some)
         return np.repeat(grey, len(some), axis=0), np.repeat(colours, len(some), axis=0)
 
-    pairs = duplicates.pairs(
-        np.repeat(hashes, 2000), np.repeat(ranks, 2000, axis=0), duplicates.coarse(np.repeat(grey, 2000, axis=0)), count
+    pairs = similarity.pairs(
+        np.repeat(hashes, 2000), np.repeat(ranks, 2000, axis=0), similarity.coarse(np.repeat(grey, 2000, axis=0)), count
     )
     assert len(pairs) == 1999
     assert asked < 2000 * 64
@@ -113,8 +113,8 @@ def test_a_crowd_that_is_alike_and_not_the_same_costs_few_comparisons() -> None:
         asked += len(some)
         return random.integers(0, 256, (len(some), 32, 32), np.uint8), np.zeros((len(some), 8, 8, 3), np.uint8)
 
-    pairs = duplicates.pairs(
-        np.repeat(hashes, 1500), np.repeat(ranks, 1500, axis=0), duplicates.coarse(np.repeat(grey, 1500, axis=0)), strangers
+    pairs = similarity.pairs(
+        np.repeat(hashes, 1500), np.repeat(ranks, 1500, axis=0), similarity.coarse(np.repeat(grey, 1500, axis=0)), strangers
     )
     assert len(pairs) == 0
     assert asked <= 2 * 2 * 32 * 1500  # thirty-two for each piece, two thumbnails each
@@ -133,8 +133,8 @@ def test_colours_tell_apart_what_has_the_same_shape() -> None:
     random = np.random.default_rng(0)
     grey = np.asarray(scene(3).convert("L").resize((32, 32)), np.uint8)
     noisy = np.clip(grey + random.normal(0, 32, grey.shape), 0, 255).astype(np.uint8)
-    alike = duplicates.similarity(grey[None], noisy[None])[0]
-    assert duplicates.least_similarity(np.array([2], np.uint8))[0] < alike < duplicates.CERTAIN
+    alike = similarity.similarity(grey[None], noisy[None])[0]
+    assert similarity.least_similarity(np.array([2], np.uint8))[0] < alike < similarity.CERTAIN
     hashes, ranks = np.array([5, 5], np.uint64), np.tile(np.arange(64, dtype=np.uint8), (2, 1))
     red, blue = np.zeros((2, 8, 8, 3), np.uint8)
     red[2:5, 2:5, 0] = blue[2:5, 2:5, 2] = 200
@@ -156,5 +156,5 @@ def test_no_pictures_and_one() -> None:
 
 
 def test_flat_pictures_are_told() -> None:
-    assert duplicates.is_flat(np.full((32, 32), 200, np.uint8))
-    assert not duplicates.is_flat(duplicates.perceptual(images.thumbnail(np.asarray(scene(1)), 128))[0])
+    assert similarity.is_flat(np.full((32, 32), 200, np.uint8))
+    assert not similarity.is_flat(similarity.perceptual(decode.thumbnail(np.asarray(scene(1)), 128))[0])

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from conftest import Run, encoded, photo, with_temperature, write
 
-from imgclf import dataset
-from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.bundle import Bundle
+from imgclf.core.errors import ImgclfError, UsageError
+from imgclf.data.manifest import read_manifest
 from imgclf.evaluate import evaluate, gates
-from imgclf.learning import metrics
-from imgclf.pixels import images
+from imgclf.evaluation import metrics
+from imgclf.images import decode
+from imgclf.models.bundle import Bundle
 from imgclf.predict import predict
 
 
@@ -28,11 +28,11 @@ def test_figures_equal_kerases_on_the_test_part(project: Path) -> None:
 
     run = run_of(project)
     result = evaluate(run, project / "data")
-    rows = [row for row in dataset.read_manifest(run.path / "split.csv").rows if row.split == "test"]
+    rows = [row for row in read_manifest(run.path / "split.csv").rows if row.split == "test"]
     assert [p["path"] for p in result.predictions] == [row.path for row in rows]
     assert result.pictures == len(rows) == 9
     network = keras.models.load_model(run.path / "model.keras")
-    pixels = np.stack([images.load(run.recipe, project / "data" / row.path) for row in rows]).astype(np.float32)
+    pixels = np.stack([decode.load(run.recipe, project / "data" / row.path) for row in rows]).astype(np.float32)
     labels = np.eye(3)[[run.class_names.index(row.label) for row in rows]]
     cooled = metrics.tempered(network.predict(pixels, verbose=0).astype(np.float64), run.temperature)
     measured = keras.metrics.CategoricalCrossentropy(), keras.metrics.CategoricalAccuracy(), keras.metrics.F1Score("macro")
@@ -59,7 +59,7 @@ def test_results_are_written_into_the_run(project: Path) -> None:
     assert written == json.loads(json.dumps(result.to_dict()))
     with open(run / "predictions-test.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 9
-    assert images.header((run / "confusion-test.png").read_bytes()).format == "PNG"
+    assert decode.header((run / "confusion-test.png").read_bytes()).format == "PNG"
 
 
 def test_calibration_is_of_the_validation_part_and_holds_everywhere(project: Path) -> None:
@@ -71,7 +71,7 @@ def test_calibration_is_of_the_validation_part_and_holds_everywhere(project: Pat
     before, after = (evaluate(one, project / "data", "val") for one in (raw, run))
     true = np.array([run.class_names.index(said["label"]) for said in before.predictions])
     paths = [project / "data" / said["path"] for said in before.predictions]
-    pixels = [images.load(run.recipe, path) for path in paths]
+    pixels = [decode.load(run.recipe, path) for path in paths]
     answers = raw.probabilities(pixels)
     assert known["fitted"] == pytest.approx(metrics.temperature(true, answers), rel=1e-6)
     assert known["temperature"] == (known["fitted"] if known["gain"] > 0 else 1.0)
@@ -166,7 +166,7 @@ def test_a_class_that_is_not_there_is_named_and_misses_no_gate(project: Path, im
 def test_page(project: Path, imgclf: Run) -> None:
     """Self-contained, with every wrong picture; nothing of a name is taken for markup; never over another file."""
     odd = project / "data" / "red" / "<b>&'.png"
-    rows = dataset.read_manifest(project / "runs/toy/split.csv").rows
+    rows = read_manifest(project / "runs/toy/split.csv").rows
     wrong = next(row.path for row in rows if row.split == "test" and row.label == "green")
     shutil.copytree(project / "data", project / "other")
     shutil.copy(project / "data" / wrong, project / "other" / "red" / odd.name)
@@ -193,7 +193,7 @@ def test_renamed_and_relabelled_pictures_of_the_split_are_scored(project: Path) 
     """As training takes them: under their new names, and in the class where they lie now."""
     run = Bundle.load(project / "runs/toy")
     before = evaluate(run, project / "data")
-    rows = [row for row in dataset.read_manifest(run.path / "split.csv").rows if row.split == "test"]
+    rows = [row for row in read_manifest(run.path / "split.csv").rows if row.split == "test"]
     for row in rows[1:]:
         place = project / "data" / row.path
         place.rename(place.with_name(f"renamed {place.name}"))
@@ -261,7 +261,7 @@ def test_a_slice_is_the_folder_within_the_class_whatever_its_name(project: Path)
 
 def test_the_runs_own_split_counts_even_when_the_folder_has_another(project: Path) -> None:
     from imgclf import split
-    from imgclf.base.config import SplitConfig
+    from imgclf.core.config import SplitConfig
 
     before = evaluate(run_of(project), project / "data")
     split.split(project / "data", SplitConfig(seed=9), force=True)
@@ -276,7 +276,7 @@ def test_train_part_says_what_it_is_worth(project: Path) -> None:
 
 def test_damaged_missing_and_changed_pictures_are_named(project: Path) -> None:
     run = run_of(project)
-    rows = [row for row in dataset.read_manifest(run.path / "split.csv").rows if row.split == "test"]
+    rows = [row for row in read_manifest(run.path / "split.csv").rows if row.split == "test"]
     damaged, gone, changed = (project / "data" / row.path for row in rows[:3])
     damaged.write_bytes(damaged.read_bytes()[:300])
     gone.unlink()
@@ -290,7 +290,7 @@ def test_damaged_missing_and_changed_pictures_are_named(project: Path) -> None:
 
 def test_training_pictures_that_turn_up_in_the_test_are_counted(project: Path) -> None:
     run = run_of(project)
-    rows = dataset.read_manifest(run.path / "split.csv").rows
+    rows = read_manifest(run.path / "split.csv").rows
     trained = next(row for row in rows if row.split == "train")
     tested = next(row for row in rows if row.split == "test")
     shutil.copy(project / "data" / trained.path, project / "data" / tested.path)
@@ -304,7 +304,7 @@ def test_pictures_that_chose_the_epoch_are_counted(project: Path) -> None:
     words = "pictures that were in the run's validation part, which chose its best epoch: {}; the score flatters the run"
     assert evaluate(run, project / "data").notes == ()
     assert evaluate(run, project / "data", "val").notes == (words.format("12 of 12"),)
-    rows = dataset.read_manifest(run.path / "split.csv").rows
+    rows = read_manifest(run.path / "split.csv").rows
     chose = next(row for row in rows if row.split == "val")
     for path in (chose.path, next(row for row in rows if row.split == "test").path):
         shutil.copy(project / "data" / path, write(project / "other" / path, b""))

@@ -11,12 +11,13 @@ import pytest
 from conftest import Run, encoded, write
 from PIL import Image
 
-from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.base.parallel import cpu_count
-from imgclf.bundle import Bundle
+from imgclf.core.errors import ImgclfError, UsageError
+from imgclf.core.parallel import cpu_count
+from imgclf.evaluation import saliency
 from imgclf.explain import explain
-from imgclf.learning import saliency
-from imgclf.pixels import images
+from imgclf.images import decode
+from imgclf.models.bundle import Bundle
+from imgclf.models.grad_cam import grad_cam
 
 
 def squares(root: Path) -> Path:
@@ -36,7 +37,7 @@ def squares(root: Path) -> Path:
 def learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that tells the two apart, of two classes, and so of one sigmoid unit."""
     from imgclf import split
-    from imgclf.base.config import TrainConfig
+    from imgclf.core.config import TrainConfig
     from imgclf.train import train
 
     root = tmp_path_factory.mktemp("squares")
@@ -62,7 +63,7 @@ def test_no_more_interpreters_than_work_at_once(learnt: Path, tmp_path: Path, mo
     inputs = [str(learnt / f"data/marked/{index:02d}.png") for index in range(3)]
     assert len(list(explain(run, inputs, tmp_path / "out"))) == 3
     assert 1 <= len(made) <= cpu_count()
-    pixels = [images.load(run.recipe, Path(path)) for path in inputs]
+    pixels = [decode.load(run.recipe, Path(path)) for path in inputs]
     for _again in range(3):
         run.probabilities(pixels)
     assert len(made) <= cpu_count()
@@ -75,12 +76,12 @@ def test_both_methods_look_at_the_square(learnt: Path) -> None:
     run = Bundle.load(learnt / "runs/square")
     network = keras.saving.load_model(run.path / "model.keras", compile=False)
     for index in range(3):
-        fed = images.load(run.recipe, learnt / f"data/marked/{index:02d}.png")
+        fed = decode.load(run.recipe, learnt / f"data/marked/{index:02d}.png")
         assert run.probability(fed)[0] > 0.7
         random = np.random.default_rng([index, True])
         random.integers(80, 170, (48, 48, 3))
         top, left = random.integers(2, 12, 2)
-        for heat in (saliency.occlusion(run.probability, fed, 0), saliency.grad_cam(network, fed, 0)):
+        for heat in (saliency.occlusion(run.probability, fed, 0), grad_cam(network, fed, 0)):
             inside = heat[max(0, top - 6) : top + 18, max(0, left - 6) : left + 18].sum() / heat.sum()
             assert inside > 0.6
         found = saliency.fidelity(run.probability, fed, 0, saliency.occlusion(run.probability, fed, 0))
@@ -104,8 +105,8 @@ def test_sheets_and_records(learnt: Path, tmp_path: Path) -> None:
         assert mine.read_bytes() == b"mine"
         assert len(list((tmp_path / "out").iterdir())) == 3
     for sheet in sheets:
-        assert images.header(sheet.read_bytes()).format == "PNG"
-    assert records[1].probability == run.probability(images.load(run.recipe, tmp_path / "a/x.png")).max()
+        assert decode.header(sheet.read_bytes()).format == "PNG"
+    assert records[1].probability == run.probability(decode.load(run.recipe, tmp_path / "a/x.png")).max()
     with pytest.raises(UsageError, match="--class cow: no such class; there are marked, plain"):
         list(explain(run, [], tmp_path / "out", target="cow"))
 

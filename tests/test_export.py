@@ -18,14 +18,16 @@ from conftest import Run, encoded, make_classes, photo, with_temperature, write
 from described import as_described
 from PIL import Image
 
-from imgclf import dataset, model, split
 from imgclf import export as verb
-from imgclf.base.config import Format, Model, Quantize, Recipe, SplitConfig, TrainConfig
-from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.bundle import Bundle
-from imgclf.learning import formats
-from imgclf.learning.metrics import wilson_interval
-from imgclf.pixels import images
+from imgclf import split
+from imgclf.core.config import Format, Model, Quantize, Recipe, SplitConfig, TrainConfig
+from imgclf.core.errors import ImgclfError, UsageError
+from imgclf.data.manifest import read_manifest
+from imgclf.evaluation.metrics import wilson_interval
+from imgclf.export import formats
+from imgclf.images import decode
+from imgclf.models import cnn
+from imgclf.models.bundle import Bundle
 from imgclf.predict import predict
 from imgclf.train import train
 
@@ -117,8 +119,8 @@ def test_an_export_is_measured(name: str, form: Format, quantize: Quantize, made
     result, run = made(name, form, quantize), runs[name]
     assert (result.part, result.pictures) == ("test", 3 * len(run.class_names))
     answer = formats.open_(Path(result.path), form)
-    rows = [row for row in dataset.read_manifest(run.path / "split.csv").rows if row.split == "test"]
-    pixels = [images.load(run.recipe, Path(run.info["data"]["path"]) / row.path) for row in rows]
+    rows = [row for row in read_manifest(run.path / "split.csv").rows if row.split == "test"]
+    pixels = [decode.load(run.recipe, Path(run.info["data"]["path"]) / row.path) for row in rows]
     after, before = np.array([answer(image) for image in pixels]), run.probabilities(pixels)
     assert after.shape == (len(rows), len(run.class_names))
     np.testing.assert_allclose(after.sum(axis=1), 1, atol=1e-6)
@@ -149,7 +151,7 @@ def test_the_answers_are_calibrated(made: Made, runs: dict[str, Bundle]) -> None
 
     for name, run in runs.items():
         assert run.temperature == 1.3
-        image = images.resize(np.array(photo(5)), 32, 32)
+        image = decode.resize(np.array(photo(5)), 32, 32)
         raw = keras.saving.load_model(run.path / "model.keras")(image[np.newaxis].astype(np.float32)).numpy()[0]
         assert np.abs(formats.open_(Path(made(name, "keras", "none").path), "keras")(image)[-1] - raw[-1]) > 1e-3
 
@@ -207,7 +209,7 @@ def test_a_saved_model_takes_files_and_names_the_label(made: Made, runs: dict[st
     expected = list(predict(runs["two"], photos))
     assert [label.decode() for label in answer["labels"].numpy()] == [record.label for record in expected]
     assert answer["probabilities"].shape == (len(photos), 2)
-    pixels = np.stack([images.load(runs["two"].recipe, Path(path)) for path in photos])
+    pixels = np.stack([decode.load(runs["two"].recipe, Path(path)) for path in photos])
     of_pixels = network.signatures["pixels"](image=tf.constant(pixels.astype(np.float32)))["probabilities"].numpy()
     np.testing.assert_allclose(of_pixels.max(axis=1), [record.probability for record in expected], atol=1e-6)
 
@@ -231,7 +233,7 @@ def test_the_example_prepares_pixels_as_imgclf_does(aspect: Any, tmp_path: Path)
         deep = np.random.default_rng(1).integers(0, 65536, (shape[1], shape[0])).astype(np.uint16)
         for content in (encoded(photo(1, *shape)), encoded(photo(2, *shape), "PNG"), encoded(Image.fromarray(deep), "PNG")):
             path = write(tmp_path / "photo.jpg", content)
-            expected = images.load(recipe, path)[np.newaxis].astype(np.float32)
+            expected = decode.load(recipe, path)[np.newaxis].astype(np.float32)
             np.testing.assert_array_equal(prepare(str(path), dataclasses.asdict(recipe)), expected)
 
 
@@ -285,7 +287,7 @@ def test_files_that_only_imgclf_reads_are_said(tmp_path: Path) -> None:
     split.split(tmp_path / "data")
     run = train(tmp_path / "data", TrainConfig(epochs=1, batch_size=8), run_dir=tmp_path / "run")
     assert run is not None
-    paths = [tmp_path / "data" / row.path for row in dataset.read_manifest(run.path / "split.csv").rows if row.split == "test"]
+    paths = [tmp_path / "data" / row.path for row in read_manifest(run.path / "split.csv").rows if row.split == "test"]
     endless = sum(not path.read_bytes().endswith(b"\xff\xd9") for path in paths)
     assert 0 < endless < len(paths)
     result = verb.export(run, "saved-model")
@@ -328,7 +330,7 @@ def test_int8_is_held_to_its_labels(project: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_int8_is_fitted_to_training_pictures_where_there_are_no_others(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = dataset.read_manifest(project / "runs/toy/split.csv").rows
+    rows = read_manifest(project / "runs/toy/split.csv").rows
     assert {row.split for row in verb._fitting(list(rows))} == {"val"}
     others = [row for row in rows if row.split != "val"]
     assert {row.split for row in verb._fitting(others)} == {"train"}
@@ -405,7 +407,7 @@ def test_pictures_that_moved_changed_or_are_gone(project: Path, runs: dict[str, 
     moved = Bundle(run.path, {**run.info, "data": {**run.info["data"], "path": str(project / "gone")}})
     with pytest.raises(ImgclfError, match=r"data folder is no longer there.*imgclf export FOLDER"):
         verb.export(moved)
-    rows = [row for row in dataset.read_manifest(run.path / "split.csv").rows if row.split == "test"]
+    rows = [row for row in read_manifest(run.path / "split.csv").rows if row.split == "test"]
     (project / "data" / rows[0].path).unlink()
     shutil.copy(project / "data" / rows[2].path, project / "data" / rows[1].path)
     result = verb.export(moved, data=project / "data")
@@ -447,7 +449,7 @@ def test_a_backbone_exports_in_every_way(tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["convnext-tiny", "densenet121"])
 def test_a_backbone_whose_layers_onnx_lacks_is_written_with_others(name: Model, tmp_path: Path) -> None:
-    network = model.transferred(name, 3, 64, weights="none", seed=0)
+    network = cnn.transferred(name, 3, 64, weights="none", seed=0)
     random = np.random.default_rng(0)
     for weight in network.weights:  # those that start alike, as a normalisation's, would hide each other
         if np.ptp(weight.numpy()) == 0:

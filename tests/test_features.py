@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from imgclf.base.errors import ImgclfError
-from imgclf.base.shards import Shard
-from imgclf.learning import features
-from imgclf.pixels.images import Image
+from imgclf.core.errors import ImgclfError
+from imgclf.core.shards import Shard
+from imgclf.images.decode import Image
+from imgclf.models import features
 
 
 class Ones(features.Extractor):

@@ -11,11 +11,12 @@ from conftest import encoded, make_classes, photo, tree, write
 from PIL import Image
 from tiffs import BLACK_0, Layout
 
-from imgclf import clean, dataset
-from imgclf.base.errors import ImageError
-from imgclf.dataset import folder
-from imgclf.pixels import filetypes, images
-from imgclf.pixels.sources import expand
+from imgclf import clean
+from imgclf.core.errors import ImageError
+from imgclf.data import layout
+from imgclf.images import decode
+from imgclf.images.formats import filetypes
+from imgclf.images.sources import expand
 
 
 def raw(
@@ -71,30 +72,30 @@ def test_a_raw_is_named_whatever_it_is_called(content: bytes, kind: str, tmp_pat
     expected = f"a camera RAW photo ({kind}); convert it to JPEG or TIFF, for example with darktable-cli"
     for name in ("photo", "photo.jpg", "photo.tif"):
         path = write(tmp_path / name, content)
-        for read in (images.read, images.read_header):
+        for read in (decode.read, decode.read_header):
             with pytest.raises(ImageError) as caught:
                 read(path)
             assert (caught.value.reason, str(caught.value)) == ("unsupported", expected)
     with pytest.raises(ImageError, match="a camera RAW photo"):
-        images.decode(content)
+        decode.decode(content)
 
 
 def test_an_ordinary_tiff_is_no_raw(tmp_path: Path) -> None:
     plain, pages = encoded(photo(1), "TIFF"), encoded(photo(1), "TIFF", save_all=True, append_images=[photo(2)])
     for content in (plain, pages, encoded(photo(1), "TIFF", big_tiff=True), raw(signs="none")):
         assert filetypes.raw(io.BytesIO(content)) == ""
-        assert images.header(content).format == "TIFF"
+        assert decode.header(content).format == "TIFF"
     for ending in (".NEF", ".dng", ".arw", ".3fr"):  # but who calls it a RAW is believed
         with pytest.raises(ImageError, match=rf"a camera RAW photo \({ending[1:].upper()}\)"):
-            images.read(write(tmp_path / f"x{ending}", plain))
+            decode.read(write(tmp_path / f"x{ending}", plain))
 
 
 def test_a_maker_that_is_no_text(tmp_path: Path) -> None:
     """Numbers where a camera's name should be are no name; the file is what it is."""
     odd = tiffs.written(Layout("u8", BLACK_0), np.zeros((8, 8, 1), np.uint8), {271: (3, (300, 400, 500))})
-    assert images.decode(odd).shape == (8, 8, 3)
-    assert images.read(write(tmp_path / "x.tif", odd)) == odd
-    assert folder._not_a_picture(tmp_path / "x.tif") == ""
+    assert decode.decode(odd).shape == (8, 8, 3)
+    assert decode.read(write(tmp_path / "x.tif", odd)) == odd
+    assert layout._not_a_picture(tmp_path / "x.tif") == ""
 
 
 def test_damaged_directories_end_the_search() -> None:
@@ -139,7 +140,7 @@ OTHERS = {
 def test_formats_that_are_not_decoded_are_named_with_a_tool(name: str, tmp_path: Path) -> None:
     content, words = OTHERS[name]
     with pytest.raises(ImageError, match=words) as caught:
-        images.read(write(tmp_path / name, content))
+        decode.read(write(tmp_path / name, content))
     assert caught.value.reason == "unsupported"
 
 
@@ -156,7 +157,7 @@ def test_clean_reports_what_is_unsupported_and_never_moves_it(tmp_path: Path) ->
         assert found == {path: "reported" for path in before if not path.endswith(".png")}
         assert not [outcome for outcome in result.outcomes if outcome.check in ("broken", "extension")]
         assert tree(data) == before
-    _samples, left_out = dataset.index(data)
+    _samples, left_out = layout.index(data)
     assert {path for path, _reason in left_out} == set(found)
     assert not [reason for _path, reason in left_out if reason == "not an image"]
     problems = {source.name for source in expand([str(data)]) if not source.name.endswith(".png")}
@@ -184,12 +185,12 @@ def test_endings_that_are_right_are_left_alone(name: str, content: bytes, tmp_pa
     result = clean.clean(data, on={"blurry": "ignore"})
     assert [outcome for outcome in result.outcomes if outcome.path == f"a/{name}"] == []
     assert (data / "a" / name).read_bytes() == content
-    assert images.load(images.Recipe(60, 90), data / "a" / name).shape == (60, 90, 3)
+    assert decode.load(decode.Recipe(60, 90), data / "a" / name).shape == (60, 90, 3)
 
 
 def test_an_mpo_is_its_first_image(tmp_path: Path) -> None:
     stereo = Image.open(io.BytesIO(mpo()))
-    np.testing.assert_array_equal(images.decode(mpo()), np.asarray(stereo.convert("RGB")))
+    np.testing.assert_array_equal(decode.decode(mpo()), np.asarray(stereo.convert("RGB")))
 
 
 @pytest.mark.parametrize(
@@ -212,6 +213,6 @@ def test_one_table_of_endings() -> None:
     decoded = [ending for endings in filetypes.FORMATS.values() for ending in endings]
     assert len(decoded) == len(set(decoded))
     assert not set(decoded) & filetypes.OTHER_ENDINGS
-    page = (Path(filetypes.__file__).parents[1] / "display" / "page" / "serve.html").read_text("utf-8")
+    page = (Path(filetypes.__file__).parents[2] / "reports" / "page" / "serve.html").read_text("utf-8")
     accepted = page.split('id="files" accept="')[1].split('"')[0].split(",")
     assert set(accepted) - {"image/*"} <= filetypes.ENDINGS

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from conftest import Run, encoded, make_classes, photo, tree, write
 
-from imgclf import clean, dataset, preview, split
-from imgclf.base import placing
-from imgclf.base.config import SplitConfig
-from imgclf.base.errors import ImgclfError
-from imgclf.dataset.folder import scan
-from imgclf.pixels.sources import expand
+from imgclf import clean, preview, split
+from imgclf.core.config import SplitConfig
+from imgclf.core.errors import ImgclfError
+from imgclf.core.files import placing
+from imgclf.data import layout
+from imgclf.data.layout import scan
+from imgclf.data.manifest import as_they_are
+from imgclf.images.sources import expand
 
 SYSTEM = (
     "lost+found", "System Volume Information", "$RECYCLE.BIN", "#recycle", "@eaDir", ".Trash-1000", ".ipynb_checkpoints",
@@ -43,8 +45,8 @@ def littered(tmp_path: Path) -> Path:
 
 
 def test_system_folders_are_no_classes_and_hold_no_images(littered: Path) -> None:
-    assert dataset.class_folders(littered) == ["a", "b"]
-    samples = {sample.path for sample in dataset.index(littered)[0].samples}
+    assert layout.class_folders(littered) == ["a", "b"]
+    samples = {sample.path for sample in layout.index(littered)[0].samples}
     assert len(samples) == 18
     assert {path for path in samples if "/deep" in path} == {"a/deep/y.png", "a/deep/er/x.png"}
     result = clean.clean(littered, dry_run=True)
@@ -79,12 +81,12 @@ def test_only_a_folder_of_ones_own_must_be_readable(littered: Path) -> None:
         folder.chmod(0)
     try:
         with as_nobody(littered):
-            assert len(dataset.index(littered)[0].samples) == 18
+            assert len(layout.index(littered)[0].samples) == 18
             assert not any(source.problem for source in expand([str(littered)]))
         locked.chmod(0)
         with as_nobody(littered):
             with pytest.raises(ImgclfError) as caught:
-                dataset.index(littered)
+                layout.index(littered)
             problems = [source for source in expand([str(littered)]) if source.problem]
     finally:
         for folder in [*closed, locked]:
@@ -120,7 +122,7 @@ def test_every_name_that_a_folder_can_have_is_a_class(name: str, tmp_path: Path)
 def test_other_names_are_refused_for_what_is_wrong(name: str, words: str, tmp_path: Path) -> None:
     make_classes(tmp_path, {"a": 2, name: 2}, size=8)
     with pytest.raises(ImgclfError, match=f"contains {words}; rename the folder"):
-        dataset.classes(tmp_path)
+        layout.classes(tmp_path)
 
 
 def test_two_spellings_of_one_name_are_both_shown(tmp_path: Path, imgclf: Run) -> None:
@@ -129,7 +131,7 @@ def test_two_spellings_of_one_name_are_both_shown(tmp_path: Path, imgclf: Run) -
         "the class folders 'e\\u0301' and '\\xe9' have the same name, é, in two Unicode spellings (composed and "
         "decomposed); move all images into one of them"
     )
-    for verb in (preview.preview, clean.clean, split.split, dataset.index):
+    for verb in (preview.preview, clean.clean, split.split, layout.index):
         with pytest.raises(ImgclfError) as caught:
             verb(data)
         assert str(caught.value) == f"{data}: {words}"
@@ -150,8 +152,8 @@ def test_a_copy_in_another_spelling_is_the_same_data(tmp_path: Path) -> None:
     shutil.copytree(made / ".imgclf", other / ".imgclf")
     for name, content in tree(made).items():
         write(other / nfd(name), content)
-    assert dataset.class_folders(other) == ["b", "é"]
-    now, notes = dataset.as_they_are(other, manifest)
+    assert layout.class_folders(other) == ["b", "é"]
+    now, notes = as_they_are(other, manifest)
     assert notes == []
     assert {row.path for row in now.rows} == {nfd(row.path) for row in manifest.rows}
     assert not split.split(other).changed
@@ -193,20 +195,20 @@ def test_sorting_goes_into_the_folder_that_is_there(tmp_path: Path) -> None:
 def test_names_of_parts_that_people_use(train: str, val: str, test: str, tmp_path: Path) -> None:
     for number, name in enumerate((train, val, test), 3):
         make_classes(tmp_path / name, {"a": number, "b": number}, size=8)
-    assert dataset.part_folders(tmp_path) == {train: "train", val: "val", test: "test"}
+    assert layout.part_folders(tmp_path) == {train: "train", val: "val", test: "test"}
     assert split.split(tmp_path).manifest.counts() == {label: {"train": 3, "val": 4, "test": 5} for label in "ab"}
 
 
 def test_train_and_eval_are_no_classes(tmp_path: Path) -> None:
     make_classes(tmp_path / "train", {"a": 6, "b": 6}, size=8)
     make_classes(tmp_path / "eval", {"a": 2, "b": 2}, size=8)
-    assert dataset.class_folders(tmp_path) == ["a", "b"]
+    assert layout.class_folders(tmp_path) == ["a", "b"]
 
 
 def test_a_contest_whose_images_have_no_class_folders(tmp_path: Path) -> None:
     for name in ("train/cat.0.jpg", "train/dog.0.jpg", "test1/1.jpg"):
         write(tmp_path / name, encoded(photo(len(name))))
-    for verb in (preview.preview, clean.clean, split.split, dataset.index):
+    for verb in (preview.preview, clean.clean, split.split, layout.index):
         with pytest.raises(ImgclfError) as caught:
             verb(tmp_path)
         assert str(caught.value) == (
@@ -223,7 +225,7 @@ def test_a_test_set_without_labels_is_named_and_not_used(tmp_path: Path) -> None
         f"{tmp_path}/test has no class folders, so its images are not used; classify them with `imgclf predict`" in result.notes
     )
     assert len(result.manifest.rows) == 20
-    assert [(file.path, file.ignored) for file in dataset.scan(tmp_path) if file.ignored] == [
+    assert [(file.path, file.ignored) for file in layout.scan(tmp_path) if file.ignored] == [
         ("test/1.jpg", "not in a class folder")
     ]
 
@@ -249,7 +251,7 @@ def test_what_was_merged_is_said(tmp_path: Path) -> None:
     assert words in split.split(tmp_path).notes
     assert words in split.folds(tmp_path, 2)[0].notes
     assert words in preview.preview(tmp_path).notes
-    assert dataset.merged_note(make_classes(tmp_path / "flat", {"a": 3, "b": 3}, size=8), ["a/0.png"]) == []
+    assert layout.merged_note(make_classes(tmp_path / "flat", {"a": 3, "b": 3}, size=8), ["a/0.png"]) == []
 
 
 def test_a_class_that_came_or_went_after_the_split_is_named(tmp_path: Path) -> None:
@@ -257,7 +259,7 @@ def test_a_class_that_came_or_went_after_the_split_is_named(tmp_path: Path) -> N
     manifest = split.split(data).manifest
     make_classes(data, {"c": 7}, size=16)
     shutil.rmtree(data / "b")
-    _now, notes = dataset.as_they_are(data, manifest)
+    _now, notes = as_they_are(data, manifest)
     assert notes == [
         "images of the split that no longer exist (skipped): 10 (b/000.png, b/001.png, b/002.png, b/003.png, "
         f"b/004.png, ...); make a new split without them: `imgclf split {data} --force`",

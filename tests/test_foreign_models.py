@@ -15,12 +15,12 @@ import pytest
 from conftest import Run, encoded, photo, write
 from tiny import CLASSES, SIDE, SPECIAL, network, rewrite, special, tiny_run
 
-from imgclf import evaluations, runs
-from imgclf.base import shape
-from imgclf.base.config import Recipe, TrainConfig
-from imgclf.base.errors import ImgclfError
-from imgclf.bundle import Bundle
-from imgclf.learning import litert, probe
+from imgclf import runs
+from imgclf.core import json_schema
+from imgclf.core.config import Recipe, TrainConfig
+from imgclf.core.errors import ImgclfError
+from imgclf.models import evaluations, litert_head, litert_probe
+from imgclf.models.bundle import Bundle
 from imgclf.train import checkpoint, setup
 
 IMAGE = np.asarray(photo(1, SIDE, SIDE))
@@ -46,7 +46,7 @@ def changed(change: Callable[[Any], object]) -> bytes:
     content = network()
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     change(model)
-    return litert._packed(model, 2 * len(content))
+    return litert_head._packed(model, 2 * len(content))
 
 
 def _outputs(model: Any) -> None:
@@ -99,7 +99,7 @@ def test_what_crashes_litert_crashes_a_child(folder: Path, imgclf: Run, monkeypa
     for death in ("os.abort()", "x = bytearray(1 << 40)", "[0 for _ in iter(int, 1)]"):
         site = write(
             folder / "site/sitecustomize.py",
-            f"import os, sys\nif any('_child' in word for word in sys.orig_argv):\n    import imgclf.learning.probe as p\n"
+            f"import os, sys\nif any('_child' in word for word in sys.orig_argv):\n    import imgclf.models.litert_probe as p\n"
             f"    def unfit(*_): {death}\n    p.unfit = unfit\n".encode(),
         )
         done = imgclf("predict", "photo.png", "--run", "bad", env={**os.environ, "PYTHONPATH": str(site.parent)})
@@ -111,13 +111,13 @@ def test_what_crashes_litert_crashes_a_child(folder: Path, imgclf: Run, monkeypa
 
 def test_a_network_is_tried_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[Path] = []
-    real = probe._tried
+    real = litert_probe._tried
 
     def counted(file: Path, side: tuple[int, int], outputs: int) -> str:
         tried.append(file)
         return real(file, side, outputs)
 
-    monkeypatch.setattr(probe, "_tried", counted)
+    monkeypatch.setattr(litert_probe, "_tried", counted)
     own, good = tiny_run(folder / "own"), Path("runs/good")
     assert Bundle.load(own).probability(IMAGE).shape == (len(CLASSES),)
     assert Bundle.load(good).probability(IMAGE).shape == (len(CLASSES),)
@@ -257,8 +257,10 @@ def test_a_checkpoint_of_a_stranger(tmp_path: Path) -> None:
 
 def test_a_schema_in_our_own_hand() -> None:
     """The few keywords, against the package that knows them all: tests/test_schemas.py holds what is written against it."""
-    with pytest.raises(shape.MismatchError, match=r"^height is missing$"):
-        shape.check({}, "bundle", "recipe")
-    with pytest.raises(shape.MismatchError, match="interval is invalid: it is a list of 3, but must be a list of 2 items"):
-        shape.check([0, 1, 1], "bundle", "interval", place="interval")
-    shape.check([0, 1], "bundle", "interval")
+    with pytest.raises(json_schema.MismatchError, match=r"^height is missing$"):
+        json_schema.check({}, "bundle", "recipe")
+    with pytest.raises(
+        json_schema.MismatchError, match="interval is invalid: it is a list of 3, but must be a list of 2 items"
+    ):
+        json_schema.check([0, 1, 1], "bundle", "interval", place="interval")
+    json_schema.check([0, 1], "bundle", "interval")

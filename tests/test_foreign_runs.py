@@ -12,9 +12,9 @@ from conftest import Run, encoded, make_classes, photo, write
 from tiny import SPECIAL, rewrite, special, tiny_run
 
 from imgclf import runs, split
-from imgclf.base import reading
-from imgclf.base.errors import ImgclfError
-from imgclf.bundle import Bundle
+from imgclf.core.errors import ImgclfError
+from imgclf.core.files import reading
+from imgclf.models.bundle import Bundle
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from conftest import Run, chromium, encoded, make_classes, photo, write
 
 from imgclf import audit
 from imgclf.audit import Audit, Suspect
-from imgclf.dataset import index
-from imgclf.learning.baseline import Baseline
+from imgclf.data.layout import index
+from imgclf.evaluation.baseline import Baseline
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 from conftest import Run, encoded, photo, write
 
-from imgclf import bundle, dataset, split
-from imgclf.base.config import SplitConfig, TrainConfig
-from imgclf.bundle import Bundle
+from imgclf import split
 from imgclf.compare import compare
+from imgclf.core.config import SplitConfig, TrainConfig
+from imgclf.data.manifest import read_manifest
 from imgclf.evaluate import evaluate
-from imgclf.learning import grouped, metrics
-from imgclf.learning.baseline import baseline, largest, remedy
+from imgclf.evaluation import grouped, metrics
+from imgclf.evaluation.baseline import baseline, largest, remedy
+from imgclf.models import bundle
+from imgclf.models.bundle import Bundle
 from imgclf.train import Silent, train
 
 BETWEEN = r"\(?(95% interval )?[01]\.\d\d+( to |-)[01]\.\d\d+"
@@ -204,7 +206,7 @@ def test_groups_are_told_wherever_intervals_count_images(project: Path) -> None:
     config = TrainConfig(epochs=1, batch_size=8, image_size=16, model="cnn-small")
     run = train(project / "data", config, run_dir=project / "runs" / "grouped", listener=ears)
     assert run is not None
-    count = len([row for row in dataset.read_manifest(run.path / "split.csv").rows if row.split == "val"])
+    count = len([row for row in read_manifest(run.path / "split.csv").rows if row.split == "val"])
     counted = {"images": count, "groups": count // 4, "largest": 4}
     assert run.info["metrics"]["val_groups"] == counted
     words = f"{count} images in {count // 4} groups of up to 4: {{}} treat all images as independent, so they are overconfident"

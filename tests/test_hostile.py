@@ -23,10 +23,11 @@ from PIL import Image, ImageOps
 from served import Server, served
 
 from imgclf import clean
-from imgclf.base import table
-from imgclf.base.errors import ImageError
-from imgclf.pixels import facts, filetypes, images
-from imgclf.pixels.sources import expand
+from imgclf.core import csv_files
+from imgclf.core.errors import ImageError
+from imgclf.images import decode, measurements
+from imgclf.images.formats import filetypes
+from imgclf.images.sources import expand
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes and names of any bytes need Linux or macOS")
 
@@ -156,7 +157,7 @@ def test_each_is_a_picture_or_a_reason(made: list[Hostile]) -> None:
     for file in made:
         began = time.monotonic()
         try:
-            picture = images.decode(file.content)
+            picture = decode.decode(file.content)
             assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3 and picture.size, file.name
         except ImageError as error:
             picture = None
@@ -166,7 +167,7 @@ def test_each_is_a_picture_or_a_reason(made: list[Hostile]) -> None:
             wrong.append((file.name, "takes too long"))
         if file.usable is not None and file.usable != (picture is not None):
             wrong.append((file.name, "usable" if picture is not None else "not usable"))
-        if facts.look(file.content)[1] == "" if picture is None else facts.look(file.content)[1] != "":
+        if measurements.look(file.content)[1] == "" if picture is None else measurements.look(file.content)[1] != "":
             wrong.append((file.name, "not what its facts say"))
     assert wrong == []
 
@@ -180,10 +181,10 @@ def test_what_is_cut_off_never_passes_with_other_pixels(made: list[Hostile]) -> 
         if file.kind == "truncated" or file.name.startswith(tuple(summed)):
             held += 1
             try:
-                picture = images.decode(file.content)
+                picture = decode.decode(file.content)
             except ImageError:
                 continue
-            np.testing.assert_array_equal(picture, images.decode(file.whole), file.name)
+            np.testing.assert_array_equal(picture, decode.decode(file.whole), file.name)
     assert held == sum(file.kind == "truncated" for file in made) + len(summed)
 
 
@@ -194,7 +195,7 @@ def test_orientations_are_applied_and_nonsense_is_not(made: list[Hostile]) -> No
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what Pillow thinks of orientation 65535
                 expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(file.content))).convert("RGB"))
-            picture = images.decode(file.content)
+            picture = decode.decode(file.content)
             assert picture.shape == expected.shape, file.name
             assert np.abs(picture.astype(int) - expected).mean() < 3, file.name
             held += 1
@@ -219,7 +220,7 @@ def test_clean_accounts_for_every_file(dirty: Planted, looked: dict[str, Any], b
 
 
 def test_its_report_and_page_name_every_file(dirty: Planted, looked: dict[str, Any]) -> None:
-    rows = [row for _number, row in table.records(dirty.root.parent / "report.csv", "path", "action")]
+    rows = [row for _number, row in csv_files.records(dirty.root.parent / "report.csv", "path", "action")]
     assert {row["path"] for row in rows} == set(dirty.kinds)
     words = collections.Counter(row["action"] for row in rows)
     assert words["ignored"] == looked["counts"]["ignored"]
@@ -276,7 +277,7 @@ def test_preview_counts_every_file(dirty: Planted, broken: dict[str, str]) -> No
     assert set(pictures) == {path for path in dirty.kinds if path not in dirty.ignored}
     assert {path for path, one in pictures.items() if one["thumbnail"]} == usable
     for name in ("sheet.png", "histograms.png"):
-        assert images.decode((dirty.root.parent / name).read_bytes()).size
+        assert decode.decode((dirty.root.parent / name).read_bytes()).size
 
 
 def test_training_says_what_it_leaves_out(dirty: Planted, trained_on_it: Done, broken: dict[str, str]) -> None:

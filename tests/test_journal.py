@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from conftest import tree, write
 
-from imgclf.base import journal
-from imgclf.base.errors import ImgclfError
-from imgclf.base.folders import state_folder
-from imgclf.base.journal import Failure, Move
+from imgclf.core.errors import ImgclfError
+from imgclf.core.files import journal
+from imgclf.core.files.journal import Failure, Move
+from imgclf.core.files.state_folder import state_folder
 
 
 def plans(state: Path) -> list[str]:
@@ -173,8 +173,8 @@ def test_a_kill_at_any_system_call_loses_nothing(data: Path, step: int, act: str
     child = f"""
 import os, signal
 from pathlib import Path
-from imgclf.base import journal
-from imgclf.base.journal import Move
+from imgclf.core.files import journal
+from imgclf.core.files.journal import Move
 steps = 0
 def counted(name):
     real = getattr(os, name)

@@ -8,10 +8,9 @@ import keras
 import numpy as np
 import pytest
 
-from imgclf import bundle, model
-from imgclf.base.errors import ImgclfError
-from imgclf.bundle import Bundle
-from imgclf.learning import keras_file
+from imgclf.core.errors import ImgclfError
+from imgclf.models import bundle, cnn, keras_file
+from imgclf.models.bundle import Bundle
 
 # Fields that every Keras from 3.12 on knows. What a later one adds must not be written.
 KNOWN = {
@@ -68,7 +67,7 @@ def test_a_saved_network_is_the_network(tmp_path: Path) -> None:
             keras.layers.Dense(2, use_bias=False),
         ]
     )
-    model.compile(network, 0.004)
+    cnn.compile(network, 0.004)
     keras_file.save(network, tmp_path / "network.keras")
     again = keras.saving.load_model(tmp_path / "network.keras")
     pixels = np.random.default_rng(0).random((4, 8, 8, 3)).astype(np.float32)

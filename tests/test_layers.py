@@ -1,119 +1,77 @@
-"""Which module may import which: a line may import only from lines below it."""
+"""Which part of the package may import which."""
 
 import ast
+import graphlib
+import sys
 from pathlib import Path
 
 import imgclf
+from imgclf.cli.app import app
 
 PACKAGE = Path(imgclf.__file__).parent
-
 VERBS = {
-    "clean", "preview", "split", "train", "evaluate", "predict", "compare", "explain", "export", "audit", "runs", "serve",
+    "clean",
+    "preview",
+    "split",
+    "train",
+    "audit",
+    "evaluate",
+    "compare",
+    "predict",
+    "explain",
+    "export",
+    "serve",
+    "runs",
     "schema",
-}  # fmt: skip
-
-# From the top down. A name with a dot covers what lies below it.
-FLOORS = [
-    {"cli", "__main__"},
-    {"commands"},
-    {"shell", "display.console", "display.dataset", "display.learning", "display.answers", "display.runs"},
-    VERBS,
-    {"answers", "bundle", "evaluations", "model", "run_folders", "dataset", "scoring"},
-    {"learning"},
-    {"pixels", "display"},
-    {"base"},
-]  # fmt: skip
+}
+# From the top down: imports go to the same floor or to one below.
+FLOORS = [{"cli", "__main__"}, VERBS, {"data", "models", "reports"}, {"evaluation", "images"}, {"core"}]
+PATHS = {path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", "."): path for path in PACKAGE.rglob("*.py")}
+MODULES = {name.removesuffix(".__init__"): path for name, path in PATHS.items() if name != "__init__"}
 
 
-def floor(module: str) -> int:
-    matches = [
-        (len(name), level)
-        for level, names in enumerate(FLOORS)
-        for name in names
-        if module == name or module.startswith(name + ".")
-    ]
-    assert matches, f"imgclf.{module} has no floor"
-    return max(matches)[1]
-
-
-def imports(path: Path) -> list[tuple[str, bool]]:
-    """(imported module below imgclf, whether only for type checking)."""
-    tree = ast.parse(path.read_text("utf-8"))
-    checked = {
-        id(node)
-        for block in ast.walk(tree)
-        if isinstance(block, ast.If) and isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING"
-        for node in ast.walk(block)
-    }
-    found = []
-    for node in ast.walk(tree):
-        assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: write imports in full, they are checked here"
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "imgclf":
-            base = node.module.split(".")[1:]
-            for alias in node.names:
-                inside = PACKAGE.joinpath(*base, alias.name)
-                is_module = inside.is_dir() or inside.with_suffix(".py").exists()
-                name = ".".join([*base, alias.name] if is_module else base)
-                found.append((name, id(node) in checked))
-        elif isinstance(node, ast.Import):
-            found += [(a.name[7:], id(node) in checked) for a in node.names if a.name.startswith("imgclf.")]
+def imports(path: Path) -> set[str]:
+    """The modules of imgclf that a file imports anywhere, also inside functions; `sys.numpy` for others."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        names = [alias.name for alias in getattr(node, "names", ())] if isinstance(node, ast.Import | ast.ImportFrom) else []
+        for name in names:
+            whole = f"{node.module}.{name}" if isinstance(node, ast.ImportFrom) else name
+            inner = whole.removeprefix("imgclf.")
+            found.add(next((one for one in (inner, inner.rpartition(".")[0]) if one in MODULES), f"sys.{whole.split('.')[0]}"))
     return found
 
 
-def modules() -> dict[str, Path]:
-    return {
-        path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", "."): path
-        for path in PACKAGE.rglob("*.py")
-        if path.name != "__init__.py"
+GRAPH = {name: {other for other in imports(path) if not other.startswith("sys.")} for name, path in MODULES.items()}
+
+
+def floor(module: str) -> int:
+    return next(number for number, names in enumerate(FLOORS) if module.split(".")[0] in names)
+
+
+def test_imports_go_down_and_verbs_do_not_import_each_other() -> None:
+    pairs = [(one, other) for one, others in GRAPH.items() for other in others]
+    up = [(one, other) for one, other in pairs if floor(other) < floor(one)]
+    across = [(one, other) for one, other in pairs if len({one.split(".")[0], other.split(".")[0]} & VERBS) == 2]
+    assert (up, across) == ([], [])
+
+
+def test_no_circles() -> None:
+    list(graphlib.TopologicalSorter(GRAPH).static_order())
+    folders: dict[str, set[str]] = {}
+    for name, others in GRAPH.items():
+        folders.setdefault(name.split(".")[0], set()).update({other.split(".")[0] for other in others} - {name.split(".")[0]})
+    list(graphlib.TopologicalSorter(folders).static_order())
+
+
+def test_only_the_command_line_prints_and_core_needs_only_the_standard_library() -> None:
+    others = {
+        name: {one.removeprefix("sys.") for one in imports(path) if one.startswith("sys.")} for name, path in MODULES.items()
     }
-
-
-def test_imports_go_down_only() -> None:
-    wrong = [
-        f"{module} imports {name}"
-        for module, path in modules().items()
-        for name, for_types in imports(path)
-        if name and not for_types and floor(name) < floor(module)
-    ]
-    assert wrong == []
-
-
-def test_verbs_do_not_import_each_other() -> None:
-    def is_other(module: str, name: str) -> bool:
-        one, other = module.split(".")[0], name.split(".")[0]
-        return one in VERBS and other in VERBS and one != other
-
-    wrong = [f"{m} imports {name}" for m, path in modules().items() for name, _ in imports(path) if is_other(m, name)]
-    assert wrong == []
-
-
-def test_only_cli_talks() -> None:
-    """typer and rich on the three upper floors alone; base needs only the standard library; images and tiff decode."""
-    import sys
-
-    for module, path in modules().items():
-        tree = ast.parse(path.read_text("utf-8"))
-        names = {
-            name.split(".")[0]
-            for node in ast.walk(tree)
-            for name in (
-                [alias.name for alias in node.names] if isinstance(node, ast.Import)
-                else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            )
-        }  # fmt: skip
-        if floor(module) > 2:
-            assert not names & {"typer", "rich"}, module
-        if module.startswith("base."):
-            assert names <= set(sys.stdlib_module_names) | {"imgclf"}, module
-        decoders = [
-            node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith(("imdecode", "imread"))
-        ]
-        assert not decoders or module in ("pixels.images", "pixels.tiff"), module
+    assert [name for name, found in others.items() if floor(name) and found & {"typer", "rich"}] == []
+    assert [name for name, found in others.items() if floor(name) == 4 and found - sys.stdlib_module_names - {"imgclf"}] == []
 
 
 def test_every_verb_has_a_command_of_its_name() -> None:
-    from imgclf.cli import app
-
     names = {command.callback.__name__ for command in app.registered_commands if command.callback}
-    names |= {group.name for group in app.registered_groups}
-    assert names - {"info"} == VERBS  # `info` is `runs show` under a shorter name
+    assert (names | {group.name for group in app.registered_groups}) - {"info"} == VERBS  # `info` is `runs show`

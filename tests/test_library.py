@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 
 from imgclf import split
-from imgclf.base import signals
-from imgclf.base.config import ServeConfig, TrainConfig
-from imgclf.base.errors import ImgclfError
-from imgclf.bundle import Bundle
-from imgclf.display.learning import TrainingDisplay
-from imgclf.learning import keras_settings
+from imgclf.cli.views.learning import TrainingDisplay
+from imgclf.core import signals
+from imgclf.core.config import ServeConfig, TrainConfig
+from imgclf.core.errors import ImgclfError
+from imgclf.models import keras_settings
+from imgclf.models.bundle import Bundle
 from imgclf.serve import serve
 from imgclf.train import Epoch, Silent, train
 
@@ -122,7 +122,7 @@ def scores(run: Path) -> list[str]:
 def test_trainings_of_one_process_are_those_of_two(trained: Path, tmp_path: Path) -> None:
     """Both at once in threads, and without streams that have descriptors, as in a notebook."""
     code = (
-        "import sys; from pathlib import Path; from imgclf.base.config import TrainConfig; from imgclf.train import train\n"
+        "import sys; from pathlib import Path; from imgclf.core.config import TrainConfig; from imgclf.train import train\n"
         "train(Path(sys.argv[1]), TrainConfig(epochs=1, batch_size=8, image_size=32, model='cnn-small'),"
         " run_dir=Path(sys.argv[2]))"
     )
@@ -164,7 +164,7 @@ def test_a_server_in_a_thread_answers(trained: Path) -> None:
     """Its signals are the caller's; what ends it is the end of the process."""
     code = (
         "import json, threading, urllib.request, queue, os, sys\n"
-        "from imgclf.bundle import Bundle; from imgclf.serve import serve; from imgclf.base.config import ServeConfig\n"
+        "from imgclf.models.bundle import Bundle; from imgclf.serve import serve; from imgclf.core.config import ServeConfig\n"
         "from pathlib import Path\n"
         "urls = queue.Queue()\n"
         "run = Bundle.load(Path('runs/toy'))\n"

@@ -16,10 +16,10 @@ from racing import race
 from team import PIXELS
 
 from imgclf import clean, preview, runs, split
-from imgclf.base import contained, identity, journal, locks, placing, writing
-from imgclf.base.config import SplitConfig
-from imgclf.base.contained import LinkError
-from imgclf.base.errors import ImgclfError
+from imgclf.core.config import SplitConfig
+from imgclf.core.errors import ImgclfError
+from imgclf.core.files import atomic, contained, journal, locks, placing, seal
+from imgclf.core.files.contained import LinkError
 
 PRECIOUS = b"the only copy"
 
@@ -176,7 +176,7 @@ def test_ones_own_plan_is_finished_and_a_changed_one_is_not(data: Path) -> None:
     (done,) = (state / "journal").iterdir()
     undoing = done.rename(done.with_name("0001-clean.undoing.json"))
     content = json.loads(undoing.read_bytes())
-    assert identity.is_own(data, content)
+    assert seal.is_own(data, content)
     for changed in (
         {"time": "2020-01-01T00:00:00Z"},
         {"moves": content["moves"][1:]},
@@ -184,8 +184,8 @@ def test_ones_own_plan_is_finished_and_a_changed_one_is_not(data: Path) -> None:
         {"seal": ""},
         {"seal": 5},
     ):
-        assert not identity.is_own(data, content | changed)
-    assert not identity.is_own(data / "cats", content), "a seal is for one folder"
+        assert not seal.is_own(data, content | changed)
+    assert not seal.is_own(data / "cats", content), "a seal is for one folder"
     assert journal.recover(data, state) == ["finished an interrupted undo of clean"]
 
 
@@ -378,7 +378,7 @@ def test_a_temporary_file_is_never_one_that_was_there(tmp_path: Path, home: Path
     monkeypatch.setattr(os, "urandom", bytes)
     (tmp_path / contained.temporary_name("a.json")).symlink_to(home / "thesis.txt")
     with pytest.raises(FileExistsError):
-        writing.write_atomic(tmp_path / "a.json", b"{}")
+        atomic.write_atomic(tmp_path / "a.json", b"{}")
     assert (home / "thesis.txt").read_bytes() == PRECIOUS
 
 
@@ -392,7 +392,7 @@ def test_the_trash_of_runs_is_no_link(tmp_path: Path, home: Path) -> None:
 
 def test_files_of_a_run_that_are_links_are_replaced_and_not_followed(tmp_path: Path, home: Path) -> None:
     (tmp_path / "evaluation-test.json").symlink_to(home / "thesis.txt")
-    writing.write_json(tmp_path / "evaluation-test.json", {})
+    atomic.write_json(tmp_path / "evaluation-test.json", {})
     assert (home / "thesis.txt").read_bytes() == PRECIOUS
     assert not (tmp_path / "evaluation-test.json").is_symlink()
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from imgclf.base import locks
-from imgclf.base.errors import ImgclfError
+from imgclf.core.errors import ImgclfError
+from imgclf.core.files import locks
 
 
 def test_the_lock_names_its_owner_and_dies_with_it(tmp_path: Path) -> None:
     holder = subprocess.Popen(
-        [sys.executable, "-c", "import sys, time; from pathlib import Path; from imgclf.base import locks\n"
+        [sys.executable, "-c", "import sys, time; from pathlib import Path; from imgclf.core.files import locks\n"
          "with locks.locked(Path(sys.argv[1]), 'clean'):\n print('held', flush=True); time.sleep(60)", str(tmp_path)],
         stdout=subprocess.PIPE,
     )  # fmt: skip
@@ -39,7 +39,7 @@ def test_the_lock_names_its_owner_and_dies_with_it(tmp_path: Path) -> None:
 def test_a_full_disk_keeps_no_command_back(tmp_path: Path) -> None:
     """Nothing can be written into the lock, and an undo needs no room."""
     code = (
-        "import resource, sys; from pathlib import Path; from imgclf.base import locks\n"
+        "import resource, sys; from pathlib import Path; from imgclf.core.files import locks\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
         "with locks.locked(Path(sys.argv[1]), 'clean --undo'):\n    print('held')"
     )

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from imgclf.learning import folding, metrics
+from imgclf.evaluation import metrics
+from imgclf.evaluation.folds import assign_folds
 
 TRUE = np.array([0, 0, 0, 1, 1, 2])
 PREDICTED = np.array([0, 0, 1, 1, 0, 0])
@@ -329,10 +330,10 @@ def test_a_temperature_is_not_kept_for_what_one_group_shows() -> None:
 
 def test_folds_are_even_and_tear_no_group() -> None:
     labels = np.repeat(np.arange(100), 3)
-    found = folding.folds(labels, np.arange(300), 5, 0)
+    found = assign_folds(labels, np.arange(300), 5, 0)
     assert np.bincount(found).tolist() == [60] * 5, "not 100, 100, 100, 0 and 0"
     groups = np.arange(300) // 2
-    found = folding.folds(labels, groups, 5, 1)
+    found = assign_folds(labels, groups, 5, 1)
     assert all(len(set(found[groups == group].tolist())) == 1 for group in range(150))
 
 

@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from imgclf import model
-from imgclf.base.config import Model
-from imgclf.learning import devices, precision, training
+from imgclf.core.config import Model
+from imgclf.models import cnn
+from imgclf.train import devices, precision, trainer
+from imgclf.train.trainer import Trainer
 
 STOCK = {
     "InputLayer", "Rescaling", "Conv2D", "MaxPooling2D", "BatchNormalization", "ReLU", "GlobalAveragePooling2D", "Dropout",
@@ -16,11 +17,11 @@ STOCK = {
 
 @pytest.mark.parametrize(("side", "blocks"), [(16, 2), (32, 3), (48, 3), (64, 4), (96, 4), (128, 5), (224, 5)])
 def test_depth_follows_the_size(side: int, blocks: int) -> None:
-    network = model.build("cnn", 2, side, side, seed=0)
+    network = cnn.build("cnn", 2, side, side, seed=0)
     assert isinstance(network, keras.Sequential)
     assert sum(isinstance(layer, keras.layers.MaxPooling2D) for layer in network.layers) == blocks
     assert {type(layer).__name__ for layer in network.layers} <= STOCK
-    small, large = (model.build(name, 2, side, side, seed=0).count_params() for name in ("cnn-small", "cnn-large"))
+    small, large = (cnn.build(name, 2, side, side, seed=0).count_params() for name in ("cnn-small", "cnn-large"))
     assert small < network.count_params() < large
 
 
@@ -29,8 +30,8 @@ def test_depth_follows_the_size(side: int, blocks: int) -> None:
     [(2, 1, "sigmoid", "binary_crossentropy"), (3, 3, "softmax", "categorical_crossentropy")],
 )
 def test_head_and_loss(classes: int, units: int, activation: str, loss: str) -> None:
-    network = model.build("cnn", classes, 32, 32, seed=0)
-    model.compile(network, 1e-3)
+    network = cnn.build("cnn", classes, 32, 32, seed=0)
+    cnn.compile(network, 1e-3)
     assert network.output_shape == (None, units)
     assert network.layers[-1].activation.__name__ == activation
     assert network.loss == loss
@@ -39,13 +40,13 @@ def test_head_and_loss(classes: int, units: int, activation: str, loss: str) -> 
 
 def test_one_class_is_an_error() -> None:
     with pytest.raises(ValueError, match="2 or more, not 1"):
-        model.build("cnn", 1, 32, 32, seed=0)
+        cnn.build("cnn", 1, 32, 32, seed=0)
 
 
 @pytest.mark.parametrize("for_training", [None, "float32"])
 def test_the_seed_decides_the_weights(for_training: str | None) -> None:
     def weights(seed: int) -> np.ndarray:
-        network = model.build("cnn", 3, 32, 32, seed=seed, for_training=for_training)
+        network = cnn.build("cnn", 3, 32, 32, seed=seed, for_training=for_training)
         return np.concatenate([w.ravel() for w in network.get_weights()])
 
     np.testing.assert_array_equal(weights(1), weights(1))
@@ -56,8 +57,8 @@ def test_the_seed_decides_the_weights(for_training: str | None) -> None:
 
 
 def both(name: Model = "cnn", side: int = 32, policy: str = "float32") -> tuple[keras.Sequential, keras.Sequential]:
-    network = model.build(name, 3, side, side, seed=4, dropout=0.0, for_training=policy)
-    stock = model.build(name, 3, side, side, seed=4, dropout=0.0)
+    network = cnn.build(name, 3, side, side, seed=4, dropout=0.0, for_training=policy)
+    stock = cnn.build(name, 3, side, side, seed=4, dropout=0.0)
     return network, stock
 
 
@@ -77,9 +78,9 @@ def test_training_steps_are_those_of_the_stock_network() -> None:
     From the third on rounding decides, which differs by processor: Adam makes a whole step of a gradient next to nothing.
     """
     network, stock = both(side=24)
-    reference = model.build("cnn", 3, 24, 24, seed=4, dropout=0.0)
+    reference = cnn.build("cnn", 3, 24, 24, seed=4, dropout=0.0)
     reference.compile(keras.optimizers.Adam(0.01), "categorical_crossentropy")
-    trainer = training.Trainer(network, stock, devices.choose(None), weight_decay=0.0, ema=0.0, loss_scaling=False)
+    trainer = Trainer(network, stock, devices.choose(None), weight_decay=0.0, ema=0.0, loss_scaling=False)
     random = np.random.default_rng(0)
     batches = [
         (
@@ -98,15 +99,15 @@ def test_training_steps_are_those_of_the_stock_network() -> None:
 
 
 def test_a_state_taken_up_goes_on_bit_for_bit() -> None:
-    def batches(seed: int) -> list[training.Batch]:
+    def batches(seed: int) -> list[trainer.Batch]:
         random = np.random.default_rng(seed)
         pixels, labels = random.integers(0, 256, (4, 8, 24, 24, 3), np.uint8), random.integers(0, 3, (4, 8))
         return [(pixels[n], np.eye(3, dtype=np.float32)[labels[n]], np.ones(8, np.float32)) for n in range(4)]
 
-    def make() -> training.Trainer:
-        network = model.build("cnn", 3, 24, 24, seed=4, for_training="mixed_bfloat16")
-        stock = model.build("cnn", 3, 24, 24, seed=4)
-        return training.Trainer(network, stock, devices.choose(None), weight_decay=0.01, ema=0.9, loss_scaling=False)
+    def make() -> Trainer:
+        network = cnn.build("cnn", 3, 24, 24, seed=4, for_training="mixed_bfloat16")
+        stock = cnn.build("cnn", 3, 24, 24, seed=4)
+        return Trainer(network, stock, devices.choose(None), weight_decay=0.01, ema=0.9, loss_scaling=False)
 
     whole, first, second = make(), make(), make()
     for seed in (1, 2):
@@ -126,7 +127,7 @@ def test_pictures_that_weigh_nothing_teach_nothing() -> None:
     for weight, moves in ((0.0, False), (1.0, True)):
         network, stock = both(side=24)
         before = np.array(network.layers[-1].kernel)
-        trainer = training.Trainer(network, stock, devices.choose(None), weight_decay=0.0, ema=0.0, loss_scaling=False)
+        trainer = Trainer(network, stock, devices.choose(None), weight_decay=0.0, ema=0.0, loss_scaling=False)
         trainer.epoch([(pixels, targets, np.full(8, weight, np.float32))], iter([0.01]))
         assert (np.array(network.layers[-1].kernel) != before).any() == moves
 
@@ -141,7 +142,7 @@ def test_precision_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr(precision, "_processor_flags", lambda flags=flags: frozenset(flags))
         assert precision.choose("auto")[0] == expected
     assert precision.choose("bfloat16")[0] == "bfloat16"
-    from imgclf.base.errors import UsageError
+    from imgclf.core.errors import UsageError
 
     with pytest.raises(UsageError, match="needs a GPU"):
         precision.choose("float16")

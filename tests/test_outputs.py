@@ -9,10 +9,10 @@ import pytest
 from conftest import make_classes, photo, write
 from typer.testing import CliRunner
 
-from imgclf.base.errors import ImgclfError
-from imgclf.base.folders import check_outside, command
-from imgclf.cli import app
-from imgclf.pixels import images
+from imgclf.cli.app import app
+from imgclf.core.errors import ImgclfError
+from imgclf.core.files.state_folder import check_outside, command
+from imgclf.images import decode
 
 
 @pytest.mark.parametrize("place", ["data/out", "data/red/out", "linked/out"])
@@ -50,7 +50,7 @@ def test_no_command_writes_into_the_data(place: str, project: Path, monkeypatch:
 def test_another_data_folder_is_known_by_its_split(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the run was trained on another one; below a name with a dot, and in the folder itself, there is no class to be."""
     make_classes(project / "other", {"a": 8, "b": 8}, size=8)
-    write(project / "new.png", images.encode(np.asarray(photo(1)), ".png"))
+    write(project / "new.png", decode.encode(np.asarray(photo(1)), ".png"))
     monkeypatch.chdir(project)
     assert CliRunner().invoke(app, ["split", "other"]).exit_code == 0
     for words in (["explain", "new.png", "--out", "other/explained"], ["predict", "new.png", "--link-to", "other/sorted"]):
@@ -97,15 +97,16 @@ def test_hints_name_the_folder_and_can_be_run(tmp_path: Path, monkeypatch: pytes
 
 def test_a_subset_without_an_image_asks_for_a_larger_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than the usual 0.7 and 0.15."""
-    from imgclf import dataset, split
-    from imgclf.base.config import PARTS
+    from imgclf import split
+    from imgclf.core.config import PARTS
+    from imgclf.data import prepared_images
     from imgclf.train import setup
 
     monkeypatch.chdir(tmp_path)
     make_classes(Path("photos"), {"a": 12, "b": 12}, size=32)
     for empty in ("train", "val"):
         parts = {part: {} if part == empty else {"a/1": "a/1", "b/1": "b/1"} for part in ("train", "val")}
-        prepared = dataset.Prepared(Path(), None, ("a", "b"), (), 0, parts)  # type: ignore[arg-type]
+        prepared = prepared_images.Prepared(Path(), None, ("a", "b"), (), 0, parts)  # type: ignore[arg-type]
         with pytest.raises(ImgclfError, match="has no usable") as raised:
             setup._check_parts(Path("photos"), prepared)
         words = hinted(str(raised.value))

@@ -9,9 +9,10 @@ import pytest
 from conftest import Run, make_classes
 from typer.testing import CliRunner
 
-from imgclf import cli, export
-from imgclf.bundle import Bundle
-from imgclf.learning import formats
+from imgclf import export
+from imgclf.cli.app import app
+from imgclf.export import formats
+from imgclf.models.bundle import Bundle
 
 NAMES = {
     "shell": "-a  [1]* ?'\"%s%41{0}` #$HOME&;\\",
@@ -22,7 +23,7 @@ NAMES = {
 
 def run(*arguments: object) -> str:
     """stdout of a command that goes well."""
-    done = CliRunner().invoke(cli.app, [str(one) for one in arguments])
+    done = CliRunner().invoke(app.app, [str(one) for one in arguments])
     assert done.exit_code == 0, (arguments, done.output, done.exception)
     return done.stdout
 

@@ -14,7 +14,7 @@ import pytest
 from conftest import encoded, make_classes, photo, write
 from team import ANNE, BEN, PIXELS, TEAM, Team, users
 
-from imgclf.base import contained, locks, permissions, writing
+from imgclf.core.files import atomic, contained, locks, permissions
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +233,7 @@ def test_permissions_that_cannot_be_set_are_left(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(permissions.os, "fchown", refuse)
     tmp_path.chmod(0o777)
     contained.make_folder(tmp_path / ".imgclf" / "below")
-    writing.write_atomic(tmp_path / ".imgclf" / "below" / "x.json", "{}")
+    atomic.write_atomic(tmp_path / ".imgclf" / "below" / "x.json", "{}")
     with locks.locked(tmp_path / ".imgclf", "clean"):
         pass
     assert (tmp_path / ".imgclf" / "below" / "x.json").read_text() == "{}"
@@ -245,7 +245,7 @@ def test_only_what_is_ours_follows(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
         contained.make_folder(tmp_path / "runs" / "a")
-        writing.write_atomic(tmp_path / "runs" / "a" / "x.json", "{}")
+        atomic.write_atomic(tmp_path / "runs" / "a" / "x.json", "{}")
         contained.make_folder(tmp_path / ".imgclf")
         victim = write(tmp_path / "victim", b"")
         victim.chmod(0o600)

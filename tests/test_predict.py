@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from conftest import Run, bomb, encoded, photo, started, write
 
-from imgclf.answers import Prediction, threshold
-from imgclf.base.errors import ImageError, ImgclfError, UsageError
-from imgclf.bundle import Bundle
-from imgclf.pixels.sources import Source, arrivals, expand
+from imgclf.core.errors import ImageError, ImgclfError, UsageError
+from imgclf.images.sources import Source, arrivals, expand
+from imgclf.models.bundle import Bundle
+from imgclf.models.prediction import Prediction, threshold
 from imgclf.predict import predict
 
 
@@ -108,7 +108,7 @@ def test_records_come_before_later_inputs_are_asked_for(project: Path) -> None:
     records = predict(Bundle.load(project / "runs/toy"), endless())  # type: ignore[arg-type]
     for _ in range(20):
         assert next(records).error is None
-    from imgclf.base.parallel import cpu_count
+    from imgclf.core.parallel import cpu_count
 
     assert asked <= 20 + 8 * cpu_count() + 2
 
@@ -495,7 +495,7 @@ class Killed(BaseException):
 
 def test_a_kill_between_moves_loses_nothing(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed after the plan is written, at every link and every unlink: undo brings all back, twice is once."""
-    from imgclf.base import placing
+    from imgclf.core.files import placing
 
     before = files(photos / "photos")
     names = [str(photos / "photos" / name) for name in before if name.startswith("red")]
@@ -527,7 +527,7 @@ def test_a_kill_between_moves_loses_nothing(photos: Path, monkeypatch: pytest.Mo
 
 def test_the_newest_is_taken_back_first_whatever_the_number(photos: Path) -> None:
     """A photo sorted anew, in the ten thousandth batch: back to its first class folder, and from there to where it was."""
-    from imgclf.base import placing
+    from imgclf.core.files import placing
 
     photo, folder = photos / "photos/red-0.png", photos / "sorted"
     placing.place(folder, [(str(photo), "red")], "move")

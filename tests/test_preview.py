@@ -18,11 +18,11 @@ from PIL import Image
 from planted import recompressed, scene
 
 from imgclf import preview, split
-from imgclf.base.config import Recipe, TrainConfig
-from imgclf.base.errors import ImgclfError
-from imgclf.display import gallery
-from imgclf.pixels import images
+from imgclf.core.config import Recipe, TrainConfig
+from imgclf.core.errors import ImgclfError
+from imgclf.images import decode
 from imgclf.preview import GAP, TEXT, TILE, ClassSummary
+from imgclf.reports import image_page
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_figures(data: Path) -> None:
 
 def test_the_sheet_shows_the_pictures(data: Path) -> None:
     result = preview.preview(data, columns=3)
-    written = images.decode(result.path.read_bytes())
+    written = decode.decode(result.path.read_bytes())
     np.testing.assert_array_equal(written, result.sheet)
     assert written.shape == (2 * (TILE + 2 * GAP) + GAP, TEXT + 3 * (TILE + GAP) + GAP, 3)
     tile = written[GAP : GAP + TILE, TEXT : TEXT + TILE]
@@ -65,7 +65,7 @@ def test_the_sheet_is_the_same_for_the_same_seed(data: Path) -> None:
 
 def test_fed_pictures_are_the_recipes(data: Path) -> None:
     result = preview.preview(data, columns=6, feed=TrainConfig(image_size=16, augment="none"))
-    fed = {images.load(Recipe(16, 16), path).tobytes() for path in (data / "red").iterdir()}
+    fed = {decode.load(Recipe(16, 16), path).tobytes() for path in (data / "red").iterdir()}
     step = TILE // 16
     for column in range(6):
         tile = result.sheet[GAP : GAP + TILE, TEXT + column * (TILE + GAP) :][:, :TILE]
@@ -142,7 +142,7 @@ def test_command(data: Path, imgclf: Run) -> None:
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert (answer["sheet"], answer["imbalance"]) == ("sheet.png", 2)
-    assert images.header((data.parent / "sheet.png").read_bytes()).format == "PNG"
+    assert decode.header((data.parent / "sheet.png").read_bytes()).format == "PNG"
     done = imgclf("preview", "data/")
     assert "JPEG 1, WEBP 1, unreadable 1" in done.stdout
     assert "9 pictures, 2 classes, imbalance 2.00" in done.stdout
@@ -188,7 +188,7 @@ def test_the_page_has_every_picture_with_findings_parts_and_histograms(tmp_path:
     assert pictures["b/copy.jpg"]["other"] == "b/1.jpg"
     assert pictures["b/copy.jpg"]["part"] == pictures["b/1.jpg"]["part"] != ""
     assert (pictures["a/0.jpg"]["width"], pictures["a/0.jpg"]["height"], pictures["a/0.jpg"]["format"]) == (200, 100, "JPEG")
-    small = images.decode(base64.b64decode(pictures["a/0.jpg"]["thumbnail"]))
+    small = decode.decode(base64.b64decode(pictures["a/0.jpg"]["thumbnail"]))
     assert small.shape == (80, 160, 3)
     assert pictures["b/empty.jpg"]["thumbnail"] == ""
     assert (tmp_path / pictures["a/0.jpg"]["href"]).resolve() == (data / "a/0.jpg").resolve()
@@ -196,9 +196,9 @@ def test_the_page_has_every_picture_with_findings_parts_and_histograms(tmp_path:
     assert {name: check["count"] for name, check in content["checks"].items()} == {"broken": 1, "near-duplicate": 1, "blank": 1}
     histograms = {one["label"]: one for one in content["histograms"]}
     assert (histograms["a"]["count"], histograms["b"]["count"]) == (6, 6)
-    assert histograms["a"]["size"][gallery.SIZES.index(96)] == 6  # 100 pixels on the shorter side
-    assert histograms["b"]["size"][gallery.SIZES.index(128)] == 6
-    assert histograms["a"]["aspect"][gallery.ASPECTS.index(2)] == 6
+    assert histograms["a"]["size"][image_page.SIZES.index(96)] == 6  # 100 pixels on the shorter side
+    assert histograms["b"]["size"][image_page.SIZES.index(128)] == 6
+    assert histograms["a"]["aspect"][image_page.ASPECTS.index(2)] == 6
     assert histograms["a"]["brightness"][0] == 1
     assert sum(histograms["a"]["brightness"]) == 6
     answer = json.loads(done.stdout)
@@ -220,7 +220,7 @@ def test_the_page_of_one_part_and_of_a_sample(tmp_path: Path) -> None:
 def test_histograms_as_a_plot(data: Path, imgclf: Run) -> None:
     for _twice in range(2):  # its own plot is replaced
         assert imgclf("preview", "--histograms", "h.png").returncode == 0
-    picture = images.decode((data.parent / "h.png").read_bytes())
+    picture = decode.decode((data.parent / "h.png").read_bytes())
     assert picture.shape[1] > 1200
     write(data.parent / "holiday.png", encoded(photo(1), "PNG"))
     done = imgclf("preview", "--histograms", "holiday.png")

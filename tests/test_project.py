@@ -13,7 +13,7 @@ from conftest import Run, make_classes, started, write
 from described import as_described
 from typer.testing import CliRunner
 
-from imgclf.cli import app
+from imgclf.cli.app import app
 
 
 def summary(imgclf: Run, *options: str) -> str:
@@ -234,15 +234,15 @@ def test_a_broken_file_stops_only_commands_that_use_it(
 
 def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One of others stops nothing, our own is named with the remedy."""
-    from imgclf.base import project
-    from imgclf.base.errors import UsageError
+    from imgclf.cli import config_file
+    from imgclf.core.errors import UsageError
 
     def refuse(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     write(tmp_path / "pyproject.toml", b"[tool.imgclf]")
-    assert project.defaults(tmp_path) == (None, {})
+    assert config_file.defaults(tmp_path) == (None, {})
     write(tmp_path / "imgclf.toml", b"")
     with pytest.raises(UsageError, match=r"imgclf.toml: cannot be read: Permission denied; ask its owner .*, or move it away"):
-        project.defaults(tmp_path)
+        config_file.defaults(tmp_path)

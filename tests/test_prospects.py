@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from conftest import Run, photo, write
 
-from imgclf import dataset, split
-from imgclf.base.config import TrainConfig
-from imgclf.base.errors import UsageError
-from imgclf.learning import backbones, devices, features
-from imgclf.pixels import images
-from imgclf.train import Silent, prospects
+from imgclf import split
+from imgclf.core.config import TrainConfig
+from imgclf.core.errors import UsageError
+from imgclf.data import layout
+from imgclf.data.manifest import Manifest, manifest_path, read_manifest
+from imgclf.images import decode
+from imgclf.models import backbones, features
+from imgclf.train import Silent, devices, prospects
 from imgclf.train.prospects import Prospect
 
 
@@ -28,13 +30,13 @@ def textures(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if name == "stripes":
                 picture[:: int(random.integers(3, 6))] += 80
             noisy = np.clip(picture + random.normal(0, 20, picture.shape), 0, 255).astype(np.uint8)
-            write(root / "data" / name / f"{index}.png", images.encode(noisy, ".png"))
+            write(root / "data" / name / f"{index}.png", decode.encode(noisy, ".png"))
     split.split(root / "data")
     return root
 
 
-def manifest(root: Path) -> dataset.Manifest:
-    return dataset.read_manifest(dataset.manifest_path(root / "data"))
+def manifest(root: Path) -> Manifest:
+    return read_manifest(manifest_path(root / "data"))
 
 
 class Hears(Silent):
@@ -70,8 +72,8 @@ def test_each_image_is_decoded_once_and_none_that_is_known(
     damaged = next(row.path for row in manifest(textures).rows if row.split == "train")
     write(tmp_path / "data" / damaged, (tmp_path / "data" / damaged).read_bytes()[:300])
     decoded: list[Path] = []
-    original = images.load
-    monkeypatch.setattr(images, "load", lambda recipe, path: decoded.append(path) or original(recipe, path))
+    original = decode.load
+    monkeypatch.setattr(decode, "load", lambda recipe, path: decoded.append(path) or original(recipe, path))
     found = prospects.of_backbone(tmp_path / "data", manifest(tmp_path), TrainConfig(image_size=32), Silent())
     assert found is not None
     assert found.pictures == len(set(decoded)) - (tmp_path / "data" / damaged in decoded)
@@ -92,7 +94,7 @@ def test_a_backbone_is_judged_at_the_size_it_would_have(textures: Path, monkeypa
 def test_labels_at_random_are_not_learnt(textures: Path, tmp_path: Path) -> None:
     """Held-out accuracy, not accuracy on what was fitted: with labels that mean nothing it is about a half."""
     for index in range(60):
-        write(tmp_path / "data" / "ab"[index % 2] / f"{index}.png", images.encode(np.asarray(photo(index, 40, 40)), ".png"))
+        write(tmp_path / "data" / "ab"[index % 2] / f"{index}.png", decode.encode(np.asarray(photo(index, 40, 40)), ".png"))
     split.split(tmp_path / "data")
     found = prospects.of_backbone(tmp_path / "data", manifest(tmp_path), TrainConfig(), Silent())
     assert found is not None
@@ -101,8 +103,8 @@ def test_labels_at_random_are_not_learnt(textures: Path, tmp_path: Path) -> None
 
 def test_a_sample_has_of_every_class() -> None:
     classes = (("a", 900), ("b", 97), ("c", 3))
-    samples = [dataset.Sample(f"{name}/{number}", name) for name, many in classes for number in range(many)]
-    training = dataset.Dataset(Path(), tuple(samples), ("a", "b", "c"))
+    samples = [layout.Sample(f"{name}/{number}", name) for name, many in classes for number in range(many)]
+    training = layout.Dataset(Path(), tuple(samples), ("a", "b", "c"))
     chosen = prospects._sample(training, 100, 1)
     assert {name: sum(sample.label == name for sample in chosen) for name in "abc"} == {"a": 90, "b": 10, "c": 3}
     assert len(set(chosen)) == len(chosen)

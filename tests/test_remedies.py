@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 from conftest import Run, make_classes, write
 
-from imgclf.base import remedies, writing
-from imgclf.base.remedies import why
+from imgclf.core import remedies
+from imgclf.core.files import atomic
+from imgclf.core.remedies import why
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the situations are made with Linux")
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -43,19 +44,19 @@ def full(tmp_path: Path) -> None:
 
 def full_disk(tmp_path: Path) -> None:
     with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=64k", "tmpfs") as small:
-        writing.write_atomic(small / "a.bin", b"x" * 200_000)
+        atomic.write_atomic(small / "a.bin", b"x" * 200_000)
 
 
 def read_only(tmp_path: Path) -> None:
     with mounted(tmp_path / "fixed", "-t", "tmpfs", "-o", "ro", "tmpfs") as fixed:
-        writing.write_atomic(fixed / "a", b"x")
+        atomic.write_atomic(fixed / "a", b"x")
 
 
 def no_permission(tmp_path: Path) -> None:
     """As another user, where this one is root."""
     (tmp_path / "closed").mkdir(mode=0o500)
     if not IS_ROOT:
-        writing.write_atomic(tmp_path / "closed/a", b"x")
+        atomic.write_atomic(tmp_path / "closed/a", b"x")
         return
     reading, sending = os.pipe()
     child = os.fork()
@@ -237,14 +238,14 @@ def test_every_translator_asks_for_the_remedy() -> None:
     """No module gives the system's words to the user without the remedy, but for one file of many in a table."""
     package = Path(remedies.__file__).parents[1]
     single = {
-        "pixels/images.py",
-        "pixels/archives.py",
-        "pixels/sources.py",
-        "dataset/folder.py",
+        "images/decode.py",
+        "images/archives/__init__.py",
+        "images/sources.py",
+        "data/layout.py",
         "serve/server.py",
-        "base/placing.py",
-        "base/remedies.py",
-        "learning/formats.py",
+        "core/files/placing.py",
+        "core/remedies.py",
+        "export/formats.py",
     }
     for path in package.rglob("*.py"):
         if path.relative_to(package).as_posix() not in single:

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from conftest import Run, write
 
-from imgclf import run_folders, runs
-from imgclf.base import locks
-from imgclf.base.errors import ImgclfError
-from imgclf.bundle import Bundle, checksum
-from imgclf.learning.baseline import Baseline
+from imgclf import runs
+from imgclf.core.errors import ImgclfError
+from imgclf.core.files import locks
+from imgclf.evaluation.baseline import Baseline
+from imgclf.models import registry
+from imgclf.models.bundle import Bundle, checksum
 
 
 def copy(project: Path, name: str, accuracy: float, finished: str) -> Path:
@@ -68,11 +69,11 @@ def test_list_tells_of_every_run(folder: Path) -> None:
 
 
 def test_best_is_the_newest_of_equals(folder: Path) -> None:
-    assert run_folders.find("best").path == Path("runs/equal")
+    assert registry.find("best").path == Path("runs/equal")
     shutil.rmtree(folder / "equal")
-    assert run_folders.find("best").path == Path("runs/better")
+    assert registry.find("best").path == Path("runs/better")
     with pytest.raises(ImgclfError, match="no finished run here"):
-        run_folders.find("best", folder / "empty")
+        registry.find("best", folder / "empty")
 
 
 def test_runs_on_other_images_are_not_compared(folder: Path, imgclf: Run) -> None:
@@ -84,19 +85,19 @@ def test_runs_on_other_images_are_not_compared(folder: Path, imgclf: Run) -> Non
         info["checksum"] = checksum(info)
         (path / "bundle.json").write_text(json.dumps(info))
     words = "newest is the best of 1 on the newest run's split; runs on other splits, not compared: 4"
-    assert (run_folders.find("best").path, run_folders.best(folder)[1]) == (Path("runs/newest"), words)
+    assert (registry.find("best").path, registry.best(folder)[1]) == (Path("runs/newest"), words)
     done = imgclf("runs", "best")
     assert (done.stdout, done.stderr) == ("runs/newest\n", f"{words}\n")
     assert words in imgclf("info", "best").stderr
     shutil.rmtree(folder / "newest")
-    assert run_folders.best(folder)[0].path.name == "equal"
+    assert registry.best(folder)[0].path.name == "equal"
 
 
 def test_a_broken_newest_run_is_not_passed_over(folder: Path) -> None:
     with pytest.raises(ImgclfError, match=r"it is the newest run: `imgclf runs rm broken` puts it away, or give --run another"):
-        run_folders.find("latest")
+        registry.find("latest")
     runs.remove("broken")
-    run_folders.find("latest")
+    registry.find("latest")
 
 
 def test_nothing_is_lost_in_the_trash(folder: Path) -> None:

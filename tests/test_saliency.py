@@ -5,21 +5,23 @@ import numpy as np
 import pytest
 from conftest import photo
 
-from imgclf.base.config import Recipe
-from imgclf.learning import backbones, saliency
-from imgclf.pixels import images
+from imgclf.core.config import Recipe
+from imgclf.evaluation import saliency
+from imgclf.images import decode
+from imgclf.models import backbones
+from imgclf.models.grad_cam import grad_cam
 
 SIDE = 64
 
 
-def picture(top: int = 8, left: int = 40) -> images.Image:
+def picture(top: int = 8, left: int = 40) -> decode.Image:
     """Grey noise with a bright red square of 16 pixels."""
     canvas = np.random.default_rng(0).integers(90, 140, (SIDE, SIDE, 3)).astype(np.uint8)
     canvas[top : top + 16, left : left + 16] = (250, 20, 20)
     return canvas
 
 
-def redness(image: images.Image) -> np.ndarray:
+def redness(image: decode.Image) -> np.ndarray:
     """(2,): the second class is as likely as the reddest pixels are red."""
     excess = image[..., 0].astype(float) - image[..., 1:].mean(axis=-1)
     share = 1 / (1 + np.exp(-(np.sort(excess, axis=None)[-100:].mean() - 100) / 20))
@@ -82,16 +84,16 @@ def test_grad_cam_of_every_network(name: str) -> None:
     """Of random weights, against the closed form where maps are averaged and weighed (Zhou et al., 2016)."""
     import keras
 
-    from imgclf import model
+    from imgclf.models import cnn
 
-    build = model.build if name == "cnn" else model.transferred
+    build = cnn.build if name == "cnn" else cnn.transferred
     network = build(name, 3, 64, *([64] if name == "cnn" else []), seed=1, **({} if name == "cnn" else {"weights": "none"}))
     image = np.asarray(photo(3, 64, 64))
     below = network.layers[: next(n for n, one in enumerate(network.layers) if "GlobalAverage" in type(one).__name__)]
     maps = keras.Sequential([keras.Input((64, 64, 3)), *below]).predict_on_batch(image[None].astype(np.float32))[0]
     by_class = np.maximum(maps @ network.layers[-1].get_weights()[0], 0)  # the dense layer's weights are the slopes of a mean
     target = int(by_class.max(axis=(0, 1)).argmax())
-    found = saliency.grad_cam(network, image, target)
+    found = grad_cam(network, image, target)
     expected = cv2.resize(by_class[..., target] / by_class[..., target].max(), (64, 64), interpolation=cv2.INTER_CUBIC)
     np.testing.assert_allclose(found, np.clip(expected, 0, 1), atol=1e-3)
 
@@ -120,9 +122,9 @@ def test_back_onto_the_photograph(aspect: str, height: int, width: int) -> None:
     photo = np.zeros((height, width, 3), np.uint8)
     row, column = height // 2 + 5, width // 2 - 5
     photo[row - 4 : row + 4, column - 4 : column + 4] = 255
-    heat = images.apply(recipe, photo)[..., 0] / 255.0
+    heat = decode.apply(recipe, photo)[..., 0] / 255.0
     if aspect == "pad":
-        heat[images.apply(recipe, photo + 1)[..., 0] == 128] = 0  # the bars
+        heat[decode.apply(recipe, photo + 1)[..., 0] == 128] = 0  # the bars
     whole = saliency.onto(recipe, heat, height, width)
     assert whole.shape == (height, width)
     seen = ~np.isnan(whole)

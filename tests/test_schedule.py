@@ -2,8 +2,8 @@
 
 import pytest
 
-from imgclf.base.config import Schedule
-from imgclf.learning import schedule
+from imgclf.core.config import Schedule
+from imgclf.train import schedule
 
 
 def rates(kind: Schedule, steps: int = 400, peak: float = 0.01) -> list[float]:

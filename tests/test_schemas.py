@@ -18,9 +18,10 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 from served import served
 
-from imgclf import audit, bundle, clean, schema
-from imgclf.base.config import Format, Model, Quantize, TrainConfig
-from imgclf.base.errors import UsageError
+from imgclf import audit, clean, schema
+from imgclf.core.config import Format, Model, Quantize, TrainConfig
+from imgclf.core.errors import UsageError
+from imgclf.models import bundle
 
 OPEN = {"contents", "options"}  # definitions that others add fields to, who close them
 

@@ -22,7 +22,7 @@ from conftest import Run, bomb, encoded, photo, png_chunk
 from PIL import Image
 from served import Server, form, served
 
-from imgclf.base import installing
+from imgclf.core import extras
 from imgclf.serve import bodies
 from imgclf.serve.meters import Meters
 
@@ -543,12 +543,12 @@ def test_errors_are_one_line(trained: Path, imgclf: Run) -> None:
 
 def test_the_missing_extra_is_named(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "uvicorn.py").write_text("raise ModuleNotFoundError(\"No module named 'uvicorn'\")")
-    code = "import sys; sys.path.insert(0, sys.argv.pop()); from imgclf.cli import main; main()"
+    code = "import sys; sys.path.insert(0, sys.argv.pop()); from imgclf.cli.app import main; main()"
     done = subprocess.run([sys.executable, "-c", code, "serve", "toy", tmp_path], capture_output=True, text=True, cwd=trained)
     assert done.returncode == 1
     assert done.stderr == (
         "imgclf: error: serve needs packages that are not installed (No module named 'uvicorn'); "
-        f"run: {installing.command('serve')}\n"
+        f"run: {extras.command('serve')}\n"
     )
 
 

@@ -89,9 +89,9 @@ import matplotlib
 matplotlib.rcParams["text.usetex"] = True
 from pathlib import Path
 import numpy as np
-from imgclf.bundle import Bundle
-from imgclf.display import plots
-from imgclf.learning import keras_settings
+from imgclf.models.bundle import Bundle
+from imgclf.models import keras_settings
+from imgclf.reports import plots
 
 def settings():
     config, usetex = keras.config, matplotlib.rcParams["text.usetex"]
@@ -212,7 +212,7 @@ def test_which_warnings_are_passed_over() -> None:
     """Those of other packages, but for what was left open; ours are as the user's filters have it."""
     code = """
 import gc, os, warnings
-from imgclf.base import process
+from imgclf.core import process
 process.begin()
 assert os.environ["PYTHONWARNINGS"] == "always::ResourceWarning"
 warnings.warn("old", DeprecationWarning)

@@ -17,11 +17,11 @@ import pytest
 from conftest import Run, encoded, make_classes, photo, tree, write
 from described import as_described
 
-from imgclf import dataset
-from imgclf.base import shards
-from imgclf.base.errors import UsageError
-from imgclf.base.shards import Shard
-from imgclf.dataset.catalogue import _path as catalogue_file
+from imgclf.core import shards
+from imgclf.core.errors import UsageError
+from imgclf.core.shards import Shard
+from imgclf.data import file_index, layout
+from imgclf.data.file_index import _path as catalogue_file
 
 
 @pytest.fixture
@@ -66,8 +66,8 @@ def test_clean_after_its_shares_decodes_nothing_and_finds_the_same(folder: Path,
     assert sum(one["broken"] for one in figures) == 1
     assert {one["files"] for one in figures} == {63}
     assert tree(folder) == before
-    files = [file.path for file in dataset.scan(folder)]
-    with dataset.examine(folder, files) as catalogue:
+    files = [file.path for file in layout.scan(folder)]
+    with file_index.examine(folder, files) as catalogue:
         assert catalogue.read == 1  # the file that is no picture by its first bytes, of which nothing is kept
         assert [str(shard) for shard in catalogue.taken] == ["1 of 3", "2 of 3", "3 of 3"]
     assert list((folder / ".imgclf" / "index").iterdir()) == [catalogue_file(folder)]
@@ -106,8 +106,8 @@ def test_a_damaged_share_is_done_again(folder: Path, imgclf: Run) -> None:
 
 
 def test_a_share_may_be_taken_up_by_two_commands_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = [file.path for file in dataset.scan(folder)]
-    dataset.examine_share(folder, paths, Shard(1, 1))
+    paths = [file.path for file in layout.scan(folder)]
+    file_index.examine_share(folder, paths, Shard(1, 1))
     connect = sqlite3.connect
 
     def late(place: str, **options: Any) -> sqlite3.Connection:
@@ -118,18 +118,18 @@ def test_a_share_may_be_taken_up_by_two_commands_at_once(folder: Path, monkeypat
         return db
 
     monkeypatch.setattr(sqlite3, "connect", late)
-    with dataset.examine(folder, paths) as catalogue:
+    with file_index.examine(folder, paths) as catalogue:
         assert catalogue.read == 1  # the rows were taken up in time
 
 
 def test_a_killed_share_goes_on_where_it_was(folder: Path) -> None:
     state = folder / ".imgclf" / "index"
-    paths = [file.path for file in dataset.scan(folder)]
+    paths = [file.path for file in layout.scan(folder)]
     with pytest.raises(KeyboardInterrupt):
-        dataset.examine_share(folder, paths, Shard(1, 1), lambda done, _total: interrupt(done))
+        file_index.examine_share(folder, paths, Shard(1, 1), lambda done, _total: interrupt(done))
     name = f"{catalogue_file(folder).stem}.shard-1-of-1.sqlite"
     assert [path.name for path in state.iterdir()] == [f".{name}"]
-    assert dataset.examine_share(folder, paths, Shard(1, 1)) == (63, 1)
+    assert file_index.examine_share(folder, paths, Shard(1, 1)) == (63, 1)
     assert [path.name for path in state.iterdir()] == [name]
 
 

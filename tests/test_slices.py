@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from imgclf.learning.slices import slices
+from imgclf.evaluation.slices import slices
 
 
 def test_a_planted_weakness_is_found_and_nothing_else() -> None:

@@ -16,10 +16,12 @@ from conftest import Run, encoded, make_classes, photo, tree, write
 from PIL import Image
 from planted import COPIES, cropped, mirrored, recompressed, resized, scene
 
-from imgclf import dataset, split
-from imgclf.base.config import PARTS, Link, SplitConfig
-from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.dataset import Sample, allocation
+from imgclf import split
+from imgclf.core.config import PARTS, Link, SplitConfig
+from imgclf.core.errors import ImgclfError, UsageError
+from imgclf.data import allocation
+from imgclf.data.layout import Sample
+from imgclf.data.manifest import Manifest, fold_paths, load_parts, read_manifest
 
 DEFAULT = {"train": 0.70, "val": 0.15, "test": 0.15}
 
@@ -49,7 +51,7 @@ def test_manifest_survives_writing_and_reading(tmp_path: Path) -> None:
     write(made / "a,b" / os.fsdecode(b'caf\xe9\n\r"x\r.png'), encoded(photo(1), "PNG"))
     result = split.split(made)
     assert result.changed
-    assert dataset.read_manifest(result.path) == result.manifest
+    assert read_manifest(result.path) == result.manifest
     again = split.split(made)
     assert not again.changed
     assert again.manifest == result.manifest
@@ -190,7 +192,7 @@ SHA = 64 * "0"
 )
 def test_a_broken_manifest_is_named(text: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(ImgclfError, match=words):
-        dataset.read_manifest(write(tmp_path / "split.csv", text.encode()))
+        read_manifest(write(tmp_path / "split.csv", text.encode()))
 
 
 def test_group_by_and_groups_file_agree(tmp_path: Path) -> None:
@@ -393,7 +395,7 @@ def near_duplicates(root: Path, count: int) -> dict[str, str]:
     return kin
 
 
-def torn(manifest: dataset.Manifest, kin: dict[str, str]) -> int:
+def torn(manifest: Manifest, kin: dict[str, str]) -> int:
     part = {row.path: row.split for row in manifest.rows}
     return sum(part[copy] != part[original] for copy, original in kin.items())
 
@@ -450,14 +452,14 @@ def test_every_picture_is_tested_once(tmp_path: Path) -> None:
     assert len(tested) == len(set(tested)) == 75
     for number, one in enumerate(made, 1):
         assert one.path == tmp_path / ".imgclf" / "folds" / f"fold-{number}-of-5.csv"
-        assert dataset.read_manifest(one.path) == one.manifest
+        assert read_manifest(one.path) == one.manifest
         assert len(one.manifest.rows) == 75
         assert one.groups()[2] == 0
     assert [one.changed for one in split.folds(tmp_path, 5, SplitConfig(group_by=r"/(\d\d)\d"))] == [False] * 5
     with pytest.raises(ImgclfError, match="other folds are there"):
         split.folds(tmp_path, 4)
     assert len(split.folds(tmp_path, 4, force=True)) == 4
-    assert len(dataset.fold_paths(tmp_path)) == 4
+    assert len(fold_paths(tmp_path)) == 4
 
 
 def test_folds_are_stratified(tmp_path: Path) -> None:
@@ -485,7 +487,7 @@ def test_the_share_of_the_test_is_not_for_folds(tmp_path: Path, imgclf: Run) -> 
     make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
     done = imgclf("split", "--folds", "2", "--test", "0.5")
     assert (done.returncode, done.stderr.count("with --folds 2 each picture is tested once; leave it out")) == (2, 1)
-    assert dataset.fold_paths(tmp_path / "data") == []
+    assert fold_paths(tmp_path / "data") == []
 
 
 def test_what_is_wrong_with_any_fold_is_said(tmp_path: Path) -> None:
@@ -501,7 +503,7 @@ def test_what_is_wrong_with_any_fold_is_said(tmp_path: Path) -> None:
         groups = write(tmp_path / "groups.csv", "\n".join(["path,group", *lines]).encode())
         with pytest.raises(ImgclfError, match=words):
             split.folds(data, 3, SplitConfig(groups=str(groups)))
-    assert dataset.fold_paths(data) == []
+    assert fold_paths(data) == []
 
 
 # -- leakage --------------------------------------------------------------------------------------------------------------
@@ -566,7 +568,7 @@ def test_pictures_without_a_part_neither_leak_nor_hide_a_leak(tmp_path: Path) ->
     own = rows["a/it.jpg"].split
     other = "train" if own == "test" else "test"
     rows["a/small.jpg"] = dataclasses.replace(rows["a/small.jpg"], split=other)
-    (data / ".imgclf" / "split.csv").write_text(dataset.Manifest(tuple(rows.values())).to_csv())
+    (data / ".imgclf" / "split.csv").write_text(Manifest(tuple(rows.values())).to_csv())
     write(data / "a" / "0 new, the best.png", encoded(scene(50), "PNG"))
     (leak,) = split.check(data).leaks
     assert {leak.path, leak.other} == {"a/it.jpg", "a/small.jpg"}
@@ -577,7 +579,7 @@ def test_leakage_of_a_manifest(tmp_path: Path) -> None:
     made = split.split(tmp_path)
     assert split.check(tmp_path).leaks == ()
     rows = [dataclasses.replace(row, split="test" if row.path in kin else "train") for row in made.manifest.rows]
-    made.path.write_text(dataset.Manifest(tuple(rows)).to_csv())
+    made.path.write_text(Manifest(tuple(rows)).to_csv())
     leakage = split.check(tmp_path)
     assert {leak.path for leak in leakage.leaks} | {leak.other for leak in leakage.leaks} == {*kin, *kin.values()}
     assert leakage.pictures == {"train": 10, "val": 0, "test": 10}
@@ -627,7 +629,7 @@ def test_a_picture_renamed_after_the_split_is_known_by_its_content(tmp_path: Pat
     parts = {row.path: row.split for row in manifest.rows}
     (data / "a" / "000.png").rename(data / "a" / "zebra.png")
     (data / "a" / "001.png").rename(data / "b" / "relabelled.png")
-    datasets, notes = dataset.load_parts(data, manifest)
+    datasets, notes = load_parts(data, manifest)
     assert notes == ["pictures renamed or moved since the split: 2 (a/zebra.png, b/relabelled.png)"]
     where = {(sample.path, sample.label): part for part, own in datasets.items() for sample in own.samples}
     assert where["a/zebra.png", "a"] == parts["a/000.png"]
@@ -638,12 +640,12 @@ def test_a_picture_renamed_after_the_split_is_known_by_its_content(tmp_path: Pat
 def test_folds_that_are_not_all_there_are_none(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 12, "b": 12}, size=8)
     split.folds(data, 3)
-    paths = dataset.fold_paths(data)
+    paths = fold_paths(data)
     assert [path.name for path in paths] == ["fold-1-of-3.csv", "fold-2-of-3.csv", "fold-3-of-3.csv"]
     paths[1].unlink()
-    assert dataset.fold_paths(data) == []
+    assert fold_paths(data) == []
     split.folds(data, 2)
-    assert [path.name for path in dataset.fold_paths(data)] == ["fold-1-of-2.csv", "fold-2-of-2.csv"]
+    assert [path.name for path in fold_paths(data)] == ["fold-1-of-2.csv", "fold-2-of-2.csv"]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def loaded(*arguments: str, cwd: Path, of: set[str] = HEAVY) -> set[str]:
     code = f"""
 import json, sys
 sys.argv = ["imgclf", *{list(arguments)!r}]
-from imgclf.cli import app
+from imgclf.cli.app import app
 try:
     app()
 except SystemExit as end:
@@ -65,7 +65,7 @@ def test_serve_never_loads_tensorflow(project: Path) -> None:
     code = f"""
 import json, sys, threading, time, urllib.request, os, signal
 sys.argv = ["imgclf", "serve", "--port", "0"]
-from imgclf.display import console
+from imgclf.cli import console
 def ready(url):
     def ask():
         picture = open("data/red/000.png", "rb").read()
@@ -74,7 +74,7 @@ def ready(url):
         os.kill(os.getpid(), signal.SIGTERM)
     threading.Thread(target=ask).start()
 console.data_now = ready
-from imgclf.cli import app
+from imgclf.cli.app import app
 try:
     app()
 except SystemExit as end:
@@ -101,7 +101,7 @@ def test_a_missing_libgl_is_one_line(tmp_path: Path) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", "import sys; sys.path.insert(0, 'broken'); sys.argv = ['imgclf', 'clean']\n"
-         "from imgclf.cli import main; main()"],
+         "from imgclf.cli.app import main; main()"],
         capture_output=True, text=True, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 1

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from conftest import Run, make_classes, write
 
-from imgclf import clean, dataset, split
-from imgclf.base import table
-from imgclf.base.config import SplitConfig
-from imgclf.base.errors import ImgclfError
-from imgclf.base.reading import read_bounded
-from imgclf.learning.weights import class_weights
+from imgclf import clean, split
+from imgclf.core import csv_files
+from imgclf.core.config import SplitConfig
+from imgclf.core.errors import ImgclfError
+from imgclf.core.files.reading import read_bounded
+from imgclf.data.manifest import manifest_path, read_manifest
+from imgclf.train.class_weights import class_weights
 
 LINES = [("path", "action", "detail"), ("a/1.jpg", "keep", "x; y, z"), ("é/2.jpg", "quarantine", 'say "hi"\there')]
 
@@ -34,7 +35,7 @@ def saved(separator: str, encoding: str) -> bytes:
 def test_what_spreadsheets_write_is_read(separator: str, encoding: str, tmp_path: Path) -> None:
     file = write(tmp_path / "t.csv", saved(separator, encoding))
     expected = [dict(zip(LINES[0], row, strict=True)) for row in LINES[1:]]
-    assert [row for _line, row in table.records(file, "path", "action")] == expected
+    assert [row for _line, row in csv_files.records(file, "path", "action")] == expected
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_what_spreadsheets_write_is_read(separator: str, encoding: str, tmp_path
     ],
 )
 def test_values_do_not_decide_what_separates_columns(content: bytes, expected: dict[str, str], tmp_path: Path) -> None:
-    assert [row for _line, row in table.records(write(tmp_path / "t.csv", content), "path", "action")] == [expected]
+    assert [row for _line, row in csv_files.records(write(tmp_path / "t.csv", content), "path", "action")] == [expected]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_values_do_not_decide_what_separates_columns(content: bytes, expected: d
 )
 def test_what_is_wrong_with_a_table_is_one_line(content: bytes, words: str, tmp_path: Path) -> None:
     with pytest.raises(ImgclfError, match=words) as caught:
-        list(table.records(write(tmp_path / "t.csv", content), "path", "action"))
+        list(csv_files.records(write(tmp_path / "t.csv", content), "path", "action"))
     assert "\n" not in str(caught.value)
 
 
@@ -75,9 +76,9 @@ def test_every_table_may_come_from_a_spreadsheet(tmp_path: Path) -> None:
     groups = table_of("group;path", *(f"{number // 5};a/{number:03d}.png" for number in range(10)))
     manifest = split.split(data, SplitConfig(groups=str(groups))).manifest
     assert len({row.group for row in manifest.rows if row.label == "a"}) == 2
-    file = dataset.manifest_path(data)
+    file = manifest_path(data)
     write(file, b"\xef\xbb\xbf" + file.read_bytes().replace(b",", b";").replace(b"\n", b"\r\n"))
-    assert dataset.read_manifest(file) == manifest
+    assert read_manifest(file) == manifest
     weights = class_weights(str(table_of("class;weight", "a;0,5", "b;1,5")), ("a", "b"), [10, 10])
     assert weights is not None and weights.tolist() == [0.5, 1.5]
     outcomes, _notes = clean.apply(data, table_of("path;action;new_label", "a/000.png;relabel;b", "a/001.png;quarantine;"))
@@ -103,8 +104,8 @@ def test_what_is_written_is_read() -> None:
     letters = FORMULAS + "'',;\" a\u00e9\udc80\ufeff1"
     names = ["".join(generator.choices(letters, k=generator.randrange(6))) for _name in range(5000)]
     rows = [("path", "other"), *zip(names[::2], names[1::2], strict=True)]
-    text = "".join(map(table.line, rows))
-    assert [tuple(row) for _line, row in table.rows(text.encode("utf-8", "surrogateescape"), "path", "other")] == rows
+    text = "".join(map(csv_files.line, rows))
+    assert [tuple(row) for _line, row in csv_files.rows(text.encode("utf-8", "surrogateescape"), "path", "other")] == rows
     cells = [cell for row in csv.reader(text.splitlines(keepends=True)) for cell in row]  # as a spreadsheet reads it
     assert [cell for cell in cells if cell.startswith(tuple(FORMULAS))] == []
 
@@ -117,12 +118,12 @@ def test_what_is_written_is_read() -> None:
     ],
 )  # fmt: skip
 def test_only_text_is_written_otherwise(value: object, written: str) -> None:
-    assert table.line([value, "x"]) == f"{written},x\n"
+    assert csv_files.line([value, "x"]) == f"{written},x\n"
 
 
 def test_every_table_that_is_written(project: Path, imgclf: Run) -> None:
     """A class called like a formula goes through every command: no table has it as one, and every reader has the class."""
-    from imgclf.bundle import Bundle
+    from imgclf.models.bundle import Bundle
 
     os.rename(project / "data" / "red", project / "data" / "=red")
     for words in (
@@ -148,7 +149,7 @@ def test_every_table_that_is_written(project: Path, imgclf: Run) -> None:
             cells = [cell for row in csv.reader(file) for cell in row]
         assert [cell for cell in cells if cell.startswith(("=", "+", "@"))] == [], path
         assert path.name in ("history.csv", "split-1.csv") or [cell for cell in cells if cell.startswith("'=red")], path
-    manifest = dataset.read_manifest(project / "data/.imgclf/split.csv")
+    manifest = read_manifest(project / "data/.imgclf/split.csv")
     assert "=red" in manifest.class_names
     assert all((project / "data" / row.path).is_file() for row in manifest.rows)
     write(project / "found.csv", b"path,action,new_label\n'=red/000.png,relabel,blue\nblue/000.png,relabel,'=red\n")
@@ -161,11 +162,11 @@ def test_every_table_that_is_written(project: Path, imgclf: Run) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="no pipes with names")
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.csv")
-    for reader in (lambda path: list(table.records(path, "path")), dataset.read_manifest):
+    for reader in (lambda path: list(csv_files.records(path, "path")), read_manifest):
         with pytest.raises(ImgclfError, match=r"pipe.csv: cannot be read: not a regular file but a pipe or device"):
             reader(tmp_path / "pipe.csv")
     with pytest.raises(ImgclfError, match="this is a folder, not a file"):
-        list(table.records(tmp_path, "path"))
+        list(csv_files.records(tmp_path, "path"))
 
 
 @pytest.mark.parametrize(
@@ -181,7 +182,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 def test_lines_without_end(content: bytes, words: str, tmp_path: Path) -> None:
     began = time.monotonic()
     try:
-        assert list(table.records(write(tmp_path / "t.csv", content), "path")) == []
+        assert list(csv_files.records(write(tmp_path / "t.csv", content), "path")) == []
     except ImgclfError as error:
         assert words
         assert words in str(error)
@@ -191,8 +192,8 @@ def test_lines_without_end(content: bytes, words: str, tmp_path: Path) -> None:
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open(tmp_path / "t.csv", "wb") as file:
         file.truncate(1 << 40)
-    monkeypatch.setattr(table, "LARGEST", 1 << 20)
-    for reader in (lambda path: list(table.records(path, "path")), dataset.read_manifest):
+    monkeypatch.setattr(csv_files, "LARGEST", 1 << 20)
+    for reader in (lambda path: list(csv_files.records(path, "path")), read_manifest):
         with pytest.raises(ImgclfError, match=r"t.csv: larger than 1,048,576 bytes"):
             reader(tmp_path / "t.csv")
     assert read_bounded(write(tmp_path / "x", b"abc"), 3) == b"abc"
@@ -206,4 +207,4 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytes
 def test_lines_that_no_manifest_has(line: str, tmp_path: Path) -> None:
     write(tmp_path / "split.csv", f"path,label,split,group,sha256\n{line}\n".encode())
     with pytest.raises(ImgclfError, match=r"split.csv, line 2: expected path,label"):
-        dataset.read_manifest(tmp_path / "split.csv")
+        read_manifest(tmp_path / "split.csv")

@@ -17,8 +17,9 @@ from conftest import encoded, photo
 from PIL import Image
 from tiffs import BLACK_0, CMYK, LAB, RGB, WHITE_0, Layout
 
-from imgclf.base.errors import ImageError
-from imgclf.pixels import images, tiff_layout, unpacking
+from imgclf.core.errors import ImageError
+from imgclf.images import decode
+from imgclf.images.formats import tiff_layout, unpacking
 
 
 def made(layout: Layout, seed: int = 1) -> tuple[bytes, np.ndarray]:
@@ -30,7 +31,7 @@ def made(layout: Layout, seed: int = 1) -> tuple[bytes, np.ndarray]:
 def refused(data: bytes, words: str = "TIFF") -> str:
     """The reason for which a file is refused."""
     with pytest.raises(ImageError, match=words) as caught:
-        images.decode(data)
+        decode.decode(data)
     return caught.value.reason
 
 
@@ -45,7 +46,7 @@ def test_a_sample_of_all_layouts() -> None:
             assert refused(data) == "unsupported", layout
             refusals += 1
             continue
-        far = np.abs(images.decode(data).astype(int) - wanted).max()
+        far = np.abs(decode.decode(data).astype(int) - wanted).max()
         assert far <= (layout.photometric == tiffs.YCBCR), layout
         equal += 1
     assert equal > 400
@@ -56,14 +57,14 @@ def test_sixteen_bits_in_planes() -> None:
     """OpenCV wrote one third of such an image, and handed on two thirds of memory that it had not written."""
     for depth in ("u16", "f32", "f64"):
         data, wanted = made(Layout(depth, RGB, planar=True))
-        np.testing.assert_array_equal(images.decode(data), wanted)
+        np.testing.assert_array_equal(decode.decode(data), wanted)
 
 
 def test_white_at_0() -> None:
     for depth in ("u1", "u4", "u8", "u16", "f32"):
         data, wanted = made(Layout(depth, WHITE_0))
         assert wanted[0, 0].tolist() == [255, 255, 255]  # of the value 0
-        np.testing.assert_array_equal(images.decode(data), wanted)
+        np.testing.assert_array_equal(decode.decode(data), wanted)
 
 
 @pytest.mark.parametrize("depth", ["u8", "u16"])
@@ -73,17 +74,17 @@ def test_a_fourth_band_is_alpha_only_if_the_file_says_so(depth: str) -> None:
     unspecified = tiffs.written(Layout(depth, RGB, (0,)), values)
     unmentioned = tiffs.written(Layout(depth, RGB, (0,)), values, {338: (3, ())})
     for data in (unspecified, unmentioned):
-        np.testing.assert_array_equal(images.decode(data), colours)
+        np.testing.assert_array_equal(decode.decode(data), colours)
     declared = tiffs.written(Layout(depth, RGB, (2,)), values)
-    assert (images.decode(declared) != colours).any()
+    assert (decode.decode(declared) != colours).any()
 
 
 def test_floating_point_is_from_0_to_1_whatever_the_largest_value_is() -> None:
     values = np.linspace(0, 1, 48, dtype=np.float32).reshape(6, 8, 1)
-    plain = images.decode(tiffs.written(Layout("f32", BLACK_0), values))
+    plain = decode.decode(tiffs.written(Layout("f32", BLACK_0), values))
     for far in (1.0001, 1.01, 1.2, -0.01, -0.2):
         values[-1, -1] = far
-        decoded = images.decode(tiffs.written(Layout("f32", BLACK_0), values))
+        decoded = decode.decode(tiffs.written(Layout("f32", BLACK_0), values))
         np.testing.assert_array_equal(decoded[:-1], plain[:-1])
         assert decoded[-1, -1, 0] == (255 if far > 0 else 0)
     for far in (1.3, 255.0, 1e30, -0.5, np.nan, np.inf):
@@ -165,7 +166,7 @@ def test_jpeg_inside_decodes_as_libtiff_does(mode: str, options: dict) -> None:
     """RGB and YCbCr alike: what the three samples mean, the TIFF says."""
     data = encoded(photo(3).convert(mode), "TIFF", **options)
     reference = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
-    assert np.abs(images.decode(data) - reference).max() <= 3
+    assert np.abs(decode.decode(data) - reference).max() <= 3
     cut = data.replace(b"\xff\xda", b"\xff\xd9", 1)
     assert refused(cut) == "damaged"
 
@@ -174,7 +175,7 @@ def test_jpeg_inside_decodes_as_libtiff_does(mode: str, options: dict) -> None:
 def test_fax(compression: str) -> None:
     picture = photo(4).convert("1")
     data = encoded(picture, "TIFF", compression=compression)
-    np.testing.assert_array_equal(images.decode(data)[..., 0], np.asarray(picture) * 255)
+    np.testing.assert_array_equal(decode.decode(data)[..., 0], np.asarray(picture) * 255)
 
 
 @pytest.mark.parametrize("compression", ["group3", "group4"])
@@ -187,11 +188,11 @@ def test_fax_that_breaks_off_is_damaged(compression: str) -> None:
     (place,), (size,) = tags[tiff_layout.STRIPS], tags[tiff_layout.STRIP_SIZES]
     whole = {256: (4, (80,)), 257: (4, (64,)), 258: (3, (1,)), 259: (3, tags[259]), 262: (3, tags[262]), 278: (4, (64,))}
     piece = file.getvalue()[place : place + size]
-    wanted = images.decode(file.getvalue())
+    wanted = decode.decode(file.getvalue())
     for cut in range(0, size, 25):
         data = tiffs.assembled(whole, [piece[: size - cut]], "<", False, {}, False)
         if cut < 3:
-            np.testing.assert_array_equal(images.decode(data), wanted)
+            np.testing.assert_array_equal(decode.decode(data), wanted)
         else:
             assert refused(data) == "damaged"
 
@@ -210,14 +211,14 @@ def test_what_pillow_writes(mode: str, compression: str) -> None:
         data = encoded(picture.convert(mode), "TIFF", compression=compression)
         shown = np.asarray(picture.convert(mode).convert("RGBA")).astype(int)
         wanted = (shown[..., :3] * shown[..., 3:] + 255 * (255 - shown[..., 3:]) + 127) // 255
-    assert np.abs(images.decode(data).astype(int) - wanted).max() <= (1 if mode == "CMYK" else 0)
+    assert np.abs(decode.decode(data).astype(int) - wanted).max() <= (1 if mode == "CMYK" else 0)
 
 
 def test_a_bomb_costs_neither_memory_nor_time() -> None:
     """Each directory claims gigabytes, or inflates to them; all are refused, or decoded in small pieces."""
     child = (
-        "import resource, sys\nfrom imgclf.base.errors import ImageError\nfrom imgclf.pixels import images\n"
-        "try:\n    print(images.decode(sys.stdin.buffer.read()).shape)\nexcept ImageError as error:\n    print(error.reason)\n"
+        "import resource, sys\nfrom imgclf.core.errors import ImageError\nfrom imgclf.images import decode\n"
+        "try:\n    print(decode.decode(sys.stdin.buffer.read()).shape)\nexcept ImageError as error:\n    print(error.reason)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     layout = Layout("u8", BLACK_0, compression=8, rows=1000)
@@ -251,7 +252,7 @@ def test_strips_that_share_their_bytes_do_not_multiply_the_work() -> None:
         return tiffs.assembled(tags, [piece], "<", False, {273: (4, (8,) * 256), 279: (4, (len(piece),) * 256)}, False)
 
     assert refused(shared(body), "share") == "unsupported"
-    assert images.decode(shared(tiffs.packbits(bytes(64)))).shape == (256, 64, 3)
+    assert decode.decode(shared(tiffs.packbits(bytes(64)))).shape == (256, 64, 3)
 
 
 def test_what_is_read_of_a_directory_is_not_kept() -> None:
@@ -260,7 +261,7 @@ def test_what_is_read_of_a_directory_is_not_kept() -> None:
     tracemalloc.start()
     try:
         for each in data:
-            images.decode(each)
+            decode.decode(each)
         kept, _peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -295,6 +296,6 @@ def test_a_directory_of_nonsense_is_damaged() -> None:
         for place in random_.integers(start, len(data), 3):
             data[place] = random_.integers(256)
         try:
-            assert images.decode(bytes(data)).dtype == np.uint8
+            assert decode.decode(bytes(data)).dtype == np.uint8
         except ImageError as error:
             assert error.reason in ("damaged", "unsupported", "too-large")

@@ -19,15 +19,18 @@ import pytest
 from conftest import Run, encoded, make_classes, photo, started, write
 from described import as_described
 
-from imgclf import bundle, dataset, run_folders, split
-from imgclf.base.config import Part, Recipe, TrainConfig
-from imgclf.base.errors import ImgclfError
-from imgclf.bundle import Bundle
-from imgclf.display import learning as view
-from imgclf.learning import devices, metrics
-from imgclf.learning.weights import class_weights
-from imgclf.pixels import images
-from imgclf.train import Epoch, RateSearch, Silent, find_rate, improves, loop, patience, resume, train
+from imgclf import split
+from imgclf.cli.views import learning as view
+from imgclf.core.config import Part, Recipe, TrainConfig
+from imgclf.core.errors import ImgclfError
+from imgclf.data import file_index, loader, prepared_images
+from imgclf.data.manifest import Manifest, Row, load_parts, manifest_path, read_manifest
+from imgclf.evaluation import metrics
+from imgclf.images import decode
+from imgclf.models import bundle, registry
+from imgclf.models.bundle import Bundle
+from imgclf.train import Epoch, RateSearch, Silent, devices, find_rate, improves, loop, patience, resume, train
+from imgclf.train.class_weights import class_weights
 from imgclf.train.work import Work
 
 
@@ -36,7 +39,7 @@ def test_a_run_leaves_everything(trained: Path) -> None:
     names = "bundle.json config.json curves.png history.csv last.keras model.keras model.tflite split.csv"  # no checkpoint
     assert sorted(path.name for path in run.iterdir()) == names.split()
     info = json.loads((run / "bundle.json").read_text())
-    manifest = dataset.read_manifest(trained / "data" / ".imgclf" / "split.csv")
+    manifest = read_manifest(trained / "data" / ".imgclf" / "split.csv")
     assert info["class_names"] == ["blue", "green", "red"]
     assert info["task"] == "categorical"
     assert info["recipe"] == {
@@ -52,8 +55,8 @@ def test_a_run_leaves_everything(trained: Path) -> None:
     assert info["data"]["pictures"] == {"train": 51, "val": 12}
     assert set(info["packages"]) == {"tensorflow", "keras", "numpy", "ai-edge-litert", "opencv"}
     assert info["litert_difference"] <= 1e-4
-    assert dataset.read_manifest(run / "split.csv") == manifest
-    assert images.header((run / "curves.png").read_bytes()).format == "PNG"
+    assert read_manifest(run / "split.csv") == manifest
+    assert decode.header((run / "curves.png").read_bytes()).format == "PNG"
     with open(run / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
@@ -87,11 +90,11 @@ def test_predictions_equal_the_keras_model_on_prepared_pixels(trained: Path) -> 
     import keras
 
     run = Bundle.load(trained / "runs" / "toy")
-    parts, _ = dataset.load_parts(trained / "data", dataset.read_manifest(run.path / "split.csv"))
-    prepared = dataset.prepare(trained / "data", {"test": parts["test"]}, run.recipe)
+    parts, _ = load_parts(trained / "data", read_manifest(run.path / "split.csv"))
+    prepared = prepared_images.prepare(trained / "data", {"test": parts["test"]}, run.recipe)
     network = keras.models.load_model(run.path / "model.keras")
     files = sorted(prepared.files["test"])
-    fed = dataset.Pictures(prepared, "test").pixels
+    fed = loader.Pictures(prepared, "test").pixels
     raw = network.predict_on_batch(fed.astype(np.float32))
     expected = metrics.tempered(raw.astype(np.float64), run.temperature)
     from imgclf.predict import predict
@@ -110,7 +113,7 @@ def test_two_classes_have_one_sigmoid_unit(tmp_path: Path) -> None:
     assert run.info["task"] == "binary"
     network = keras.models.load_model(run.path / "model.keras")
     assert network.output_shape == (None, 1)
-    pixels = images.load(run.recipe, data / "yes" / "000.png")
+    pixels = decode.load(run.recipe, data / "yes" / "000.png")
     answer = run.probability(pixels)
     assert answer.sum() == pytest.approx(1)
     raw = float(network.predict_on_batch(pixels[None].astype(np.float32))[0, 0])
@@ -138,8 +141,8 @@ def test_damaged_and_missing_pictures_are_named_and_stop_nothing(tmp_path: Path)
     broken = ("a/broken-1.png", "a/broken-2.png")  # a manifest made elsewhere may name what cannot be decoded
     for name in broken:
         write(data / name, (data / "a" / "000.png").read_bytes()[:-100])
-    rows = [dataset.Row(name, "a", "train", "x", digest) for name, digest in dataset.content_hashes(data, broken).items()]
-    made.path.write_text(dataset.Manifest(made.manifest.rows + tuple(rows)).to_csv())
+    rows = [Row(name, "a", "train", "x", digest) for name, digest in file_index.content_hashes(data, broken).items()]
+    made.path.write_text(Manifest(made.manifest.rows + tuple(rows)).to_csv())
     write(data / training[0], (data / training[0]).read_bytes()[:200])
     (data / training[1]).unlink()
     heard: list[str] = []
@@ -174,9 +177,9 @@ def test_a_diverging_training_says_so_and_is_never_taken_for_finished(tmp_path: 
     split.split(data)
     import keras
 
-    from imgclf import model
+    from imgclf.models import cnn
 
-    original = model.build
+    original = cnn.build
 
     def hopeless(*sizes: object, **options: object) -> keras.Sequential:
         network = original(*sizes, **options)  # type: ignore[arg-type]
@@ -184,13 +187,13 @@ def test_a_diverging_training_says_so_and_is_never_taken_for_finished(tmp_path: 
         return network
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "build", hopeless)
+        patch.setattr(cnn, "build", hopeless)
         with pytest.raises(ImgclfError, match=r"no longer a number in epoch 1.*train again with --learning-rate 0.0003"):
             train(data, TrainConfig(epochs=1), run_dir=tmp_path / "runs" / "x")
     with pytest.raises(ImgclfError, match="not a finished run"):
         Bundle.load(tmp_path / "runs" / "x")
     with pytest.raises(ImgclfError, match="no finished run here"):
-        run_folders.find(None, tmp_path / "runs")
+        registry.find(None, tmp_path / "runs")
 
 
 def test_a_run_never_lands_among_the_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,17 +218,17 @@ def test_find_takes_the_newest_finished_run(project: Path, monkeypatch: pytest.M
         _sign(runs / name, {**info, "finished": finished})
     shutil.copytree(runs / "toy", runs / "z-unfinished")
     (runs / "z-unfinished" / "bundle.json").unlink()
-    assert run_folders.find(None, runs).path.name == "a-newer"
-    assert run_folders.find("latest", runs).path.name == "a-newer"
-    assert run_folders.find("toy", runs).path.name == "toy"
-    assert run_folders.find(str(runs / "b-older"), runs).path.name == "b-older"
+    assert registry.find(None, runs).path.name == "a-newer"
+    assert registry.find("latest", runs).path.name == "a-newer"
+    assert registry.find("toy", runs).path.name == "toy"
+    assert registry.find(str(runs / "b-older"), runs).path.name == "b-older"
     with pytest.raises(ImgclfError, match="not a finished run"):
-        run_folders.find("z-unfinished", runs)
+        registry.find("z-unfinished", runs)
     monkeypatch.chdir(project)
     (project / "toy").mkdir()  # a folder of the same name beside runs/
-    assert run_folders.find("toy").path == Path("runs/toy")
+    assert registry.find("toy").path == Path("runs/toy")
     with pytest.raises(ImgclfError, match=r"bundle.json: a file, not a run folder"):
-        run_folders.find("runs/toy/bundle.json")
+        registry.find("runs/toy/bundle.json")
 
 
 @pytest.mark.parametrize(
@@ -278,8 +281,8 @@ def test_run_folders_never_mix(tmp_path: Path) -> None:
     write(tmp_path / "file", b"")
     for name, words in [("full", "not empty, and a run never writes over another"), ("file", "a file, not a folder")]:
         with pytest.raises(ImgclfError, match=words):
-            run_folders.new_run_folder("cnn", tmp_path / name)
-    made = {run_folders.new_run_folder("cnn", None, tmp_path / "runs").name for _ in range(3)}
+            registry.new_run_folder("cnn", tmp_path / name)
+    made = {registry.new_run_folder("cnn", None, tmp_path / "runs").name for _ in range(3)}
     assert len(made) == 3
 
 
@@ -325,8 +328,8 @@ def test_a_fold_is_trained_on_and_evaluated_as_its_own_split(tmp_path: Path, img
     assert (wrong.returncode, wrong.stderr) == (1, "imgclf: error: --fold 4: there are folds 1 to 3\n")
     done = imgclf("train", "--fold", "2", "--epochs", "1", "--run-dir", "run")
     assert done.returncode == 0, done.stderr
-    fold = dataset.read_manifest(tmp_path / "data" / ".imgclf" / "folds" / "fold-2-of-3.csv")
-    assert dataset.read_manifest(tmp_path / "run" / "split.csv") == fold
+    fold = read_manifest(tmp_path / "data" / ".imgclf" / "folds" / "fold-2-of-3.csv")
+    assert read_manifest(tmp_path / "run" / "split.csv") == fold
     assert json.loads((tmp_path / "run" / "config.json").read_text())["fold"] == 2
     scored = json.loads(imgclf("evaluate", "--run", "run", "--json").stdout)
     assert scored["pictures"] == sum(row.split == "test" for row in fold.rows) == 8
@@ -413,7 +416,7 @@ def test_killed_and_resumed_is_the_same_bit_for_bit(instant: float, whole: Path,
 SCRIPT = """
 import dataclasses, sys
 from pathlib import Path
-from imgclf.base.config import Part, Recipe, TrainConfig
+from imgclf.core.config import Part, Recipe, TrainConfig
 from imgclf.train import Silent, train
 
 class Lines(Silent):
@@ -519,12 +522,12 @@ def test_data_moved_to_the_usual_place_and_an_empty_run(whole: Path, tmp_path: P
 
 def test_a_run_can_be_resumed_from_when_it_has_its_config(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed as it writes that, it is no run yet; and the split of a run is never missing."""
-    from imgclf.base import writing
+    from imgclf.core.files import atomic
 
     def killed(path: Path, _value: object) -> None:
         raise KeyboardInterrupt(path.name)
 
-    monkeypatch.setattr(writing, "write_json", killed)
+    monkeypatch.setattr(atomic, "write_json", killed)
     with pytest.raises(KeyboardInterrupt, match=r"config.json"):
         train(whole / "data", FULL, run_dir=tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["split.csv"]
@@ -569,8 +572,8 @@ def test_a_network_that_always_says_the_same_is_said_to(tmp_path: Path) -> None:
     assert "always predicting a, the largest class in training" in " ".join(ears.about)
 
 
-def _validation(run: Path) -> list[dataset.Row]:
-    return [row for row in dataset.read_manifest(run / "split.csv").rows if row.split == "val"]
+def _validation(run: Path) -> list[Row]:
+    return [row for row in read_manifest(run / "split.csv").rows if row.split == "val"]
 
 
 def test_a_stop_after_an_epoch_finishes_the_run(whole: Path, tmp_path: Path) -> None:
@@ -632,8 +635,8 @@ def test_a_time_budget_makes_fewer_epochs_and_a_whole_schedule(whole: Path, tmp_
 def test_a_plateau_is_a_third_of_the_patience(early_stopping: int | None, wait: int, whole: Path) -> None:
     """Of the usual one, a fifth of 100 epochs, where early stopping is off."""
     config = TrainConfig(epochs=100, lr_schedule="plateau", early_stopping=early_stopping)
-    manifest = dataset.read_manifest(dataset.manifest_path(whole / "data"))
-    prepared = dataset.Prepared(Path(), Recipe(96, 96), ("a", "b"), (), 0, {"train": {}, "val": {}})
+    manifest = read_manifest(manifest_path(whole / "data"))
+    prepared = prepared_images.Prepared(Path(), Recipe(96, 96), ("a", "b"), (), 0, {"train": {}, "val": {}})
     work = Work(Path(), config, manifest, prepared, None, Path(), Silent(), devices.choose(None), config.epochs)
     factors = []
     for number, loss in enumerate([0.5] + [0.6] * 12, 1):
@@ -647,9 +650,9 @@ def test_a_plateau_is_a_third_of_the_patience(early_stopping: int | None, wait: 
 
 def test_many_epochs_are_fitted_into_a_time_budget_at_once(whole: Path) -> None:
     """As many as fit, by the growing area of the pictures; and no slower to find for being many."""
-    manifest = dataset.read_manifest(dataset.manifest_path(whole / "data"))
+    manifest = read_manifest(manifest_path(whole / "data"))
     files: dict[Part, dict[str, str]] = {"train": {}, "val": {}}
-    prepared = dataset.Prepared(Path(), Recipe(96, 96), ("a", "b"), (), 0, files)
+    prepared = prepared_images.Prepared(Path(), Recipe(96, 96), ("a", "b"), (), 0, files)
     for progressive, budget, fitting in ((False, 110.0, 99), (False, 1.0, 1), (True, 110.0, 49), (True, 1e9, 30_000)):
         config = TrainConfig(epochs=30_000, time_budget=budget, progressive=progressive)
         machine = devices.choose(None)
@@ -704,9 +707,9 @@ def test_bad_class_weights_are_named(content: bytes, words: str, tmp_path: Path)
 
 def test_smoothing_moves_targets_and_weights_follow_what_is_mixed(project: Path) -> None:
     """A batch in which every picture is mixed counts by its shares, not by the class it was of before."""
-    parts, _notes = dataset.load_parts(project / "data", dataset.read_manifest(dataset.manifest_path(project / "data")))
-    prepared = dataset.prepare(project / "data", {"train": parts["train"], "val": parts["val"]}, Recipe(16, 16))
-    pictures = dataset.Pictures(prepared, "train")
+    parts, _notes = load_parts(project / "data", read_manifest(manifest_path(project / "data")))
+    prepared = prepared_images.prepare(project / "data", {"train": parts["train"], "val": parts["val"]}, Recipe(16, 16))
+    pictures = loader.Pictures(prepared, "train")
     weights = np.array([0.5, 1.0, 3.0], np.float32)
 
     def turned(pixels: np.ndarray, targets: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -768,7 +771,7 @@ def test_command_summary_rates_and_board(whole: Path, imgclf: Run, tmp_path: Pat
     assert len(found["rates"]) == len(found["losses"]) >= 12
     view.rate_search(RateSearch((), (), found["suggestion"], Path(found["plot"])), False)
     assert re.fullmatch(r"--learning-rate [0-9.e-]+\n", capsys.readouterr().out)
-    assert images.header((tmp_path / "data/.imgclf/lr-find.png").read_bytes()).format == "PNG"
+    assert decode.header((tmp_path / "data/.imgclf/lr-find.png").read_bytes()).format == "PNG"
     done = imgclf("train", "--epochs", 1, "--tensorboard", "--model", "cnn-small", "--run-dir", "runs/board")
     assert done.returncode == 0, done.stderr
     import tensorflow as tf

@@ -9,23 +9,23 @@ from pathlib import Path
 import pytest
 from conftest import tree, write
 
-from imgclf.base import contained, writing
+from imgclf.core.files import atomic, contained
 
 
 def test_atomic_writes_leave_the_old_file_when_they_fail(tmp_path: Path) -> None:
     path = write(tmp_path / "x.json", b"old")
-    with pytest.raises(RuntimeError), writing.atomic_path(path) as temporary:
+    with pytest.raises(RuntimeError), atomic.atomic_path(path) as temporary:
         temporary.write_bytes(b"half")
         raise RuntimeError
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("x.json", b"old")]
-    writing.write_atomic(path, "new")
+    atomic.write_atomic(path, "new")
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("x.json", b"new")]
 
 
 def test_a_folder_takes_its_name_whole_or_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "folder"
     write(path / "old", b"old")
-    with pytest.raises(RuntimeError), writing.atomic_folder(path) as temporary:
+    with pytest.raises(RuntimeError), atomic.atomic_folder(path) as temporary:
         write(temporary / "half", b"")
         raise RuntimeError
     assert tree(tmp_path) == {"folder/old": b"old"}
@@ -39,12 +39,12 @@ def test_a_folder_takes_its_name_whole_or_leaves_the_old_one(tmp_path: Path, mon
         replace(source, target)
 
     with monkeypatch.context() as patched:
-        patched.setattr(writing.os, "replace", fails_at_the_second)
-        with pytest.raises(PermissionError), writing.atomic_folder(path) as temporary:
+        patched.setattr(atomic.os, "replace", fails_at_the_second)
+        with pytest.raises(PermissionError), atomic.atomic_folder(path) as temporary:
             write(temporary / "new", b"new")
     assert tree(tmp_path) == {"folder/old": b"old"}
 
-    with writing.atomic_folder(path) as temporary:
+    with atomic.atomic_folder(path) as temporary:
         write(temporary / "below" / "new", b"new")
     assert tree(tmp_path) == {"folder/below/new": b"new"}
     assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
@@ -53,8 +53,8 @@ def test_a_folder_takes_its_name_whole_or_leaves_the_old_one(tmp_path: Path, mon
 def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     """One process is killed within each writer; names that only look alike stay."""
     code = (
-        "import os, signal; from pathlib import Path; from imgclf.base import writing\n"
-        "with writing.atomic_path(Path('{name}')) as path:\n    path.write_bytes(b'half'); os.kill(os.getpid(), signal.SIGKILL)"
+        "import os, signal; from pathlib import Path; from imgclf.core.files import atomic\n"
+        "with atomic.atomic_path(Path('{name}')) as path:\n    path.write_bytes(b'half'); os.kill(os.getpid(), signal.SIGKILL)"
     )
     for name in ("model.keras", "checkpoint.npz", "bare"):
         assert subprocess.run([sys.executable, "-c", code.format(name=name)], cwd=tmp_path).returncode == -signal.SIGKILL
@@ -64,5 +64,5 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) ->
         for name in (".hidden.tmp", "a.1.tmp.npz", ".a.x.tmp", ".a.1.tmp", "model.keras", ".1.tmp")
     ]
     with contained.at(tmp_path) as folder:
-        writing.remove_leftovers(folder)
+        atomic.remove_leftovers(folder)
     assert sorted(tmp_path.iterdir()) == sorted(others)

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from imgclf import bundle
-from imgclf.base.config import Recipe, TrainConfig
-from imgclf.learning import baseline, litert
+from imgclf.core.config import Recipe, TrainConfig
+from imgclf.evaluation import baseline
+from imgclf.models import bundle, litert_head
 
 CLASSES = ("blue", "green", "red")
 SIDE = 8
@@ -57,7 +57,7 @@ def network(classes: int = len(CLASSES), side: int = SIDE) -> bytes:
     operator(schema.BuiltinOperator.MEAN, [found, axes], mean, kinds.ReducerOptions, reducer)
     graph.inputs, graph.outputs = [image], [mean]
     head = random.normal(0, 0.1, (4, classes)).astype(np.float32)
-    return litert.with_head(litert._packed(model, 4096), head, np.zeros(classes, np.float32))
+    return litert_head.with_head(litert_head._packed(model, 4096), head, np.zeros(classes, np.float32))
 
 
 def tiny_run(path: Path, classes: tuple[str, ...] = CLASSES) -> Path:

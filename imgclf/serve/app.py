@@ -18,15 +18,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 import imgclf
-from imgclf import evaluations
-from imgclf.answers import Prediction, answer, look
-from imgclf.base.config import ServeConfig
-from imgclf.base.errors import ImageError, ImgclfError
-from imgclf.base.names import nfc
-from imgclf.base.writing import json_text
-from imgclf.bundle import Bundle
-from imgclf.pixels import images
-from imgclf.pixels.sources import Source
+from imgclf.core.config import ServeConfig
+from imgclf.core.errors import ImageError, ImgclfError
+from imgclf.core.files.atomic import json_text
+from imgclf.core.names import nfc
+from imgclf.images import decode
+from imgclf.images.sources import Source
+from imgclf.models import evaluations
+from imgclf.models.bundle import Bundle
+from imgclf.models.prediction import Prediction, answer, look
 from imgclf.serve import bodies, schema, uploads
 from imgclf.serve import headers as security
 from imgclf.serve.bodies import Gone, Refused, Room
@@ -38,7 +38,7 @@ from imgclf.serve.proxies import Hosts, Proxies
 SHOWN = 640  # pixels of the longer side of the picture that /explain sends back
 LOOKS = 8  # requests to /explain that may wait; they take sixty times as long as a prediction, on a thread of their own
 
-_PAGE = Path(__file__).parent.parent / "display" / "page"
+_PAGE = Path(__file__).parent.parent / "reports" / "page"
 _FILES = {
     "/": ("serve.html", "text/html; charset=utf-8"),
     "/serve.css": ("serve.css", "text/css; charset=utf-8"),
@@ -169,8 +169,8 @@ class Service:
     def _look(self, content: memoryview, label: str | None) -> bytes:
         data, problem, _is_long = uploads.checked(content)
         picture = Source("body", data, problem).pixels()
-        shown = images.fit(picture, min(SHOWN, max(picture.shape[:2])))
-        return images.encode(look(self.bundle, picture, shown, label), ".jpg")
+        shown = decode.fit(picture, min(SHOWN, max(picture.shape[:2])))
+        return decode.encode(look(self.bundle, picture, shown, label), ".jpg")
 
 
 async def _unless_gone(request: Request, answering: Coroutine[Any, Any, Result]) -> Result:

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from imgclf.base import signals
-from imgclf.base.config import ServeConfig
-from imgclf.base.errors import ImgclfError
-from imgclf.base.remedies import why
+from imgclf.core import signals
+from imgclf.core.config import ServeConfig
+from imgclf.core.errors import ImgclfError
+from imgclf.core.remedies import why
 from imgclf.serve.meters import SIZE, Meters
 
 READY = "ready\n"  # what a process writes once it answers; else why it ends

@@ -3,7 +3,7 @@
 import ipaddress
 from collections.abc import Mapping, Sequence
 
-from imgclf.base.errors import UsageError
+from imgclf.core.errors import UsageError
 
 _PORTS = {"http": ":80", "https": ":443"}  # which a browser leaves out
 

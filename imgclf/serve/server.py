@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from imgclf.base import installing, signals
-from imgclf.base.config import ServeConfig
-from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.base.parallel import cpu_count
-from imgclf.bundle import Bundle
+from imgclf.core import extras, signals
+from imgclf.core.config import ServeConfig
+from imgclf.core.errors import ImgclfError, UsageError
+from imgclf.core.parallel import cpu_count
+from imgclf.models.bundle import Bundle
 from imgclf.serve import processes
 from imgclf.serve.meters import Meters
 from imgclf.serve.proxies import Hosts, Proxies, is_loopback
@@ -54,9 +54,7 @@ def serve(
         import uvicorn  # noqa: F401
         from starlette import applications  # noqa: F401
     except ImportError as error:
-        raise ImgclfError(
-            f"serve needs packages that are not installed ({error}); run: {installing.command('serve')}"
-        ) from None
+        raise ImgclfError(f"serve needs packages that are not installed ({error}); run: {extras.command('serve')}") from None
     with contextlib.suppress(RuntimeError):  # raised by the next line if no loop is running
         asyncio.get_running_loop()
         raise ImgclfError("serve: this thread already runs an event loop, as in a notebook; use another thread or a terminal")

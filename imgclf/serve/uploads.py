@@ -4,8 +4,8 @@ A thread cannot be ended. So the work is bounded before it begins, by what the h
 costliest pictures that pass take 1.5 s. Decoding in processes that can be ended would take 60 MB more for each core.
 """
 
-from imgclf.base.errors import ImageError
-from imgclf.pixels import images
+from imgclf.core.errors import ImageError
+from imgclf.images import decode
 from imgclf.serve import bodies
 
 MAX_PIXELS = 1 << 26  # of one picture: 67 megapixels, 200 MB of RGB a thread
@@ -21,7 +21,7 @@ def checked(content: memoryview) -> tuple[bytes, str, bool]:
         return b"", f"{len(content):,} bytes, more than the limit of {bodies.MAX_FILE:,}", False
     data = bytes(content)
     try:
-        head = images.header(data)
+        head = decode.header(data)
     except ImageError:
         return data, "", False  # the decoder will say the same
     if problem := _problem(head, data):
@@ -29,7 +29,7 @@ def checked(content: memoryview) -> tuple[bytes, str, bool]:
     return data, "", head.width * head.height > _LONG or head.format in ("AVIF", "JPEG 2000")
 
 
-def _problem(head: images.Header, data: bytes) -> str:
+def _problem(head: decode.Header, data: bytes) -> str:
     pixels, size = head.width * head.height, f"{head.width} x {head.height} pixels"
     most = MAX_PIXELS // _AVIF if head.format == "AVIF" else MAX_PIXELS
     if pixels > most:

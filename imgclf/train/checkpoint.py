@@ -10,11 +10,11 @@ from typing import IO, Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf.base import reading, writing
-from imgclf.base.checking import Checked, Within
-from imgclf.base.errors import ImgclfError
-from imgclf.learning import training
-from imgclf.pixels.zips import Directory
+from imgclf.core.errors import ImgclfError
+from imgclf.core.fields import Checked, Within
+from imgclf.core.files import atomic, reading
+from imgclf.images.archives.zips import Directory
+from imgclf.train.trainer import Trainer
 from imgclf.train.work import CHECKPOINT, Epoch, Work, content
 
 _NAME = re.compile(r"(?:state|network-[0-9]{4}|best-[0-9]{4})\.npy")
@@ -36,13 +36,13 @@ class _State(Checked):
         return f"state: {name}"
 
 
-def write_checkpoint(work: Work, trainer: training.Trainer) -> None:
+def write_checkpoint(work: Work, trainer: Trainer) -> None:
     """All that the next epoch depends on, in one file and atomically: a kill loses the epoch that it falls into, no more."""
     state = dataclasses.asdict(_State(content(work), work.epochs, work.factor, work.tuned_from))
     state["history"] = [dataclasses.asdict(entry) for entry in work.history]
     arrays = {f"network-{name}": value for name, value in trainer.state().items()}
     arrays |= {f"best-{number:04d}": value for number, value in enumerate(work.best)}
-    with writing.atomic_path(work.run_dir / CHECKPOINT) as temporary:
+    with atomic.atomic_path(work.run_dir / CHECKPOINT) as temporary:
         np.savez(temporary, allow_pickle=False, state=np.array(json.dumps(state)), **arrays)
 
 
@@ -113,7 +113,7 @@ def _array(part: IO[bytes], size: int) -> NDArray[Any]:
     return np.frombuffer(data, dtype).reshape(shape, order="F" if is_fortran else "C")
 
 
-def take_up(work: Work, trainer: training.Trainer, state: dict[str, NDArray[Any]]) -> None:
+def take_up(work: Work, trainer: Trainer, state: dict[str, NDArray[Any]]) -> None:
     """Give the trainer its state from a checkpoint. Raises ImgclfError for a different network."""
     path = work.run_dir / CHECKPOINT
     try:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf import dataset, model
-from imgclf.base.config import SCRATCH, Part, Precision
-from imgclf.base.errors import ImgclfError
-from imgclf.learning import backbones, features, litert, precision, training
-from imgclf.pixels import augment, images
-from imgclf.train import checkpoint
+from imgclf.core.config import SCRATCH, Part, Precision
+from imgclf.core.errors import ImgclfError
+from imgclf.data import loader, prepared_images
+from imgclf.images import augment, decode
+from imgclf.models import backbones, cnn, features, litert_head
+from imgclf.train import checkpoint, precision
+from imgclf.train.trainer import Trainer
 from imgclf.train.work import CHECKPOINT, Work
 
 if TYPE_CHECKING:
@@ -34,11 +35,11 @@ class Course(Protocol):
     saves: bool
 
     @property
-    def trainer(self) -> training.Trainer: ...
+    def trainer(self) -> Trainer: ...
     @property
-    def pictures(self) -> dataset.Labelled: ...
+    def pictures(self) -> loader.Labelled: ...
     @property
-    def validation(self) -> dataset.Labelled: ...
+    def validation(self) -> loader.Labelled: ...
     @property
     def kind(self) -> Precision: ...
     @property
@@ -72,10 +73,10 @@ class Scratch:
         self.kind, why = precision.choose(config.precision)
         sizes = len(prepared.class_names), prepared.recipe.height, prepared.recipe.width
         with machine.strategy.scope():
-            network = model.build(config.model, *sizes, seed=config.seed, for_training=precision.POLICIES[self.kind])
-        stock = model.build(config.model, *sizes, seed=config.seed)
-        model.compile(stock, config.learning_rate)
-        self.trainer = training.Trainer(network, stock, machine, **_options(work), loss_scaling=self.kind == "float16")
+            network = cnn.build(config.model, *sizes, seed=config.seed, for_training=precision.POLICIES[self.kind])
+        stock = cnn.build(config.model, *sizes, seed=config.seed)
+        cnn.compile(stock, config.learning_rate)
+        self.trainer = Trainer(network, stock, machine, **_options(work), loss_scaling=self.kind == "float16")
         self.pictures, self.validation = _pictures(work)
         depth = sum(1 for layer in stock.layers if layer.name.startswith("conv2d"))
         self.about = f"{config.model}: {depth} convolutions, {stock.count_params():,} parameters", f"{self.kind}: {why}"
@@ -106,7 +107,7 @@ class Frozen:
         self._extractor, self._store = features.opened(
             work.data, config.model, work.prepared.recipe, backbones.weights(config.weights), config.seed
         )
-        own = dataset.shard(work.prepared, machine.index, machine.workers)
+        own = prepared_images.shard(work.prepared, machine.index, machine.workers)
         seen, held_out = self._features(own, "train", config.views), self._features(own, "val", 1)
         # A linear head wants features of one scale: mean and deviation over all training pictures of all workers.
         plain = seen[0].astype(np.float64)
@@ -115,18 +116,18 @@ class Frozen:
         variance = machine.total(((plain - self._mean) ** 2).sum(axis=0).tolist()) / count
         # A feature that is nearly always 0 must not become the loudest of all in the one picture that has it.
         self._deviation = np.sqrt(variance + _LEAST_SHARE * variance.mean() + 1e-12)
-        self.pictures = dataset.Vectors(own, "train", self._standardised(seen))
-        self.validation = dataset.Vectors(own, "val", self._standardised(held_out))
+        self.pictures = loader.Vectors(own, "train", self._standardised(seen))
+        self.validation = loader.Vectors(own, "val", self._standardised(held_out))
         classes, width = len(own.class_names), backbones.BACKBONES[config.model].features
         with machine.strategy.scope():
-            head = model.head(classes, width, seed=config.seed)
-        self.trainer = training.Trainer(
-            head, model.head(classes, width, seed=config.seed), machine, **_options(work, _HEAD_DECAY), loss_scaling=False
+            head = cnn.head(classes, width, seed=config.seed)
+        self.trainer = Trainer(
+            head, cnn.head(classes, width, seed=config.seed), machine, **_options(work, _HEAD_DECAY), loss_scaling=False
         )
         views = f", {config.views} views of each training picture" if config.views > 1 else ""
         self.about = (f"{config.model}, frozen: {width:,} features a picture{views}; a dense head is trained on them",)
 
-    def _features(self, prepared: dataset.Prepared, part: Part, views: int) -> NDArray[np.float32]:
+    def _features(self, prepared: prepared_images.Prepared, part: Part, views: int) -> NDArray[np.float32]:
         config = self._work.config
         change = augment.changes(config.augment, config.flip, len(self._work.prepared.files["train"]))
         gentle = len(self._work.prepared.files["train"]) >= augment.MANY
@@ -134,8 +135,8 @@ class Frozen:
         return features.extract(
             self._extractor,
             self._store,
-            [(dataset.content_of(name), partial(_pixels, prepared.folder / part / name))
-             for name in dataset.names_in_order(prepared, part)],
+            [(prepared_images.content_of(name), partial(_pixels, prepared.folder / part / name))
+             for name in loader.names_in_order(prepared, part)],
             width=backbones.BACKBONES[config.model].features,
             views=["", *drawn],
             change=change,
@@ -153,19 +154,19 @@ class Frozen:
     def network(self, weights: Sequence[NDArray[Any]]) -> "keras.Sequential":
         """With the standardisation inside the dense layer: w (x - m) / d + b is (w / d) x + (b - w m / d)."""
         config, prepared = self._work.config, self._work.prepared
-        whole = model.transferred(
+        whole = cnn.transferred(
             config.model, len(prepared.class_names), prepared.recipe.height,
             weights=backbones.weights(config.weights), seed=config.seed,
         )  # fmt: skip
         kernel, bias = (np.asarray(value, np.float64) for value in weights[-2:])
         kernel = kernel / self._deviation[:, None]
         whole.layers[-1].set_weights([kernel.astype(np.float32), (bias - self._mean @ kernel).astype(np.float32)])
-        model.compile(whole, config.learning_rate)
+        cnn.compile(whole, config.learning_rate)
         return whole
 
     def export(self, network: "keras.Sequential", path: Path) -> None:
         kernel, bias = network.layers[-1].get_weights()
-        path.write_bytes(litert.with_head(self._extractor.file.read_bytes(), kernel, bias))
+        path.write_bytes(litert_head.with_head(self._extractor.file.read_bytes(), kernel, bias))
 
 
 class Tuned:
@@ -177,7 +178,7 @@ class Tuned:
         config, prepared, machine = work.config, work.prepared, work.machine
         self._config = config
         build = partial(
-            model.transferred, config.model, len(prepared.class_names), prepared.recipe.height,
+            cnn.transferred, config.model, len(prepared.class_names), prepared.recipe.height,
             weights="none", seed=config.seed, trainable=config.fine_tune,
         )  # fmt: skip
         stock = build()
@@ -192,8 +193,8 @@ class Tuned:
             ) from error
         network.set_weights(work.best)
         stock.set_weights(work.best)
-        model.compile(stock, config.learning_rate)
-        self.trainer = training.Trainer(network, stock, machine, **_options(work), loss_scaling=self.kind == "float16")
+        cnn.compile(stock, config.learning_rate)
+        self.trainer = Trainer(network, stock, machine, **_options(work), loss_scaling=self.kind == "float16")
         self.pictures, self.validation = _pictures(work)
         trained = sum(int(np.prod(variable.shape)) for variable in stock.trainable_variables)
         self.about = (
@@ -218,12 +219,12 @@ def _options(work: Work, usual_decay: float = 0.0) -> dict[str, Any]:
     return {"weight_decay": usual_decay if decay is None else decay, "ema": work.config.ema}
 
 
-def _pictures(work: Work) -> tuple[dataset.Pictures, dataset.Pictures]:
+def _pictures(work: Work) -> tuple[loader.Pictures, loader.Pictures]:
     """This worker's, for training and for validation."""
-    own = dataset.shard(work.prepared, work.machine.index, work.machine.workers)
+    own = prepared_images.shard(work.prepared, work.machine.index, work.machine.workers)
     progress = work.listener.preparing
-    return dataset.Pictures(own, "train", progress), dataset.Pictures(own, "val", progress)
+    return loader.Pictures(own, "train", progress), loader.Pictures(own, "val", progress)
 
 
-def _pixels(path: Path) -> images.Image:
-    return images.decode(images.read(path))
+def _pixels(path: Path) -> decode.Image:
+    return decode.decode(decode.read(path))

@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imgclf import bundle
-from imgclf.base import table, writing
-from imgclf.base.config import TrainConfig
-from imgclf.base.errors import ImgclfError
-from imgclf.learning import board, keras_file, schedule, training
-from imgclf.train import validation
+from imgclf.core import csv_files
+from imgclf.core.config import TrainConfig
+from imgclf.core.errors import ImgclfError
+from imgclf.core.files import atomic
+from imgclf.models import bundle, keras_file
+from imgclf.train import schedule, tensorboard, validation
 from imgclf.train.checkpoint import write_checkpoint
 from imgclf.train.courses import Course
+from imgclf.train.trainer import values
 from imgclf.train.work import Epoch, Work, improves
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def fit(
     steps = math.ceil(share / batch)
     change = course.change(count)
     lower = f"train again with --learning-rate {config.learning_rate / 10:g}"
-    log = board.writer(work.run_dir / "tensorboard") if config.tensorboard and machine.is_chief else None
+    log = tensorboard.writer(work.run_dir / "tensorboard") if config.tensorboard and machine.is_chief else None
     drawn = 0.0
     asked = work.epochs
     is_last_stage = not config.fine_tune or work.tuned_from is not None
@@ -91,7 +92,7 @@ def fit(
         _slow_down(work, valued.loss)
         work.history.append(entry)
         if entry.is_best:
-            work.best = [training.values(variable) for variable in trainer.stock.weights]
+            work.best = [values(variable) for variable in trainer.stock.weights]
         seconds = entry.seconds
         if 0 < first[0] < count:
             seconds -= (first[1] - start) - (ended - first[1]) * first[0] / (count - first[0])  # the first step compiles
@@ -218,7 +219,7 @@ def remedies(work: Work) -> Iterator[None]:
 
 
 def save(network: "keras.Sequential", path: Path) -> None:
-    with writing.atomic_path(path) as temporary:
+    with atomic.atomic_path(path) as temporary:
         keras_file.save(network, temporary)
 
 
@@ -226,9 +227,9 @@ def write_history(work: Work, *, draw: bool) -> None:
     rows = [dataclasses.asdict(entry) for entry in work.history]
     if rows:
         lines = [list(rows[0]), *(list(row.values()) for row in rows)]
-        writing.write_lines(work.run_dir / "history.csv", (table.line(line) for line in lines))
+        atomic.write_lines(work.run_dir / "history.csv", (csv_files.line(line) for line in lines))
     if rows and draw:
-        from imgclf.display import plots
+        from imgclf.reports import plots
 
         best = next(entry for entry in reversed(work.history) if entry.is_best)
         score = validation.interval(work, best.val_accuracy), validation.beside(work, best.val_accuracy)

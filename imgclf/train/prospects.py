@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from imgclf import dataset
-from imgclf.base.config import SCRATCH, Model, Part, Recipe, TrainConfig
-from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.base.folders import command
-from imgclf.dataset import allocation
-from imgclf.learning import backbones, devices, features, schedule, suspects
-from imgclf.learning.metrics import wilson_interval
-from imgclf.pixels import images
+from imgclf.core.config import SCRATCH, Model, Part, Recipe, TrainConfig
+from imgclf.core.errors import ImgclfError, UsageError
+from imgclf.core.files.state_folder import command
+from imgclf.data import allocation, file_index, layout, prepared_images
+from imgclf.data.manifest import Manifest, load_parts
+from imgclf.evaluation import label_errors
+from imgclf.evaluation.metrics import wilson_interval
+from imgclf.images import decode
+from imgclf.models import backbones, features
+from imgclf.train import devices, schedule
 from imgclf.train.courses import Scratch
 from imgclf.train.work import Listener, Silent, Work
 
@@ -49,7 +51,7 @@ class Prospect:
 
 
 def of_backbone(
-    data: Path, manifest: dataset.Manifest, config: TrainConfig, listener: Listener, training: dataset.Dataset | None = None
+    data: Path, manifest: Manifest, config: TrainConfig, listener: Listener, training: layout.Dataset | None = None
 ) -> Prospect | None:
     """A linear classifier on the features of a sample of the training part, on five folds that tear no group.
 
@@ -61,13 +63,13 @@ def of_backbone(
     name = backbones.OFFLINE
     side = config.image_size or backbones.BACKBONES[name].side
     recipe = Recipe(side, side, config.aspect)
-    hashes = dataset.content_hashes(data, [sample.path for sample in chosen])
+    hashes = file_index.content_hashes(data, [sample.path for sample in chosen])
     there = [sample for sample in chosen if sample.path in hashes]
     if _too_few(there, training):
         return None
     listener.stage(f"making {name} ready")
     extractor, store = features.opened(data, name, recipe)
-    read = [(hashes[sample.path], partial(images.load, recipe, data / sample.path)) for sample in there]
+    read = [(hashes[sample.path], partial(decode.load, recipe, data / sample.path)) for sample in there]
     width, unread = backbones.BACKBONES[name].features, list[int]()
     (values,) = features.extract(extractor, store, read, width=width, progress=listener.computing, unread=unread)
     good = np.setdiff1d(np.arange(len(there)), unread)
@@ -77,20 +79,20 @@ def of_backbone(
     group_of = {row.path: row.group for row in manifest.rows}
     groups = np.unique([group_of.get(sample.path) or sample.path for sample in usable], return_inverse=True)[1]
     labels = np.array([training.class_names.index(sample.label or "") for sample in usable], np.int64)
-    said = suspects.held_out_probabilities(values[good], labels, groups, seed=config.seed)
+    said = label_errors.held_out_probabilities(values[good], labels, groups, seed=config.seed)
     return Prospect(int((said.argmax(axis=1) == labels).sum()), len(usable), len(usable) * 4 // 5)
 
 
-def _training(data: Path, manifest: dataset.Manifest, listener: Listener) -> dataset.Dataset:
-    parts, _notes = dataset.load_parts(data, manifest, listener.preparing)
+def _training(data: Path, manifest: Manifest, listener: Listener) -> layout.Dataset:
+    parts, _notes = load_parts(data, manifest, listener.preparing)
     return parts["train"]
 
 
-def _too_few(usable: list[dataset.Sample], training: dataset.Dataset) -> bool:
+def _too_few(usable: list[layout.Sample], training: layout.Dataset) -> bool:
     return len(usable) < 20 or len({sample.label for sample in usable}) < len(training.class_names)
 
 
-def _sample(training: dataset.Dataset, count: int, seed: int) -> list[dataset.Sample]:
+def _sample(training: layout.Dataset, count: int, seed: int) -> list[layout.Sample]:
     """Up to so many pictures, of every class its share and five at least, in a random order."""
     draw = random.Random(seed)
     chosen = []
@@ -102,7 +104,7 @@ def _sample(training: dataset.Dataset, count: int, seed: int) -> list[dataset.Sa
 
 
 def choose(
-    data: Path, manifest: dataset.Manifest, config: TrainConfig, machine: devices.Devices, listener: Listener
+    data: Path, manifest: Manifest, config: TrainConfig, machine: devices.Devices, listener: Listener
 ) -> tuple[TrainConfig, float | None]:
     """The config with the model chosen for `auto`, and the expected accuracy if it is a network from scratch.
 
@@ -179,11 +181,11 @@ def _said(prospect: Prospect) -> str:
 
 def of_scratch(
     data: Path,
-    manifest: dataset.Manifest,
+    manifest: Manifest,
     config: TrainConfig,
     machine: devices.Devices,
     listener: Listener,
-    training: dataset.Dataset | None = None,
+    training: layout.Dataset | None = None,
 ) -> Prospect:
     """Train the network from scratch for a few epochs on a small sample of the training set; a fifth of it is held out.
 
@@ -196,10 +198,10 @@ def of_scratch(
     shares: dict[Part, float] = {"train": 0.8, "val": 0.2}
     part_of = allocation.allocate(chosen, groups, shares, config.seed)
     held_out, inside = ([path for path, own in part_of.items() if own == part] for part in ("val", "train"))
-    side = min(TRIAL_SIDE, config.image_size or dataset.auto_image_size(training, config.seed))
+    side = min(TRIAL_SIDE, config.image_size or layout.auto_image_size(training, config.seed))
     trial = dataclasses.replace(config, model="cnn", epochs=TRIAL_EPOCHS, image_size=side, progressive=False, ema=0.0)
-    views: dict[Part, dataset.Dataset] = {"train": training.subset(inside), "val": training.subset(held_out)}
-    prepared = dataset.prepare(data, views, Recipe(side, side, config.aspect), listener.preparing)
+    views: dict[Part, layout.Dataset] = {"train": training.subset(inside), "val": training.subset(held_out)}
+    prepared = prepared_images.prepare(data, views, Recipe(side, side, config.aspect), listener.preparing)
     if not all(prepared.files.values()):
         raise ImgclfError(f"{data}: too few usable pictures for --model auto; name a model")
     work = Work(data, trial, manifest, prepared, None, Path(), Silent(), machine, TRIAL_EPOCHS)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from imgclf import dataset
-from imgclf.base.config import TrainConfig
-from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.base.folders import command, state_folder
-from imgclf.learning import devices, keras_settings
-from imgclf.train import courses
-from imgclf.train.setup import check, manifest_path, prepare, weigh
+from imgclf.core.config import TrainConfig
+from imgclf.core.errors import ImgclfError, UsageError
+from imgclf.core.files.state_folder import command, state_folder
+from imgclf.data.manifest import read_manifest
+from imgclf.models import keras_settings
+from imgclf.train import courses, devices
+from imgclf.train.setup import check, chosen_manifest, prepare, weigh
 from imgclf.train.work import Listener, Silent, Work
 
 _STEPS = 100
@@ -39,7 +39,7 @@ def find_rate(
     """
     check(config)
     listener = listener or Silent()
-    manifest = dataset.read_manifest(manifest_path(data, config.fold))
+    manifest = read_manifest(chosen_manifest(data, config.fold))
     if config.model == "auto":
         raise UsageError("--lr-find needs a model, not --model auto")
     if devices.are_several():
@@ -59,7 +59,7 @@ def find_rate(
     worst = next((n for n, loss in enumerate(losses) if n > 10 and loss > 2 * min(losses[: n + 1])), len(losses))
     slopes = np.gradient(losses[:worst], np.log(rates[:worst]))
     suggestion = float(f"{rates[int(slopes.argmin())] / 3:.1g}")
-    from imgclf.display import plots
+    from imgclf.reports import plots
 
     plot = state_folder(data) / "lr-find.png"
     plots.save(plots.rates(rates[:worst], losses[:worst], suggestion), plot)

@@ -15,19 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 import imgclf
-from imgclf import bundle, dataset, model, run_folders
-from imgclf.base import contained, locks, names, signals, writing
-from imgclf.base.config import SCRATCH, TrainConfig
-from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.base.folders import check_outside
-from imgclf.base.parallel import ordered_map
-from imgclf.bundle import Bundle
-from imgclf.learning import backbones, devices, keras_settings, metrics, precision
-from imgclf.pixels import images
-from imgclf.train import courses, prospects, validation
+from imgclf.core import names, signals
+from imgclf.core.config import SCRATCH, TrainConfig
+from imgclf.core.errors import ImgclfError, UsageError
+from imgclf.core.files import atomic, contained, locks
+from imgclf.core.files.state_folder import check_outside
+from imgclf.core.parallel import ordered_map
+from imgclf.data import layout, prepared_images
+from imgclf.data.manifest import Manifest, read_manifest
+from imgclf.evaluation import metrics
+from imgclf.images import decode
+from imgclf.models import backbones, bundle, cnn, keras_settings, registry
+from imgclf.models.bundle import Bundle
+from imgclf.train import courses, devices, precision, prospects, validation
 from imgclf.train.checkpoint import restore, take_up
 from imgclf.train.loop import fit, patience, remedies, save, tuning_epochs
-from imgclf.train.setup import Stored, check, check_agreement, manifest_path, prepare, read_config, weigh, write_config
+from imgclf.train.setup import Stored, check, check_agreement, chosen_manifest, prepare, read_config, weigh, write_config
 from imgclf.train.work import CHECKPOINT, Listener, OfWorker, Silent, Work
 
 if TYPE_CHECKING:
@@ -61,10 +64,10 @@ def train(
             f"{data}: the folder's path contains {wrong}, which TensorFlow cannot open; rename or move the folder"
         )
     check_outside(run_dir or Path("runs"), "--run-dir", data)
-    manifest = dataset.read_manifest(manifest_path(data, config.fold))
+    manifest = read_manifest(chosen_manifest(data, config.fold))
     machine, listener = _gather(listener, device_count)
     if machine.is_chief and run_dir is not None:
-        run_folders.check_run_folder(run_dir)  # now, and not when all pictures are decoded
+        registry.check_run_folder(run_dir)  # now, and not when all pictures are decoded
     expected = None
     remedy = "restart all workers with --resume and the run folder that the chief printed"
     with keras_settings.pinned(), devices.lost(machine, remedy):
@@ -74,8 +77,8 @@ def train(
         weights = weigh(config, prepared)
         is_given = run_dir is not None and run_dir.exists()
         if machine.is_chief:
-            run_dir = run_folders.new_run_folder(config.model, run_dir)
-            writing.write_atomic(run_dir / "split.csv", manifest.to_csv())
+            run_dir = registry.new_run_folder(config.model, run_dir)
+            atomic.write_atomic(run_dir / "split.csv", manifest.to_csv())
             write_config(run_dir, Stored(config, prepared.recipe, data.resolve(), weights))  # last: --resume needs it
         work = Work(
             data,
@@ -125,20 +128,20 @@ def resume(
     """
     listener = listener or Silent()
     began = time.monotonic()
-    run_dir = run_folders.find_unfinished(run)
+    run_dir = registry.find_unfinished(run)
     stored = read_config(run_dir)
     if data is None and not stored.data.is_dir():
         raise ImgclfError(
             f"{run_dir}: its data folder {stored.data} does not exist; give its new path: imgclf train FOLDER --resume"
         )
     data = data or stored.data
-    manifest = dataset.read_manifest(run_dir / "split.csv")
+    manifest = read_manifest(run_dir / "split.csv")
     machine, listener = _gather(listener, device_count)
     remedy = f"start all of them again with `imgclf train --resume {shlex.quote(str(run_dir))}`"
     with keras_settings.pinned(), devices.lost(machine, remedy), _alone(run_dir, machine):
         if machine.is_chief:
             with contained.at(run_dir) as folder:
-                writing.remove_leftovers(folder)
+                atomic.remove_leftovers(folder)
         prepared, config = prepare(data, manifest, stored.config, machine, listener)
         if prepared.recipe != stored.recipe:
             raise ImgclfError(f"{run_dir}: config.json was edited: its recipe does not match its options; train again")
@@ -152,15 +155,15 @@ def summary(data: Path, config: TrainConfig) -> tuple[str, list[tuple[str, str, 
     check(config)
     if config.model == "auto":
         raise UsageError("--summary needs a model: with --model auto, nothing is chosen before a training")
-    pictures, _left_out = dataset.index(data, minimum_classes=2)
+    pictures, _left_out = layout.index(data, minimum_classes=2)
     classes = len(pictures.class_names)
     if config.model in SCRATCH:
-        side = config.image_size or dataset.auto_image_size(pictures, config.seed)
-        network = model.build(config.model, classes, side, side, seed=config.seed)
+        side = config.image_size or layout.auto_image_size(pictures, config.seed)
+        network = cnn.build(config.model, classes, side, side, seed=config.seed)
         kind, why = precision.choose(config.precision)
     else:
         side = config.image_size or backbones.BACKBONES[config.model].side
-        network = model.transferred(config.model, classes, side, weights=backbones.weights(config.weights), seed=config.seed)
+        network = cnn.transferred(config.model, classes, side, weights=backbones.weights(config.weights), seed=config.seed)
         kind, why = "float32", "the backbone stays as it is"
     layers = [
         (layer.name, type(layer).__name__, " x ".join(str(number) for number in layer.output.shape[1:]), layer.count_params())
@@ -178,7 +181,7 @@ def _run(work: Work, began: float) -> Bundle | None:
         course = courses.begin(work)
     except ImgclfError:  # no weights to be had, say: nothing began, and nothing is left that --resume could take for a run
         if machine.is_chief and not work.resumed:
-            run_folders.forget(work.run_dir, whole=work.made_folder)
+            registry.forget(work.run_dir, whole=work.made_folder)
         raise
     if state:
         take_up(work, course.trainer, state)
@@ -230,7 +233,7 @@ def _begin_tuning(work: Work, head: courses.Course) -> courses.Course:
     return courses.begin(work)
 
 
-def _some(weights: NDArray[np.float32], prepared: dataset.Prepared) -> str:
+def _some(weights: NDArray[np.float32], prepared: prepared_images.Prepared) -> str:
     shown = [f"{name} {weight:.2f}" for name, weight in zip(prepared.class_names, weights, strict=True)]
     return ", ".join(shown[:6]) + (", ..." if len(shown) > 6 else "")
 
@@ -241,7 +244,7 @@ def _finish(work: Work, course: courses.Course) -> Bundle:
     run_dir, config, prepared, manifest, history = work.run_dir, work.config, work.prepared, work.manifest, work.history
     best = [entry for entry in history if entry.is_best][-1]
     save(network, run_dir / bundle.MODEL)
-    with writing.atomic_path(run_dir / bundle.LITERT) as temporary:
+    with atomic.atomic_path(run_dir / bundle.LITERT) as temporary:
         course.export(network, temporary)
     info: dict[str, Any] = {
         "imgclf": imgclf.__version__,
@@ -296,7 +299,7 @@ def _opencv_version() -> str:
     return cv2.__version__
 
 
-def _calibration(run: Bundle, prepared: dataset.Prepared, manifest: dataset.Manifest) -> dict[str, Any]:
+def _calibration(run: Bundle, prepared: prepared_images.Prepared, manifest: Manifest) -> dict[str, Any]:
     """Calibrate on the validation images: the temperature and the calibration error before and after.
 
     The temperature stays 1 if cross-validation shows no gain.
@@ -306,7 +309,7 @@ def _calibration(run: Bundle, prepared: dataset.Prepared, manifest: dataset.Mani
     found = np.array(list(ordered_map(lambda name: run.probability(_pixels(prepared, name)), names)))
     true = np.array([prepared.class_names.index(name.split("/", 1)[0]) for name in names])
     group_of = {row.sha256: row.group for row in manifest.rows}
-    own = [group_of.get(dataset.content_of(name), name) for name in names]
+    own = [group_of.get(prepared_images.content_of(name), name) for name in names]
     fit = metrics.calibration(true, found, np.unique(own, return_inverse=True)[1])
     calibrated = metrics.tempered(found, fit.temperature)
     return {
@@ -320,11 +323,13 @@ def _calibration(run: Bundle, prepared: dataset.Prepared, manifest: dataset.Mani
     }
 
 
-def _pixels(prepared: dataset.Prepared, name: str) -> images.Image:
-    return images.decode(images.read(prepared.folder / "val" / name))
+def _pixels(prepared: prepared_images.Prepared, name: str) -> decode.Image:
+    return decode.decode(decode.read(prepared.folder / "val" / name))
 
 
-def _difference(network: "keras.Sequential", run_dir: Path, info: Mapping[str, Any], prepared: dataset.Prepared) -> float:
+def _difference(
+    network: "keras.Sequential", run_dir: Path, info: Mapping[str, Any], prepared: prepared_images.Prepared
+) -> float:
     """The largest probability difference between Keras and LiteRT on up to 64 validation pictures."""
     names = list(prepared.files["val"])
     names = names[:: math.ceil(len(names) / 64)]  # of every class

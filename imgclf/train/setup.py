@@ -10,14 +10,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf import dataset
-from imgclf.base import reading, writing
-from imgclf.base.checking import wrong_content
-from imgclf.base.config import SCRATCH, Part, Recipe, TrainConfig
-from imgclf.base.errors import ImgclfError, UsageError
-from imgclf.base.folders import command
-from imgclf.learning import backbones, devices, precision
-from imgclf.learning.weights import class_weights
+from imgclf.core.config import SCRATCH, Part, Recipe, TrainConfig
+from imgclf.core.errors import ImgclfError, UsageError
+from imgclf.core.fields import wrong_content
+from imgclf.core.files import atomic, reading
+from imgclf.core.files.state_folder import command
+from imgclf.data import layout, prepared_images
+from imgclf.data.manifest import Manifest, elsewhere_note, fold_paths, load_parts, manifest_path
+from imgclf.models import backbones
+from imgclf.train import devices, precision
+from imgclf.train.class_weights import class_weights
 from imgclf.train.work import Listener, Work, content
 
 SCHEMA = "config/1"
@@ -59,7 +61,7 @@ def write_config(run_dir: Path, stored: Stored) -> None:
         values["weights"] = str(Path(stored.config.weights).resolve())  # resuming must work from any folder
     values |= {"recipe": dataclasses.asdict(stored.recipe), "data": str(stored.data)}
     weights = None if stored.weights is None else stored.weights.tolist()
-    writing.write_json(run_dir / "config.json", {"schema": SCHEMA, **values, "weights_of_classes": weights})
+    atomic.write_json(run_dir / "config.json", {"schema": SCHEMA, **values, "weights_of_classes": weights})
 
 
 def read_config(run_dir: Path) -> Stored:
@@ -88,11 +90,11 @@ def read_config(run_dir: Path) -> Stored:
     return stored
 
 
-def manifest_path(data: Path, fold: int | None) -> Path:
+def chosen_manifest(data: Path, fold: int | None) -> Path:
     """The manifest of the split, or of one fold; raises ImgclfError when there is no such fold."""
     if fold is None:
-        return dataset.manifest_path(data)
-    folds = dataset.fold_paths(data)
+        return manifest_path(data)
+    folds = fold_paths(data)
     if not folds:
         raise ImgclfError(f"{data}: no folds yet; make them with {command('split', data, '--folds', '5')}")
     if not 1 <= fold <= len(folds):
@@ -101,8 +103,8 @@ def manifest_path(data: Path, fold: int | None) -> Path:
 
 
 def prepare(
-    data: Path, manifest: dataset.Manifest, config: TrainConfig, machine: devices.Devices, listener: Listener
-) -> tuple[dataset.Prepared, TrainConfig]:
+    data: Path, manifest: Manifest, config: TrainConfig, machine: devices.Devices, listener: Listener
+) -> tuple[prepared_images.Prepared, TrainConfig]:
     """The pictures at the network's size, and the config with that size; by the chief first, and the others find them there."""
     batch = config.batch_size
     if batch % machine.workers or batch < machine.count:
@@ -113,17 +115,17 @@ def prepare(
     precision.choose(config.precision)  # refuses what this machine cannot do, before anything is prepared
     if not machine.is_chief:
         machine.told([0])
-    parts, notes = dataset.load_parts(data, manifest, listener.preparing)
-    for note in dataset.elsewhere_note(data) + notes:
+    parts, notes = load_parts(data, manifest, listener.preparing)
+    for note in elsewhere_note(data) + notes:
         listener.note(note)
-    chosen: Mapping[Part, dataset.Dataset] = {"train": parts["train"], "val": parts["val"]}
+    chosen: Mapping[Part, layout.Dataset] = {"train": parts["train"], "val": parts["val"]}
     if config.model in SCRATCH:
-        side = config.image_size or dataset.auto_image_size(parts["train"], config.seed)
+        side = config.image_size or layout.auto_image_size(parts["train"], config.seed)
     else:
         side = config.image_size or backbones.BACKBONES[config.model].side
         config = dataclasses.replace(config, progressive=False)
     recipe = Recipe(height=side, width=side, aspect=config.aspect)
-    prepared = dataset.prepare(data, chosen, recipe, listener.preparing)
+    prepared = prepared_images.prepare(data, chosen, recipe, listener.preparing)
     for path, reason in prepared.left_out:
         listener.note(f"left out {path}: {reason}")
     _check_parts(data, prepared)
@@ -132,13 +134,13 @@ def prepare(
     return prepared, dataclasses.replace(config, image_size=side)
 
 
-def weigh(config: TrainConfig, prepared: dataset.Prepared) -> NDArray[np.float32] | None:
+def weigh(config: TrainConfig, prepared: prepared_images.Prepared) -> NDArray[np.float32] | None:
     """What a training picture of each class counts; None where all count the same."""
     labels = [name.split("/", 1)[0] for name in prepared.files["train"]]
     return class_weights(config.class_weights, prepared.class_names, [labels.count(name) for name in prepared.class_names])
 
 
-def _check_parts(data: Path, prepared: dataset.Prepared) -> None:
+def _check_parts(data: Path, prepared: prepared_images.Prepared) -> None:
     for part in ("train", "val"):
         if not prepared.files[part]:
             raise ImgclfError(

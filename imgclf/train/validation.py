@@ -2,8 +2,8 @@
 
 import collections
 
-from imgclf.bundle import Bundle
-from imgclf.learning import baseline, grouped, metrics
+from imgclf.evaluation import baseline, grouped, metrics
+from imgclf.models.bundle import Bundle
 from imgclf.train.work import Work
 
 

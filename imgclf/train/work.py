@@ -9,10 +9,11 @@ from typing import Annotated, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf import dataset
-from imgclf.base.checking import Checked, Within
-from imgclf.base.config import TrainConfig
-from imgclf.learning import devices
+from imgclf.core.config import TrainConfig
+from imgclf.core.fields import Checked, Within
+from imgclf.data import prepared_images
+from imgclf.data.manifest import Manifest
+from imgclf.train import devices
 
 CHECKPOINT = "checkpoint.npz"  # what a run that is not finished goes on from
 
@@ -112,8 +113,8 @@ class Work:
 
     data: Path
     config: TrainConfig  # as resolved: nothing is left to be chosen but what the machine decides
-    manifest: dataset.Manifest
-    prepared: dataset.Prepared
+    manifest: Manifest
+    prepared: prepared_images.Prepared
     weights: NDArray[np.float32] | None  # what a picture of each class counts
     run_dir: Path
     listener: Listener

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 
 from imgclf import clean
-from imgclf.base.parallel import cpu_count
+from imgclf.core.parallel import cpu_count
 
 CLEANVISION = """
 import sys, time, contextlib, io

@@ -14,23 +14,24 @@ from typing import get_args
 import keras
 import numpy as np
 
-from imgclf import dataset
-from imgclf.base.config import Format
-from imgclf.bundle import Bundle
+from imgclf.core.config import Format
+from imgclf.data import loader, prepared_images
+from imgclf.data.manifest import load_parts, read_manifest
 from imgclf.evaluate import evaluate
-from imgclf.export import export
-from imgclf.learning import formats, metrics
+from imgclf.evaluation import metrics
+from imgclf.export import export, formats
+from imgclf.models.bundle import Bundle
 from imgclf.predict import predict
 
 
 def main(run_dir: Path) -> None:
     run = Bundle.load(run_dir)
     root = Path(run.info["data"]["path"])
-    parts, _notes = dataset.load_parts(root, dataset.read_manifest(run_dir / "split.csv"))
-    prepared = dataset.prepare(root, {"test": parts["test"]}, run.recipe)
+    parts, _notes = load_parts(root, read_manifest(run_dir / "split.csv"))
+    prepared = prepared_images.prepare(root, {"test": parts["test"]}, run.recipe)
     files = sorted(prepared.files["test"])
     network = keras.models.load_model(run_dir / "model.keras")
-    batches = dataset.Pictures(prepared, "test").in_order(32)
+    batches = loader.Pictures(prepared, "test").in_order(32)
     expected = np.concatenate([network.predict_on_batch(pixels.astype(np.float32)) for pixels, _targets, _weights in batches])
     if expected.shape[1] == 1:
         expected = np.hstack([1 - expected, expected])

@@ -17,7 +17,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from imgclf.dataset import Sample, allocation
+from imgclf.data import allocation
+from imgclf.data.layout import Sample
 
 SUBSETS: dict[Any, float] = {"train": 0.70, "val": 0.15, "test": 0.15}
 FOLDS: dict[Any, float] = dict.fromkeys(range(1, 6), 0.2)

@@ -25,7 +25,7 @@ def seeds(folder: Path) -> None:
     from conftest import encoded, photo
     from test_backbones import checkpoint
 
-    from imgclf.pixels import filetypes
+    from imgclf.images.formats import filetypes
 
     picture = photo(0, 24, 16)
     forms = {"JPEG": {}, "PNG": {}, "BMP": {}, "GIF": {}, "TIFF": {}, "WEBP": {}, "AVIF": {}, "PPM": {}}
@@ -55,11 +55,11 @@ def fuzz(arguments: list[str]) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["imgclf"]):
-        from imgclf.base.errors import ImageError
-        from imgclf.learning import checkpoints
-        from imgclf.pixels import facts, images
+        from imgclf.core.errors import ImageError
+        from imgclf.images import decode, measurements
+        from imgclf.models import torch_checkpoint
 
-    images.MAX_PIXELS = MAX_PIXELS
+    decode.MAX_PIXELS = MAX_PIXELS
     file = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)) / "input"
 
     def one(data: bytes) -> None:
@@ -67,11 +67,11 @@ def fuzz(arguments: list[str]) -> None:
         if kind == b"\1":
             file.write_bytes(content)
             with contextlib.suppress(ValueError):
-                checkpoints.read(file)
+                torch_checkpoint.read(file)
             return
-        _record, problem, _thumbnail = facts.look(content)
+        _record, problem, _thumbnail = measurements.look(content)
         try:
-            picture = images.decode(content)
+            picture = decode.decode(content)
         except ImageError as error:
             assert problem == str(error), (problem, error)
             return
@@ -79,7 +79,7 @@ def fuzz(arguments: list[str]) -> None:
         assert picture.dtype == "uint8"
         assert picture.ndim == 3
         assert picture.shape[2] == 3
-        head = images.header(content)
+        head = decode.header(content)
         if head.format == "AVIF":  # the largest size that is named anywhere in it
             assert head.width * head.height >= picture.size // 3, (head, picture.shape)
         else:

@@ -33,12 +33,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import fuzz_runs
 from conftest import encoded, make_classes, photo
 
-from imgclf import clean, dataset, split
-from imgclf.base import journal, locks, placing, table
-from imgclf.base.config import SplitConfig
-from imgclf.base.errors import ImgclfError
-from imgclf.pixels import archives
-from imgclf.pixels.members import MAX_MEMBER
+from imgclf import clean, split
+from imgclf.core import csv_files
+from imgclf.core.config import SplitConfig
+from imgclf.core.errors import ImgclfError
+from imgclf.core.files import journal, locks, placing
+from imgclf.data import file_index, layout
+from imgclf.data.manifest import read_manifest
+from imgclf.images import archives
+from imgclf.images.archives.member import MAX_MEMBER
 
 SECONDS, MEGABYTES = 5, 500
 NUMBERS = [0, 1, 2, 127, 128, 255, 256, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, (1 << 63) - 1, (1 << 64) - 1]
@@ -166,14 +169,14 @@ def targets(folder: Path) -> list[Target]:
     report = folder / "report.csv"
     clean.write_report(clean.clean(data, dry_run=True), report)
     clean.clean(data, on={"low-contrast": "quarantine"})
-    paths = [file.path for file in dataset.scan(data)]
+    paths = [file.path for file in layout.scan(data)]
 
     def index(_path: Path) -> None:
         for other in index_path.parent.iterdir():
             if other != index_path:
                 other.unlink()
         for _twice in range(2):
-            with contextlib.suppress(ImgclfError), dataset.examine(data, paths) as catalogue:
+            with contextlib.suppress(ImgclfError), file_index.examine(data, paths) as catalogue:
                 catalogue.similar_pairs()
                 catalogue.hashes()
 
@@ -199,11 +202,11 @@ def targets(folder: Path) -> list[Target]:
     return [
         *found,
         Target(".sqlite", [index_path.read_bytes()], index, index_path),
-        Target(".csv", [manifest.read_bytes()], dataset.read_manifest, manifest),
+        Target(".csv", [manifest.read_bytes()], read_manifest, manifest),
         Target(".csv", [report.read_bytes(), b"\xff\xfe" + report.read_text().encode("utf-16-le")],
                lambda path: clean.apply(data, path, dry_run=True), report),
         Target(".csv", [b"path,group\na/000.png,x\n", b"path;group\r\na/000.png;x\r\n"],
-               lambda path: list(table.records(path, "path", "group")), folder / "groups.csv"),
+               lambda path: list(csv_files.records(path, "path", "group")), folder / "groups.csv"),
         Target(".json", [plan.read_bytes() for plan in plans], batches, plans[0]),
         Target(".json", [order.read_bytes()], back, order),
     ]  # fmt: skip

@@ -13,9 +13,10 @@ import numpy as np
 from conftest import photo
 from tiny import SIDE, signed, tiny_run
 
-from imgclf import evaluations, runs
-from imgclf.base.config import Recipe, TrainConfig
-from imgclf.bundle import Bundle
+from imgclf import runs
+from imgclf.core.config import Recipe, TrainConfig
+from imgclf.models import evaluations
+from imgclf.models.bundle import Bundle
 from imgclf.train import checkpoint, setup
 from imgclf.train.work import CHECKPOINT, Epoch
 

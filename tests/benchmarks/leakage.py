@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest import encoded
 from planted import all_at_once, cropped, recompressed, resized
 
-from imgclf import clean, dataset, split
-from imgclf.base.config import SplitConfig
-from imgclf.dataset import allocation
+from imgclf import clean, split
+from imgclf.core.config import SplitConfig
+from imgclf.data import allocation, layout
 
 
 def brightened(picture: Image.Image) -> bytes:
@@ -49,7 +49,7 @@ def main() -> None:
             (root / copy).write_bytes(change(Image.open(root / path).convert("RGB")))
             kin[copy] = path
         manifest = split.split(root, SplitConfig(seed=options.seed)).manifest
-        samples = [dataset.Sample(row.path, row.label) for row in manifest.rows]
+        samples = [layout.Sample(row.path, row.label) for row in manifest.rows]
         one_by_one = allocation.allocate(
             samples, {s.path: s.path for s in samples}, {"train": 0.7, "val": 0.15, "test": 0.15}, options.seed
         )

@@ -24,10 +24,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from imgclf.base.parallel import cpu_count, ordered_map
-from imgclf.bundle import Bundle
-from imgclf.pixels import images
-from imgclf.pixels.sources import expand
+from imgclf.core.parallel import cpu_count, ordered_map
+from imgclf.images import decode
+from imgclf.images.sources import expand
+from imgclf.models.bundle import Bundle
 
 NAIVE = """
 import io, sys
@@ -172,7 +172,7 @@ def main() -> None:
     )
 
     def once(content: bytes) -> Any:
-        return run.probability(images.apply(run.recipe, images.decode(content)))
+        return run.probability(decode.apply(run.recipe, decode.decode(content)))
 
     list(ordered_map(once, contents[:32]))
     with tempfile.TemporaryDirectory() as name:

@@ -19,14 +19,14 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import tiffs
 
-from imgclf.base.errors import ImageError
-from imgclf.pixels import images
+from imgclf.core.errors import ImageError
+from imgclf.images import decode
 
 
 def verdict(layout: tiffs.Layout, values: np.ndarray, data: bytes) -> str:
     """`equal`, `refused`, or a description of the difference."""
     try:
-        decoded = images.decode(data)
+        decoded = decode.decode(data)
     except ImageError as error:
         if error.reason == "unsupported" and not tiffs.is_supported(layout):
             return "refused"

@@ -28,29 +28,33 @@ from pathlib import Path
 
 import numpy as np
 
-from imgclf import dataset, model, split
-from imgclf.base.config import Recipe, SplitConfig, TrainConfig
-from imgclf.base.parallel import cpu_count
-from imgclf.learning import devices, metrics, training
-from imgclf.pixels import images
-from imgclf.train import Silent, courses
+from imgclf import split
+from imgclf.core.config import Recipe, SplitConfig, TrainConfig
+from imgclf.core.parallel import cpu_count
+from imgclf.data import layout, loader, prepared_images
+from imgclf.data.manifest import load_parts, manifest_path, read_manifest
+from imgclf.evaluation import metrics
+from imgclf.images import decode
+from imgclf.models import cnn
+from imgclf.train import Silent, courses, devices
+from imgclf.train.trainer import Trainer
 from imgclf.train.work import Work
 
 HERE = Path(__file__).parent
 
 
-def prepared(data: Path, config: TrainConfig) -> dataset.Prepared:
-    manifest = dataset.read_manifest(dataset.manifest_path(data))
-    parts, _notes = dataset.load_parts(data, manifest)
-    side = config.image_size or dataset.auto_image_size(parts["train"], 0)
-    return dataset.prepare(data, {"train": parts["train"], "val": parts["val"]}, Recipe(side, side))
+def prepared(data: Path, config: TrainConfig) -> prepared_images.Prepared:
+    manifest = read_manifest(manifest_path(data))
+    parts, _notes = load_parts(data, manifest)
+    side = config.image_size or layout.auto_image_size(parts["train"], 0)
+    return prepared_images.prepare(data, {"train": parts["train"], "val": parts["val"]}, Recipe(side, side))
 
 
 def throughput(data: Path) -> None:
     config = TrainConfig()
     made = prepared(data, config)
     side = made.recipe.height
-    manifest, machine = dataset.read_manifest(dataset.manifest_path(data)), devices.choose(None)
+    manifest, machine = read_manifest(manifest_path(data)), devices.choose(None)
 
     def begun(config: TrainConfig) -> courses.Course:
         return courses.begin(Work(data, config, manifest, made, None, Path(), Silent(), machine, config.epochs))
@@ -60,7 +64,7 @@ def throughput(data: Path) -> None:
     plain = begun(dataclasses.replace(config, precision="float32")).trainer
     change = course.change(len(pictures))
 
-    def epoch(number: int, trainer: training.Trainer = trainer) -> float:
+    def epoch(number: int, trainer: Trainer = trainer) -> float:
         started = time.perf_counter()
         batches = pictures.shuffled(config.batch_size, seed=0, epoch=number, change=change)
         trainer.epoch(batches, iter([1e-3] * len(pictures)))
@@ -101,12 +105,12 @@ def throughput(data: Path) -> None:
     print(f"augmentation: {augmenting * 1e3:.2f} ms a batch on one thread, {share:.1%} of a step's processor time")
 
 
-def usual_epoch(made: dataset.Prepared, config: TrainConfig) -> "object":
+def usual_epoch(made: prepared_images.Prepared, config: TrainConfig) -> "object":
     """A function that trains the usual way for an epoch and gives its images/s."""
     import keras
     from keras import layers
 
-    side, plan = made.recipe.height, model.blocks(config.model, made.recipe.height, made.recipe.width)
+    side, plan = made.recipe.height, cnn.blocks(config.model, made.recipe.height, made.recipe.width)
     network = keras.Sequential([keras.Input((side, side, 3)), layers.Rescaling(1 / 127.5, offset=-1.0)])
     network.add(layers.RandomFlip("horizontal"))
     network.add(layers.RandomRotation(15 / 360))
@@ -142,7 +146,7 @@ def preparation(data: Path) -> None:
     paths = [data / source for files in made.files.values() for source in files.values()]
 
     def one(path: Path) -> None:
-        images.load(made.recipe, path)
+        decode.load(made.recipe, path)
 
     def alone() -> float:
         started = time.perf_counter()
@@ -157,8 +161,8 @@ def preparation(data: Path) -> None:
         started = time.perf_counter()
         prepared_again = prepared(data, config)
         done = time.perf_counter()
-        dataset.Pictures(prepared_again, "train")
-        dataset.Pictures(prepared_again, "val")
+        loader.Pictures(prepared_again, "train")
+        loader.Pictures(prepared_again, "val")
         return done - started, time.perf_counter() - done
 
     times = [(alone(), *whole(number)) for number in range(5)]

@@ -1,1 +1,0 @@
-"""Facts of the trade: configuration, errors, the journal. Standard library only."""

@@ -1,0 +1,301 @@
+"""The commands train, audit, evaluate and compare. Verbs are imported inside the bodies."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from imgclf.cli import console, shell
+from imgclf.cli.commands.options import Data, Json, Run, Seed, ShardOf, found, refuse
+from imgclf.cli.shell import Command
+from imgclf.cli.views import dataset as dataset_view
+from imgclf.cli.views import learning as view
+from imgclf.core.config import Aspect, Augment, Backbone, Model, Part, Precision, Schedule, TrainConfig
+from imgclf.core.errors import ImgclfError, UsageError
+from imgclf.core.files.state_folder import command
+
+
+class TrainCommand(Command):
+    """Lets --resume stand alone or before a run, which Typer has no word for."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if "--resume" in args:
+            at = args.index("--resume")
+            run = next((value for value in args[at + 1 : at + 2] if not value.startswith("-")), None)
+            args[at : at + (2 if run else 1)] = [f"--resume={run or 'latest'}"]
+        return super().parse_args(ctx, args)
+
+
+def train(
+    ctx: typer.Context,
+    data: Data = Path("data"),
+    epochs: Annotated[int, typer.Option(help="Passes over the training part.")] = 30,
+    model: Annotated[Model, typer.Option(help="The network: its width and depth also follow the pictures' size.")] = "cnn",
+    weights: Annotated[
+        str, typer.Option(metavar="imagenet|none|FILE", help="Of a pretrained backbone: ImageNet's, random ones, or a file.")
+    ] = "imagenet",
+    views: Annotated[
+        int, typer.Option(metavar="N", help="For a backbone: each training picture, N - 1 times changed too.")
+    ] = 1,
+    fine_tune: Annotated[
+        int, typer.Option(metavar="N", help="For a backbone: once the head is trained, train its top N blocks too.")
+    ] = 0,
+    fine_tune_epochs: Annotated[
+        int | None, typer.Option(metavar="N", help="Epochs of that.", show_default="a fifth of --epochs, 3 at least")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Pictures a step.")] = 32,
+    image_size: Annotated[
+        int | None, typer.Option(help="Pixels a side.", show_default="96, or less for small pictures")
+    ] = None,
+    aspect: Annotated[
+        Aspect, typer.Option(help="Fit a picture to the square: squash it, crop its centre, or pad it.")
+    ] = "squash",
+    augment: Annotated[Augment, typer.Option(help="Random changes to training pictures.")] = "light",
+    flip: Annotated[bool, typer.Option("--flip/--no-flip", help="Whether those mirror; not for digits and text.")] = True,
+    progressive: Annotated[
+        bool, typer.Option("--progressive/--no-progressive", help="Whether the first epochs see smaller pictures: faster.")
+    ] = True,
+    precision: Annotated[
+        Precision, typer.Option(help="Number format to compute in; what is saved is float32 in any case.")
+    ] = "auto",
+    learning_rate: Annotated[float, typer.Option(help="Adam's step size at its peak.")] = 3e-3,
+    lr_schedule: Annotated[Schedule, typer.Option(help="How the step size changes.")] = "cosine",
+    lr_find: Annotated[bool, typer.Option("--lr-find", help="Only look for a learning rate: a plot and a suggestion.")] = False,
+    early_stopping: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="End after N epochs without a better one; 0 never.",
+            show_default="half of the epochs, 10 at least",
+        ),
+    ] = None,
+    label_smoothing: Annotated[float, typer.Option(help="How far targets move towards all classes alike.")] = 0.1,
+    weight_decay: Annotated[
+        float | None,
+        typer.Option(
+            help="Adam's decoupled weight decay, times the step size.", show_default="3 for a head on features, else 0"
+        ),
+    ] = None,
+    ema: Annotated[float, typer.Option(help="What a step keeps of a moving average of the weights; 0 for none.")] = 0.0,
+    class_weights: Annotated[
+        str, typer.Option(metavar="auto|none|FILE.csv", help="What a picture of each class counts; auto when they are uneven.")
+    ] = "auto",
+    time_budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="As many epochs as fit into 90s, 10m or 1h30m; --epochs at most.")
+    ] = None,
+    devices: Annotated[
+        str, typer.Option(metavar="auto|N", help="GPUs of this machine that share every batch; auto takes all.")
+    ] = "auto",
+    seed: Seed = 0,
+    fold: Annotated[int | None, typer.Option(metavar="I", help="Use fold I of `split --folds` instead of the split.")] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the run; it must be new or empty.", show_default="runs/<time>-<model>")
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option("--resume", metavar="[RUN]", help="Go on with an unfinished run, the newest if none is named."),
+    ] = None,
+    summary: Annotated[bool, typer.Option("--summary", help="Only print the network's layers.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write logs for TensorBoard into the run.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a network and keep its best epoch as a bundle.
+
+    A Sequential CNN from scratch. Makes the default split when there is none. Prints the run folder on stdout. Ctrl-C once ends
+    after the epoch and keeps what there is; a run that was killed goes on with --resume.
+    """
+    from imgclf import split as splitting
+    from imgclf import train as verb
+    from imgclf.train.devices import are_several
+
+    config = TrainConfig(
+        epochs=epochs, batch_size=batch_size, image_size=image_size, aspect=aspect, model=model,
+        weights=weights, views=views, fine_tune=fine_tune, fine_tune_epochs=fine_tune_epochs, precision=precision,
+        augment=augment, flip=flip, progressive=progressive, learning_rate=learning_rate, lr_schedule=lr_schedule,
+        early_stopping=early_stopping,
+        label_smoothing=label_smoothing, weight_decay=weight_decay, ema=ema, class_weights=class_weights,
+        time_budget=_seconds("--time-budget", time_budget) if time_budget else None,
+        tensorboard=tensorboard, seed=seed, fold=fold,
+    )  # fmt: skip
+    device_count = None if devices == "auto" else _count("--devices", devices)
+    if resume is not None:
+        if shell.given(ctx) - {"data", "resume", "devices", "as_json"}:
+            raise UsageError("--resume goes without other options but --devices and --json: it goes on with the run's own")
+        with view.TrainingDisplay() as display:
+            moved = data if "data" in shell.given(ctx) or data != Path("data") else None
+            bundle = verb.resume(resume, data=moved, listener=display, device_count=device_count)
+        view.trained(bundle, as_json)
+        return
+    verb.check(config)
+    refuse(
+        ((summary or lr_find) and run_dir, "--run-dir is for a training; --summary and --lr-find leave no run"),
+        (summary and lr_find, "--summary and --lr-find: give one of them"),
+    )
+    if summary:
+        about, layers = verb.summary(data, config)
+        view.summary(about, layers, as_json)
+        return
+    if fold is None and not splitting.exists(data):
+        if are_several():
+            raise ImgclfError(
+                f"{data}: no split yet, and all workers need the same one; make it first with {command('split', data)}"
+            )
+        console.say("no split yet: making the default one, 70% train, 15% validation, 15% test")
+        with console.stages() as stage:
+            made = splitting.split(data, progress=stage)
+        dataset_view.split(made, talk=True)
+    with view.TrainingDisplay() as display:
+        if lr_find:
+            view.rate_search(verb.find_rate(data, config, listener=display, device_count=device_count), as_json)
+            return
+        bundle = verb.train(data, config, run_dir=run_dir, listener=display, device_count=device_count)
+    view.trained(bundle, as_json)
+
+
+def audit(
+    data: Data = Path("data"),
+    model: Annotated[Backbone, typer.Option(help="The backbone whose features are looked at.")] = "efficientnet-lite0",
+    weights: Annotated[
+        str, typer.Option(metavar="imagenet|none|FILE", help="Of the backbone: ImageNet's, random ones, or a file.")
+    ] = "imagenet",
+    image_size: Annotated[int | None, typer.Option(help="Pixels a side.", show_default="the backbone's own, 224")] = None,
+    seed: Seed = 0,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Also write the suspects to this CSV, for `clean --apply`.")
+    ] = None,
+    relabel: Annotated[
+        float | None,
+        typer.Option(metavar="SCORE", help="Ask for `relabel` of labels that are wrong with at least this score."),
+    ] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Also write a page to decide on.")] = None,
+    shard: ShardOf = None,
+    as_json: Json = False,
+) -> None:
+    """Find likely label errors, outliers and near-duplicates.
+
+    By the features of a pretrained backbone, which are computed once. Every picture is judged by a classifier that was not
+    trained on it. Nothing is moved: --report and --html give a CSV that `imgclf clean --apply` carries out and can undo.
+    """
+    from imgclf import audit as verb
+
+    verb.check_relabel(relabel)
+    if relabel is not None and not (report or html):
+        raise UsageError(f"--relabel {relabel:g} needs --report or --html")
+    if shard:
+        if report or html:
+            raise UsageError(
+                "--shard only computes features; --report and --html go with the audit that comes after all shares"
+            )
+        from imgclf.core import shards
+
+        with console.stages() as stage:
+            share = verb.look(
+                data, shards.parse(shard), name=model, weights=weights, image_size=image_size, seed=seed, progress=stage
+            )
+        dataset_view.share(share, "audit", as_json)
+        return
+    if report:
+        verb.check_report(report, data)
+    if html:
+        verb.check_page(html, data)
+    orders, kept = 0, list[str]()
+    with console.stages() as stage:
+        result = verb.audit(data, name=model, weights=weights, image_size=image_size, seed=seed, progress=stage)
+        if report:
+            orders, kept = verb.write_report(result, report, relabel)
+        if html:
+            verb.write_page(result, html, relabel, lambda done, total: stage("drawing", done, total))
+    view.audited(result, as_json)
+    for note in kept:
+        console.say(note)
+    if report:
+        carry_out = command("clean", data, "--apply", str(report))
+        if orders:
+            console.say(f"wrote {report} with {console.counted(orders, 'move')}; carry them out with {carry_out}")
+        else:
+            console.say(f"wrote {report}; write quarantine or relabel into its column action, then run {carry_out}")
+    if html:
+        console.say(f"wrote {html}")
+
+
+def evaluate(
+    data: Annotated[
+        Path | None, typer.Argument(help="The run's own data if not given, or another folder with the same classes.")
+    ] = None,
+    run: Run = "latest",
+    part: Annotated[Part | None, typer.Option("--split", help="Part to score.", show_default="test")] = None,
+    fail_under: Annotated[
+        str | None,
+        typer.Option(metavar="FIGURE=LEAST,...", help="Exit with 1 when a figure is less, as accuracy=0.95,recall[cat]=0.9."),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Also write a page: all of this, and the worst errors' pictures.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score a run on pictures it was not fitted to.
+
+    Accuracy and F1 with their 95% intervals, ROC-AUC, calibration error, precision, recall and F1 per class, confusion matrix;
+    written into the run folder.
+    """
+    from imgclf import evaluate as verb
+
+    model = found(run)
+    gates = verb.gates(fail_under, model.class_names) if fail_under is not None else []
+    if html:
+        verb.check_page(html, model, data)
+    with console.progress("evaluating") as progress:
+        result = verb.evaluate(model, data, part, progress=progress)
+    if html:
+        verb.write_page(result, model, html)
+    if as_json:
+        console.as_json(result.to_dict())
+    else:
+        view.evaluation(result)
+    if html:
+        console.say(f"wrote {html}")
+    missed = [gate for gate in gates if not result.figure(gate.name) >= gate.least]
+    for gate in gates:
+        view.gate(gate, result, gate in missed)
+    if result.unwritten:
+        raise ImgclfError(result.unwritten)
+    if missed:
+        raise typer.Exit(1)
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="A run, as for --run.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another run of the same classes.")],
+    data: Annotated[
+        Path | None, typer.Argument(help="The first run's own data if not given, or another folder with the same classes.")
+    ] = None,
+    part: Annotated[Part | None, typer.Option("--split", help="Part to score.", show_default="test")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score two runs on the same pictures, and say whether they differ by more than chance.
+
+    Accuracies, their difference with a 95% interval, McNemar's exact test, and the pictures that one run alone gets right.
+    """
+    from imgclf import compare as verb
+
+    one, other = found(first), found(second)
+    with console.progress("comparing") as progress:
+        result = verb.compare(one, other, data, part, progress=progress)
+    view.comparison(result, as_json)
+
+
+def _seconds(option: str, text: str) -> float:
+    """1h30m, 10m, 90s or 90 as seconds."""
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.strip() + ("s" if text.strip().isdigit() else ""))
+    if not match or not text.strip():
+        raise UsageError(f"{option} {text}: expected a time as in 90s, 10m or 1h30m, or seconds")
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return float(3600 * hours + 60 * minutes + seconds)
+
+
+def _count(option: str, text: str) -> int:
+    """A number of one or more."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise UsageError(f"{option} {text}: expected auto or a number from 1 on")
+    return int(text)

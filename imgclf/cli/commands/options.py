@@ -1,0 +1,46 @@
+"""Options that several commands share, and what is refused of options that do not go together."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imgclf.cli import console
+from imgclf.core.config import TrainConfig
+from imgclf.core.errors import UsageError
+from imgclf.core.fields import bounds
+
+if TYPE_CHECKING:
+    from imgclf.models.bundle import Bundle
+
+Data = Annotated[
+    Path, typer.Argument(help="Folder with one folder of pictures per class, or with train/val/test folders of such.")
+]
+Run = Annotated[
+    str, typer.Option("--run", metavar="RUN", help="A run folder, its name under runs/, `latest` finished one, or `best`.")
+]
+ShardOf = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="I/N", help="Only the I-th of N shares, for a cluster; see README on how they meet."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+Seed = Annotated[int, typer.Option(**bounds(TrainConfig, "seed"), help="Seed of every random choice.")]
+
+
+def found(run: str) -> "Bundle":
+    """The bundle that --run names. For `best`, print which runs were compared."""
+    from imgclf.models import registry
+
+    if run != "best":
+        return registry.find(run)
+    chosen, note = registry.best(Path("runs"))
+    if note:
+        console.say(note, style="yellow")
+    return chosen
+
+
+def refuse(*cases: tuple[object, str]) -> None:
+    """Raise UsageError with the words of the first case that holds."""
+    for holds, words in cases:
+        if holds:
+            raise UsageError(words)

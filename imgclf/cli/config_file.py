@@ -1,0 +1,72 @@
+"""The project's file, imgclf.toml or [tool.imgclf] in pyproject.toml: defaults for the options of commands."""
+
+import contextlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from imgclf.core.errors import UsageError
+from imgclf.core.remedies import why
+
+FILE = "imgclf.toml"
+
+
+# Finds our section in a file that is not valid TOML: [tool.imgclf...], tool.imgclf = ..., imgclf = {...}.
+_OURS = re.compile(rb"""^\s*(\[\s*tool\s*\.\s*["']?imgclf\b|(tool\s*\.\s*)?["']?imgclf["']?\s*[.=])""", re.MULTILINE)
+
+
+def defaults(folder: Path) -> tuple[Path | None, dict[str, Any]]:
+    """(config file, its values) of the project in a folder; (None, {}) if there is none.
+
+    Raises UsageError for an unreadable imgclf.toml, and for an unreadable pyproject.toml only if it has our section.
+    """
+    own, shared = folder / FILE, folder / "pyproject.toml"
+    with contextlib.suppress(OSError):  # no permission to search the folder
+        if own.is_file():
+            return own, _values(own, _content(own))
+        if shared.is_file():
+            content = shared.read_bytes()  # if unreadable, assume that it belongs to another program
+            try:
+                values = _section(_values(shared, content, foreign=True))
+            except UsageError:
+                if _OURS.search(content):
+                    raise
+                return None, {}
+            if values is not None:
+                _check_text(shared, values)
+                return shared, values
+    return None, {}
+
+
+def _section(values: dict[str, Any]) -> dict[str, Any] | None:
+    tools = values.get("tool")
+    section = tools.get("imgclf") if isinstance(tools, dict) else None
+    return section if isinstance(section, dict) else None
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {why(error, 'move it away')}") from error
+
+
+def _values(path: Path, content: bytes, *, foreign: bool = False) -> dict[str, Any]:
+    """The values of a file. foreign: allow bytes that are not UTF-8, for example in other programs' comments."""
+    import tomllib  # here: most commands have no such file, and every one comes by
+
+    try:
+        return tomllib.loads(content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape" if foreign else "strict"))
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start + 1}); save it as UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: cannot be read as TOML ({error}); mend it, or move it away") from error
+
+
+def _check_text(path: Path, values: object) -> None:
+    """Raise UsageError if one of our values is not UTF-8."""
+    try:
+        json.dumps(values, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{path}: [tool.imgclf] is not UTF-8; save the file as UTF-8") from error

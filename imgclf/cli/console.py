@@ -1,0 +1,237 @@
+"""What all commands talk with: lines and tables on stdout, talk and progress on stderr."""
+
+import contextlib
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+from rich.console import Console
+from rich.text import Text
+
+from imgclf.core.files.atomic import json_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from rich.progress import Progress
+    from rich.table import Table
+
+LONGEST_NOTES = 10  # left-out files named one by one
+LONGEST_LIST = 40  # rows of a table of files before the rest is left to --report and --json
+
+_NARROWEST = 20
+
+
+def _width(stream: TextIO | None) -> int | None:
+    """Width of a stream in characters; None if Rich can find it out.
+
+    Lines to a pipe or a file are never wrapped, so they can be searched and pasted. An invalid COLUMNS, such as 0 in some
+    terminals, is ignored: with it, Rich would print nothing.
+    """
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) >= _NARROWEST:
+        return None
+    if not stream or not stream.isatty():
+        return 1000
+    return shutil.get_terminal_size().columns if columns else None
+
+
+out = Console(highlight=False, width=_width(sys.stdout))
+err = Console(stderr=True, highlight=False, width=_width(sys.stderr) if os.environ.get("COLUMNS") else None)
+
+
+_HARMLESS = "\u3000\u00a0\u202f\u200c\u200d"  # spaces of other scripts, and joiners of letters and emoji
+
+_quiet = _verbose = False
+
+
+def be_quiet() -> None:
+    """From now on no talk and no progress: errors, what was left out, and data."""
+    global _quiet
+    _quiet = True
+
+
+def be_verbose() -> None:
+    """From now on `detail` is said."""
+    global _verbose
+    _verbose = True
+
+
+def be_colourless() -> None:
+    """From now on no colours, as with NO_COLOR in the environment."""
+    out.no_color = err.no_color = True
+
+
+def printable(content: str, style: str = "") -> Text:
+    """Text for a terminal: what is not printable, a line end or an escape sequence in a file name, is shown and not sent."""
+    shown = "".join(c if c.isprintable() or c in _HARMLESS else ascii(c)[1:-1] for c in content)
+    return Text(shown, style)
+
+
+def say(text: str, *, style: str | None = None) -> None:
+    """One line of talk; with a style it is a warning, which --quiet does not silence."""
+    if _quiet and style is None:
+        return
+    err.print(printable(text, style or ""), soft_wrap=True)
+
+
+def show_warnings() -> None:
+    """Print warnings of the modules below on stderr from now on, even with --quiet."""
+    import logging
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            say(record.getMessage(), style="yellow")
+
+    log = logging.getLogger("imgclf")
+    log.handlers, log.propagate = [Lines(logging.WARNING)], False
+
+
+def detail(text: str) -> None:
+    """One line for those who asked for more."""
+    if _verbose:
+        err.print(printable(text, "dim"), soft_wrap=True)
+
+
+def error(text: str) -> None:
+    """One line that says what went wrong and what to do."""
+    err.print(Text("imgclf: error: ", "bold red") + printable(text), soft_wrap=True)
+
+
+def say_errors(problems: Sequence[str]) -> None:
+    """The first problems, one line each, and how many more."""
+    for problem in problems[:LONGEST_NOTES]:
+        error(problem)
+    if len(problems) > LONGEST_NOTES:
+        error(f"and {len(problems) - LONGEST_NOTES:,} more of such")
+
+
+def say_left_out(items: "Sequence[tuple[str, str]]") -> None:
+    """The first files that were left out, and how many more."""
+    for path, reason in items[:LONGEST_NOTES]:
+        say(f"left out {path}: {reason}", style="yellow")
+    if len(items) > LONGEST_NOTES:
+        say(
+            f"left out {len(items) - LONGEST_NOTES} more; `imgclf clean` lists and sets aside what cannot be used",
+            style="yellow",
+        )
+
+
+class Notes:
+    """Says the first so many of a kind of problem at once, one a line; to be called with what and why."""
+
+    def __init__(self, words: str) -> None:
+        self.words, self.said = words, 0
+
+    def __call__(self, what: str, why: str) -> None:
+        self.said += 1
+        if self.said <= LONGEST_NOTES:
+            say(f"{self.words} {what}: {why}", style="yellow")
+        elif self.said == LONGEST_NOTES + 1:
+            say(f"{self.words}: more of them, which are only counted from here on", style="yellow")
+
+
+def data(text: str) -> None:
+    """One line of data on stdout, exactly as given."""
+    sys.stdout.write(text + "\n")
+
+
+def data_now(text: str) -> None:
+    """One line of data for a program that waits for it."""
+    data(text)
+    sys.stdout.flush()
+
+
+def as_json(value: Any, *, indent: int | None = 2) -> None:
+    """One JSON document on stdout."""
+    data(json_text(value, indent=indent))
+
+
+def counted(number: int, noun: str) -> str:
+    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + ("es" if noun.endswith("s") else "s")
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
+def percent(value: float) -> str:
+    return f"{value:.1%}"
+
+
+@contextlib.contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr while the block runs; gives the function to call with (done, total). Silent when piped."""
+    with stages() as stage:
+        yield lambda done, total: stage(what, done, total)
+
+
+@contextlib.contextmanager
+def stages() -> Iterator[Callable[[str, int, int], None]]:
+    """`progress` for work in several stages; gives the function to call with (stage, done, total)."""
+    with new_bar() as bar:
+        task = bar.add_task("", total=None)
+        last, shown = 0.0, ""
+
+        def update(stage: str, done: int, total: int) -> None:
+            nonlocal last, shown
+            now = time.monotonic()
+            if now - last > 0.05 or done == total or stage != shown:
+                last, shown = now, stage
+                bar.update(task, description=stage, completed=done, total=total or None)
+
+        yield update
+
+
+def new_bar() -> "Progress":
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=err, transient=True, disable=not err.is_terminal or _quiet)
+
+
+def new_table(*headings: str, numbers: bool = True) -> "Table":
+    """A table without lines; the first column to the left, and the others to the right when they are numbers."""
+    from rich.table import Table  # only when a table is due: `--help` has none of ours
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for number, heading in enumerate(headings):
+        table.add_column(
+            printable(heading), justify="right" if number and numbers else "left", header_style="bold", overflow="fold"
+        )
+    return table
+
+
+def add_row(table: "Table", *cells: Any, style: str | None = None) -> None:
+    table.add_row(*(printable(str(cell)) for cell in cells), style=style)
+
+
+def one_line_each(lines: Sequence[Sequence[str]], *headings: str, styles: Mapping[str, str] | None = None) -> None:
+    """A table whose last column is cut so that no line folds. styles: by the text of a cell."""
+    widths = [max(len(heading), *(len(line[column]) for line in lines)) + 2 for column, heading in enumerate(headings[:-1])]
+    room = max(20, out.width - sum(widths) - 4)
+    table = new_table(*headings, numbers=False)
+    for *cells, last in lines:
+        shown = last if len(last) <= room else last[: room - 1] + "…"
+        table.add_row(*(printable(cell, (styles or {}).get(cell, "")) for cell in cells), printable(shown))
+    out.print(table)
+
+
+def on_terminal() -> bool:
+    """Whether stdout is a terminal that can be drawn on, in colours."""
+    return out.is_terminal and not out.is_dumb_terminal and not out.no_color
+
+
+def half_blocks(picture: "NDArray[np.uint8]", gap: int = 0) -> None:
+    """A picture, (h, w, 3) with an even h, two pixels a character; every column of number `gap` is left blank."""
+    from rich.style import Style
+
+    for top, bottom in zip(picture[::2].tolist(), picture[1::2].tolist(), strict=True):
+        line = Text()
+        for column, (above, below) in enumerate(zip(top, bottom, strict=True), 1):
+            if gap and column % gap == 0:
+                line.append(" ")
+            else:
+                style = Style(color="#{:02x}{:02x}{:02x}".format(*above), bgcolor="#{:02x}{:02x}{:02x}".format(*below))
+                line.append("▀", style)
+        out.print(line, no_wrap=True, overflow="crop")

@@ -1,0 +1,288 @@
+"""What every command has in common: errors as exit codes, how much is said, defaults from the project's file."""
+
+import contextlib
+import dataclasses
+import faulthandler
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+import imgclf
+from imgclf.cli import config_file, console
+from imgclf.core import extras
+from imgclf.core.errors import ImgclfError, UsageError
+from imgclf.core.remedies import why
+
+_BEGAN = time.monotonic()
+_EVERYWHERE = ("data", "run", "seed")  # what may stand above all sections of the project's file
+_EXCLUSIVE = (  # parameters of commands of which one at most is meant
+    {"as_json", "jsonl", "as_csv", "form"},
+    {"move_to", "link_to", "stdin_image", "shard"},
+    {"inputs", "watch", "stdin_image"},
+    {"watch", "as_json"},
+    {"summary", "lr_find", "run_dir"},
+    {"folds", "export"},
+)
+_ALONE = {"undo", "history", "apply", "check", "resume"}  # that go without the command's other options
+_WITHOUT_FILE = {"undo", "history", "runs", "info", "schema"}  # options and commands that work with a broken config file
+
+
+class Command(TyperCommand):
+    """A command that takes --quiet, --verbose and --no-color beside its own options."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        for names, words, does in (
+            (["--quiet", "-q"], "No talk: only results, errors and what was left out.", console.be_quiet),
+            (["--verbose", "-v"], "Also say which defaults are used, and the time and memory taken.", console.be_verbose),
+            (["--no-color"], "No colours; the same as NO_COLOR=1 in the environment.", console.be_colourless),
+        ):  # fmt: skip
+            self.params.append(
+                TyperOption(
+                    param_decls=[f"_{names[0][2:].replace('-', '_')}", *names],
+                    is_flag=True,
+                    default=False,
+                    expose_value=False,
+                    is_eager=True,
+                    help=words,
+                    callback=lambda _ctx, _param, given, does=does: does() if given else None,
+                )
+            )
+
+    def invoke(self, ctx: Any) -> Any:
+        """Of options that exclude each other, one of the command line puts those of the project's file out of force."""
+        said = given(ctx)
+        defaults = ctx.obj if isinstance(ctx.obj, Defaults) else Defaults(None)
+        if defaults.problem and not ((said | {_verb(ctx)}) & _WITHOUT_FILE):
+            raise defaults.problem
+        if defaults.problem and _options(self).keys() & set(_EVERYWHERE):
+            console.say(f"{defaults.problem}; the file is ignored", style="yellow")
+        filed = {name for name in ctx.params if name not in said and _from_file(ctx, name)}
+        alone = [filed - {"data", "run", "as_json", "devices"}] if said & _ALONE else []
+        for group in [*_EXCLUSIVE, *alone]:
+            if said & (group | _ALONE):
+                for param in self.params:
+                    if param.name in filed & group:
+                        ctx.params[param.name] = param.default
+                        filed.discard(param.name)
+        if filed:
+            console.detail(f"from {defaults.path}: {', '.join(f'{name} {ctx.params[name]}' for name in sorted(filed))}")
+        return super().invoke(ctx)
+
+
+class Commands(TyperGroup):
+    """Where errors become one line and an exit code: 1 expected, 2 usage, 3 a bug, 130 interrupted."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            try:
+                return super().invoke(ctx)
+            finally:
+                console.detail(_spent())
+                sys.stdout.flush()  # here, so that a full disk or a closed pipe is met below and not at exit
+        except ImgclfError as error:
+            console.error(str(error))
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt as error:
+            console.say(f"interrupted: {error}" if str(error) else "interrupted")
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            # The reader of our output has gone, as in `imgclf predict ... | head`.
+            _drop_stdout()
+            raise typer.Exit(1) from None
+        except OSError as error:
+            _drop_stdout()
+            what = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+            console.error(f"{what}{why(error)}; then run the command again")
+            raise typer.Exit(1) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except ImportError as error:
+            if _opencv_loads():
+                console.error(f"a package is missing or broken ({error}); run: {extras.command_for(error.name)}")
+            else:  # the opencv-python wheel needs the system's libGL, which a bare server lacks
+                console.error(
+                    f"OpenCV does not load ({error}); on a machine without a display run "
+                    "`pip uninstall -y opencv-python && pip install opencv-python-headless`, "
+                    "or install the missing library (Debian: apt-get install libgl1 libglib2.0-0)"
+                )
+            raise typer.Exit(1) from None
+        except Exception as error:
+            # Typer's own usage errors carry an exit code and print themselves.
+            if hasattr(error, "exit_code"):
+                raise
+            console.error(f"a bug in imgclf ({type(error).__name__}: {error}); the details are in {_log_bug()}")
+            raise typer.Exit(3) from None
+
+
+def _verb(ctx: Any) -> str:
+    """The top-level command: `runs` for `runs list`."""
+    while ctx.parent is not None and ctx.parent.parent is not None:
+        ctx = ctx.parent
+    return str(ctx.info_name)
+
+
+def _from_file(ctx: Any, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "DEFAULT_MAP"
+
+
+def given(ctx: typer.Context) -> set[str]:
+    """The parameters that the command line itself gave; defaults, from wherever, are none of them."""
+    sources = ((name, ctx.get_parameter_source(name)) for name in ctx.params)
+    return {name for name, source in sources if source is not None and source.name == "COMMANDLINE"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Defaults:
+    """The project's config file, and the error if it is unusable."""
+
+    path: Path | None
+    problem: UsageError | None = None
+
+
+def use_defaults(ctx: typer.Context) -> None:
+    """Apply the defaults of the project's config file to the following command.
+
+    An error in the file is stored for `Command.invoke`, because not every command needs the file.
+    """
+    try:
+        path, values = config_file.defaults(Path())
+        ctx.obj = Defaults(path)
+        if path is not None:
+            ctx.default_map = _default_map(ctx, path, values)
+    except UsageError as error:
+        ctx.obj = Defaults(None, error)
+
+
+def _default_map(ctx: typer.Context, path: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """Defaults of the following command, by its name. Raises UsageError for unknown options."""
+    group = ctx.command
+    if not isinstance(group, TyperGroup):
+        raise TypeError("defaults belong to the group of all commands")
+    everywhere = {key: value for key, value in values.items() if not isinstance(value, dict)}
+    if set(everywhere) - set(_EVERYWHERE):
+        wrong = min(set(everywhere) - set(_EVERYWHERE))
+        raise UsageError(
+            f"{path}: {wrong}: only {', '.join(_EVERYWHERE)} stand above all sections; put it into that of a command"
+        )
+    of_verb = {key: value for key, value in values.items() if isinstance(value, dict)}
+    names = [name for name, command in group.commands.items() if not isinstance(command, TyperGroup)]
+    for verb in of_verb:
+        if verb not in names:
+            raise UsageError(f"{path}: [{verb}] is no command with options; there are {', '.join(sorted(names))}")
+    name = ctx.invoked_subcommand or ""
+    command = group.commands.get(name)
+    if isinstance(command, TyperGroup):  # a group such as runs
+        inner = command.commands.items()
+        return {name: {verb: _fitting(ctx, path, f"{name} {verb}", everywhere, {}, one) for verb, one in inner}}
+    return {name: _fitting(ctx, path, name, everywhere, of_verb.get(name, {}), command)} if command else {}
+
+
+def _fitting(
+    ctx: typer.Context, path: Path, verb: str, everywhere: dict[str, Any], own: dict[str, Any], command: Any
+) -> dict[str, Any]:
+    """Defaults of one command by parameter: from its own section, and those above all sections that it knows."""
+    options, found = _options(command), {}
+    for key, value in {**{key: value for key, value in everywhere.items() if _name(key) in options}, **own}.items():
+        option = options.get(_name(key))
+        if option is None:
+            raise UsageError(f"{path}: [{verb}] {key}: no such option; available: {', '.join(sorted(options))}")
+        found[option.name] = _checked(path, verb, key, value, option, ctx)
+    return found
+
+
+def _spent() -> str:
+    """Seconds since the command began, and the most memory that it held."""
+    spent = f"{time.monotonic() - _BEGAN:.2f} s"
+    if sys.platform == "win32":
+        return spent
+    import resource
+
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return f"{spent}, {held / (1 << 20 if sys.platform == 'darwin' else 1 << 10):.0f} MB at most"
+
+
+def _name(key: str) -> str:
+    return key.replace("_", "-")
+
+
+def _options(command: Any) -> dict[str, Any]:
+    """A command's options and its DATA or RUN argument, by the names that the project's file calls them."""
+    found = {}
+    for param in command.params:
+        if param.param_type_name == "argument" and param.name in ("data", "run"):
+            found[param.name] = param
+        for flag in (*param.opts, *param.secondary_opts) if param.param_type_name == "option" else ():
+            if flag.startswith("--") and not param.is_eager and flag not in ("--undo", "--help"):
+                found[flag[2:]] = param
+    return found
+
+
+def _checked(path: Path, verb: str, key: str, value: Any, option: Any, ctx: typer.Context) -> Any:
+    """The value as the option takes it; `no-flip = true` is `flip = false`."""
+    if f"--{_name(key)}" in option.secondary_opts:
+        value = not value if isinstance(value, bool) else value
+    if option.is_flag if hasattr(option, "is_flag") else False:
+        if not isinstance(value, bool):
+            raise UsageError(f"{path}: [{verb}] {key} = {value!r}: give true or false")
+    elif isinstance(value, bool | dict) or (isinstance(value, list) and not option.multiple):
+        raise UsageError(f"{path}: [{verb}] {key} = {value!r}: not a value that --{_name(key)} could take")
+    try:
+        cast = option.type_cast_value(ctx, value)
+        if isinstance(value, float) and isinstance(cast, int) and cast != value:
+            raise ValueError("give a whole number")
+    except Exception as error:  # a usage error of the vendored Click, whose classes are not to be imported
+        raise UsageError(f"{path}: [{verb}] {key} = {value!r}: {getattr(error, 'message', error)}") from None
+    return value
+
+
+def _drop_stdout() -> None:
+    """If what is still to be written cannot be, let it go, or Python would try again at exit and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:  # a notebook's stdout has no descriptor
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def _opencv_loads() -> bool:
+    try:
+        import cv2  # noqa: F401  (the question is whether this line works)
+    except ImportError:
+        return False
+    return True
+
+
+def _log_bug() -> str:
+    """Write the traceback being handled to a file of the user's cache; returns its path."""
+    import tempfile
+    import time
+    import traceback
+
+    from imgclf.core.files.paths import cache_folder
+
+    text = f"imgclf {imgclf.__version__}, Python {sys.version}\n{sys.argv}\n{traceback.format_exc()}"
+    try:
+        folder = cache_folder() / "logs"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+        path.write_text(text, "utf-8", errors="backslashreplace")
+    except OSError:
+        with tempfile.NamedTemporaryFile("w", suffix=".log", prefix="imgclf-", delete=False, errors="backslashreplace") as file:
+            file.write(text)
+        return file.name
+    return str(path)
+
+
+def quiet_libraries() -> None:
+    """Keep what C++ libraries (TensorFlow, LiteRT, libpng) write to descriptor 2 off the screen; sys.stderr goes on."""
+    real = os.dup(2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    sys.stderr = os.fdopen(real, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+    faulthandler.enable(sys.stderr)  # a crash in native code still says where

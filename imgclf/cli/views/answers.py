@@ -1,0 +1,196 @@
+"""What a person sees, and a script reads, of predict, explain and export."""
+
+import itertools
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imgclf.cli.console import (
+    add_row,
+    as_json,
+    counted,
+    data,
+    err,
+    half_blocks,
+    new_table,
+    on_terminal,
+    out,
+    printable,
+    say,
+    say_errors,
+)
+from imgclf.core.csv_files import line as csv_line
+from imgclf.core.errors import UsageError
+from imgclf.core.files.atomic import json_text
+
+if TYPE_CHECKING:
+    from imgclf.explain import Explanation
+    from imgclf.export import Export
+    from imgclf.models.prediction import Prediction
+
+WATCHED = "{path}\\t{label}\\t{probability}{error}"  # a line each, where nothing else was asked for and a table never ends
+
+
+def line_format(form: str) -> "Callable[[Prediction], str]":
+    """What `{label}\\t{path}` makes of a record; raises UsageError for a name that there is not."""
+    named: dict[str, Callable[[Prediction], str]] = {
+        "path": lambda record: record.input,
+        "name": lambda record: os.path.basename(record.input),
+        "label": lambda record: record.label or "",
+        "probability": lambda record: "" if record.probability is None else f"{record.probability:.4f}",
+        "error": lambda record: record.error or "",
+    }
+    escapes = {"\\t": "\t", "\\n": "\n", "\\0": "\0", "\\\\": "\\"}
+    text = re.sub(r"\\[tn0\\]", lambda match: escapes[match[0]], form)
+    for name in re.findall(r"\{(.*?)\}", text):
+        if name not in named:
+            raise UsageError(f"--format {form}: there is no {{{name}}}; there are {', '.join(f'{{{one}}}' for one in named)}")
+    if "{" in re.sub(r"\{(.*?)\}", "", text):
+        raise UsageError(f"--format {form}: a bracket that does not end; write names as {{label}}")
+    return lambda record: re.sub(r"\{(.*?)\}", lambda match: named[match[1]](record), text)
+
+
+def predictions(records: "Iterable[Prediction]", form: "str | Callable[[Prediction], str]", top: int) -> int:
+    """Print records as a `table`, `json`, `jsonl`, `csv` or in lines of one's own, as they come where the form allows.
+
+    Returns how many failed.
+    """
+    failed = 0
+    shown = False
+
+    def count(records: "Iterable[Prediction]") -> "Iterator[Prediction]":
+        nonlocal failed
+        for record in records:
+            failed += record.error is not None
+            yield record
+
+    if callable(form):
+        for record in count(records):
+            sys.stdout.write(form(record) + "\n")
+            sys.stdout.flush()
+    elif form == "jsonl":
+        for record in count(records):
+            as_json(record.to_dict(), indent=None)
+            sys.stdout.flush()
+    elif form == "json":
+        before = "[\n  "  # record by record, since a million of them are too many to hold
+        for record in count(records):
+            sys.stdout.write(before + json_text(record.to_dict()))
+            before = ",\n  "
+        data("[]" if before.startswith("[") else "\n]")
+    elif form == "csv":
+        _csv(count(records), top)
+    else:
+        rows = count(records)
+        while some := list(itertools.islice(rows, 1000)):  # the rows of a million pictures are never all held
+            _prediction_table(some, top, heading=not shown)
+            shown = True
+    return failed
+
+
+def _prediction_table(records: "Sequence[Prediction]", top: int, *, heading: bool) -> None:
+    failed = any(record.error is not None for record in records)
+    table = new_table(
+        "input", "label", "probability", *(["also"] if top > 1 else []), *(["error"] if failed else []), numbers=False
+    )
+    table.show_header = heading
+    for record in records:
+        if record.error is not None or record.probability is None:
+            table.add_row(printable(record.input), *[""] * (2 + (top > 1)), printable(record.error or "", "red"))
+        else:
+            others = ", ".join(f"{label} {probability:.4f}" for label, probability in record.top[1:])
+            more = [printable(others)] if top > 1 else []
+            table.add_row(printable(record.input), printable(record.label or ""), f"{record.probability:.4f}", *more)
+    out.print(table)
+
+
+def _csv(records: "Iterable[Prediction]", top: int) -> None:
+    others = [name for place in range(2, top + 1) for name in (f"label_{place}", f"probability_{place}")]
+    sys.stdout.write(csv_line(["input", "label", "probability", "error", *others]))
+    for record in records:
+        more = [value for pair in record.top[1:top] for value in pair]
+        more += [""] * (len(others) - len(more))
+        sys.stdout.write(csv_line([record.input, record.label, record.probability, record.error, *more]))
+        sys.stdout.flush()
+
+
+def sorted_into(counts: "Mapping[str, int]", there: int, failed: int, folder: Path) -> None:
+    """How many photos came into which class folder, and how many did not."""
+    classes = ", ".join(f"{label} {count:,}" for label, count in sorted(counts.items()))
+    already = f", {there:,} were there already" if there else ""
+    left = f", {failed:,} not placed" if failed else ""
+    say(f"{counted(sum(counts.values()), 'photo')} into {folder}{': ' if classes else ''}{classes}{already}{left}")
+    if counts:
+        say(f"`imgclf predict --undo {shlex.quote(str(folder))}` takes it back")
+
+
+def unsorted(back: "Sequence[str]", problems: "Sequence[tuple[str, str]]", folder: Path) -> None:
+    """What an undo of sorting did, and what it could not."""
+    for path in back:
+        data(path)
+    say(f"{counted(len(back), 'photo')} taken back out of {folder}")
+    say_errors([f"{path}: {reason}" for path, reason in problems])
+
+
+def explained(records: "Iterable[Explanation]", json: bool) -> int:
+    """A line and, on a terminal, a picture for each; one JSON document instead. Returns how many failed."""
+    failed, found = 0, []
+    for record in records:
+        failed += record.error is not None
+        if json:
+            found.append(record.to_dict())
+        elif record.error is not None:
+            out.print(printable(f"{record.input}: {record.error}", "red"), soft_wrap=True)
+        else:
+            if on_terminal() and record.small is not None:
+                from imgclf.images import decode
+
+                height, width = record.small.shape[:2]
+                columns = min(out.width, 72)
+                half_blocks(decode.resize(record.small, columns, max(2, round(columns * height / width / 2) * 2)))
+            answer = "" if record.label == record.target else f" (answer: {record.label})"
+            falls = (
+                "no part of the picture moves this"
+                if record.is_blank
+                else f"30% covered where marked {record.marked[-1]:.4f}, at random {record.random[-1]:.4f}"
+            )
+            out.print(
+                printable(f"{record.input}: {record.target} {record.probability:.4f}{answer}; {falls}; {record.sheet}"),
+                soft_wrap=True,
+            )
+    if json:
+        as_json(found)
+    return failed
+
+
+def exported(result: "Export", json: bool) -> None:
+    """The file beside its run, and on stdout its path."""
+    if json:
+        as_json(result.to_dict())
+        return
+    for note in result.notes:
+        say(note, style="yellow")
+    what = result.format if result.quantize == "none" else f"{result.format} in {result.quantize}"
+    fitted = f", fitted to {counted(result.fitted_to, 'picture')}" if result.fitted_to else ""
+    say(f"{what}{fitted}; compared with {result.run} on {counted(result.pictures, 'picture')} of the {result.part} part")
+    table = new_table("", "run", "exported")
+    add_row(table, "accuracy", f"{result.accuracy_before:.4f}", f"{result.accuracy_after:.4f}")
+    between = (f"{low:.3f} to {high:.3f}" for low, high in (result.interval_before, result.interval_after))
+    add_row(table, "95% interval", *between)
+    add_row(table, "size", f"{result.size_before / 1e6:.2f} MB", f"{result.size_after / 1e6:.2f} MB")
+    add_row(table, "time a picture", f"{result.ms_before:.2f} ms", f"{result.ms_after:.2f} ms")
+    err.print(table)
+    say(result.baseline.words)
+    same = round(result.agreement * result.pictures)
+    say(f"largest probability difference {result.difference:.2g}, same label on {same:,} of {result.pictures:,}")
+    files = result.from_bytes
+    if files:
+        say(
+            f"from the bytes of JPEG and PNG files: largest difference {files.difference:.2g}, "
+            f"same label on {round(files.agreement * files.pictures):,} of {files.pictures:,}"
+        )
+    data(result.path)

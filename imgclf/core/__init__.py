@@ -1,0 +1,1 @@
+"""Configuration, errors, files, processes: the standard library only."""

@@ -1,0 +1,343 @@
+"""Folders whose content may come from someone else: what is written, moved or removed below them follows no link.
+
+A link could lead our own acts to any place of the user's. Where the system allows it, a folder is held by its descriptor and
+every file is named relative to it, so what was checked cannot be exchanged before the act. Elsewhere (Windows) every component
+of the path is checked right before the act.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from imgclf.core.errors import ImgclfError
+from imgclf.core.files import permissions
+from imgclf.core.files.paths import root_of
+
+_BY_DESCRIPTOR = hasattr(os, "O_NOFOLLOW") and {os.open, os.stat, os.mkdir, os.unlink, os.rename, os.link} <= os.supports_dir_fd
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_OPEN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe must not block
+_FOLDER = _OPEN | getattr(os, "O_DIRECTORY", 0)
+
+
+class LinkError(ImgclfError):
+    """A link, or something else that is no file or folder of its own, where imgclf writes. reason: without the path."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.reason = reason
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Give errors the whole path: the system knows only the name within the folder."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+class Folder:
+    """An open folder. Names are single components; nothing is ever followed. Close it, or use it in a `with` statement.
+
+    Methods raise OSError as the functions of `os` do, and LinkError for a link in the place of a folder or file.
+    """
+
+    def __init__(self, path: Path, descriptor: int | None, root: Path) -> None:
+        self.path, self._descriptor, self._root = path, descriptor, root
+
+    @classmethod
+    def named(cls, path: Path) -> Self:
+        """A folder that the user named, by way of links too. Raises OSError."""
+        return cls(path, _open_folder(path, None, follow=True) if _BY_DESCRIPTOR else None, path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def below(self, *names: str, make: bool = False) -> "Folder":
+        """The folder at these components below this one. make: create what is missing, with the permissions of the data."""
+        here = Folder(self.path, None if self._descriptor is None else os.dup(self._descriptor), self._root)
+        for name in names:
+            with here:
+                here = here._child(name, make)
+        return here
+
+    def _child(self, name: str, make: bool) -> "Folder":
+        check_component(name)
+        path = self.path / name
+        while True:
+            try:
+                if self._descriptor is not None:
+                    with _naming(path):
+                        return Folder(path, _open_folder(name, self._descriptor), self._root)
+                if _is_link(path):
+                    raise LinkError(path, _A_LINK)
+                os.scandir(path).close()  # raises what opening it would raise
+                return Folder(path, None, self._root)
+            except FileNotFoundError:
+                if not make:
+                    raise
+                self._make(name)
+            except OSError as error:  # the system reports a link as a loop or as no folder
+                status = self.status(name)
+                if status and stat.S_ISLNK(status.st_mode):
+                    raise LinkError(path, _A_LINK) from error
+                raise
+
+    def _make(self, name: str) -> None:
+        target, at = self._at(name)
+        with contextlib.suppress(FileExistsError):
+            with _naming(self.path / name):
+                os.mkdir(target, **at)
+            self.give_permissions(name)
+
+    def _at(self, name: str) -> tuple[Any, dict[str, Any]]:
+        check_component(name)
+        if self._descriptor is not None:
+            return name, {"dir_fd": self._descriptor}
+        for place in (self.path, *self.path.parents):
+            if place == self._root:
+                break
+            if _is_link(place):
+                raise LinkError(place, _A_LINK)
+        return self.path / name, {}
+
+    def status(self, name: str) -> os.stat_result | None:
+        """What the system says of an entry itself, not of what it links to; None if there is none."""
+        try:
+            target, at = self._at(name)
+            with _naming(self.path / name):
+                return os.stat(target, **at, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def names(self) -> list[str]:
+        """All entries, sorted."""
+        with _naming(self.path):
+            try:
+                return sorted(os.listdir(self.path if self._descriptor is None else self._descriptor))
+            except OSError as error:
+                if error.errno != errno.EBADF:
+                    raise
+                # Opened by `_open_folder` to be entered alone.
+                raise PermissionError(errno.EACCES, "Permission denied") from error
+
+    def create(self, name: str) -> int:
+        """A descriptor of a new, empty file. Raises FileExistsError when anything has the name, a link too."""
+        target, at = self._at(name)
+        with _naming(self.path / name):
+            descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_LINK | _OPEN, 0o666, **at)
+        self.give_permissions(name)
+        return descriptor
+
+    def open(self, name: str, flags: int = os.O_RDONLY, *, several_names: bool = False) -> int:
+        """A descriptor of a regular file. Raises LinkError for anything else.
+
+        several_names: whether a file that is opened to be written may have other names too (hard links).
+        """
+        path = self.path / name
+        target, at = self._at(name)
+        try:
+            with _naming(path):
+                descriptor = os.open(target, flags | _NO_LINK | _OPEN, **at)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            status = self.status(name)
+            if status and not stat.S_ISREG(status.st_mode):
+                raise LinkError(path, _not_regular(status)) from error
+            raise
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            raise LinkError(path, _not_regular(status))
+        if status.st_nlink > 1 and flags & (os.O_WRONLY | os.O_RDWR) and not several_names:
+            os.close(descriptor)
+            raise LinkError(path, _SEVERAL_NAMES)
+        return descriptor
+
+    def open_or_create(self, name: str) -> int:
+        """A descriptor to read and write a regular file with one name, made here if it is missing."""
+        while True:
+            try:
+                return self.open(name, os.O_RDWR)
+            except FileNotFoundError:
+                with contextlib.suppress(FileExistsError):
+                    return self.create(name)
+
+    def read(self, name: str, most: int) -> bytes:
+        """The content of a regular file of at most so many bytes. Raises ImgclfError for a larger one."""
+        with open(self.open(name), "rb") as file:
+            content = file.read(most + 1)
+        if len(content) > most:
+            raise ImgclfError(f"{self.path / name}: larger than {most:,} bytes, so it was not written by imgclf; move it away")
+        return content
+
+    def replace(self, name: str, new: str, other: "Folder | None" = None) -> None:
+        """Rename an entry, in place of what has the new name, a link there too; into another folder if one is given."""
+        other = other or self
+        (source, at), (target, to) = self._at(name), other._at(new)
+        with _naming(other.path / new):
+            os.replace(source, target, src_dir_fd=at.get("dir_fd"), dst_dir_fd=to.get("dir_fd"))
+
+    def rename(self, name: str, other: "Folder", new: str) -> None:
+        """Rename an entry; on Windows never in place of another."""
+        (source, at), (target, to) = self._at(name), other._at(new)
+        with _naming(other.path / new):
+            os.rename(source, target, src_dir_fd=at.get("dir_fd"), dst_dir_fd=to.get("dir_fd"))
+
+    def link(self, name: str, other: "Folder", new: str) -> None:
+        """Give an entry a second name, never in place of another. Raises FileExistsError."""
+        (source, at), (target, to) = self._at(name), other._at(new)
+        itself: dict[str, Any] = {"follow_symlinks": False} if os.link in os.supports_follow_symlinks else {}
+        with _naming(other.path / new):
+            os.link(source, target, src_dir_fd=at.get("dir_fd"), dst_dir_fd=to.get("dir_fd"), **itself)
+
+    def symlink(self, leads_to: str, name: str) -> None:
+        """Make a symbolic link. Raises FileExistsError."""
+        target, at = self._at(name)
+        with _naming(self.path / name):
+            os.symlink(leads_to, target, **at)
+
+    def unlink(self, name: str) -> None:
+        target, at = self._at(name)
+        with _naming(self.path / name):
+            os.unlink(target, **at)
+
+    def rmdir(self, name: str) -> None:
+        target, at = self._at(name)
+        with _naming(self.path / name):
+            os.rmdir(target, **at)
+
+    def is_same(self, other: "Folder") -> bool:
+        """Whether both are one folder."""
+        return os.path.samestat(self._own(), other._own())
+
+    def sync(self) -> None:
+        """Wait until the disk has the entries."""
+        if self._descriptor is not None and sys.platform != "win32":
+            with contextlib.suppress(OSError):  # a folder that may only be entered cannot be synced
+                os.fsync(self._descriptor)
+
+    def _own(self) -> os.stat_result:
+        return os.stat(self.path) if self._descriptor is None else os.fstat(self._descriptor)
+
+    def give_permissions(self, name: str) -> None:
+        """The permissions of the data folder for a new entry below its `.imgclf`; nothing elsewhere."""
+        data = permissions.data_of(self.path / name)
+        if data is None or self._descriptor is None:
+            return
+        with contextlib.suppress(OSError):
+            descriptor = os.open(name, os.O_RDONLY | _NO_LINK | _OPEN, dir_fd=self._descriptor)
+            try:
+                permissions.follow(descriptor, self._descriptor, data)
+            finally:
+                os.close(descriptor)
+
+
+_A_LINK = "a link, which imgclf does not follow here: remove it, or put the folder itself in its place"
+_SEVERAL_NAMES = "has several names (hard links), so imgclf does not write it: replace it by a copy"
+
+
+def _not_regular(status: os.stat_result) -> str:
+    if stat.S_ISLNK(status.st_mode):
+        return "a link, which imgclf does not follow here: remove it"
+    return "not a regular file: move it away"
+
+
+def is_component(name: str) -> bool:
+    """Whether a name is one component of a path, and not `.` or `..`."""
+    foreign = "\\:" if sys.platform == "win32" else ""
+    try:
+        os.fsencode(name)
+    except UnicodeError:  # half a character, as JSON can have it
+        return False
+    return name not in ("", ".", "..") and not set(name) & {"/", "\0", *foreign}
+
+
+def check_component(name: str) -> None:
+    """Raise ValueError for what is no single component of a path."""
+    if not is_component(name):
+        raise ValueError(f"{name!r} is no name of a file or folder")
+
+
+def _open_folder(place: str | Path, at: int | None, *, follow: bool = False) -> int:
+    flags = _FOLDER | (0 if follow else _NO_LINK)
+    try:
+        return os.open(place, os.O_RDONLY | flags, dir_fd=at)
+    except PermissionError:
+        if not hasattr(os, "O_PATH"):
+            raise
+        return os.open(place, os.O_PATH | flags, dir_fd=at)  # a folder that may be entered and not listed
+
+
+def _is_link(path: Path) -> bool:
+    """Whether a path is a symbolic link, or a junction of Windows."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return False
+    is_junction = getattr(status, "st_reparse_tag", 0) == getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", -1)
+    return stat.S_ISLNK(status.st_mode) or is_junction
+
+
+def at(path: Path, *, make: bool = False) -> Folder:
+    """The folder of a path: below `.imgclf` without following links, elsewhere as the user named it.
+
+    make: create what is missing. Raises OSError, and LinkError.
+    """
+    root = root_of(path)
+    if root is None:
+        if make:
+            path.mkdir(parents=True, exist_ok=True)
+        return Folder.named(path)
+    if make and not root.is_dir():
+        root.mkdir(parents=True, exist_ok=True)
+    with Folder.named(root) as top:
+        return top.below(*path.relative_to(root).parts, make=make)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its missing parents; those below `.imgclf` get the permissions of the data folder."""
+    at(path, make=True).close()
+
+
+@contextlib.contextmanager
+def parent(root: Folder, path: str, *, make: bool = False) -> Iterator[tuple[Folder, str]]:
+    """(the folder, the name) of a relative path with forward slashes. Raises FileNotFoundError and LinkError."""
+    *folders, name = path.split("/")
+    with root.below(*folders, make=make) as folder:
+        yield folder, name
+
+
+def status(root: Folder, path: str) -> os.stat_result | None:
+    """What the system says of a file at a relative path; None if there is none, and if a link lies on the way."""
+    try:
+        with parent(root, path) as (folder, name):
+            return folder.status(name)
+    except LinkError:
+        return None
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            raise
+        return None
+
+
+def temporary_name(name: str) -> str:
+    """A hidden name for a file that is being written, with the same ending. Nobody can have put anything there before."""
+    stem, ending = os.path.splitext(name)
+    return f".{stem}.{os.urandom(6).hex()}.tmp{ending}"

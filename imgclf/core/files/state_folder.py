@@ -1,0 +1,133 @@
+"""Where imgclf keeps its own files: beside the data, or in the user's cache when the data is read-only."""
+
+import errno
+import os
+import shlex
+from pathlib import Path
+
+from imgclf.core.errors import ImgclfError
+from imgclf.core.files import contained, owners
+from imgclf.core.files.paths import STATE_NAME, cache_folder, home
+from imgclf.core.remedies import why
+
+_MARKS = ("split.csv", "folds", "index")  # the state folder of every used data folder contains one of these
+
+
+def check_data_folder(data: Path) -> None:
+    """Raise ImgclfError unless `data` is a folder."""
+    if not data.exists():
+        raise ImgclfError(f"{data}: no such folder; give the folder that holds one folder of pictures per class")
+    if not data.is_dir():
+        raise ImgclfError(f"{data}: a file, not a folder; give the folder that holds one folder of pictures per class")
+    resolved = data.resolve()
+    if resolved in (Path(resolved.anchor), home()):
+        raise ImgclfError(f"{data}: too much to be a data folder ({resolved}); give the folder that holds the class folders")
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether a file can be made in the folder, found out by making one: permission bits alone do not tell."""
+    import tempfile
+
+    try:
+        descriptor, probe = tempfile.mkstemp(prefix=".imgclf-probe-", dir=folder)
+    except OSError as error:
+        # A full disk is another matter: whoever writes next will say so.
+        return error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT)
+    os.close(descriptor)
+    os.unlink(probe)
+    return True
+
+
+def command(verb: str, data: Path, *options: str) -> str:
+    """A command on a data folder, ready to paste, such as `imgclf split photos --force`."""
+    folder = os.fspath(data)
+    return f"`{shlex.join(['imgclf', verb, f'./{folder}' if folder.startswith('-') else folder, *options])}`"
+
+
+def check_outside(place: Path, option: str, *known: Path, itself: bool = False) -> None:
+    """Refuse an output path inside a data folder: the output would be read as a class or an image. Raises ImgclfError.
+
+    known: data folders of the command; others are recognised by their split or index. itself: also refuse the data folder.
+    Paths below a hidden folder are allowed, because hidden folders are never read as data.
+    """
+    resolved = place.resolve()
+    above = (resolved, *resolved.parents) if itself else resolved.parents
+    marked = (folder for folder in above if any(os.path.lexists(folder / STATE_NAME / mark) for mark in _MARKS))
+    for data in (*(folder.resolve() for folder in known), *marked):
+        if data in above and not any(part.startswith(".") for part in resolved.relative_to(data).parts):
+            raise ImgclfError(
+                f"{place}: is inside the data folder {data} and would become part of the data; "
+                f"choose a place outside it for {option}"
+            )
+
+
+def check_output(path: Path, data: Path, ending: str, start: str, option: str) -> None:
+    """Refuse a place for a file that a command is to write before it does anything else. Raises ImgclfError.
+
+    The name must end in `ending` and lie outside the data folder, where it could become a sample; a file that is there already
+    is replaced only when its first line begins with `start`, as those that imgclf writes do.
+    """
+    if path.suffix.lower() != ending:
+        raise ImgclfError(f"{path}: give {option} a file name that ends in {ending}")
+    check_outside(path, option, data)
+    if os.path.lexists(path):
+        if not path.is_file():  # a pipe would keep us waiting for ever
+            raise ImgclfError(f"{path}: exists and is not a regular file; choose another name")
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                line = file.readline(4096)
+        except OSError:
+            line = "unreadable"
+        if line and not line.startswith(start):
+            raise ImgclfError(f"{path}: exists and was not written by imgclf, so it is not overwritten; choose another name")
+    if not path.parent.is_dir() or not is_writable(path.parent):
+        raise ImgclfError(f"{path}: the folder {path.parent} is missing or cannot be written; choose another place")
+
+
+def numbered(path: Path) -> Path:
+    """The first free name of `path` with a number behind its stem, as report-1.csv: where an older file is kept."""
+    number = 1
+    while os.path.lexists(other := path.with_name(f"{path.stem}-{number}{path.suffix}")):
+        number += 1
+    return other
+
+
+def state_folder(data: Path) -> Path:
+    """The folder for everything imgclf adds about `data`, created if missing.
+
+    It is `DATA/.imgclf`, or a folder of the user's cache named after the data folder's path when that is read-only.
+    Raises ImgclfError when `data` is no folder, or when neither place can be written.
+    """
+    check_data_folder(data)
+    inside = data / STATE_NAME
+    if os.path.islink(inside):
+        raise ImgclfError(f"{inside}: a link where imgclf keeps its own folder, and links are not followed there; remove it")
+    if inside.exists() and not inside.is_dir():
+        raise ImgclfError(f"{inside}: a file where imgclf keeps its own folder; move it away")
+    if (inside.is_dir() and is_writable(inside)) or (not inside.exists() and is_writable(data)):
+        folder = inside
+    else:
+        import hashlib
+
+        resolved = data.resolve()
+        digest = hashlib.sha256(os.fsencode(resolved)).hexdigest()[:12]
+        folder = cache_folder() / "data" / f"{resolved.name}-{digest}"
+    try:
+        contained.make_folder(folder)
+    except OSError as error:
+        raise ImgclfError(
+            f"{owners.closed(inside) or f'{data}: read-only'}, and the cache folder {folder} cannot be created: "
+            f"{why(error, 'set XDG_CACHE_HOME to a writable folder')}"
+        ) from error
+    return folder
+
+
+def not_writable(data: Path, so: str) -> str:
+    """Why imgclf keeps its files elsewhere than in the data folder, and what follows from it."""
+    closed = owners.closed(data / STATE_NAME)
+    return f"{data}: {so}: {closed}" if closed else f"{data}: read-only, so {so}"
+
+
+def is_inside(state: Path, data: Path) -> bool:
+    """Whether the state folder lies within the data folder, as it does unless that is read-only."""
+    return state == data / STATE_NAME

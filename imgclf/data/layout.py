@@ -1,0 +1,337 @@
+"""What a data folder holds: which files, of which class and part, and which of them are pictures."""
+
+import dataclasses
+import os
+import random
+import re
+import stat
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from imgclf.core import names
+from imgclf.core.config import PARTS, Part
+from imgclf.core.errors import ImageError, ImgclfError
+from imgclf.core.files.paths import STATE_NAME
+from imgclf.core.files.state_folder import check_data_folder
+from imgclf.core.parallel import ordered_map
+from imgclf.core.remedies import why
+from imgclf.images import decode
+from imgclf.images.formats import filetypes
+
+PART_NAMES: dict[str, Part] = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "eval": "val", "dev": "val",
+    "test": "test", "testing": "test", "holdout": "test",
+}  # fmt: skip
+_PART_NAME = re.compile(r"([a-z]+?)(?:[-_ ]?(?:set|images))?[-_ ]?[0-9]*")  # also test1, train2017, training_set
+LARGEST_AUTO_SIZE, LARGEST_AUTO_SIZE_OF_MANY, MANY = 96, 128, 10_000  # pixels a side; pictures
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sample:
+    """One picture: its path relative to the data folder (forward slashes), and its class name."""
+
+    path: str
+    label: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Sorted samples under one root, and the sorted class names that give each its number."""
+
+    root: Path
+    samples: tuple[Sample, ...]
+    class_names: tuple[str, ...]
+
+    def counts(self) -> dict[str, int]:
+        """Pictures a class, every class named, in class order."""
+        counts = dict.fromkeys(self.class_names, 0)
+        for sample in self.samples:
+            if sample.label is not None:
+                counts[sample.label] += 1
+        return counts
+
+    def subset(self, paths: Iterable[str]) -> "Dataset":
+        """The samples whose paths are given; the class names stay."""
+        kept = set(paths)
+        return dataclasses.replace(self, samples=tuple(s for s in self.samples if s.path in kept))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Found:
+    """One file of a data folder: its class and part as the folders say, or the rule by which it is ignored."""
+
+    path: str
+    label: str | None
+    part: Part | None
+    ignored: str = ""
+
+
+def scan(root: Path) -> list[Found]:
+    """Every file under a data folder, sorted by path; imgclf's own `.imgclf` is left out. Raises ImgclfError."""
+    folders, loose = _top_level(root)
+    parts = part_folders(root)
+    found = [Found(name, None, None, names.foreign_file(name) or "not in a class folder") for name in loose]
+    for name in folders:
+        if names.is_foreign_folder(name):
+            found += _foreign_files(root, name, None)
+        elif name in parts:
+            for file in _top_level(root / name)[1]:
+                found.append(Found(f"{name}/{file}", None, parts[name], names.foreign_file(file) or "not in a class folder"))
+            found += _class_folders_files(root, f"{name}/", parts[name])
+        elif parts:  # a split folder without class folders: unlabelled images
+            found += [Found(path, None, None, "not in a class folder") for path in _walk(root, name)]
+    if not parts:
+        found += _class_folders_files(root, "", None)
+    return sorted(found, key=lambda file: file.path)
+
+
+def part_folders(root: Path) -> dict[str, Part]:
+    """The train, validation and test folders of a data folder that is already split, by name; empty if it is not split.
+
+    A folder without class folders beside one with class folders, such as a test set without labels, does not count. Raises
+    ImgclfError if split folders and class folders cannot be told apart.
+    """
+    folders = _own_folders(root)
+    parts = {name: part for name in folders if (part := _part_named(name))}
+    if "train" not in parts.values() or len(parts) < 2:
+        return {}
+    shown = ", ".join(sorted(parts))
+    others = [name for name in folders if name not in parts]
+    if others:
+        raise ImgclfError(
+            f"{root}: {shown} look like the folders of a split, but {', '.join(others[:3])} beside them "
+            f"{'does' if len(others) == 1 else 'do'} not; move one or the other away, or rename them if they are classes"
+        )
+    labelled = {name: part for name, part in parts.items() if _own_folders(root / name)}
+    if not labelled and len(set(parts.values())) == 1:  # classes such as train1, train2
+        return {}
+    if "train" not in labelled.values():
+        name = next(name for name, part in parts.items() if part == "train")
+        file = next((file for file in _top_level(root / name)[1] if not names.foreign_file(file)), None)
+        holds = f"; {root / name / file} is not in a class folder" if file else ""
+        raise ImgclfError(f"{root}: no class folders in {shown}; expected {root / name}/<class>/<image>{holds}")
+    for part in PARTS:  # images without a class are expected in a test set, and nowhere else
+        same = sorted(name for name in (parts if part == "train" else labelled) if parts[name] == part)
+        if len(same) > 1:
+            raise ImgclfError(f"{root}: {' and '.join(same)} are the same split ({part}); keep one of them")
+    return labelled
+
+
+def unlabelled_note(root: Path) -> list[str]:
+    """A note on split folders whose images have no class, such as the test set of a contest."""
+    parts = part_folders(root)
+    without = [name for name in _own_folders(root) if parts and name not in parts]
+    return [
+        f"{root / name} has no class folders, so its images are not used; classify them with `imgclf predict`"
+        for name in without
+    ]
+
+
+def _part_named(name: str) -> Part | None:
+    match = _PART_NAME.fullmatch(name.lower())
+    return PART_NAMES.get(match[1]) if match else None
+
+
+def _own_folders(folder: Path) -> list[str]:
+    """Sorted names of the subfolders that may contain images."""
+    return [name for name in _top_level(folder)[0] if not names.is_foreign_folder(name)]
+
+
+def _class_folders(folder: Path) -> dict[str, str]:
+    """Class names by folder name, as spelled on disk.
+
+    Raises ImgclfError for an invalid class name, and for two folders that differ only in Unicode form.
+    """
+    found = _own_folders(folder)
+    for name in found:
+        if wrong := names.problem(name):
+            raise ImgclfError(f"{folder}: the name of the class folder {name!a} contains {wrong}; rename the folder")
+    if twins := names.collision(found):
+        raise ImgclfError(
+            f"{folder}: the class folders {twins[0]!a} and {twins[1]!a} have the same name, {names.nfc(twins[0])}, in two "
+            "Unicode spellings (composed and decomposed); move all images into one of them"
+        )
+    return {name: names.nfc(name) for name in found}
+
+
+def _class_folders_files(root: Path, above: str, part: Part | None) -> list[Found]:
+    """Files of all class folders in a folder ("" or `train/`), and of the foreign folders beside them."""
+    found = []
+    for name in _top_level(root / above)[0] if above else ():
+        if names.is_foreign_folder(name):
+            found += _foreign_files(root, above + name, part)
+    for name, label in _class_folders(root / above).items():
+        inner = set()
+        for path in _walk(root, above + name):
+            pieces = path[len(above) + len(name) + 1 :].split("/")
+            inner.add(pieces[0] if len(pieces) > 1 else "")
+            is_foreign = any(names.is_foreign_folder(piece) for piece in pieces[:-1])
+            found.append(Found(path, label, part, _FOREIGN if is_foreign else names.foreign_file(pieces[-1])))
+        inside = {split: folder for folder in sorted(inner) if (split := _part_named(folder))}
+        if "train" in inside and len(inside) > 1:
+            shown = " and ".join(f"{above}{name}/{folder}" for folder in inside.values())
+            raise ImgclfError(
+                f"{root}: {shown} look like the folders of a split inside a class; move them to {inside['train']}/{name} etc., "
+                "or rename them if they are not a split"
+            )
+    return found
+
+
+_FOREIGN = "in a hidden or system folder"
+
+
+def _foreign_files(root: Path, folder: str, part: Part | None) -> list[Found]:
+    return [Found(path, None, part, _FOREIGN) for path in _walk(root, folder)]
+
+
+def _top_level(root: Path) -> tuple[list[str], list[str]]:
+    """Sorted names of (folders, other entries) directly in a folder, `.imgclf` left out."""
+    check_data_folder(root)
+    folders: list[str] = []
+    others: list[str] = []
+    try:
+        with os.scandir(root) as entries:
+            for entry in entries:
+                if entry.name != STATE_NAME:
+                    (folders if _is_folder(entry) else others).append(entry.name)
+    except OSError as error:
+        remedy = "fix its permissions, or move it out of the data folder"
+        raise ImgclfError(f"{root}: cannot be listed: {why(error, remedy)}") from error
+    return sorted(folders), sorted(others)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that points to itself
+        return False
+
+
+def _walk(root: Path, folder: str) -> Iterator[str]:
+    """Paths of all files below a folder. Links to folders are followed, each real folder once, so loops end.
+
+    In hidden and system folders no links are followed, and unreadable folders are skipped.
+    """
+    seen: set[tuple[int, int]] = set()
+    stack = [folder]
+    while stack:
+        here = stack.pop()
+        is_foreign = any(names.is_foreign_folder(piece) for piece in here.split("/"))
+        try:
+            status = os.stat(root / here, follow_symlinks=not is_foreign)
+            if (status.st_dev, status.st_ino) in seen or not stat.S_ISDIR(status.st_mode):
+                continue
+            folders, files = _top_level(root / here)
+        except FileNotFoundError:  # it went away while we looked
+            continue
+        except (OSError, ImgclfError):
+            if is_foreign:
+                continue
+            raise
+        seen.add((status.st_dev, status.st_ino))
+        stack += [f"{here}/{name}" for name in folders]
+        yield from (f"{here}/{name}" for name in files)
+
+
+def is_linked(root: Path, path: str) -> bool:
+    """Whether a file of a data folder is a symbolic link, or lies in a linked folder: another name of a file elsewhere."""
+    base, pieces = os.fspath(root), path.split("/")
+    return any(os.path.islink(f"{base}/{'/'.join(pieces[:depth])}") for depth in range(1, len(pieces) + 1))
+
+
+def index(root: Path, *, minimum_classes: int = 1) -> tuple[Dataset, list[tuple[str, str]]]:
+    """The pictures under a data folder, and the (path, reason) of every file in a class folder that is none.
+
+    A file is a picture when its first bytes say so, whatever its name; whether it decodes is found out later.
+    Raises ImgclfError for a folder without class folders, with fewer than `minimum_classes`, or with an empty class.
+    """
+    class_names = classes(root, minimum_classes)
+    files = [file for file in scan(root) if file.label is not None and not file.ignored]
+    problems = ordered_map(lambda file: _not_a_picture(root / file.path), files)
+    return select(root, class_names, zip(files, problems, strict=True))
+
+
+def classes(root: Path, minimum: int = 1) -> list[str]:
+    """The class names of a data folder; raises ImgclfError when there are none, or fewer than `minimum`."""
+    found = class_folders(root)
+    if not found:
+        here = next((path for path in sorted(root.iterdir()) if path.is_file() and not names.foreign_file(path.name)), None)
+        holds = f"it holds files such as {here.name} directly" if here else "it is empty"
+        raise ImgclfError(f"{root}: no class folders; {holds}. Expected {root}/<class>/<image>, one folder per class")
+    if len(found) < minimum:
+        only = names.spelled(root, found[0])
+        inner = [] if part_folders(root) else _own_folders(root / only)
+        hint = (
+            f"; if the classes are the folders in {root / only} ({', '.join(inner[:3])}...), use that folder" if inner else ""
+        )
+        raise ImgclfError(f"{root}: only one class ({found[0]}); a classifier needs at least two class folders{hint}")
+    return found
+
+
+def select(root: Path, class_names: Sequence[str], files: Iterable[tuple[Found, str]]) -> tuple[Dataset, list[tuple[str, str]]]:
+    """Files as a Dataset, those with a reason against them left out; raises ImgclfError for a class without pictures."""
+    samples, left_out = [], []
+    for file, problem in files:
+        if problem:
+            left_out.append((file.path, problem))
+        else:
+            samples.append(Sample(file.path, file.label))
+    dataset = Dataset(root, tuple(samples), tuple(class_names))
+    for name, count in dataset.counts().items():
+        if count == 0:
+            raise ImgclfError(f"{root}: the class folder {name} has no images; add some, or remove the folder")
+    return dataset, left_out
+
+
+def class_folders(root: Path) -> list[str]:
+    """Sorted class names: the folders under the root, or under its train, validation and test folders, spelled in NFC."""
+    places = [root / part for part in part_folders(root)] or [root]
+    return sorted({label for place in places for label in _class_folders(place).values()})
+
+
+def merged_note(root: Path, paths: Iterable[str]) -> list[str]:
+    """A note on subfolders of class folders, whose images are merged into the class."""
+    depth = 2 if part_folders(root) else 1
+    folders = {path.rpartition("/")[0] for path in paths if path.count("/") > depth}
+    if not folders:
+        return []
+    number, count = len(class_folders(root)), len(folders)
+    return [
+        f"{number:,} class{'es' if number > 1 else ''}; {count:,} subfolder{'s were' if count > 1 else ' was'} merged into "
+        f"{'them' if number > 1 else 'it'}, such as {min(folders)}"
+    ]
+
+
+def _not_a_picture(path: Path) -> str:
+    """ "" if a file begins like a picture, else the reason."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return "not a regular file"
+        with open(path, "rb") as file:
+            head = file.read(filetypes.HEAD)
+            if not head:
+                return "zero bytes"
+            kind, ending = filetypes.sniff(head), path.suffix.lower()
+            if kind == "TIFF" and (raw := filetypes.raw(file, ending)):
+                return filetypes.raw_refusal(raw)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return "" if kind else filetypes.refusal(head, ending)[1]
+
+
+def auto_image_size(training: Dataset, seed: int) -> int:
+    """96 pixels, 128 from 10,000 pictures on; fewer when the median short side of 200 is less, in steps of 8, 32 at least."""
+    largest = LARGEST_AUTO_SIZE if len(training.samples) < MANY else LARGEST_AUTO_SIZE_OF_MANY
+    drawn = random.Random(seed).sample(training.samples, min(200, len(training.samples)))
+    sides = []
+    for sample in drawn:
+        try:
+            head = decode.read_header(training.root / sample.path)
+        except ImageError:
+            continue
+        sides.append(min(head.width, head.height))
+    if not sides:
+        return largest
+    return max(32, min(largest, int(statistics.median(sides)) // 8 * 8))

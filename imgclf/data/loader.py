@@ -1,0 +1,185 @@
+"""Batches for training and scoring: prepared pixels through `keras.utils.image_dataset_from_directory`, in a known order."""
+
+import concurrent.futures
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgclf.core.config import Part
+from imgclf.core.files import atomic
+from imgclf.core.parallel import cpu_count
+from imgclf.core.progress import Progress
+from imgclf.data.prepared_images import Prepared
+from imgclf.images import decode
+from imgclf.images.augment import Change
+from imgclf.models import keras_settings
+
+T = TypeVar("T")
+# Pictures (n, h, w, 3) or features (n, width), targets (n, outputs), weights (n,)
+Batch = tuple[NDArray[np.uint8] | NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+
+
+def memory_budget() -> int:
+    """Bytes that may hold decoded pictures: a quarter of the memory available now, or 1 GiB where that is not told."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024 // 4
+    except (OSError, ValueError, StopIteration):
+        return 1 << 30
+
+
+class Labelled:
+    """What pictures of both kinds below have in common: labels (n,) as indices of the classes, and outputs of the network."""
+
+    def __init__(self, labels: NDArray[np.int64], classes: int) -> None:
+        self.labels, self.outputs = labels, 1 if classes == 2 else classes
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def targets(self, some: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(n, 1) with 1 for the second of two classes, else (n, classes) one-hot."""
+        if self.outputs == 1:
+            return self.labels[some, None].astype(np.float32)
+        return np.eye(self.outputs, dtype=np.float32)[self.labels[some]]
+
+    def inputs(self, some: NDArray[np.int64], seeds: NDArray[np.int64] | None, side: int | None) -> NDArray[Any]:
+        """What the network is fed of these; seeds: to draw from, None for the pictures as they are."""
+        raise NotImplementedError
+
+    def in_order(self, batch_size: int = 64) -> Iterator[Batch]:
+        """Every picture as it is."""
+        for top in range(0, len(self), batch_size):
+            some = np.arange(top, min(len(self), top + batch_size))
+            yield self.inputs(some, None, None), self.targets(some), np.ones(len(some), np.float32)
+
+    def shuffled(
+        self,
+        batch_size: int,
+        *,
+        seed: int,
+        epoch: int,
+        change: Change | None = None,
+        weights: NDArray[np.float32] | None = None,
+        smoothing: float = 0.0,
+        side: int | None = None,
+        count: int | None = None,
+        shard: int = 0,
+    ) -> Iterator[Batch]:
+        """Every picture once, or `count` of them, in an order that follows from seed, epoch and shard alone.
+
+        change: makes of pixels, targets and a random seed for each picture what the network is fed; it runs on threads, ahead
+        of the reader. weights: of each class; a mixed picture counts by what it is mixed of. smoothing: how far targets then
+        move towards all classes alike (Szegedy et al., 2016). side: pixels, to make them smaller first.
+        """
+        random = np.random.default_rng((seed, epoch, shard))
+        order, seeds = random.permutation(len(self))[:count], random.integers(0, 2**62, len(self))
+
+        def make(top: int) -> Batch:
+            some = order[top : top + batch_size]
+            fed, targets = self.inputs(some, seeds[some], side), self.targets(some)
+            if change:
+                fed, targets = change(fed, targets, seeds[some])
+            own = np.ones(len(some), np.float32) if weights is None else _weighed(targets, weights)
+            return fed, targets * np.float32(1 - smoothing) + np.float32(smoothing / max(2, targets.shape[1])), own
+
+        return ahead(make, range(0, len(order), batch_size))
+
+
+def names_in_order(prepared: Prepared, part: Part) -> list[str]:
+    """The prepared files of a part in the order of Keras' loader: by class, then by name."""
+    return sorted(prepared.files[part], key=lambda name: (prepared.class_names.index(name.split("/", 1)[0]), name))
+
+
+def _labels(prepared: Prepared, names: Sequence[str]) -> NDArray[np.int64]:
+    return np.array([prepared.class_names.index(name.split("/", 1)[0]) for name in names], np.int64)
+
+
+class Pictures(Labelled):
+    """One prepared part: pixels (n, h, w, 3) uint8 RGB in the order of file names.
+
+    Read once by Keras' loader: into memory where it fits the budget, else into a file beside the prepared pictures.
+    """
+
+    def __init__(self, prepared: Prepared, part: Part, progress: Progress | None = None) -> None:
+        super().__init__(_labels(prepared, names_in_order(prepared, part)), len(prepared.class_names))
+        shape = (len(self.labels), prepared.recipe.height, prepared.recipe.width, 3)
+        if int(np.prod(shape)) <= memory_budget():
+            self.pixels = np.empty(shape, np.uint8)
+            _read(prepared, part, self.pixels, self.labels, progress)
+            return
+        file = prepared.folder / f"{part}.npy"
+        if not file.exists():
+            with atomic.atomic_path(file) as temporary:
+                pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+                if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and would be a crash at some later page
+                    with open(temporary, "r+b") as whole:
+                        os.posix_fallocate(whole.fileno(), 0, os.path.getsize(temporary))
+                _read(prepared, part, pixels, self.labels, progress)
+                pixels.flush()
+        self.pixels = np.load(file, mmap_mode="r")
+
+    def inputs(self, some: NDArray[np.int64], seeds: NDArray[np.int64] | None, side: int | None) -> NDArray[Any]:
+        pixels = self.pixels[some]
+        if side and side != pixels.shape[1]:
+            pixels = np.stack([decode.resize(picture, side, side) for picture in pixels])
+        return pixels
+
+
+class Vectors(Labelled):
+    """One part as features (views, n, width) float32, in the order of file names; view 0 is the picture as it is."""
+
+    def __init__(self, prepared: Prepared, part: Part, values: NDArray[np.float32]) -> None:
+        super().__init__(_labels(prepared, names_in_order(prepared, part)), len(prepared.class_names))
+        self.values = values
+
+    def inputs(self, some: NDArray[np.int64], seeds: NDArray[np.int64] | None, side: int | None) -> NDArray[Any]:
+        views = np.zeros(len(some), np.int64) if seeds is None else seeds % len(self.values)
+        return np.asarray(self.values[views, some])
+
+
+def _weighed(targets: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n,) what pictures count whose targets, (n, 1) or (n, classes), are shares of classes."""
+    shares = np.hstack([1 - targets, targets]) if targets.shape[1] == 1 else targets
+    return np.asarray(shares @ weights, np.float32)
+
+
+def ahead(make: Callable[[int], T], items: range, *, depth: int = 3) -> Iterator[T]:
+    """`make(item)` for each item in order, a few of them made on threads before they are asked for."""
+    with concurrent.futures.ThreadPoolExecutor(min(2, cpu_count()), "batches") as pool:
+        waiting = [pool.submit(make, item) for item in items[:depth]]
+        for item in [*items[depth:], *[None] * min(depth, len(items))]:
+            yield waiting.pop(0).result()
+            if item is not None:
+                waiting.append(pool.submit(make, item))
+
+
+@keras_settings.pinned()
+def _read(
+    prepared: Prepared, part: Part, pixels: NDArray[np.uint8], labels: NDArray[np.int64], progress: Progress | None
+) -> None:
+    import keras
+    import tensorflow as tf
+
+    data = keras.utils.image_dataset_from_directory(
+        prepared.folder / part,
+        label_mode="int",
+        class_names=list(prepared.class_names),
+        batch_size=64,
+        image_size=(prepared.recipe.height, prepared.recipe.width),
+        shuffle=False,
+        verbose=False,
+    )
+    # Files are at the model's size already, so the loader's resize is the identity and its floats are whole numbers.
+    top = 0
+    for batch, numbers in data.map(lambda batch, numbers: (tf.cast(batch, tf.uint8), numbers)).prefetch(2):
+        end = top + len(numbers)
+        pixels[top:end], labels[top:end] = batch.numpy(), numbers.numpy()
+        top = end
+        if progress:
+            progress(top, len(pixels))
+    if top != len(pixels):
+        raise ValueError(f"{prepared.folder / part}: {top} pictures were read, {len(pixels)} expected")

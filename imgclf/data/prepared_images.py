@@ -1,0 +1,172 @@
+"""Prepared pixels: each picture decoded once, at the model's size, where Keras' loader reads it."""
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from imgclf.core.config import Part, Recipe
+from imgclf.core.errors import ImgclfError
+from imgclf.core.files import contained
+from imgclf.core.files.state_folder import state_folder
+from imgclf.core.parallel import process_map
+from imgclf.core.progress import Progress
+from imgclf.core.shards import Shard
+from imgclf.data.file_index import content_hashes
+from imgclf.data.layout import Dataset
+from imgclf.images import decode, pixel_files
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A folder `<part>/<class>/<content hash>.bmp` at the model's size, complete and never changed once it has its name."""
+
+    folder: Path
+    recipe: Recipe
+    class_names: tuple[str, ...]
+    left_out: tuple[tuple[str, str], ...]  # (path, reason) of every sample without usable pixels
+    made: int  # pictures decoded now; the others were there from before
+    files: Mapping[Part, Mapping[str, str]]  # part -> prepared file below that part's folder -> source path
+
+
+def prepare(root: Path, parts: Mapping[Part, Dataset], recipe: Recipe, progress: Progress | None = None) -> Prepared:
+    """Decode every sample once into a lossless file at the model's size, on all cores.
+
+    Pixels are stored by content (`store/`), so a new split, a renamed file or a second run decodes nothing again. The folders
+    that Keras reads are hard links into that store (copies where links are not to be had), named after exactly what is in them.
+    """
+    samples = [sample for part in parts.values() for sample in part.samples]
+    usable, fresh, left_out = store_pixels(root, [sample.path for sample in samples], recipe, progress)
+    base = _base(root, recipe)
+    store = base / "store"
+    files: dict[Part, dict[str, str]] = {}
+    for part, dataset in parts.items():
+        files[part] = {}
+        for sample in dataset.samples:
+            if sample.path in usable:
+                files[part][_free_name(files[part], f"{sample.label}/{usable[sample.path]}")] = sample.path
+    class_names = next(iter(parts.values())).class_names
+    folder = base / _view_name(files, class_names)
+    if fresh:  # a file of the store may have been damaged and be made anew: its other names, in any folder, must follow
+        for file in base.glob("*/*/*/*.bmp"):
+            digest = content_of(file.as_posix())
+            if digest in fresh and "." not in file.parts[-4]:  # not a folder that another run is making
+                with contained.at(file.parent) as place:
+                    temporary = contained.temporary_name(file.name)
+                    link_or_copy(pixel_files.place(store, digest), place.path / temporary)
+                    place.replace(temporary, file.name)
+    if not folder.exists():
+        _link_view(folder, store, files, class_names)
+    return Prepared(folder, recipe, class_names, tuple(left_out), len(fresh), files)
+
+
+def store_pixels(
+    root: Path, paths: Sequence[str], recipe: Recipe, progress: Progress | None = None, shard: Shard | None = None
+) -> tuple[dict[str, str], set[str], list[tuple[str, str]]]:
+    """Decode pictures into the store: (content hash by path, hashes decoded now, (path, reason) of those that cannot be used).
+
+    shard: where the paths are a share of the folder's.
+    """
+    base = _base(root, recipe)
+    hashes = content_hashes(root, paths, shard=shard)
+    size = len(decode.encode(np.zeros((recipe.height, recipe.width, 3), np.uint8), ".bmp"))
+    shared = (str(root), str(base / "store"), recipe, size)
+    usable: dict[str, str] = {}
+    left_out = []
+    fresh: set[str] = set()
+    try:
+        with contextlib.closing(
+            process_map(pixel_files.keep, shared, [(path, hashes.get(path, "")) for path in paths])
+        ) as kept:
+            for done, (path, (digest, new, reason)) in enumerate(zip(paths, kept, strict=True), 1):
+                if not digest:
+                    left_out.append((path, reason))
+                else:
+                    usable[path] = digest
+                    if new:
+                        fresh.add(digest)
+                if progress:
+                    progress(done, len(paths))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ImgclfError(
+            f"{base}: the disk is full: {len(paths):,} prepared pictures take {size * len(paths) / 1e6:,.0f} MB there; "
+            "make room (prepared pictures of other sizes beside them may be deleted), or take a smaller --image-size"
+        ) from error
+    return usable, fresh, left_out
+
+
+def stored(root: Path, recipe: Recipe, digest: str) -> Path:
+    """The file of one stored picture, lossless and at the model's size."""
+    return pixel_files.place(_base(root, recipe) / "store", digest)
+
+
+def _base(root: Path, recipe: Recipe) -> Path:
+    return state_folder(root) / "prepared" / recipe.hash
+
+
+def shard(prepared: Prepared, index: int, count: int) -> Prepared:
+    """Every `count`-th file from `index` on, of every part: what one of several workers reads, a folder of its own."""
+    if count == 1:
+        return prepared
+    files: dict[Part, dict[str, str]] = {
+        part: dict(sorted(names.items())[index::count]) for part, names in prepared.files.items()
+    }
+    base = prepared.folder.parent
+    folder = base / _view_name(files, prepared.class_names)
+    if not folder.exists():
+        _link_view(folder, base / "store", files, prepared.class_names)
+    return dataclasses.replace(prepared, folder=folder, files=files)
+
+
+def _view_name(files: Mapping[Part, Mapping[str, str]], class_names: Sequence[str]) -> str:
+    content = "\n".join(sorted(f"{part}/{name}" for part in files for name in files[part]) + list(class_names))
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def content_of(name: str) -> str:
+    """The SHA-256 of the picture that a prepared file was made from, which is its name."""
+    return name.rsplit("/", 1)[1][:64]
+
+
+def _free_name(taken: Mapping[str, str], stem: str) -> str:
+    """`stem.bmp`, or with a number behind it when the same content is there twice."""
+    name, number = f"{stem}.bmp", 1
+    while name in taken:
+        number += 1
+        name = f"{stem}-{number}.bmp"
+    return name
+
+
+def _link_view(folder: Path, store: Path, files: Mapping[Part, Mapping[str, str]], class_names: Sequence[str]) -> None:
+    temporary = folder.with_name(contained.temporary_name(f"{folder.name}.view"))
+    for part, names in files.items():
+        for label in class_names:
+            contained.make_folder(temporary / part / label)
+        for name in names:
+            source = pixel_files.place(store, content_of(name))
+            link_or_copy(source, temporary / part / name)
+    try:
+        with contained.at(folder.parent) as base:
+            base.replace(temporary.name, folder.name)
+    except OSError:  # another run made the same folder meanwhile
+        if not folder.exists():
+            raise
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def link_or_copy(source: Path, target: Path) -> bool:
+    """Hard-link, or copy where the file system has no links between the two; returns whether it linked."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+        return False
+    return True

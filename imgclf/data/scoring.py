@@ -1,0 +1,221 @@
+"""Which pictures a run is scored on, and what it answers for them: shared by `evaluate` and `compare`."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgclf.core import names
+from imgclf.core.config import Part
+from imgclf.core.errors import ImageError, ImgclfError
+from imgclf.core.fields import check
+from imgclf.core.files.state_folder import check_data_folder, command
+from imgclf.core.parallel import ordered_map
+from imgclf.data import file_index, layout
+from imgclf.data.layout import Sample
+from imgclf.data.manifest import Manifest, added_classes, read_manifest, with_renamed
+from imgclf.evaluation import baseline, grouped
+from imgclf.images import decode, quality
+from imgclf.models.bundle import Bundle
+
+MANIFEST = "split.csv"
+MEASURES = ("size", "brightness", "blur")  # shorter side in pixels; 0 to 1; 0 to 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """The images to score a run on: samples below `root`. `on` describes them, `name` is used in file names.
+
+    group_of: group by path, for the run's own split; None for another folder, whose groups are unknown.
+    """
+
+    root: Path
+    on: str
+    name: str
+    samples: tuple[Sample, ...]
+    left_out: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+    group_of: Mapping[str, str] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """true: (n,) class numbers; probabilities: for each run (n, classes), calibrated; measures: (n, 3), see MEASURES.
+
+    Of the samples that could be read; left_out has the others too.
+    """
+
+    samples: tuple[Sample, ...]
+    true: NDArray[np.int64]
+    probabilities: tuple[NDArray[np.float64], ...]
+    measures: NDArray[np.float64]
+    left_out: tuple[tuple[str, str], ...]
+
+
+def pictures(bundle: Bundle, data: Path | None = None, part: Part | None = None) -> Pictures:
+    """A part of the run's own split (the test part unless told otherwise), or another data folder with the same classes.
+
+    The notes say what flatters the score: pictures that the run was trained on, or chosen by. Raises ImgclfError when there
+    is nothing to score.
+    """
+    check("split", part, Part | None)
+    root = data or Path(bundle.info["data"]["path"])
+    manifest = manifest_of(bundle)
+    if data is None and not root.is_dir():
+        raise ImgclfError(f"{root}: the run's data folder is no longer there; give the folder where its pictures are now")
+    check_data_folder(root)
+    left_out: list[tuple[str, str]] = []
+    if _is_own(root, manifest, bundle):
+        samples, name, notes, group_of = _own_part(root, manifest, part)
+        on = f"the {name} part of the run's own split"
+    else:
+        if part is not None and not layout.part_folders(root):
+            raise ImgclfError(f"{root}: not the data this run was trained on, and it has no {part} folder; leave --split out")
+        samples, name, left_out = _other_data(root, bundle, part)
+        notes, group_of = [], None
+        on = f"all pictures of {root}" if part is None else f"the {part} folder of {root}"
+    if name != "train":
+        notes += seen_in_training(bundle, root, samples)
+    if not samples:
+        raise ImgclfError("; ".join([f"{root}: no picture to evaluate in {on}", *notes]))
+    return Pictures(root, on, name, tuple(samples), tuple(left_out), tuple(notes), group_of)
+
+
+def groups(on: Pictures, found: Answers) -> grouped.Groups | None:
+    """Groups of the scored images; None if they are unknown."""
+    return None if on.group_of is None else grouped.count(on.group_of[sample.path] for sample in found.samples)
+
+
+def beside(bundle: Bundle, found: Answers, right: int) -> baseline.Baseline:
+    """The baseline on the scored images, compared with a run that has `right` correct images."""
+    name = bundle.val_baseline.class_name
+    of_class = sum(sample.label == name for sample in found.samples)
+    return baseline.baseline(name, of_class, right, len(found.samples))
+
+
+def answers(bundles: Sequence[Bundle], on: Pictures, progress: Callable[[int, int], None] | None = None) -> Answers:
+    """What runs with the same classes say of each picture, decoded once for all, on all cores; raises ImgclfError for none."""
+    class_names = bundles[0].class_names
+
+    def one(sample: Sample) -> tuple[list[NDArray[np.float64]], tuple[float, float, float]] | ImageError:
+        try:
+            picture = decode.decode(decode.read(on.root / sample.path))
+        except ImageError as error:
+            return error
+        grey = decode.thumbnail(picture, quality.SIDE)
+        measured = (float(min(picture.shape[:2])), quality.brightness(quality.levels(grey)), quality.blurry(grey))
+        return [bundle.probability(decode.apply(bundle.recipe, picture)) for bundle in bundles], measured
+
+    kept, left_out = [], list(on.left_out)
+    rows: list[list[NDArray[np.float64]]] = []
+    measures = []
+    for done, (sample, answer) in enumerate(zip(on.samples, ordered_map(one, on.samples), strict=True), 1):
+        if isinstance(answer, ImageError):
+            left_out.append((sample.path, str(answer)))
+        else:
+            kept.append(sample)
+            rows.append(answer[0])
+            measures.append(answer[1])
+        if progress:
+            progress(done, len(on.samples))
+    if not rows:
+        raise ImgclfError(
+            f"{on.root}: none of the {len(on.samples)} images in {on.on} can be read; run {command('clean', on.root)}"
+        )
+    true = np.array([class_names.index(sample.label or "") for sample in kept], np.int64)
+    by_run = tuple(np.array(answers) for answers in zip(*rows, strict=True))
+    return Answers(tuple(kept), true, by_run, np.array(measures), tuple(left_out))
+
+
+def manifest_of(bundle: Bundle) -> Manifest:
+    """The split that the run was trained with; raises ImgclfError when it is not the one that was written."""
+    path = bundle.path / MANIFEST
+    if not path.exists():
+        raise ImgclfError(f"{path}: broken bundle, the file is missing; copy the run folder again or retrain")
+    manifest = read_manifest(path)
+    if manifest.hash != bundle.info["data"]["split_hash"]:
+        raise ImgclfError(f"{path}: broken bundle, not the split that was written; copy the run folder again")
+    return manifest
+
+
+def as_named(root: Path, manifest: Manifest) -> tuple[Manifest, int, list[str]]:
+    """(the run's split with the current paths and classes of its images, number of files not in it, notes).
+
+    The notes name renamed images, and class folders that the run does not know.
+
+    As in training: what is not there under its name is known by its content.
+    """
+    label_of = {file.path: file.label for file in layout.scan(root) if file.label and not file.ignored}
+    paths = {row.path for row in manifest.rows}
+    new = sorted(label_of.keys() - paths)
+    hashes = {} if paths <= label_of.keys() else file_index.content_hashes(root, new)
+    found, notes = with_renamed(manifest, label_of, hashes)
+    others = label_of.keys() - {row.path for row in found.rows}
+    unknown = added_classes(manifest, (label_of[path] for path in others))
+    if unknown:
+        notes.append(
+            f"class folders that this run was not trained on (not scored): {unknown}; to add them, run "
+            f"{command('split', root, '--force')} and train again"
+        )
+    return found, sum(label_of[path] in manifest.class_names for path in others), notes
+
+
+def seen_in_training(bundle: Bundle, root: Path, samples: Sequence[Sample]) -> list[str]:
+    """Notes, if any of the pictures trained the run, or chose its best epoch; by content, whatever their names."""
+    hashes = file_index.content_hashes(root, [sample.path for sample in samples])
+    rows, notes = manifest_of(bundle).rows, []
+    for part, words in (("train", "training part"), ("val", "validation part, which chose its best epoch")):
+        known = {row.sha256 for row in rows if row.split == part}
+        seen = sum(1 for digest in hashes.values() if digest in known)
+        if seen:
+            notes.append(f"pictures that were in the run's {words}: {seen} of {len(samples)}; the score flatters the run")
+    return notes
+
+
+def _is_own(root: Path, manifest: Manifest, bundle: Bundle) -> bool:
+    """Whether a folder is the run's data: the recorded one, or one that holds most of the split's files under their paths."""
+    if root.resolve() == Path(bundle.info["data"]["path"]):
+        return True
+    some = manifest.rows[:: max(1, len(manifest.rows) // 50)]
+    paths = {row: names.spelled(root, row.path) for row in some}
+    hashes = file_index.content_hashes(root, [path for path in paths.values() if (root / path).is_file()])
+    return 2 * sum(1 for row, path in paths.items() if hashes.get(path) == row.sha256) > len(some)
+
+
+def _own_part(root: Path, manifest: Manifest, part: Part | None) -> tuple[list[Sample], str, list[str], dict[str, str]]:
+    manifest, others, notes = as_named(root, manifest)
+    has_test = any(row.split == "test" for row in manifest.rows)
+    if part is None:
+        part = "test" if has_test else "val"
+        if not has_test:
+            notes.append("there is no test part; the validation part is scored")
+    if part == "train":
+        notes.append("these pictures trained the network: the score says how well it remembers, not how good it is")
+    rows = [row for row in manifest.rows if row.split == part]
+    samples = [Sample(row.path, row.label) for row in rows if (root / row.path).exists()]
+    gone = len(rows) - len(samples)
+    if gone:
+        notes.append(f"pictures of the {part} part that are no longer in {root}: {gone} of {len(rows)}")
+    hashes = file_index.content_hashes(root, [sample.path for sample in samples])
+    changed = [row.path for row in rows if row.path in hashes and hashes[row.path] != row.sha256]
+    if changed:
+        notes.append(f"pictures that have changed since the run's split was made: {len(changed)}, first {changed[0]}")
+    if others:
+        notes.append(f"files in {root} that are not in the run's split and were not scored: {others}")
+    return samples, part, notes, {row.path: row.group for row in rows}
+
+
+def _other_data(root: Path, bundle: Bundle, part: Part | None) -> tuple[list[Sample], str, list[tuple[str, str]]]:
+    everything, left_out = layout.index(root)
+    unknown = sorted(set(everything.class_names) - set(bundle.class_names))
+    if unknown:
+        raise ImgclfError(f"{root}: class {unknown[0]} is unknown to this run, which knows {', '.join(bundle.class_names)}")
+    folders, samples = layout.part_folders(root), list(everything.samples)
+    if part is not None:  # of the other parts neither the pictures nor what is none
+        samples = [one for one in samples if folders[one.path.split("/", 1)[0]] == part]
+        left_out = [one for one in left_out if folders[one[0].split("/", 1)[0]] == part]
+    name = "other-" + re.sub(r"[^\w.-]+", "-", root.resolve().name)
+    return samples, name if part is None else f"{name}-{part}", left_out

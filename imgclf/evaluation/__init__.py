@@ -1,0 +1,1 @@
+"""Metrics, intervals, label errors and saliency: NumPy only."""

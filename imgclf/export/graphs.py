@@ -1,0 +1,165 @@
+"""The decoder and the recipe as TensorFlow operations, for a SavedModel that takes files as they are.
+
+OpenCV decodes everywhere else. On a JPEG the two agree bit for bit, as long as TensorFlow is asked for the accurate transform;
+the resize below differs by rounding alone (`tests/test_graphs.py` measures both).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from imgclf.core.config import Recipe
+
+_HEAD = 1 << 17  # bytes of a file that may hold the beginning of its EXIF block
+
+
+def pixels(recipe: Recipe, data: Any) -> Any:
+    """(height, width, 3) float32 of whole numbers, 0 to 255, from a scalar string tensor: a JPEG's or PNG's bytes."""
+    import tensorflow as tf
+
+    image = tf.cond(
+        tf.io.is_jpeg(data),
+        lambda: _turned(tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE"), _orientation(data)),
+        lambda: _on_white(_png(data)),
+    )
+    image = tf.ensure_shape(image, (None, None, 3))
+    return tf.ensure_shape(_applied(recipe, tf.cast(image, tf.float32)), (recipe.height, recipe.width, 3))
+
+
+def _png(data: Any) -> Any:
+    """(h, w, 1 to 4) uint16 grey or RGB, with or without alpha; 8-bit values are multiplied by 257.
+
+    With four channels, TensorFlow applies a transparent colour too, but the opacity is wrong with fewer than 8 bits and no
+    transparent colour.
+    """
+    import tensorflow as tf
+
+    head = _head(data)
+    is_opaque = (head[24] < 8) & (tf.size(_places(head, b"tRNS")) == 0)
+    return tf.cond(
+        is_opaque,
+        lambda: tf.io.decode_png(data, channels=0, dtype=tf.uint16),
+        lambda: tf.io.decode_png(data, channels=4, dtype=tf.uint16),
+    )
+
+
+def _head(data: Any) -> Any:
+    """The first bytes as (n,) int32, followed by 32 zeros."""
+    import tensorflow as tf
+
+    head = tf.cast(tf.io.decode_raw(tf.strings.substr(data, 0, _HEAD), tf.uint8), tf.int32)
+    return tf.pad(head, [[0, 32]])
+
+
+def _places(head: Any, name: bytes) -> Any:
+    """Positions of these bytes in a head."""
+    import tensorflow as tf
+
+    size = tf.size(head) - 32
+    begins = [head[number : size + number] == value for number, value in enumerate(name)]
+    return tf.where(tf.reduce_all(tf.stack(begins), axis=0))[:, 0]
+
+
+def _on_white(image: Any) -> Any:
+    """8-bit RGB from 16-bit grey or RGB, with transparency laid over white, as in `images.decode`."""
+    import tensorflow as tf
+
+    wide = (tf.cast(image, tf.int32) + 128) // 257
+    shape = tf.shape(wide)
+    has_alpha = shape[2] % 2 == 0
+    alpha = tf.cond(has_alpha, lambda: wide[..., -1:], lambda: tf.fill((shape[0], shape[1], 1), 255))
+    colours = tf.cond(has_alpha, lambda: wide[..., :-1], lambda: wide) + tf.zeros((1, 1, 3), tf.int32)
+    return tf.cast((colours * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
+
+
+def _orientation(data: Any) -> Any:
+    """EXIF's orientation, 1 to 8, of a JPEG; 1 when there is none. After the EXIF and TIFF specifications."""
+    import tensorflow as tf
+
+    head = _head(data)
+    size = tf.size(head) - 32
+    found = _places(head, b"Exif\0\0")
+
+    def tag() -> Any:
+        start = tf.cast(found[0], tf.int32) + 6
+        little = head[tf.minimum(start, size)] == ord("I")
+
+        def number(at: Any, length: int) -> Any:
+            values = [tf.gather(head, tf.clip_by_value(at + offset, 0, size + 15)) for offset in range(length)]
+            forward = sum(value * 256**power for power, value in enumerate(values))
+            backward = sum(value * 256**power for power, value in enumerate(reversed(values)))
+            return tf.where(little, forward, backward)
+
+        directory = start + tf.clip_by_value(number(start + 4, 4), 0, size)
+        entries = directory + 2 + 12 * tf.range(tf.minimum(number(directory, 2), size // 12))
+        values = tf.boolean_mask(number(entries + 8, 2), number(entries, 2) == 0x0112)
+        value = tf.concat([values, [1]], axis=0)[0]
+        return tf.where((value >= 1) & (value <= 8), value, 1)
+
+    return tf.cond(tf.size(found) > 0, tag, lambda: tf.constant(1))
+
+
+def _turned(image: Any, orientation: Any) -> Any:
+    import tensorflow as tf
+
+    def across(one: Any) -> Any:
+        return tf.transpose(one, (1, 0, 2))
+
+    ways: list[Callable[[], Any]] = [
+        lambda: image,
+        lambda: image[:, ::-1],
+        lambda: image[::-1, ::-1],
+        lambda: image[::-1],
+        lambda: across(image),
+        lambda: across(image)[:, ::-1],
+        lambda: across(image)[::-1, ::-1],
+        lambda: across(image)[::-1],
+    ]
+    return tf.switch_case(orientation - 1, ways)
+
+
+def _applied(recipe: Recipe, image: Any) -> Any:
+    """`images.decode.apply` on (h, w, 3) float32."""
+    import tensorflow as tf
+
+    if recipe.aspect == "squash":
+        return _resized(image, recipe.height, recipe.width)
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+    across = recipe.width / tf.cast(width, tf.float64)
+    down = recipe.height / tf.cast(height, tf.float64)
+
+    def part(length: Any, most: Any) -> Any:
+        return tf.minimum(most, tf.maximum(1, tf.cast(tf.round(length), tf.int32)))
+
+    if recipe.aspect == "crop":
+        scale = tf.maximum(across, down)
+        part_height, part_width = part(recipe.height / scale, height), part(recipe.width / scale, width)
+        top, left = (height - part_height) // 2, (width - part_width) // 2
+        return _resized(image[top : top + part_height, left : left + part_width], recipe.height, recipe.width)
+    scale = tf.minimum(across, down)
+    inner_height = part(tf.cast(height, tf.float64) * scale, recipe.height)
+    inner_width = part(tf.cast(width, tf.float64) * scale, recipe.width)
+    top, left = (recipe.height - inner_height) // 2, (recipe.width - inner_width) // 2
+    below, right = recipe.height - inner_height - top, recipe.width - inner_width - left
+    inner = _resized(image, inner_height, inner_width)
+    return tf.pad(inner, [[top, below], [left, right], [0, 0]], constant_values=128.0)
+
+
+def _resized(image: Any, height: Any, width: Any) -> Any:
+    """Each axis by one matrix: the mean of the area where it shrinks, linear where it grows, as OpenCV computes them."""
+    import tensorflow as tf
+
+    shape = tf.shape(image)
+    tall = tf.einsum("aH,HWc->aWc", _weights(shape[0], height), image)
+    return tf.round(tf.einsum("bW,aWc->abc", _weights(shape[1], width), tall))
+
+
+def _weights(before: Any, after: Any) -> Any:
+    """What each of `before` pixels gives to each of `after`: (after, before), rows that add to 1."""
+    import tensorflow as tf
+
+    many, few = tf.cast(before, tf.float32), tf.cast(after, tf.float32)
+    step = many / few
+    row, column = tf.range(few)[:, None], tf.range(many)[None, :]
+    shared = tf.minimum((row + 1) * step, column + 1) - tf.maximum(row * step, column)
+    centre = tf.clip_by_value((row + 0.5) * step - 0.5, 0.0, many - 1)
+    return tf.where(step > 1, tf.maximum(shared, 0.0) / step, tf.maximum(1 - tf.abs(centre - column), 0.0))

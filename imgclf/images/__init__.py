@@ -1,0 +1,1 @@
+"""Bytes to pixels: the decoder, the preprocessing, augmentation, and measurements of images."""

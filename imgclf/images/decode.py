@@ -1,0 +1,406 @@
+"""THE decoder, bytes to pixels, and THE resize recipe. Nothing else in imgclf decodes or resizes a picture.
+
+Every picture comes out as (height, width, 3) uint8 RGB: EXIF orientation applied, grey copied to three channels, palettes
+expanded, CMYK converted, transparency laid over white, deeper samples scaled by the declared depth, first frame of an
+animation. TIFF and PNM are read by `tiff` and `pnm`, everything else by OpenCV.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import io
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import cv2
+import imagesize
+import numpy as np
+from numpy.typing import NDArray
+
+from imgclf.core.config import Recipe
+from imgclf.core.errors import ImageError
+from imgclf.images.formats import containers, declared, filetypes, pnm, scaling, tiff
+
+cv2.setNumThreads(1)  # imgclf runs one picture a core; OpenCV's own threads would only get in the way
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged files are reported by us, with their names
+
+Image = NDArray[np.uint8]  # (height, width, 3) RGB
+
+# 134 megapixels, checked in the header before anything is allocated: 400 MB of RGB; `imgclf/__init__.py` tells OpenCV the same.
+MAX_PIXELS = 1 << 27
+MAX_BYTES = 1 << 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What a picture's first bytes say: format, and the stored width and height in pixels (before orientation)."""
+
+    format: str
+    width: int
+    height: int
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    """An image file open for reading, and its size in bytes; every refusal of the system becomes an ImageError."""
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageError("not-a-file", "a folder, not an image file")
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError("not-a-file", "not a regular file (a pipe, socket or device)")
+        with open(path, "rb") as file:
+            yield file, status.st_size
+    except FileNotFoundError as error:
+        raise ImageError("missing", "no such file") from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ImageError("missing", "a link that leads back to itself") from error
+        raise ImageError("unreadable", f"cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # a path with a NUL byte
+        raise ImageError("missing", f"no such file ({error})") from error
+
+
+def read(path: Path) -> bytes:
+    """A picture file's bytes. Raises ImageError for what is not a regular file, unreadable, empty, no image or over 1 GiB."""
+    with _opened(path) as (file, size):
+        data = file.read(1 << 16)
+        _refuse_raw(file, _sniffed(data[: filetypes.HEAD], path.suffix.lower()), path.suffix.lower())
+        file.seek(len(data))
+        if size > MAX_BYTES:
+            raise ImageError("too-large", f"{size:,} bytes, more than the limit of {MAX_BYTES:,}")
+        return data + file.read() if size > len(data) else data
+
+
+def read_header(path: Path) -> Header:
+    """`header` of a file, of which no more is read than that takes."""
+    with _opened(path) as (file, _size):
+        return _header(file, path.suffix.lower())
+
+
+def header(data: bytes, ending: str = "") -> Header:
+    """Format and size from the header alone. Raises ImageError without a header, or over MAX_PIXELS.
+
+    ending: extension of the file name, with the dot, if there is one: a file named .nef is not a TIFF.
+    """
+    if data.startswith(b"\xff\xd8\xff") and (size := containers.jpeg_size(data)):  # the common case, five times faster
+        return _checked("JPEG", *size)
+    return _header(io.BytesIO(data), ending.lower())
+
+
+def _sniffed(head: bytes, ending: str) -> str:
+    if not head:
+        raise ImageError("empty", "the file has zero bytes")
+    kind = filetypes.sniff(head[:32])
+    if kind is None:
+        raise ImageError(*filetypes.refusal(head, ending))
+    return kind
+
+
+def _refuse_raw(file: BinaryIO, kind: str, ending: str) -> None:
+    """Raise ImageError for a camera RAW, because its first directory is only a thumbnail."""
+    if kind == "TIFF" and (raw := filetypes.raw(file, ending)):
+        raise ImageError("unsupported", filetypes.raw_refusal(raw))
+
+
+def _header(file: BinaryIO, ending: str) -> Header:
+    kind = _sniffed(file.read(filetypes.HEAD), ending)
+    _refuse_raw(file, kind, ending)
+    file.seek(0)
+    try:
+        if kind == "TIFF":
+            width, height = tiff.size(file)
+        elif kind == "PNM":
+            width, height = pnm.size(file.read(pnm.HEAD))
+        elif kind == "AVIF":
+            width, height = _avif_size(file.read(1 << 16))
+        elif kind == "JPEG 2000" and (start := file.read(24)).startswith(b"\xff\x4f"):  # a bare codestream: its SIZ segment
+            right, bottom, left, top = struct.unpack_from(">IIII", start, 8)
+            width, height = right - left, bottom - top
+        elif kind == "BMP" and (start := file.read(22))[14:18] == b"\x0c\0\0\0":  # of OS/2, with numbers half as long
+            width, height = struct.unpack_from("<HH", start, 18)
+        else:
+            file.seek(0)
+            width, height = imagesize.get(file, exif_rotation=False)
+    except ImageError:
+        raise
+    except Exception as error:  # whatever a parser of damaged bytes stumbles over means the same thing here
+        raise ImageError("damaged", f"damaged {kind}: its header cannot be read") from error
+    return _checked(kind, width, height)
+
+
+def _checked(kind: str, width: int, height: int) -> Header:
+    if width <= 0 or height <= 0:
+        raise ImageError("damaged", f"damaged {kind}: its header gives no size")
+    if width * height > MAX_PIXELS:
+        raise ImageError("too-large", f"{width} x {height} pixels, more than the limit of {MAX_PIXELS // 1_000_000} megapixels")
+    return Header(kind, int(width), int(height))
+
+
+def decode(data: bytes, head: Header | None = None) -> Image:
+    """Decode a whole picture to (height, width, 3) uint8 RGB; raises ImageError. A truncated file never passes.
+
+    One that lacks nothing but the mark at its end (JPEG, PNG, GIF) does: every pixel is there. head: its `header`, if at hand.
+    """
+    kind = (head or header(data)).format
+    try:
+        return _decode(data, kind)
+    except ImageError as error:
+        if error.reason != "damaged" or not containers.has_end(kind) or containers.end(data, kind) is not None:
+            raise
+        return _decode_without_end(data, kind, error)
+
+
+def _decode_without_end(data: bytes, kind: str, error: ImageError) -> Image:
+    """Decode with the end put back, if that shows that no pixel was missing; else raise the error that led here."""
+    first: Image | None = None
+    for whole in containers.completions(data, kind):
+        try:
+            decoded = _decode(whole, kind)
+        except ImageError:
+            raise error from None
+        if first is None:
+            first = decoded
+        elif not np.array_equal(first, decoded):
+            raise error
+    if first is None:
+        raise error
+    return first
+
+
+def _decode(data: bytes, kind: str) -> Image:
+    try:
+        return _pixels(data, kind)
+    except MemoryError as error:
+        raise ImageError("unreadable", "not enough memory to decode it") from error
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise ImageError("unreadable", "not enough memory to decode it") from error
+        raise ImageError("damaged", f"damaged {kind}: it cannot be decoded") from error
+
+
+def _pixels(data: bytes, kind: str) -> Image:
+    if kind == "TIFF":
+        return tiff.decode(data)
+    if kind == "PNM":
+        return pnm.decode(data)
+    damaged = ImageError("damaged", f"damaged or truncated {kind}: it cannot be decoded to the end")
+    if containers.falls_short(data, kind):
+        raise damaged
+    try:
+        full = _full(data, kind)
+    except struct.error as error:
+        raise damaged from error
+    buffer = np.frombuffer(containers.still(data, kind), np.uint8)
+    if kind == "JPEG":  # the common case in one call: EXIF, grey and CMYK are handled by OpenCV
+        image: Any = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
+    else:
+        image, kinds, metadata = cv2.imdecodeWithMetadata(buffer, flags=cv2.IMREAD_UNCHANGED)
+        if kind == "BMP" and image is not None and image.ndim == 2:  # without this flag, OpenCV decodes OS/2 bitmaps as grey
+            image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_BGR)
+    if image is None or image.size == 0:
+        raise damaged
+    if kind == "JPEG":
+        return image  # type: ignore[no-any-return]
+    if image.dtype not in (np.uint8, np.uint16):
+        raise ImageError("unsupported", f"{kind} with {image.dtype} samples, which is not supported; convert it to 8 bits")
+    image = _to_rgb(image, data, kind, full)
+    if kind in ("PNG", "WEBP"):
+        exif = next((bytes(m) for k, m in zip(kinds, metadata, strict=True) if k == cv2.IMAGE_METADATA_EXIF), b"")
+        return scaling.orient(image, _exif_orientation(exif))
+    if kind == "AVIF":
+        return _avif_orient(image, data)
+    return np.ascontiguousarray(image)
+
+
+def _full(data: bytes, kind: str) -> int:
+    """Maximum value of samples that OpenCV decodes to more than 8 bits. Raises ImageError for layouts it decodes wrongly."""
+    if kind == "AVIF":
+        return (1 << declared.avif_depth(data)) - 1
+    if kind == "BMP" and not declared.bmp(data).depths:
+        raise ImageError("unsupported", "BMP with unusual colour masks, which is not supported; save it with 24 bits a pixel")
+    if kind != "JPEG 2000":
+        return 65535
+    has = declared.jpeg_2000(data)
+    if has.count not in (1, 3, 4) or not 8 <= has.bits <= 16 or not has.is_plain:
+        depth = f"{has.bits} bits" if has.bits else "signed, uneven or subsampled samples, or with an offset"
+        what = f"{has.count} bands of {depth}" if has.is_plain else "colours other than RGB and grey"
+        raise ImageError("unsupported", f"JPEG 2000 of {what}, which is not supported; convert it to RGB of 8 or 16 bits")
+    return (1 << has.bits) - 1
+
+
+def _to_rgb(image: NDArray[Any], data: bytes, kind: str, full: int) -> NDArray[np.uint8]:
+    """Convert 8- or 16-bit grey, BGR or BGRA from OpenCV to 8-bit RGB, with transparency laid over white."""
+    scaled = _png_to_uint8(image, data) if kind == "PNG" else scaling.to_uint8(image, 255 if image.dtype == np.uint8 else full)
+    if scaled.ndim == 2 or scaled.shape[2] == 1:
+        rgb = np.asarray(cv2.cvtColor(scaled, cv2.COLOR_GRAY2RGB), np.uint8)
+        level = declared.png_transparent_grey(data) if kind == "PNG" else None
+        if level is not None:  # OpenCV ignores this level and spreads 1, 2 and 4 bits over 8
+            rgb[image.reshape(rgb.shape[:2]) == level * (255 // ((1 << data[24]) - 1) if data[24] < 8 else 1)] = 255
+        return rgb
+    if scaled.shape[2] == 3:
+        rgb = np.asarray(cv2.cvtColor(scaled, cv2.COLOR_BGR2RGB), np.uint8)
+        return _spread(rgb, declared.bmp(data).depths) if kind == "BMP" else rgb
+    rgb = np.asarray(cv2.cvtColor(scaled, cv2.COLOR_BGRA2RGB), np.uint8)
+    if _has_alpha(data, kind):
+        scaling.over_white(rgb, scaled[..., 3])
+    return rgb
+
+
+def _has_alpha(data: bytes, kind: str) -> bool:
+    """Whether the fourth channel is alpha. BMP and JPEG 2000 must declare it."""
+    if kind == "BMP":
+        return declared.bmp(data).has_alpha
+    return kind != "JPEG 2000" or declared.jpeg_2000(data).has_alpha
+
+
+def _spread(rgb: NDArray[np.uint8], depths: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Scale 5- and 6-bit BMP colours to the full range: OpenCV only shifts them, so white would be 248 instead of 255."""
+    for channel, bits in enumerate(depths):
+        if bits < 8:
+            rgb[..., channel] = scaling.to_uint8(rgb[..., channel] >> (8 - bits), (1 << bits) - 1)
+    return rgb
+
+
+def _png_to_uint8(image: NDArray[Any], data: bytes) -> NDArray[np.uint8]:
+    """Scale by the declared significant bits, the upper ones of 16; the others repeat them."""
+    if image.dtype == np.uint8:
+        return image
+    samples = image.reshape(*image.shape[:2], -1)
+    scaled = scaling.to_uint8(samples, 65535)
+    for place, bits in zip((0,) if image.ndim == 2 else (2, 1, 0, 3), declared.png_significant_bits(data), strict=False):
+        scaled[..., place] = scaling.to_uint8(samples[..., place] >> (16 - bits), (1 << bits) - 1)
+    return scaled
+
+
+def _exif_orientation(exif: bytes) -> int:
+    """The orientation tag (1 to 8) of an EXIF block's first directory; 1 when there is none."""
+    exif = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None:
+        return 1
+    try:
+        (offset,) = struct.unpack_from(order + "I", exif, 4)
+        (count,) = struct.unpack_from(order + "H", exif, offset)
+        for index in range(count):
+            tag, _type, _count, value = struct.unpack_from(order + "HHIH", exif, offset + 2 + 12 * index)
+            if tag == 0x0112:
+                return value if 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1
+
+
+def _avif_size(data: bytes) -> tuple[int, int]:
+    """The largest size among the `ispe` boxes: a thumbnail or an alpha plane has one of its own, never a larger one."""
+    sizes: list[tuple[int, int]] = []
+    position = data.find(b"ispe")
+    while position >= 0 and len(sizes) < 64:
+        sizes.append(struct.unpack_from(">II", data, position + 8))
+        position = data.find(b"ispe", position + 4, 1 << 16)
+    return max(sizes, key=lambda size: size[0] * size[1])
+
+
+def _avif_orient(image: NDArray[Any], data: bytes) -> Image:
+    """Apply AVIF's own rotation and mirror boxes, which OpenCV leaves out (a turn to the left in steps of 90 degrees)."""
+    end = 1 << 16
+    turn = data.find(b"\0\0\0\x09irot", 0, end)
+    if turn >= 0 and turn + 8 < len(data):
+        image = np.rot90(image, data[turn + 8] & 3)
+    mirror = data.find(b"\0\0\0\x09imir", 0, end)
+    if mirror >= 0 and mirror + 8 < len(data):
+        image = image[:, ::-1] if data[mirror + 8] & 1 else image[::-1]
+    return np.ascontiguousarray(image)
+
+
+# -- the recipe -------------------------------------------------------------------------------------------------------------
+
+
+def resize(image: Image, width: int, height: int) -> Image:
+    """Resize to exactly width x height: area averaging where it shrinks (no aliasing), linear where it grows."""
+    now_height, now_width = image.shape[:2]
+    if (now_width, now_height) == (width, height):
+        return image
+    if now_width > width or now_height > height:
+        image = cv2.resize(image, (min(width, now_width), min(height, now_height)), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    if image.shape[:2] != (height, width):
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+    return image
+
+
+def fit(image: Image, side: int) -> Image:
+    """The whole picture in its own shape, `side` pixels along its longer axis."""
+    scale = side / max(image.shape[:2])
+    return resize(image, max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+
+
+def thumbnail(image: Image, side: int) -> NDArray[np.uint8]:
+    """A picture in grey, (h, w) uint8, squashed to at most `side` pixels along each axis; never enlarged.
+
+    Halved, which is fast, as long as that leaves about `side` pixels; then averaged, or interpolated where less than half goes.
+    """
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    height, width = grey.shape
+    while min(height, width) >= 1.5 * side:
+        height, width = height // 2, width // 2
+        grey = cv2.resize(grey[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
+    wide = max(height, width) > 2 * side
+    size = (min(width, side), min(height, side))
+    return cv2.resize(grey, size, interpolation=cv2.INTER_AREA if wide else cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+
+def grid(image: Image, side: int) -> Image:
+    """Some of a picture's pixels, untouched: at most `side` along each axis, evenly spaced."""
+    height, width = image.shape[:2]
+    return cv2.resize(image, (min(width, side), min(height, side)), interpolation=cv2.INTER_NEAREST)  # type: ignore[return-value]
+
+
+Part = tuple[slice, slice]  # rows, columns
+
+
+def framed(recipe: Recipe, width: int, height: int) -> tuple[Part, Part]:
+    """(the part of a picture that the recipe takes, the part of the model's input that it fills); the rest is not seen."""
+    taken, filled = (height, width), (recipe.height, recipe.width)
+    across, down = recipe.width / width, recipe.height / height
+    if recipe.aspect == "crop":
+        scale = max(across, down)
+        taken = min(height, max(1, round(recipe.height / scale))), min(width, max(1, round(recipe.width / scale)))
+    elif recipe.aspect == "pad":
+        scale = min(across, down)
+        filled = min(recipe.height, max(1, round(height * scale))), min(recipe.width, max(1, round(width * scale)))
+    return _middle(taken, (height, width)), _middle(filled, (recipe.height, recipe.width))
+
+
+def _middle(size: tuple[int, int], whole: tuple[int, int]) -> Part:
+    top, left = (whole[0] - size[0]) // 2, (whole[1] - size[1]) // 2
+    return slice(top, top + size[0]), slice(left, left + size[1])
+
+
+def apply(recipe: Recipe, image: Image) -> Image:
+    """A decoded picture as the model's input: (recipe.height, recipe.width, 3) uint8 RGB."""
+    height, width = image.shape[:2]
+    part, (rows, columns) = framed(recipe, width, height)
+    shown = resize(np.ascontiguousarray(image[part]), columns.stop - columns.start, rows.stop - rows.start)
+    if recipe.aspect != "pad":
+        return shown
+    canvas = np.full((recipe.height, recipe.width, 3), 128, np.uint8)
+    canvas[rows, columns] = shown
+    return canvas
+
+
+def load(recipe: Recipe, path: Path) -> Image:
+    """A file as the model's input; raises ImageError."""
+    return apply(recipe, decode(read(path)))
+
+
+def encode(image: Image, extension: str) -> bytes:
+    """RGB pixels as a file's bytes: `.bmp` or `.png`, both lossless, or `.jpg` at quality 80 for a page to look at."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, 80] if extension == ".jpg" else []
+    done, data = cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    if not done:
+        raise ImageError("unsupported", f"OpenCV cannot write {extension}")
+    return data.tobytes()

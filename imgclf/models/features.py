@@ -1,0 +1,163 @@
+"""Features of pictures by a frozen backbone: computed once, on LiteRT and all cores, and kept by content."""
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgclf.core import database, shards
+from imgclf.core.config import Recipe
+from imgclf.core.database import Database
+from imgclf.core.errors import ImageError
+from imgclf.core.files.state_folder import state_folder
+from imgclf.core.parallel import ordered_map
+from imgclf.core.progress import Progress
+from imgclf.core.shards import Shard
+from imgclf.images.augment import ChangeOne
+from imgclf.images.decode import Image
+from imgclf.models import backbones
+from imgclf.models.litert import Engines
+
+_TABLES = database.Tables(
+    "CREATE TABLE features (picture TEXT, view TEXT, vector BLOB, PRIMARY KEY (picture, view)) WITHOUT ROWID", version=1
+)
+_PLAIN = "SELECT picture FROM features WHERE view = '' ORDER BY picture"
+_KEEP = "INSERT OR REPLACE INTO features VALUES (?, ?, ?)"
+_COMMIT_EVERY = 2.0  # seconds: what a kill may lose
+
+
+class Extractor:
+    """A backbone as a LiteRT file; `vector` may be called from any thread."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._engines = Engines(file)
+
+    def vector(self, image: Image) -> NDArray[np.float32]:
+        """(features,) of one (h, w, 3) uint8 picture at the backbone's size."""
+        return np.asarray(self._engines.output(image), np.float32)
+
+
+def opened(
+    data: Path, name: str, recipe: Recipe, weights: backbones.Weights = "imagenet", seed: int = 0
+) -> tuple[Extractor, Path]:
+    """A backbone that is ready to be asked, made the first time, and where its features of a folder's pictures are kept."""
+    identity = backbones.identity(name, weights, seed)
+    extractor = Extractor(backbones.extractor(name, recipe.height, weights, seed))
+    return extractor, state_folder(data) / "features" / f"{name}-{recipe.hash}-{identity}-{_TABLES.version}.sqlite"
+
+
+def known(store: Path) -> set[str]:
+    """The content hashes of the pictures whose plain features are kept."""
+    if not store.exists():
+        return set()
+    with database.begun(store, _TABLES, lambda db: {digest for (digest,) in db.rows(_PLAIN, key=1)}) as found:
+        return found
+
+
+def take_up(store: Path) -> list[Shard]:
+    """Put the features that other processes computed, each a share, into the store, and remove their files."""
+    with database.begun(store, _TABLES, _take_up) as taken:
+        return taken
+
+
+def _take_up(db: Database) -> list[Shard]:
+    return shards.take_up(db, _TABLES, lambda other: db.put(_KEEP, _rows(other)))
+
+
+def _rows(db: Database) -> Iterator[tuple[str, str, bytes]]:
+    for picture, view, vector in db.rows("SELECT picture, view, vector FROM features ORDER BY picture, view", key=2):
+        if not (isinstance(picture, str) and isinstance(view, str) and _is_vector(vector)):
+            raise db.damaged("features that cannot be read")
+        yield picture, view, vector
+
+
+def _is_vector(content: object, width: int | None = None) -> bool:
+    """Whether a value holds finite numbers, and as many as the backbone gives."""
+    if not isinstance(content, bytes) or len(content) % 4 or len(content) != 4 * (width or len(content) // 4):
+        return False
+    return bool(np.isfinite(np.frombuffer(content, "<f4")).all())
+
+
+def seed_of(digest: str, view: int) -> int:
+    """What a picture's view is drawn from: the picture and the view alone, so that it is the same in every training."""
+    return int.from_bytes(hashlib.sha256(f"{digest} {view}".encode()).digest()[:7])
+
+
+def extract(
+    extractor: Extractor,
+    store: Path,
+    pictures: Sequence[tuple[str, Callable[[], Image]]],
+    *,
+    width: int,
+    views: Sequence[str] = ("",),
+    change: ChangeOne | None = None,
+    progress: Progress | None = None,
+    unread: list[int] | None = None,
+) -> NDArray[np.float32]:
+    """(views, n, width): the features of every picture, from `store` where they are known and computed where not.
+
+    pictures: (content hash, a function that reads the pixels). views: names of views; "" is the picture as it is, others are
+    drawn by `change` from the image and the position of the view. unread: list that receives the positions of unreadable
+    images, whose features are 0; without it they are errors. An interrupted extraction continues where it stopped.
+    """
+    result = np.zeros((len(views), len(pictures), width), np.float32)
+    with database.begun(store, _TABLES, lambda db: _extract(extractor, db, pictures, views, change, result, progress, unread)):
+        return result
+
+
+def _extract(
+    extractor: Extractor,
+    db: Database,
+    pictures: Sequence[tuple[str, Callable[[], Image]]],
+    views: Sequence[str],
+    change: ChangeOne | None,
+    result: NDArray[np.float32],
+    progress: Progress | None,
+    unread: list[int] | None,
+) -> None:
+    todo: list[tuple[int, int]] = []
+    for number, view in enumerate(views):
+        for index, (digest, _read) in enumerate(pictures):
+            row = db.one("SELECT vector FROM features WHERE picture = ? AND view = ?", (digest, view))
+            if row:
+                if not _is_vector(row[0], result.shape[2]):
+                    raise db.damaged("features that cannot be read")
+                result[number, index] = np.frombuffer(row[0], "<f4")
+            else:
+                todo.append((index, number))
+    todo.sort()  # the views of a picture follow each other
+    total = len(views) * len(pictures)
+
+    def one(item: tuple[int, int]) -> NDArray[np.float32] | None:
+        digest, read = pictures[item[0]]
+        try:
+            image = read()
+        except (ImageError, OSError):
+            if unread is None:
+                raise
+            return None
+        if views[item[1]] and change:
+            image = change(image, seed_of(digest, item[1]))
+        return extractor.vector(image)
+
+    rows: list[tuple[str, str, bytes]] = []
+    saved = time.monotonic()
+    with contextlib.closing(ordered_map(one, todo)) as vectors:
+        for done, ((index, number), vector) in enumerate(zip(todo, vectors, strict=True), 1):
+            if vector is not None:
+                result[number, index] = vector
+                rows.append((pictures[index][0], views[number], vector.astype("<f4").tobytes()))
+            elif unread is not None and index not in unread:
+                unread.append(index)
+            if time.monotonic() - saved > _COMMIT_EVERY or done == len(todo):
+                with db.writing():
+                    db.put(_KEEP, rows)
+                rows.clear()
+                saved = time.monotonic()
+            if progress:
+                progress(total - len(todo) + done, total)

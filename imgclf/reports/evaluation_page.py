@@ -1,0 +1,196 @@
+"""One self-contained HTML page on how good a run is: figures, tables, plots, the worst errors. It has no script."""
+
+import base64
+import html
+import os
+import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import imgclf
+from imgclf.core.errors import ImageError
+from imgclf.core.files import atomic
+from imgclf.images import decode
+
+START = "<!doctype html><!-- imgclf -->"  # by which a later run knows that it may replace the file
+TEMPLATE = Path(__file__).parent / "page" / "scorecard.html"
+MOST_CLASSES = 20  # of a confusion matrix as a table; a plot beyond
+MOST_ERRORS = 48
+MOST_OVERLAYS = 24  # a third of a second each
+SIDE = 200  # pixels of a thumbnail's longer side
+
+
+# (the picture, the same as small as it is shown, a class) to the small one with its map
+Overlay = Callable[[decode.Image, decode.Image, str], decode.Image]
+
+
+def write(
+    path: Path,
+    root: Path,
+    figures: Mapping[str, Any],
+    errors: Sequence[Mapping[str, Any]],
+    about: str,
+    plots: Mapping[str, bytes],
+    overlay: Overlay,
+) -> None:
+    """Write the page. figures: as in evaluation-<name>.json; errors: the surest first, paths below `root`; plots: PNGs.
+
+    overlay: where the run looks on a picture for the class that it called it; asked for the first MOST_OVERLAYS errors.
+    """
+    low, high = figures["interval"]
+    title = f"{figures['accuracy']:.1%} correct ({low:.1%} to {high:.1%}): {Path(figures['run']).name}"
+    body = "".join(
+        (
+            _head(title, figures, about),
+            _section("Confusion", _confusion(figures, plots)),
+            _section("Classes", _classes(figures)),
+            _section("How sure, how right", _calibration(figures, plots)),
+            _section("By kind of picture", _slices(figures)),
+            _section("Worst errors", _errors(path, root, errors, overlay)),
+        )
+    )
+    page = TEMPLATE.read_text("utf-8").replace("@TITLE@", _e(title)).replace("@VERSION@", _e(imgclf.__version__))
+    atomic.write_atomic(path, page.replace("@BODY@", body))
+
+
+def _e(text: object) -> str:
+    return html.escape(str(text).encode("utf-8", "backslashreplace").decode())
+
+
+def _section(heading: str, content: str) -> str:
+    return f"<section><h2>{_e(heading)}</h2>{content}</section>\n"
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "undefined" if value is None else f"{value:.{digits}f}"
+
+
+def _between(pair: Sequence[float]) -> str:
+    return f"{pair[0]:.3f} to {pair[1]:.3f}"
+
+
+def _bar(share: float) -> str:
+    return f"<td class=bar style='--share:{100 * share:.1f}%'>{share:.3f}"
+
+
+def _head(title: str, figures: Mapping[str, Any], about: str) -> str:
+    low, high = figures["interval"]
+    trivial = figures["baseline"]
+    rows = [
+        ("F1, mean of classes", _number(figures["macro_f1"]), _between(figures["macro_f1_interval"])),
+        ("F1, weighted by pictures", _number(figures["weighted_f1"]), _between(figures["weighted_f1_interval"])),
+        *((f"top-{k} accuracy", _number(share), _between(figures["top_intervals"][k])) for k, share in figures["top"].items()),
+        ("ROC-AUC", _number(figures["auc"]), ""),
+        ("average precision", _number(figures["average_precision"]), ""),
+        ("log loss", _number(figures["loss"]), ""),
+        ("calibration error", _number(figures["calibration_error"]), ""),
+    ]
+    table = "".join(f"<tr><th>{_e(name)}<td>{value}<td>{between}" for name, value, between in rows)
+    notes = "".join(f"<p class=note>{_e(note)}" for note in figures["notes"])
+    if figures["left_out"]:
+        files = "".join(f"<li>{_e(path)}: {_e(reason)}" for path, reason in figures["left_out"][:20])
+        notes += f"<p class=note>left out, since they cannot be read: {len(figures['left_out'])}<ul>{files}</ul>"
+    return (
+        f"<header><h1>{_e(title)}</h1><p>{_e(figures['run'])} on {_e(figures['on'])}, {figures['pictures']:,} pictures of "
+        f"{_e(figures['data'])}<br>{_e(about)}</p>{notes}"
+        f"<div class=score><strong>{figures['accuracy']:.1%}</strong>"
+        f"<span>accuracy; 95% interval {low:.1%} to {high:.1%}</span>"
+        f"<i><b style='left:{100 * low:.2f}%;width:{max(0.5, 100 * (high - low)):.2f}%'></b>"
+        f"<s style='left:{100 * trivial['accuracy']:.2f}%'></s></i>"
+        f"<p class=baseline>The line on the bar is the baseline: {trivial['accuracy']:.1%} ({trivial['interval'][0]:.1%} to "
+        f"{trivial['interval'][1]:.1%}), always predicting {_e(trivial['class_name'])}, the largest training class.</p></div>"
+        f"<table class=figures><tr><th><td><td class=soft>95% interval{table}</table></header>\n"
+    )
+
+
+def _confusion(figures: Mapping[str, Any], plots: Mapping[str, bytes]) -> str:
+    if "confusion" in plots:
+        return _plot(plots["confusion"], "confusion matrix")
+    names, matrix = figures["class_names"], figures["confusion"]
+    heads = "".join(f"<th scope=col>{_e(name)}" for name in names)
+    rows = []
+    for place, (name, row) in enumerate(zip(names, matrix, strict=True)):
+        total = max(1, sum(row))
+        cells = "".join(
+            f"<td class={'right' if column == place else 'wrong'} style='--share:{100 * count / total:.1f}%'>{count:,}"
+            for column, count in enumerate(row)
+        )
+        rows.append(f"<tr><th scope=row>{_e(name)}{cells}")
+    return (
+        f"<p>Rows are what the pictures show, columns what the run says.</p><div class=wide><table class=confusion>"
+        f"<tr><th>{heads}{''.join(rows)}</table></div>"
+    )
+
+
+def _classes(figures: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><th scope=row>{_e(one['name'])}"
+        + "".join(f"{_bar(one[what])} <small>{_between(one[f'{what}_interval'])}</small>" for what in ("precision", "recall"))
+        + _bar(one["f1"])
+        + f"<td>{one['support']:,}"
+        for one in sorted(figures["classes"], key=lambda one: float(one["f1"]))
+    )
+    heads = "".join(f"<th scope=col>{name}" for name in ("class", "precision", "recall", "F1", "images"))
+    return f"<div class=wide><table class=list><tr>{heads}{rows}</table></div>"
+
+
+def _calibration(figures: Mapping[str, Any], plots: Mapping[str, bytes]) -> str:
+    return (
+        f"<p>Expected calibration error {figures['calibration_error']:.4f}; before the probabilities were calibrated on the "
+        f"validation pictures {figures['uncalibrated_error']:.4f} (temperature {figures['temperature']:.2f}).</p>"
+        + _plot(plots["calibration"], "calibration and risk-coverage curves")
+    )
+
+
+def _slices(figures: Mapping[str, Any]) -> str:
+    if not figures["slices"]:
+        return "<p>Too few pictures to tell parts of them apart.</p>"
+    rows = "".join(
+        f"<tr{' class=worse' if one['is_worse'] else ''}><th scope=row>{_e(one['by'])}<td>{_e(one['value'])}"
+        f"{_bar(one['accuracy'])}<td>{_between(one['interval'])}"
+        f"<td>{one['pictures']:,}"
+        for one in figures["slices"]
+    )
+    heads = "".join(f"<th scope=col>{name}" for name in ("by", "is", "accuracy", "95% interval", "pictures"))
+    return (
+        "<p>Marked are those that do worse than all pictures together by more than chance explains: "
+        f"{sum(one['is_worse'] for one in figures['slices'])} of {len(figures['slices'])}.</p>"
+        f"<div class=wide><table class=list><tr>{heads}{rows}</table></div>"
+    )
+
+
+def _errors(path: Path, root: Path, errors: Sequence[Mapping[str, Any]], overlay: Overlay) -> str:
+    if not errors:
+        return "<p>None: every picture is right.</p>"
+    shown = errors[:MOST_ERRORS]
+    figures = "".join(_error(path, root, one, overlay if place < MOST_OVERLAYS else None) for place, one in enumerate(shown))
+    more = f"{len(shown):,} of {len(errors):,}, the surest first." if len(shown) < len(errors) else "The surest first."
+    more += " Beside each, what made the run say so: where a patch blurred away takes most from its answer."
+    return f"<p>{more}</p><div class=grid>{figures}</div>"
+
+
+def _error(path: Path, root: Path, error: Mapping[str, Any], overlay: Overlay | None) -> str:
+    file = root / str(error["path"])
+    href = urllib.parse.quote(os.fsencode(Path(os.path.relpath(file, path.resolve().parent)).as_posix()))
+    try:
+        picture = decode.decode(decode.read(file))
+        small = decode.fit(picture, min(SIDE, max(picture.shape[:2])))
+        shown = _thumbnail(small, str(error["path"]))
+        if overlay:
+            shown += _thumbnail(overlay(picture, small, str(error["predicted"])), "where the run looks")
+    except ImageError as problem:
+        shown = f"<span class=none>{_e(problem)}</span>"
+    return (
+        f"<figure><a href='{href}'>{shown}</a><figcaption><b>{_e(error['predicted'])}</b> {error['probability']:.3f}, "
+        f"is {_e(error['label'])}<div>{_e(error['path'])}</div></figcaption></figure>"
+    )
+
+
+def _thumbnail(picture: decode.Image, words: str) -> str:
+    content = base64.b64encode(decode.encode(picture, ".jpg")).decode()
+    return f"<img src='data:image/jpeg;base64,{content}' alt='{_e(words)}' loading=lazy>"
+
+
+def _plot(content: bytes, words: str) -> str:
+    return f"<img class=plot src='data:image/png;base64,{base64.b64encode(content).decode()}' alt='{words}'>"

@@ -1,0 +1,142 @@
+"""One self-contained HTML page of pictures: thumbnails, findings, filters, histograms. No script or style from elsewhere."""
+
+import base64
+import dataclasses
+import json
+import os
+import urllib.parse
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgclf.core.errors import ImageError
+from imgclf.core.files import atomic
+from imgclf.core.parallel import ordered_map
+from imgclf.core.progress import Progress
+from imgclf.images import decode
+
+START = "<!doctype html><!-- imgclf -->"  # by which a later run knows that it may replace the file
+TEMPLATE = Path(__file__).parent / "page" / "pictures.html"
+THUMBNAIL = 160  # pixels on the longer side
+
+# Edges of the histograms' bins: pixels of the shorter side, width : height, brightness.
+SIZES = (0, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096, 1 << 32)
+ASPECTS = (0, 0.33, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 1.01, 1.12, 1.25, 1.43, 1.67, 2, 3, 1 << 32)
+BRIGHTNESSES = tuple(step / 16 for step in range(17))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture of the page. findings: (check, score, action, detail). other: a picture to show beside it.
+
+    other_label, other_size: its class, and (width, height). now, other_now: where the files lie, if not at `path` and `other`.
+    """
+
+    path: str
+    label: str
+    part: str
+    format: str
+    width: int
+    height: int
+    findings: tuple[tuple[str, float, str, str], ...]
+    other: str = ""
+    other_label: str = ""
+    other_size: tuple[int, int] = (0, 0)
+    now: str = ""
+    other_now: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Histogram:
+    """Pictures of one class by size, aspect ratio and brightness, in the bins of SIZES, ASPECTS and BRIGHTNESSES."""
+
+    label: str
+    count: int
+    size: tuple[int, ...]
+    aspect: tuple[int, ...]
+    brightness: tuple[int, ...]
+
+
+def histogram(label: str, width: NDArray[Any], height: NDArray[Any], brightness: NDArray[Any]) -> Histogram:
+    """Count pictures of one class; (n,) each: pixels, pixels, 0 to 1."""
+    bins = (
+        (np.minimum(width, height), SIZES), (width / np.maximum(1, height), ASPECTS), (brightness, BRIGHTNESSES),
+    )  # fmt: skip
+    counts = [tuple(np.histogram(values, edges)[0].tolist()) for values, edges in bins]
+    return Histogram(label, len(width), *counts)
+
+
+def write(
+    path: Path,
+    root: Path,
+    pictures: Sequence[Picture],
+    *,
+    title: str,
+    about: str,
+    group: str,
+    checks: Mapping[str, tuple[int, str]],
+    histograms: Sequence[Histogram] = (),
+    classes: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> None:
+    """Write the page, picture by picture: thumbnails are never all in memory.
+
+    group: what sections are made by at first: finding, class or split. checks: by name how many findings, and what it means.
+    classes: where given, the page lets its reader decide on each picture, and saves a CSV for `clean --apply`.
+    """
+    head = {
+        "title": title,
+        "about": about,
+        "group": group,
+        "checks": {name: {"count": count, "meaning": meaning} for name, (count, meaning) in checks.items()},
+        "ends": {"size": ["0", "4096+"], "aspect": ["1:3", "3:1"], "brightness": ["black", "white"]},
+        "classes": list(classes),
+        "histograms": [dataclasses.asdict(one) for one in histograms],
+    }
+    before, after = TEMPLATE.read_text("utf-8").split("@DATA@")
+
+    def lines() -> Iterator[str]:
+        yield before + _json(head)[:-1] + ',"pictures":[\n'
+        made = ordered_map(lambda picture: _thumbnails(root, picture), pictures)
+        for number, (picture, (thumbnail, beside)) in enumerate(zip(pictures, made, strict=True), 1):
+            href, other_href = (
+                _link(root, picture.now or picture.path, path),
+                _link(root, picture.other_now or picture.other, path),
+            )
+            links = {"href": href, "other_href": other_href}
+            entry = dataclasses.asdict(picture) | links | {"thumbnail": thumbnail, "beside": beside}
+            yield _json(entry) + (",\n" if number < len(pictures) else "\n")
+            if progress:
+                progress(number, len(pictures))
+        yield "]}" + after
+
+    atomic.write_lines(path, lines())
+
+
+def _link(root: Path, name: str, page: Path) -> str:
+    """A picture's address as seen from the page."""
+    return urllib.parse.quote(os.fsencode(Path(os.path.relpath(root / name, page.resolve().parent)).as_posix()))
+
+
+def _json(value: object) -> str:
+    """JSON that can stand in a script element: nothing in it ends the element."""
+    return json.dumps(value).replace("<", "\\u003c")
+
+
+def _thumbnails(root: Path, picture: Picture) -> tuple[str, str]:
+    """Of the picture itself, and of the other one if there is one."""
+    own = _thumbnail(root / (picture.now or picture.path))
+    return own, _thumbnail(root / (picture.other_now or picture.other)) if picture.other else ""
+
+
+def _thumbnail(path: Path) -> str:
+    """A small JPEG in base64, "" for a file without pixels."""
+    try:
+        picture = decode.decode(decode.read(path))
+    except ImageError:
+        return ""
+    side = min(THUMBNAIL, max(picture.shape[:2]))
+    return base64.b64encode(decode.encode(decode.fit(picture, side), ".jpg")).decode()

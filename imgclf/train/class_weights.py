@@ -1,0 +1,56 @@
+"""How much a picture of each class counts in training."""
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgclf.core import csv_files
+from imgclf.core.errors import ImgclfError
+from imgclf.core.names import nfc
+
+IMBALANCE = 1.5  # largest class to smallest, from which on `auto` weighs the classes
+
+
+def class_weights(wanted: str, names: Sequence[str], pictures: Sequence[int]) -> NDArray[np.float32] | None:
+    """(classes,) how much a picture of each class counts, 1 on average over all pictures; None where all count the same.
+
+    wanted: `auto`, `none` or a CSV file. Raises ImgclfError for a file that does not give every class a weight.
+    """
+    counts = np.array(pictures, np.float64)
+    if wanted == "none" or (wanted == "auto" and counts.max() <= IMBALANCE * counts.min()):
+        return None
+    if wanted != "auto" and not os.path.exists(wanted):
+        raise ImgclfError(f"{wanted}: no such file; --class-weights takes auto, none or a CSV file")
+    weights = 1 / counts if wanted == "auto" else _from_file(Path(wanted), names)
+    return np.asarray(weights * counts.sum() / (weights * counts).sum(), np.float32)
+
+
+def _from_file(file: Path, names: Sequence[str]) -> NDArray[np.float64]:
+    found: dict[str, float] = {}
+    for number, row in csv_files.records(file, "class", "weight"):
+        name, text = nfc(row["class"].strip()), row["weight"].strip()
+        if name not in names:
+            raise ImgclfError(
+                f"{file}, line {number}: unknown class {name!r}; the classes are {', '.join(names)}{csv_files.not_utf8(name)}"
+            )
+        if name in found:
+            raise ImgclfError(f"{file}, line {number}: class {name} for the second time")
+        found[name] = _number(text)
+        if not 0 < found[name] < math.inf:
+            raise ImgclfError(f"{file}, line {number}: a weight must be a number above 0, not {text or 'nothing'}")
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise ImgclfError(f"{file}: no weight for {', '.join(missing[:5])}; every class needs one")
+    return np.array([found[name] for name in names])
+
+
+def _number(text: str) -> float:
+    """A number with a decimal point or a decimal comma, as in many European spreadsheets."""
+    try:
+        return float(text.replace(",", "."))
+    except ValueError:
+        return math.nan

@@ -1,0 +1,25 @@
+"""Logs for TensorBoard, as records of its format: `tf.summary` would ask for the whole TensorBoard package."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from imgclf.core.files import contained
+
+
+def writer(folder: Path) -> Callable[[int, Mapping[str, float]], None]:
+    """A function to call with an epoch and its figures, which come to lie in a file of this folder."""
+    import tensorflow as tf
+
+    with contained.Folder.named(folder.parent) as run:
+        run.below(folder.name, make=True).close()
+    file = tf.io.TFRecordWriter(str(folder / f"events.out.tfevents.{time.time():.0f}.imgclf"))
+    event, summary = tf.compat.v1.Event, tf.compat.v1.Summary
+    file.write(event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
+
+    def write(epoch: int, figures: Mapping[str, float]) -> None:
+        values = [summary.Value(tag=name, simple_value=value) for name, value in figures.items()]
+        file.write(event(wall_time=time.time(), step=epoch, summary=summary(value=values)).SerializeToString())
+        file.flush()
+
+    return write
