@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from imgclf import split
-from imgclf.cli.views.learning import TrainingDisplay
+from imgclf.cli.training_display import TrainingDisplay
 from imgclf.core import signals
 from imgclf.core.config import ServeConfig, TrainConfig
 from imgclf.core.errors import ImgclfError

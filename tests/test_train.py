@@ -20,7 +20,8 @@ from conftest import Run, encoded, make_classes, photo, started, write
 from described import as_described
 
 from imgclf import split
-from imgclf.cli.views import learning as view
+from imgclf.cli.train import print_rate_search
+from imgclf.cli.training_display import TrainingDisplay
 from imgclf.core.config import Part, Recipe, TrainConfig
 from imgclf.core.errors import ImgclfError
 from imgclf.data import file_index, loader, prepared_images
@@ -537,7 +538,7 @@ def test_only_an_unfinished_run_is_said_to_be(tmp_path: Path, capsys: pytest.Cap
     """Ctrl-C after the end, while a backbone is looked at: there is nothing to resume."""
     for name, said in (("bundle.json", ""), ("checkpoint.npz", f"go on with `imgclf train --resume '{tmp_path}/a run'`\n")):
         write(tmp_path / "a run" / name, b"{}")
-        with pytest.raises(KeyboardInterrupt), view.TrainingDisplay() as display:
+        with pytest.raises(KeyboardInterrupt), TrainingDisplay() as display:
             display.started(tmp_path / "a run", [])
             display.epoch(Epoch(1, 0, 0, 0, 0, 0, 1.0, True), 0.0)
             raise KeyboardInterrupt
@@ -769,7 +770,7 @@ def test_command_summary_rates_and_board(whole: Path, imgclf: Run, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     found = as_described("train-lr-find", json.loads(done.stdout))
     assert len(found["rates"]) == len(found["losses"]) >= 12
-    view.rate_search(RateSearch((), (), found["suggestion"], Path(found["plot"])), False)
+    print_rate_search(RateSearch((), (), found["suggestion"], Path(found["plot"])), False)
     assert re.fullmatch(r"--learning-rate [0-9.e-]+\n", capsys.readouterr().out)
     assert decode.header((tmp_path / "data/.imgclf/lr-find.png").read_bytes()).format == "PNG"
     done = imgclf("train", "--epochs", 1, "--tensorboard", "--model", "cnn-small", "--run-dir", "runs/board")

@@ -7,8 +7,24 @@ from typing import Annotated
 import typer
 
 import imgclf
-from imgclf.cli import console, shell
-from imgclf.cli.commands import answers, dataset, learning, runs
+from imgclf.cli import (
+    audit,
+    clean,
+    compare,
+    console,
+    evaluate,
+    explain,
+    export,
+    info,
+    predict,
+    preview,
+    runs,
+    schema,
+    serve,
+    shell,
+    split,
+    train,
+)
 from imgclf.cli.shell import Command, Commands
 from imgclf.core import process
 from imgclf.core.errors import UsageError
@@ -46,20 +62,20 @@ def top(
     shell.use_defaults(ctx)
 
 
-app.command(cls=dataset.CleanCommand)(dataset.clean)
-app.command(cls=Command)(dataset.preview)
-app.command(cls=Command)(dataset.split)
-app.command(cls=learning.TrainCommand)(learning.train)
-app.command(cls=Command)(learning.audit)
-app.command(cls=Command)(learning.evaluate)
-app.command(cls=Command)(learning.compare)
-app.command(cls=Command)(answers.predict)
-app.command(cls=Command)(answers.explain)
-app.command(cls=Command)(answers.export)
-app.command(cls=Command)(answers.serve)
+app.command(cls=clean.CleanCommand)(clean.clean)
+app.command(cls=Command)(preview.preview)
+app.command(cls=Command)(split.split)
+app.command(cls=train.TrainCommand)(train.train)
+app.command(cls=Command)(audit.audit)
+app.command(cls=Command)(evaluate.evaluate)
+app.command(cls=Command)(compare.compare)
+app.command(cls=Command)(predict.predict)
+app.command(cls=Command)(explain.explain)
+app.command(cls=Command)(export.export)
+app.command(cls=Command)(serve.serve)
 app.add_typer(runs.runs_app, name="runs")
-app.command(cls=Command)(runs.info)
-app.command(cls=Command)(runs.schema)
+app.command(cls=Command)(info.info)
+app.command(cls=Command)(schema.schema)
 
 
 def main() -> None:

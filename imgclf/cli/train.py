@@ -1,19 +1,34 @@
-"""The commands train, audit, evaluate and compare. Verbs are imported inside the bodies."""
+"""`imgclf train`: options and call."""
 
 import re
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from imgclf.cli import console, shell
-from imgclf.cli.commands.options import Data, Json, Run, Seed, ShardOf, found, refuse
+from imgclf.cli.console import (
+    add_row,
+    as_json,
+    data,
+    new_table,
+    out,
+    printable,
+    say,
+)
+from imgclf.cli.options import Data, Json, Seed, refuse
 from imgclf.cli.shell import Command
-from imgclf.cli.views import dataset as dataset_view
-from imgclf.cli.views import learning as view
-from imgclf.core.config import Aspect, Augment, Backbone, Model, Part, Precision, Schedule, TrainConfig
+from imgclf.cli.split import print_split
+from imgclf.cli.training_display import TrainingDisplay
+from imgclf.core.config import Aspect, Augment, Model, Precision, Schedule, TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.files.state_folder import command
+
+if TYPE_CHECKING:
+    from imgclf.models.bundle import Bundle
+    from imgclf.train import RateSearch
 
 
 class TrainCommand(Command):
@@ -122,10 +137,10 @@ def train(
     if resume is not None:
         if shell.given(ctx) - {"data", "resume", "devices", "as_json"}:
             raise UsageError("--resume goes without other options but --devices and --json: it goes on with the run's own")
-        with view.TrainingDisplay() as display:
+        with TrainingDisplay() as display:
             moved = data if "data" in shell.given(ctx) or data != Path("data") else None
             bundle = verb.resume(resume, data=moved, listener=display, device_count=device_count)
-        view.trained(bundle, as_json)
+        print_trained(bundle, as_json)
         return
     verb.check(config)
     refuse(
@@ -134,7 +149,7 @@ def train(
     )
     if summary:
         about, layers = verb.summary(data, config)
-        view.summary(about, layers, as_json)
+        print_summary(about, layers, as_json)
         return
     if fold is None and not splitting.exists(data):
         if are_several():
@@ -144,145 +159,13 @@ def train(
         console.say("no split yet: making the default one, 70% train, 15% validation, 15% test")
         with console.stages() as stage:
             made = splitting.split(data, progress=stage)
-        dataset_view.split(made, talk=True)
-    with view.TrainingDisplay() as display:
+        print_split(made, talk=True)
+    with TrainingDisplay() as display:
         if lr_find:
-            view.rate_search(verb.find_rate(data, config, listener=display, device_count=device_count), as_json)
+            print_rate_search(verb.find_rate(data, config, listener=display, device_count=device_count), as_json)
             return
         bundle = verb.train(data, config, run_dir=run_dir, listener=display, device_count=device_count)
-    view.trained(bundle, as_json)
-
-
-def audit(
-    data: Data = Path("data"),
-    model: Annotated[Backbone, typer.Option(help="The backbone whose features are looked at.")] = "efficientnet-lite0",
-    weights: Annotated[
-        str, typer.Option(metavar="imagenet|none|FILE", help="Of the backbone: ImageNet's, random ones, or a file.")
-    ] = "imagenet",
-    image_size: Annotated[int | None, typer.Option(help="Pixels a side.", show_default="the backbone's own, 224")] = None,
-    seed: Seed = 0,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE.csv", help="Also write the suspects to this CSV, for `clean --apply`.")
-    ] = None,
-    relabel: Annotated[
-        float | None,
-        typer.Option(metavar="SCORE", help="Ask for `relabel` of labels that are wrong with at least this score."),
-    ] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Also write a page to decide on.")] = None,
-    shard: ShardOf = None,
-    as_json: Json = False,
-) -> None:
-    """Find likely label errors, outliers and near-duplicates.
-
-    By the features of a pretrained backbone, which are computed once. Every picture is judged by a classifier that was not
-    trained on it. Nothing is moved: --report and --html give a CSV that `imgclf clean --apply` carries out and can undo.
-    """
-    from imgclf import audit as verb
-
-    verb.check_relabel(relabel)
-    if relabel is not None and not (report or html):
-        raise UsageError(f"--relabel {relabel:g} needs --report or --html")
-    if shard:
-        if report or html:
-            raise UsageError(
-                "--shard only computes features; --report and --html go with the audit that comes after all shares"
-            )
-        from imgclf.core import shards
-
-        with console.stages() as stage:
-            share = verb.look(
-                data, shards.parse(shard), name=model, weights=weights, image_size=image_size, seed=seed, progress=stage
-            )
-        dataset_view.share(share, "audit", as_json)
-        return
-    if report:
-        verb.check_report(report, data)
-    if html:
-        verb.check_page(html, data)
-    orders, kept = 0, list[str]()
-    with console.stages() as stage:
-        result = verb.audit(data, name=model, weights=weights, image_size=image_size, seed=seed, progress=stage)
-        if report:
-            orders, kept = verb.write_report(result, report, relabel)
-        if html:
-            verb.write_page(result, html, relabel, lambda done, total: stage("drawing", done, total))
-    view.audited(result, as_json)
-    for note in kept:
-        console.say(note)
-    if report:
-        carry_out = command("clean", data, "--apply", str(report))
-        if orders:
-            console.say(f"wrote {report} with {console.counted(orders, 'move')}; carry them out with {carry_out}")
-        else:
-            console.say(f"wrote {report}; write quarantine or relabel into its column action, then run {carry_out}")
-    if html:
-        console.say(f"wrote {html}")
-
-
-def evaluate(
-    data: Annotated[
-        Path | None, typer.Argument(help="The run's own data if not given, or another folder with the same classes.")
-    ] = None,
-    run: Run = "latest",
-    part: Annotated[Part | None, typer.Option("--split", help="Part to score.", show_default="test")] = None,
-    fail_under: Annotated[
-        str | None,
-        typer.Option(metavar="FIGURE=LEAST,...", help="Exit with 1 when a figure is less, as accuracy=0.95,recall[cat]=0.9."),
-    ] = None,
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Also write a page: all of this, and the worst errors' pictures.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Score a run on pictures it was not fitted to.
-
-    Accuracy and F1 with their 95% intervals, ROC-AUC, calibration error, precision, recall and F1 per class, confusion matrix;
-    written into the run folder.
-    """
-    from imgclf import evaluate as verb
-
-    model = found(run)
-    gates = verb.gates(fail_under, model.class_names) if fail_under is not None else []
-    if html:
-        verb.check_page(html, model, data)
-    with console.progress("evaluating") as progress:
-        result = verb.evaluate(model, data, part, progress=progress)
-    if html:
-        verb.write_page(result, model, html)
-    if as_json:
-        console.as_json(result.to_dict())
-    else:
-        view.evaluation(result)
-    if html:
-        console.say(f"wrote {html}")
-    missed = [gate for gate in gates if not result.figure(gate.name) >= gate.least]
-    for gate in gates:
-        view.gate(gate, result, gate in missed)
-    if result.unwritten:
-        raise ImgclfError(result.unwritten)
-    if missed:
-        raise typer.Exit(1)
-
-
-def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="A run, as for --run.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another run of the same classes.")],
-    data: Annotated[
-        Path | None, typer.Argument(help="The first run's own data if not given, or another folder with the same classes.")
-    ] = None,
-    part: Annotated[Part | None, typer.Option("--split", help="Part to score.", show_default="test")] = None,
-    as_json: Json = False,
-) -> None:
-    """Score two runs on the same pictures, and say whether they differ by more than chance.
-
-    Accuracies, their difference with a 95% interval, McNemar's exact test, and the pictures that one run alone gets right.
-    """
-    from imgclf import compare as verb
-
-    one, other = found(first), found(second)
-    with console.progress("comparing") as progress:
-        result = verb.compare(one, other, data, part, progress=progress)
-    view.comparison(result, as_json)
+    print_trained(bundle, as_json)
 
 
 def _seconds(option: str, text: str) -> float:
@@ -299,3 +182,46 @@ def _count(option: str, text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise UsageError(f"{option} {text}: expected auto or a number from 1 on")
     return int(text)
+
+
+def print_summary(about: str, layers: "Sequence[tuple[str, str, str, int]]", json: bool) -> None:
+    """A network, layer by layer."""
+    if json:
+        fields = ("name", "kind", "output", "parameters")
+        listed = [dict(zip(fields, layer, strict=True)) for layer in layers]
+        as_json({"schema": "train-summary/1", "about": about, "layers": listed})
+        return
+    table = new_table("layer", "kind", "output", "parameters")
+    for name, kind, shape, parameters in layers:
+        add_row(table, name, kind, shape, f"{parameters:,}")
+    out.print(table)
+    out.print(printable(f"{about}; {sum(layer[3] for layer in layers):,} parameters"))
+
+
+def print_rate_search(result: "RateSearch", json: bool) -> None:
+    """The rate that was found, and where the plot is."""
+    if json:
+        seen = {"rates": result.rates, "losses": result.losses, "plot": str(result.plot)}
+        as_json({"schema": "train-lr-find/1", "suggestion": result.suggestion, **seen})
+    else:
+        out.print(f"--learning-rate {result.suggestion:g}")
+    say(f"wrote {result.plot}")
+
+
+def print_trained(bundle: "Bundle | None", json: bool) -> None:
+    """How the best epoch did, and on stdout the run folder; nothing from a worker that is not the chief."""
+    if bundle is None:
+        return
+    if json:
+        as_json({"schema": "train/1", "run": str(bundle.path), **bundle.info})
+        return
+    figures = bundle.info["metrics"]
+    low, high = figures["val_interval"]
+    say(
+        f"best epoch {figures['best_epoch']} of {figures['epochs']} saved: validation accuracy {figures['val_accuracy']:.4f} "
+        f"(95% interval {low:.3f} to {high:.3f})"
+    )
+    say(bundle.val_baseline.words)
+    run = "" if bundle.path.parent == Path("runs") else f" --run {shlex.quote(str(bundle.path))}"
+    say(f"`imgclf evaluate{run}` scores it on the test set; `imgclf predict IMAGE{run}` classifies an image")
+    data(str(bundle.path))

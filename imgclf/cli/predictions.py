@@ -1,4 +1,4 @@
-"""What a person sees, and a script reads, of predict, explain and export."""
+"""What `imgclf predict` prints: tables, JSON, CSV, or lines of a given format."""
 
 import itertools
 import os
@@ -10,14 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imgclf.cli.console import (
-    add_row,
     as_json,
     counted,
     data,
-    err,
-    half_blocks,
     new_table,
-    on_terminal,
     out,
     printable,
     say,
@@ -28,9 +24,8 @@ from imgclf.core.errors import UsageError
 from imgclf.core.files.atomic import json_text
 
 if TYPE_CHECKING:
-    from imgclf.explain import Explanation
-    from imgclf.export import Export
     from imgclf.models.prediction import Prediction
+
 
 WATCHED = "{path}\\t{label}\\t{probability}{error}"  # a line each, where nothing else was asked for and a table never ends
 
@@ -54,7 +49,7 @@ def line_format(form: str) -> "Callable[[Prediction], str]":
     return lambda record: re.sub(r"\{(.*?)\}", lambda match: named[match[1]](record), text)
 
 
-def predictions(records: "Iterable[Prediction]", form: "str | Callable[[Prediction], str]", top: int) -> int:
+def print_predictions(records: "Iterable[Prediction]", form: "str | Callable[[Prediction], str]", top: int) -> int:
     """Print records as a `table`, `json`, `jsonl`, `csv` or in lines of one's own, as they come where the form allows.
 
     Returns how many failed.
@@ -118,7 +113,7 @@ def _csv(records: "Iterable[Prediction]", top: int) -> None:
         sys.stdout.flush()
 
 
-def sorted_into(counts: "Mapping[str, int]", there: int, failed: int, folder: Path) -> None:
+def print_sorted_into(counts: "Mapping[str, int]", there: int, failed: int, folder: Path) -> None:
     """How many photos came into which class folder, and how many did not."""
     classes = ", ".join(f"{label} {count:,}" for label, count in sorted(counts.items()))
     already = f", {there:,} were there already" if there else ""
@@ -128,69 +123,9 @@ def sorted_into(counts: "Mapping[str, int]", there: int, failed: int, folder: Pa
         say(f"`imgclf predict --undo {shlex.quote(str(folder))}` takes it back")
 
 
-def unsorted(back: "Sequence[str]", problems: "Sequence[tuple[str, str]]", folder: Path) -> None:
+def print_unsorted(back: "Sequence[str]", problems: "Sequence[tuple[str, str]]", folder: Path) -> None:
     """What an undo of sorting did, and what it could not."""
     for path in back:
         data(path)
     say(f"{counted(len(back), 'photo')} taken back out of {folder}")
     say_errors([f"{path}: {reason}" for path, reason in problems])
-
-
-def explained(records: "Iterable[Explanation]", json: bool) -> int:
-    """A line and, on a terminal, a picture for each; one JSON document instead. Returns how many failed."""
-    failed, found = 0, []
-    for record in records:
-        failed += record.error is not None
-        if json:
-            found.append(record.to_dict())
-        elif record.error is not None:
-            out.print(printable(f"{record.input}: {record.error}", "red"), soft_wrap=True)
-        else:
-            if on_terminal() and record.small is not None:
-                from imgclf.images import decode
-
-                height, width = record.small.shape[:2]
-                columns = min(out.width, 72)
-                half_blocks(decode.resize(record.small, columns, max(2, round(columns * height / width / 2) * 2)))
-            answer = "" if record.label == record.target else f" (answer: {record.label})"
-            falls = (
-                "no part of the picture moves this"
-                if record.is_blank
-                else f"30% covered where marked {record.marked[-1]:.4f}, at random {record.random[-1]:.4f}"
-            )
-            out.print(
-                printable(f"{record.input}: {record.target} {record.probability:.4f}{answer}; {falls}; {record.sheet}"),
-                soft_wrap=True,
-            )
-    if json:
-        as_json(found)
-    return failed
-
-
-def exported(result: "Export", json: bool) -> None:
-    """The file beside its run, and on stdout its path."""
-    if json:
-        as_json(result.to_dict())
-        return
-    for note in result.notes:
-        say(note, style="yellow")
-    what = result.format if result.quantize == "none" else f"{result.format} in {result.quantize}"
-    fitted = f", fitted to {counted(result.fitted_to, 'picture')}" if result.fitted_to else ""
-    say(f"{what}{fitted}; compared with {result.run} on {counted(result.pictures, 'picture')} of the {result.part} part")
-    table = new_table("", "run", "exported")
-    add_row(table, "accuracy", f"{result.accuracy_before:.4f}", f"{result.accuracy_after:.4f}")
-    between = (f"{low:.3f} to {high:.3f}" for low, high in (result.interval_before, result.interval_after))
-    add_row(table, "95% interval", *between)
-    add_row(table, "size", f"{result.size_before / 1e6:.2f} MB", f"{result.size_after / 1e6:.2f} MB")
-    add_row(table, "time a picture", f"{result.ms_before:.2f} ms", f"{result.ms_after:.2f} ms")
-    err.print(table)
-    say(result.baseline.words)
-    same = round(result.agreement * result.pictures)
-    say(f"largest probability difference {result.difference:.2g}, same label on {same:,} of {result.pictures:,}")
-    files = result.from_bytes
-    if files:
-        say(
-            f"from the bytes of JPEG and PNG files: largest difference {files.difference:.2g}, "
-            f"same label on {round(files.agreement * files.pictures):,} of {files.pictures:,}"
-        )
-    data(result.path)

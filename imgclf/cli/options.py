@@ -1,14 +1,17 @@
 """Options that several commands share, and what is refused of options that do not go together."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from imgclf.cli import console
+from imgclf.cli.console import as_json, counted, say
 from imgclf.core.config import TrainConfig
 from imgclf.core.errors import UsageError
 from imgclf.core.fields import bounds
+from imgclf.core.files.state_folder import command
 
 if TYPE_CHECKING:
     from imgclf.models.bundle import Bundle
@@ -44,3 +47,16 @@ def refuse(*cases: tuple[object, str]) -> None:
     for holds, words in cases:
         if holds:
             raise UsageError(words)
+
+
+def print_share(figures: "Mapping[str, Any]", verb: str, json: bool) -> None:
+    """What one of several shares looked at, and what comes next."""
+    if json:
+        as_json({"schema": "share/1", **figures})
+        return
+    broken = f", of which {figures['broken']:,} cannot be used" if figures["broken"] else ""
+    say(
+        f"share {figures['shard']} of {figures['shards']}: looked at {counted(figures['looked_at'], 'file')} of "
+        f"{figures['files']:,}{broken}; when all shares are done, "
+        f"{command(verb, Path(figures['data']))} takes them up"
+    )

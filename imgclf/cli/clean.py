@@ -1,0 +1,276 @@
+"""`imgclf clean`: options, call and output."""
+
+import collections
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from imgclf.cli import console, shell
+from imgclf.cli.console import (
+    LONGEST_LIST,
+    add_row,
+    as_json,
+    counted,
+    data,
+    new_table,
+    one_line_each,
+    out,
+    printable,
+    say,
+    say_errors,
+)
+from imgclf.cli.options import Data, Json, ShardOf, print_share
+from imgclf.cli.shell import Command
+from imgclf.core.config import Policy
+from imgclf.core.errors import UsageError
+from imgclf.core.files.state_folder import command
+
+if TYPE_CHECKING:
+    from imgclf.clean import Cleaning, Outcome
+    from imgclf.core.files.journal import Batch
+
+
+class CleanCommand(Command):
+    """Lets --undo stand alone or before the number of a batch, which Typer has no word for."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if "--undo" in args:
+            at = args.index("--undo")
+            number = next((value for value in args[at + 1 : at + 2] if value.isdecimal()), None)
+            args[at : at + (2 if number else 1)] = [f"--undo={number or -1}"]
+        return super().parse_args(ctx, args)
+
+
+def clean(
+    ctx: typer.Context,
+    data: Data = Path("data"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look and report, move nothing.")] = False,
+    policy: Annotated[
+        Policy, typer.Option(help="Set aside broken files and exact copies (default), all that is doubtful, or nothing.")
+    ] = "default",
+    on: Annotated[
+        list[str] | None, typer.Option(metavar="CHECK=ACTION", help="Another action for a check: report, quarantine, ignore.")
+    ] = None,
+    threshold: Annotated[
+        list[str] | None, typer.Option(metavar="CHECK=SCORE", help="Find from this score on (0 to 1), for a quality check.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Also write every file and finding to this CSV.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Also write a page of what was found.")] = None,
+    apply: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Carry out an edited report: its `quarantine` and `relabel` lines.")
+    ] = None,
+    undo: Annotated[
+        int | None,
+        typer.Option("--undo", metavar="[N]", min=-1, help="Put back every file that was moved, or those of batch N."),
+    ] = None,
+    history: Annotated[bool, typer.Option("--history", help="List the batches of moves made so far.")] = False,
+    recover: Annotated[
+        bool, typer.Option("--recover", help="Finish the interrupted moves of another user or machine, if you trust them.")
+    ] = False,
+    shard: ShardOf = None,
+    as_json: Json = False,
+) -> None:
+    """Find what is broken, duplicated, mislabelled or poor; set it aside, undoably.
+
+    Every file in every class folder is decoded to its end. What cannot be used and exact copies go to DATA/.imgclf/quarantine,
+    the rest is reported; nothing is deleted or rewritten, and --undo puts every file back.
+    """
+    from imgclf import clean as verb
+
+    alone = [
+        name
+        for name, given in (
+            ("--undo", undo is not None),
+            ("--history", history),
+            ("--apply", apply),
+            ("--shard", shard),
+            ("--recover", recover),
+        )
+        if given
+    ]
+    others = shell.given(ctx) & {"report", "html", "on", "threshold", "policy"} or (dry_run and (history or shard or recover))
+    if alone and (others or len(alone) > 1):
+        with_it = "" if history or shard or recover else ", or with --dry-run"
+        raise UsageError(f"{alone[0]} goes alone{with_it}: leave the other options out")
+    if undo == 0:
+        raise UsageError("--undo 0: batches count from 1; --history lists them")
+    if undo is not None:
+        restored, problems, notes = verb.undo(data, None if undo == -1 else undo, dry_run=dry_run)
+        print_undone(restored, problems, notes, dry_run, as_json)
+        raise typer.Exit(1 if problems else 0)
+    if recover:
+        print_recovered(verb.recover(data), as_json)
+        return
+    if history:
+        print_history(verb.history(data), as_json)
+        return
+    if apply:
+        outcomes, notes = verb.apply(data, apply, dry_run=dry_run)
+        print_applied(outcomes, notes, data, dry_run, as_json)
+        raise typer.Exit(1 if any(outcome.action == "stuck" for outcome in outcomes) else 0)
+    if shard:
+        from imgclf.core import shards
+
+        with console.progress("decoding") as progress:
+            share = verb.look(data, shards.parse(shard), progress)
+        print_share(share, "clean", as_json)
+        return
+    if report:
+        verb.check_report(report, data)
+    if html:
+        verb.check_page(html, data)
+    actions = _pairs("--on", on)
+    limits = {name: _number("--threshold", name, value) for name, value in _pairs("--threshold", threshold).items()}
+    kept: list[str] = []
+    with console.stages() as stage:
+        result = verb.clean(data, policy=policy, on=actions, thresholds=limits, dry_run=dry_run, progress=stage)
+        if report:
+            kept = verb.write_report(result, report)
+        if html:
+            verb.write_page(result, html, lambda done, total: stage("drawing", done, total))
+    if as_json:
+        console.as_json(result.to_dict())
+    else:
+        print_cleaning(result)
+    for note in kept:
+        console.say(note)
+    for path in (report, html):
+        if path:
+            console.say(f"wrote {path}")
+    if result.counts()["stuck"]:
+        raise typer.Exit(1)
+
+
+def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    """NAME=VALUE options as a dictionary."""
+    for pair in given or []:
+        if "=" not in pair:
+            example = "blurry=quarantine" if option == "--on" else "blurry=0.8"
+            raise UsageError(f"{option} {pair}: expected a check, = and a value, as in {option} {example}")
+    return {name.strip(): value.strip() for name, _, value in (pair.partition("=") for pair in given or [])}
+
+
+def _number(option: str, name: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise UsageError(f"{option} {name}={value}: {value!r} is no number") from None
+
+
+def print_cleaning(result: "Cleaning") -> None:
+    """A table by check with the worst example, every file that was or would be moved, and the counts."""
+    counts = result.counts()
+    if result.outcomes:
+        colours = {"quarantined": "red", "quarantine": "red", "stuck": "red", "renamed": "yellow", "rename": "yellow"}
+        lines = []
+        for name, found in result.by_check().items():
+            actions = ", ".join(sorted({outcome.action for outcome in found}))
+            lines.append((name, f"{len({outcome.path for outcome in found}):,}", actions, f"{found[0].path}: {_why(found[0])}"))
+        one_line_each(lines, "check", "files", "action", "worst", styles=colours)  # the report has it whole
+        out.print()
+    moved = [outcome for outcome in result.outcomes if outcome.moved_to or outcome.action == "stuck"]
+    if len(moved) > len({outcome.check for outcome in moved}):  # the table above names one a check
+        table = new_table("action", "file", "why", numbers=False)
+        for outcome in moved[:LONGEST_LIST]:
+            table.add_row(printable(outcome.action), printable(outcome.path), printable(_why(outcome)))
+        out.print(table)
+        if len(moved) > LONGEST_LIST:
+            out.print(f"... and {len(moved) - LONGEST_LIST} more; --report FILE.csv lists all")
+        out.print()
+    for rule, number in sorted(collections.Counter(rule for _path, rule in result.ignored).items()):
+        out.print(printable(f"ignored {number:,}: {rule}"))
+    total = len(result.files) + len(result.ignored)
+    yet = "to be " if result.dry_run else ""
+    out.print(
+        f"{counted(total, 'file')}: {counts['kept']:,} kept, {counts['renamed']:,} {yet}renamed, "
+        f"{counts['quarantined']:,} {yet}quarantined, {counts['ignored']:,} ignored"
+        + (f", {counts['stuck']:,} could not be moved" if counts["stuck"] else "")
+        + (f"; {counts['reported']:,} of the kept reported" if counts["reported"] else "")
+    )
+    if any(before != after for before, after in result.pictures.values()):
+        changes = (f"{label} {before:,} to {after:,}" for label, (before, after) in result.pictures.items())
+        out.print(printable(f"usable pictures by class: {', '.join(changes)}"))
+    for note in result.notes:
+        say(note)
+    if counts["reported"]:
+        say("To see what was reported: --html FILE.html; to decide on it: --report FILE.csv, edit, --apply FILE.csv.")
+    if any(outcome.moved_to for outcome in moved) and not result.dry_run:
+        say(_undo_hint(result.data))
+
+
+def _undo_hint(folder: Path) -> str:
+    return f"Nothing was deleted; {command('clean', folder, '--undo')} puts every file back."
+
+
+def _why(outcome: "Outcome") -> str:
+    if outcome.action in ("rename", "renamed"):
+        return f"{outcome.detail}, {'now' if outcome.action == 'renamed' else 'to become'} {Path(outcome.moved_to).name}"
+    return outcome.detail
+
+
+def print_undone(restored: Sequence[str], problems: Sequence[str], notes: Sequence[str], dry_run: bool, json: bool) -> None:
+    """What an undo put back or would, and what it could not."""
+    for note in notes:
+        say(note)
+    if json:
+        told = {"restored": list(restored), "problems": list(problems), "notes": list(notes)}
+        as_json({"schema": "clean-undo/1", "dry_run": dry_run, **told})
+    elif dry_run:
+        for path in restored:
+            out.print(printable(path))
+        out.print(f"{counted(len(restored), 'file')} to go back")
+    else:
+        data(f"{counted(len(restored), 'file')} back where {'it was' if len(restored) == 1 else 'they were'}")
+    say_errors(problems)
+
+
+def print_recovered(notes: Sequence[str], json: bool) -> None:
+    """What was finished of interrupted commands."""
+    if json:
+        as_json({"schema": "clean-recover/1", "notes": list(notes)})
+    else:
+        for note in notes:
+            data(note)
+
+
+def print_history(batches: "Sequence[Batch]", json: bool) -> None:
+    """Batches of moves, the oldest first."""
+    if json:
+        as_json([{"schema": "clean-history/1", **dataclasses.asdict(batch)} for batch in batches])
+        return
+    if not batches:
+        say("nothing has been moved yet")
+        return
+    lines = []
+    for batch in batches:
+        first = batch.moves[0].source if batch.moves else ""
+        when = batch.time.replace("T", " ").rstrip("Z")
+        lines.append((f"{batch.number}", when, batch.command, f"{len(batch.moves):,}", batch.state, first))
+    one_line_each(lines, "batch", "when (UTC)", "command", "files", "state", "first")
+
+
+def print_applied(outcomes: "Sequence[Outcome]", notes: "Sequence[str]", folder: Path, dry_run: bool, json: bool) -> None:
+    """Every file that an edited report moved or would move."""
+    for note in notes:
+        say(note)
+    if json:
+        moves = [dataclasses.asdict(outcome) for outcome in outcomes]
+        as_json({"schema": "clean-apply/1", "data": str(folder), "dry_run": dry_run, "moves": moves})
+        return
+    if outcomes:
+        table = new_table("action", "file", "to", numbers=False)
+        for outcome in outcomes[:LONGEST_LIST]:
+            add_row(table, outcome.action, outcome.path, outcome.moved_to or outcome.detail)
+        out.print(table)
+        if len(outcomes) > LONGEST_LIST:
+            out.print(f"... and {len(outcomes) - LONGEST_LIST} more")
+    stuck = sum(outcome.action == "stuck" for outcome in outcomes)
+    verb = "to be moved" if dry_run else "moved"
+    out.print(f"{counted(len(outcomes) - stuck, 'file')} {verb}" + (f", {stuck:,} could not be moved" if stuck else ""))
+    if any(outcome.moved_to for outcome in outcomes) and not dry_run:
+        say(_undo_hint(folder))

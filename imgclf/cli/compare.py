@@ -1,0 +1,86 @@
+"""`imgclf compare`: options, call and output."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imgclf.cli import console
+from imgclf.cli.console import (
+    LONGEST_LIST,
+    add_row,
+    as_json,
+    counted,
+    new_table,
+    one_line_each,
+    out,
+    printable,
+    say,
+    say_left_out,
+)
+from imgclf.cli.options import Json, found
+from imgclf.core.config import Part
+
+if TYPE_CHECKING:
+    from imgclf.compare import Comparison
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="A run, as for --run.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another run of the same classes.")],
+    data: Annotated[
+        Path | None, typer.Argument(help="The first run's own data if not given, or another folder with the same classes.")
+    ] = None,
+    part: Annotated[Part | None, typer.Option("--split", help="Part to score.", show_default="test")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score two runs on the same pictures, and say whether they differ by more than chance.
+
+    Accuracies, their difference with a 95% interval, McNemar's exact test, and the pictures that one run alone gets right.
+    """
+    from imgclf import compare as verb
+
+    one, other = found(first), found(second)
+    with console.progress("comparing") as progress:
+        result = verb.compare(one, other, data, part, progress=progress)
+    print_comparison(result, as_json)
+
+
+def print_comparison(result: "Comparison", json: bool) -> None:
+    """Two runs side by side, and what to make of their difference."""
+    if json:
+        as_json(result.to_dict())
+        return
+    for note in result.notes:
+        say(note, style="yellow")
+    say_left_out(result.left_out)
+    out.print(printable(f"{counted(result.pictures, 'picture')}: {result.on}"))
+    table = new_table("", "run", "model", "accuracy", "95% interval", "loss", numbers=False)
+    for name, side in (("A", result.first), ("B", result.second)):
+        low, high = side.interval
+        add_row(table, name, side.run, side.model, f"{side.accuracy:.4f}", f"{low:.3f} to {high:.3f}", f"{side.loss:.4f}")
+    out.print(table)
+    trivial = {side.baseline.class_name: side.baseline for side in (result.first, result.second)}  # one, or one per run
+    for one in trivial.values():
+        out.print(printable(one.words))
+    out.print(
+        f"right: both {result.both:,}, A alone {result.only_first:,}, B alone {result.only_second:,}, "
+        f"neither {result.neither:,}"
+    )
+    low, high = result.interval
+    out.print(
+        f"B less A: {result.difference:+.4f} (95% interval {low:+.4f} to {high:+.4f})\n"
+        f"McNemar's exact test: p = {result.p_value:.2g}"
+    )
+    better, side = ("B", result.second) if result.difference > 0 else ("A", result.first)
+    if result.p_value >= 0.05:
+        out.print("the difference is not statistically significant; compare on more images")
+    else:
+        poor = "" if side.baseline.verdict == "better" else ", but not significantly better than the baseline"
+        out.print(f"{better} is better{poor}")
+    if result.disagreements:
+        out.print()
+        lines = [(one.label, one.first, one.second, one.path) for one in result.disagreements[:LONGEST_LIST]]
+        one_line_each(lines, "true", "A says", "B says", "picture")
+        if len(result.disagreements) > LONGEST_LIST:
+            out.print(f"... and {len(result.disagreements) - LONGEST_LIST:,} more; --json lists all")

@@ -1,0 +1,146 @@
+"""`imgclf evaluate`: options, call and output."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imgclf.cli import console
+from imgclf.cli.console import (
+    add_row,
+    counted,
+    new_table,
+    one_line_each,
+    out,
+    printable,
+    say,
+    say_left_out,
+)
+from imgclf.cli.options import Json, Run, found
+from imgclf.core.config import Part
+from imgclf.core.errors import ImgclfError
+
+if TYPE_CHECKING:
+    from imgclf.evaluate import Evaluation, Gate
+
+
+def evaluate(
+    data: Annotated[
+        Path | None, typer.Argument(help="The run's own data if not given, or another folder with the same classes.")
+    ] = None,
+    run: Run = "latest",
+    part: Annotated[Part | None, typer.Option("--split", help="Part to score.", show_default="test")] = None,
+    fail_under: Annotated[
+        str | None,
+        typer.Option(metavar="FIGURE=LEAST,...", help="Exit with 1 when a figure is less, as accuracy=0.95,recall[cat]=0.9."),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Also write a page: all of this, and the worst errors' pictures.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score a run on pictures it was not fitted to.
+
+    Accuracy and F1 with their 95% intervals, ROC-AUC, calibration error, precision, recall and F1 per class, confusion matrix;
+    written into the run folder.
+    """
+    from imgclf import evaluate as verb
+
+    model = found(run)
+    gates = verb.gates(fail_under, model.class_names) if fail_under is not None else []
+    if html:
+        verb.check_page(html, model, data)
+    with console.progress("evaluating") as progress:
+        result = verb.evaluate(model, data, part, progress=progress)
+    if html:
+        verb.write_page(result, model, html)
+    if as_json:
+        console.as_json(result.to_dict())
+    else:
+        print_evaluation(result)
+    if html:
+        console.say(f"wrote {html}")
+    missed = [gate for gate in gates if not result.figure(gate.name) >= gate.least]
+    for gate in gates:
+        print_gate(gate, result, gate in missed)
+    if result.unwritten:
+        raise ImgclfError(result.unwritten)
+    if missed:
+        raise typer.Exit(1)
+
+
+def print_evaluation(result: "Evaluation") -> None:
+    """Score with interval, per-class table, confusion matrix."""
+    for note in result.notes:
+        say(note, style="yellow")
+    say_left_out(result.left_out)
+    low, high = result.interval
+    out.print(printable(f"{result.run} on {result.on}: {counted(result.pictures, 'picture')}"))
+    out.print(f"accuracy {result.accuracy:.4f} (95% interval {low:.3f} to {high:.3f}), loss {result.loss:.4f}")
+    out.print(printable(result.baseline.words))
+    macro, weighted = result.macro_f1_interval, result.weighted_f1_interval
+    out.print(
+        f"F1 {result.macro_f1:.4f} ({macro[0]:.3f} to {macro[1]:.3f}), weighted by pictures {result.weighted_f1:.4f} "
+        f"({weighted[0]:.3f} to {weighted[1]:.3f})"
+    )
+    if result.top:
+        tops = [f"top {k} {share:.4f} ({_between(result.top_intervals[k])})" for k, share in result.top.items()]
+        out.print(", ".join(tops))
+    if math.isnan(result.auc) or math.isnan(result.average_precision):
+        out.print("ROC-AUC and average precision are undefined: all images are of one class")
+    else:
+        out.print(f"ROC-AUC {result.auc:.4f}, average precision {result.average_precision:.4f}")
+    out.print(
+        f"calibration error {result.calibration_error:.4f}, before calibration {result.uncalibrated_error:.4f} "
+        f"(temperature {result.temperature:.2f})"
+    )
+    out.print()
+    table = new_table("class", "precision", "recall", "f1", "images")
+    for score in result.classes:
+        rates = (score.precision, score.precision_interval), (score.recall, score.recall_interval)
+        cells = [f"{value:.3f} ({_between(interval)})" for value, interval in rates]
+        add_row(table, score.name, *cells, f"{score.f1:.3f}", f"{score.support:,}")
+    out.print(table)
+    out.print()
+    if len(result.class_names) <= 12:
+        table = new_table("true \\ predicted", *result.class_names)
+        for name, row in zip(result.class_names, result.confusion.tolist(), strict=True):
+            add_row(table, name, *(f"{count:,}" for count in row))
+        out.print(table)
+    else:
+        say(f"confusion matrix of {len(result.class_names)} classes: see the PNG")
+    if result.errors:
+        out.print()
+        lines = [(one["label"], one["predicted"], f"{one['probability']:.3f}", one["path"]) for one in result.errors[:5]]
+        one_line_each(lines, "true", "predicted", "sure", f"worst of {counted(len(result.errors), 'error')}")
+    worse = [one for one in result.slices if one.is_worse]
+    if worse:
+        out.print()
+        table = new_table("does worse where", "is", "accuracy", "images", numbers=False)
+        for one in worse:
+            add_row(table, one.by, one.value, f"{one.accuracy:.3f} ({_between(one.interval)})", f"{one.pictures:,}")
+        out.print(table)
+    if not result.unwritten:
+        files = (f"predictions-{result.name}.csv", f"confusion-{result.name}.png", f"calibration-{result.name}.png")
+        say(f"wrote {result.run}/evaluation-{result.name}.json, {', '.join(files)}")
+
+
+def print_gate(asked: "Gate", result: "Evaluation", missed: bool) -> None:
+    """Print whether a gate is met, and warn if the baseline alone would meet it."""
+    word, style = ("missed", "red") if missed else ("met", None)
+    interval = result.between(asked.name)
+    between = f" (95% interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+    say(f"{word}: {asked.name} {result.figure(asked.name):.4f}{between}, minimum {asked.least:g}", style=style)
+    trivial = result.baseline
+    if asked.name == "accuracy" and asked.least <= trivial.accuracy:
+        say(
+            f"Warning: the minimum accuracy={asked.least:g} is not above the baseline: always predicting {trivial.class_name} "
+            f"scores {trivial.accuracy:.4f} on these images; raise the minimum, or use f1",
+            style="yellow",
+        )
+
+
+def _between(interval: Sequence[float]) -> str:
+    return f"{interval[0]:.3f} to {interval[1]:.3f}"

@@ -1,0 +1,86 @@
+"""`imgclf export`: options, call and output."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imgclf.cli import console
+from imgclf.cli.console import (
+    add_row,
+    as_json,
+    counted,
+    data,
+    err,
+    new_table,
+    say,
+)
+from imgclf.cli.options import Json, Run, found
+from imgclf.core.config import Format, Quantize
+
+if TYPE_CHECKING:
+    from imgclf.export import Export
+
+
+def export(
+    data: Annotated[Path | None, typer.Argument(help="Where the run's pictures are now, if they were moved.")] = None,
+    run: Run = "latest",
+    form: Annotated[Format, typer.Option("--format", help="For phones, other runtimes, servers, or Keras.")] = "litert",
+    quantize: Annotated[
+        Quantize, typer.Option(help="Fewer bits: float16 halves the file, int8 leaves a third or less.")
+    ] = "none",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="The new file, or folder of a SavedModel.", show_default="in RUN/export"),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            metavar="T",
+            help="Largest probability difference to the run; for int8 the share of labels that may change.",
+            show_default="0.0001, or 0.02 for float16 and int8",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a run in a format that others can use.
+
+    With class names, recipe and calibration inside. The file is run on the test part and compared with the run; one that
+    differs by more than the tolerance is not kept, and the exit code is 1. Prints its path on stdout.
+    """
+    from imgclf import export as verb
+
+    verb.check(form, quantize, tolerance, out)
+    model = found(run)
+    with console.stages() as stage:
+        result = verb.export(model, form, quantize, data=data, out=out, tolerance=tolerance, progress=stage)
+    print_exported(result, as_json)
+
+
+def print_exported(result: "Export", json: bool) -> None:
+    """The file beside its run, and on stdout its path."""
+    if json:
+        as_json(result.to_dict())
+        return
+    for note in result.notes:
+        say(note, style="yellow")
+    what = result.format if result.quantize == "none" else f"{result.format} in {result.quantize}"
+    fitted = f", fitted to {counted(result.fitted_to, 'picture')}" if result.fitted_to else ""
+    say(f"{what}{fitted}; compared with {result.run} on {counted(result.pictures, 'picture')} of the {result.part} part")
+    table = new_table("", "run", "exported")
+    add_row(table, "accuracy", f"{result.accuracy_before:.4f}", f"{result.accuracy_after:.4f}")
+    between = (f"{low:.3f} to {high:.3f}" for low, high in (result.interval_before, result.interval_after))
+    add_row(table, "95% interval", *between)
+    add_row(table, "size", f"{result.size_before / 1e6:.2f} MB", f"{result.size_after / 1e6:.2f} MB")
+    add_row(table, "time a picture", f"{result.ms_before:.2f} ms", f"{result.ms_after:.2f} ms")
+    err.print(table)
+    say(result.baseline.words)
+    same = round(result.agreement * result.pictures)
+    say(f"largest probability difference {result.difference:.2g}, same label on {same:,} of {result.pictures:,}")
+    files = result.from_bytes
+    if files:
+        say(
+            f"from the bytes of JPEG and PNG files: largest difference {files.difference:.2g}, "
+            f"same label on {round(files.agreement * files.pictures):,} of {files.pictures:,}"
+        )
+    data(result.path)

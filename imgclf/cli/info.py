@@ -1,0 +1,43 @@
+"""`imgclf info`: everything that a run knows of itself."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from imgclf.cli.console import as_json, out, printable
+from imgclf.cli.options import Json, found
+
+if TYPE_CHECKING:
+    pass
+
+
+def info(run: Annotated[str, typer.Argument(help="As for --run.")] = "latest", as_json: Json = False) -> None:
+    """Show everything that a run knows of itself.
+
+    Classes, recipe, options, metrics, calibration, data, versions, files and evaluations.
+    """
+    from imgclf import runs as verb
+
+    print_info(verb.show(found(run)), as_json)
+
+
+def print_info(known: Mapping[str, Any], json: bool) -> None:
+    """What a run knows, a line each; nested things under their names."""
+    if json:
+        as_json({"schema": "info/1", **known})
+        return
+
+    def lines(value: Any, name: str) -> Iterator[tuple[str, str]]:
+        if isinstance(value, Mapping) and value:
+            for key, inner in value.items():
+                yield from lines(inner, f"{name}.{key}" if name else str(key))
+        elif isinstance(value, list) and any(isinstance(inner, list | dict) for inner in value):
+            yield name, f"{len(value)} entries"
+        else:
+            yield name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+    shown = list(lines(known, ""))
+    width = max(len(name) for name, _value in shown)
+    for name, value in shown:
+        out.print(printable(f"{name:<{width}}  {value}"), soft_wrap=True)

@@ -1,0 +1,133 @@
+"""`imgclf predict`: options and call."""
+
+import contextlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imgclf.cli import console, shell
+from imgclf.cli.options import Json, Run, ShardOf, found, refuse
+from imgclf.cli.predictions import WATCHED, line_format, print_predictions, print_sorted_into, print_unsorted
+from imgclf.cli.stdin import open_stdin, with_stdin
+from imgclf.core.errors import ImgclfError, UsageError
+
+
+def predict(
+    ctx: typer.Context,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="INPUT...", help="Files, folders, globs, archives, or - for paths on stdin, one a line."),
+    ] = None,
+    run: Run = "latest",
+    top: Annotated[int, typer.Option(min=1, help="Likeliest classes to give.")] = 1,
+    as_json: Json = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON record a line, as they are done.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with a header, as they are done.")] = False,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", metavar="TEXT", help="A line each, as '{label}\\t{path}'; also {name} {probability} {error}."),
+    ] = None,
+    threshold: Annotated[
+        str | None,
+        typer.Option(metavar="P|auto:A", help="Label `unknown` below P, or below what was right on A of the validation part."),
+    ] = None,
+    nul: Annotated[bool, typer.Option("-0", "--null", help="Paths on stdin end with NUL, as from find -print0.")] = False,
+    stdin_image: Annotated[bool, typer.Option("--stdin-image", help="Predict the picture whose bytes are on stdin.")] = False,
+    move_to: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Move each photo into DIR/<label>; --undo DIR moves them back.")
+    ] = None,
+    link_to: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Link each photo into DIR/<label>; --undo DIR removes the links.")
+    ] = None,
+    watch: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Predict the pictures of DIR and those that come, until Ctrl-C.")
+    ] = None,
+    undo: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Take back all that --move-to and --link-to placed in DIR.")
+    ] = None,
+    recover: Annotated[
+        bool,
+        typer.Option("--recover", help="With --undo: also take back what another user or machine sorted."),
+    ] = False,
+    shard: ShardOf = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="The inputs are what --shard printed: give the records of all, in order.")
+    ] = False,
+) -> None:
+    """Say what is on pictures, one record per input.
+
+    Records come in the order of the inputs, unreadable ones with their error; the exit code is 1 if any failed.
+    """
+    from imgclf import predict as verb
+    from imgclf.core import shards
+    from imgclf.images.sources import Source
+    from imgclf.models import prediction
+
+    forms = [name for name, wanted in (("json", as_json), ("jsonl", jsonl), ("csv", as_csv)) if wanted]
+    if len(forms) + (form is not None) > 1:
+        raise UsageError("--json, --jsonl, --csv and --format exclude each other")
+    given = [
+        name for name, one in (("INPUT", inputs), ("--stdin-image", stdin_image), ("--watch", watch), ("--undo", undo)) if one
+    ]
+    if len(given) != 1:
+        raise UsageError(
+            f"give pictures, or --stdin-image, --watch DIR or --undo DIR; {' and '.join(given) or 'nothing'} is given"
+        )
+    if undo:
+        if shell.given(ctx) - {"undo", "recover"}:
+            raise UsageError("--undo goes alone or with --recover: leave the other options out")
+        back, problems = verb.undo(undo, foreign=recover)
+        print_unsorted(back, problems, undo)
+        raise typer.Exit(1 if problems else 0)
+    place = move_to or link_to
+    refuse(
+        (recover, "--recover goes with --undo"),
+        ("nul" in shell.given(ctx) and "-" not in (inputs or ()), "--null is for paths on stdin; give - as an input"),
+        (move_to and link_to, "--move-to and --link-to: give one of them"),
+        (watch and as_json, "--watch never ends, and --json is one document; use --jsonl"),
+        (place and stdin_image, "--stdin-image: what comes from a pipe has no file that could be moved or linked"),
+        (merge and not inputs, "--merge goes with INPUT..."),
+        (shard and not inputs, "--shard goes with INPUT..."),
+        (
+            shard and (place or merge or forms != ["jsonl"]),
+            "--shard goes with --jsonl; `imgclf predict --merge` then puts the shares together, and prints or sorts them",
+        ),
+        (
+            merge and shell.given(ctx) & {"run", "threshold", "nul"},
+            "--merge runs no network: leave --run, --threshold and --null out, which the shares had",
+        ),
+    )
+    if watch and not watch.is_dir():
+        raise ImgclfError(f"{watch}: no folder that could be watched")
+    line = line_format(form if form is not None else WATCHED) if form is not None or watch else None
+    model = None if merge else found(run)
+    known = [Path(model.info["data"]["path"])] if model else []
+    sorting = verb.Sorting(place, "move" if move_to else "link", console.Notes("not placed"), known) if place else None
+    if sorting:
+        sorting.check([str(watch)] if watch else () if merge else inputs or ())
+    if model:
+        top = min(top, len(model.class_names))
+    least, note = prediction.threshold(model, threshold) if model and threshold else (0.0, "")
+    if note:
+        console.say(note)
+    if model and watch:
+        console.say(f"watching {watch}; Ctrl-C ends")
+        records = verb.watch(model, watch, top=top, threshold=least, sorting=sorting)
+    elif model is None:
+        records = verb.merge(inputs or ())
+        records = sorting.through(records) if sorting else records
+    elif shard:
+        records = verb.predict_share(model, with_stdin(inputs or (), nul), shards.parse(shard), top=top, threshold=least)
+    else:
+        wanted = [Source("stdin", open_stdin().read())] if stdin_image else with_stdin(inputs or (), nul)
+        records = verb.predict(model, wanted, top=top, threshold=least, without=place)
+        records = sorting.through(records) if sorting else records
+    try:
+        with contextlib.closing(records):  # so that what was predicted is placed too when printing is cut short
+            failed = print_predictions(records, forms[0] if forms else line or "table", top)
+    finally:
+        if sorting:
+            print_sorted_into(sorting.counts, sorting.there, sorting.failed, sorting.folder)
+    if failed or (sorting and sorting.failed):
+        raise typer.Exit(1)

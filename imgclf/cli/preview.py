@@ -1,0 +1,134 @@
+"""`imgclf preview`: options, call and output."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imgclf.cli import console
+from imgclf.cli.console import (
+    LONGEST_LIST,
+    add_row,
+    counted,
+    half_blocks,
+    new_table,
+    on_terminal,
+    out,
+    percent,
+    printable,
+    say,
+    say_left_out,
+)
+from imgclf.cli.options import Data, Json, Seed
+from imgclf.core.config import Aspect, Augment, Part, TrainConfig
+from imgclf.core.fields import bounds
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from imgclf.preview import Preview
+
+
+def preview(
+    data: Data = Path("data"),
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="The sheet's file; DATA/.imgclf/preview.png if not given.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Also show the sheet in a window until a key is pressed.")] = False,
+    part: Annotated[Part | None, typer.Option("--split", help="Only this part of the split.")] = None,
+    augmented: Annotated[
+        bool, typer.Option("--augmented", help="Show what the network is fed: its size, changed at random as in training.")
+    ] = False,
+    samples: Annotated[int, typer.Option(min=1, max=40, help="Pictures a class on the sheet.")] = 8,
+    image_size: Annotated[
+        int | None,
+        typer.Option(**bounds(TrainConfig, "image_size"), help="Side length in pixels for --augmented, as in train."),
+    ] = None,
+    aspect: Annotated[Aspect, typer.Option(help="For --augmented, as for train.")] = "squash",
+    augment: Annotated[Augment, typer.Option(help="For --augmented, as for train.")] = "light",
+    flip: Annotated[bool, typer.Option("--flip/--no-flip", help="For --augmented, as for train.")] = True,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Also write a page to browse: thumbnails, filters, histograms.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Pictures on the page; of more, a sample of every class.")] = 5000,
+    histograms: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Also plot sizes, aspect ratios and brightness by class.")
+    ] = None,
+    strip: Annotated[
+        bool | None,
+        typer.Option("--strip/--no-strip", help="Show thumbnails in the terminal.", show_default="where there is no display"),
+    ] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Draw a contact sheet and list counts, sizes and formats.
+
+    A row of samples per class as a PNG, and a table by class with the imbalance; a page, plots and thumbnails on request.
+    """
+    from imgclf import preview as verb
+
+    config = TrainConfig(image_size=image_size, aspect=aspect, augment=augment, flip=flip, seed=seed) if augmented else None
+    if html:
+        verb.check_page(html, data)
+    if histograms:
+        verb.check_png(histograms, data, "--histograms")
+    with console.stages() as stage:
+        result = verb.preview(
+            data, part=part, feed=config, columns=samples, seed=seed, out=out,
+            progress=lambda done, total: stage("reading headers", done, total),
+        )  # fmt: skip
+        survey = verb.survey(data, part, stage) if html or histograms else None
+        if survey and html:
+            verb.write_page(survey, html, limit=limit, seed=seed, progress=lambda done, total: stage("drawing", done, total))
+        if survey and histograms:
+            verb.write_histograms(survey, histograms)
+    if as_json:
+        console.as_json(result.to_dict() | ({"histograms": survey.histograms_to_dict()} if survey else {}))
+    else:
+        print_preview(result)
+        if strip or (strip is None and console.on_terminal() and not verb.has_display()):
+            print_strip(verb.strip(result.shown, columns=strip_columns(samples), seed=seed))
+    for path in (html, histograms):
+        if path:
+            console.say(f"wrote {path}")
+    if show:
+        verb.show(result.sheet)
+
+
+def print_preview(result: "Preview") -> None:
+    """Counts, shares, sizes and formats by class."""
+    table = new_table("class", "pictures", "share", "median", "smallest", "largest", "formats")
+    total = sum(info.count for info in result.classes)
+    for info in result.classes:
+        formats = ", ".join(f"{name} {count:,}" for name, count in info.formats)
+        if info.unreadable:
+            formats += f", unreadable {info.unreadable:,}"
+        sizes = [f"{width}x{height}" for width, height in (info.median_size, info.smallest, info.largest)]
+        add_row(table, info.name, f"{info.count:,}", percent(info.count / total), *sizes, formats)
+    out.print(table)
+    empty = sum(info.count == 0 for info in result.classes)
+    sizes_of = f"imbalance {result.imbalance:.2f} (largest / smallest{' that has pictures' if empty else ''})"
+    out.print(f"{counted(total, 'picture')}, {counted(len(result.classes), 'class')}, {sizes_of}")
+    for note in result.notes:
+        say(note, style="yellow")
+    say_left_out(result.left_out)
+    say(f"wrote {result.path}")
+
+
+def strip_columns(wanted: int) -> int:
+    """How many thumbnails of a strip fit side by side."""
+    return max(1, min(wanted, (out.width + 1) // 17))
+
+
+def print_strip(rows: "Sequence[tuple[str, NDArray[np.uint8], list[str]]]") -> None:
+    """Thumbnails by class in half blocks, two pixels a character; only their names where stdout is no terminal."""
+    for name, picture, paths in rows[:LONGEST_LIST]:
+        if not on_terminal():
+            out.print(printable(f"{name}: {', '.join(paths)}"))
+            continue
+        out.print(printable(name, "bold"))
+        half_blocks(picture, gap=17)
+    if len(rows) > LONGEST_LIST:
+        out.print(f"... and {len(rows) - LONGEST_LIST} more classes")

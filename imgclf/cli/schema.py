@@ -1,0 +1,32 @@
+"""`imgclf schema`: the JSON Schemas of all outputs."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imgclf.cli import console
+from imgclf.cli.console import data
+
+if TYPE_CHECKING:
+    pass
+
+
+def schema(name: Annotated[str | None, typer.Argument(help="A schema; all are listed if not given.")] = None) -> None:
+    """Describe the JSON that commands print and folders keep.
+
+    As JSON Schemas (draft 2020-12), each with its number; one is printed whole, with those that it refers to inside.
+    """
+    from imgclf import schema as verb
+
+    if name is None:
+        print_schemas(verb.titles())
+    else:
+        console.as_json(verb.schema(name))
+
+
+def print_schemas(titles: Mapping[str, str]) -> None:
+    """A line for each schema."""
+    width = max(map(len, titles))
+    for name, title in titles.items():
+        data(f"{name:<{width}}  {title}")
