@@ -21,7 +21,7 @@ from imgclf.core.shards import Shard
 from imgclf.data import layout, prepared_images
 from imgclf.evaluation import label_errors
 from imgclf.evaluation.baseline import Baseline, baseline, largest
-from imgclf.evaluation.metrics import wilson_interval
+from imgclf.evaluation.intervals import wilson_interval
 from imgclf.images import decode
 from imgclf.models import backbones, features
 from imgclf.reports import image_page

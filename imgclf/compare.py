@@ -14,6 +14,7 @@ from imgclf.data import scoring
 from imgclf.evaluation import baseline, grouped, metrics
 from imgclf.evaluation.baseline import Baseline
 from imgclf.evaluation.grouped import Groups
+from imgclf.evaluation.intervals import mcnemar, paired_interval, wilson_interval
 from imgclf.models.bundle import Bundle
 
 
@@ -102,8 +103,8 @@ def compare(
         first=sides[0],
         second=sides[1],
         difference=(only_second - only_first) / total,
-        interval=metrics.paired_interval(only_first, only_second, total),
-        p_value=metrics.mcnemar(only_first, only_second),
+        interval=paired_interval(only_first, only_second, total),
+        p_value=mcnemar(only_first, only_second),
         both=int((right[0] & right[1]).sum()),
         only_first=only_first,
         only_second=only_second,
@@ -123,7 +124,7 @@ def _side(bundle: Bundle, right: NDArray[np.bool_], probabilities: NDArray[np.fl
         run=str(bundle.path),
         model=str(bundle.info["model"]),
         accuracy=hits / total,
-        interval=metrics.wilson_interval(hits, total),
+        interval=wilson_interval(hits, total),
         loss=metrics.cross_entropy(found.true, probabilities),
         baseline=scoring.beside(bundle, found, hits),
     )

@@ -17,9 +17,10 @@ from imgclf.core.files import atomic
 from imgclf.core.files.state_folder import check_output
 from imgclf.core.remedies import why
 from imgclf.data import scoring
-from imgclf.evaluation import baseline, grouped, metrics, slices
+from imgclf.evaluation import baseline, calibration, grouped, metrics, slices
 from imgclf.evaluation.baseline import Baseline
 from imgclf.evaluation.grouped import Groups
+from imgclf.evaluation.intervals import wilson_interval
 from imgclf.images import decode
 from imgclf.models import evaluations, prediction
 from imgclf.models.bundle import Bundle
@@ -172,7 +173,7 @@ def evaluate(
     classes = len(bundle.class_names)
     matrix = metrics.confusion(truth, predicted, classes)
     right = int(np.trace(matrix))
-    interval = metrics.wilson_interval(right, len(truth))
+    interval = wilson_interval(right, len(truth))
     top = {k: metrics.top_k(truth, probabilities, k) for k in (2, 3, 5) if k < classes}
     absent = metrics.note_on_absent(matrix.sum(axis=1), bundle.class_names)
     trivial, groups = scoring.beside(bundle, found, right), scoring.groups(on, found)
@@ -192,15 +193,15 @@ def evaluate(
         baseline=trivial,
         groups=groups,
         top=top,
-        top_intervals={k: metrics.wilson_interval(round(share * len(truth)), len(truth)) for k, share in top.items()},
+        top_intervals={k: wilson_interval(round(share * len(truth)), len(truth)) for k, share in top.items()},
         macro_f1=macro,
         macro_f1_interval=macro_interval,
         weighted_f1=weighted,
         weighted_f1_interval=weighted_interval,
         auc=metrics.one_against_rest(truth, probabilities, metrics.roc_auc),
         average_precision=metrics.one_against_rest(truth, probabilities, metrics.average_precision),
-        calibration_error=metrics.calibration_error(truth, probabilities),
-        uncalibrated_error=metrics.calibration_error(truth, metrics.tempered(probabilities, 1 / bundle.temperature)),
+        calibration_error=calibration.calibration_error(truth, probabilities),
+        uncalibrated_error=calibration.calibration_error(truth, calibration.tempered(probabilities, 1 / bundle.temperature)),
         temperature=bundle.temperature,
         classes=tuple(metrics.class_scores(matrix, bundle.class_names)),
         confusion=matrix,
@@ -278,7 +279,7 @@ def _calibration(evaluation: Evaluation) -> "Figure":
     from imgclf.reports import plots
 
     true, probabilities = evaluation.answers.true, evaluation.answers.probabilities[0]
-    bins, curve = metrics.reliability(true, probabilities), metrics.risk_coverage(true, probabilities)
+    bins, curve = calibration.reliability(true, probabilities), calibration.risk_coverage(true, probabilities)
     of_bins = _wilson(bins[0], bins[2])
     of_curve = _wilson(curve[1] * len(true), curve[2])
     return plots.calibration(bins, curve, (of_bins, of_curve))
@@ -287,7 +288,7 @@ def _calibration(evaluation: Evaluation) -> "Figure":
 def _wilson(counts: NDArray[Any], shares: NDArray[np.float64]) -> NDArray[np.float64]:
     """(n, 2) 95% Wilson intervals of shares of counts; 0 to 1 for an undefined share."""
     pairs = zip(np.rint(counts).astype(int).tolist(), np.nan_to_num(shares).tolist(), strict=True)
-    return np.array([metrics.wilson_interval(round(share * count), count) for count, share in pairs])
+    return np.array([wilson_interval(round(share * count), count) for count, share in pairs])
 
 
 def check_page(path: Path, bundle: Bundle, data: Path | None) -> None:

@@ -14,7 +14,7 @@ from imgclf.core.files.state_folder import check_outside
 from imgclf.core.names import nfc
 from imgclf.core.remedies import why
 from imgclf.evaluation import saliency
-from imgclf.images import decode, sources
+from imgclf.images import decode, preprocess, sources
 from imgclf.images.sources import Source
 from imgclf.models.bundle import Bundle
 from imgclf.models.grad_cam import grad_cam
@@ -97,13 +97,13 @@ def _grad_cam(bundle: Bundle) -> Look:
 
 def _one(bundle: Bundle, source: Source, look: Look, wish: str | None, out: Path, taken: set[Path]) -> Explanation:
     picture = source.pixels()
-    fed = decode.apply(bundle.recipe, picture)
+    fed = preprocess.apply(bundle.recipe, picture)
     probabilities = bundle.probability(fed)
     best = int(probabilities.argmax())
     target = bundle.class_names.index(wish) if wish is not None else best
     heat = look(fed, target)
     found = saliency.fidelity(bundle.probability, fed, target, heat)
-    small = decode.fit(picture, min(SIDE, max(picture.shape[:2])))
+    small = preprocess.fit(picture, min(SIDE, max(picture.shape[:2])))
     seen = saliency.onto(bundle.recipe, heat, *small.shape[:2])
     marked = saliency.overlay(small, seen)
     blank = not heat.any()

@@ -24,7 +24,7 @@ from imgclf.core.remedies import why
 from imgclf.data import file_index, issues, layout
 from imgclf.data.layout import Dataset, Sample
 from imgclf.data.manifest import as_spelled, load_parts, manifest_path, read_manifest
-from imgclf.images import augment, decode
+from imgclf.images import augment, decode, preprocess
 from imgclf.reports import drawing, image_page
 
 TILE = 112  # pixels a side
@@ -191,12 +191,12 @@ def _tile(root: Path, sample: Sample, seed: int, feed: tuple[Recipe, augment.Cha
         return tile
     if feed:
         recipe, change = feed
-        picture = change(decode.apply(recipe, picture), random.Random(f"{seed}:{sample.path}").getrandbits(62))
+        picture = change(preprocess.apply(recipe, picture), random.Random(f"{seed}:{sample.path}").getrandbits(62))
         if max(recipe.width, recipe.height) > TILE:
-            return decode.resize(picture, TILE, TILE)
+            return preprocess.resize(picture, TILE, TILE)
         # Enlarged without smoothing, so that the pixels are seen as they are.
         return cv2.resize(picture, (TILE, TILE), interpolation=cv2.INTER_NEAREST)  # type: ignore[return-value]
-    small = decode.fit(picture, TILE)
+    small = preprocess.fit(picture, TILE)
     height, width = small.shape[:2]
     left, top = (TILE - width) // 2, (TILE - height) // 2
     tile = np.full((TILE, TILE, 3), (238, 238, 236), np.uint8)
@@ -222,7 +222,7 @@ def strip(shown: Dataset, *, columns: int, seed: int = 0) -> list[tuple[str, dec
         picture = np.zeros((STRIP, columns * (STRIP + 1), 3), np.uint8)
         for column, tile in enumerate(ordered_map(lambda sample: _tile(shown.root, sample, seed, None), samples)):
             left = column * (STRIP + 1)
-            picture[:, left : left + STRIP] = decode.resize(tile, STRIP, STRIP)
+            picture[:, left : left + STRIP] = preprocess.resize(tile, STRIP, STRIP)
         rows.append((name, picture, [sample.path for sample in samples]))
     return rows
 

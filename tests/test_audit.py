@@ -18,7 +18,7 @@ from imgclf import audit, clean
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.evaluation import label_errors
 from imgclf.evaluation.folds import assign_folds
-from imgclf.images import decode
+from imgclf.images import preprocess
 
 
 def texture(kind: str, index: int) -> np.ndarray:
@@ -38,10 +38,12 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kinds = ("dots", "plain", "stripes")
     for number, kind in enumerate(kinds):
         for index in range(38):
-            write(root / kind / f"{index}.png", decode.encode(texture(kind, 100 * number + index), ".png"))
+            write(root / kind / f"{index}.png", preprocess.encode(texture(kind, 100 * number + index), ".png"))
         for index in range(2):
             other = kinds[(number + 1 + index) % 3]
-            write(root / other / f"wrong-{kind}-{index}.png", decode.encode(texture(kind, 900 + 10 * number + index), ".png"))
+            write(
+                root / other / f"wrong-{kind}-{index}.png", preprocess.encode(texture(kind, 900 + 10 * number + index), ".png")
+            )
     return root
 
 
@@ -162,7 +164,8 @@ def test_command(planted: Path, tmp_path: Path, imgclf: Run) -> None:
 def test_too_few_pictures_are_said(tmp_path: Path) -> None:
     for number in range(6):
         write(
-            tmp_path / "data" / ("a" if number % 2 else "b") / f"{number}.png", decode.encode(texture("dots", number), ".png")
+            tmp_path / "data" / ("a" if number % 2 else "b") / f"{number}.png",
+            preprocess.encode(texture("dots", number), ".png"),
         )
     with pytest.raises(ImgclfError, match="too few pictures to tell what is usual"):
         audit.audit(tmp_path / "data", image_size=32)

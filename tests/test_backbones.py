@@ -22,7 +22,7 @@ from imgclf.core import shards
 from imgclf.core.config import SCRATCH, Model, TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.data.manifest import manifest_path, read_manifest
-from imgclf.images import decode
+from imgclf.images import preprocess
 from imgclf.models import backbones, features, litert_head, torch_checkpoint
 from imgclf.models.bundle import Bundle
 from imgclf.train import Silent, resume, train
@@ -348,7 +348,7 @@ def transferred(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if name == "dots":
                 picture[:: int(random.integers(4, 7)), :: int(random.integers(4, 7))] -= 60
             noisy = np.clip(picture + random.normal(0, 8, picture.shape), 0, 255).astype(np.uint8)
-            write(root / "data" / name / f"{index}.png", decode.encode(noisy, ".png"))
+            write(root / "data" / name / f"{index}.png", preprocess.encode(noisy, ".png"))
     split.split(root / "data")
     config = TrainConfig(epochs=12, batch_size=8, model="efficientnet-lite0", image_size=64, views=2)
     train(root / "data", config, run_dir=root / "run")
@@ -378,7 +378,7 @@ assert "imgclf" not in sys.modules
     run = Bundle.load(transferred / "run")
     manifest = read_manifest(transferred / "run" / "split.csv")
     rows = [row for row in manifest.rows if row.split == "test"]
-    pixels = [decode.load(run.recipe, transferred / "data" / row.path) for row in rows]
+    pixels = [preprocess.load(run.recipe, transferred / "data" / row.path) for row in rows]
     right = [
         run.class_names[int(row.argmax())] == label.label for row, label in zip(run.probabilities(pixels), rows, strict=True)
     ]

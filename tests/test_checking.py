@@ -16,7 +16,7 @@ from imgclf.core import fields
 from imgclf.core.config import DECODER_VERSION, Recipe, ServeConfig, SplitConfig, TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.fields import Checked, Within
-from imgclf.images import decode
+from imgclf.images import preprocess
 from imgclf.models import bundle
 from imgclf.train import resume
 
@@ -196,14 +196,14 @@ def test_every_field_of_a_recipe_counts(name: str, trained: Path, tmp_path: Path
         run = shutil.copytree(trained / "runs/toy", tmp_path / "toy", dirs_exist_ok=True)
         try:
             found = bundle.Bundle.load(signed(run, **{name: value}))
-            pixels = decode.apply(found.recipe, image)
+            pixels = preprocess.apply(found.recipe, image)
             found.probability(pixels)
         except ImgclfError as error:
             assert str(error).startswith(str(run))
             assert "\n" not in str(error)
             continue
         assert name == "aspect"
-        assert not np.array_equal(pixels, decode.apply(sound, image))
+        assert not np.array_equal(pixels, preprocess.apply(sound, image))
 
 
 COMMANDS = {

@@ -12,7 +12,7 @@ from described import as_described
 from imgclf.compare import compare
 from imgclf.core.errors import ImgclfError
 from imgclf.evaluate import evaluate
-from imgclf.evaluation import metrics
+from imgclf.evaluation.intervals import mcnemar, paired_interval
 from imgclf.models.bundle import Bundle
 
 
@@ -21,22 +21,22 @@ def test_mcnemar_is_the_exact_binomial_test(first: int, second: int) -> None:
     from scipy.stats import binomtest
 
     expected = binomtest(first, first + second, 0.5).pvalue if first + second else 1.0
-    assert metrics.mcnemar(first, second) == pytest.approx(expected, rel=1e-9, abs=1e-300)
-    assert metrics.mcnemar(second, first) == metrics.mcnemar(first, second)
+    assert mcnemar(first, second) == pytest.approx(expected, rel=1e-9, abs=1e-300)
+    assert mcnemar(second, first) == mcnemar(first, second)
 
 
 def test_the_interval_of_a_difference() -> None:
     """Near the normal one where that holds; never nothing, however few pictures; it covers the truth as often as it says."""
-    low, high = metrics.paired_interval(60, 90, 1000)
+    low, high = paired_interval(60, 90, 1000)
     spread = 1.96 * np.sqrt((0.15 - 0.03**2) / 1000)
     assert (low, high) == pytest.approx((0.03 - spread, 0.03 + spread), abs=0.002)
-    low, high = metrics.paired_interval(0, 0, 5)
+    low, high = paired_interval(0, 0, 5)
     assert low < -0.3
     assert high > 0.3
     random = np.random.default_rng(0)
     for shares, count in (((0.05, 0.1, 0.85), 100), ((0.02, 0.02, 0.96), 50), ((0.3, 0.1, 0.6), 30)):
         drawn = random.multinomial(count, shares, size=2000)
-        intervals = [metrics.paired_interval(first, second, count) for first, second, _rest in drawn.tolist()]
+        intervals = [paired_interval(first, second, count) for first, second, _rest in drawn.tolist()]
         held = np.mean([low <= shares[1] - shares[0] <= high for low, high in intervals])
         assert 0.93 < held <= 1
 

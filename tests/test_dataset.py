@@ -16,7 +16,7 @@ from imgclf.core.files.state_folder import state_folder
 from imgclf.data import file_index, layout, loader, prepared_images
 from imgclf.data.manifest import as_they_are, load_parts
 from imgclf.data.prepared_images import Prepared
-from imgclf.images import augment, decode
+from imgclf.images import augment, decode, preprocess
 
 RECIPE = Recipe(16, 24)
 
@@ -44,7 +44,7 @@ def test_prepared_files_are_the_recipes_pixels_bit_for_bit(data: Path) -> None:
     seen = 0
     for part, files in prepared.files.items():
         for name, source in files.items():
-            expected = decode.load(RECIPE, data / source)
+            expected = preprocess.load(RECIPE, data / source)
             np.testing.assert_array_equal(decode.decode((prepared.folder / part / name).read_bytes()), expected)
             assert name.split("/")[0] == source.split("/")[0]
             seen += 1
@@ -59,7 +59,7 @@ def test_keras_returns_exactly_those_pixels(data: Path) -> None:
         fed = [image for pixels, _targets, _weights in loader.Pictures(prepared, part).in_order(4) for image in pixels]
         assert len(fed) == len(files)
         for image, name in zip(fed, sorted(files), strict=True):
-            np.testing.assert_array_equal(image, decode.load(RECIPE, data / files[name]))
+            np.testing.assert_array_equal(image, preprocess.load(RECIPE, data / files[name]))
 
 
 def test_labels_follow_the_class_names(data: Path) -> None:
@@ -100,7 +100,7 @@ def test_an_edited_picture_is_prepared_anew(data: Path) -> None:
     assert again.made == 1
     part, name = next((part, name) for part, files in again.files.items() for name, s in files.items() if s == "a/000.png")
     np.testing.assert_array_equal(
-        decode.decode((again.folder / part / name).read_bytes()), decode.load(RECIPE, data / "a" / "000.png")
+        decode.decode((again.folder / part / name).read_bytes()), preprocess.load(RECIPE, data / "a" / "000.png")
     )
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from planted import COPIES, brightened, mirrored, scene
 
-from imgclf.images import decode, similarity
+from imgclf.images import decode, preprocess, similarity
 
 Features = tuple[NDArray[np.uint64], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -19,8 +19,8 @@ def features(pictures: Sequence[bytes | Image.Image]) -> Features:
     made, colours = [], []
     for picture in pictures:
         pixels = decode.decode(picture) if isinstance(picture, bytes) else np.asarray(picture)
-        made.append(similarity.perceptual(decode.thumbnail(pixels, 128)))
-        colours.append(similarity.colours(decode.grid(pixels, 64)))
+        made.append(similarity.perceptual(preprocess.thumbnail(pixels, 128)))
+        colours.append(similarity.colours(preprocess.grid(pixels, 64)))
     thumbnails, hashes, ranks = zip(*made, strict=True)
     grey, weak = np.array(thumbnails), np.array([np.frombuffer(r, np.uint8) for r in ranks])
     return np.array(hashes, np.uint64), weak, grey, np.array(colours)
@@ -157,4 +157,4 @@ def test_no_pictures_and_one() -> None:
 
 def test_flat_pictures_are_told() -> None:
     assert similarity.is_flat(np.full((32, 32), 200, np.uint8))
-    assert not similarity.is_flat(similarity.perceptual(decode.thumbnail(np.asarray(scene(1)), 128))[0])
+    assert not similarity.is_flat(similarity.perceptual(preprocess.thumbnail(np.asarray(scene(1)), 128))[0])

@@ -13,8 +13,8 @@ from conftest import Run, encoded, photo, with_temperature, write
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.data.manifest import read_manifest
 from imgclf.evaluate import evaluate, gates
-from imgclf.evaluation import metrics
-from imgclf.images import decode
+from imgclf.evaluation import calibration
+from imgclf.images import decode, preprocess
 from imgclf.models.bundle import Bundle
 from imgclf.predict import predict
 
@@ -32,9 +32,9 @@ def test_figures_equal_kerases_on_the_test_part(project: Path) -> None:
     assert [p["path"] for p in result.predictions] == [row.path for row in rows]
     assert result.pictures == len(rows) == 9
     network = keras.models.load_model(run.path / "model.keras")
-    pixels = np.stack([decode.load(run.recipe, project / "data" / row.path) for row in rows]).astype(np.float32)
+    pixels = np.stack([preprocess.load(run.recipe, project / "data" / row.path) for row in rows]).astype(np.float32)
     labels = np.eye(3)[[run.class_names.index(row.label) for row in rows]]
-    cooled = metrics.tempered(network.predict(pixels, verbose=0).astype(np.float64), run.temperature)
+    cooled = calibration.tempered(network.predict(pixels, verbose=0).astype(np.float64), run.temperature)
     measured = keras.metrics.CategoricalCrossentropy(), keras.metrics.CategoricalAccuracy(), keras.metrics.F1Score("macro")
     loss, accuracy, f1 = (float(metric(labels, cooled)) for metric in measured)
     assert result.loss == pytest.approx(loss, abs=1e-5)
@@ -71,13 +71,13 @@ def test_calibration_is_of_the_validation_part_and_holds_everywhere(project: Pat
     before, after = (evaluate(one, project / "data", "val") for one in (raw, run))
     true = np.array([run.class_names.index(said["label"]) for said in before.predictions])
     paths = [project / "data" / said["path"] for said in before.predictions]
-    pixels = [decode.load(run.recipe, path) for path in paths]
+    pixels = [preprocess.load(run.recipe, path) for path in paths]
     answers = raw.probabilities(pixels)
-    assert known["fitted"] == pytest.approx(metrics.temperature(true, answers), rel=1e-6)
+    assert known["fitted"] == pytest.approx(calibration.temperature(true, answers), rel=1e-6)
     assert known["temperature"] == (known["fitted"] if known["gain"] > 0 else 1.0)
-    kept = metrics.tempered(answers, known["temperature"])
-    assert known["error_after"] == pytest.approx(metrics.calibration_error(true, kept))
-    np.testing.assert_allclose(run.probabilities(pixels), metrics.tempered(answers, 1.7), atol=1e-12)
+    kept = calibration.tempered(answers, known["temperature"])
+    assert known["error_after"] == pytest.approx(calibration.calibration_error(true, kept))
+    np.testing.assert_allclose(run.probabilities(pixels), calibration.tempered(answers, 1.7), atol=1e-12)
     assert [one["predicted"] for one in before.predictions] == [one["predicted"] for one in after.predictions]
     assert after.uncalibrated_error == pytest.approx(before.calibration_error, abs=1e-6)
     assert known["pictures"] == 12

@@ -23,9 +23,9 @@ from imgclf import split
 from imgclf.core.config import Format, Model, Quantize, Recipe, SplitConfig, TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.data.manifest import read_manifest
-from imgclf.evaluation.metrics import wilson_interval
+from imgclf.evaluation.intervals import wilson_interval
 from imgclf.export import formats
-from imgclf.images import decode
+from imgclf.images import preprocess
 from imgclf.models import cnn
 from imgclf.models.bundle import Bundle
 from imgclf.predict import predict
@@ -120,7 +120,7 @@ def test_an_export_is_measured(name: str, form: Format, quantize: Quantize, made
     assert (result.part, result.pictures) == ("test", 3 * len(run.class_names))
     answer = formats.open_(Path(result.path), form)
     rows = [row for row in read_manifest(run.path / "split.csv").rows if row.split == "test"]
-    pixels = [decode.load(run.recipe, Path(run.info["data"]["path"]) / row.path) for row in rows]
+    pixels = [preprocess.load(run.recipe, Path(run.info["data"]["path"]) / row.path) for row in rows]
     after, before = np.array([answer(image) for image in pixels]), run.probabilities(pixels)
     assert after.shape == (len(rows), len(run.class_names))
     np.testing.assert_allclose(after.sum(axis=1), 1, atol=1e-6)
@@ -151,7 +151,7 @@ def test_the_answers_are_calibrated(made: Made, runs: dict[str, Bundle]) -> None
 
     for name, run in runs.items():
         assert run.temperature == 1.3
-        image = decode.resize(np.array(photo(5)), 32, 32)
+        image = preprocess.resize(np.array(photo(5)), 32, 32)
         raw = keras.saving.load_model(run.path / "model.keras")(image[np.newaxis].astype(np.float32)).numpy()[0]
         assert np.abs(formats.open_(Path(made(name, "keras", "none").path), "keras")(image)[-1] - raw[-1]) > 1e-3
 
@@ -209,7 +209,7 @@ def test_a_saved_model_takes_files_and_names_the_label(made: Made, runs: dict[st
     expected = list(predict(runs["two"], photos))
     assert [label.decode() for label in answer["labels"].numpy()] == [record.label for record in expected]
     assert answer["probabilities"].shape == (len(photos), 2)
-    pixels = np.stack([decode.load(runs["two"].recipe, Path(path)) for path in photos])
+    pixels = np.stack([preprocess.load(runs["two"].recipe, Path(path)) for path in photos])
     of_pixels = network.signatures["pixels"](image=tf.constant(pixels.astype(np.float32)))["probabilities"].numpy()
     np.testing.assert_allclose(of_pixels.max(axis=1), [record.probability for record in expected], atol=1e-6)
 
@@ -233,7 +233,7 @@ def test_the_example_prepares_pixels_as_imgclf_does(aspect: Any, tmp_path: Path)
         deep = np.random.default_rng(1).integers(0, 65536, (shape[1], shape[0])).astype(np.uint16)
         for content in (encoded(photo(1, *shape)), encoded(photo(2, *shape), "PNG"), encoded(Image.fromarray(deep), "PNG")):
             path = write(tmp_path / "photo.jpg", content)
-            expected = decode.load(recipe, path)[np.newaxis].astype(np.float32)
+            expected = preprocess.load(recipe, path)[np.newaxis].astype(np.float32)
             np.testing.assert_array_equal(prepare(str(path), dataclasses.asdict(recipe)), expected)
 
 

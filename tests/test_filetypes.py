@@ -14,7 +14,7 @@ from tiffs import BLACK_0, Layout
 from imgclf import clean
 from imgclf.core.errors import ImageError
 from imgclf.data import layout
-from imgclf.images import decode
+from imgclf.images import decode, preprocess
 from imgclf.images.formats import filetypes
 from imgclf.images.sources import expand
 
@@ -185,7 +185,7 @@ def test_endings_that_are_right_are_left_alone(name: str, content: bytes, tmp_pa
     result = clean.clean(data, on={"blurry": "ignore"})
     assert [outcome for outcome in result.outcomes if outcome.path == f"a/{name}"] == []
     assert (data / "a" / name).read_bytes() == content
-    assert decode.load(decode.Recipe(60, 90), data / "a" / name).shape == (60, 90, 3)
+    assert preprocess.load(decode.Recipe(60, 90), data / "a" / name).shape == (60, 90, 3)
 
 
 def test_an_mpo_is_its_first_image(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from imgclf.core.config import Aspect, Recipe
 from imgclf.export import graphs
-from imgclf.images import decode
+from imgclf.images import decode, preprocess
 
 
 @functools.cache
@@ -22,7 +22,7 @@ def graph(recipe: Recipe) -> Any:
 
 
 def both(recipe: Recipe, data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    return graph(recipe)(data).numpy().astype(int), decode.apply(recipe, decode.decode(data)).astype(int)
+    return graph(recipe)(data).numpy().astype(int), preprocess.apply(recipe, decode.decode(data)).astype(int)
 
 
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
@@ -60,7 +60,7 @@ def test_a_broken_exif_block_turns_nothing(content: bytes) -> None:
 @pytest.mark.parametrize("size", [(400, 300), (31, 400), (400, 31), (20, 17), (64, 64), (97, 64), (1, 1)])
 def test_the_resize_differs_by_rounding_alone(size: tuple[int, int], aspect: Aspect) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    found, expected = both(Recipe(64, 64, aspect), decode.encode(noise, ".png"))
+    found, expected = both(Recipe(64, 64, aspect), preprocess.encode(noise, ".png"))
     difference = np.abs(found - expected)
     assert difference.max() <= 1
     assert difference.mean() < 0.3

@@ -17,8 +17,9 @@ from imgclf.compare import compare
 from imgclf.core.config import SplitConfig, TrainConfig
 from imgclf.data.manifest import read_manifest
 from imgclf.evaluate import evaluate
-from imgclf.evaluation import grouped, metrics
+from imgclf.evaluation import grouped
 from imgclf.evaluation.baseline import baseline, largest, remedy
+from imgclf.evaluation.intervals import wilson_interval
 from imgclf.models import bundle
 from imgclf.models.bundle import Bundle
 from imgclf.train import Silent, train
@@ -40,7 +41,7 @@ def test_the_baseline_is_scikit_learns(seed: int) -> None:
     found = baseline(name, int((scored == name).sum()), 0, len(scored))
     assert name == dummy.predict([[0]])[0]
     assert found.accuracy == dummy.score(np.zeros((len(scored), 1)), scored)
-    assert found.interval == metrics.wilson_interval(round(found.accuracy * 25), 25)
+    assert found.interval == wilson_interval(round(found.accuracy * 25), 25)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_the_baseline_is_scikit_learns(seed: int) -> None:
 )
 def test_better_is_what_chance_does_not_explain(of_class: int, right: int, total: int, verdict: str) -> None:
     found = baseline("a", of_class, right, total)
-    text = found.warning("accuracy", right / total, metrics.wilson_interval(right, total), "do this")
+    text = found.warning("accuracy", right / total, wilson_interval(right, total), "do this")
     assert found.verdict == verdict
     assert text.startswith("Warning: ") == (verdict != "better") == bool(text)
     if text and of_class < total:
@@ -115,7 +116,7 @@ def turned(project: Path, name: str) -> Bundle:
     info["class_names"] = [*info["class_names"][1:], info["class_names"][0]]
     scores = info["metrics"]
     worse = baseline(scores["val_baseline"]["class_name"], 4, 0, 12)
-    scores |= {"val_accuracy": 0.0, "val_interval": metrics.wilson_interval(0, 12), "val_baseline": dataclasses.asdict(worse)}
+    scores |= {"val_accuracy": 0.0, "val_interval": wilson_interval(0, 12), "val_baseline": dataclasses.asdict(worse)}
     for key in ("format", "recipe_hash", "files", "finished", "checksum"):
         del info[key]
     return bundle.write(place, info)

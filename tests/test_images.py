@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from imgclf.core.config import Recipe
 from imgclf.core.errors import ImageError
-from imgclf.images import decode
+from imgclf.images import decode, preprocess
 from imgclf.images.formats import filetypes, pnm
 
 LOSSLESS = [("PNG", {}), ("BMP", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {"lossless": True}),
@@ -395,26 +395,26 @@ def test_shrinking_is_area_averaging() -> None:
     """One bright pixel in the corner of each block of 4 x 4: averaging sees it, sampling between the middle ones does not."""
     dots = np.zeros((64, 64, 3), np.uint8)
     dots[::4, ::4] = 160
-    np.testing.assert_array_equal(decode.apply(Recipe(16, 16), dots), np.full((16, 16, 3), 10))
+    np.testing.assert_array_equal(preprocess.apply(Recipe(16, 16), dots), np.full((16, 16, 3), 10))
 
 
 def test_one_side_shrinks_while_the_other_grows() -> None:
     stripes = np.zeros((4, 64, 3), np.uint8)
     stripes[:, ::4] = 160
-    np.testing.assert_array_equal(decode.apply(Recipe(16, 16), stripes), np.full((16, 16, 3), 40))
+    np.testing.assert_array_equal(preprocess.apply(Recipe(16, 16), stripes), np.full((16, 16, 3), 40))
 
 
 def test_the_right_size_is_left_alone() -> None:
     picture = np.asarray(photo(10, 24, 24))
     for aspect in ("squash", "crop", "pad"):
-        np.testing.assert_array_equal(decode.apply(Recipe(24, 24, aspect), picture), picture)
+        np.testing.assert_array_equal(preprocess.apply(Recipe(24, 24, aspect), picture), picture)
 
 
 def test_crop_takes_the_centre_and_pad_keeps_all() -> None:
     wide = np.zeros((10, 30, 3), np.uint8)
     wide[:, :10], wide[:, 10:20], wide[:, 20:] = 10, 20, 30
-    np.testing.assert_array_equal(decode.apply(Recipe(10, 10, "crop"), wide), np.full((10, 10, 3), 20))
-    padded = decode.apply(Recipe(30, 30, "pad"), wide)
+    np.testing.assert_array_equal(preprocess.apply(Recipe(10, 10, "crop"), wide), np.full((10, 10, 3), 20))
+    padded = preprocess.apply(Recipe(30, 30, "pad"), wide)
     np.testing.assert_array_equal(padded[10:20], wide)
     assert (padded[:10] == 128).all()
     assert (padded[20:] == 128).all()
@@ -424,7 +424,7 @@ def test_crop_takes_the_centre_and_pad_keeps_all() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (3, 7), (40, 40)])
 def test_any_picture_fits(aspect: str, size: tuple[int, int]) -> None:
     picture = np.full((*size, 3), 77, np.uint8)
-    shaped = decode.apply(Recipe(20, 28, aspect), picture)
+    shaped = preprocess.apply(Recipe(20, 28, aspect), picture)
     assert shaped.shape == (20, 28, 3)
     assert set(np.unique(shaped)) <= {77, 128}
 
@@ -441,7 +441,7 @@ def test_the_hash_of_a_recipe_changes_with_anything_in_it() -> None:
 def test_encode_is_lossless() -> None:
     picture = np.asarray(photo(11, 31, 17))
     for extension in (".bmp", ".png"):
-        np.testing.assert_array_equal(decode.decode(decode.encode(picture, extension)), picture)
+        np.testing.assert_array_equal(decode.decode(preprocess.encode(picture, extension)), picture)
 
 
 def test_a_bare_jpeg_2000_codestream() -> None:

@@ -7,8 +7,9 @@ import keras
 import numpy as np
 import pytest
 
-from imgclf.evaluation import metrics
+from imgclf.evaluation import calibration, metrics
 from imgclf.evaluation.folds import assign_folds
+from imgclf.evaluation.intervals import wilson_interval
 
 TRUE = np.array([0, 0, 0, 1, 1, 2])
 PREDICTED = np.array([0, 0, 1, 1, 0, 0])
@@ -24,7 +25,7 @@ def test_accuracy() -> None:
 
 
 def test_class_scores_by_hand() -> None:
-    between = metrics.wilson_interval
+    between = wilson_interval
     scores = metrics.class_scores(metrics.confusion(TRUE, PREDICTED, 3), ("a", "b", "c"))
     assert scores == [
         metrics.ClassScore("a", 0.5, 2 / 3, pytest.approx(4 / 7), 3, between(2, 4), between(2, 3)),
@@ -53,15 +54,15 @@ def test_cross_entropy_equals_keras() -> None:
 )
 def test_wilson_interval_has_the_published_values(hits: int, total: int, low: float, high: float) -> None:
     """81 of 263 is the worked example of Newcombe (1998), method 3."""
-    assert metrics.wilson_interval(hits, total) == pytest.approx((low, high), abs=5e-5)
+    assert wilson_interval(hits, total) == pytest.approx((low, high), abs=5e-5)
 
 
 def test_wilson_interval_holds_its_share() -> None:
     for total in range(1, 200):
-        assert metrics.wilson_interval(0, total)[0] == 0
-        assert metrics.wilson_interval(total, total)[1] == 1
+        assert wilson_interval(0, total)[0] == 0
+        assert wilson_interval(total, total)[1] == 1
         for hits in range(total + 1):
-            low, high = metrics.wilson_interval(hits, total)
+            low, high = wilson_interval(hits, total)
             assert 0 <= low <= hits / total <= high <= 1
 
 
@@ -140,9 +141,11 @@ def test_absent_classes_as_scikit_learn_has_them(seed: int) -> None:
         assert metrics.f1_scores(small) == pytest.approx((macro, weighted))
         for one, other in zip(metrics.bootstrap_f1(small), metrics.bootstrap_f1(matrix), strict=True):
             assert one == pytest.approx(other)
-        assert metrics.calibration_error(few, known) == pytest.approx(metrics.calibration_error(true, answers), abs=1e-6)
-        found = metrics.temperature(few, known)
-        assert found == pytest.approx(metrics.temperature(true, answers), rel=1e-3) or found > 3  # where 1e-9 becomes much
+        assert calibration.calibration_error(few, known) == pytest.approx(
+            calibration.calibration_error(true, answers), abs=1e-6
+        )
+        found = calibration.temperature(few, known)
+        assert found == pytest.approx(calibration.temperature(true, answers), rel=1e-3) or found > 3  # where 1e-9 becomes much
 
 
 def test_a_class_that_occurs_nowhere_counts_nothing() -> None:
@@ -151,7 +154,7 @@ def test_a_class_that_occurs_nowhere_counts_nothing() -> None:
     answers = np.eye(3)[true] * 0.9 + 1 / 30
     matrix = metrics.confusion(true, answers.argmax(axis=1), 3)
     assert [float(value) for value in metrics.f1_scores(matrix)] == [1.0, 1.0]
-    assert metrics.bootstrap_f1(matrix) == (metrics.wilson_interval(5, 5), metrics.wilson_interval(5, 5))
+    assert metrics.bootstrap_f1(matrix) == (wilson_interval(5, 5), wilson_interval(5, 5))
     for measure in (metrics.roc_auc, metrics.average_precision):
         assert metrics.one_against_rest(true, answers, measure) == 1
     assert "here: c; ROC-AUC" in metrics.note_on_absent(matrix.sum(axis=1), ("a", "b", "c"))
@@ -167,15 +170,15 @@ def test_what_is_undefined_is_nan() -> None:
         for only in (0, 1):  # one of two classes has no picture
             assert math.isnan(metrics.one_against_rest(np.array([only, only]), np.array([[0.9, 0.1], [0.3, 0.7]]), measure))
     assert math.isnan(metrics.top_k(TRUE[:0], np.zeros((0, 3)), 1))
-    assert math.isnan(metrics.calibration_error(TRUE[:0], np.zeros((0, 3))))
+    assert math.isnan(calibration.calibration_error(TRUE[:0], np.zeros((0, 3))))
 
 
 def test_calibration_error_by_hand() -> None:
     """Bins (0.6, 0.667]: 2 pictures at 0.65, one right; (0.8, 0.867]: one at 0.85, right; (0.933, 1]: one at 1, right."""
     probabilities = np.array([[0.65, 0.35], [0.65, 0.35], [0.15, 0.85], [1.0, 0.0]])
     true = np.array([0, 1, 1, 0])
-    assert metrics.calibration_error(true, probabilities) == pytest.approx((2 * 0.15 + 0.15 + 0) / 4)
-    counts, confidence, accurate = metrics.reliability(true, probabilities)
+    assert calibration.calibration_error(true, probabilities) == pytest.approx((2 * 0.15 + 0.15 + 0) / 4)
+    counts, confidence, accurate = calibration.reliability(true, probabilities)
     assert np.flatnonzero(counts).tolist() == [9, 12, 14]
     assert confidence[[9, 12, 14]] == pytest.approx([0.65, 0.85, 1])
     assert accurate[[9, 12, 14]] == pytest.approx([0.5, 1, 1])
@@ -187,14 +190,14 @@ def test_the_planted_temperature_is_found(planted: float) -> None:
     random = np.random.default_rng(3)
     honest = random.dirichlet([0.7, 0.7, 0.7], 20_000)
     true = (random.random((20_000, 1)) > honest.cumsum(axis=1)).sum(axis=1)
-    told = metrics.tempered(honest, 1 / planted)
-    found = metrics.temperature(true, told)
+    told = calibration.tempered(honest, 1 / planted)
+    found = calibration.temperature(true, told)
     assert found == pytest.approx(planted, rel=0.03)
-    mended = metrics.tempered(told, found)
+    mended = calibration.tempered(told, found)
     np.testing.assert_array_equal(mended.argmax(axis=1), told.argmax(axis=1))
     np.testing.assert_allclose(mended.sum(axis=1), 1)
-    assert metrics.calibration_error(true, mended) < 0.015
-    steps = [metrics.cross_entropy(true, metrics.tempered(told, found * factor)) for factor in (0.97, 1, 1.03)]
+    assert calibration.calibration_error(true, mended) < 0.015
+    steps = [metrics.cross_entropy(true, calibration.tempered(told, found * factor)) for factor in (0.97, 1, 1.03)]
     assert steps[1] == min(steps)
 
 
@@ -202,9 +205,9 @@ def test_a_temperature_is_a_division_of_logits() -> None:
     logits = np.array([[1.0, -2.0, 0.5]])
     softmax = np.exp(logits) / np.exp(logits).sum()
     cooler = np.exp(logits / 0.4) / np.exp(logits / 0.4).sum()
-    np.testing.assert_allclose(metrics.tempered(softmax, 0.4), cooler)
-    assert metrics.tempered(softmax, 1.0) is softmax
-    np.testing.assert_allclose(metrics.tempered(np.array([1.0, 0.0]), 0.5), [1, 0], atol=1e-12)
+    np.testing.assert_allclose(calibration.tempered(softmax, 0.4), cooler)
+    assert calibration.tempered(softmax, 1.0) is softmax
+    np.testing.assert_allclose(calibration.tempered(np.array([1.0, 0.0]), 0.5), [1, 0], atol=1e-12)
 
 
 def test_bootstrap_covers_as_promised() -> None:
@@ -227,7 +230,7 @@ def test_bootstrap_of_many_small_classes() -> None:
     import tracemalloc
 
     low, high = metrics.bootstrap_f1(3 * np.eye(100, dtype=np.int64))[0]
-    assert (low, high) == metrics.wilson_interval(300, 300)
+    assert (low, high) == wilson_interval(300, 300)
     random = np.random.default_rng(0)
     for _round in range(5):
         true = np.repeat(np.arange(100), 3)
@@ -249,7 +252,7 @@ def test_bootstrap_of_many_small_classes() -> None:
 def test_an_interval_holds_its_figure_where_all_are_right_or_none(matrix: list[list[int]]) -> None:
     """Also where a class has no image, which the mean over classes leaves out; never plus or minus nothing."""
     counts = np.array(matrix)
-    accuracy = metrics.wilson_interval(int(np.trace(counts)), int(counts.sum()))
+    accuracy = wilson_interval(int(np.trace(counts)), int(counts.sum()))
     macro, weighted = metrics.bootstrap_f1(counts)
     assert macro == weighted == accuracy
     for figure, (low, high) in zip(metrics.f1_scores(counts), (macro, weighted), strict=True):
@@ -278,10 +281,10 @@ def test_the_temperature_is_the_best_of_all() -> None:
         targets = (np.eye(classes)[true] * count + seen) / (count + seen.sum())
 
         def loss(found: float, targets: Any = targets, answers: Any = answers, count: int = count) -> float:
-            told = np.maximum(metrics.tempered(answers, found), 1e-300)
+            told = np.maximum(calibration.tempered(answers, found), 1e-300)
             return float(-(targets * np.log(told)).sum(1).mean() + np.log(found) ** 2 / (2 * count))
 
-        assert loss(metrics.temperature(true, answers)) <= min(loss(one) for one in np.geomspace(0.05, 20, 400)) + 1e-6
+        assert loss(calibration.temperature(true, answers)) <= min(loss(one) for one in np.geomspace(0.05, 20, 400)) + 1e-6
 
 
 def drawn(count: int, classes: int, factor: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -289,7 +292,7 @@ def drawn(count: int, classes: int, factor: float, seed: int) -> tuple[np.ndarra
     random = np.random.default_rng(seed)
     honest = random.dirichlet(np.full(classes, 0.4), count)
     true = np.array([random.choice(classes, p=row) for row in honest])
-    return true, metrics.tempered(honest, 1 / factor)
+    return true, calibration.tempered(honest, 1 / factor)
 
 
 def test_a_temperature_is_kept_only_where_held_out_images_gain() -> None:
@@ -297,13 +300,13 @@ def test_a_temperature_is_kept_only_where_held_out_images_gain() -> None:
     kept = 0
     for seed in range(20):
         true, answers = drawn(51, 10, 1.0, seed)
-        found = metrics.calibration(true, answers, np.arange(51))
-        assert found == metrics.calibration(true, answers, np.arange(51))
-        assert found.fitted == metrics.temperature(true, answers) != 1
+        found = calibration.calibration(true, answers, np.arange(51))
+        assert found == calibration.calibration(true, answers, np.arange(51))
+        assert found.fitted == calibration.temperature(true, answers) != 1
         assert found.temperature == (found.fitted if found.gain > 0 else 1.0)
         kept += found.temperature != 1
         true, answers = drawn(400, 10, 2.5, seed)
-        helped = metrics.calibration(true, answers, np.arange(400))
+        helped = calibration.calibration(true, answers, np.arange(400))
         assert helped.temperature == helped.fitted == pytest.approx(2.5, rel=0.3)
         assert helped.gain > 0.1
     assert kept <= 12
@@ -313,11 +316,11 @@ def test_what_fits_all_images_is_not_kept_where_cross_validation_shows_no_gain()
     true, answers = next(
         (true, answers)
         for true, answers in (drawn(51, 3, 1.0, seed) for seed in range(100))
-        if metrics.calibration(true, answers, np.arange(51)).gain < 0
-        and metrics.cross_entropy(true, metrics.tempered(answers, metrics.temperature(true, answers)))
+        if calibration.calibration(true, answers, np.arange(51)).gain < 0
+        and metrics.cross_entropy(true, calibration.tempered(answers, calibration.temperature(true, answers)))
         < metrics.cross_entropy(true, answers)
     )
-    assert metrics.calibration(true, answers, np.arange(51)).temperature == 1
+    assert calibration.calibration(true, answers, np.arange(51)).temperature == 1
 
 
 def test_a_temperature_is_not_kept_for_what_one_group_shows() -> None:
@@ -325,7 +328,7 @@ def test_a_temperature_is_not_kept_for_what_one_group_shows() -> None:
     true = np.array([0] * 40 + [0, 1] * 30)
     answers = np.array([[0.02, 0.98]] * 40 + [[0.97, 0.03], [0.03, 0.97]] * 30)
     alone, together = np.arange(100), np.array([0] * 40 + list(range(1, 61)))
-    assert metrics.calibration(true, answers, alone).gain > metrics.calibration(true, answers, together).gain
+    assert calibration.calibration(true, answers, alone).gain > calibration.calibration(true, answers, together).gain
 
 
 def test_folds_are_even_and_tear_no_group() -> None:
@@ -340,8 +343,8 @@ def test_folds_are_even_and_tear_no_group() -> None:
 def test_a_few_wrong_answers_do_not_make_all_worthless() -> None:
     """Three that are surely wrong; as many times thirty say more."""
     true, answers = np.array([0, 1, 2]), np.array([[0.05, 0.9, 0.05], [0.05, 0.05, 0.9], [0.9, 0.05, 0.05]])
-    few = metrics.temperature(true, answers)
-    many = metrics.temperature(np.tile(true, 30), np.tile(answers, (30, 1)))
+    few = calibration.temperature(true, answers)
+    many = calibration.temperature(np.tile(true, 30), np.tile(answers, (30, 1)))
     assert 1.5 < few < 4
     assert many > 2 * few
 
@@ -350,9 +353,9 @@ def test_risk_coverage_by_hand() -> None:
     """0.9 right; 0.8 wrong and 0.8 right, which are answered together; 0.6 right."""
     probabilities = np.array([[0.6, 0.4], [0.8, 0.2], [0.1, 0.9], [0.2, 0.8]])
     true = np.array([0, 1, 1, 1])
-    thresholds, coverage, accurate = metrics.risk_coverage(true, probabilities)
+    thresholds, coverage, accurate = calibration.risk_coverage(true, probabilities)
     assert thresholds.tolist() == [0.9, 0.8, 0.6]
     assert coverage.tolist() == [0.25, 0.75, 1]
     assert accurate == pytest.approx([1, 2 / 3, 3 / 4])
-    assert metrics.useful_thresholds(true, probabilities) == [(0.6, 0.75, 1.0), (0.9, 1.0, 0.25)]
-    assert metrics.useful_thresholds(np.array([1, 1, 0, 0]), probabilities) == [(0.6, 0.0, 1.0)]
+    assert calibration.useful_thresholds(true, probabilities) == [(0.6, 0.75, 1.0), (0.9, 1.0, 0.25)]
+    assert calibration.useful_thresholds(np.array([1, 1, 0, 0]), probabilities) == [(0.6, 0.0, 1.0)]

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from imgclf.cli.app import app
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files.state_folder import check_outside, command
-from imgclf.images import decode
+from imgclf.images import preprocess
 
 
 @pytest.mark.parametrize("place", ["data/out", "data/red/out", "linked/out"])
@@ -50,7 +50,7 @@ def test_no_command_writes_into_the_data(place: str, project: Path, monkeypatch:
 def test_another_data_folder_is_known_by_its_split(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the run was trained on another one; below a name with a dot, and in the folder itself, there is no class to be."""
     make_classes(project / "other", {"a": 8, "b": 8}, size=8)
-    write(project / "new.png", decode.encode(np.asarray(photo(1)), ".png"))
+    write(project / "new.png", preprocess.encode(np.asarray(photo(1)), ".png"))
     monkeypatch.chdir(project)
     assert CliRunner().invoke(app, ["split", "other"]).exit_code == 0
     for words in (["explain", "new.png", "--out", "other/explained"], ["predict", "new.png", "--link-to", "other/sorted"]):

@@ -20,7 +20,7 @@ from planted import recompressed, scene
 from imgclf import preview, split
 from imgclf.core.config import Recipe, TrainConfig
 from imgclf.core.errors import ImgclfError
-from imgclf.images import decode
+from imgclf.images import decode, preprocess
 from imgclf.preview import GAP, TEXT, TILE, ClassSummary
 from imgclf.reports import image_page
 
@@ -65,7 +65,7 @@ def test_the_sheet_is_the_same_for_the_same_seed(data: Path) -> None:
 
 def test_fed_pictures_are_the_recipes(data: Path) -> None:
     result = preview.preview(data, columns=6, feed=TrainConfig(image_size=16, augment="none"))
-    fed = {decode.load(Recipe(16, 16), path).tobytes() for path in (data / "red").iterdir()}
+    fed = {preprocess.load(Recipe(16, 16), path).tobytes() for path in (data / "red").iterdir()}
     step = TILE // 16
     for column in range(6):
         tile = result.sheet[GAP : GAP + TILE, TEXT + column * (TILE + GAP) :][:, :TILE]

@@ -13,7 +13,7 @@ from imgclf.core.config import TrainConfig
 from imgclf.core.errors import UsageError
 from imgclf.data import layout
 from imgclf.data.manifest import Manifest, manifest_path, read_manifest
-from imgclf.images import decode
+from imgclf.images import preprocess
 from imgclf.models import backbones, features
 from imgclf.train import Silent, devices, prospects
 from imgclf.train.prospects import Prospect
@@ -30,7 +30,7 @@ def textures(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if name == "stripes":
                 picture[:: int(random.integers(3, 6))] += 80
             noisy = np.clip(picture + random.normal(0, 20, picture.shape), 0, 255).astype(np.uint8)
-            write(root / "data" / name / f"{index}.png", decode.encode(noisy, ".png"))
+            write(root / "data" / name / f"{index}.png", preprocess.encode(noisy, ".png"))
     split.split(root / "data")
     return root
 
@@ -72,8 +72,8 @@ def test_each_image_is_decoded_once_and_none_that_is_known(
     damaged = next(row.path for row in manifest(textures).rows if row.split == "train")
     write(tmp_path / "data" / damaged, (tmp_path / "data" / damaged).read_bytes()[:300])
     decoded: list[Path] = []
-    original = decode.load
-    monkeypatch.setattr(decode, "load", lambda recipe, path: decoded.append(path) or original(recipe, path))
+    original = preprocess.load
+    monkeypatch.setattr(preprocess, "load", lambda recipe, path: decoded.append(path) or original(recipe, path))
     found = prospects.of_backbone(tmp_path / "data", manifest(tmp_path), TrainConfig(image_size=32), Silent())
     assert found is not None
     assert found.pictures == len(set(decoded)) - (tmp_path / "data" / damaged in decoded)
@@ -94,7 +94,7 @@ def test_a_backbone_is_judged_at_the_size_it_would_have(textures: Path, monkeypa
 def test_labels_at_random_are_not_learnt(textures: Path, tmp_path: Path) -> None:
     """Held-out accuracy, not accuracy on what was fitted: with labels that mean nothing it is about a half."""
     for index in range(60):
-        write(tmp_path / "data" / "ab"[index % 2] / f"{index}.png", decode.encode(np.asarray(photo(index, 40, 40)), ".png"))
+        write(tmp_path / "data" / "ab"[index % 2] / f"{index}.png", preprocess.encode(np.asarray(photo(index, 40, 40)), ".png"))
     split.split(tmp_path / "data")
     found = prospects.of_backbone(tmp_path / "data", manifest(tmp_path), TrainConfig(), Silent())
     assert found is not None

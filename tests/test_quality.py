@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 from planted import scene
 
-from imgclf.images import decode, quality
+from imgclf.images import preprocess, quality
 
 
 def levels(*values: int) -> quality.Levels:
@@ -68,7 +68,7 @@ def test_blur_grows_with_blurring() -> None:
     for seed in range(5):
         picture = np.asarray(scene(seed))
         scores = [
-            quality.blurry(decode.thumbnail(cv2.GaussianBlur(picture, (0, 0), sigma) if sigma else picture, quality.SIDE))
+            quality.blurry(preprocess.thumbnail(cv2.GaussianBlur(picture, (0, 0), sigma) if sigma else picture, quality.SIDE))
             for sigma in (0, 1, 2, 4, 8)
         ]
         assert scores[:4] == sorted(scores[:4])
@@ -78,7 +78,7 @@ def test_blur_grows_with_blurring() -> None:
 
 def test_blur_by_its_definition() -> None:
     """Crété et al.: one minus the share of neighbouring differences that a blur takes away, in the worse direction."""
-    grey = decode.thumbnail(np.asarray(scene(7)), quality.SIDE)
+    grey = preprocess.thumbnail(np.asarray(scene(7)), quality.SIDE)
     worst = 0.0
     for axis in (0, 1):
         blurred = cv2.blur(grey, (1, 5) if axis == 0 else (5, 1))
@@ -90,7 +90,7 @@ def test_blur_by_its_definition() -> None:
 
 def test_blur_along_one_direction_counts() -> None:
     picture = np.asarray(scene(8))
-    moved = decode.thumbnail(cv2.blur(picture, (25, 1)), quality.SIDE)
+    moved = preprocess.thumbnail(cv2.blur(picture, (25, 1)), quality.SIDE)
     assert quality.blurry(moved) > 0.7
 
 
@@ -116,11 +116,11 @@ def test_sizes_and_shapes() -> None:
 def test_the_same_picture_scores_the_same_at_every_size(scale: float) -> None:
     picture = np.asarray(scene(9, 400, 300))
     larger = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-    small, large = (decode.thumbnail(each, quality.SIDE) for each in (picture, larger))
+    small, large = (preprocess.thumbnail(each, quality.SIDE) for each in (picture, larger))
     assert abs(quality.blurry(small) - quality.blurry(large)) < 0.08
     one, other = quality.levels(small), quality.levels(large)
     assert quality.low_contrast(quality.ends(one)) == pytest.approx(quality.low_contrast(quality.ends(other)), abs=0.02)
     for score in (dark, bright):
-        assert score(decode.grid(picture, 64)) == pytest.approx(score(decode.grid(larger, 64)), abs=0.05)
+        assert score(preprocess.grid(picture, 64)) == pytest.approx(score(preprocess.grid(larger, 64)), abs=0.05)
     for score_ in (quality.blank, quality.brightness):
         assert score_(one) == pytest.approx(score_(other), abs=0.02)

@@ -7,7 +7,7 @@ from conftest import photo
 
 from imgclf.core.config import Recipe
 from imgclf.evaluation import saliency
-from imgclf.images import decode
+from imgclf.images import decode, preprocess
 from imgclf.models import backbones
 from imgclf.models.grad_cam import grad_cam
 
@@ -122,9 +122,9 @@ def test_back_onto_the_photograph(aspect: str, height: int, width: int) -> None:
     photo = np.zeros((height, width, 3), np.uint8)
     row, column = height // 2 + 5, width // 2 - 5
     photo[row - 4 : row + 4, column - 4 : column + 4] = 255
-    heat = decode.apply(recipe, photo)[..., 0] / 255.0
+    heat = preprocess.apply(recipe, photo)[..., 0] / 255.0
     if aspect == "pad":
-        heat[decode.apply(recipe, photo + 1)[..., 0] == 128] = 0  # the bars
+        heat[preprocess.apply(recipe, photo + 1)[..., 0] == 128] = 0  # the bars
     whole = saliency.onto(recipe, heat, height, width)
     assert whole.shape == (height, width)
     seen = ~np.isnan(whole)

@@ -26,8 +26,8 @@ from imgclf.core.config import Part, Recipe, TrainConfig
 from imgclf.core.errors import ImgclfError
 from imgclf.data import file_index, loader, prepared_images
 from imgclf.data.manifest import Manifest, Row, load_parts, manifest_path, read_manifest
-from imgclf.evaluation import metrics
-from imgclf.images import decode
+from imgclf.evaluation import calibration
+from imgclf.images import decode, preprocess
 from imgclf.models import bundle, registry
 from imgclf.models.bundle import Bundle
 from imgclf.train import Epoch, RateSearch, Silent, devices, find_rate, improves, loop, patience, resume, train
@@ -97,7 +97,7 @@ def test_predictions_equal_the_keras_model_on_prepared_pixels(trained: Path) -> 
     files = sorted(prepared.files["test"])
     fed = loader.Pictures(prepared, "test").pixels
     raw = network.predict_on_batch(fed.astype(np.float32))
-    expected = metrics.tempered(raw.astype(np.float64), run.temperature)
+    expected = calibration.tempered(raw.astype(np.float64), run.temperature)
     from imgclf.predict import predict
 
     paths = [str(trained / "data" / prepared.files["test"][name]) for name in files]
@@ -114,11 +114,11 @@ def test_two_classes_have_one_sigmoid_unit(tmp_path: Path) -> None:
     assert run.info["task"] == "binary"
     network = keras.models.load_model(run.path / "model.keras")
     assert network.output_shape == (None, 1)
-    pixels = decode.load(run.recipe, data / "yes" / "000.png")
+    pixels = preprocess.load(run.recipe, data / "yes" / "000.png")
     answer = run.probability(pixels)
     assert answer.sum() == pytest.approx(1)
     raw = float(network.predict_on_batch(pixels[None].astype(np.float32))[0, 0])
-    assert answer == pytest.approx(metrics.tempered(np.array([1 - raw, raw]), run.temperature), abs=1e-5)
+    assert answer == pytest.approx(calibration.tempered(np.array([1 - raw, raw]), run.temperature), abs=1e-5)
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:

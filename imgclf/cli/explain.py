@@ -61,11 +61,11 @@ def print_explained(records: "Iterable[Explanation]", json: bool) -> int:
             out.print(printable(f"{record.input}: {record.error}", "red"), soft_wrap=True)
         else:
             if on_terminal() and record.small is not None:
-                from imgclf.images import decode
+                from imgclf.images import preprocess
 
                 height, width = record.small.shape[:2]
                 columns = min(out.width, 72)
-                half_blocks(decode.resize(record.small, columns, max(2, round(columns * height / width / 2) * 2)))
+                half_blocks(preprocess.resize(record.small, columns, max(2, round(columns * height / width / 2) * 2)))
             answer = "" if record.label == record.target else f" (answer: {record.label})"
             falls = (
                 "no part of the picture moves this"

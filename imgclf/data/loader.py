@@ -13,7 +13,7 @@ from imgclf.core.files import atomic
 from imgclf.core.parallel import cpu_count
 from imgclf.core.progress import Progress
 from imgclf.data.prepared_images import Prepared
-from imgclf.images import decode
+from imgclf.images import preprocess
 from imgclf.images.augment import Change
 from imgclf.models import keras_settings
 
@@ -125,7 +125,7 @@ class Pictures(Labelled):
     def inputs(self, some: NDArray[np.int64], seeds: NDArray[np.int64] | None, side: int | None) -> NDArray[Any]:
         pixels = self.pixels[some]
         if side and side != pixels.shape[1]:
-            pixels = np.stack([decode.resize(picture, side, side) for picture in pixels])
+            pixels = np.stack([preprocess.resize(picture, side, side) for picture in pixels])
         return pixels
 
 

@@ -20,7 +20,7 @@ from imgclf.core.progress import Progress
 from imgclf.core.shards import Shard
 from imgclf.data.file_index import content_hashes
 from imgclf.data.layout import Dataset
-from imgclf.images import decode, pixel_files
+from imgclf.images import pixel_files, preprocess
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ def store_pixels(
     """
     base = _base(root, recipe)
     hashes = content_hashes(root, paths, shard=shard)
-    size = len(decode.encode(np.zeros((recipe.height, recipe.width, 3), np.uint8), ".bmp"))
+    size = len(preprocess.encode(np.zeros((recipe.height, recipe.width, 3), np.uint8), ".bmp"))
     shared = (str(root), str(base / "store"), recipe, size)
     usable: dict[str, str] = {}
     left_out = []

@@ -18,7 +18,7 @@ from imgclf.data import file_index, layout
 from imgclf.data.layout import Sample
 from imgclf.data.manifest import Manifest, added_classes, read_manifest, with_renamed
 from imgclf.evaluation import baseline, grouped
-from imgclf.images import decode, quality
+from imgclf.images import decode, preprocess, quality
 from imgclf.models.bundle import Bundle
 
 MANIFEST = "split.csv"
@@ -105,9 +105,9 @@ def answers(bundles: Sequence[Bundle], on: Pictures, progress: Callable[[int, in
             picture = decode.decode(decode.read(on.root / sample.path))
         except ImageError as error:
             return error
-        grey = decode.thumbnail(picture, quality.SIDE)
+        grey = preprocess.thumbnail(picture, quality.SIDE)
         measured = (float(min(picture.shape[:2])), quality.brightness(quality.levels(grey)), quality.blurry(grey))
-        return [bundle.probability(decode.apply(bundle.recipe, picture)) for bundle in bundles], measured
+        return [bundle.probability(preprocess.apply(bundle.recipe, picture)) for bundle in bundles], measured
 
     kept, left_out = [], list(on.left_out)
     rows: list[list[NDArray[np.float64]]] = []

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from imgclf.core.config import SCRATCH
 from imgclf.core.files.state_folder import command
-from imgclf.evaluation import metrics
+from imgclf.evaluation.intervals import wilson_interval
 
 Verdict = Literal["better", "not better", "worse"]
 
@@ -64,9 +64,9 @@ def largest(counts: Mapping[str, int]) -> str:
 def baseline(class_name: str, of_class: int, right: int, total: int) -> Baseline:
     """The baseline on `total` images, `of_class` of them of `class_name`, compared with a score of `right` correct images."""
     share = of_class / total if total else 0.0
-    low, high = metrics.wilson_interval(right, total)
+    low, high = wilson_interval(right, total)
     verdict: Verdict = "better" if low > share else "worse" if high < share else "not better"
-    return Baseline(class_name, share, metrics.wilson_interval(of_class, total), verdict)
+    return Baseline(class_name, share, wilson_interval(of_class, total), verdict)
 
 
 def remedy(info: Mapping[str, Any]) -> str:

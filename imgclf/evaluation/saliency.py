@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from imgclf.core.config import Recipe
 from imgclf.core.parallel import ordered_map
-from imgclf.images import decode
+from imgclf.images import preprocess
 from imgclf.images.decode import Image
 
 Map = NDArray[np.float64]  # (h, w), 0 for no part in the answer to 1 for the largest
@@ -126,7 +126,7 @@ def _most(order: Map, share: float) -> NDArray[np.bool_]:
 
 def onto(recipe: Recipe, heat: Map, height: int, width: int) -> Map:
     """A map of the model's input as one of the (height, width) picture it was made from; NaN where the model saw nothing."""
-    (rows, columns), filled = decode.framed(recipe, width, height)
+    (rows, columns), filled = preprocess.framed(recipe, width, height)
     whole = np.full((height, width), np.nan)
     whole[rows, columns] = _resized(heat[filled], columns.stop - columns.start, rows.stop - rows.start)
     return whole

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf.evaluation import metrics
+from imgclf.evaluation.intervals import wilson_interval
 
 LEAST = 10  # pictures in a slice
 BINS = 4
@@ -49,8 +49,8 @@ def slices(right: NDArray[np.bool_], columns: Mapping[str, NDArray[np.float64] |
             name,
             count,
             hits / count,
-            metrics.wilson_interval(hits, count),
-            hits / count < share and metrics.wilson_interval(hits, count, z=strict)[1] < share,
+            wilson_interval(hits, count),
+            hits / count < share and wilson_interval(hits, count, z=strict)[1] < share,
         )
         for by, name, count, hits in found
     ]

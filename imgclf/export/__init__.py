@@ -24,9 +24,9 @@ from imgclf.data import file_index, scoring
 from imgclf.data.manifest import Row
 from imgclf.evaluation import baseline
 from imgclf.evaluation.baseline import Baseline
-from imgclf.evaluation.metrics import wilson_interval
+from imgclf.evaluation.intervals import wilson_interval
 from imgclf.export import formats
-from imgclf.images import decode
+from imgclf.images import decode, preprocess
 from imgclf.images.formats import filetypes
 from imgclf.models import bundle
 from imgclf.models.bundle import Bundle
@@ -261,7 +261,7 @@ def _place(path: Path, form: Format) -> Iterator[Path]:
 
 def _load(run: Bundle, root: Path, row: Row) -> decode.Image | None:
     try:
-        return decode.load(run.recipe, root / row.path)
+        return preprocess.load(run.recipe, root / row.path)
     except ImageError:
         return None
 
@@ -319,7 +319,7 @@ def _on_bytes(path: Path, run: Bundle, root: Path, rows: list[Row], report: Stag
             data = decode.read(root / row.path)
             if filetypes.sniff(data) not in ("JPEG", "PNG"):
                 return None
-            return run.probability(decode.apply(run.recipe, decode.decode(data))), answer(data)
+            return run.probability(preprocess.apply(run.recipe, decode.decode(data))), answer(data)
         except ImageError:
             return None
 

@@ -9,7 +9,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from imgclf.core.errors import ImageError
-from imgclf.images import decode, quality, similarity
+from imgclf.images import decode, preprocess, quality, similarity
 from imgclf.images.formats import containers, filetypes
 
 SCORES = ("dark", "bright", "low-contrast", "blank", "blurry", "grayscale")
@@ -81,11 +81,11 @@ def look(data: bytes) -> tuple[bytes, str, bytes]:
             return unusable(error.reason, len(data), filetypes.sniff(data[:32]) or ""), str(error), b""
         return unusable(error.reason, len(data), head.format, head.width, head.height), str(error), b""
     end = containers.end(data, head.format)
-    grey = decode.thumbnail(picture, quality.SIDE)
+    grey = preprocess.thumbnail(picture, quality.SIDE)
     levels = quality.levels(grey)
     ends = quality.ends(levels)
     thumbnail, hash_, ranks = similarity.perceptual(grey)
-    grid = decode.grid(picture, 64)
+    grid = preprocess.grid(picture, 64)
     brightest, darkest = quality.extremes(grid)
     height, width = picture.shape[:2]
     digest = xxhash.xxh3_128(picture.data)

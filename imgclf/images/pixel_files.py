@@ -8,7 +8,7 @@ from pathlib import Path
 from imgclf.core.config import Recipe
 from imgclf.core.errors import ImageError
 from imgclf.core.files import contained
-from imgclf.images import decode
+from imgclf.images import decode, preprocess
 
 
 def place(store: Path, digest: str) -> Path:
@@ -35,7 +35,7 @@ def keep(shared: tuple[str, str, Recipe, int], item: tuple[str, str]) -> tuple[s
         return digest, False, ""
     try:
         data = decode.read(Path(root, path))
-        pixels = decode.apply(recipe, decode.decode(data))
+        pixels = preprocess.apply(recipe, decode.decode(data))
     except ImageError as error:
         return "", False, str(error)
     digest = hashlib.sha256(data).hexdigest()
@@ -45,7 +45,7 @@ def keep(shared: tuple[str, str, Recipe, int], item: tuple[str, str]) -> tuple[s
         temporary = contained.temporary_name(target.name)
         try:
             with open(folder.create(temporary), "wb") as file:
-                file.write(decode.encode(pixels, ".bmp"))
+                file.write(preprocess.encode(pixels, ".bmp"))
             folder.replace(temporary, target.name)
         except OSError:
             with contextlib.suppress(FileNotFoundError):

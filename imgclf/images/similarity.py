@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.core.progress import Progress
-from imgclf.images import decode
+from imgclf.images import preprocess
 
 SIDE = 32  # pixels a side of the grey thumbnail
 COLOURS = 8  # pixels a side of the colour thumbnail
@@ -44,7 +44,7 @@ Colours = NDArray[np.uint8]  # (n, COLOURS, COLOURS, 3)
 
 def perceptual(grey: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int, bytes]:
     """(grey thumbnail (SIDE, SIDE), hash of 64 bits, the numbers of its bits from the least to the most certain)."""
-    thumbnail = decode.resize(grey, SIDE, SIDE)
+    thumbnail = preprocess.resize(grey, SIDE, SIDE)
     waves = cv2.dct(thumbnail.astype(np.float32))[_ROWS, _COLUMNS]
     bits = np.packbits(waves > 0, bitorder="little")
     ranks = np.abs(waves).argsort(kind="stable").astype(np.uint8)

@@ -20,7 +20,7 @@ from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.fields import wrong_content
 from imgclf.core.files import atomic, reading
 from imgclf.core.parallel import ordered_map
-from imgclf.evaluation import metrics
+from imgclf.evaluation import calibration
 from imgclf.evaluation.baseline import Baseline
 from imgclf.models import keras_file, keras_settings, litert_probe
 from imgclf.models.litert import Engines
@@ -104,7 +104,7 @@ class Bundle:
             )
         if len(self.class_names) == 2:
             output = np.array([1 - output[0], output[0]])
-        return metrics.tempered(output, self.temperature)
+        return calibration.tempered(output, self.temperature)
 
     def probabilities(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
         """(n, classes) for n pictures at the recipe's size, on all cores."""

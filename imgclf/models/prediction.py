@@ -6,8 +6,8 @@ from typing import Any
 from imgclf.core.errors import ImageError, ImgclfError, UsageError
 from imgclf.core.files import contained
 from imgclf.evaluation import saliency
-from imgclf.evaluation.metrics import wilson_interval
-from imgclf.images import decode
+from imgclf.evaluation.intervals import wilson_interval
+from imgclf.images import decode, preprocess
 from imgclf.images.sources import Source
 from imgclf.models.bundle import Bundle
 
@@ -81,7 +81,7 @@ def answer(bundle: Bundle, source: Source, *, top: int = 1, threshold: float = 0
     """
     is_file = source.file is not None
     try:
-        probabilities = bundle.probability(decode.apply(bundle.recipe, source.pixels()))
+        probabilities = bundle.probability(preprocess.apply(bundle.recipe, source.pixels()))
     except ImageError as error:
         return Prediction(source.name, None, None, (), str(error), is_file=is_file)
     ranked = sorted(zip(bundle.class_names, probabilities, strict=True), key=lambda pair: -pair[1])
@@ -123,7 +123,7 @@ def threshold(bundle: Bundle, text: str) -> tuple[float, str]:
 
 def look(bundle: Bundle, picture: decode.Image, shown: decode.Image, label: str | None = None) -> decode.Image:
     """Where a run looks on a decoded picture, laid over `shown`, the same at any size; for its answer, or for another class."""
-    fed = decode.apply(bundle.recipe, picture)
+    fed = preprocess.apply(bundle.recipe, picture)
     target = int(bundle.probability(fed).argmax()) if label is None else bundle.class_names.index(label)
     heat = saliency.occlusion(bundle.probability, fed, target)
     return saliency.overlay(shown, saliency.onto(bundle.recipe, heat, *shown.shape[:2]))

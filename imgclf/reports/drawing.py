@@ -9,7 +9,7 @@ import cv2
 
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import atomic
-from imgclf.images import decode
+from imgclf.images import decode, preprocess
 
 PAPER, INK, SOFT = (250, 250, 248), (30, 30, 30), (120, 120, 120)
 _MARK = b"Software\0imgclf"
@@ -27,7 +27,7 @@ def shorten(text: str, length: int) -> str:
 
 def save(picture: decode.Image, path: Path) -> None:
     """Write a PNG, atomically, with the mark by which `check_png` knows it."""
-    content = decode.encode(picture, ".png")
+    content = preprocess.encode(picture, ".png")
     chunk = b"tEXt" + _MARK
     mark = struct.pack(">I", len(_MARK)) + chunk + struct.pack(">I", zlib.crc32(chunk))
     atomic.write_atomic(path, content[:33] + mark + content[33:])

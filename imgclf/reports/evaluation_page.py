@@ -11,7 +11,7 @@ from typing import Any
 import imgclf
 from imgclf.core.errors import ImageError
 from imgclf.core.files import atomic
-from imgclf.images import decode
+from imgclf.images import decode, preprocess
 
 START = "<!doctype html><!-- imgclf -->"  # by which a later run knows that it may replace the file
 TEMPLATE = Path(__file__).parent / "page" / "scorecard.html"
@@ -175,7 +175,7 @@ def _error(path: Path, root: Path, error: Mapping[str, Any], overlay: Overlay | 
     href = urllib.parse.quote(os.fsencode(Path(os.path.relpath(file, path.resolve().parent)).as_posix()))
     try:
         picture = decode.decode(decode.read(file))
-        small = decode.fit(picture, min(SIDE, max(picture.shape[:2])))
+        small = preprocess.fit(picture, min(SIDE, max(picture.shape[:2])))
         shown = _thumbnail(small, str(error["path"]))
         if overlay:
             shown += _thumbnail(overlay(picture, small, str(error["predicted"])), "where the run looks")
@@ -188,7 +188,7 @@ def _error(path: Path, root: Path, error: Mapping[str, Any], overlay: Overlay | 
 
 
 def _thumbnail(picture: decode.Image, words: str) -> str:
-    content = base64.b64encode(decode.encode(picture, ".jpg")).decode()
+    content = base64.b64encode(preprocess.encode(picture, ".jpg")).decode()
     return f"<img src='data:image/jpeg;base64,{content}' alt='{_e(words)}' loading=lazy>"
 
 

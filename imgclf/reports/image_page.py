@@ -16,7 +16,7 @@ from imgclf.core.errors import ImageError
 from imgclf.core.files import atomic
 from imgclf.core.parallel import ordered_map
 from imgclf.core.progress import Progress
-from imgclf.images import decode
+from imgclf.images import decode, preprocess
 
 START = "<!doctype html><!-- imgclf -->"  # by which a later run knows that it may replace the file
 TEMPLATE = Path(__file__).parent / "page" / "pictures.html"
@@ -139,4 +139,4 @@ def _thumbnail(path: Path) -> str:
     except ImageError:
         return ""
     side = min(THUMBNAIL, max(picture.shape[:2]))
-    return base64.b64encode(decode.encode(decode.fit(picture, side), ".jpg")).decode()
+    return base64.b64encode(preprocess.encode(preprocess.fit(picture, side), ".jpg")).decode()

@@ -22,7 +22,7 @@ from imgclf.core.config import ServeConfig
 from imgclf.core.errors import ImageError, ImgclfError
 from imgclf.core.files.atomic import json_text
 from imgclf.core.names import nfc
-from imgclf.images import decode
+from imgclf.images import preprocess
 from imgclf.images.sources import Source
 from imgclf.models import evaluations
 from imgclf.models.bundle import Bundle
@@ -169,8 +169,8 @@ class Service:
     def _look(self, content: memoryview, label: str | None) -> bytes:
         data, problem, _is_long = uploads.checked(content)
         picture = Source("body", data, problem).pixels()
-        shown = decode.fit(picture, min(SHOWN, max(picture.shape[:2])))
-        return decode.encode(look(self.bundle, picture, shown, label), ".jpg")
+        shown = preprocess.fit(picture, min(SHOWN, max(picture.shape[:2])))
+        return preprocess.encode(look(self.bundle, picture, shown, label), ".jpg")
 
 
 async def _unless_gone(request: Request, answering: Coroutine[Any, Any, Result]) -> Result:

@@ -14,8 +14,8 @@ from imgclf.core.files.state_folder import command
 from imgclf.data import allocation, file_index, layout, prepared_images
 from imgclf.data.manifest import Manifest, load_parts
 from imgclf.evaluation import label_errors
-from imgclf.evaluation.metrics import wilson_interval
-from imgclf.images import decode
+from imgclf.evaluation.intervals import wilson_interval
+from imgclf.images import preprocess
 from imgclf.models import backbones, features
 from imgclf.train import devices, schedule
 from imgclf.train.courses import Scratch
@@ -69,7 +69,7 @@ def of_backbone(
         return None
     listener.stage(f"making {name} ready")
     extractor, store = features.opened(data, name, recipe)
-    read = [(hashes[sample.path], partial(decode.load, recipe, data / sample.path)) for sample in there]
+    read = [(hashes[sample.path], partial(preprocess.load, recipe, data / sample.path)) for sample in there]
     width, unread = backbones.BACKBONES[name].features, list[int]()
     (values,) = features.extract(extractor, store, read, width=width, progress=listener.computing, unread=unread)
     good = np.setdiff1d(np.arange(len(there)), unread)

@@ -23,7 +23,7 @@ from imgclf.core.files.state_folder import check_outside
 from imgclf.core.parallel import ordered_map
 from imgclf.data import layout, prepared_images
 from imgclf.data.manifest import Manifest, read_manifest
-from imgclf.evaluation import metrics
+from imgclf.evaluation import calibration
 from imgclf.images import decode
 from imgclf.models import backbones, bundle, cnn, keras_settings, registry
 from imgclf.models.bundle import Bundle
@@ -310,16 +310,16 @@ def _calibration(run: Bundle, prepared: prepared_images.Prepared, manifest: Mani
     true = np.array([prepared.class_names.index(name.split("/", 1)[0]) for name in names])
     group_of = {row.sha256: row.group for row in manifest.rows}
     own = [group_of.get(prepared_images.content_of(name), name) for name in names]
-    fit = metrics.calibration(true, found, np.unique(own, return_inverse=True)[1])
-    calibrated = metrics.tempered(found, fit.temperature)
+    fit = calibration.calibration(true, found, np.unique(own, return_inverse=True)[1])
+    calibrated = calibration.tempered(found, fit.temperature)
     return {
         "temperature": fit.temperature,
         "fitted": fit.fitted,
         "gain": fit.gain,
         "pictures": len(names),
-        "error_before": metrics.calibration_error(true, found),
-        "error_after": metrics.calibration_error(true, calibrated),
-        "thresholds": metrics.useful_thresholds(true, calibrated),
+        "error_before": calibration.calibration_error(true, found),
+        "error_after": calibration.calibration_error(true, calibrated),
+        "thresholds": calibration.useful_thresholds(true, calibrated),
     }
 
 

@@ -2,7 +2,8 @@
 
 import collections
 
-from imgclf.evaluation import baseline, grouped, metrics
+from imgclf.evaluation import baseline, grouped
+from imgclf.evaluation.intervals import wilson_interval
 from imgclf.models.bundle import Bundle
 from imgclf.train.work import Work
 
@@ -17,7 +18,7 @@ def beside(work: Work, accuracy: float) -> baseline.Baseline:
 def interval(work: Work, accuracy: float) -> tuple[float, float]:
     """The 95% Wilson interval of an accuracy on the validation images."""
     count = len(work.prepared.files["val"])
-    return metrics.wilson_interval(round(accuracy * count), count)
+    return wilson_interval(round(accuracy * count), count)
 
 
 def groups(work: Work) -> grouped.Groups:

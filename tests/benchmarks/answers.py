@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from imgclf.core.parallel import cpu_count, ordered_map
-from imgclf.images import decode
+from imgclf.images import preprocess
 from imgclf.images.sources import expand
 from imgclf.models.bundle import Bundle
 from imgclf.predict import predict
@@ -62,10 +62,10 @@ def main() -> None:
     run = Bundle.load(options.run)
     found = [source.name for source in expand([str(options.photos)])]
     paths = found[: max(1, min(len(found), 1000))]
-    loaded = [decode.load(run.recipe, Path(path)) for path in paths[:128]]
+    loaded = [preprocess.load(run.recipe, Path(path)) for path in paths[:128]]
     pixels = list(itertools.islice(itertools.cycle(loaded), len(paths)))
     ways: dict[str, Callable[[], Iterable[Any]]] = {
-        "decode and resize alone": lambda: ordered_map(lambda path: decode.load(run.recipe, Path(path)), paths),
+        "decode and resize alone": lambda: ordered_map(lambda path: preprocess.load(run.recipe, Path(path)), paths),
         "network alone": lambda: ordered_map(run.probability, pixels),
         "predict": lambda: predict(run, paths),
     }

@@ -18,7 +18,7 @@ from imgclf.core.config import Format
 from imgclf.data import loader, prepared_images
 from imgclf.data.manifest import load_parts, read_manifest
 from imgclf.evaluate import evaluate
-from imgclf.evaluation import metrics
+from imgclf.evaluation import calibration
 from imgclf.export import export, formats
 from imgclf.models.bundle import Bundle
 from imgclf.predict import predict
@@ -35,7 +35,7 @@ def main(run_dir: Path) -> None:
     expected = np.concatenate([network.predict_on_batch(pixels.astype(np.float32)) for pixels, _targets, _weights in batches])
     if expected.shape[1] == 1:
         expected = np.hstack([1 - expected, expected])
-    expected = metrics.tempered(expected.astype(np.float64), run.temperature)
+    expected = calibration.tempered(expected.astype(np.float64), run.temperature)
     paths = [str(root / prepared.files["test"][name]) for name in files]
     answers = [dict(record.top) for record in predict(run, paths, top=len(run.class_names))]
     found = np.array([[answer[name] for name in run.class_names] for answer in answers])

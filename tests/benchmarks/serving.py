@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from imgclf.core.parallel import cpu_count, ordered_map
-from imgclf.images import decode
+from imgclf.images import decode, preprocess
 from imgclf.images.sources import expand
 from imgclf.models.bundle import Bundle
 
@@ -172,7 +172,7 @@ def main() -> None:
     )
 
     def once(content: bytes) -> Any:
-        return run.probability(decode.apply(run.recipe, decode.decode(content)))
+        return run.probability(preprocess.apply(run.recipe, decode.decode(content)))
 
     list(ordered_map(once, contents[:32]))
     with tempfile.TemporaryDirectory() as name:

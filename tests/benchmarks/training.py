@@ -33,8 +33,8 @@ from imgclf.core.config import Recipe, SplitConfig, TrainConfig
 from imgclf.core.parallel import cpu_count
 from imgclf.data import layout, loader, prepared_images
 from imgclf.data.manifest import load_parts, manifest_path, read_manifest
-from imgclf.evaluation import metrics
-from imgclf.images import decode
+from imgclf.evaluation.intervals import wilson_interval
+from imgclf.images import preprocess
 from imgclf.models import cnn
 from imgclf.train import Silent, courses, devices
 from imgclf.train.trainer import Trainer
@@ -146,7 +146,7 @@ def preparation(data: Path) -> None:
     paths = [data / source for files in made.files.values() for source in files.values()]
 
     def one(path: Path) -> None:
-        decode.load(made.recipe, path)
+        preprocess.load(made.recipe, path)
 
     def alone() -> float:
         started = time.perf_counter()
@@ -181,7 +181,7 @@ def accuracy(data: Path, folder: Path, seeds: int, options: list[str], plain: st
         return time.perf_counter() - started, done.stdout
 
     def score(seed: int, name: str, share: float, pictures: int, seconds: float, about: str) -> None:
-        low, high = metrics.wilson_interval(round(share * pictures), pictures)
+        low, high = wilson_interval(round(share * pictures), pictures)
         scores.setdefault(name, []).append((share, seconds))
         accuracy = f"test accuracy {share:.4f} ({low:.3f} to {high:.3f}) of {pictures} images"
         print(f"seed {seed}, {name}: {accuracy}, {seconds:.0f} s; {about}", flush=True)

@@ -23,7 +23,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from imgclf.evaluation.metrics import wilson_interval
+from imgclf.evaluation.intervals import wilson_interval
 
 
 def run(folder: Path, *arguments: object) -> tuple[float, str]:
