@@ -6,12 +6,13 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow talks a lot
 
-from imgclf import clean, evaluate, predict, split, train
+from imgclf import evaluate, predict, split, train
+from imgclf.clean import cleaning
 from imgclf.core.config import TrainConfig
 
 
 def main(data: Path, run_dir: Path) -> None:
-    print(clean.clean(data).counts())
+    print(cleaning.clean(data).counts())
     print(split.split(data).manifest.counts())
     bundle = train.train(data, TrainConfig(epochs=3), run_dir=run_dir)
     if bundle is None:

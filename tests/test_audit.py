@@ -14,7 +14,8 @@ from conftest import Run, encoded, photo, tree, write
 from described import as_described
 from sklearn.linear_model import Ridge
 
-from imgclf import audit, clean
+from imgclf import audit
+from imgclf.clean import applying, undoing
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.evaluation import label_errors
 from imgclf.evaluation.folds import assign_folds
@@ -108,7 +109,7 @@ def test_the_report_is_carried_out_and_undone_by_clean(planted: Path, found: aud
     shutil.copytree(planted, data, ignore=shutil.ignore_patterns(".imgclf"))
     before = tree(data)
     assert audit.write_report(found, tmp_path / "a.csv") == (0, [])
-    assert clean.apply(data, tmp_path / "a.csv") == ([], [])
+    assert applying.apply(data, tmp_path / "a.csv") == ([], [])
     assert tree(data) == before
     surest = found.by_check()["label"][0]
     orders, notes = audit.write_report(found, tmp_path / "a.csv", relabel=surest.score - 1e-9)
@@ -117,11 +118,11 @@ def test_the_report_is_carried_out_and_undone_by_clean(planted: Path, found: aud
     with open(tmp_path / "a.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["action"] == "relabel"]
     assert len(rows) == orders
-    outcomes, _notes = clean.apply(data, tmp_path / "a.csv")
+    outcomes, _notes = applying.apply(data, tmp_path / "a.csv")
     assert {one.path for one in outcomes} == {row["path"] for row in rows}
     assert (data / surest.suggestion / Path(surest.path).name).exists()
     assert not (data / surest.path).exists()
-    clean.undo(data)
+    undoing.undo(data)
     assert tree(data) == before
 
 

@@ -298,7 +298,8 @@ def test_absurd_values_of_a_bundle_are_one_line(place: tuple[str, ...], value: A
 
 def test_arguments_of_functions_are_checked_like_options(trained: Path, tmp_path: Path) -> None:
     """What the command line refuses, Python is refused too, before anything is read or written."""
-    from imgclf import audit, clean, evaluate, explain, export, predict, preview
+    from imgclf import audit, evaluate, explain, export, predict, preview
+    from imgclf.clean import cleaning
 
     run, data = bundle.Bundle.load(trained / "runs/toy"), trained / "data"
     odd: Any = "odd"
@@ -317,7 +318,7 @@ def test_arguments_of_functions_are_checked_like_options(trained: Path, tmp_path
         (lambda: export.export(run, "litert", odd), "--quantize must be one of none, float16, int8, not 'odd'"),
         (lambda: export.export(run, tolerance=math.nan), "--tolerance must be a number, 0 to 1, or none, not nan"),
         (lambda: evaluate.evaluate(run, None, odd), "--split must be one of train, val, test, or none, not 'odd'"),
-        (lambda: clean.clean(data, policy=odd, dry_run=True), "--policy must be one of default, strict, report, not 'odd'"),
+        (lambda: cleaning.clean(data, policy=odd, dry_run=True), "--policy must be one of default, strict, report, not 'odd'"),
     ):
         with pytest.raises(UsageError) as raised:
             call()

@@ -11,7 +11,7 @@ import pytest
 from conftest import Run, bomb, encoded, make_classes, photo, tree, write
 from planted import all_at_once, cropped, plant, recompressed, scene
 
-from imgclf import clean
+from imgclf.clean import applying, cleaning, undoing, writing
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.data.issues import CHECKS
 
@@ -70,13 +70,13 @@ IGNORED = {".DS_Store", ".cache/thing.jpg", "cats/.hidden.jpg", "cats/.trash/old
 COUNTS = {"kept": 5, "renamed": 5, "quarantined": 7, "ignored": 6, "stuck": 0, "reported": 0}
 
 
-def found(result: clean.Cleaning) -> dict[str, tuple[str, str, str]]:
+def found(result: cleaning.Cleaning) -> dict[str, tuple[str, str, str]]:
     return {outcome.path: (outcome.action, outcome.check, outcome.moved_to) for outcome in result.outcomes}
 
 
 def test_every_file_is_accounted_for(data: Path) -> None:
     before = tree(data)
-    result = clean.clean(data)
+    result = cleaning.clean(data)
     assert found(result) == EXPECTED
     assert {path for path, _rule in result.ignored} == IGNORED
     assert {file.path for file in result.files} | IGNORED == set(before)
@@ -87,7 +87,7 @@ def test_every_file_is_accounted_for(data: Path) -> None:
 
 def test_a_dry_run_moves_nothing(data: Path) -> None:
     before = tree(data)
-    result = clean.clean(data, dry_run=True)
+    result = cleaning.clean(data, dry_run=True)
     future = {"quarantined": "quarantine", "renamed": "rename"}
     assert found(result) == {path: (future[action], *rest) for path, (action, *rest) in EXPECTED.items()}
     assert result.counts() == COUNTS
@@ -96,10 +96,10 @@ def test_a_dry_run_moves_nothing(data: Path) -> None:
 
 
 def test_a_second_run_reads_and_changes_nothing(data: Path) -> None:
-    first = clean.clean(data)
+    first = cleaning.clean(data)
     assert first.catalogue.read == 17
     after = tree(data)
-    second = clean.clean(data)
+    second = cleaning.clean(data)
     assert second.counts() == {"kept": 10, "renamed": 0, "quarantined": 0, "ignored": 6, "stuck": 0, "reported": 0}
     assert second.catalogue.read == 0
     assert tree(data) == after
@@ -107,21 +107,21 @@ def test_a_second_run_reads_and_changes_nothing(data: Path) -> None:
 
 def test_undo_restores_everything(data: Path) -> None:
     before = tree(data)
-    clean.clean(data)
-    restored, problems, notes = clean.undo(data)
+    cleaning.clean(data)
+    restored, problems, notes = undoing.undo(data)
     assert (problems, notes) == ([], [])
     assert sorted(restored) == sorted(EXPECTED)
     assert tree(data) == before
-    assert found(clean.clean(data, dry_run=True)).keys() == EXPECTED.keys()
+    assert found(cleaning.clean(data, dry_run=True)).keys() == EXPECTED.keys()
 
 
 def test_two_cleans_then_undo(data: Path) -> None:
     before = tree(data)
-    clean.clean(data)
+    cleaning.clean(data)
     write(data / "cats/page.jpg", b"<html>again</html>")  # the same name is quarantined a second time
-    clean.clean(data)
+    cleaning.clean(data)
     assert (data / ".imgclf/quarantine/0002/cats/page.jpg").read_bytes() == b"<html>again</html>"
-    _restored, problems, _notes = clean.undo(data)
+    _restored, problems, _notes = undoing.undo(data)
     # The newest comes back first and the older one finds its place taken: it stays in quarantine, and is named.
     assert len(problems) == 1
     assert "cats/page.jpg" in problems[0]
@@ -130,43 +130,43 @@ def test_two_cleans_then_undo(data: Path) -> None:
 
 
 def test_one_batch_is_undone_by_its_number(data: Path) -> None:
-    clean.clean(data)
+    cleaning.clean(data)
     write(data / "cats/late.jpg", b"")
-    clean.clean(data)
-    assert [(batch.number, batch.command, len(batch.moves), batch.state) for batch in clean.history(data)] == [
+    cleaning.clean(data)
+    assert [(batch.number, batch.command, len(batch.moves), batch.state) for batch in undoing.history(data)] == [
         (1, "clean", 12, "done"), (2, "clean", 1, "done")]  # fmt: skip
-    restored, problems, _notes = clean.undo(data, 2)
+    restored, problems, _notes = undoing.undo(data, 2)
     assert (restored, problems) == (["cats/late.jpg"], [])
-    assert [batch.state for batch in clean.history(data)] == ["done", "undone"]
+    assert [batch.state for batch in undoing.history(data)] == ["done", "undone"]
     for dry_run in (True, False):
         with pytest.raises(ImgclfError, match="no batch 2 that could be undone; --history lists them"):
-            clean.undo(data, 2, dry_run=dry_run)
+            undoing.undo(data, 2, dry_run=dry_run)
 
 
 def test_batches_are_undone_in_any_order_or_say_which_comes_first(data: Path) -> None:
     before = tree(data)
-    clean.clean(data)  # renames dogs/taken.jpg, which is a PNG
+    cleaning.clean(data)  # renames dogs/taken.jpg, which is a PNG
     write(data.parent / "r.csv", b"path,action\ndogs/taken-2.png,Quarantine\n")
-    clean.apply(data, data.parent / "r.csv")
-    _restored, problems, _notes = clean.undo(data, 1)
+    applying.apply(data, data.parent / "r.csv")
+    _restored, problems, _notes = undoing.undo(data, 1)
     (problem,) = problems
     assert problem.startswith("dogs/taken-2.png could not go back to ")
     assert problem.endswith("batch 2 moved it on; undo that first")
-    planned, _problems, _notes = clean.undo(data, dry_run=True)
-    restored, problems, _notes = clean.undo(data)
+    planned, _problems, _notes = undoing.undo(data, dry_run=True)
+    restored, problems, _notes = undoing.undo(data)
     assert problems == []
     assert sorted(planned) == sorted(restored)
     assert tree(data) == before
 
 
 def test_an_interrupted_batch_shows_what_it_did(data: Path) -> None:
-    clean.clean(data)
-    clean.undo(data)
+    cleaning.clean(data)
+    undoing.undo(data)
     state = data / ".imgclf"
     moves = [[path, f".imgclf/quarantine/0009/{path}", "1 1 1"] for path in ("cats/good.jpg", "dogs/x.jpg")]
     write(state / "journal" / "0009-clean.doing.json", json.dumps({"format": 2, "moves": moves}).encode())
     write(data / moves[0][1], b"moved before the kill")
-    last = clean.history(data)[-1]
+    last = undoing.history(data)[-1]
     assert (last.number, last.state, [move.source for move in last.moves]) == (9, "interrupted", ["cats/good.jpg"])
 
 
@@ -176,7 +176,7 @@ def test_an_interrupted_batch_shows_what_it_did(data: Path) -> None:
 def test_planted_faults_are_found_and_nothing_else(tmp_path: Path) -> None:
     """More than 200 files, the truth of each known for every check."""
     expected = plant(tmp_path)
-    result = clean.clean(tmp_path, dry_run=True)
+    result = cleaning.clean(tmp_path, dry_run=True)
     assert len(result.files) >= 250
     found: dict[str, set[str]] = {}
     for outcome in result.outcomes:
@@ -194,7 +194,7 @@ def test_planted_faults_are_found_and_nothing_else(tmp_path: Path) -> None:
 
 def test_copies_name_what_they_were_compared_with(tmp_path: Path) -> None:
     plant(tmp_path)
-    outcomes = clean.clean(tmp_path, dry_run=True).outcomes
+    outcomes = cleaning.clean(tmp_path, dry_run=True).outcomes
     for outcome in outcomes:
         if outcome.check in ("near-duplicate", "mirrored"):
             assert outcome.other == re.sub(r" copy.jpg$", ".png", outcome.path)
@@ -212,7 +212,7 @@ def test_policies_and_actions(tmp_path: Path) -> None:
     plant(tmp_path)
 
     def moved(**options: object) -> set[str]:
-        outcomes = clean.clean(tmp_path, dry_run=True, **options).outcomes  # type: ignore[arg-type]
+        outcomes = cleaning.clean(tmp_path, dry_run=True, **options).outcomes  # type: ignore[arg-type]
         return {outcome.check for outcome in outcomes if outcome.moved_to}
 
     assert moved() == {"broken", "extension", "duplicate"}
@@ -227,7 +227,7 @@ def test_policies_and_actions(tmp_path: Path) -> None:
     }
     assert moved(policy="report", on={"blurry": "quarantine"}) == {"blurry"}
     assert moved(on={"broken": "report", "extension": "ignore"}) == {"duplicate"}
-    ignoring = clean.clean(tmp_path, dry_run=True, on={"grayscale": "ignore"})
+    ignoring = cleaning.clean(tmp_path, dry_run=True, on={"grayscale": "ignore"})
     assert "grayscale" not in ignoring.by_check()
 
 
@@ -241,7 +241,7 @@ def test_a_lower_threshold_never_finds_fewer(tmp_path: Path) -> None:
     for name in ("blurry", "tiny", "grayscale", "dark", "low-contrast"):
         default = CHECKS[name].threshold or 0
         found = [
-            {o.path for o in clean.clean(tmp_path, dry_run=True, thresholds=given).outcomes if o.check == name}
+            {o.path for o in cleaning.clean(tmp_path, dry_run=True, thresholds=given).outcomes if o.check == name}
             for given in ({}, {name: default}, {name: default - 0.2}, {name: 0.0})
         ]
         assert found[0] <= found[1] <= found[2] <= found[3]
@@ -252,12 +252,12 @@ def test_likeness_can_be_asked_to_be_greater(tmp_path: Path) -> None:
     for seed in range(3):
         write(tmp_path / "cats" / f"{seed}.jpg", encoded(scene(seed)))
         write(tmp_path / "cats" / f"{seed} copy.jpg", (recompressed, cropped, all_at_once)[seed](scene(seed)))
-    scores = {one.path: one.score for one in clean.clean(tmp_path, dry_run=True).outcomes}
+    scores = {one.path: one.score for one in cleaning.clean(tmp_path, dry_run=True).outcomes}
     assert len(scores) == 3
     least = sorted(scores.values())[1]
-    some = clean.clean(tmp_path, dry_run=True, thresholds={"near-duplicate": least - 1e-4})
+    some = cleaning.clean(tmp_path, dry_run=True, thresholds={"near-duplicate": least - 1e-4})
     assert [one.score for one in some.outcomes] == sorted(scores.values())[:0:-1]
-    assert len(clean.clean(tmp_path, dry_run=True).outcomes) == 3
+    assert len(cleaning.clean(tmp_path, dry_run=True).outcomes) == 3
 
 
 def test_strict_keeps_one_of_each_picture(tmp_path: Path) -> None:
@@ -266,14 +266,14 @@ def test_strict_keeps_one_of_each_picture(tmp_path: Path) -> None:
         picture = scene(1).crop((7 * number, 4 * number, 240 - 7 * number, 180 - 4 * number))
         write(tmp_path / "cats" / f"{number}.jpg", encoded(picture.resize((240 - number, 180)), quality=92))
     write(tmp_path / "cats" / "other.jpg", encoded(scene(2)))
-    result = clean.clean(tmp_path, policy="strict")
+    result = cleaning.clean(tmp_path, policy="strict")
     gone = {one.path for one in result.outcomes if one.action == "quarantined"}
     assert result.outcomes
     assert all(one.other not in gone for one in result.outcomes if one.action == "quarantined")
 
     write(tmp_path / "dogs" / "good.jpg", encoded(scene(3)))
     write(tmp_path / "dogs" / "more bytes.jpg", encoded(scene(3)) + b"trailing")
-    trailing = clean.clean(tmp_path, on={"trailing": "quarantine"})
+    trailing = cleaning.clean(tmp_path, on={"trailing": "quarantine"})
     assert {one.path for one in trailing.outcomes if one.action == "quarantined"} == {"dogs/more bytes.jpg"}
     assert trailing.pictures["dogs"] == (2, 1)
 
@@ -281,20 +281,20 @@ def test_strict_keeps_one_of_each_picture(tmp_path: Path) -> None:
 def test_an_empty_class_folder_is_said(tmp_path: Path) -> None:
     write(tmp_path / "cats" / "1.jpg", encoded(scene(1)))
     (tmp_path / "dogs").mkdir()
-    assert clean.clean(tmp_path).notes == ("the class folder dogs holds no picture",)
+    assert cleaning.clean(tmp_path).notes == ("the class folder dogs holds no picture",)
 
 
 def test_thresholds(tmp_path: Path) -> None:
     plant(tmp_path)
-    strict = clean.clean(tmp_path, dry_run=True, thresholds={"dark": 0.0, "bright": 1.0}).by_check()
+    strict = cleaning.clean(tmp_path, dry_run=True, thresholds={"dark": 0.0, "bright": 1.0}).by_check()
     assert "bright" not in strict
     assert len(strict["dark"]) > 200
     for wrong, words in [({"broken": 0.5}, "has no threshold"), ({"dark": 1.5}, "between 0 and 1"), ({"x": 0.5}, "no check")]:
         with pytest.raises(UsageError, match=words):
-            clean.clean(tmp_path, thresholds=wrong)
+            cleaning.clean(tmp_path, thresholds=wrong)
     for wrong_action in ({"dark": "rename"}, {"dark": "delete"}, {"darkness": "report"}):
         with pytest.raises(UsageError, match=r"is no (action|check)"):
-            clean.clean(tmp_path, on=wrong_action)
+            cleaning.clean(tmp_path, on=wrong_action)
 
 
 def test_soft_small_or_grey_pictures_are_no_fault_where_all_are(tmp_path: Path) -> None:
@@ -303,14 +303,14 @@ def test_soft_small_or_grey_pictures_are_no_fault_where_all_are(tmp_path: Path) 
     for number in range(12):
         soft = scene(number).filter(ImageFilter.GaussianBlur(5)).convert("L").resize((24, 18))
         write(tmp_path / "cats" / f"{number}.png", encoded(soft, "PNG"))
-    assert clean.clean(tmp_path).outcomes == ()
+    assert cleaning.clean(tmp_path).outcomes == ()
 
 
 def test_the_copy_kept_is_the_better_one(tmp_path: Path) -> None:
     picture = scene(1)
     write(tmp_path / "cats" / "a small.jpg", encoded(picture.resize((120, 90))))
     write(tmp_path / "cats" / "z large.jpg", encoded(picture))
-    (near,) = clean.clean(tmp_path, policy="strict").outcomes
+    (near,) = cleaning.clean(tmp_path, policy="strict").outcomes
     assert (near.path, near.check, near.action, near.other) == (
         "cats/a small.jpg",
         "near-duplicate",
@@ -325,13 +325,13 @@ def test_of_copies_in_a_folder_that_is_split_the_test_part_keeps_its_own(tmp_pat
         write(tmp_path / part / "cats" / "1.jpg", content)
         write(tmp_path / part / "cats" / f"{part}.jpg", encoded(scene(2 if part == "train" else 3)))
     write(tmp_path / "train" / "cats" / "1 copy.jpg", content)
-    result = clean.clean(tmp_path)
+    result = cleaning.clean(tmp_path)
     assert [(outcome.path, outcome.check, outcome.action, outcome.other) for outcome in result.outcomes] == [
         ("train/cats/1 copy.jpg", "duplicate", "quarantined", "train/cats/1.jpg"),
         ("train/cats/1 copy.jpg", "leakage", "reported", "test/cats/1.jpg"),
         ("train/cats/1.jpg", "leakage", "reported", "test/cats/1.jpg"),
     ]
-    (again,) = clean.clean(tmp_path, on={"leakage": "quarantine"}).outcomes
+    (again,) = cleaning.clean(tmp_path, on={"leakage": "quarantine"}).outcomes
     assert (again.path, again.action) == ("train/cats/1.jpg", "quarantined")
 
 
@@ -342,7 +342,7 @@ def test_a_link_is_another_name_and_no_copy(tmp_path: Path) -> None:
     (tmp_path / "cats" / "b").symlink_to(tmp_path / "other")
     write(tmp_path / "other" / "1.jpg", encoded(scene(2)))
     before = tree(tmp_path)
-    result = clean.clean(tmp_path, policy="strict")
+    result = cleaning.clean(tmp_path, policy="strict")
     assert tree(tmp_path) == before
     assert [(outcome.path, outcome.check, outcome.action) for outcome in result.outcomes] == [
         ("cats/a.jpg", "duplicate", "reported"),
@@ -359,12 +359,12 @@ def test_what_a_link_leads_to_stays_where_it_is(tmp_path: Path) -> None:
     (tmp_path / "a" / "link.jpg").symlink_to("between")
     (tmp_path / "a" / "between").symlink_to("../a/1.png")
     (tmp_path / "a" / "to a copy.jpg").symlink_to(tmp_path / "a" / "z" / "copy.jpg")
-    result = clean.clean(tmp_path)
+    result = cleaning.clean(tmp_path)
     actions = {(one.path, one.check): one.action for one in result.outcomes}
     assert actions[("a/1.png", "extension")] == actions[("a/between", "extension")] == "reported"
     assert actions[("a/z/copy.jpg", "duplicate")] == "reported"
     assert [one.moved_to for one in result.outcomes if one.moved_to] == ["a/3.jpg"]
-    assert not any(one.moved_to for one in clean.clean(tmp_path).outcomes)
+    assert not any(one.moved_to for one in cleaning.clean(tmp_path).outcomes)
     assert all((tmp_path / "a" / name).exists() for name in ("link.jpg", "between", "to a copy.jpg"))
 
 
@@ -379,11 +379,11 @@ def test_a_picture_that_cannot_be_read_stays_where_it_is(data: Path, monkeypatch
     before = tree(data)
     with monkeypatch.context() as patch:
         patch.setattr(decode.cv2, "imdecode", hungry)
-        result = clean.clean(data)
+        result = cleaning.clean(data)
     assert {outcome.path for outcome in result.outcomes if outcome.action == "stuck"} == {
         "cats/good.jpg", "cats/deep/inside/good copy.JPEG", "cats/truncated.jpg", "dogs/really-a-jpeg.png"}  # fmt: skip
     assert (data / "cats/good.jpg").read_bytes() == before["cats/good.jpg"]
-    again = clean.clean(data)  # and is looked at anew next time
+    again = cleaning.clean(data)  # and is looked at anew next time
     assert {outcome.path for outcome in again.outcomes if outcome.moved_to} == {
         "cats/truncated.jpg", "cats/deep/inside/good copy.JPEG", "dogs/really-a-jpeg.png"}  # fmt: skip
 
@@ -399,11 +399,11 @@ def test_odd_files(tmp_path: Path) -> None:
     os.mkfifo(root / "cats" / "pipe.jpg")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(root / "cats" / "socket"))
-        result = clean.clean(root)
+        result = cleaning.clean(root)
     assert [outcome.path for outcome in result.outcomes if outcome.action == "quarantined"] == [
         "cats/dangling.jpg", "cats/loop.jpg", "cats/pipe.jpg", "cats/socket"]  # fmt: skip
     assert result.counts()["kept"] == 6
-    clean.undo(root)
+    undoing.undo(root)
     assert os.readlink(root / "cats" / "dangling.jpg") == "nowhere.jpg"
     assert (root / "cats" / "pipe.jpg").is_fifo()
 
@@ -411,7 +411,7 @@ def test_odd_files(tmp_path: Path) -> None:
 def test_two_files_that_want_the_same_new_name(tmp_path: Path) -> None:
     for name in ("pic", "pic.png", "pic.webp"):
         write(tmp_path / "cats" / name, encoded(photo(1)))
-    outcomes = clean.clean(tmp_path, dry_run=True, on={"duplicate": "ignore"}).outcomes
+    outcomes = cleaning.clean(tmp_path, dry_run=True, on={"duplicate": "ignore"}).outcomes
     assert [(outcome.path, outcome.moved_to) for outcome in outcomes] == [
         ("cats/pic", "cats/pic.jpg"), ("cats/pic.png", "cats/pic-2.jpg"), ("cats/pic.webp", "cats/pic-3.jpg")]  # fmt: skip
 
@@ -440,11 +440,11 @@ def test_what_lies_in_a_linked_folder_is_only_reported(tmp_path: Path) -> None:
     write(tmp_path / "data" / "cats" / "bad.jpg", b"")
     (tmp_path / "data" / "dogs" / "link").symlink_to(tmp_path / "data" / "cats")
     before = tree(tmp_path / "data")
-    result = clean.clean(tmp_path / "data")
+    result = cleaning.clean(tmp_path / "data")
     assert {one.path: one.action for one in result.outcomes if one.check == "broken"} == {
         "cats/bad.jpg": "quarantined", "dogs/link/bad.jpg": "reported",
     }  # fmt: skip
-    clean.undo(tmp_path / "data")
+    undoing.undo(tmp_path / "data")
     assert tree(tmp_path / "data") == before
 
 
@@ -453,7 +453,7 @@ def test_a_folder_that_is_split_already(tmp_path: Path) -> None:
         write(tmp_path / part / "cats" / "1.jpg", encoded(photo(seed)))
     write(tmp_path / "train" / "LICENSE", b"CC0")
     write(tmp_path / "test" / "cats" / "2.jpg", b"<html>")
-    result = clean.clean(tmp_path)
+    result = cleaning.clean(tmp_path)
     assert found(result) == {"test/cats/2.jpg": ("quarantined", "broken", ".imgclf/quarantine/0001/test/cats/2.jpg")}
     assert result.ignored == (("train/LICENSE", "not in a class folder"),)
     assert result.counts()["kept"] == 3
@@ -472,17 +472,17 @@ def test_a_folder_that_is_split_already(tmp_path: Path) -> None:
 def test_bad_folders_are_named(make: object, words: str, tmp_path: Path) -> None:
     make(tmp_path / "data")  # type: ignore[operator]
     with pytest.raises(ImgclfError, match=words):
-        clean.clean(tmp_path / "data")
+        cleaning.clean(tmp_path / "data")
 
 
 def test_an_older_report_with_orders_is_kept(data: Path) -> None:
     report = data.parent / "r.csv"
-    result = clean.clean(data)
-    assert clean.write_report(result, report) == []
-    assert clean.write_report(result, report) == []  # what was done asks for nothing
+    result = cleaning.clean(data)
+    assert writing.write_report(result, report) == []
+    assert writing.write_report(result, report) == []  # what was done asks for nothing
     edited = report.read_text(encoding="utf-8", errors="surrogateescape").replace(",kept,", ",quarantine,", 1)
     report.write_text(edited, encoding="utf-8", errors="surrogateescape")
-    (note,) = clean.write_report(result, report)
+    (note,) = writing.write_report(result, report)
     assert note.endswith("r-1.csv")
     assert (data.parent / "r-1.csv").read_text(encoding="utf-8", errors="surrogateescape") == edited
     words = [line.split(",")[2] for line in report.read_text(encoding="utf-8", errors="surrogateescape").splitlines()[1:]]
@@ -499,7 +499,7 @@ def edited(report: Path, changes: dict[str, tuple[str, str]]) -> Path:
     for row in rows:
         row["action"], row["new_label"] = changes.get(row["path"], (row["action"], ""))
     with open(report, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, clean.COLUMNS)
+        writer = csv.DictWriter(file, writing.COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
     return report
@@ -533,15 +533,15 @@ def test_an_edited_report_is_carried_out_and_undone(data: Path, imgclf: Run) -> 
 
 
 def test_the_report_of_what_was_done_asks_for_nothing(data: Path) -> None:
-    clean.write_report(clean.clean(data, policy="report"), data.parent / "r.csv")
-    assert clean.apply(data, data.parent / "r.csv") == ([], [])
-    clean.write_report(clean.clean(data), data.parent / "r.csv")
-    assert clean.apply(data, data.parent / "r.csv", dry_run=True) == ([], [])
+    writing.write_report(cleaning.clean(data, policy="report"), data.parent / "r.csv")
+    assert applying.apply(data, data.parent / "r.csv") == ([], [])
+    writing.write_report(cleaning.clean(data), data.parent / "r.csv")
+    assert applying.apply(data, data.parent / "r.csv", dry_run=True) == ([], [])
 
 
 def test_the_report_of_a_dry_run_asks_for_what_clean_would_do(data: Path) -> None:
-    clean.write_report(clean.clean(data, dry_run=True), data.parent / "r.csv")
-    outcomes, _notes = clean.apply(data, data.parent / "r.csv")
+    writing.write_report(cleaning.clean(data, dry_run=True), data.parent / "r.csv")
+    outcomes, _notes = applying.apply(data, data.parent / "r.csv")
     assert {outcome.path: (outcome.action, outcome.moved_to) for outcome in outcomes} == {
         path: (action, target) for path, (action, _check, target) in EXPECTED.items()}  # fmt: skip
 
@@ -572,7 +572,7 @@ def test_wrong_lines_are_named_before_anything_moves(text: str, words: str, data
     before = tree(data)
     report = write(data.parent / "r.csv", text.encode())
     with pytest.raises(ImgclfError, match=words):
-        clean.apply(data, report)
+        applying.apply(data, report)
     assert tree(data) == before
 
 
@@ -617,7 +617,7 @@ def test_a_page_survives_names_made_to_break_it(tmp_path: Path) -> None:
     name = "</script><script>alert(1)</script>"
     write(tmp_path / "data" / "cats" / f"{name.replace('/', '')}.jpg", b"")
     write(tmp_path / "data" / "cats" / "good.jpg", encoded(photo(1)))
-    clean.write_page(clean.clean(tmp_path / "data"), tmp_path / "r.html")
+    writing.write_page(cleaning.clean(tmp_path / "data"), tmp_path / "r.html")
     assert "<script>alert" not in (tmp_path / "r.html").read_text("utf-8")
 
 
@@ -691,7 +691,7 @@ def test_a_check_counts_files_and_not_findings(tmp_path: Path, imgclf: Run) -> N
     data = make_classes(tmp_path / "data", {"a": 2, "b": 2, "c": 2}, size=40)
     for label in "abc":
         write(data / label / "same.png", encoded(scene(1), "PNG"))
-    result = clean.clean(data, dry_run=True)
+    result = cleaning.clean(data, dry_run=True)
     assert len(result.by_check()["conflict"]) == 4
     assert result.to_dict()["checks"]["conflict"] == 3
     shown = imgclf("clean", "data", "--dry-run").stdout

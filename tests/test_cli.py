@@ -80,7 +80,7 @@ def test_piped_tables_are_not_folded(project: Path, imgclf: Run) -> None:
 def test_a_bug_leaves_its_traceback_in_a_log(tmp_path: Path) -> None:
     make_classes(tmp_path / "data", {"a": 1, "b": 1}, size=8)
     code = (
-        "import sys, imgclf.clean as verb; verb.clean = lambda *a, **k: 1 / 0; sys.argv = ['imgclf', 'clean']\n"
+        "import sys, imgclf.clean.cleaning as verb; verb.clean = lambda *a, **k: 1 / 0; sys.argv = ['imgclf', 'clean']\n"
         "from imgclf.cli.app import main; main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)

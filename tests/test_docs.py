@@ -71,9 +71,9 @@ def test_examples_make_their_data_set(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, script, wheel, tmp_path / "data"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{tmp_path / 'data'}: 306 files in 3 classes, ten of them dodgy\n"
-    from imgclf import clean
+    from imgclf.clean import cleaning
 
-    assert clean.clean(tmp_path / "data").counts() == {
+    assert cleaning.clean(tmp_path / "data").counts() == {
         "kept": 296,
         "renamed": 4,
         "quarantined": 5,

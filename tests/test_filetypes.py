@@ -11,7 +11,7 @@ from conftest import encoded, make_classes, photo, tree, write
 from PIL import Image
 from tiffs import BLACK_0, Layout
 
-from imgclf import clean
+from imgclf.clean import cleaning
 from imgclf.core.errors import ImageError
 from imgclf.data import layout
 from imgclf.images import decode, preprocess
@@ -152,7 +152,7 @@ def test_clean_reports_what_is_unsupported_and_never_moves_it(tmp_path: Path) ->
         write(data / "b" / f"IMG_{number}{('', '.jpg', '.NEF', '.tif')[number % 4]}", content)
     before = tree(data)
     for policy in ("default", "strict"):
-        result = clean.clean(data, policy=policy)
+        result = cleaning.clean(data, policy=policy)
         found = {outcome.path: outcome.action for outcome in result.outcomes if outcome.check == "unsupported"}
         assert found == {path: "reported" for path in before if not path.endswith(".png")}
         assert not [outcome for outcome in result.outcomes if outcome.check in ("broken", "extension")]
@@ -182,7 +182,7 @@ def mpo() -> bytes:
 def test_endings_that_are_right_are_left_alone(name: str, content: bytes, tmp_path: Path) -> None:
     data = make_classes(tmp_path, {"a": 3, "b": 3}, size=40)
     write(data / "a" / name, content)
-    result = clean.clean(data, on={"blurry": "ignore"})
+    result = cleaning.clean(data, on={"blurry": "ignore"})
     assert [outcome for outcome in result.outcomes if outcome.path == f"a/{name}"] == []
     assert (data / "a" / name).read_bytes() == content
     assert preprocess.load(decode.Recipe(60, 90), data / "a" / name).shape == (60, 90, 3)
@@ -205,7 +205,7 @@ def test_a_jpeg_under_another_name(name: str, action: str, target: str, tmp_path
     """Renamed, unless the name is that of a format which is not read; HEIC's is what phones call JPEGs."""
     data = make_classes(tmp_path, {"a": 3, "b": 3}, size=40)
     write(data / "a" / name, encoded(photo(9, 90, 60)))
-    outcomes = [outcome for outcome in clean.clean(data, on={"blurry": "ignore"}).outcomes if outcome.path == f"a/{name}"]
+    outcomes = [outcome for outcome in cleaning.clean(data, on={"blurry": "ignore"}).outcomes if outcome.path == f"a/{name}"]
     assert [(one.check, one.action, one.moved_to) for one in outcomes] == [("extension", action, target)]
 
 

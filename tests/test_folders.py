@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import Run, encoded, make_classes, photo, tree, write
 
-from imgclf import clean, preview, split
+from imgclf import preview, split
+from imgclf.clean import applying, cleaning, undoing
 from imgclf.core.config import SplitConfig
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import placing
@@ -49,7 +50,7 @@ def test_system_folders_are_no_classes_and_hold_no_images(littered: Path) -> Non
     samples = {sample.path for sample in layout.index(littered)[0].samples}
     assert len(samples) == 18
     assert {path for path in samples if "/deep" in path} == {"a/deep/y.png", "a/deep/er/x.png"}
-    result = clean.clean(littered, dry_run=True)
+    result = cleaning.clean(littered, dry_run=True)
     assert {file.path for file in result.files} == samples
     assert {path for path, _rule in result.ignored} | samples >= {path for path in tree(littered) if "to the root" not in path}
     assert len(split.split(littered).manifest.rows) == 18
@@ -131,7 +132,7 @@ def test_two_spellings_of_one_name_are_both_shown(tmp_path: Path, imgclf: Run) -
         "the class folders 'e\\u0301' and '\\xe9' have the same name, é, in two Unicode spellings (composed and "
         "decomposed); move all images into one of them"
     )
-    for verb in (preview.preview, clean.clean, split.split, layout.index):
+    for verb in (preview.preview, cleaning.clean, split.split, layout.index):
         with pytest.raises(ImgclfError) as caught:
             verb(data)
         assert str(caught.value) == f"{data}: {words}"
@@ -161,14 +162,14 @@ def test_a_copy_in_another_spelling_is_the_same_data(tmp_path: Path) -> None:
     assert len({row.group for row in split.split(other, SplitConfig(groups=str(groups)), force=True).manifest.rows}) == 12
 
     before = tree(other)
-    outcomes, _notes = clean.apply(other, report)
+    outcomes, _notes = applying.apply(other, report)
     assert [outcome.action for outcome in outcomes] == ["quarantined", "relabelled"]
     assert outcomes[1].moved_to == nfd("é/002.png")
     assert sorted(path.name for path in other.iterdir()) == [".imgclf", "b", nfd("é")]
-    again, notes = clean.apply(other, write(report, report.read_bytes().replace("é/ü".encode(), nfd("é/ü").encode())))
+    again, notes = applying.apply(other, write(report, report.read_bytes().replace("é/ü".encode(), nfd("é/ü").encode())))
     assert (again, notes) == ([], ["2 lines were carried out by an earlier --apply"])
     os.rename(other / nfd("é"), other / "é")  # and now the folder is spelled as on Linux
-    _restored, problems, _notes = clean.undo(other)
+    _restored, problems, _notes = undoing.undo(other)
     assert problems == []
     assert {unicodedata.normalize("NFC", name) for name in tree(other)} == {unicodedata.normalize("NFC", n) for n in before}
     assert sorted(path.name for path in other.iterdir()) == [".imgclf", "b", "é"]
@@ -208,7 +209,7 @@ def test_train_and_eval_are_no_classes(tmp_path: Path) -> None:
 def test_a_contest_whose_images_have_no_class_folders(tmp_path: Path) -> None:
     for name in ("train/cat.0.jpg", "train/dog.0.jpg", "test1/1.jpg"):
         write(tmp_path / name, encoded(photo(len(name))))
-    for verb in (preview.preview, clean.clean, split.split, layout.index):
+    for verb in (preview.preview, cleaning.clean, split.split, layout.index):
         with pytest.raises(ImgclfError) as caught:
             verb(tmp_path)
         assert str(caught.value) == (
@@ -247,7 +248,7 @@ def test_what_was_merged_is_said(tmp_path: Path) -> None:
     for path in ("Fruit/Apple/Golden", "Fruit/Apple/Pink", "Fruit/Pear", "Milk/Oat"):
         make_classes(tmp_path / path, {".": 5}, size=8)
     words = "2 classes; 4 subfolders were merged into them, such as Fruit/Apple/Golden"
-    assert words in clean.clean(tmp_path, dry_run=True).notes
+    assert words in cleaning.clean(tmp_path, dry_run=True).notes
     assert words in split.split(tmp_path).notes
     assert words in split.folds(tmp_path, 2)[0].notes
     assert words in preview.preview(tmp_path).notes

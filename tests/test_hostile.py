@@ -22,7 +22,7 @@ from hostile import CLASSES, Hostile, Planted, files, plant, recorded
 from PIL import Image, ImageOps
 from served import Server, served
 
-from imgclf import clean
+from imgclf.clean import cleaning, writing
 from imgclf.core import csv_files
 from imgclf.core.errors import ImageError
 from imgclf.images import decode, measurements
@@ -231,7 +231,7 @@ def test_its_report_and_page_name_every_file(dirty: Planted, looked: dict[str, A
     for found in looked["findings"]:
         by_check[found["check"]].append(found["path"])
     assert {one["path"] for one in pictures_of(page)} == {
-        path for paths in by_check.values() for path in paths[: clean.PAGE_LIMIT]
+        path for paths in by_check.values() for path in paths[: writing.PAGE_LIMIT]
     }
 
 
@@ -455,7 +455,7 @@ def test_undo_brings_names_and_bytes_back(cleaned: Cleaned) -> None:
 def test_what_may_not_be_read_stays_and_is_said(tmp_path: Path) -> None:
     make_classes(tmp_path, {"a": 3, "b": 3})
     write(tmp_path / "a" / "forbidden.jpg", encoded(photo(1))).chmod(0)
-    result = clean.clean(tmp_path)
+    result = cleaning.clean(tmp_path)
     assert [(one.path, one.action, one.detail) for one in result.outcomes] == [
         ("a/forbidden.jpg", "stuck", "cannot be read: Permission denied")
     ]

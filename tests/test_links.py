@@ -15,7 +15,8 @@ from conftest import Run, encoded, make_classes, photo, tree, write
 from racing import race
 from team import PIXELS
 
-from imgclf import clean, preview, runs, split
+from imgclf import preview, runs, split
+from imgclf.clean import applying, cleaning, undoing
 from imgclf.core.config import SplitConfig
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import atomic, contained, journal, locks, placing, seal
@@ -46,11 +47,11 @@ def pixels(data: Path) -> None:
 
 
 COMMANDS: dict[str, Callable[[Path], object]] = {
-    "clean --dry-run": lambda data: clean.clean(data, dry_run=True),
-    "clean": clean.clean,
-    "clean --undo": clean.undo,
-    "clean --history": clean.history,
-    "clean --recover": clean.recover,
+    "clean --dry-run": lambda data: cleaning.clean(data, dry_run=True),
+    "clean": cleaning.clean,
+    "clean --undo": undoing.undo,
+    "clean --history": undoing.history,
+    "clean --recover": undoing.recover,
     "split": lambda data: split.split(data, force=True),
     "split --seed": lambda data: split.split(data, SplitConfig(seed=7), force=True),
     "split --folds": lambda data: split.folds(data, 3, force=True),
@@ -98,12 +99,12 @@ def test_a_lock_with_two_names_or_none_of_a_file_is_refused(data: Path, home: Pa
     lock = data / ".imgclf/lock"
     os.link(home / "thesis.txt", lock)
     with pytest.raises(LinkError, match="has several names"):
-        clean.clean(data)
+        cleaning.clean(data)
     assert (home / "thesis.txt").read_bytes() == PRECIOUS
     lock.unlink()
     os.mkfifo(lock)
     with pytest.raises(LinkError, match="not a regular file: move it away"):
-        clean.clean(data)
+        cleaning.clean(data)
 
 
 def test_the_command_says_it_in_one_line(data: Path, home: Path, imgclf: Run) -> None:
@@ -150,7 +151,7 @@ def test_a_journal_reaches_no_hidden_place(data: Path) -> None:
     for place in (".git/hooks/post-checkout", "cats/.htaccess", ".imgclf/split.csv", ".imgclf/quarantine/0001"):
         plan(data, "done", (place, ".imgclf/quarantine/0001/hook"))
         with pytest.raises(ImgclfError, match=r"this journal is damaged .* is no place of an image"):
-            clean.undo(data)
+            undoing.undo(data)
         assert not (data / place).is_file()
 
 
@@ -162,17 +163,17 @@ def test_a_plan_of_someone_else_is_named_and_waits(data: Path) -> None:
         "batch 1: clean by eve was interrupted and is left as it is; "
         f"if you trust it, finish it with `imgclf clean {data} --recover`"
     )
-    assert expected in clean.clean(data).notes
+    assert expected in cleaning.clean(data).notes
     assert (waiting.read_bytes(), (data / "cats/9.jpg").exists()) == (before, False)
-    assert clean.recover(data) == ["finished an interrupted undo of clean"]
+    assert undoing.recover(data) == ["finished an interrupted undo of clean"]
     assert (data / "cats/9.jpg").read_bytes() == encoded(photo(9))
     with pytest.raises(ImgclfError, match="no command was interrupted here"):
-        clean.recover(data)
+        undoing.recover(data)
 
 
 def test_ones_own_plan_is_finished_and_a_changed_one_is_not(data: Path) -> None:
     state = data / ".imgclf"
-    clean.clean(data)
+    cleaning.clean(data)
     (done,) = (state / "journal").iterdir()
     undoing = done.rename(done.with_name("0001-clean.undoing.json"))
     content = json.loads(undoing.read_bytes())
@@ -191,16 +192,16 @@ def test_ones_own_plan_is_finished_and_a_changed_one_is_not(data: Path) -> None:
 
 def test_without_a_key_every_plan_waits(data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(write(tmp_path / "file", b"no folder")))
-    clean.clean(data)
+    cleaning.clean(data)
     (done,) = (data / ".imgclf/journal").iterdir()
     assert json.loads(done.read_bytes())["seal"] == ""
     done.rename(done.with_name("0001-clean.undoing.json"))
-    assert any("was interrupted and is left as it is" in note for note in clean.clean(data).notes)
-    assert clean.recover(data)[-1] == "finished an interrupted undo of clean"
+    assert any("was interrupted and is left as it is" in note for note in cleaning.clean(data).notes)
+    assert undoing.recover(data)[-1] == "finished an interrupted undo of clean"
 
 
 def test_the_key_is_the_users_alone(data: Path) -> None:
-    clean.clean(data)
+    cleaning.clean(data)
     key = Path(os.environ["XDG_CACHE_HOME"]) / "imgclf/key"
     assert (stat.S_IMODE(os.stat(key).st_mode), len(key.read_bytes())) == (0o600, 32)
 
@@ -240,7 +241,7 @@ def test_a_report_moves_nothing_in_linked_folders(data: Path, home: Path, row: s
     before = whole(home), tree(data)
     write(data.parent / "r.csv", f"path,action,new_label\n{row}\n".encode())
     with pytest.raises(ImgclfError, match=r"r.csv, line 2: .* is a link or in a linked folder, where nothing is moved"):
-        clean.apply(data, data.parent / "r.csv")
+        applying.apply(data, data.parent / "r.csv")
     assert (whole(home), tree(data)) == before
 
 

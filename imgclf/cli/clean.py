@@ -29,7 +29,8 @@ from imgclf.core.errors import UsageError
 from imgclf.core.files.state_folder import command
 
 if TYPE_CHECKING:
-    from imgclf.clean import Cleaning, Outcome
+    from imgclf.clean.cleaning import Cleaning
+    from imgclf.clean.outcomes import Outcome
     from imgclf.core.files.journal import Batch
 
 
@@ -80,7 +81,8 @@ def clean(
     Every file in every class folder is decoded to its end. What cannot be used and exact copies go to DATA/.imgclf/quarantine,
     the rest is reported; nothing is deleted or rewritten, and --undo puts every file back.
     """
-    from imgclf import clean as verb
+    from imgclf.clean import applying, undoing, writing
+    from imgclf.clean import cleaning as verb
 
     alone = [
         name
@@ -100,17 +102,17 @@ def clean(
     if undo == 0:
         raise UsageError("--undo 0: batches count from 1; --history lists them")
     if undo is not None:
-        restored, problems, notes = verb.undo(data, None if undo == -1 else undo, dry_run=dry_run)
+        restored, problems, notes = undoing.undo(data, None if undo == -1 else undo, dry_run=dry_run)
         print_undone(restored, problems, notes, dry_run, as_json)
         raise typer.Exit(1 if problems else 0)
     if recover:
-        print_recovered(verb.recover(data), as_json)
+        print_recovered(undoing.recover(data), as_json)
         return
     if history:
-        print_history(verb.history(data), as_json)
+        print_history(undoing.history(data), as_json)
         return
     if apply:
-        outcomes, notes = verb.apply(data, apply, dry_run=dry_run)
+        outcomes, notes = applying.apply(data, apply, dry_run=dry_run)
         print_applied(outcomes, notes, data, dry_run, as_json)
         raise typer.Exit(1 if any(outcome.action == "stuck" for outcome in outcomes) else 0)
     if shard:
@@ -121,18 +123,18 @@ def clean(
         print_share(share, "clean", as_json)
         return
     if report:
-        verb.check_report(report, data)
+        writing.check_report(report, data)
     if html:
-        verb.check_page(html, data)
+        writing.check_page(html, data)
     actions = _pairs("--on", on)
     limits = {name: _number("--threshold", name, value) for name, value in _pairs("--threshold", threshold).items()}
     kept: list[str] = []
     with console.stages() as stage:
         result = verb.clean(data, policy=policy, on=actions, thresholds=limits, dry_run=dry_run, progress=stage)
         if report:
-            kept = verb.write_report(result, report)
+            kept = writing.write_report(result, report)
         if html:
-            verb.write_page(result, html, lambda done, total: stage("drawing", done, total))
+            writing.write_page(result, html, lambda done, total: stage("drawing", done, total))
     if as_json:
         console.as_json(result.to_dict())
     else:

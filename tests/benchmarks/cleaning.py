@@ -22,7 +22,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from imgclf import clean
+from imgclf.clean import cleaning
 from imgclf.core.parallel import cpu_count
 
 CLEANVISION = """
@@ -51,7 +51,7 @@ def decode_all(paths: list[Path]) -> float:
 
 def clean_all(root: Path) -> float:
     started = time.perf_counter()
-    clean.clean(root, policy="report")
+    cleaning.clean(root, policy="report")
     return time.perf_counter() - started
 
 

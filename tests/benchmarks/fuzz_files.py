@@ -33,7 +33,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import fuzz_runs
 from conftest import encoded, make_classes, photo
 
-from imgclf import clean, split
+from imgclf import split
+from imgclf.clean import applying, cleaning, undoing, writing
 from imgclf.core import csv_files
 from imgclf.core.config import SplitConfig
 from imgclf.core.errors import ImgclfError
@@ -167,8 +168,8 @@ def targets(folder: Path) -> list[Target]:
     data = make_classes(folder / "data", {"a": 4, "b": 4, "c": 4}, size=8)
     split.split(data, SplitConfig(train=0.5, val=0.25, test=0.25))
     report = folder / "report.csv"
-    clean.write_report(clean.clean(data, dry_run=True), report)
-    clean.clean(data, on={"low-contrast": "quarantine"})
+    writing.write_report(cleaning.clean(data, dry_run=True), report)
+    cleaning.clean(data, on={"low-contrast": "quarantine"})
     paths = [file.path for file in layout.scan(data)]
 
     def index(_path: Path) -> None:
@@ -195,7 +196,7 @@ def targets(folder: Path) -> list[Target]:
 
     def batches(path: Path) -> None:
         journal.history(data, data / ".imgclf")
-        clean.undo(data, dry_run=True)
+        undoing.undo(data, dry_run=True)
         with locks.locked(data / ".imgclf", "fuzz"):
             journal.recover(data, data / ".imgclf")
 
@@ -204,7 +205,7 @@ def targets(folder: Path) -> list[Target]:
         Target(".sqlite", [index_path.read_bytes()], index, index_path),
         Target(".csv", [manifest.read_bytes()], read_manifest, manifest),
         Target(".csv", [report.read_bytes(), b"\xff\xfe" + report.read_text().encode("utf-16-le")],
-               lambda path: clean.apply(data, path, dry_run=True), report),
+               lambda path: applying.apply(data, path, dry_run=True), report),
         Target(".csv", [b"path,group\na/000.png,x\n", b"path;group\r\na/000.png;x\r\n"],
                lambda path: list(csv_files.records(path, "path", "group")), folder / "groups.csv"),
         Target(".json", [plan.read_bytes() for plan in plans], batches, plans[0]),

@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest import encoded
 from planted import all_at_once, cropped, recompressed, resized
 
-from imgclf import clean, split
+from imgclf import split
+from imgclf.clean import cleaning
 from imgclf.core.config import SplitConfig
 from imgclf.data import allocation, layout
 
@@ -37,7 +38,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "data"
         shutil.copytree(options.photos, root, ignore=shutil.ignore_patterns(".*"))
-        alone = clean.clean(root, dry_run=True)
+        alone = cleaning.clean(root, dry_run=True)
         for outcome in alone.outcomes:
             if outcome.other:
                 print(f"without copies: {outcome.check} {outcome.path}, {outcome.other}, {outcome.score}")

@@ -1,0 +1,111 @@
+"""Carry out an edited report."""
+
+import os
+from collections.abc import Container, Mapping, Sequence
+from pathlib import Path
+
+from imgclf.clean.cleaning import act
+from imgclf.clean.outcomes import DONE, Outcome
+from imgclf.clean.planning import free_name
+from imgclf.core import csv_files, names, report_actions
+from imgclf.core.errors import ImageError, ImgclfError
+from imgclf.core.files import journal, locks
+from imgclf.core.files.paths import STATE_NAME
+from imgclf.core.files.state_folder import is_inside, not_writable, state_folder
+from imgclf.data import layout
+from imgclf.images import decode
+from imgclf.images.formats import filetypes
+
+
+def apply(data: Path, report: Path, *, dry_run: bool = False) -> tuple[list[Outcome], list[str]]:
+    """Carry out an edited report: `quarantine` moves a file there, `relabel` into the class folder named in `new_label`.
+
+    `rename` mends its extension, as in the report of a dry run; the other words of a report leave a file alone. Needs the
+    columns path and action. Every line is checked before anything moves; one that an interrupted --apply carried out already is
+    passed over. Returns what was done, and notes. Raises ImgclfError naming the line that is wrong.
+    """
+    state = state_folder(data)
+    if not is_inside(state, data):
+        raise ImgclfError(not_writable(data, "nothing can be moved"))
+    with locks.locked(state, "clean --apply"):
+        notes = [] if dry_run else journal.recover(data, state)
+        classes = layout.class_folders(data)
+        known = {file.path: file for file in layout.scan(data)}
+        batches = [
+            batch for batch in journal.history(data, state) if batch.command == "clean --apply" and batch.state != "undone"
+        ]
+        moved = {names.nfc(move.source) for batch in batches for move in batch.moves}
+        wanted, passed = _orders(data, report, known, classes, moved)
+        if passed:
+            notes.append(f"{passed:,} lines were carried out by an earlier --apply")
+        batch = journal.next_number(state)
+        taken = set(known)
+        outcomes = []
+        for path, (action, label) in wanted.items():
+            if action == "quarantine":
+                target = f"{STATE_NAME}/quarantine/{batch:04d}/{path}"
+            elif action == "rename":
+                target = free_name(filetypes.without_wrong_ending(path), _extension(data / path), taken, data)
+            else:
+                inner = path.split("/", 2 if known[path].part else 1)[-1]
+                stem, suffix = os.path.splitext(f"{names.spelled(data, _class_folder(known[path], label))}/{inner}")
+                target = free_name(stem, suffix, taken, data)
+            taken.add(target)
+            outcomes.append(Outcome(path, "", 0.0, action, f"line of {report.name}", "", target))
+        return (outcomes if dry_run else act(data, state, "clean--apply", outcomes)), notes
+
+
+def _class_folder(file: layout.Found, label: str) -> str:
+    """The folder of a class beside the one that a file is in."""
+    return f"{file.path.split('/')[0]}/{label}" if file.part else label
+
+
+def _extension(path: Path) -> str:
+    """The usual extension of what a file is; raises ImgclfError when it is no picture."""
+    try:
+        return filetypes.FORMATS[decode.read_header(path).format][0]
+    except ImageError as error:
+        raise ImgclfError(f"{path}: cannot be renamed: {error}") from error
+
+
+_WORDS = ("", "keep", "kept", "report", "ignored", "stuck", *DONE.values())  # what a report says of files that stay
+
+
+def _orders(
+    data: Path, report: Path, known: Mapping[str, layout.Found], classes: Sequence[str], moved: Container[str]
+) -> tuple[dict[str, tuple[str, str]], int]:
+    """(action, new class) by path, from a report's lines that ask for one; and how many of them `moved` says are done."""
+    found: dict[str, tuple[str, str]] = {}
+    passed = 0
+    spelling = names.by_spelling(known)
+    for number, row in csv_files.records(report, "path", "action"):
+        path, action, label = row["path"], row["action"].strip().lower(), names.nfc(row.get("new_label", "").strip())
+        path = path if path in known else spelling.get(names.nfc(path), path)
+        if action not in report_actions.WORDS:
+            if action not in _WORDS:
+                raise ImgclfError(
+                    f"{report}, line {number}: {action!r} is no action; choose {', '.join(report_actions.WORDS)}, or keep"
+                )
+            if label:
+                raise ImgclfError(f"{report}, line {number}: new_label is {label!r}, but the action is {action!r}, not relabel")
+            continue
+        where = f"{report}, line {number}: {path}"
+        if path not in known and names.nfc(path) in moved:
+            passed += 1
+            continue
+        if path not in known or known[path].label is None:
+            raise ImgclfError(
+                f"{where}: no such file in a class folder; has it moved since the report was made?{csv_files.not_utf8(path)}"
+            )
+        if action == "relabel" and label not in classes:
+            raise ImgclfError(f"{where}: new_label is {label!r}, which is no class folder; there are: {', '.join(classes)}")
+        if action == "relabel" and label == known[path].label:
+            raise ImgclfError(f"{where}: is in {label} already")
+        for folder in (os.path.dirname(path), _class_folder(known[path], label) if action == "relabel" else ""):
+            if folder and layout.is_linked(data, folder):
+                raise ImgclfError(f"{where}: {folder} is a link or in a linked folder, where nothing is moved; move it by hand")
+        order = (action, label if action == "relabel" else "")
+        if found.setdefault(path, order) != order:
+            first = " ".join(found[path]).strip()
+            raise ImgclfError(f"{where}: {' '.join(order).strip()} here and {first} in a line above; leave one of them")
+    return found, passed

@@ -1,0 +1,176 @@
+"""`imgclf clean`: look at every file of a data folder, set aside what cannot be used, report what is doubtful, lose nothing."""
+
+import collections
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imgclf.clean.outcomes import DONE, Outcome, paths
+from imgclf.clean.planning import plan
+from imgclf.clean.policies import actions, limits
+from imgclf.core import shards
+from imgclf.core.config import Policy
+from imgclf.core.errors import ImgclfError
+from imgclf.core.fields import check
+from imgclf.core.files import journal, locks
+from imgclf.core.files.state_folder import is_inside, not_writable, state_folder
+from imgclf.core.progress import Progress, Stages, stage
+from imgclf.data import file_index, issues, layout
+
+
+@dataclasses.dataclass(frozen=True)
+class Cleaning:
+    """What was found and done. outcomes: in the order of CHECKS, the worst first; ignored: (path, rule); notes: to be told."""
+
+    data: Path
+    dry_run: bool
+    outcomes: tuple[Outcome, ...]
+    ignored: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+    pictures: dict[str, tuple[int, int]]  # usable pictures of each class: before, and without what was or would be set aside
+    files: tuple[layout.Found, ...] = dataclasses.field(repr=False)  # those that were looked at
+    catalogue: file_index.Catalogue = dataclasses.field(repr=False, compare=False)
+
+    def counts(self) -> dict[str, int]:
+        """Files by what became of them; `reported` ones are among the kept."""
+        by_action: dict[str, set[str]] = collections.defaultdict(set)
+        for outcome in self.outcomes:
+            by_action[DONE.get(outcome.action, outcome.action)].add(outcome.path)
+        quarantined, stuck, renamed = by_action["quarantined"], by_action["stuck"], by_action["renamed"]
+        return {
+            "kept": len(self.files) - len(quarantined | stuck | renamed),
+            "renamed": len(renamed),
+            "quarantined": len(quarantined),
+            "ignored": len(self.ignored),
+            "stuck": len(stuck),
+            "reported": len(by_action["reported"] - quarantined - stuck),
+        }
+
+    def by_check(self) -> dict[str, list[Outcome]]:
+        """Outcomes by check, those checks that found something."""
+        found: dict[str, list[Outcome]] = {}
+        for outcome in self.outcomes:
+            found.setdefault(outcome.check, []).append(outcome)
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "schema": "clean/1",
+            "data": str(self.data),
+            "dry_run": self.dry_run,
+            "files": len(self.files) + len(self.ignored),
+            "counts": self.counts(),
+            "pictures": {label: {"before": before, "after": after} for label, (before, after) in self.pictures.items()},
+            "checks": {name: len(paths(found)) for name, found in self.by_check().items()},
+            "findings": [dataclasses.asdict(outcome) for outcome in self.outcomes],
+            "ignored": [{"path": path, "rule": rule} for path, rule in self.ignored],
+            "notes": list(self.notes),
+        }
+
+
+def clean(
+    data: Path,
+    *,
+    policy: Policy = "default",
+    on: Mapping[str, str] | None = None,
+    thresholds: Mapping[str, float] | None = None,
+    dry_run: bool = False,
+    progress: Stages | None = None,
+) -> Cleaning:
+    """Look at every file in every class folder, decode it to its end, and act on what is found, by journal.
+
+    policy: `default` sets broken files and exact copies aside, `strict` everything doubtful, `report` nothing. on: other
+    actions by check (see CHECKS). thresholds: other scores by check. Nothing is deleted, rewritten or overwritten, and with
+    `dry_run` nothing is moved. Raises ImgclfError, also if most files are not images and `on` does not name `broken`.
+    """
+    check("policy", policy, Policy)
+    todo, scores = actions(policy, on or {}), limits(thresholds or {})
+    layout.classes(data)  # says what is missing
+    state = state_folder(data)
+    if not dry_run and not is_inside(state, data):
+        raise ImgclfError(not_writable(data, "nothing can be moved (use --dry-run to see the findings)"))
+    with locks.locked(state, "clean"):
+        notes = [] if dry_run else journal.recover(data, state)
+        everything = layout.scan(data)
+        files = tuple(file for file in everything if not file.ignored)
+        ignored = tuple((file.path, file.ignored) for file in everything if file.ignored)
+        with file_index.examine(data, [file.path for file in files], stage(progress, "decoding")) as catalogue:
+            findings = issues.find(catalogue, files, scores, stage(progress, "comparing"))
+        outcomes = plan(data, state, findings, todo, catalogue)
+        if not dry_run:
+            if "broken" not in (on or {}):
+                _check_holds_images(data, catalogue, outcomes)
+            outcomes = act(data, state, "clean", outcomes)
+    if catalogue.taken:
+        notes.append(shards.said(catalogue.taken))
+    pictures = _pictures(files, catalogue.usable().tolist(), outcomes)
+    notes += layout.merged_note(data, (file.path for file in files if file.label))
+    notes += layout.unlabelled_note(data)
+    notes += [f"the class folder {label} holds no picture" for label in layout.class_folders(data) if label not in pictures]
+    return Cleaning(data, dry_run, tuple(outcomes), ignored, tuple(notes), pictures, files, catalogue)
+
+
+_FEW = 10  # files that are not images; so many may lie in any data folder
+
+
+def _check_holds_images(data: Path, catalogue: file_index.Catalogue, outcomes: Sequence[Outcome]) -> None:
+    """Raise ImgclfError if most files are not images and would be moved: the path is probably wrong."""
+    strangers = {catalogue.paths[index] for index in np.flatnonzero(catalogue.facts["problem"] == b"not-an-image").tolist()}
+    moving = {outcome.path for outcome in outcomes if outcome.check == "broken" and outcome.moved_to} & strangers
+    if len(moving) > max(_FEW, int(catalogue.usable().sum())):
+        raise ImgclfError(
+            f"{data}: {len(moving):,} of {len(catalogue.paths):,} files are not images, so this is probably not a data folder; "
+            "nothing was moved. See them with --dry-run; to move them all the same, add --on broken=quarantine"
+        )
+
+
+def look(data: Path, shard: shards.Shard, progress: Progress | None = None) -> dict[str, Any]:
+    """Decode a share of the files, and keep what was seen for the `clean` that comes after all shares; nothing is moved.
+
+    Returns the share and its figures: files in the folder, files looked at (those that were known are not), unusable ones.
+    """
+    layout.classes(data)
+    paths = [file.path for file in layout.scan(data) if not file.ignored]
+    looked_at, broken = file_index.examine_share(data, paths, shard, progress)
+    return {
+        "data": str(data), "shard": shard.index, "shards": shard.count, "files": len(paths), "looked_at": looked_at,
+        "broken": broken,
+    }  # fmt: skip
+
+
+def _pictures(files: Sequence[layout.Found], usable: Sequence[bool], outcomes: Sequence[Outcome]) -> dict[str, tuple[int, int]]:
+    gone = {outcome.path for outcome in outcomes if DONE.get(outcome.action, outcome.action) == "quarantined"}
+    before = collections.Counter(file.label for file, good in zip(files, usable, strict=True) if good and file.label)
+    lost = collections.Counter(file.label for file, good in zip(files, usable, strict=True) if good and file.path in gone)
+    return {label: (count, count - lost[label]) for label, count in sorted(before.items())}
+
+
+def act(data: Path, state: Path, command: str, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Make the moves, each file once, and say what was done."""
+    moves = dict.fromkeys(journal.Move(outcome.path, outcome.moved_to) for outcome in outcomes if outcome.moved_to)
+    try:
+        stuck = {failure.move: failure.reason for failure in journal.apply(data, state, command, moves)}
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("; ".join(journal.recover(data, state))) from None
+    done = []
+    for outcome in outcomes:
+        reason = stuck.get(journal.Move(outcome.path, outcome.moved_to))
+        if outcome.moved_to and reason:
+            detail = f"{outcome.detail}; could not be moved: {reason}"
+            done.append(dataclasses.replace(outcome, action="stuck", moved_to="", detail=detail))
+        else:
+            done.append(dataclasses.replace(outcome, action=DONE.get(outcome.action, outcome.action)))
+    return done
+
+
+# -- the report -------------------------------------------------------------------------------------------------------------
+
+
+# -- an edited report -------------------------------------------------------------------------------------------------------
+
+
+# -- taking back ------------------------------------------------------------------------------------------------------------

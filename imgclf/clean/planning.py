@@ -1,0 +1,111 @@
+"""Plan what to do about each issue. Nothing is moved here."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from imgclf.clean.outcomes import Outcome
+from imgclf.core.files import journal
+from imgclf.core.files.paths import STATE_NAME
+from imgclf.data import file_index, issues, layout
+from imgclf.images.formats import filetypes
+
+_COPIES = ("duplicate", "leakage", "near-duplicate", "mirrored")  # of two pictures, one may go
+
+
+def plan(
+    data: Path,
+    state: Path,
+    findings: Sequence[issues.Finding],
+    todo: Mapping[str, str],
+    catalogue: file_index.Catalogue,
+) -> list[Outcome]:
+    """What to do about each finding, with a free name for every file that will move; a file moves once.
+
+    A copy leaves only when the file that it was compared with stays: what is like something that is like a third need not be
+    like that, and of every picture one stays.
+    """
+    unreadable = {catalogue.paths[index] for index in np.flatnonzero(catalogue.facts["problem"] == b"unreadable").tolist()}
+    misnamed = {finding.path for finding in findings if finding.check == "extension"}
+    formats = {
+        path: catalogue.facts["format"][index].decode() for index, path in enumerate(catalogue.paths) if path in misnamed
+    }
+    planned = []
+    led_to = _led_to(data, catalogue.paths)
+    for finding in findings:
+        action = todo[finding.check]
+        if action == "ignore":
+            continue
+        if action == "rename" and filetypes.names_another(PurePosixPath(finding.path).suffix):
+            action = "report"  # trust the name more than the first bytes
+        if (action == "rename" or finding.other) and _place(data / finding.path) in led_to:
+            action = "report"  # a link would lead nowhere afterwards, and what it shows is no worse than before
+        if action == "quarantine" and finding.path in unreadable:  # by no fault of the picture, perhaps: it stays where it is
+            action = "stuck"
+        if action in ("quarantine", "rename") and _lies_elsewhere(data, finding.path):
+            action = "report"  # in a folder that is linked here, which may belong to something else
+        if action == "quarantine" and finding.other and any(layout.is_linked(data, p) for p in (finding.path, finding.other)):
+            action = "report"  # perhaps two names of one file: to move it would take the file itself away
+        planned.append((finding, action))
+    leaving = {
+        finding.path for finding, action in planned if action in ("quarantine", "stuck") and finding.check not in _COPIES
+    }
+    staying: set[str] = set()
+    for number, (finding, action) in enumerate(planned):
+        if action == "quarantine" and finding.check in _COPIES and finding.path not in leaving:
+            if finding.path in staying or finding.other in leaving:
+                planned[number] = finding, "report"
+            else:
+                leaving.add(finding.path)
+                staying.add(finding.other)
+    batch = journal.next_number(state)
+    taken = set(catalogue.paths)
+    outcomes = []
+    for finding, action in planned:
+        target = ""
+        if action == "quarantine":
+            # A folder of its own for each batch, so that two files of the same name never meet.
+            target = f"{STATE_NAME}/quarantine/{batch:04d}/{finding.path}"
+        elif action == "rename" and finding.path in leaving:
+            action = "report"
+        elif action == "rename":
+            target = free_name(
+                filetypes.without_wrong_ending(finding.path), filetypes.FORMATS[formats[finding.path]][0], taken, data
+            )
+            taken.add(target)
+        outcomes.append(Outcome(finding.path, finding.check, finding.score, action, finding.detail, finding.other, target))
+    return outcomes
+
+
+def _led_to(data: Path, paths: Sequence[str]) -> set[str]:
+    """The places of files that a link among these leads to, at once or by way of other links."""
+    found = set()
+    for path in paths:
+        place = os.path.join(data, path)
+        for _step in range(40):  # as many as Linux follows
+            if not os.path.islink(place):
+                break
+            place = _place(os.path.join(os.path.dirname(place), os.readlink(place)))
+            found.add(place)
+    return found
+
+
+def _place(path: str | Path) -> str:
+    """Where a file or link lies, whatever linked folders the path goes through."""
+    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+
+
+def _lies_elsewhere(data: Path, path: str) -> bool:
+    """Whether a file lies in a linked folder."""
+    folder = path.rpartition("/")[0]
+    return bool(folder) and layout.is_linked(data, folder)
+
+
+def free_name(stem: str, extension: str, taken: set[str], data: Path) -> str:
+    name, number = stem + extension, 1
+    while name in taken or os.path.lexists(data / name):
+        number += 1
+        name = f"{stem}-{number}{extension}"
+    return name

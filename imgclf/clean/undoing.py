@@ -1,0 +1,54 @@
+"""Undo moves, finish interrupted ones, and list them."""
+
+from pathlib import Path
+
+from imgclf.core.errors import ImgclfError
+from imgclf.core.files import journal, locks
+from imgclf.core.files.paths import STATE_NAME
+from imgclf.core.files.state_folder import is_inside, not_writable, state_folder
+
+
+def undo(data: Path, number: int | None = None, *, dry_run: bool = False) -> tuple[list[str], list[str], list[str]]:
+    """Put every file that clean moved back where it was, or those of one batch of `history`; with `dry_run` only say which.
+
+    Returns the restored paths, a line for each that could not be, and notes.
+    """
+    state = state_folder(data)
+    if not dry_run and not is_inside(state, data) and journal.history(data, data / STATE_NAME):
+        raise ImgclfError(not_writable(data, "nothing can be moved back"))
+    with locks.locked(state, "clean --undo"):
+        if dry_run:
+            batches = [batch for batch in history(data) if batch.state != "undone" and number in (None, batch.number)]
+            if number is not None and not batches:
+                raise journal.no_batch(state, number)
+            return [move.source for batch in reversed(batches) for move in reversed(batch.moves)], [], []
+        notes = journal.recover(data, state)
+        made, failed = journal.undo(data, state, number)
+    problems = [f"{failure.move.source} could not go back to {failure.move.target}: {failure.reason}" for failure in failed]
+    return [move.target for move in made], problems, notes
+
+
+def recover(data: Path) -> list[str]:
+    """Finish what interrupted commands began, of other users and machines too; one line for each.
+
+    Raises ImgclfError when nothing was interrupted.
+    """
+    state = state_folder(data)
+    if not is_inside(state, data):
+        raise ImgclfError(not_writable(data, "nothing can be moved"))
+    with locks.locked(state, "clean --recover"):
+        said = journal.recover(data, state, foreign=True)
+    if not said:
+        raise ImgclfError(f"{data}: no command was interrupted here, so there is nothing to recover")
+    return said
+
+
+def history(data: Path) -> list[journal.Batch]:
+    """Every batch of moves that clean made, the oldest first."""
+    return journal.history(data, _journal(data))
+
+
+def _journal(data: Path) -> Path:
+    """Where the journal of moves lies: those made in a folder that is read-only now still count."""
+    inside = data / STATE_NAME
+    return inside if (inside / "journal").is_dir() else state_folder(data)
