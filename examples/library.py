@@ -6,14 +6,15 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow talks a lot
 
-from imgclf import evaluate, predict, split, train
+from imgclf import evaluate, predict, train
 from imgclf.clean import cleaning
 from imgclf.core.config import TrainConfig
+from imgclf.split import splitting
 
 
 def main(data: Path, run_dir: Path) -> None:
     print(cleaning.clean(data).counts())
-    print(split.split(data).manifest.counts())
+    print(splitting.split(data).manifest.counts())
     bundle = train.train(data, TrainConfig(epochs=3), run_dir=run_dir)
     if bundle is None:
         return  # one of several workers (TF_CONFIG), and not the chief, who has the run

@@ -178,13 +178,13 @@ def imgclf(tmp_path: Path) -> Run:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `data` (three classes of 24) and a finished run of three epochs under `runs/toy`; do not write into it."""
-    from imgclf import split
     from imgclf.core.config import SplitConfig, TrainConfig
+    from imgclf.split import splitting
     from imgclf.train import train
 
     root = tmp_path_factory.mktemp("trained")
     make_classes(root / "data", {"blue": 24, "green": 24, "red": 24})
-    split.split(root / "data", SplitConfig(train=17 / 24, val=4 / 24, test=3 / 24))  # 17, 4 and 3 of each class
+    splitting.split(root / "data", SplitConfig(train=17 / 24, val=4 / 24, test=3 / 24))  # 17, 4 and 3 of each class
     train(root / "data", TrainConfig(epochs=3, batch_size=8), run_dir=root / "runs" / "toy")
     return root
 

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from conftest import Run, encoded, photo, write
 
-from imgclf import split
 from imgclf.core import shards
 from imgclf.core.config import SCRATCH, Model, TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
@@ -25,6 +24,7 @@ from imgclf.data.manifest import manifest_path, read_manifest
 from imgclf.images import preprocess
 from imgclf.models import backbones, features, litert_head, torch_checkpoint
 from imgclf.models.bundle import Bundle
+from imgclf.split import splitting
 from imgclf.train import Silent, resume, train
 
 # -- checkpoints ------------------------------------------------------------------------------------------------------
@@ -349,7 +349,7 @@ def transferred(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 picture[:: int(random.integers(4, 7)), :: int(random.integers(4, 7))] -= 60
             noisy = np.clip(picture + random.normal(0, 8, picture.shape), 0, 255).astype(np.uint8)
             write(root / "data" / name / f"{index}.png", preprocess.encode(noisy, ".png"))
-    split.split(root / "data")
+    splitting.split(root / "data")
     config = TrainConfig(epochs=12, batch_size=8, model="efficientnet-lite0", image_size=64, views=2)
     train(root / "data", config, run_dir=root / "run")
     return root
@@ -395,7 +395,7 @@ def test_features_are_not_computed_again(transferred: Path, tmp_path: Path, monk
     train(tmp_path / "data", config, run_dir=tmp_path / "again")
     assert calls == []
     write(tmp_path / "data" / "plain" / "new.png", encoded(photo(7, 40, 40), "PNG"))
-    split.split(tmp_path / "data", force=True)
+    splitting.split(tmp_path / "data", force=True)
     part = next(row.split for row in read_manifest(manifest_path(tmp_path / "data")).rows if "new" in row.path)
     train(tmp_path / "data", config, run_dir=tmp_path / "more")
     moved = len(calls)  # pictures that the new split put from another part into train need their second view

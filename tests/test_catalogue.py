@@ -13,12 +13,12 @@ import pytest
 from conftest import encoded, photo, write
 from planted import scene
 
-from imgclf import split
 from imgclf.core.errors import ImgclfError
 from imgclf.core.parallel import process_map
 from imgclf.data import file_index, layout
 from imgclf.data import file_index as catalogues
 from imgclf.images import measurements
+from imgclf.split import class_folders, splitting
 
 
 @pytest.fixture
@@ -142,8 +142,8 @@ def test_links_do_not_make_it_read_again_what_it_knows(data: Path, tmp_path_fact
         write(data / "b" / f"{number}.png", encoded(scene(50 + number, 60, 40), "PNG"))
     assert reads(data, monkeypatch) == (13, 13)
     place = tmp_path_factory.mktemp("links")
-    manifest = split.split(data).manifest
-    split.export(manifest, data, place / "ours", "hard")
+    manifest = splitting.split(data).manifest
+    class_folders.export(manifest, data, place / "ours", "hard")
     assert os.stat(data / "b" / "0.png").st_nlink == 2
     assert reads(data, monkeypatch) == (0, 0)
     for number in range(6):

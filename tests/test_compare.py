@@ -44,13 +44,13 @@ def test_the_interval_of_a_difference() -> None:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that has learnt, and one that had no time to."""
-    from imgclf import split
     from imgclf.core.config import TrainConfig
+    from imgclf.split import splitting
     from imgclf.train import train
 
     root = tmp_path_factory.mktemp("two")
     make_classes(root / "data", {"blue": 24, "green": 24, "red": 24})
-    split.split(root / "data")
+    splitting.split(root / "data")
     for name, rate, epochs in (("good", 3e-3, 6), ("bad", 1e-7, 3)):  # three are too few for the good one on some CPUs
         config = TrainConfig(epochs=epochs, batch_size=8, learning_rate=rate, ema=0.0)
         train(root / "data", config, run_dir=root / "runs" / name)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from conftest import encoded, make_classes, photo, tree, write
 
-from imgclf import split
 from imgclf.core.config import Recipe
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files.state_folder import state_folder
@@ -17,6 +16,7 @@ from imgclf.data import file_index, layout, loader, prepared_images
 from imgclf.data.manifest import as_they_are, load_parts
 from imgclf.data.prepared_images import Prepared
 from imgclf.images import augment, decode, preprocess
+from imgclf.split import splitting
 
 RECIPE = Recipe(16, 24)
 
@@ -34,7 +34,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def prepare(data: Path, recipe: Recipe = RECIPE) -> Prepared:
-    manifest = split.split(data, force=True).manifest
+    manifest = splitting.split(data, force=True).manifest
     parts, _notes = load_parts(data, manifest)
     return prepared_images.prepare(data, parts, recipe)
 
@@ -138,7 +138,7 @@ def test_identical_pictures_are_all_there(tmp_path: Path) -> None:
 def test_damaged_pictures_are_left_out_with_their_names(data: Path) -> None:
     whole = (data / "a" / "003.png").read_bytes()
     write(data / "a" / "003.png", whole[: len(whole) // 2])
-    made = split.split(data)
+    made = splitting.split(data)
     assert made.left_out == (("a/003.png", "damaged or truncated PNG: it cannot be decoded to the end"),)
     parts, notes = load_parts(data, made.manifest)
     assert notes == []  # it is not called new at every training either
@@ -155,7 +155,7 @@ def test_the_data_folder_gets_nothing_but_its_own_folder(data: Path) -> None:
 
 
 def test_changes_since_the_split_are_named(data: Path) -> None:
-    manifest = split.split(data).manifest
+    manifest = splitting.split(data).manifest
     (data / "a" / "001.png").unlink()
     write(data / "b" / "new.png", encoded(photo(7), "PNG"))
     write(data / "b" / "notes.txt", b"milk")
@@ -170,7 +170,7 @@ def test_changes_since_the_split_are_named(data: Path) -> None:
 
 
 def test_pictures_edited_since_the_split_are_left_out(data: Path) -> None:
-    manifest = split.split(data).manifest
+    manifest = splitting.split(data).manifest
     write(data / "a" / "001.png", encoded(photo(50), "PNG"))
     parts, notes = load_parts(data, manifest)
     assert notes == [
@@ -329,7 +329,7 @@ def test_a_leftover_probe_does_not_make_a_folder_read_only(tmp_path: Path) -> No
 def test_copies_that_were_all_renamed_are_all_found(tmp_path: Path) -> None:
     root = make_classes(tmp_path, {"a": 3, "b": 3}, size=16)
     write(root / "a" / "copy.png", (root / "a" / "000.png").read_bytes())
-    manifest = split.split(root).manifest
+    manifest = splitting.split(root).manifest
     for path in (root / "a").iterdir():
         path.rename(path.with_name(f"new {path.name}"))
     now, notes = as_they_are(root, manifest)

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from conftest import Run, make_classes, write
 
-from imgclf import split
 from imgclf.core.config import Recipe
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.data import loader, prepared_images
 from imgclf.data.manifest import load_parts, manifest_path, read_manifest
+from imgclf.split import splitting
 from imgclf.train import devices
 
 # The command line itself, which also stores what each worker holds after each epoch.
@@ -85,7 +85,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with split data, a finished run `run` of two workers, and their states."""
     folder = tmp_path_factory.mktemp("together")
     make_classes(folder / "data", {"a": 32, "b": 33, "c": 40})
-    split.split(folder / "data")
+    splitting.split(folder / "data")
     chief, other = ends(workers(folder, 2, "train", "data", "--run-dir", "run", *OPTIONS))
     assert (chief[0], other[0]) == (0, 0), chief[2] + other[2]
     assert (chief[1], other[1]) == ("run\n", "")
@@ -280,7 +280,7 @@ def test_workers_do_not_make_the_split_each_for_itself(tmp_path: Path, imgclf: R
 def test_shards_share_every_file_out(tmp_path: Path) -> None:
     """Of each class as evenly as can be, and what Keras reads from a shard is what is in it."""
     make_classes(tmp_path / "data", {"a": 20, "b": 10})
-    split.split(tmp_path / "data")
+    splitting.split(tmp_path / "data")
     parts, _notes = load_parts(tmp_path / "data", read_manifest(manifest_path(tmp_path / "data")))
     whole = prepared_images.prepare(tmp_path / "data", {"train": parts["train"], "val": parts["val"]}, Recipe(16, 16))
     shards = [prepared_images.shard(whole, index, 3) for index in range(3)]

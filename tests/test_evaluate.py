@@ -260,11 +260,11 @@ def test_a_slice_is_the_folder_within_the_class_whatever_its_name(project: Path)
 
 
 def test_the_runs_own_split_counts_even_when_the_folder_has_another(project: Path) -> None:
-    from imgclf import split
     from imgclf.core.config import SplitConfig
+    from imgclf.split import splitting
 
     before = evaluate(run_of(project), project / "data")
-    split.split(project / "data", SplitConfig(seed=9), force=True)
+    splitting.split(project / "data", SplitConfig(seed=9), force=True)
     assert evaluate(run_of(project), project / "data").predictions == before.predictions
 
 

@@ -36,12 +36,12 @@ def squares(root: Path) -> Path:
 @pytest.fixture(scope="module")
 def learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that tells the two apart, of two classes, and so of one sigmoid unit."""
-    from imgclf import split
     from imgclf.core.config import TrainConfig
+    from imgclf.split import splitting
     from imgclf.train import train
 
     root = tmp_path_factory.mktemp("squares")
-    split.split(squares(root / "data"))
+    splitting.split(squares(root / "data"))
     config = TrainConfig(epochs=8, batch_size=8, image_size=48, augment="none", progressive=False)
     train(root / "data", config, run_dir=root / "runs" / "square")
     return root

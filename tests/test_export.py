@@ -19,7 +19,6 @@ from described import as_described
 from PIL import Image
 
 from imgclf import export as verb
-from imgclf import split
 from imgclf.core.config import Format, Model, Quantize, Recipe, SplitConfig, TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.data.manifest import read_manifest
@@ -29,6 +28,7 @@ from imgclf.images import preprocess
 from imgclf.models import cnn
 from imgclf.models.bundle import Bundle
 from imgclf.predict import predict
+from imgclf.split import splitting
 from imgclf.train import train
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -48,7 +48,7 @@ def runs(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, B
     """The run of three classes, and one of two that crops, both with a temperature that changes every prediction."""
     root = tmp_path_factory.mktemp("two")
     make_classes(root / "data", {"no": 24, "yes": 24})
-    split.split(root / "data", SplitConfig(train=17 / 24, val=4 / 24, test=3 / 24))
+    splitting.split(root / "data", SplitConfig(train=17 / 24, val=4 / 24, test=3 / 24))
     two = train(root / "data", TrainConfig(epochs=3, batch_size=8, aspect="crop"), run_dir=root / "runs" / "toy")
     assert two is not None
     three = shutil.copytree(trained / "runs" / "toy", tmp_path_factory.mktemp("three") / "toy")
@@ -284,7 +284,7 @@ def test_files_that_only_imgclf_reads_are_said(tmp_path: Path) -> None:
         for index in range(12):
             whole = encoded(photo(100 * number + index), quality=90)
             write(tmp_path / "data" / name / f"{index}.jpg", whole if index % 3 else whole[:-2])
-    split.split(tmp_path / "data")
+    splitting.split(tmp_path / "data")
     run = train(tmp_path / "data", TrainConfig(epochs=1, batch_size=8), run_dir=tmp_path / "run")
     assert run is not None
     paths = [tmp_path / "data" / row.path for row in read_manifest(run.path / "split.csv").rows if row.split == "test"]
@@ -420,7 +420,7 @@ def test_pictures_that_moved_changed_or_are_gone(project: Path, runs: dict[str, 
 def test_without_a_test_part_the_validation_part_is_asked(tmp_path: Path) -> None:
     make_classes(tmp_path / "data" / "train", {"a": 8, "b": 8})
     make_classes(tmp_path / "data" / "val", {"a": 4, "b": 4}, size=33)
-    split.split(tmp_path / "data")
+    splitting.split(tmp_path / "data")
     run = train(tmp_path / "data", TrainConfig(epochs=1, batch_size=8), run_dir=tmp_path / "run")
     assert run is not None
     result = verb.export(run)
@@ -435,7 +435,7 @@ def test_usage_errors_come_from_python_too(project: Path) -> None:
 @pytest.mark.long
 def test_a_backbone_exports_in_every_way(tmp_path: Path) -> None:
     make_classes(tmp_path / "data", {"a": 20, "b": 20, "c": 20}, size=64)
-    split.split(tmp_path / "data")
+    splitting.split(tmp_path / "data")
     config = TrainConfig(epochs=5, model="efficientnet-lite0", image_size=64)
     run = train(tmp_path / "data", config, run_dir=tmp_path / "run")
     assert run is not None

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import Run, encoded, make_classes, photo, tree, write
 
-from imgclf import preview, split
+from imgclf import preview
 from imgclf.clean import applying, cleaning, undoing
 from imgclf.core.config import SplitConfig
 from imgclf.core.errors import ImgclfError
@@ -19,6 +19,8 @@ from imgclf.data import layout
 from imgclf.data.layout import scan
 from imgclf.data.manifest import as_they_are
 from imgclf.images.sources import expand
+from imgclf.split import class_folders, splitting
+from imgclf.split.leakage import find_leakage
 
 SYSTEM = (
     "lost+found", "System Volume Information", "$RECYCLE.BIN", "#recycle", "@eaDir", ".Trash-1000", ".ipynb_checkpoints",
@@ -53,7 +55,7 @@ def test_system_folders_are_no_classes_and_hold_no_images(littered: Path) -> Non
     result = cleaning.clean(littered, dry_run=True)
     assert {file.path for file in result.files} == samples
     assert {path for path, _rule in result.ignored} | samples >= {path for path in tree(littered) if "to the root" not in path}
-    assert len(split.split(littered).manifest.rows) == 18
+    assert len(splitting.split(littered).manifest.rows) == 18
     assert {source.name for source in expand([str(littered)])} == {str(littered / path) for path in samples}
 
 
@@ -106,7 +108,7 @@ NAMES = ["山田　太郎", "می‌خواهم", "👩‍🚀", "🏴‍☠️ a
 @pytest.mark.parametrize("name", NAMES)
 def test_every_name_that_a_folder_can_have_is_a_class(name: str, tmp_path: Path) -> None:
     make_classes(tmp_path, {name: 4, "other": 4}, size=8)
-    manifest = split.split(tmp_path).manifest
+    manifest = splitting.split(tmp_path).manifest
     assert manifest.class_names == tuple(sorted([unicodedata.normalize("NFC", name), "other"]))
     assert sum((tmp_path / row.path).is_file() for row in manifest.rows) == 8
 
@@ -132,7 +134,7 @@ def test_two_spellings_of_one_name_are_both_shown(tmp_path: Path, imgclf: Run) -
         "the class folders 'e\\u0301' and '\\xe9' have the same name, é, in two Unicode spellings (composed and "
         "decomposed); move all images into one of them"
     )
-    for verb in (preview.preview, cleaning.clean, split.split, layout.index):
+    for verb in (preview.preview, cleaning.clean, splitting.split, layout.index):
         with pytest.raises(ImgclfError) as caught:
             verb(data)
         assert str(caught.value) == f"{data}: {words}"
@@ -145,7 +147,7 @@ def test_a_copy_in_another_spelling_is_the_same_data(tmp_path: Path) -> None:
     made = make_classes(tmp_path / "data", {"é": 10, "b": 10}, size=8)
     for path in sorted((made / "é").iterdir()):
         path.rename(path.with_name(f"ü{path.name}"))
-    manifest = split.split(made).manifest
+    manifest = splitting.split(made).manifest
     report = write(tmp_path / "r.csv", "path,action,new_label\né/ü001.png,quarantine,\nb/002.png,relabel,é\n".encode())
     groups = write(tmp_path / "g.csv", b"path,group\n" + "".join(f"é/ü00{n}.png,{n // 5}\n" for n in range(10)).encode())
 
@@ -157,9 +159,9 @@ def test_a_copy_in_another_spelling_is_the_same_data(tmp_path: Path) -> None:
     now, notes = as_they_are(other, manifest)
     assert notes == []
     assert {row.path for row in now.rows} == {nfd(row.path) for row in manifest.rows}
-    assert not split.split(other).changed
-    assert split.check(other).pictures == split.check(made).pictures
-    assert len({row.group for row in split.split(other, SplitConfig(groups=str(groups)), force=True).manifest.rows}) == 12
+    assert not splitting.split(other).changed
+    assert find_leakage(other).pictures == find_leakage(made).pictures
+    assert len({row.group for row in splitting.split(other, SplitConfig(groups=str(groups)), force=True).manifest.rows}) == 12
 
     before = tree(other)
     outcomes, _notes = applying.apply(other, report)
@@ -197,7 +199,7 @@ def test_names_of_parts_that_people_use(train: str, val: str, test: str, tmp_pat
     for number, name in enumerate((train, val, test), 3):
         make_classes(tmp_path / name, {"a": number, "b": number}, size=8)
     assert layout.part_folders(tmp_path) == {train: "train", val: "val", test: "test"}
-    assert split.split(tmp_path).manifest.counts() == {label: {"train": 3, "val": 4, "test": 5} for label in "ab"}
+    assert splitting.split(tmp_path).manifest.counts() == {label: {"train": 3, "val": 4, "test": 5} for label in "ab"}
 
 
 def test_train_and_eval_are_no_classes(tmp_path: Path) -> None:
@@ -209,7 +211,7 @@ def test_train_and_eval_are_no_classes(tmp_path: Path) -> None:
 def test_a_contest_whose_images_have_no_class_folders(tmp_path: Path) -> None:
     for name in ("train/cat.0.jpg", "train/dog.0.jpg", "test1/1.jpg"):
         write(tmp_path / name, encoded(photo(len(name))))
-    for verb in (preview.preview, cleaning.clean, split.split, layout.index):
+    for verb in (preview.preview, cleaning.clean, splitting.split, layout.index):
         with pytest.raises(ImgclfError) as caught:
             verb(tmp_path)
         assert str(caught.value) == (
@@ -221,7 +223,7 @@ def test_a_contest_whose_images_have_no_class_folders(tmp_path: Path) -> None:
 def test_a_test_set_without_labels_is_named_and_not_used(tmp_path: Path) -> None:
     make_classes(tmp_path / "train", {"a": 10, "b": 10}, size=8)
     write(tmp_path / "test" / "1.jpg", encoded(photo(1)))
-    result = split.split(tmp_path)
+    result = splitting.split(tmp_path)
     assert (
         f"{tmp_path}/test has no class folders, so its images are not used; classify them with `imgclf predict`" in result.notes
     )
@@ -235,13 +237,13 @@ def test_a_split_inside_each_class_is_asked_about(tmp_path: Path) -> None:
     for label in ("cats", "dogs"):
         make_classes(tmp_path / label, {"train": 4, "test": 4}, size=8)
     with pytest.raises(ImgclfError, match="cats/test and cats/train look like the folders of a split inside a class; move"):
-        split.split(tmp_path)
+        splitting.split(tmp_path)
 
 
 def test_one_folder_too_high_is_noticed(tmp_path: Path) -> None:
     make_classes(tmp_path / "archive", {"a": 4, "b": 4}, size=8)
     with pytest.raises(ImgclfError, match=r"only one class \(archive\).*if the classes are the folders in .*archive \(a, b"):
-        split.split(tmp_path)
+        splitting.split(tmp_path)
 
 
 def test_what_was_merged_is_said(tmp_path: Path) -> None:
@@ -249,15 +251,15 @@ def test_what_was_merged_is_said(tmp_path: Path) -> None:
         make_classes(tmp_path / path, {".": 5}, size=8)
     words = "2 classes; 4 subfolders were merged into them, such as Fruit/Apple/Golden"
     assert words in cleaning.clean(tmp_path, dry_run=True).notes
-    assert words in split.split(tmp_path).notes
-    assert words in split.folds(tmp_path, 2)[0].notes
+    assert words in splitting.split(tmp_path).notes
+    assert words in splitting.folds(tmp_path, 2)[0].notes
     assert words in preview.preview(tmp_path).notes
     assert layout.merged_note(make_classes(tmp_path / "flat", {"a": 3, "b": 3}, size=8), ["a/0.png"]) == []
 
 
 def test_a_class_that_came_or_went_after_the_split_is_named(tmp_path: Path) -> None:
     data = make_classes(tmp_path, {"a": 10, "b": 10}, size=8)
-    manifest = split.split(data).manifest
+    manifest = splitting.split(data).manifest
     make_classes(data, {"c": 7}, size=16)
     shutil.rmtree(data / "b")
     _now, notes = as_they_are(data, manifest)
@@ -274,8 +276,8 @@ def test_an_export_is_whole_on_disks_that_ignore_case(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 12, "b": 12}, size=8)
     for number, name in enumerate(("X.png", "x.png", "é.png", nfd("é.png"), "É.png", "Sub/1.png", "sub/1.png")):
         write(data / "a" / name, encoded(photo(number, 8, 8), "PNG"))
-    manifest = split.split(data, SplitConfig(train=1, val=0, test=0)).manifest
-    notes = split.export(manifest, data, tmp_path / "out", "hard")
+    manifest = splitting.split(data, SplitConfig(train=1, val=0, test=0)).manifest
+    notes = class_folders.export(manifest, data, tmp_path / "out", "hard")
     assert notes == ["images renamed with a number because names differ only in case or Unicode spelling: 4"]
     found = tree(tmp_path / "out")
     assert sorted(found.values()) == sorted(tree(data).values())
@@ -285,10 +287,10 @@ def test_an_export_is_whole_on_disks_that_ignore_case(tmp_path: Path) -> None:
 def test_classes_that_differ_only_in_case_are_named(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"Cat": 6, "cat": 6}, size=8)
     words = "the classes Cat and cat differ only in case, which macOS and Windows ignore"
-    made = split.split(data)
+    made = splitting.split(data)
     assert words in made.notes
     with pytest.raises(ImgclfError, match=words):
-        split.export(made.manifest, data, tmp_path / "out", "hard")
+        class_folders.export(made.manifest, data, tmp_path / "out", "hard")
     assert not (tmp_path / "out").exists()
 
 

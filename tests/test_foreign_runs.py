@@ -11,10 +11,11 @@ import pytest
 from conftest import Run, encoded, make_classes, photo, write
 from tiny import SPECIAL, rewrite, special, tiny_run
 
-from imgclf import runs, split
+from imgclf import runs
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import reading
 from imgclf.models.bundle import Bundle
+from imgclf.split import splitting
 
 
 @pytest.fixture
@@ -182,7 +183,7 @@ def test_json_is_bounded_before_it_takes_memory(tmp_path: Path) -> None:
     ids=" ".join,
 )  # fmt: skip
 def test_an_option_that_takes_a_file(words: list[str], kind: str, folder: Path, imgclf: Run) -> None:
-    split.split(make_classes(folder / "data", {"a": 6, "b": 6}, size=16))
+    splitting.split(make_classes(folder / "data", {"a": 6, "b": 6}, size=16))
     special(folder / "odd", kind)
     done = imgclf(*words, "odd")
     assert done.returncode in (1, 2), done.stderr

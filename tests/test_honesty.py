@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from conftest import Run, encoded, photo, write
 
-from imgclf import split
 from imgclf.compare import compare
 from imgclf.core.config import SplitConfig, TrainConfig
 from imgclf.data.manifest import read_manifest
@@ -22,6 +21,7 @@ from imgclf.evaluation.baseline import baseline, largest, remedy
 from imgclf.evaluation.intervals import wilson_interval
 from imgclf.models import bundle
 from imgclf.models.bundle import Bundle
+from imgclf.split import splitting
 from imgclf.train import Silent, train
 
 BETWEEN = r"\(?(95% interval )?[01]\.\d\d+( to |-)[01]\.\d\d+"
@@ -202,7 +202,7 @@ def test_groups_are_told_wherever_intervals_count_images(project: Path) -> None:
         for path in (project / "data").rglob("*.png")
     }
     write(project / "groups.csv", "\n".join(["path,group", *map(",".join, groups.items()), ""]).encode())
-    split.split(project / "data", SplitConfig(groups=str(project / "groups.csv")), force=True)
+    splitting.split(project / "data", SplitConfig(groups=str(project / "groups.csv")), force=True)
     ears = Ears()
     config = TrainConfig(epochs=1, batch_size=8, image_size=16, model="cnn-small")
     run = train(project / "data", config, run_dir=project / "runs" / "grouped", listener=ears)

@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 import pytest
 
-from imgclf import split
 from imgclf.cli.training_display import TrainingDisplay
 from imgclf.core import signals
 from imgclf.core.config import ServeConfig, TrainConfig
@@ -25,6 +24,7 @@ from imgclf.core.errors import ImgclfError
 from imgclf.models import keras_settings
 from imgclf.models.bundle import Bundle
 from imgclf.serve import serve
+from imgclf.split import splitting
 from imgclf.train import Epoch, Silent, train
 
 CONFIG = TrainConfig(epochs=1, batch_size=8, image_size=32, model="cnn-small")
@@ -152,7 +152,7 @@ def test_a_notebook_runs_everything_but_the_server(trained: Path, tmp_path: Path
     run = Bundle.load(trained / "runs" / "toy")
 
     async def cell() -> None:
-        assert split.exists(trained / "data")
+        assert splitting.exists(trained / "data")
         assert run.probability(np.zeros((run.recipe.height, run.recipe.width, 3), np.uint8)).shape == (3,)
         with pytest.raises(ImgclfError, match="this thread already runs an event loop, as in a notebook"):
             serve(run, ServeConfig(port=0), ready=print)

@@ -15,12 +15,13 @@ from conftest import Run, encoded, make_classes, photo, tree, write
 from racing import race
 from team import PIXELS
 
-from imgclf import preview, runs, split
+from imgclf import preview, runs
 from imgclf.clean import applying, cleaning, undoing
 from imgclf.core.config import SplitConfig
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import atomic, contained, journal, locks, placing, seal
 from imgclf.core.files.contained import LinkError
+from imgclf.split import splitting
 
 PRECIOUS = b"the only copy"
 
@@ -52,10 +53,10 @@ COMMANDS: dict[str, Callable[[Path], object]] = {
     "clean --undo": undoing.undo,
     "clean --history": undoing.history,
     "clean --recover": undoing.recover,
-    "split": lambda data: split.split(data, force=True),
-    "split --seed": lambda data: split.split(data, SplitConfig(seed=7), force=True),
-    "split --folds": lambda data: split.folds(data, 3, force=True),
-    "split --check": split.check,
+    "split": lambda data: splitting.split(data, force=True),
+    "split --seed": lambda data: splitting.split(data, SplitConfig(seed=7), force=True),
+    "split --folds": lambda data: splitting.folds(data, 3, force=True),
+    "split --check": find_leakage,
     "preview": preview.preview,
     "prepare": pixels,
 }

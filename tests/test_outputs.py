@@ -97,9 +97,9 @@ def test_hints_name_the_folder_and_can_be_run(tmp_path: Path, monkeypatch: pytes
 
 def test_a_subset_without_an_image_asks_for_a_larger_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than the usual 0.7 and 0.15."""
-    from imgclf import split
     from imgclf.core.config import PARTS
     from imgclf.data import prepared_images
+    from imgclf.split import splitting
     from imgclf.train import setup
 
     monkeypatch.chdir(tmp_path)
@@ -114,5 +114,5 @@ def test_a_subset_without_an_image_asks_for_a_larger_share(tmp_path: Path, monke
         usual = dict(zip(PARTS, (0.7, 0.15, 0.15), strict=True))
         assert float(words[3]) > usual[empty]  # type: ignore[index]
         assert CliRunner().invoke(app, words).exit_code == 0
-        counts = [sum(row.split == part for row in split.in_force(Path("photos")).manifest.rows) for part in PARTS]
+        counts = [sum(row.split == part for row in splitting.in_force(Path("photos")).manifest.rows) for part in PARTS]
         assert min(counts) > 0

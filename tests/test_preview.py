@@ -17,12 +17,13 @@ from conftest import Run, encoded, make_classes, photo, started, tree, write
 from PIL import Image
 from planted import recompressed, scene
 
-from imgclf import preview, split
+from imgclf import preview
 from imgclf.core.config import Recipe, TrainConfig
 from imgclf.core.errors import ImgclfError
 from imgclf.images import decode, preprocess
 from imgclf.preview import GAP, TEXT, TILE, ClassSummary
 from imgclf.reports import image_page
+from imgclf.split import splitting
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_one_part_only(tmp_path: Path) -> None:
     for label in "ab":
         for index in range(10):
             write(tmp_path / "data" / label / f"{index}.jpg", encoded(photo(index * 2 + ord(label))))
-    split.split(tmp_path / "data")
+    splitting.split(tmp_path / "data")
     result = preview.preview(tmp_path / "data", part="val")
     assert [info.count for info in result.classes] == [2, 1]  # 15% of 20 images
 
@@ -107,7 +108,7 @@ def test_a_class_that_a_part_lacks_is_no_part_of_the_imbalance(tmp_path: Path, i
     for label, count in (("a", 20), ("b", 40), ("c", 1)):
         for index in range(count):
             write(tmp_path / "data" / label / f"{index}.jpg", encoded(photo(100 * ord(label) + index)))
-    split.split(tmp_path / "data")
+    splitting.split(tmp_path / "data")
     done = imgclf("preview", "--split", "val")
     assert "9 pictures, 3 classes, imbalance 2.00 (largest / smallest that has pictures)" in done.stdout
 
@@ -207,7 +208,7 @@ def test_the_page_has_every_picture_with_findings_parts_and_histograms(tmp_path:
 
 def test_the_page_of_one_part_and_of_a_sample(tmp_path: Path) -> None:
     make_classes(tmp_path / "data", {"a": 40, "b": 10}, size=16)
-    split.split(tmp_path / "data")
+    splitting.split(tmp_path / "data")
     survey = preview.survey(tmp_path / "data", "val")
     preview.write_page(survey, tmp_path / "p.html", limit=100, seed=0)
     assert {picture["part"] for picture in page(tmp_path / "p.html")["pictures"]} == {"val"}

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from conftest import Run, photo, write
 
-from imgclf import split
 from imgclf.core.config import TrainConfig
 from imgclf.core.errors import UsageError
 from imgclf.data import layout
 from imgclf.data.manifest import Manifest, manifest_path, read_manifest
 from imgclf.images import preprocess
 from imgclf.models import backbones, features
+from imgclf.split import splitting
 from imgclf.train import Silent, devices, prospects
 from imgclf.train.prospects import Prospect
 
@@ -31,7 +31,7 @@ def textures(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 picture[:: int(random.integers(3, 6))] += 80
             noisy = np.clip(picture + random.normal(0, 20, picture.shape), 0, 255).astype(np.uint8)
             write(root / "data" / name / f"{index}.png", preprocess.encode(noisy, ".png"))
-    split.split(root / "data")
+    splitting.split(root / "data")
     return root
 
 
@@ -95,7 +95,7 @@ def test_labels_at_random_are_not_learnt(textures: Path, tmp_path: Path) -> None
     """Held-out accuracy, not accuracy on what was fitted: with labels that mean nothing it is about a half."""
     for index in range(60):
         write(tmp_path / "data" / "ab"[index % 2] / f"{index}.png", preprocess.encode(np.asarray(photo(index, 40, 40)), ".png"))
-    split.split(tmp_path / "data")
+    splitting.split(tmp_path / "data")
     found = prospects.of_backbone(tmp_path / "data", manifest(tmp_path), TrainConfig(), Silent())
     assert found is not None
     assert 0.25 < found.accuracy < 0.75

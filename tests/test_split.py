@@ -16,21 +16,22 @@ from conftest import Run, encoded, make_classes, photo, tree, write
 from PIL import Image
 from planted import COPIES, cropped, mirrored, recompressed, resized, scene
 
-from imgclf import split
 from imgclf.core.config import PARTS, Link, SplitConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.data import allocation
 from imgclf.data.layout import Sample
 from imgclf.data.manifest import Manifest, fold_paths, load_parts, read_manifest
+from imgclf.split import class_folders, splitting, subsets
+from imgclf.split.leakage import find_leakage
 
 DEFAULT = {"train": 0.70, "val": 0.15, "test": 0.15}
 
 
 def test_shares() -> None:
-    assert split.shares(None, None, None) == pytest.approx(DEFAULT)
-    assert split.shares(80, 10, 10) == pytest.approx({"train": 0.8, "val": 0.1, "test": 0.1})
-    assert split.shares(None, None, 0.2) == pytest.approx({"train": 0.8 * 70 / 85, "val": 0.8 * 15 / 85, "test": 0.2})
-    assert split.shares(0.9, 0.1, None) == pytest.approx({"train": 0.9, "val": 0.1, "test": 0.0})
+    assert subsets.shares(None, None, None) == pytest.approx(DEFAULT)
+    assert subsets.shares(80, 10, 10) == pytest.approx({"train": 0.8, "val": 0.1, "test": 0.1})
+    assert subsets.shares(None, None, 0.2) == pytest.approx({"train": 0.8 * 70 / 85, "val": 0.8 * 15 / 85, "test": 0.2})
+    assert subsets.shares(0.9, 0.1, None) == pytest.approx({"train": 0.9, "val": 0.1, "test": 0.0})
     for bad in [
         (0.5, 0.2, 0.2),
         (0.9, 0.2, None),
@@ -40,7 +41,7 @@ def test_shares() -> None:
         (90, 20, None),
     ]:
         with pytest.raises(UsageError):
-            split.shares(*bad)
+            subsets.shares(*bad)
 
 
 # -- on disk ----------------------------------------------------------------------------------------------------------
@@ -49,22 +50,22 @@ def test_shares() -> None:
 def test_manifest_survives_writing_and_reading(tmp_path: Path) -> None:
     made = make_classes(tmp_path / "data", {"a,b": 6, 'c"d': 6, "猫": 6}, size=8)
     write(made / "a,b" / os.fsdecode(b'caf\xe9\n\r"x\r.png'), encoded(photo(1), "PNG"))
-    result = split.split(made)
+    result = splitting.split(made)
     assert result.changed
     assert read_manifest(result.path) == result.manifest
-    again = split.split(made)
+    again = splitting.split(made)
     assert not again.changed
     assert again.manifest == result.manifest
 
 
 def test_an_existing_manifest_is_replaced_only_with_force(tmp_path: Path) -> None:
     made = make_classes(tmp_path / "data", {"a": 10, "b": 10}, size=8)
-    first = split.split(made)
+    first = splitting.split(made)
     old = first.path.read_bytes()
     with pytest.raises(ImgclfError, match=r"another split is in force \(0 pictures are new, 0 are gone, \d+ would change"):
-        split.split(made, SplitConfig(seed=1))
+        splitting.split(made, SplitConfig(seed=1))
     assert first.path.read_bytes() == old
-    second = split.split(made, SplitConfig(seed=1), force=True)
+    second = splitting.split(made, SplitConfig(seed=1), force=True)
     assert second.manifest != first.manifest
     assert (first.path.parent / "split-1.csv").read_bytes() == old
 
@@ -79,7 +80,7 @@ def test_of_two_splits_at_once_one_is_refused(tmp_path: Path, monkeypatch: pytes
         return allocate(*arguments)
 
     monkeypatch.setattr(allocation, "allocate", slow)
-    result = split.split(made)
+    result = splitting.split(made)
     assert second[0].returncode == 1
     assert "in use by imgclf split" in second[0].stderr
     assert sorted(path.name for path in result.path.parent.glob("split*")) == ["split.csv"]
@@ -90,7 +91,7 @@ def test_what_is_no_picture_is_left_out_and_named(tmp_path: Path) -> None:
     write(made / "a" / "notes.txt", b"milk")
     write(made / "a" / "empty.png", b"")
     write(made / "a" / "picture-without-a-name", encoded(photo(1)))
-    result = split.split(made)
+    result = splitting.split(made)
     assert result.left_out == (("a/empty.png", "the file has zero bytes"), ("a/notes.txt", "not an image"))
     assert "a/picture-without-a-name" in {row.path for row in result.manifest.rows}
 
@@ -98,13 +99,13 @@ def test_what_is_no_picture_is_left_out_and_named(tmp_path: Path) -> None:
 def test_identical_files_under_two_classes_are_reported(tmp_path: Path) -> None:
     made = make_classes(tmp_path / "data", {"a": 5, "b": 5}, size=8)
     write(made / "b" / "copy.png", (made / "a" / "000.png").read_bytes())
-    assert "2 identical files lie under different classes: a/000.png, b/copy.png" in split.split(made).notes
+    assert "2 identical files lie under different classes: a/000.png, b/copy.png" in splitting.split(made).notes
 
 
 def test_ready_made_parts_are_used_as_they_are(tmp_path: Path) -> None:
     for part in ("train", "Validation", "test"):
         make_classes(tmp_path / part, {"a": 3, "b": 2}, size=8)
-    result = split.split(tmp_path)
+    result = splitting.split(tmp_path)
     assert {row.path.split("/")[0].lower()[:3] + row.split for row in result.manifest.rows} == {"tratrain", "valval", "testest"}
     assert result.manifest.counts() == {name: dict.fromkeys(PARTS, n) for name, n in (("a", 3), ("b", 2))}
     # The same files in all three parts: that is leakage, and it is said.
@@ -115,7 +116,7 @@ def test_groups_torn_by_ready_made_parts_are_counted(tmp_path: Path) -> None:
     for part in ("train", "val", "test"):
         for number, label in enumerate("abab"):
             write(tmp_path / part / label / f"patient{number}-{part}.png", encoded(photo(hash((part, number)) % 999), "PNG"))
-    notes = split.split(tmp_path, SplitConfig(group_by="patient([0-9])")).notes
+    notes = splitting.split(tmp_path, SplitConfig(group_by="patient([0-9])")).notes
     assert "leakage: identical pictures or groups that lie in more than one part of this folder: 4" in notes
     assert not any("kept together" in note for note in notes)
 
@@ -124,10 +125,10 @@ def test_a_stray_folder_beside_the_parts_is_named(tmp_path: Path) -> None:
     for part in ("train", "test"):
         make_classes(tmp_path / part, {"a": 3, "b": 3}, size=8)
     (tmp_path / "__MACOSX").mkdir()
-    assert split.split(tmp_path).manifest.class_names == ("a", "b")
+    assert splitting.split(tmp_path).manifest.class_names == ("a", "b")
     (tmp_path / "unlabeled").mkdir()
     with pytest.raises(ImgclfError, match="test, train look like the folders of a split, but unlabeled beside them does not"):
-        split.split(tmp_path)
+        splitting.split(tmp_path)
 
 
 def test_export_of_the_split_in_force(tmp_path: Path, imgclf: Run) -> None:
@@ -144,7 +145,7 @@ def test_a_missing_validation_part_is_taken_from_train(tmp_path: Path) -> None:
     make_classes(tmp_path / "train", {"a": 17, "b": 17}, size=8)
     for index in range(4):
         write(tmp_path / "test" / "ab"[index % 2] / f"{index}.png", encoded(photo(index), "PNG"))
-    result = split.split(tmp_path)
+    result = splitting.split(tmp_path)
     assert result.manifest.counts() == {name: {"train": 14, "val": 3, "test": 2} for name in "ab"}
     assert all(row.path.startswith("test/") == (row.split == "test") for row in result.manifest.rows)
 
@@ -158,21 +159,21 @@ def test_unusable_folders_are_named(counts: dict[str, int], words: str, tmp_path
     for name in counts:
         (tmp_path / name).mkdir(exist_ok=True)
     with pytest.raises(ImgclfError, match=words):
-        split.split(tmp_path)
+        splitting.split(tmp_path)
 
 
 def test_parts_without_class_folders(tmp_path: Path) -> None:
     for part in ("train", "test"):
         write(tmp_path / part / "1.jpg", encoded(photo(1)))
     with pytest.raises(ImgclfError, match="no class folders in test, train"):
-        split.split(tmp_path)
+        splitting.split(tmp_path)
 
 
 def test_a_class_without_training_pictures(tmp_path: Path) -> None:
     make_classes(tmp_path / "train", {"a": 5, "b": 5}, size=8)
     make_classes(tmp_path / "test", {"a": 5, "c": 5}, size=8)
     with pytest.raises(ImgclfError, match="class c: no picture of it is in the train part"):
-        split.split(tmp_path)
+        splitting.split(tmp_path)
 
 
 SHA = 64 * "0"
@@ -197,11 +198,11 @@ def test_a_broken_manifest_is_named(text: str, words: str, tmp_path: Path) -> No
 
 def test_group_by_and_groups_file_agree(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 30, "b": 30}, size=8)
-    by_regex = split.split(data, SplitConfig(group_by=r"(\d\d)\d\.png$"))
+    by_regex = splitting.split(data, SplitConfig(group_by=r"(\d\d)\d\.png$"))
     assert "groups as asked for: 3" in by_regex.notes
     lines = [f"{row.path},{row.path[2:4]}" for row in by_regex.manifest.rows]
     table = write(tmp_path / "groups.csv", "\n".join(["path,group", *lines]).encode())
-    by_file = split.split(data, SplitConfig(groups=str(table)))
+    by_file = splitting.split(data, SplitConfig(groups=str(table)))
     assert by_file.manifest == by_regex.manifest
     parts = collections.defaultdict(set)
     for row in by_file.manifest.rows:
@@ -209,14 +210,14 @@ def test_group_by_and_groups_file_agree(tmp_path: Path) -> None:
     assert sorted(map(len, parts.values())) == [1, 1, 1]
     write(table, table.read_bytes() + b"\na/30.png,03\nb/x.png,03\n")
     note = f"rows of {table} that match no usable image: 2, first 'a/30.png'"
-    assert note in split.split(data, SplitConfig(groups=str(table))).notes  # a typo would let a group be torn
+    assert note in splitting.split(data, SplitConfig(groups=str(table))).notes  # a typo would let a group be torn
 
 
 def test_groups_too_large_for_every_part_are_refused(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 30, "b": 30}, size=8)
     with pytest.raises(ImgclfError, match=r"2, the largest of 40 pictures\): nothing is left for (val|test)"):
-        split.split(data, SplitConfig(group_by=r"/0(2?)"))
-    two_parts = split.split(data, SplitConfig(train=0.7, val=0.3, test=0, group_by=r"/0(2?)"))
+        splitting.split(data, SplitConfig(group_by=r"/0(2?)"))
+    two_parts = splitting.split(data, SplitConfig(train=0.7, val=0.3, test=0, group_by=r"/0(2?)"))
     assert {row.split for row in two_parts.manifest.rows} == {"train", "val"}
 
 
@@ -233,7 +234,7 @@ def test_groups_too_large_for_every_part_are_refused(tmp_path: Path) -> None:
 def test_bad_groups_are_named(config: SplitConfig, words: str, tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
     with pytest.raises(ImgclfError, match=words):
-        split.split(data, config)
+        splitting.split(data, config)
 
 
 @pytest.mark.parametrize(
@@ -246,14 +247,14 @@ def test_bad_groups_are_named(config: SplitConfig, words: str, tmp_path: Path) -
 def test_bad_group_files_are_named(text: str, words: str, tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
     with pytest.raises(ImgclfError, match=words):
-        split.split(data, SplitConfig(groups=str(write(tmp_path / "groups.csv", text.encode()))))
+        splitting.split(data, SplitConfig(groups=str(write(tmp_path / "groups.csv", text.encode()))))
 
 
 def test_a_class_that_a_part_lacks_is_named(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 20, "b": 20, "c": 2}, size=8)
     lines = ["path,group", *(f"b/{number:03d}.png,one" for number in range(20))]
     groups = write(tmp_path / "groups.csv", "\n".join(lines).encode())
-    result = split.split(data, SplitConfig(groups=str(groups)))
+    result = splitting.split(data, SplitConfig(groups=str(groups)))
     assert result.manifest.counts()["b"] == {"train": 20, "val": 0, "test": 0}
     assert result.manifest.counts()["c"] == {"train": 1, "val": 1, "test": 0}, "b has left val and test short"
     assert result.notes[1:] == (
@@ -268,21 +269,23 @@ def test_a_class_that_a_part_lacks_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("link", ["hard", "symlink", "copy"])
 def test_a_picture_that_goes_away_during_an_export_ends_it(link: Link, tmp_path: Path) -> None:
     made = make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
-    manifest = split.split(made).manifest
+    manifest = splitting.split(made).manifest
     with pytest.raises(ImgclfError, match=r"export failed at .*b/003.png: No such file or directory; check the spelling"):
-        split.export(manifest, made, tmp_path / "out", link, lambda _done, _total: (made / "b/003.png").unlink(missing_ok=True))
+        class_folders.export(
+            manifest, made, tmp_path / "out", link, lambda _done, _total: (made / "b/003.png").unlink(missing_ok=True)
+        )
     assert not (tmp_path / "out").exists()
 
 
 def test_an_export_leaves_out_what_changed_since_the_split(tmp_path: Path) -> None:
     """A test picture that was copied over a training picture would leak."""
     made = make_classes(tmp_path / "data", {"a": 10, "b": 10}, size=8)
-    manifest = split.split(made).manifest
+    manifest = splitting.split(made).manifest
     train, gone = [row.path for row in manifest.rows if row.split == "train"][:2]
     test = next(row.path for row in manifest.rows if row.split == "test")
     (made / train).write_bytes((made / test).read_bytes())
     (made / gone).unlink()
-    notes = split.export(manifest, made, tmp_path / "out", "hard")
+    notes = class_folders.export(manifest, made, tmp_path / "out", "hard")
     assert notes == [
         f"images of the split that no longer exist (skipped): 1 ({gone}); make a new split without them: "
         f"`imgclf split {made} --force`",
@@ -299,8 +302,8 @@ def test_keras_sees_the_manifest_in_an_export(link: str, tmp_path: Path) -> None
     made = make_classes(tmp_path / "data", {"b 2": 12, "a": 7, "c10": 20}, size=8)
     write(made / "a" / "deep" / "000.png", encoded(photo(1), "PNG"))
     before = tree(made)
-    result = split.split(made)
-    split.export(result.manifest, made, tmp_path / "out", link)
+    result = splitting.split(made)
+    class_folders.export(result.manifest, made, tmp_path / "out", link)
     for part in PARTS:
         seen = keras.utils.image_dataset_from_directory(
             tmp_path / "out" / part, image_size=(8, 8), shuffle=False, verbose=False, follow_links=True
@@ -319,7 +322,7 @@ def test_keras_sees_the_manifest_in_an_export(link: str, tmp_path: Path) -> None
 
 def test_export_never_mixes_with_other_files(tmp_path: Path) -> None:
     made = make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
-    manifest = split.split(made).manifest
+    manifest = splitting.split(made).manifest
     write(tmp_path / "out" / "mine.txt", b"x")
     for target, words in [
         (tmp_path / "out", "not an empty folder"),
@@ -327,7 +330,7 @@ def test_export_never_mixes_with_other_files(tmp_path: Path) -> None:
         (made, "exists"),
     ]:
         with pytest.raises(ImgclfError, match=words):
-            split.export(manifest, made, target, "copy")
+            class_folders.export(manifest, made, target, "copy")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out"]
 
 
@@ -335,8 +338,8 @@ def test_export_of_a_folder_that_was_split_already(tmp_path: Path) -> None:
     for seed, part in enumerate(("train", "val", "test")):
         for label in "ab":
             write(tmp_path / "data" / part / label / "1.png", encoded(photo(seed * 2 + ord(label)), "PNG"))
-    manifest = split.split(tmp_path / "data").manifest
-    split.export(manifest, tmp_path / "data", tmp_path / "out", "copy")
+    manifest = splitting.split(tmp_path / "data").manifest
+    class_folders.export(manifest, tmp_path / "data", tmp_path / "out", "copy")
     assert tree(tmp_path / "out") == tree(tmp_path / "data")
 
 
@@ -403,7 +406,7 @@ def torn(manifest: Manifest, kin: dict[str, str]) -> int:
 def test_300_planted_near_duplicates_do_not_leak(tmp_path: Path) -> None:
     """Recompressed, resized, cropped by 3%, brightened, all at once: where a plain random split leaks, ours does not."""
     kin = near_duplicates(tmp_path, 300)
-    made = split.split(tmp_path, SplitConfig(seed=3))
+    made = splitting.split(tmp_path, SplitConfig(seed=3))
     assert torn(made.manifest, kin) == 0
     assert made.groups() == (300, 600, 0)
     counts = made.manifest.counts()
@@ -413,7 +416,7 @@ def test_300_planted_near_duplicates_do_not_leak(tmp_path: Path) -> None:
     alone = {sample.path: sample.path for sample in samples_}
     parts = allocation.allocate(samples_, alone, DEFAULT, 3)
     assert sum(parts[copy] != parts[original] for copy, original in kin.items()) > 100
-    folds = split.folds(tmp_path, 3)
+    folds = splitting.folds(tmp_path, 3)
     assert [torn(fold.manifest, kin) for fold in folds] == [0, 0, 0]
 
 
@@ -422,24 +425,24 @@ def test_300_planted_near_duplicates_do_not_leak(tmp_path: Path) -> None:
 
 def test_pictures_added_later_move_none_that_were_there(tmp_path: Path) -> None:
     make_classes(tmp_path, {"a": 40, "b": 40}, size=40)
-    first = split.split(tmp_path, SplitConfig(stable=True))
+    first = splitting.split(tmp_path, SplitConfig(stable=True))
     before = {row.path: row.split for row in first.manifest.rows}
     counts = collections.Counter(before.values())
     assert counts["train"] > counts["val"] + counts["test"] > 10
     (tmp_path / ".imgclf" / "split.csv").unlink()  # on another machine, without the manifest: the same
-    assert split.split(tmp_path, SplitConfig(stable=True)).manifest == first.manifest
+    assert splitting.split(tmp_path, SplitConfig(stable=True)).manifest == first.manifest
     picture = scene(77)
     write(tmp_path / "a" / "new.png", encoded(picture, "PNG"))
     write(tmp_path / "a" / "new copy.jpg", COPIES[0](picture))
     write(tmp_path / "b" / "copy of 3.jpg", encoded(Image.open(tmp_path / "b" / "003.png"), quality=95))
-    second = split.split(tmp_path, SplitConfig(stable=True))
+    second = splitting.split(tmp_path, SplitConfig(stable=True))
     after = {row.path: row.split for row in second.manifest.rows}
     assert {path: after[path] for path in before} == before
     assert after["a/new.png"] == after["a/new copy.jpg"]
     assert after["b/copy of 3.jpg"] == before["b/003.png"]
     assert "the split in force stays as it is; pictures added to it: 3" in second.notes
     assert second.groups() == (2, 4, 0)
-    assert split.split(tmp_path, SplitConfig(stable=True)).changed is False
+    assert splitting.split(tmp_path, SplitConfig(stable=True)).changed is False
 
 
 # -- folds ----------------------------------------------------------------------------------------------------------------
@@ -447,7 +450,7 @@ def test_pictures_added_later_move_none_that_were_there(tmp_path: Path) -> None:
 
 def test_every_picture_is_tested_once(tmp_path: Path) -> None:
     make_classes(tmp_path, {"a": 25, "b": 50})
-    made = split.folds(tmp_path, 5, SplitConfig(group_by=r"/(\d\d)\d"))
+    made = splitting.folds(tmp_path, 5, SplitConfig(group_by=r"/(\d\d)\d"))
     tested = [row.path for one in made for row in one.manifest.rows if row.split == "test"]
     assert len(tested) == len(set(tested)) == 75
     for number, one in enumerate(made, 1):
@@ -455,16 +458,16 @@ def test_every_picture_is_tested_once(tmp_path: Path) -> None:
         assert read_manifest(one.path) == one.manifest
         assert len(one.manifest.rows) == 75
         assert one.groups()[2] == 0
-    assert [one.changed for one in split.folds(tmp_path, 5, SplitConfig(group_by=r"/(\d\d)\d"))] == [False] * 5
+    assert [one.changed for one in splitting.folds(tmp_path, 5, SplitConfig(group_by=r"/(\d\d)\d"))] == [False] * 5
     with pytest.raises(ImgclfError, match="other folds are there"):
-        split.folds(tmp_path, 4)
-    assert len(split.folds(tmp_path, 4, force=True)) == 4
+        splitting.folds(tmp_path, 4)
+    assert len(splitting.folds(tmp_path, 4, force=True)) == 4
     assert len(fold_paths(tmp_path)) == 4
 
 
 def test_folds_are_stratified(tmp_path: Path) -> None:
     make_classes(tmp_path, {"a": 25, "b": 50})
-    for one in split.folds(tmp_path, 5):
+    for one in splitting.folds(tmp_path, 5):
         counts = one.manifest.counts()
         assert {label: counts[label]["test"] for label in "ab"} == {"a": 5, "b": 10}
         assert {label: counts[label]["val"] for label in "ab"} == {"a": 4, "b": 7}
@@ -474,13 +477,13 @@ def test_folds_that_cannot_be(tmp_path: Path) -> None:
     make_classes(tmp_path / "few", {"a": 3, "b": 9})
     for count, words in ((1, "two folds at least"), (4, "a class has 3 pictures only")):
         with pytest.raises(UsageError, match=words):
-            split.folds(tmp_path / "few", count)
+            splitting.folds(tmp_path / "few", count)
     for part in ("train", "test"):
         make_classes(tmp_path / "parts" / part, {"a": 4, "b": 4})
     with pytest.raises(UsageError, match="which are used as they are"):
-        split.folds(tmp_path / "parts", 2)
+        splitting.folds(tmp_path / "parts", 2)
     with pytest.raises(UsageError, match="--stable"):
-        split.split(tmp_path / "parts", SplitConfig(stable=True))
+        splitting.split(tmp_path / "parts", SplitConfig(stable=True))
 
 
 def test_the_share_of_the_test_is_not_for_folds(tmp_path: Path, imgclf: Run) -> None:
@@ -502,7 +505,7 @@ def test_what_is_wrong_with_any_fold_is_said(tmp_path: Path) -> None:
     ):
         groups = write(tmp_path / "groups.csv", "\n".join(["path,group", *lines]).encode())
         with pytest.raises(ImgclfError, match=words):
-            split.folds(data, 3, SplitConfig(groups=str(groups)))
+            splitting.folds(data, 3, SplitConfig(groups=str(groups)))
     assert fold_paths(data) == []
 
 
@@ -550,7 +553,7 @@ def test_every_member_of_a_group_outside_its_first_part_leaks(tmp_path: Path) ->
     write(data / "train" / "a" / "it.jpg", encoded(picture))
     write(data / "train" / "a" / "small.jpg", resized(picture))
     write(data / "train" / "b" / "crop.jpg", cropped(picture))
-    leakage = split.check(data)
+    leakage = find_leakage(data)
     assert [(leak.path, leak.other, leak.exact) for leak in leakage.leaks] == [
         ("train/a/it.jpg", "test/a/it.jpg", True),
         ("train/a/small.jpg", "test/a/it.jpg", False),
@@ -563,24 +566,24 @@ def test_pictures_without_a_part_neither_leak_nor_hide_a_leak(tmp_path: Path) ->
     data = make_classes(tmp_path / "data", {"a": 12, "b": 12}, size=16)
     write(data / "a" / "it.jpg", encoded(scene(50)))
     write(data / "a" / "small.jpg", resized(scene(50)))
-    manifest = split.split(data).manifest
+    manifest = splitting.split(data).manifest
     rows = {row.path: row for row in manifest.rows}
     own = rows["a/it.jpg"].split
     other = "train" if own == "test" else "test"
     rows["a/small.jpg"] = dataclasses.replace(rows["a/small.jpg"], split=other)
     (data / ".imgclf" / "split.csv").write_text(Manifest(tuple(rows.values())).to_csv())
     write(data / "a" / "0 new, the best.png", encoded(scene(50), "PNG"))
-    (leak,) = split.check(data).leaks
+    (leak,) = find_leakage(data).leaks
     assert {leak.path, leak.other} == {"a/it.jpg", "a/small.jpg"}
 
 
 def test_leakage_of_a_manifest(tmp_path: Path) -> None:
     kin = near_duplicates(tmp_path, 10)
-    made = split.split(tmp_path)
-    assert split.check(tmp_path).leaks == ()
+    made = splitting.split(tmp_path)
+    assert find_leakage(tmp_path).leaks == ()
     rows = [dataclasses.replace(row, split="test" if row.path in kin else "train") for row in made.manifest.rows]
     made.path.write_text(Manifest(tuple(rows)).to_csv())
-    leakage = split.check(tmp_path)
+    leakage = find_leakage(tmp_path)
     assert {leak.path for leak in leakage.leaks} | {leak.other for leak in leakage.leaks} == {*kin, *kin.values()}
     assert leakage.pictures == {"train": 10, "val": 0, "test": 10}
 
@@ -588,7 +591,7 @@ def test_leakage_of_a_manifest(tmp_path: Path) -> None:
 def test_what_is_not_split_has_no_leakage_to_check(tmp_path: Path) -> None:
     make_classes(tmp_path, {"a": 2, "b": 2})
     with pytest.raises(ImgclfError, match="not split: no train and test folders, and no manifest"):
-        split.check(tmp_path)
+        find_leakage(tmp_path)
 
 
 def test_options_that_exclude_each_other(tmp_path: Path, imgclf: Run) -> None:
@@ -611,12 +614,12 @@ def test_a_picture_saved_anew_keeps_its_part(tmp_path: Path) -> None:
     data = tmp_path / "data"
     for seed in range(40):
         write(data / "ab"[seed % 2] / f"{seed:02d}.jpg", encoded(scene(seed, 96, 72)))
-    before = {row.path: row.split for row in split.split(data, SplitConfig(stable=True)).manifest.rows}
+    before = {row.path: row.split for row in splitting.split(data, SplitConfig(stable=True)).manifest.rows}
     for path in before:
         content = (data / path).read_bytes()
         write(data / path, encoded(Image.open(io.BytesIO(content)), quality=60))
     write(data / "a" / "more.jpg", encoded(scene(99, 96, 72)))
-    result = split.split(data, SplitConfig(stable=True))
+    result = splitting.split(data, SplitConfig(stable=True))
     after = {row.path: row.split for row in result.manifest.rows}
     assert {path: after[path] for path in before} == before
     assert "the split in force stays as it is; pictures added to it: 1" in result.notes
@@ -625,7 +628,7 @@ def test_a_picture_saved_anew_keeps_its_part(tmp_path: Path) -> None:
 
 def test_a_picture_renamed_after_the_split_is_known_by_its_content(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 12, "b": 12}, size=16)
-    manifest = split.split(data).manifest
+    manifest = splitting.split(data).manifest
     parts = {row.path: row.split for row in manifest.rows}
     (data / "a" / "000.png").rename(data / "a" / "zebra.png")
     (data / "a" / "001.png").rename(data / "b" / "relabelled.png")
@@ -639,12 +642,12 @@ def test_a_picture_renamed_after_the_split_is_known_by_its_content(tmp_path: Pat
 
 def test_folds_that_are_not_all_there_are_none(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 12, "b": 12}, size=8)
-    split.folds(data, 3)
+    splitting.folds(data, 3)
     paths = fold_paths(data)
     assert [path.name for path in paths] == ["fold-1-of-3.csv", "fold-2-of-3.csv", "fold-3-of-3.csv"]
     paths[1].unlink()
     assert fold_paths(data) == []
-    split.folds(data, 2)
+    splitting.folds(data, 2)
     assert [path.name for path in fold_paths(data)] == ["fold-1-of-2.csv", "fold-2-of-2.csv"]
 
 

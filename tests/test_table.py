@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from conftest import Run, make_classes, write
 
-from imgclf import split
 from imgclf.clean import applying
 from imgclf.core import csv_files
 from imgclf.core.config import SplitConfig
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files.reading import read_bounded
 from imgclf.data.manifest import manifest_path, read_manifest
+from imgclf.split import splitting
 from imgclf.train.class_weights import class_weights
 
 LINES = [("path", "action", "detail"), ("a/1.jpg", "keep", "x; y, z"), ("é/2.jpg", "quarantine", 'say "hi"\there')]
@@ -75,7 +75,7 @@ def test_every_table_may_come_from_a_spreadsheet(tmp_path: Path) -> None:
         return write(tmp_path / "t.csv", b"\xef\xbb\xbf" + "".join(f"{line}\r\n" for line in lines).encode())
 
     groups = table_of("group;path", *(f"{number // 5};a/{number:03d}.png" for number in range(10)))
-    manifest = split.split(data, SplitConfig(groups=str(groups))).manifest
+    manifest = splitting.split(data, SplitConfig(groups=str(groups))).manifest
     assert len({row.group for row in manifest.rows if row.label == "a"}) == 2
     file = manifest_path(data)
     write(file, b"\xef\xbb\xbf" + file.read_bytes().replace(b",", b";").replace(b"\n", b"\r\n"))

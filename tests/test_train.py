@@ -19,7 +19,6 @@ import pytest
 from conftest import Run, encoded, make_classes, photo, started, write
 from described import as_described
 
-from imgclf import split
 from imgclf.cli.train import print_rate_search
 from imgclf.cli.training_display import TrainingDisplay
 from imgclf.core.config import Part, Recipe, TrainConfig
@@ -30,6 +29,7 @@ from imgclf.evaluation import calibration
 from imgclf.images import decode, preprocess
 from imgclf.models import bundle, registry
 from imgclf.models.bundle import Bundle
+from imgclf.split import splitting
 from imgclf.train import Epoch, RateSearch, Silent, devices, find_rate, improves, loop, patience, resume, train
 from imgclf.train.class_weights import class_weights
 from imgclf.train.work import Work
@@ -109,7 +109,7 @@ def test_two_classes_have_one_sigmoid_unit(tmp_path: Path) -> None:
     import keras
 
     data = make_classes(tmp_path / "data", {"no": 10, "yes": 10})
-    split.split(data)
+    splitting.split(data)
     run = train(data, TrainConfig(epochs=1, batch_size=4), run_dir=tmp_path / "run")
     assert run.info["task"] == "binary"
     network = keras.models.load_model(run.path / "model.keras")
@@ -123,7 +123,7 @@ def test_two_classes_have_one_sigmoid_unit(tmp_path: Path) -> None:
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 12, "b": 12}, size=32)
-    split.split(data)
+    splitting.split(data)
     config = TrainConfig(epochs=2, batch_size=8, seed=5)
     first, second = (train(data, config, run_dir=tmp_path / name) for name in "xy")
     import keras
@@ -137,7 +137,7 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
 
 def test_damaged_and_missing_pictures_are_named_and_stop_nothing(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 12, "b": 12})
-    made = split.split(data)
+    made = splitting.split(data)
     training = [row.path for row in made.manifest.rows if row.split == "train"]
     broken = ("a/broken-1.png", "a/broken-2.png")  # a manifest made elsewhere may name what cannot be decoded
     for name in broken:
@@ -175,7 +175,7 @@ def test_the_best_epoch_is_by_accuracy_then_by_loss() -> None:
 
 def test_a_diverging_training_says_so_and_is_never_taken_for_finished(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 12, "b": 12})
-    split.split(data)
+    splitting.split(data)
     import keras
 
     from imgclf.models import cnn
@@ -199,7 +199,7 @@ def test_a_diverging_training_says_so_and_is_never_taken_for_finished(tmp_path: 
 
 def test_a_run_never_lands_among_the_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = make_classes(tmp_path / "data", {"a": 6, "b": 6})
-    split.split(data)
+    splitting.split(data)
     with pytest.raises(ImgclfError, match="is inside the data folder"):
         train(data, TrainConfig(epochs=1), run_dir=data / "run")
     monkeypatch.chdir(data)
@@ -379,7 +379,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data that is split and a run of FULL that nothing interrupted."""
     root = tmp_path_factory.mktemp("whole")
     make_classes(root / "data", {"a": 16, "b": 40, "c": 16})
-    split.split(root / "data")
+    splitting.split(root / "data")
     train(root / "data", FULL, run_dir=root / "runs" / "whole")
     return root
 
@@ -557,7 +557,7 @@ def test_a_network_that_always_says_the_same_is_said_to(tmp_path: Path) -> None:
     """Images of nothing but noise: the validation accuracy is beside the share of the largest class in training."""
     for number in range(60):
         write(tmp_path / "data" / ("a" if number % 4 else "b") / f"{number}.png", encoded(photo(number, 16, 16), "PNG"))
-    split.split(tmp_path / "data")
+    splitting.split(tmp_path / "data")
     ears = Watch()
     config = TrainConfig(epochs=1, model="cnn-small", learning_rate=1e-9, class_weights="none")
     run = train(tmp_path / "data", config, run_dir=tmp_path / "run", listener=ears)
@@ -697,7 +697,7 @@ def test_class_weights(counts: tuple[int, int], wanted: str, expected: object, t
 )  # fmt: skip
 def test_bad_class_weights_are_named(content: bytes, words: str, tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 8, "b": 8}, size=16)
-    split.split(data)
+    splitting.split(data)
     with pytest.raises(ImgclfError, match=words):
         train(data, TrainConfig(class_weights=str(write(tmp_path / "w.csv", content))), run_dir=tmp_path / "run")
     with pytest.raises(ImgclfError, match="--class-weights takes auto, none or a CSV file"):
@@ -727,7 +727,7 @@ def test_smoothing_moves_targets_and_weights_follow_what_is_mixed(project: Path)
 def test_label_smoothing_reaches_the_loss(tmp_path: Path) -> None:
     """Smoothed targets have an entropy, and no answer is nearer to them than that; plain ones have none."""
     data = make_classes(tmp_path / "data", {"a": 16, "b": 16}, size=16)
-    split.split(data)
+    splitting.split(data)
     losses = {}
     for smoothing in (0.0, 0.4):
         options = TrainConfig(epochs=6, batch_size=4, image_size=16, augment="none", label_smoothing=smoothing)

@@ -25,7 +25,8 @@ from imgclf.core.errors import UsageError
 from imgclf.core.files.state_folder import command
 
 if TYPE_CHECKING:
-    from imgclf.split import Leakage, Split
+    from imgclf.split.leakage import Leakage
+    from imgclf.split.splitting import Split
 
 
 def split(
@@ -69,16 +70,18 @@ def split(
     The same share of each class in every part, pictures that show the same never torn apart, the same for the same seed. The
     result is a manifest, DATA/.imgclf/split.csv; no picture is copied. A folder with train/val/test folders is used as it is.
     """
-    from imgclf import split as verb
+    from imgclf.split import class_folders, subsets
+    from imgclf.split import splitting as verb
+    from imgclf.split.leakage import find_leakage
 
-    shares = verb.shares(train, val, test)
+    shares = subsets.shares(train, val, test)
     chosen = str(groups) if groups else None
     config = SplitConfig(shares["train"], shares["val"], shares["test"], seed, group_by, chosen, stable)
     if check:
         if shell.given(ctx) - {"data", "check", "as_json"}:
             raise UsageError("--check goes alone, or with --json: it only looks")
         with console.stages() as stage:
-            leakage = verb.check(data, stage)
+            leakage = find_leakage(data, stage)
         print_leakage(leakage, as_json)
         raise typer.Exit(1 if leakage.leaks else 0)
     if folds is not None:
@@ -93,7 +96,7 @@ def split(
     if link and not export and "link" in shell.given(ctx):
         raise UsageError("--link says how --export places pictures; give --export DIR too")
     if export:
-        verb.check_export(data, export)
+        class_folders.check_export(data, export)
     if export and not shell.given(ctx) - {"data", "export", "link", "as_json"} and verb.exists(data):
         result = verb.in_force(data)  # nothing was said about the split: the one in force is what is exported
     else:
@@ -105,7 +108,7 @@ def split(
         print_split(result)
     if export:
         with console.progress("exporting") as progress:
-            notes = verb.export(result.manifest, data, export, link or "hard", progress)
+            notes = class_folders.export(result.manifest, data, export, link or "hard", progress)
         for note in (*notes, f"exported to {export}"):
             console.say(note)
 

@@ -120,8 +120,8 @@ def train(
     A Sequential CNN from scratch. Makes the default split when there is none. Prints the run folder on stdout. Ctrl-C once ends
     after the epoch and keeps what there is; a run that was killed goes on with --resume.
     """
-    from imgclf import split as splitting
     from imgclf import train as verb
+    from imgclf.split import splitting
     from imgclf.train.devices import are_several
 
     config = TrainConfig(

@@ -33,7 +33,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import fuzz_runs
 from conftest import encoded, make_classes, photo
 
-from imgclf import split
 from imgclf.clean import applying, cleaning, undoing, writing
 from imgclf.core import csv_files
 from imgclf.core.config import SplitConfig
@@ -43,6 +42,7 @@ from imgclf.data import file_index, layout
 from imgclf.data.manifest import read_manifest
 from imgclf.images import archives
 from imgclf.images.archives.member import MAX_MEMBER
+from imgclf.split import splitting
 
 SECONDS, MEGABYTES = 5, 500
 NUMBERS = [0, 1, 2, 127, 128, 255, 256, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, (1 << 63) - 1, (1 << 64) - 1]
@@ -166,7 +166,7 @@ def targets(folder: Path) -> list[Target]:
     found.append(Target(".zip", zips(pictures, folder), members, folder / "a.zip"))
 
     data = make_classes(folder / "data", {"a": 4, "b": 4, "c": 4}, size=8)
-    split.split(data, SplitConfig(train=0.5, val=0.25, test=0.25))
+    splitting.split(data, SplitConfig(train=0.5, val=0.25, test=0.25))
     report = folder / "report.csv"
     writing.write_report(cleaning.clean(data, dry_run=True), report)
     cleaning.clean(data, on={"low-contrast": "quarantine"})

@@ -19,10 +19,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest import encoded
 from planted import all_at_once, cropped, recompressed, resized
 
-from imgclf import split
 from imgclf.clean import cleaning
 from imgclf.core.config import SplitConfig
 from imgclf.data import allocation, layout
+from imgclf.split import splitting
 
 
 def brightened(picture: Image.Image) -> bytes:
@@ -49,7 +49,7 @@ def main() -> None:
             copy = str(Path(path).parent / f"planted {number:04d} {change.__name__}.jpg")
             (root / copy).write_bytes(change(Image.open(root / path).convert("RGB")))
             kin[copy] = path
-        manifest = split.split(root, SplitConfig(seed=options.seed)).manifest
+        manifest = splitting.split(root, SplitConfig(seed=options.seed)).manifest
         samples = [layout.Sample(row.path, row.label) for row in manifest.rows]
         one_by_one = allocation.allocate(
             samples, {s.path: s.path for s in samples}, {"train": 0.7, "val": 0.15, "test": 0.15}, options.seed

@@ -28,7 +28,6 @@ from pathlib import Path
 
 import numpy as np
 
-from imgclf import split
 from imgclf.core.config import Recipe, SplitConfig, TrainConfig
 from imgclf.core.parallel import cpu_count
 from imgclf.data import layout, loader, prepared_images
@@ -36,6 +35,7 @@ from imgclf.data.manifest import load_parts, manifest_path, read_manifest
 from imgclf.evaluation.intervals import wilson_interval
 from imgclf.images import preprocess
 from imgclf.models import cnn
+from imgclf.split import splitting
 from imgclf.train import Silent, courses, devices
 from imgclf.train.trainer import Trainer
 from imgclf.train.work import Work
@@ -220,7 +220,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         shutil.copytree(chosen.photos, data, ignore=shutil.ignore_patterns(".*"))
-        split.split(data, SplitConfig(0.8, 0.1, 0.1))
+        splitting.split(data, SplitConfig(0.8, 0.1, 0.1))
         if "throughput" in chosen.parts:
             throughput(data)
         if "preparation" in chosen.parts:

@@ -1,0 +1,83 @@
+"""Find leakage: images that show the same on both sides of a split."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from imgclf.core.config import PARTS, Part
+from imgclf.core.errors import ImgclfError
+from imgclf.core.files.state_folder import command
+from imgclf.core.progress import Stages, stage
+from imgclf.data import file_index, issues, layout
+from imgclf.data.manifest import as_spelled, manifest_path, read_manifest
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Leak:
+    """A picture that shows the same as others in another part, and the most similar of those.
+
+    similarity: 1 and `exact` when the pixels are the same.
+    """
+
+    path: str
+    part: Part
+    other: str
+    other_part: Part
+    exact: bool
+    mirrored: bool
+    similarity: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Leakage:
+    """What leaks between the parts of a folder: `where` they come from, pictures looked at, and files without pixels."""
+
+    data: Path
+    where: str
+    pictures: dict[Part, int]
+    leaks: tuple[Leak, ...]
+    left_out: tuple[tuple[str, str], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "schema": "split-check/1",
+            "data": str(self.data),
+            "parts": self.where,
+            "pictures": self.pictures,
+            "leaks": [dataclasses.asdict(leak) for leak in self.leaks],
+            "left_out": [list(item) for item in self.left_out],
+        }
+
+
+def find_leakage(data: Path, progress: Stages | None = None) -> Leakage:
+    """Look for pictures that show the same in two parts of a folder that is split, by its folders or else by its manifest.
+
+    Raises ImgclfError when it is not split.
+    """
+    with file_index.pictures(data, progress=stage(progress, "decoding")) as found:
+        catalogue, files, chosen, left_out = found
+        if layout.part_folders(data):
+            where = "its folders"
+        else:
+            path = manifest_path(data)
+            if not path.exists():
+                raise ImgclfError(
+                    f"{data}: not split: no train and test folders, and no manifest; run {command('split', data)}"
+                )
+            where = str(path)
+            manifest = as_spelled(read_manifest(path), catalogue.paths)
+            part_of = {row.path: row.split for row in manifest.rows}
+            files = [dataclasses.replace(file, part=part_of.get(file.path)) for file in files]
+        leaks = []
+        for leak in issues.leaks(catalogue, files, stage(progress, "comparing")):
+            one, other = files[leak.index], files[leak.other]
+            if one.part and other.part:
+                leaks.append(Leak(one.path, one.part, other.path, other.part, leak.exact, leak.mirrored, leak.similarity))
+        leaks.sort(key=lambda leak: (-leak.similarity, leak.path))
+    part = {file.path: file.part for file in files}
+    counts: dict[Part, int] = dict.fromkeys(PARTS, 0)
+    for sample in chosen.samples:
+        if (own := part[sample.path]) is not None:
+            counts[own] += 1
+    return Leakage(data, where, counts, tuple(leaks), tuple(left_out))

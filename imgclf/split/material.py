@@ -1,0 +1,39 @@
+"""What a split is made from: usable images, their hashes and their groups."""
+
+import dataclasses
+from pathlib import Path
+
+from imgclf.core.config import Part, SplitConfig
+from imgclf.core.progress import Stages, stage
+from imgclf.data import allocation, file_index, issues, layout
+from imgclf.data.grouping import user_groups
+
+
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """What a split is made from: usable pictures, their contents, and the groups that are never torn."""
+
+    samples: tuple[layout.Sample, ...]
+    hashes: dict[str, str]
+    keys: dict[str, str]
+    groups: dict[str, str]
+    folders: dict[str, Part]
+    notes: list[str]
+    left_out: list[tuple[str, str]]
+
+
+def gather(data: Path, config: SplitConfig, progress: Stages | None) -> Material:
+    with file_index.pictures(data, minimum_classes=2, progress=stage(progress, "decoding")) as found:
+        catalogue, _files, chosen, left_out = found
+        alike = issues.groups(catalogue, stage(progress, "comparing")).tolist()
+    paths = [sample.path for sample in chosen.samples]
+    all_hashes = catalogue.hashes()
+    hashes = {path: all_hashes[path] for path in paths}
+    keys, notes = user_groups(paths, config)
+    pairs = [
+        (catalogue.paths[index], catalogue.paths[first])
+        for index, first in enumerate(alike)
+        if index != first and catalogue.paths[index] in hashes
+    ]
+    groups = allocation.group(hashes, keys, pairs)
+    return Material(chosen.samples, hashes, keys, groups, layout.part_folders(data), notes, left_out)
