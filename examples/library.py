@@ -6,9 +6,10 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow talks a lot
 
-from imgclf import evaluate, predict, train
+from imgclf import predict, train
 from imgclf.clean import cleaning
 from imgclf.core.config import TrainConfig
+from imgclf.evaluate import evaluating
 from imgclf.split import splitting
 
 
@@ -18,7 +19,7 @@ def main(data: Path, run_dir: Path) -> None:
     bundle = train.train(data, TrainConfig(epochs=3), run_dir=run_dir)
     if bundle is None:
         return  # one of several workers (TF_CONFIG), and not the chief, who has the run
-    result = evaluate.evaluate(bundle)
+    result = evaluating.evaluate(bundle)
     low, high = result.interval
     print(f"accuracy {result.accuracy:.3f} ({low:.3f} to {high:.3f}) on {result.on}; {result.baseline.words}")
     for record in predict.predict(bundle, [str(data)]):

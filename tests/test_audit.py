@@ -14,7 +14,8 @@ from conftest import Run, encoded, photo, tree, write
 from described import as_described
 from sklearn.linear_model import Ridge
 
-from imgclf import audit
+from imgclf.audit import auditing, writing
+from imgclf.audit.results import CHECKS, Audit
 from imgclf.clean import applying, undoing
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.evaluation import label_errors
@@ -49,11 +50,11 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(planted: Path) -> audit.Audit:
-    return audit.audit(planted, image_size=64)
+def found(planted: Path) -> Audit:
+    return auditing.audit(planted, image_size=64)
 
 
-def test_planted_errors_are_found(found: audit.Audit) -> None:
+def test_planted_errors_are_found(found: Audit) -> None:
     by_check = found.by_check()
     wrong = {one.path: one.suggestion for one in by_check["label"]}
     planted = {path for path in found.ranked if "wrong" in path}
@@ -73,7 +74,7 @@ def test_a_picture_under_two_classes_is_found(tmp_path: Path) -> None:
     def progress(what: str, done: int, total: int) -> None:
         seen.setdefault(what, []).append((done, total))
 
-    (found,) = audit.audit(tmp_path / "data", image_size=64, progress=progress).by_check()["near-duplicate"]
+    (found,) = auditing.audit(tmp_path / "data", image_size=64, progress=progress).by_check()["near-duplicate"]
     # What takes long has a bar of its own that moves, behind the features too.
     assert list(seen)[-4:] == ["computing features", "comparing images", "judging labels", "ranking labels"]
     assert all(steps == sorted(steps) and steps[-1][0] == steps[-1][1] > 0 for steps in list(seen.values())[-4:])
@@ -87,32 +88,32 @@ def test_alike_is_more_than_pictures_of_a_kind_are() -> None:
     plain = random.normal(size=(60, 200)).astype(np.float32)
     copies = plain[:40] + 0.3 * random.normal(size=(40, 200)).astype(np.float32)
     near = label_errors.neighbours(np.concatenate([plain, copies]))
-    assert np.flatnonzero(audit._alike(near)).tolist() == [*range(40), *range(60, 100)]
+    assert np.flatnonzero(auditing._alike(near)).tolist() == [*range(40), *range(60, 100)]
     assert near.nearest[:40].tolist() == list(range(60, 100))
     kind = np.concatenate([plain, plain[:1] * 3 + 0.6 * random.normal(size=(30, 200)).astype(np.float32)])
     near = label_errors.neighbours(kind)
-    assert (near.similarity[60:] > audit.ALIKE).all()
-    assert not audit._alike(near).any()
+    assert (near.similarity[60:] > auditing.ALIKE).all()
+    assert not auditing._alike(near).any()
     near = label_errors.neighbours(np.concatenate([kind, kind[70:71] + 0.1]))
-    assert np.flatnonzero(audit._alike(near)).tolist() == [70, 90]
+    assert np.flatnonzero(auditing._alike(near)).tolist() == [70, 90]
 
 
 def test_pictures_hang_together_by_pairs() -> None:
-    groups = audit._groups(np.array([1, 0, 2, 0, 5, 5]))
+    groups = auditing._groups(np.array([1, 0, 2, 0, 5, 5]))
     assert len({int(groups[index]) for index in (0, 1, 3)}) == 1
     assert len({int(groups[index]) for index in (4, 5)}) == 1
     assert len(set(groups.tolist())) == 3
 
 
-def test_the_report_is_carried_out_and_undone_by_clean(planted: Path, found: audit.Audit, tmp_path: Path) -> None:
+def test_the_report_is_carried_out_and_undone_by_clean(planted: Path, found: Audit, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(planted, data, ignore=shutil.ignore_patterns(".imgclf"))
     before = tree(data)
-    assert audit.write_report(found, tmp_path / "a.csv") == (0, [])
+    assert writing.write_report(found, tmp_path / "a.csv") == (0, [])
     assert applying.apply(data, tmp_path / "a.csv") == ([], [])
     assert tree(data) == before
     surest = found.by_check()["label"][0]
-    orders, notes = audit.write_report(found, tmp_path / "a.csv", relabel=surest.score - 1e-9)
+    orders, notes = writing.write_report(found, tmp_path / "a.csv", relabel=surest.score - 1e-9)
     assert notes == []
     assert 1 <= orders <= len(found.by_check()["label"])
     with open(tmp_path / "a.csv", newline="") as file:
@@ -126,12 +127,12 @@ def test_the_report_is_carried_out_and_undone_by_clean(planted: Path, found: aud
     assert tree(data) == before
 
 
-def test_an_edited_report_is_kept_beside_the_new_one(found: audit.Audit, tmp_path: Path) -> None:
+def test_an_edited_report_is_kept_beside_the_new_one(found: Audit, tmp_path: Path) -> None:
     report = tmp_path / "a.csv"
-    audit.write_report(found, report)
+    writing.write_report(found, report)
     edited = report.read_bytes().replace(b",keep,", b",quarantine,", 1)
     report.write_bytes(edited)
-    orders, notes = audit.write_report(found, report)
+    orders, notes = writing.write_report(found, report)
     assert (orders, notes) == (0, [f"the report that was there asked for moves; it is kept as {tmp_path / 'a-1.csv'}"])
     assert (tmp_path / "a-1.csv").read_bytes() == edited
     assert b",quarantine," not in report.read_bytes()
@@ -151,7 +152,7 @@ def test_command(planted: Path, tmp_path: Path, imgclf: Run) -> None:
     assert "http://" not in page.replace("http://www.w3.org", "")
     listed = as_described("audit", json.loads(imgclf("audit", "data", "--image-size", 64, "--json").stdout))
     assert listed["pictures"] == 120
-    assert {one["check"] for one in listed["suspects"]} <= set(audit.CHECKS)
+    assert {one["check"] for one in listed["suspects"]} <= set(CHECKS)
     for options, words in (
         (["--model", "cnn"], "'cnn' is not one of 'efficientnet-lite0'"),
         (["--relabel", 0.9], "needs --report or --html"),
@@ -169,9 +170,9 @@ def test_too_few_pictures_are_said(tmp_path: Path) -> None:
             preprocess.encode(texture("dots", number), ".png"),
         )
     with pytest.raises(ImgclfError, match="too few pictures to tell what is usual"):
-        audit.audit(tmp_path / "data", image_size=32)
+        auditing.audit(tmp_path / "data", image_size=32)
     with pytest.raises(UsageError, match="needs a pretrained backbone"):
-        audit.audit(tmp_path / "data", name="cnn-small")
+        auditing.audit(tmp_path / "data", name="cnn-small")
 
 
 # -- the arithmetic ---------------------------------------------------------------------------------------------------
@@ -229,7 +230,7 @@ def test_memory_does_not_grow_with_images_times_classes() -> None:
     """4,000 images of 200 classes: 6 MB for one set of scores, and 70 MB for those of all penalties."""
     features, labels = clouds(4000, 200)
     tracemalloc.start()
-    near, _alike, errors = audit.compare(features, labels, 0)
+    near, _alike, errors = auditing.compare(features, labels, 0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 48e6, f"{peak / 1e6:.0f} MB, of which a block of similarities is 16"
@@ -239,10 +240,10 @@ def test_memory_does_not_grow_with_images_times_classes() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_blocks_change_nothing(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = clouds(500, 5, seed)
-    whole = audit.compare(features, labels, 0)
+    whole = auditing.compare(features, labels, 0)
     monkeypatch.setattr(label_errors, "_ROWS", 37)
     monkeypatch.setattr(label_errors, "_BLOCK", 60e3)
-    for one, other in zip(whole, audit.compare(features, labels, 0), strict=True):
+    for one, other in zip(whole, auditing.compare(features, labels, 0), strict=True):
         values = [(one, other)] if isinstance(one, np.ndarray) else zip(*map(dataclasses.astuple, (one, other)), strict=True)
         for first, second in values:
             np.testing.assert_allclose(first, second, atol=1e-5)

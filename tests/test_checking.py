@@ -298,26 +298,30 @@ def test_absurd_values_of_a_bundle_are_one_line(place: tuple[str, ...], value: A
 
 def test_arguments_of_functions_are_checked_like_options(trained: Path, tmp_path: Path) -> None:
     """What the command line refuses, Python is refused too, before anything is read or written."""
-    from imgclf import audit, evaluate, explain, export, predict, preview
+    from imgclf import explain, predict
+    from imgclf.audit import auditing, writing
     from imgclf.clean import cleaning
+    from imgclf.evaluate import evaluating
+    from imgclf.export import exporting
+    from imgclf.preview import overview
 
     run, data = bundle.Bundle.load(trained / "runs/toy"), trained / "data"
     odd: Any = "odd"
     for call, words in (
-        (lambda: audit.audit(data, image_size=8), "--image-size must be a whole number, 32 to 1024, or none, not 8"),
-        (lambda: audit.audit(data, seed=-1), "--seed must be a whole number, 0 to 2147483647, not -1"),
-        (lambda: audit.check_relabel(math.nan), "--relabel must be a number, above 0 and up to 1, or none, not nan"),
-        (lambda: preview.preview(data, columns=0), "--columns must be a whole number, 1 to 40, not 0"),
+        (lambda: auditing.audit(data, image_size=8), "--image-size must be a whole number, 32 to 1024, or none, not 8"),
+        (lambda: auditing.audit(data, seed=-1), "--seed must be a whole number, 0 to 2147483647, not -1"),
+        (lambda: writing.check_relabel(math.nan), "--relabel must be a number, above 0 and up to 1, or none, not nan"),
+        (lambda: overview.preview(data, columns=0), "--columns must be a whole number, 1 to 40, not 0"),
         (lambda: predict.predict(run, [], top=0), "--top must be a whole number, 1 or more, not 0"),
         (lambda: predict.predict(run, [], threshold=2), "--threshold must be a number, 0 to 1, not 2"),
         (
             lambda: list(explain.explain(run, [], tmp_path, method=odd)),
             "--method must be one of occlusion, grad-cam, not 'odd'",
         ),
-        (lambda: export.export(run, odd), "--format must be one of litert, onnx, saved-model, keras, not 'odd'"),
-        (lambda: export.export(run, "litert", odd), "--quantize must be one of none, float16, int8, not 'odd'"),
-        (lambda: export.export(run, tolerance=math.nan), "--tolerance must be a number, 0 to 1, or none, not nan"),
-        (lambda: evaluate.evaluate(run, None, odd), "--split must be one of train, val, test, or none, not 'odd'"),
+        (lambda: exporting.export(run, odd), "--format must be one of litert, onnx, saved-model, keras, not 'odd'"),
+        (lambda: exporting.export(run, "litert", odd), "--quantize must be one of none, float16, int8, not 'odd'"),
+        (lambda: exporting.export(run, tolerance=math.nan), "--tolerance must be a number, 0 to 1, or none, not nan"),
+        (lambda: evaluating.evaluate(run, None, odd), "--split must be one of train, val, test, or none, not 'odd'"),
         (lambda: cleaning.clean(data, policy=odd, dry_run=True), "--policy must be one of default, strict, report, not 'odd'"),
     ):
         with pytest.raises(UsageError) as raised:

@@ -13,7 +13,7 @@ from planted import all_at_once, cropped, plant, recompressed, scene
 
 from imgclf.clean import applying, cleaning, undoing, writing
 from imgclf.core.errors import ImgclfError, UsageError
-from imgclf.data.issues import CHECKS
+from imgclf.data.checks import CHECKS
 
 
 @pytest.fixture

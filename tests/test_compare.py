@@ -11,7 +11,7 @@ from described import as_described
 
 from imgclf.compare import compare
 from imgclf.core.errors import ImgclfError
-from imgclf.evaluate import evaluate
+from imgclf.evaluate.evaluating import evaluate
 from imgclf.evaluation.intervals import mcnemar, paired_interval
 from imgclf.models.bundle import Bundle
 

@@ -10,7 +10,7 @@ from conftest import encoded, photo
 from planted import apng_of_one_frame, scene
 
 from imgclf.core.errors import ImageError
-from imgclf.images import decode
+from imgclf.images import decode, header
 from imgclf.images.formats import containers
 
 FORMS = {"JPEG": {}, "PNG": {}, "GIF": {}, "BMP": {}, "WEBP": {}}
@@ -117,10 +117,10 @@ def test_the_size_of_a_jpeg_is_what_the_decoder_finds() -> None:
     frame = whole.index(b"\xff\xc0")
     for between in (b"\x00", b"\xff\xff", b"\xff\x00\x12", b"rubbish \xff\x00 rubbish"):
         data = whole[:frame] + between + whole[frame:]
-        assert decode.header(data) == decode.Header("JPEG", 24, 16)
+        assert header.header(data) == header.Header("JPEG", 24, 16)
         assert decode.decode(data).shape == (16, 24, 3)
     hidden = whole[:frame] + b"\0" + encoded(photo(0, 500, 16), "JPEG")[2:] + whole[frame:]  # and the second frame is behind it
-    assert decode.header(hidden) == decode.Header("JPEG", 500, 16)
+    assert header.header(hidden) == header.Header("JPEG", 500, 16)
 
 
 def test_a_chunk_that_claims_more_than_there_is_takes_no_memory() -> None:

@@ -16,7 +16,7 @@ import pytest
 from conftest import Run, encoded, make_classes
 from PIL import Image
 
-from imgclf.images import decode
+from imgclf.images import header
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -102,7 +102,7 @@ def test_page_of_pictures(project: Path) -> None:
     page = (project / "pictures" / "pictures.html").read_text("utf-8")
     shown = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
     assert len(shown) == (9 if "left out" not in done.stderr else 6)
-    sizes = [decode.header(base64.b64decode(one)) for one in shown]
+    sizes = [header.header(base64.b64decode(one)) for one in shown]
     assert all(size.width >= 300 and size.height >= 100 for size in sizes)
 
 

@@ -12,9 +12,10 @@ from conftest import Run, encoded, photo, with_temperature, write
 
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.data.manifest import read_manifest
-from imgclf.evaluate import evaluate, gates
+from imgclf.evaluate.evaluating import evaluate
+from imgclf.evaluate.gates import gates
 from imgclf.evaluation import calibration
-from imgclf.images import decode, preprocess
+from imgclf.images import header, preprocess
 from imgclf.models.bundle import Bundle
 from imgclf.predict import predict
 
@@ -59,7 +60,7 @@ def test_results_are_written_into_the_run(project: Path) -> None:
     assert written == json.loads(json.dumps(result.to_dict()))
     with open(run / "predictions-test.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 9
-    assert decode.header((run / "confusion-test.png").read_bytes()).format == "PNG"
+    assert header.header((run / "confusion-test.png").read_bytes()).format == "PNG"
 
 
 def test_calibration_is_of_the_validation_part_and_holds_everywhere(project: Path) -> None:

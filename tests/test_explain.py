@@ -15,7 +15,7 @@ from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.parallel import cpu_count
 from imgclf.evaluation import saliency
 from imgclf.explain import explain
-from imgclf.images import decode, preprocess
+from imgclf.images import header, preprocess
 from imgclf.models.bundle import Bundle
 from imgclf.models.grad_cam import grad_cam
 
@@ -105,7 +105,7 @@ def test_sheets_and_records(learnt: Path, tmp_path: Path) -> None:
         assert mine.read_bytes() == b"mine"
         assert len(list((tmp_path / "out").iterdir())) == 3
     for sheet in sheets:
-        assert decode.header(sheet.read_bytes()).format == "PNG"
+        assert header.header(sheet.read_bytes()).format == "PNG"
     assert records[1].probability == run.probability(preprocess.load(run.recipe, tmp_path / "a/x.png")).max()
     with pytest.raises(UsageError, match="--class cow: no such class; there are marked, plain"):
         list(explain(run, [], tmp_path / "out", target="cow"))

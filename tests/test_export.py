@@ -18,12 +18,13 @@ from conftest import Run, encoded, make_classes, photo, with_temperature, write
 from described import as_described
 from PIL import Image
 
-from imgclf import export as verb
 from imgclf.core.config import Format, Model, Quantize, Recipe, SplitConfig, TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.data.manifest import read_manifest
 from imgclf.evaluation.intervals import wilson_interval
+from imgclf.export import exporting as verb
 from imgclf.export import formats
+from imgclf.export.contents import Answer
 from imgclf.images import preprocess
 from imgclf.models import cnn
 from imgclf.models.bundle import Bundle
@@ -316,7 +317,7 @@ def test_what_an_earlier_export_left_stays_when_the_next_fails(form: Format, pro
 def test_int8_is_held_to_its_labels(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, honest = run_of(project), formats.open_
 
-    def turned(path: Path, form: Format) -> formats.Answer:
+    def turned(path: Path, form: Format) -> Answer:
         answer = honest(path, form)
         return lambda image: answer(image)[::-1]
 

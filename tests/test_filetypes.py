@@ -14,7 +14,7 @@ from tiffs import BLACK_0, Layout
 from imgclf.clean import cleaning
 from imgclf.core.errors import ImageError
 from imgclf.data import layout
-from imgclf.images import decode, preprocess
+from imgclf.images import decode, header, preprocess
 from imgclf.images.formats import filetypes
 from imgclf.images.sources import expand
 
@@ -72,7 +72,7 @@ def test_a_raw_is_named_whatever_it_is_called(content: bytes, kind: str, tmp_pat
     expected = f"a camera RAW photo ({kind}); convert it to JPEG or TIFF, for example with darktable-cli"
     for name in ("photo", "photo.jpg", "photo.tif"):
         path = write(tmp_path / name, content)
-        for read in (decode.read, decode.read_header):
+        for read in (decode.read, header.read_header):
             with pytest.raises(ImageError) as caught:
                 read(path)
             assert (caught.value.reason, str(caught.value)) == ("unsupported", expected)
@@ -84,7 +84,7 @@ def test_an_ordinary_tiff_is_no_raw(tmp_path: Path) -> None:
     plain, pages = encoded(photo(1), "TIFF"), encoded(photo(1), "TIFF", save_all=True, append_images=[photo(2)])
     for content in (plain, pages, encoded(photo(1), "TIFF", big_tiff=True), raw(signs="none")):
         assert filetypes.raw(io.BytesIO(content)) == ""
-        assert decode.header(content).format == "TIFF"
+        assert header.header(content).format == "TIFF"
     for ending in (".NEF", ".dng", ".arw", ".3fr"):  # but who calls it a RAW is believed
         with pytest.raises(ImageError, match=rf"a camera RAW photo \({ending[1:].upper()}\)"):
             decode.read(write(tmp_path / f"x{ending}", plain))

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from conftest import Run, encoded, make_classes, photo, tree, write
 
-from imgclf import preview
 from imgclf.clean import applying, cleaning, undoing
 from imgclf.core.config import SplitConfig
 from imgclf.core.errors import ImgclfError
@@ -19,6 +18,7 @@ from imgclf.data import layout
 from imgclf.data.layout import scan
 from imgclf.data.manifest import as_they_are
 from imgclf.images.sources import expand
+from imgclf.preview import overview
 from imgclf.split import class_folders, splitting
 from imgclf.split.leakage import find_leakage
 
@@ -134,7 +134,7 @@ def test_two_spellings_of_one_name_are_both_shown(tmp_path: Path, imgclf: Run) -
         "the class folders 'e\\u0301' and '\\xe9' have the same name, é, in two Unicode spellings (composed and "
         "decomposed); move all images into one of them"
     )
-    for verb in (preview.preview, cleaning.clean, splitting.split, layout.index):
+    for verb in (overview.preview, cleaning.clean, splitting.split, layout.index):
         with pytest.raises(ImgclfError) as caught:
             verb(data)
         assert str(caught.value) == f"{data}: {words}"
@@ -211,7 +211,7 @@ def test_train_and_eval_are_no_classes(tmp_path: Path) -> None:
 def test_a_contest_whose_images_have_no_class_folders(tmp_path: Path) -> None:
     for name in ("train/cat.0.jpg", "train/dog.0.jpg", "test1/1.jpg"):
         write(tmp_path / name, encoded(photo(len(name))))
-    for verb in (preview.preview, cleaning.clean, splitting.split, layout.index):
+    for verb in (overview.preview, cleaning.clean, splitting.split, layout.index):
         with pytest.raises(ImgclfError) as caught:
             verb(tmp_path)
         assert str(caught.value) == (
@@ -253,7 +253,7 @@ def test_what_was_merged_is_said(tmp_path: Path) -> None:
     assert words in cleaning.clean(tmp_path, dry_run=True).notes
     assert words in splitting.split(tmp_path).notes
     assert words in splitting.folds(tmp_path, 2)[0].notes
-    assert words in preview.preview(tmp_path).notes
+    assert words in overview.preview(tmp_path).notes
     assert layout.merged_note(make_classes(tmp_path / "flat", {"a": 3, "b": 3}, size=8), ["a/0.png"]) == []
 
 

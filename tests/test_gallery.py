@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from conftest import Run, chromium, encoded, make_classes, photo, write
 
-from imgclf import audit
-from imgclf.audit import Audit, Suspect
+from imgclf.audit import writing
+from imgclf.audit.results import Audit, Suspect
 from imgclf.data.layout import index
 from imgclf.evaluation.baseline import Baseline
 
@@ -55,7 +55,7 @@ def test_what_an_audit_asks_for_is_chosen_already(page: Any, tmp_path: Path) -> 
     )
     score = 0.75, (0.41, 0.93), Baseline("a", 0.5, (0.22, 0.78), "not better")
     found = Audit(str(data), "efficientnet-lite0", index(data)[0], suspects, (), *score, (), "")
-    audit.write_page(found, tmp_path / "found.html", 0.9)
+    writing.write_page(found, tmp_path / "found.html", 0.9)
     page.goto((tmp_path / "found.html").as_uri())
     assert page.get_by_label("what to do with a/001.png").input_value() == ""
     assert page.get_by_label("what to do with a/000.png").input_value() == "relabel,b, the other"

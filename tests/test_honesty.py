@@ -15,7 +15,7 @@ from conftest import Run, encoded, photo, write
 from imgclf.compare import compare
 from imgclf.core.config import SplitConfig, TrainConfig
 from imgclf.data.manifest import read_manifest
-from imgclf.evaluate import evaluate
+from imgclf.evaluate.evaluating import evaluate
 from imgclf.evaluation import grouped
 from imgclf.evaluation.baseline import baseline, largest, remedy
 from imgclf.evaluation.intervals import wilson_interval

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from imgclf.core.config import Recipe
 from imgclf.core.errors import ImageError
-from imgclf.images import decode, preprocess
+from imgclf.images import decode, header, preprocess
 from imgclf.images.formats import filetypes, pnm
 
 LOSSLESS = [("PNG", {}), ("BMP", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {"lossless": True}),
@@ -326,7 +326,7 @@ def test_a_jpeg_2000_without_some_of_its_tiles_is_damaged() -> None:
 
 def test_a_bomb_is_refused_from_its_header() -> None:
     with pytest.raises(ImageError, match="20000 x 20000 pixels, more than the limit of 134 megapixels") as caught:
-        decode.header(bomb())
+        header.header(bomb())
     assert caught.value.reason == "too-large"
 
 
@@ -367,8 +367,8 @@ def test_every_format_is_recognised_by_its_bytes() -> None:
     names = {"JPEG2000": "JPEG 2000", "PPM": "PNM"}
     for form, options in [*LOSSLESS, *LOSSY, ("GIF", {})]:
         data = encoded(photo(8), form, **options)
-        head = decode.header(data)
-        assert head == decode.Header(names.get(form, form), 60, 40)
+        head = header.header(data)
+        assert head == header.Header(names.get(form, form), 60, 40)
         assert filetypes.sniff(data[:32]) == names.get(form, form)
 
 
@@ -447,7 +447,7 @@ def test_encode_is_lossless() -> None:
 def test_a_bare_jpeg_2000_codestream() -> None:
     data = encoded(photo(12), "JPEG2000")
     codestream = data[data.index(b"\xff\x4f\xff\x51") :]
-    assert decode.header(codestream) == decode.Header("JPEG 2000", 60, 40)
+    assert header.header(codestream) == header.Header("JPEG 2000", 60, 40)
     np.testing.assert_array_equal(decode.decode(codestream), np.asarray(photo(12)))
 
 
@@ -461,7 +461,7 @@ def test_a_number_without_end_takes_no_time() -> None:
     """The parser of PNM headers of imagesize copies all digits for each one more: a megabyte of them took half a minute."""
     began = time.monotonic()
     with pytest.raises(ImageError, match="damaged PNM"):
-        decode.header(b"P6 " + b"9" * 1_000_000)
+        header.header(b"P6 " + b"9" * 1_000_000)
     assert time.monotonic() - began < 3
 
 

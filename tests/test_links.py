@@ -15,13 +15,15 @@ from conftest import Run, encoded, make_classes, photo, tree, write
 from racing import race
 from team import PIXELS
 
-from imgclf import preview, runs
+from imgclf import runs
 from imgclf.clean import applying, cleaning, undoing
 from imgclf.core.config import SplitConfig
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import atomic, contained, journal, locks, placing, seal
 from imgclf.core.files.contained import LinkError
+from imgclf.preview import overview
 from imgclf.split import splitting
+from imgclf.split.leakage import find_leakage
 
 PRECIOUS = b"the only copy"
 
@@ -57,7 +59,7 @@ COMMANDS: dict[str, Callable[[Path], object]] = {
     "split --seed": lambda data: splitting.split(data, SplitConfig(seed=7), force=True),
     "split --folds": lambda data: splitting.folds(data, 3, force=True),
     "split --check": find_leakage,
-    "preview": preview.preview,
+    "preview": overview.preview,
     "prepare": pixels,
 }
 

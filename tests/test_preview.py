@@ -17,11 +17,12 @@ from conftest import Run, encoded, make_classes, photo, started, tree, write
 from PIL import Image
 from planted import recompressed, scene
 
-from imgclf import preview
 from imgclf.core.config import Recipe, TrainConfig
 from imgclf.core.errors import ImgclfError
-from imgclf.images import decode, preprocess
-from imgclf.preview import GAP, TEXT, TILE, ClassSummary
+from imgclf.images import decode, header, preprocess
+from imgclf.preview import overview, page
+from imgclf.preview.contact_sheet import GAP, TEXT, TILE
+from imgclf.preview.summary import ClassSummary
 from imgclf.reports import image_page
 from imgclf.split import splitting
 
@@ -38,7 +39,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_figures(data: Path) -> None:
-    result = preview.preview(data)
+    result = overview.preview(data)
     assert result.classes == (
         ClassSummary("red", 6, 0, (102, 50), (100, 50), (105, 50), (("PNG", 6),)),
         ClassSummary("猫", 3, 1, (165, 110), (30, 20), (300, 200), (("JPEG", 1), ("WEBP", 1))),
@@ -47,7 +48,7 @@ def test_figures(data: Path) -> None:
 
 
 def test_the_sheet_shows_the_pictures(data: Path) -> None:
-    result = preview.preview(data, columns=3)
+    result = overview.preview(data, columns=3)
     written = decode.decode(result.path.read_bytes())
     np.testing.assert_array_equal(written, result.sheet)
     assert written.shape == (2 * (TILE + 2 * GAP) + GAP, TEXT + 3 * (TILE + GAP) + GAP, 3)
@@ -59,13 +60,13 @@ def test_the_sheet_shows_the_pictures(data: Path) -> None:
 
 
 def test_the_sheet_is_the_same_for_the_same_seed(data: Path) -> None:
-    first, again, other = (preview.preview(data, columns=2, seed=seed).sheet for seed in (1, 1, 2))
+    first, again, other = (overview.preview(data, columns=2, seed=seed).sheet for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
 
 def test_fed_pictures_are_the_recipes(data: Path) -> None:
-    result = preview.preview(data, columns=6, feed=TrainConfig(image_size=16, augment="none"))
+    result = overview.preview(data, columns=6, feed=TrainConfig(image_size=16, augment="none"))
     fed = {preprocess.load(Recipe(16, 16), path).tobytes() for path in (data / "red").iterdir()}
     step = TILE // 16
     for column in range(6):
@@ -75,8 +76,8 @@ def test_fed_pictures_are_the_recipes(data: Path) -> None:
 
 def test_augmented_differs_and_is_seeded(data: Path) -> None:
     config = TrainConfig(image_size=32)
-    plain = preview.preview(data, feed=TrainConfig(image_size=32, augment="none")).sheet
-    first, again = (preview.preview(data, feed=config, seed=3).sheet for _ in range(2))
+    plain = overview.preview(data, feed=TrainConfig(image_size=32, augment="none")).sheet
+    first, again = (overview.preview(data, feed=config, seed=3).sheet for _ in range(2))
     assert (first != plain).any()
     np.testing.assert_array_equal(first, again)
 
@@ -86,7 +87,7 @@ def test_one_part_only(tmp_path: Path) -> None:
         for index in range(10):
             write(tmp_path / "data" / label / f"{index}.jpg", encoded(photo(index * 2 + ord(label))))
     splitting.split(tmp_path / "data")
-    result = preview.preview(tmp_path / "data", part="val")
+    result = overview.preview(tmp_path / "data", part="val")
     assert [info.count for info in result.classes] == [2, 1]  # 15% of 20 images
 
 
@@ -96,12 +97,12 @@ def test_a_part_of_a_folder_that_is_split_already(tmp_path: Path) -> None:
             for index in range(count):
                 write(tmp_path / "data" / part / label / f"{index}.jpg", encoded(photo(index * 2 + ord(label))))
     write(tmp_path / "data" / "train" / "a" / "notes.txt", b"milk")
-    result = preview.preview(tmp_path / "data", part="train", out=tmp_path / "sheet.png")
+    result = overview.preview(tmp_path / "data", part="train", out=tmp_path / "sheet.png")
     assert [info.count for info in result.classes] == [3, 3]
     assert result.left_out == (("train/a/notes.txt", "not an image"),)
-    assert preview.preview(tmp_path / "data", part="test", out=tmp_path / "sheet.png").left_out == ()
+    assert overview.preview(tmp_path / "data", part="test", out=tmp_path / "sheet.png").left_out == ()
     with pytest.raises(ImgclfError, match="no val folder with pictures; it has test, train"):
-        preview.preview(tmp_path / "data", part="val", out=tmp_path / "sheet.png")
+        overview.preview(tmp_path / "data", part="val", out=tmp_path / "sheet.png")
 
 
 def test_a_class_that_a_part_lacks_is_no_part_of_the_imbalance(tmp_path: Path, imgclf: Run) -> None:
@@ -115,7 +116,7 @@ def test_a_class_that_a_part_lacks_is_no_part_of_the_imbalance(tmp_path: Path, i
 
 def test_the_data_stays_as_it_is(data: Path) -> None:
     before = tree(data)
-    preview.preview(data)
+    overview.preview(data)
     assert tree(data) == before
 
 
@@ -133,9 +134,9 @@ def test_the_data_stays_as_it_is(data: Path) -> None:
 def test_bad_places_for_the_sheet(out: str, words: str, data: Path) -> None:
     write(data.parent / "holiday.png", encoded(photo(1), "PNG"))
     with pytest.raises(ImgclfError, match=words):
-        preview.preview(data, out=data.parent / out)
+        overview.preview(data, out=data.parent / out)
     for _ in range(2):  # a sheet of our own is replaced
-        preview.preview(data, out=data.parent / "sheet.png")
+        overview.preview(data, out=data.parent / "sheet.png")
 
 
 def test_command(data: Path, imgclf: Run) -> None:
@@ -143,7 +144,7 @@ def test_command(data: Path, imgclf: Run) -> None:
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert (answer["sheet"], answer["imbalance"]) == ("sheet.png", 2)
-    assert decode.header((data.parent / "sheet.png").read_bytes()).format == "PNG"
+    assert header.header((data.parent / "sheet.png").read_bytes()).format == "PNG"
     done = imgclf("preview", "data/")
     assert "JPEG 1, WEBP 1, unreadable 1" in done.stdout
     assert "9 pictures, 2 classes, imbalance 2.00" in done.stdout
@@ -166,7 +167,7 @@ def test_show_without_a_display(data: Path, imgclf: Run) -> None:
 # -- the page, the plots, the strip ---------------------------------------------------------------------------------------
 
 
-def page(path: Path) -> dict[str, Any]:
+def content_of(path: Path) -> dict[str, Any]:
     found = re.search(r'type="application/json">(.*?)</script>', path.read_text("utf-8"), re.DOTALL)
     assert found
     return json.loads(found[1])  # type: ignore[no-any-return]
@@ -182,7 +183,7 @@ def test_the_page_has_every_picture_with_findings_parts_and_histograms(tmp_path:
     assert imgclf("split").returncode == 0
     done = imgclf("preview", "--html", "p.html", "--json")
     assert done.returncode == 0
-    content = page(tmp_path / "p.html")
+    content = content_of(tmp_path / "p.html")
     pictures = {picture["path"]: picture for picture in content["pictures"]}
     assert len(pictures) == 13
     assert {path for path, picture in pictures.items() if picture["findings"]} == {"a/dark.png", "b/copy.jpg", "b/empty.jpg"}
@@ -209,11 +210,11 @@ def test_the_page_has_every_picture_with_findings_parts_and_histograms(tmp_path:
 def test_the_page_of_one_part_and_of_a_sample(tmp_path: Path) -> None:
     make_classes(tmp_path / "data", {"a": 40, "b": 10}, size=16)
     splitting.split(tmp_path / "data")
-    survey = preview.survey(tmp_path / "data", "val")
-    preview.write_page(survey, tmp_path / "p.html", limit=100, seed=0)
-    assert {picture["part"] for picture in page(tmp_path / "p.html")["pictures"]} == {"val"}
-    preview.write_page(preview.survey(tmp_path / "data", None), tmp_path / "p.html", limit=12, seed=0)
-    shown = page(tmp_path / "p.html")
+    survey = page.survey(tmp_path / "data", "val")
+    page.write_page(survey, tmp_path / "p.html", limit=100, seed=0)
+    assert {picture["part"] for picture in content_of(tmp_path / "p.html")["pictures"]} == {"val"}
+    page.write_page(page.survey(tmp_path / "data", None), tmp_path / "p.html", limit=12, seed=0)
+    shown = content_of(tmp_path / "p.html")
     assert collections.Counter(picture["label"] for picture in shown["pictures"]) == {"a": 6, "b": 6}
     assert "12 of them shown, drawn from every class (--limit shows more)" in shown["about"]
 

@@ -18,7 +18,8 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 from served import served
 
-from imgclf import audit, schema
+from imgclf import schema
+from imgclf.audit.results import CHECKS
 from imgclf.clean import cleaning
 from imgclf.core.config import Format, Model, Quantize, TrainConfig
 from imgclf.core.errors import UsageError
@@ -87,7 +88,7 @@ def test_what_is_written_alike_is_described_alike() -> None:
 def test_words_and_fields_are_those_of_the_code() -> None:
     outcome = shipped("clean")["$defs"]["outcome"]["properties"]
     assert outcome["check"]["enum"] == [*cleaning.CHECKS, ""]
-    assert shipped("audit")["properties"]["suspects"]["items"]["properties"]["check"]["enum"] == list(audit.CHECKS)
+    assert shipped("audit")["properties"]["suspects"]["items"]["properties"]["check"]["enum"] == list(CHECKS)
     options = shipped("config")["$defs"]["options"]
     assert options["required"] == [field.name for field in dataclasses.fields(TrainConfig)]
     assert [*options["properties"]["model"]["enum"], "auto"] == list(get_args(Model))  # `auto` has become one of them

@@ -26,7 +26,7 @@ from imgclf.core.errors import ImgclfError
 from imgclf.data import file_index, loader, prepared_images
 from imgclf.data.manifest import Manifest, Row, load_parts, manifest_path, read_manifest
 from imgclf.evaluation import calibration
-from imgclf.images import decode, preprocess
+from imgclf.images import header, preprocess
 from imgclf.models import bundle, registry
 from imgclf.models.bundle import Bundle
 from imgclf.split import splitting
@@ -57,7 +57,7 @@ def test_a_run_leaves_everything(trained: Path) -> None:
     assert set(info["packages"]) == {"tensorflow", "keras", "numpy", "ai-edge-litert", "opencv"}
     assert info["litert_difference"] <= 1e-4
     assert read_manifest(run / "split.csv") == manifest
-    assert decode.header((run / "curves.png").read_bytes()).format == "PNG"
+    assert header.header((run / "curves.png").read_bytes()).format == "PNG"
     with open(run / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
@@ -772,7 +772,7 @@ def test_command_summary_rates_and_board(whole: Path, imgclf: Run, tmp_path: Pat
     assert len(found["rates"]) == len(found["losses"]) >= 12
     print_rate_search(RateSearch((), (), found["suggestion"], Path(found["plot"])), False)
     assert re.fullmatch(r"--learning-rate [0-9.e-]+\n", capsys.readouterr().out)
-    assert decode.header((tmp_path / "data/.imgclf/lr-find.png").read_bytes()).format == "PNG"
+    assert header.header((tmp_path / "data/.imgclf/lr-find.png").read_bytes()).format == "PNG"
     done = imgclf("train", "--epochs", 1, "--tensorboard", "--model", "cnn-small", "--run-dir", "runs/board")
     assert done.returncode == 0, done.stderr
     import tensorflow as tf

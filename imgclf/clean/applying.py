@@ -13,7 +13,7 @@ from imgclf.core.files import journal, locks
 from imgclf.core.files.paths import STATE_NAME
 from imgclf.core.files.state_folder import is_inside, not_writable, state_folder
 from imgclf.data import layout
-from imgclf.images import decode
+from imgclf.images import header
 from imgclf.images.formats import filetypes
 
 
@@ -63,7 +63,7 @@ def _class_folder(file: layout.Found, label: str) -> str:
 def _extension(path: Path) -> str:
     """The usual extension of what a file is; raises ImgclfError when it is no picture."""
     try:
-        return filetypes.FORMATS[decode.read_header(path).format][0]
+        return filetypes.FORMATS[header.read_header(path).format][0]
     except ImageError as error:
         raise ImgclfError(f"{path}: cannot be renamed: {error}") from error
 

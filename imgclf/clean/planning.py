@@ -9,7 +9,8 @@ import numpy as np
 from imgclf.clean.outcomes import Outcome
 from imgclf.core.files import journal
 from imgclf.core.files.paths import STATE_NAME
-from imgclf.data import file_index, issues, layout
+from imgclf.data import file_index, layout
+from imgclf.data.checks import Finding
 from imgclf.images.formats import filetypes
 
 _COPIES = ("duplicate", "leakage", "near-duplicate", "mirrored")  # of two pictures, one may go
@@ -18,7 +19,7 @@ _COPIES = ("duplicate", "leakage", "near-duplicate", "mirrored")  # of two pictu
 def plan(
     data: Path,
     state: Path,
-    findings: Sequence[issues.Finding],
+    findings: Sequence[Finding],
     todo: Mapping[str, str],
     catalogue: file_index.Catalogue,
 ) -> list[Outcome]:

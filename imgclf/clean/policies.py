@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from imgclf.core.config import Policy
 from imgclf.core.errors import UsageError
-from imgclf.data.issues import CHECKS
+from imgclf.data.checks import CHECKS
 
 
 def actions(policy: Policy, on: Mapping[str, str]) -> dict[str, str]:

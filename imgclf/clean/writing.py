@@ -11,7 +11,7 @@ from imgclf.core.files import atomic
 from imgclf.core.files.state_folder import check_output
 from imgclf.core.progress import Progress
 from imgclf.data import layout
-from imgclf.data.issues import CHECKS
+from imgclf.data.checks import CHECKS
 from imgclf.reports import image_page
 
 PAGE_LIMIT = 500  # pictures of each finding on the HTML page

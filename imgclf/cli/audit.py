@@ -20,7 +20,7 @@ from imgclf.core.errors import UsageError
 from imgclf.core.files.state_folder import command
 
 if TYPE_CHECKING:
-    from imgclf.audit import Audit
+    from imgclf.audit.results import Audit
 
 
 def audit(
@@ -47,9 +47,10 @@ def audit(
     By the features of a pretrained backbone, which are computed once. Every picture is judged by a classifier that was not
     trained on it. Nothing is moved: --report and --html give a CSV that `imgclf clean --apply` carries out and can undo.
     """
-    from imgclf import audit as verb
+    from imgclf.audit import auditing as verb
+    from imgclf.audit import writing
 
-    verb.check_relabel(relabel)
+    writing.check_relabel(relabel)
     if relabel is not None and not (report or html):
         raise UsageError(f"--relabel {relabel:g} needs --report or --html")
     if shard:
@@ -66,16 +67,16 @@ def audit(
         print_share(share, "audit", as_json)
         return
     if report:
-        verb.check_report(report, data)
+        writing.check_report(report, data)
     if html:
-        verb.check_page(html, data)
+        writing.check_page(html, data)
     orders, kept = 0, list[str]()
     with console.stages() as stage:
         result = verb.audit(data, name=model, weights=weights, image_size=image_size, seed=seed, progress=stage)
         if report:
-            orders, kept = verb.write_report(result, report, relabel)
+            orders, kept = writing.write_report(result, report, relabel)
         if html:
-            verb.write_page(result, html, relabel, lambda done, total: stage("drawing", done, total))
+            writing.write_page(result, html, relabel, lambda done, total: stage("drawing", done, total))
     print_audited(result, as_json)
     for note in kept:
         console.say(note)

@@ -23,7 +23,8 @@ from imgclf.core.config import Part
 from imgclf.core.errors import ImgclfError
 
 if TYPE_CHECKING:
-    from imgclf.evaluate import Evaluation, Gate
+    from imgclf.evaluate.gates import Gate
+    from imgclf.evaluate.scores import Evaluation
 
 
 def evaluate(
@@ -46,24 +47,25 @@ def evaluate(
     Accuracy and F1 with their 95% intervals, ROC-AUC, calibration error, precision, recall and F1 per class, confusion matrix;
     written into the run folder.
     """
-    from imgclf import evaluate as verb
+    from imgclf.evaluate import evaluating as verb
+    from imgclf.evaluate import gates, writing
 
     model = found(run)
-    gates = verb.gates(fail_under, model.class_names) if fail_under is not None else []
+    asked = gates.gates(fail_under, model.class_names) if fail_under is not None else []
     if html:
-        verb.check_page(html, model, data)
+        writing.check_page(html, model, data)
     with console.progress("evaluating") as progress:
         result = verb.evaluate(model, data, part, progress=progress)
     if html:
-        verb.write_page(result, model, html)
+        writing.write_page(result, model, html)
     if as_json:
         console.as_json(result.to_dict())
     else:
         print_evaluation(result)
     if html:
         console.say(f"wrote {html}")
-    missed = [gate for gate in gates if not result.figure(gate.name) >= gate.least]
-    for gate in gates:
+    missed = [gate for gate in asked if not result.figure(gate.name) >= gate.least]
+    for gate in asked:
         print_gate(gate, result, gate in missed)
     if result.unwritten:
         raise ImgclfError(result.unwritten)

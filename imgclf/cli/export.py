@@ -19,7 +19,7 @@ from imgclf.cli.options import Json, Run, found
 from imgclf.core.config import Format, Quantize
 
 if TYPE_CHECKING:
-    from imgclf.export import Export
+    from imgclf.export.exporting import Export
 
 
 def export(
@@ -48,7 +48,7 @@ def export(
     With class names, recipe and calibration inside. The file is run on the test part and compared with the run; one that
     differs by more than the tolerance is not kept, and the exit code is 1. Prints its path on stdout.
     """
-    from imgclf import export as verb
+    from imgclf.export import exporting as verb
 
     verb.check(form, quantize, tolerance, out)
     model = found(run)

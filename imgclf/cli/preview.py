@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from imgclf.preview import Preview
+    from imgclf.preview.overview import Preview
 
 
 def preview(
@@ -67,11 +67,12 @@ def preview(
 
     A row of samples per class as a PNG, and a table by class with the imbalance; a page, plots and thumbnails on request.
     """
-    from imgclf import preview as verb
+    from imgclf.preview import contact_sheet, page
+    from imgclf.preview import overview as verb
 
     config = TrainConfig(image_size=image_size, aspect=aspect, augment=augment, flip=flip, seed=seed) if augmented else None
     if html:
-        verb.check_page(html, data)
+        page.check_page(html, data)
     if histograms:
         verb.check_png(histograms, data, "--histograms")
     with console.stages() as stage:
@@ -79,17 +80,17 @@ def preview(
             data, part=part, feed=config, columns=samples, seed=seed, out=out,
             progress=lambda done, total: stage("reading headers", done, total),
         )  # fmt: skip
-        survey = verb.survey(data, part, stage) if html or histograms else None
+        survey = page.survey(data, part, stage) if html or histograms else None
         if survey and html:
-            verb.write_page(survey, html, limit=limit, seed=seed, progress=lambda done, total: stage("drawing", done, total))
+            page.write_page(survey, html, limit=limit, seed=seed, progress=lambda done, total: stage("drawing", done, total))
         if survey and histograms:
-            verb.write_histograms(survey, histograms)
+            page.write_histograms(survey, histograms)
     if as_json:
         console.as_json(result.to_dict() | ({"histograms": survey.histograms_to_dict()} if survey else {}))
     else:
         print_preview(result)
         if strip or (strip is None and console.on_terminal() and not verb.has_display()):
-            print_strip(verb.strip(result.shown, columns=strip_columns(samples), seed=seed))
+            print_strip(contact_sheet.strip(result.shown, columns=strip_columns(samples), seed=seed))
     for path in (html, histograms):
         if path:
             console.say(f"wrote {path}")

@@ -1,75 +1,18 @@
 """What is wrong with which file: the facts of a catalogue turned into findings. Nothing is read and nothing is moved here."""
 
-import collections
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf.core import components
 from imgclf.core.progress import Progress
+from imgclf.data.checks import _IMPLIED, CHECKS, Finding
+from imgclf.data.duplicates import _resemblances
 from imgclf.data.file_index import Catalogue
-from imgclf.data.layout import Found, is_linked
-from imgclf.images import quality, similarity
+from imgclf.data.layout import Found
+from imgclf.images import quality
 from imgclf.images.formats import filetypes
-
-Action = Literal["report", "quarantine", "rename", "ignore"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Check:
-    """One thing to look for. default, strict: what `clean` does by either policy. threshold: it is found from this score on."""
-
-    name: str
-    meaning: str
-    default: Action = "report"
-    strict: Action = "quarantine"
-    threshold: float | None = None
-
-
-CHECKS = {
-    check.name: check
-    for check in (
-        Check("broken", "cannot be used: no picture, damaged, over the limits", default="quarantine"),
-        Check("unsupported", "an image in a format that imgclf does not read; convert it", strict="report"),
-        Check("extension", "named as another format, or without an extension", default="rename", strict="rename"),
-        Check("missing-end", "the mark at the end is missing; every pixel is there", strict="report"),
-        Check("trailing", "more bytes behind the picture's end", strict="report"),
-        Check("animated", "several pictures in one file; the first is used", strict="report"),
-        Check("duplicate", "the same pixels as another file of its class", default="quarantine"),
-        Check("conflict", "the same or nearly the same picture under another class"),
-        Check("leakage", "the same or nearly the same picture in another part of a folder that is split"),
-        Check("near-duplicate", "nearly the same picture as another of its class", threshold=similarity.LEAST_SIMILARITY),
-        Check("mirrored", "a mirror image of another of its class"),
-        Check("blank", "nearly all pixels alike", threshold=0.98),
-        Check("dark", "nearly black", threshold=0.70),
-        Check("bright", "nearly white", threshold=0.70),
-        Check("low-contrast", "hardly any difference between dark and bright", threshold=0.80),
-        Check("blurry", "nothing sharp, where the folder's pictures usually are", threshold=0.70),
-        Check("tiny", "few pixels, where the folder's pictures usually have more", threshold=0.50),
-        Check("odd-aspect", "much longer than wide", threshold=0.70),
-        Check("grayscale", "without colour, where nearly all the folder's pictures have it", strict="report", threshold=0.99),
-    )
-}
-# What a score says when another fault is there already: a blank picture is dark or bright, without contrast and never sharp.
-_IMPLIED = {
-    "dark": ("blank",), "bright": ("blank",), "low-contrast": ("blank", "dark", "bright"),
-    "blurry": ("blank", "low-contrast", "tiny"), "grayscale": ("blank", "dark", "bright"),
-}  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Finding:
-    """One fault of one file. score: 0 to 1, the worse the higher. other: the file that it resembles."""
-
-    path: str
-    check: str
-    score: float
-    detail: str
-    other: str = ""
 
 
 def find(
@@ -179,125 +122,3 @@ def _files(catalogue: Catalogue) -> list[Finding]:
 
 
 # -- pictures that show the same --------------------------------------------------------------------------------------------
-
-
-def groups(catalogue: Catalogue, progress: Progress | None = None) -> NDArray[np.int64]:
-    """(n,) for each file the lowest index of those that show the same, directly or through others; its own where none does."""
-    pairs = [(index, first) for index, first in enumerate(catalogue.same_pixels().tolist()) if index != first]
-    similar = catalogue.similar_pairs(progress)
-    pairs += zip(similar["first"].tolist(), similar["second"].tolist(), strict=True)
-    return np.array(list(components.smallest(range(len(catalogue.paths)), pairs).values()), np.int64)
-
-
-_RANK = {"test": 0, "val": 1, "train": 2, None: 3}  # which part a picture that is in several belongs to
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Leak:
-    """A picture that shows the same as others in a part before its own: test comes before val, and val before train.
-
-    index, other: in the catalogue; other is the most similar of those. similarity: between the two, 1 when `exact`.
-    """
-
-    index: int
-    other: int
-    similarity: float
-    exact: bool
-    mirrored: bool
-
-
-def leaks(catalogue: Catalogue, files: Sequence[Found], progress: Progress | None = None) -> list[Leak]:
-    """Every picture outside the first part that its group lies in, files without a part left out; in the order of files."""
-    if not any(file.part for file in files):
-        return []
-    same = catalogue.same_pixels()
-    members: dict[int, list[int]] = collections.defaultdict(list)
-    for index, group in enumerate(groups(catalogue, progress).tolist()):
-        if files[index].part and catalogue.facts["problem"][index] == b"":
-            members[group].append(index)
-    found = []
-    for group_ in members.values():
-        for index in group_:
-            before = [other for other in group_ if _RANK[files[other].part] < _RANK[files[index].part]]
-            twin = next((other for other in before if same[other] == same[index]), None)
-            if twin is not None:
-                found.append(Leak(index, twin, 1.0, True, False))
-            elif before:
-                other, similarity, mirrored = catalogue.likeness(index, before)
-                found.append(Leak(index, other, round(similarity, 4), False, mirrored))
-    return sorted(found, key=lambda leak: leak.index)
-
-
-def _how(exact: bool, mirrored: bool) -> str:
-    return "the same pixels as" if exact else "a mirror image of" if mirrored else "nearly the same as"
-
-
-def _resemblances(catalogue: Catalogue, files: Sequence[Found], at_least: float, progress: Progress | None) -> list[Finding]:
-    """Duplicates, near-duplicates, mirror images, and such across classes and parts.
-
-    Of the files that show the same the best is kept: one in the test part before one in another, no link, the most pixels, the
-    most bytes, the shortest name. Every other one is found once, beside the file it was compared with.
-    """
-    same = catalogue.same_pixels()
-
-    def goodness(index: int) -> tuple[int, bool, int, int, int, str]:
-        facts, path = catalogue.facts[index], catalogue.paths[index]
-        area = -int(facts["width"]) * int(facts["height"])
-        return _RANK[files[index].part], is_linked(catalogue.root, path), area, -int(facts["bytes"]), len(path), path
-
-    found: list[Finding] = []
-    leaking = set()
-    for leak in leaks(catalogue, files, progress):
-        if leak.similarity >= at_least:
-            leaking.add(leak.index)
-            other = catalogue.paths[leak.other]
-            detail = f"{_how(leak.exact, leak.mirrored)} {other}"
-            found.append(Finding(catalogue.paths[leak.index], "leakage", leak.similarity, detail, other))
-    copies: dict[int, list[int]] = collections.defaultdict(list)  # files by picture, where there are several
-    for index in _where(same != np.arange(len(same))):
-        copies[int(same[index])].append(index)
-    best: dict[int, int] = {}  # the best file of each picture
-    edges: dict[int, list[tuple[int, float, str]]] = collections.defaultdict(list)
-    for picture, others in copies.items():
-        kept: dict[tuple[str | None, str | None], int] = {}
-        for index in sorted([picture, *others], key=goodness):
-            first = kept.setdefault((files[index].label, files[index].part), index)
-            if first != index:
-                alike = "byte for byte" if catalogue.sha256[first] == catalogue.sha256[index] else "pixel for pixel"
-                path, other = catalogue.paths[index], catalogue.paths[first]
-                found.append(Finding(path, "duplicate", 1.0, f"{alike} the same as {other}", other))
-        top, *rest = kept.values()
-        best[picture] = top
-        for index in rest:
-            edges[top].append((index, 1.0, _how(True, False)))
-            edges[index].append((top, 1.0, _how(True, False)))
-    for pair in catalogue.similar_pairs(progress, at_least):
-        one, two = (best.get(int(index), int(index)) for index in (pair["first"], pair["second"]))
-        score, how = float(pair["similarity"]), _how(False, bool(pair["mirrored"]))
-        edges[one].append((two, score, how))
-        edges[two].append((one, score, how))
-
-    seen: set[int] = set()
-    for root in sorted(edges, key=goodness):
-        if root in seen:
-            continue
-        seen.add(root)
-        queue = collections.deque([root])
-        while queue:  # outwards from the best of the group, so that each file is compared with one at least as close to it
-            one = queue.popleft()
-            for two, score, how in sorted(edges[one], key=lambda edge: (-edge[1], catalogue.paths[edge[0]])):
-                if two not in seen:
-                    seen.add(two)
-                    queue.append(two)
-                    if files[one].label != files[two].label or two not in leaking:
-                        found += _resemblance(files[one], files[two], round(score, 4), how)
-    return found
-
-
-def _resemblance(kept: Found, other: Found, score: float, how: str) -> list[Finding]:
-    """The finding about `other`, which shows the same as `kept`; about both when their classes differ."""
-    about = f"{how} {kept.path}"
-    if kept.label != other.label:
-        back = Finding(kept.path, "conflict", score, f"{how} {other.path}", other.path)
-        return [Finding(other.path, "conflict", score, about, kept.path), back]
-    return [Finding(other.path, "mirrored" if how.startswith("a mirror") else "near-duplicate", score, about, kept.path)]

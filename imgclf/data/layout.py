@@ -16,7 +16,7 @@ from imgclf.core.files.paths import STATE_NAME
 from imgclf.core.files.state_folder import check_data_folder
 from imgclf.core.parallel import ordered_map
 from imgclf.core.remedies import why
-from imgclf.images import decode
+from imgclf.images import header
 from imgclf.images.formats import filetypes
 
 PART_NAMES: dict[str, Part] = {
@@ -328,7 +328,7 @@ def auto_image_size(training: Dataset, seed: int) -> int:
     sides = []
     for sample in drawn:
         try:
-            head = decode.read_header(training.root / sample.path)
+            head = header.read_header(training.root / sample.path)
         except ImageError:
             continue
         sides.append(min(head.width, head.height))

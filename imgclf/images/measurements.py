@@ -9,7 +9,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from imgclf.core.errors import ImageError
-from imgclf.images import decode, preprocess, quality, similarity
+from imgclf.images import decode, header, preprocess, quality, similarity
 from imgclf.images.formats import containers, filetypes
 
 SCORES = ("dark", "bright", "low-contrast", "blank", "blurry", "grayscale")
@@ -48,7 +48,7 @@ def are_sound(records: Facts) -> bool:
     return bool(
         np.isin(usable["format"], [name.encode() for name in filetypes.FORMATS]).all()
         and (sides >= 1).all()
-        and (sides.prod(axis=0) <= decode.MAX_PIXELS).all()
+        and (sides.prod(axis=0) <= header.MAX_PIXELS).all()
         and (usable["bytes"] >= 1).all()
         and (usable["bytes"] <= decode.MAX_BYTES).all()
         and (usable["trailing"] < usable["bytes"]).all()
@@ -74,7 +74,7 @@ def look(data: bytes) -> tuple[bytes, str, bytes]:
     """
     head = None
     try:
-        head = decode.header(data)
+        head = header.header(data)
         picture = decode.decode(data, head)
     except ImageError as error:
         if head is None:

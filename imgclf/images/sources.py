@@ -10,7 +10,7 @@ from pathlib import Path
 
 from imgclf.core import names
 from imgclf.core.errors import ImageError, ImgclfError
-from imgclf.images import archives, decode
+from imgclf.images import archives, decode, header
 from imgclf.images.formats import filetypes
 
 
@@ -35,7 +35,7 @@ class Source:
         if self.problem:
             raise ImageError("unreadable", self.problem)
         content = decode.read(self.file) if self.file else self.content or b""
-        return decode.decode(content, decode.header(content, Path(self.name).suffix))
+        return decode.decode(content, header.header(content, Path(self.name).suffix))
 
 
 def expand(inputs: Iterable[str | Source], without: Path | None = None) -> Iterator[Source]:

@@ -5,7 +5,7 @@ costliest pictures that pass take 1.5 s. Decoding in processes that can be ended
 """
 
 from imgclf.core.errors import ImageError
-from imgclf.images import decode
+from imgclf.images import header
 from imgclf.serve import bodies
 
 MAX_PIXELS = 1 << 26  # of one picture: 67 megapixels, 200 MB of RGB a thread
@@ -21,7 +21,7 @@ def checked(content: memoryview) -> tuple[bytes, str, bool]:
         return b"", f"{len(content):,} bytes, more than the limit of {bodies.MAX_FILE:,}", False
     data = bytes(content)
     try:
-        head = decode.header(data)
+        head = header.header(data)
     except ImageError:
         return data, "", False  # the decoder will say the same
     if problem := _problem(head, data):
@@ -29,7 +29,7 @@ def checked(content: memoryview) -> tuple[bytes, str, bool]:
     return data, "", head.width * head.height > _LONG or head.format in ("AVIF", "JPEG 2000")
 
 
-def _problem(head: decode.Header, data: bytes) -> str:
+def _problem(head: header.Header, data: bytes) -> str:
     pixels, size = head.width * head.height, f"{head.width} x {head.height} pixels"
     most = MAX_PIXELS // _AVIF if head.format == "AVIF" else MAX_PIXELS
     if pixels > most:

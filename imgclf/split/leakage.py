@@ -8,7 +8,7 @@ from imgclf.core.config import PARTS, Part
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files.state_folder import command
 from imgclf.core.progress import Stages, stage
-from imgclf.data import file_index, issues, layout
+from imgclf.data import duplicates, file_index, layout
 from imgclf.data.manifest import as_spelled, manifest_path, read_manifest
 
 
@@ -70,7 +70,7 @@ def find_leakage(data: Path, progress: Stages | None = None) -> Leakage:
             part_of = {row.path: row.split for row in manifest.rows}
             files = [dataclasses.replace(file, part=part_of.get(file.path)) for file in files]
         leaks = []
-        for leak in issues.leaks(catalogue, files, stage(progress, "comparing")):
+        for leak in duplicates.leaks(catalogue, files, stage(progress, "comparing")):
             one, other = files[leak.index], files[leak.other]
             if one.part and other.part:
                 leaks.append(Leak(one.path, one.part, other.path, other.part, leak.exact, leak.mirrored, leak.similarity))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from imgclf.core.config import Part, SplitConfig
 from imgclf.core.progress import Stages, stage
-from imgclf.data import allocation, file_index, issues, layout
+from imgclf.data import allocation, duplicates, file_index, layout
 from imgclf.data.grouping import user_groups
 
 
@@ -25,7 +25,7 @@ class Material:
 def gather(data: Path, config: SplitConfig, progress: Stages | None) -> Material:
     with file_index.pictures(data, minimum_classes=2, progress=stage(progress, "decoding")) as found:
         catalogue, _files, chosen, left_out = found
-        alike = issues.groups(catalogue, stage(progress, "comparing")).tolist()
+        alike = duplicates.groups(catalogue, stage(progress, "comparing")).tolist()
     paths = [sample.path for sample in chosen.samples]
     all_hashes = catalogue.hashes()
     hashes = {path: all_hashes[path] for path in paths}

@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,10 @@ from numpy.typing import NDArray
 from imgclf.core import csv_files
 from imgclf.core.errors import ImgclfError
 from imgclf.core.names import nfc
+from imgclf.data import prepared_images
+
+if TYPE_CHECKING:
+    pass
 
 IMBALANCE = 1.5  # largest class to smallest, from which on `auto` weighs the classes
 
@@ -54,3 +59,8 @@ def _number(text: str) -> float:
         return float(text.replace(",", "."))
     except ValueError:
         return math.nan
+
+
+def weights_in_words(weights: NDArray[np.float32], prepared: prepared_images.Prepared) -> str:
+    shown = [f"{name} {weight:.2f}" for name, weight in zip(prepared.class_names, weights, strict=True)]
+    return ", ".join(shown[:6]) + (", ..." if len(shown) > 6 else "")

@@ -1,43 +1,31 @@
 """`imgclf train`: prepare pixels, build the network, train it, keep the best epoch, and leave a bundle that explains itself."""
 
 import contextlib
-import dataclasses
-import importlib.metadata
-import math
 import shlex
 import signal
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-import imgclf
 from imgclf.core import names, signals
 from imgclf.core.config import SCRATCH, TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.files import atomic, contained, locks
 from imgclf.core.files.state_folder import check_outside
-from imgclf.core.parallel import ordered_map
-from imgclf.data import layout, prepared_images
-from imgclf.data.manifest import Manifest, read_manifest
-from imgclf.evaluation import calibration
-from imgclf.images import decode
+from imgclf.data import layout
+from imgclf.data.manifest import read_manifest
 from imgclf.models import backbones, bundle, cnn, keras_settings, registry
 from imgclf.models.bundle import Bundle
 from imgclf.train import courses, devices, precision, prospects, validation
 from imgclf.train.checkpoint import restore, take_up
-from imgclf.train.loop import fit, patience, remedies, save, tuning_epochs
+from imgclf.train.class_weights import weights_in_words
+from imgclf.train.finishing import finish
+from imgclf.train.loop import fit, remedies, save, tuning_epochs
 from imgclf.train.setup import Stored, check, check_agreement, chosen_manifest, prepare, read_config, weigh, write_config
-from imgclf.train.work import CHECKPOINT, Listener, OfWorker, Silent, Work
+from imgclf.train.work import Listener, OfWorker, Silent, Work
 
 if TYPE_CHECKING:
-    import keras
-
-_CALIBRATED_ON = 1000  # validation pictures at most
-TOLERANCE = 1e-4  # largest probability difference allowed between Keras and LiteRT
+    pass
 
 
 def train(
@@ -195,7 +183,7 @@ def _run(work: Work, began: float) -> Bundle | None:
     if machine.count > 1:
         about.append(f"{machine} share each batch")
     if work.weights is not None:
-        about.append(f"what a picture counts: {_some(work.weights, prepared)}")
+        about.append(f"what a picture counts: {weights_in_words(work.weights, prepared)}")
     about += validation.about(work)
     if work.resumed:
         about.append(f"resumed after epoch {len(work.history)}" if work.history else "begun anew: no epoch had ended")
@@ -214,7 +202,7 @@ def _run(work: Work, began: float) -> Bundle | None:
     finished = None
     if machine.is_chief:
         listener.stage("exporting")
-        finished = _finish(work, course)
+        finished = finish(work, course)
         validation.warn(work, finished)
         prospects.hint(work)
     machine.told([0])  # the others wait: the chief would take them for lost
@@ -231,110 +219,3 @@ def _begin_tuning(work: Work, head: courses.Course) -> courses.Course:
     work.tuned_from, work.factor = len(work.history), 1.0
     work.epochs = work.tuned_from + tuning_epochs(work.config)
     return courses.begin(work)
-
-
-def _some(weights: NDArray[np.float32], prepared: prepared_images.Prepared) -> str:
-    shown = [f"{name} {weight:.2f}" for name, weight in zip(prepared.class_names, weights, strict=True)]
-    return ", ".join(shown[:6]) + (", ..." if len(shown) > 6 else "")
-
-
-def _finish(work: Work, course: courses.Course) -> Bundle:
-    """Save and export the best epoch, hold the export against Keras, and write bundle.json."""
-    network = course.network(work.best)
-    run_dir, config, prepared, manifest, history = work.run_dir, work.config, work.prepared, work.manifest, work.history
-    best = [entry for entry in history if entry.is_best][-1]
-    save(network, run_dir / bundle.MODEL)
-    with atomic.atomic_path(run_dir / bundle.LITERT) as temporary:
-        course.export(network, temporary)
-    info: dict[str, Any] = {
-        "imgclf": imgclf.__version__,
-        "task": "binary" if len(prepared.class_names) == 2 else "categorical",
-        "model": config.model,
-        "class_names": list(prepared.class_names),
-        "recipe": dataclasses.asdict(prepared.recipe),
-        "metrics": {
-            "best_epoch": best.epoch,
-            "epochs": len(history),
-            "train_loss": best.loss,
-            "train_accuracy": best.accuracy,
-            "val_loss": best.val_loss,
-            "val_accuracy": best.val_accuracy,
-            "val_interval": validation.interval(work, best.val_accuracy),
-            "val_baseline": dataclasses.asdict(validation.beside(work, best.val_accuracy)),
-            "val_groups": dataclasses.asdict(validation.groups(work)),
-        },
-        "data": {
-            "path": str(work.data.resolve()),
-            "fingerprint": manifest.fingerprint,
-            "split_hash": manifest.hash,
-            "pictures": {part: len(files) for part, files in prepared.files.items()},
-            "left_out": [list(item) for item in prepared.left_out],
-        },
-        "seed": config.seed,
-        "precision": course.kind,
-        "devices": str(work.machine),
-        "config": dataclasses.asdict(config),
-        "patience": patience(config, work.length),
-        "class_weights": None if work.weights is None else work.weights.tolist(),
-        "parameters": int(network.count_params()),
-        "packages": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy", "ai-edge-litert")}
-        | {"opencv": _opencv_version()},
-    }
-    difference = _difference(network, run_dir, info, prepared)
-    if not difference <= TOLERANCE:
-        raise ImgclfError(
-            f"{run_dir / bundle.LITERT}: answers differently from {bundle.MODEL} (by {difference:.2g} in probability); "
-            "the run is left unfinished. Please report this with the package versions"
-        )
-    info["litert_difference"] = difference
-    info["calibration"] = _calibration(Bundle(run_dir, dict(info)), prepared, manifest)
-    finished = bundle.write(run_dir, info)
-    (run_dir / CHECKPOINT).unlink(missing_ok=True)
-    return finished
-
-
-def _opencv_version() -> str:
-    import cv2
-
-    return cv2.__version__
-
-
-def _calibration(run: Bundle, prepared: prepared_images.Prepared, manifest: Manifest) -> dict[str, Any]:
-    """Calibrate on the validation images: the temperature and the calibration error before and after.
-
-    The temperature stays 1 if cross-validation shows no gain.
-    """
-    names = sorted(prepared.files["val"])
-    names = names[:: math.ceil(len(names) / _CALIBRATED_ON)]  # of every class
-    found = np.array(list(ordered_map(lambda name: run.probability(_pixels(prepared, name)), names)))
-    true = np.array([prepared.class_names.index(name.split("/", 1)[0]) for name in names])
-    group_of = {row.sha256: row.group for row in manifest.rows}
-    own = [group_of.get(prepared_images.content_of(name), name) for name in names]
-    fit = calibration.calibration(true, found, np.unique(own, return_inverse=True)[1])
-    calibrated = calibration.tempered(found, fit.temperature)
-    return {
-        "temperature": fit.temperature,
-        "fitted": fit.fitted,
-        "gain": fit.gain,
-        "pictures": len(names),
-        "error_before": calibration.calibration_error(true, found),
-        "error_after": calibration.calibration_error(true, calibrated),
-        "thresholds": calibration.useful_thresholds(true, calibrated),
-    }
-
-
-def _pixels(prepared: prepared_images.Prepared, name: str) -> decode.Image:
-    return decode.decode(decode.read(prepared.folder / "val" / name))
-
-
-def _difference(
-    network: "keras.Sequential", run_dir: Path, info: Mapping[str, Any], prepared: prepared_images.Prepared
-) -> float:
-    """The largest probability difference between Keras and LiteRT on up to 64 validation pictures."""
-    names = list(prepared.files["val"])
-    names = names[:: math.ceil(len(names) / 64)]  # of every class
-    pixels = np.stack([_pixels(prepared, name) for name in names])
-    kept = Bundle(run_dir, dict(info)).probabilities(list(pixels))
-    keras_output = network.predict_on_batch(pixels.astype(np.float32))
-    expected = np.hstack([1 - keras_output, keras_output]) if keras_output.shape[1] == 1 else keras_output
-    return float(np.abs(kept - expected).max())

@@ -17,9 +17,10 @@ import numpy as np
 from imgclf.core.config import Format
 from imgclf.data import loader, prepared_images
 from imgclf.data.manifest import load_parts, read_manifest
-from imgclf.evaluate import evaluate
+from imgclf.evaluate.evaluating import evaluate
 from imgclf.evaluation import calibration
-from imgclf.export import export, formats
+from imgclf.export import formats
+from imgclf.export.exporting import export
 from imgclf.models.bundle import Bundle
 from imgclf.predict import predict
 

@@ -56,10 +56,10 @@ def fuzz(arguments: list[str]) -> None:
 
     with atheris.instrument_imports(include=["imgclf"]):
         from imgclf.core.errors import ImageError
-        from imgclf.images import decode, measurements
+        from imgclf.images import decode, header, measurements
         from imgclf.models import torch_checkpoint
 
-    decode.MAX_PIXELS = MAX_PIXELS
+    header.MAX_PIXELS = MAX_PIXELS
     file = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)) / "input"
 
     def one(data: bytes) -> None:
@@ -79,7 +79,7 @@ def fuzz(arguments: list[str]) -> None:
         assert picture.dtype == "uint8"
         assert picture.ndim == 3
         assert picture.shape[2] == 3
-        head = decode.header(content)
+        head = header.header(content)
         if head.format == "AVIF":  # the largest size that is named anywhere in it
             assert head.width * head.height >= picture.size // 3, (head, picture.shape)
         else:

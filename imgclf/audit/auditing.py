@@ -1,7 +1,6 @@
 """`imgclf audit`: labels that are likely wrong, pictures unlike all others, copies; by the features of a backbone."""
 
 import collections
-import dataclasses
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -10,79 +9,23 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf.core import components, csv_files, report_actions, shards
+from imgclf.audit.results import Audit, Suspect
+from imgclf.core import components, shards
 from imgclf.core.config import Backbone, Recipe, Seed
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.fields import Within, check
-from imgclf.core.files import atomic
-from imgclf.core.files.state_folder import check_output
-from imgclf.core.progress import Progress, Stages, stage
+from imgclf.core.progress import Stages, stage
 from imgclf.core.shards import Shard
 from imgclf.data import layout, prepared_images
 from imgclf.evaluation import label_errors
-from imgclf.evaluation.baseline import Baseline, baseline, largest
+from imgclf.evaluation.baseline import baseline, largest
 from imgclf.evaluation.intervals import wilson_interval
 from imgclf.images import decode
 from imgclf.models import backbones, features
-from imgclf.reports import image_page
 
-CHECKS = {
-    "label": "another class is more likely, by what a classifier says that was not trained on the picture",
-    "outlier": "unlike every other picture of the folder",
-    "near-duplicate": "shows nearly the same as another picture of the folder",
-}
-COLUMNS = ("path", "label", "check", "score", "action", "new_label", "suggestion", "detail", "other")
 APART = 8.0  # median deviations from which a picture is an outlier
 ALIKE = 0.85  # cosine of features from which two pictures may show nearly the same
 NEARER = 1 / 3  # and how far they lie apart at most, as a share of the distance to the tenth nearest
-PAGE_LIMIT = 1000  # pictures of each check on the page
-
-
-@dataclasses.dataclass(frozen=True)
-class Suspect:
-    """One finding. score: 0 to 1, how sure. suggestion: the likelier class of a `label`. other: the picture it resembles."""
-
-    path: str
-    label: str
-    check: str
-    score: float
-    suggestion: str
-    detail: str
-    other: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Audit:
-    """What was found. ranked: every picture's path, the label most likely to be wrong first."""
-
-    data: str
-    model: str
-    pictures: layout.Dataset
-    suspects: tuple[Suspect, ...]
-    ranked: tuple[str, ...]
-    accuracy: float  # of the held-out classifier, as the labels are
-    interval: tuple[float, float]  # 95% Wilson interval of the accuracy
-    baseline: Baseline  # baseline on the same images
-    left_out: tuple[tuple[str, str], ...]
-    note: str = ""  # on shares that were taken up
-
-    def by_check(self) -> dict[str, list[Suspect]]:
-        """Suspects of each check, the surest first."""
-        return {name: [one for one in self.suspects if one.check == name] for name in CHECKS}
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "schema": "audit/1",
-            "data": self.data,
-            "model": self.model,
-            "pictures": len(self.pictures.samples),
-            "held_out_accuracy": self.accuracy,
-            "interval": self.interval,
-            "baseline": dataclasses.asdict(self.baseline),
-            "suspects": [dataclasses.asdict(one) for one in self.suspects],
-            "left_out": [list(item) for item in self.left_out],
-        }
 
 
 def audit(
@@ -229,78 +172,3 @@ def _groups(same: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _pixels(path: Path) -> decode.Image:
     return decode.decode(decode.read(path))
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """(width, height), as the header says."""
-    head = decode.read_header(path)
-    return head.width, head.height
-
-
-def check_report(path: Path, data: Path) -> None:
-    """Refuse a place for the CSV before anything is computed."""
-    check_output(path, data, ".csv", ",".join(COLUMNS), "--report")
-
-
-def check_page(path: Path, data: Path) -> None:
-    """Refuse a place for the HTML page before anything is computed."""
-    check_output(path, data, ".html", image_page.START, "--html")
-
-
-def write_report(result: Audit, path: Path, relabel: float | None = None) -> tuple[int, list[str]]:
-    """One CSV row a suspect for `clean --apply`, which changes nothing until `action` says so.
-
-    relabel: labels at least so surely wrong get the action `relabel` into the likelier class. An older report that asks for
-    anything is kept beside the new one. Returns how many lines ask for a move, and what to tell of the older report.
-    """
-    rows: list[tuple[object, ...]] = [COLUMNS]
-    asked = 0
-    for one in result.suspects:
-        order = _asks(one, relabel)
-        asked += order
-        wish = ("relabel", one.suggestion) if order else ("keep", "")
-        rows.append((one.path, one.label, one.check, f"{one.score:.4f}", *wish, one.suggestion, one.detail, one.other))
-    notes = report_actions.keep(path)
-    atomic.write_lines(path, (csv_files.line(row) for row in rows))
-    return asked, notes
-
-
-def check_relabel(score: float | None) -> None:
-    """Raise UsageError unless this is a valid minimum score for changing labels."""
-    check("relabel", score, Annotated[float, Within(0, 1, above=True)] | None)
-
-
-def _asks(one: Suspect, relabel: float | None) -> bool:
-    return relabel is not None and one.check == "label" and one.score >= relabel
-
-
-def write_page(result: Audit, path: Path, relabel: float | None = None, progress: Progress | None = None) -> None:
-    """A self-contained page of the suspects, the worst first, on which a reader decides and saves a CSV for `clean --apply`.
-
-    relabel: what `write_report` would write is chosen already.
-    """
-    label = {sample.path: sample.label or "" for sample in result.pictures.samples}
-    data, pictures = Path(result.data), []
-    by_path: dict[str, list[Suspect]] = {}
-    for found in result.by_check().values():
-        for one in found[:PAGE_LIMIT]:
-            by_path.setdefault(one.path, []).append(one)
-    for name, found in by_path.items():
-        other = next((one.other for one in found if one.other), "")
-        sizes = [_size(data / file) if file else (0, 0) for file in (name, other)]
-        pictures.append(
-            image_page.Picture(
-                name, label[name], "", "", *sizes[0],
-                tuple(
-                    (one.check, one.score, f"relabel,{one.suggestion}" if _asks(one, relabel) else "reported", one.detail)
-                    for one in found
-                ),
-                other=other, other_label=label.get(other, ""), other_size=sizes[1],
-            )
-        )  # fmt: skip
-    image_page.write(
-        path, data, pictures, title=f"{result.data}: what an audit found", group="finding",
-        about=f"{len(result.pictures.samples):,} pictures; {result.model}, each judged by a classifier that had not seen it",
-        checks={name: (len(found), CHECKS[name]) for name, found in result.by_check().items() if found},
-        classes=layout.class_folders(data), progress=progress,
-    )  # fmt: skip

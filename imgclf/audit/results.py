@@ -1,0 +1,60 @@
+"""What an audit found."""
+
+import dataclasses
+from typing import Any
+
+from imgclf.data import layout
+from imgclf.evaluation.baseline import Baseline
+
+CHECKS = {
+    "label": "another class is more likely, by what a classifier says that was not trained on the picture",
+    "outlier": "unlike every other picture of the folder",
+    "near-duplicate": "shows nearly the same as another picture of the folder",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Suspect:
+    """One finding. score: 0 to 1, how sure. suggestion: the likelier class of a `label`. other: the picture it resembles."""
+
+    path: str
+    label: str
+    check: str
+    score: float
+    suggestion: str
+    detail: str
+    other: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """What was found. ranked: every picture's path, the label most likely to be wrong first."""
+
+    data: str
+    model: str
+    pictures: layout.Dataset
+    suspects: tuple[Suspect, ...]
+    ranked: tuple[str, ...]
+    accuracy: float  # of the held-out classifier, as the labels are
+    interval: tuple[float, float]  # 95% Wilson interval of the accuracy
+    baseline: Baseline  # baseline on the same images
+    left_out: tuple[tuple[str, str], ...]
+    note: str = ""  # on shares that were taken up
+
+    def by_check(self) -> dict[str, list[Suspect]]:
+        """Suspects of each check, the surest first."""
+        return {name: [one for one in self.suspects if one.check == name] for name in CHECKS}
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "schema": "audit/1",
+            "data": self.data,
+            "model": self.model,
+            "pictures": len(self.pictures.samples),
+            "held_out_accuracy": self.accuracy,
+            "interval": self.interval,
+            "baseline": dataclasses.asdict(self.baseline),
+            "suspects": [dataclasses.asdict(one) for one in self.suspects],
+            "left_out": [list(item) for item in self.left_out],
+        }

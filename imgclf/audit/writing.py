@@ -1,0 +1,92 @@
+"""Write the results of `imgclf audit` as a CSV file and as an HTML page."""
+
+from pathlib import Path
+from typing import Annotated
+
+from imgclf.audit.results import CHECKS, Audit, Suspect
+from imgclf.core import csv_files, report_actions
+from imgclf.core.fields import Within, check
+from imgclf.core.files import atomic
+from imgclf.core.files.state_folder import check_output
+from imgclf.core.progress import Progress
+from imgclf.data import layout
+from imgclf.images import header
+from imgclf.reports import image_page
+
+COLUMNS = ("path", "label", "check", "score", "action", "new_label", "suggestion", "detail", "other")
+PAGE_LIMIT = 1000  # pictures of each check on the page
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """(width, height), as the header says."""
+    head = header.read_header(path)
+    return head.width, head.height
+
+
+def check_report(path: Path, data: Path) -> None:
+    """Refuse a place for the CSV before anything is computed."""
+    check_output(path, data, ".csv", ",".join(COLUMNS), "--report")
+
+
+def check_page(path: Path, data: Path) -> None:
+    """Refuse a place for the HTML page before anything is computed."""
+    check_output(path, data, ".html", image_page.START, "--html")
+
+
+def write_report(result: Audit, path: Path, relabel: float | None = None) -> tuple[int, list[str]]:
+    """One CSV row a suspect for `clean --apply`, which changes nothing until `action` says so.
+
+    relabel: labels at least so surely wrong get the action `relabel` into the likelier class. An older report that asks for
+    anything is kept beside the new one. Returns how many lines ask for a move, and what to tell of the older report.
+    """
+    rows: list[tuple[object, ...]] = [COLUMNS]
+    asked = 0
+    for one in result.suspects:
+        order = _asks(one, relabel)
+        asked += order
+        wish = ("relabel", one.suggestion) if order else ("keep", "")
+        rows.append((one.path, one.label, one.check, f"{one.score:.4f}", *wish, one.suggestion, one.detail, one.other))
+    notes = report_actions.keep(path)
+    atomic.write_lines(path, (csv_files.line(row) for row in rows))
+    return asked, notes
+
+
+def check_relabel(score: float | None) -> None:
+    """Raise UsageError unless this is a valid minimum score for changing labels."""
+    check("relabel", score, Annotated[float, Within(0, 1, above=True)] | None)
+
+
+def _asks(one: Suspect, relabel: float | None) -> bool:
+    return relabel is not None and one.check == "label" and one.score >= relabel
+
+
+def write_page(result: Audit, path: Path, relabel: float | None = None, progress: Progress | None = None) -> None:
+    """A self-contained page of the suspects, the worst first, on which a reader decides and saves a CSV for `clean --apply`.
+
+    relabel: what `write_report` would write is chosen already.
+    """
+    label = {sample.path: sample.label or "" for sample in result.pictures.samples}
+    data, pictures = Path(result.data), []
+    by_path: dict[str, list[Suspect]] = {}
+    for found in result.by_check().values():
+        for one in found[:PAGE_LIMIT]:
+            by_path.setdefault(one.path, []).append(one)
+    for name, found in by_path.items():
+        other = next((one.other for one in found if one.other), "")
+        sizes = [_size(data / file) if file else (0, 0) for file in (name, other)]
+        pictures.append(
+            image_page.Picture(
+                name, label[name], "", "", *sizes[0],
+                tuple(
+                    (one.check, one.score, f"relabel,{one.suggestion}" if _asks(one, relabel) else "reported", one.detail)
+                    for one in found
+                ),
+                other=other, other_label=label.get(other, ""), other_size=sizes[1],
+            )
+        )  # fmt: skip
+    image_page.write(
+        path, data, pictures, title=f"{result.data}: what an audit found", group="finding",
+        about=f"{len(result.pictures.samples):,} pictures; {result.model}, each judged by a classifier that had not seen it",
+        checks={name: (len(found), CHECKS[name]) for name, found in result.by_check().items() if found},
+        classes=layout.class_folders(data), progress=progress,
+    )  # fmt: skip

@@ -1,0 +1,123 @@
+"""`imgclf evaluate`: how good a finished run is on pictures it was not fitted to, written into the run."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgclf.core.config import Part
+from imgclf.core.errors import ImgclfError
+from imgclf.data import scoring
+from imgclf.evaluate.scores import Evaluation
+from imgclf.evaluate.writing import write
+from imgclf.evaluation import baseline, calibration, grouped, metrics, slices
+from imgclf.evaluation.intervals import wilson_interval
+from imgclf.models import evaluations
+from imgclf.models.bundle import Bundle
+
+if TYPE_CHECKING:
+    pass
+
+
+def evaluate(
+    bundle: Bundle,
+    data: Path | None = None,
+    part: Part | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Score a run on a part of its own split (the test part unless told otherwise), or on another data folder.
+
+    Which, `scoring.pictures` says. Damaged pictures are left out and named. Raises ImgclfError when there is nothing to score.
+    """
+    on = scoring.pictures(bundle, data, part)
+    found = scoring.answers([bundle], on, progress)
+    truth, probabilities = found.true, found.probabilities[0]
+    predicted = probabilities.argmax(axis=1)
+    classes = len(bundle.class_names)
+    matrix = metrics.confusion(truth, predicted, classes)
+    right = int(np.trace(matrix))
+    interval = wilson_interval(right, len(truth))
+    top = {k: metrics.top_k(truth, probabilities, k) for k in (2, 3, 5) if k < classes}
+    absent = metrics.note_on_absent(matrix.sum(axis=1), bundle.class_names)
+    trivial, groups = scoring.beside(bundle, found, right), scoring.groups(on, found)
+    warning = trivial.warning("accuracy", right / len(truth), interval, baseline.remedy(bundle.info))
+    macro, weighted = (float(value) for value in metrics.f1_scores(matrix))
+    macro_interval, weighted_interval = metrics.bootstrap_f1(matrix)
+    evaluation = Evaluation(
+        run=str(bundle.path),
+        data=str(on.root.resolve()),
+        on=on.on,
+        name=_name(bundle.path, on),
+        class_names=bundle.class_names,
+        pictures=len(truth),
+        loss=metrics.cross_entropy(truth, probabilities),
+        accuracy=metrics.accuracy(matrix),
+        interval=interval,
+        baseline=trivial,
+        groups=groups,
+        top=top,
+        top_intervals={k: wilson_interval(round(share * len(truth)), len(truth)) for k, share in top.items()},
+        macro_f1=macro,
+        macro_f1_interval=macro_interval,
+        weighted_f1=weighted,
+        weighted_f1_interval=weighted_interval,
+        auc=metrics.one_against_rest(truth, probabilities, metrics.roc_auc),
+        average_precision=metrics.one_against_rest(truth, probabilities, metrics.average_precision),
+        calibration_error=calibration.calibration_error(truth, probabilities),
+        uncalibrated_error=calibration.calibration_error(truth, calibration.tempered(probabilities, 1 / bundle.temperature)),
+        temperature=bundle.temperature,
+        classes=tuple(metrics.class_scores(matrix, bundle.class_names)),
+        confusion=matrix,
+        slices=tuple(slices.slices(predicted == truth, _grouped(found))),
+        predictions=tuple(
+            {
+                "path": sample.path,
+                "label": sample.label,
+                "predicted": bundle.class_names[best],
+                "probability": float(row[best]),
+                **dict(zip(scoring.MEASURES, measured.round(4).tolist(), strict=True)),
+            }
+            for sample, best, row, measured in zip(found.samples, predicted, probabilities, found.measures, strict=True)
+        ),
+        answers=found,
+        left_out=found.left_out,
+        notes=tuple(note for note in (*on.notes, absent, grouped.note(groups, "the intervals"), warning) if note),
+    )
+    try:
+        write(evaluation, bundle.path)
+    except ImgclfError as error:
+        return dataclasses.replace(evaluation, unwritten=str(error))  # the figures are worth having all the same
+    return evaluation
+
+
+def _name(run_dir: Path, on: scoring.Pictures) -> str:
+    """What the results are called in the run's folder; with a number where another folder of the same name has been scored."""
+    name, number = on.name, 1
+    while name.startswith("other-") and _scored(run_dir, name) not in (None, on.root.resolve()):
+        number += 1
+        name = f"{on.name}-{number}"
+    return name
+
+
+def _scored(run_dir: Path, name: str) -> Path | None:
+    """The data folder of an earlier evaluation."""
+    try:
+        return Path(evaluations.read(run_dir / f"evaluation-{name}.json", ("data",))["data"])
+    except ImgclfError:
+        return None
+
+
+def _grouped(found: scoring.Answers) -> dict[str, NDArray[np.float64] | list[str]]:
+    """What slices are made by: the measures, and the folder in which a picture lies within its class."""
+    columns: dict[str, NDArray[np.float64] | list[str]] = dict(zip(scoring.MEASURES, found.measures.T, strict=True))
+    folders = [PurePosixPath(sample.path).parent.parts for sample in found.samples]
+    columns["folder"] = [
+        # A manifest may call a picture otherwise than its folder does; then the whole way is told.
+        "/".join(parts[parts.index(sample.label) + 1 :] if sample.label in parts else parts) or "."
+        for parts, sample in zip(folders, found.samples, strict=True)
+    ]
+    return columns

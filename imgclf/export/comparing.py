@@ -1,0 +1,126 @@
+"""Compare an exported file with its run."""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgclf.core.config import Part, Quantize
+from imgclf.core.errors import ImageError, ImgclfError
+from imgclf.core.files.state_folder import command
+from imgclf.core.parallel import ordered_map
+from imgclf.core.progress import Stages
+from imgclf.data.manifest import Row
+from imgclf.evaluation.intervals import wilson_interval
+from imgclf.export import formats
+from imgclf.export.contents import Answer
+from imgclf.images import decode, preprocess
+from imgclf.images.formats import filetypes
+from imgclf.models.bundle import Bundle
+
+COMPARED = 1000  # pictures at most that the exported file is held against the run on
+_TIMED = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class FromBytes:
+    """How a SavedModel's own decoder does on the pictures' files: those that are JPEG or PNG and that it reads."""
+
+    pictures: int
+    difference: float
+    agreement: float
+    agreement_interval: tuple[float, float]
+
+
+def both(
+    run: Bundle, answer: Answer, root: Path, rows: list[Row], report: Stages
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], list[decode.Image]]:
+    """Probabilities (n, classes) by the run and by the file, the true classes, and some of the pictures."""
+
+    def one(row: Row) -> tuple[NDArray[np.float64], NDArray[np.float64], decode.Image] | None:
+        image = load_image(run, root, row)
+        return None if image is None else (run.probability(image), answer(image), image)
+
+    before, after, true = [], [], []
+    pixels: list[decode.Image] = []
+    for done, (row, found) in enumerate(zip(rows, ordered_map(one, rows), strict=True), 1):
+        if found is not None:
+            before.append(found[0])
+            after.append(found[1])
+            true.append(run.class_names.index(row.label))
+            if len(pixels) < _TIMED:
+                pixels.append(found[2])
+        report("comparing", done, len(rows))
+    if not true:
+        raise ImgclfError(
+            f"{root}: none of the {len(rows)} images for the comparison can be read; run {command('clean', root)}"
+        )
+    return np.array(before), np.array(after), np.array(true), pixels
+
+
+def hold(path: Path, quantize: Quantize, limit: float, difference: float, agreement: float, count: int, part: Part) -> None:
+    """Raise ImgclfError when an exported file is not what the run is."""
+    on = f"on {count} {part} pictures"
+    if quantize == "int8":
+        changed = round((1 - agreement) * count)
+        if not 1 - agreement <= limit + 1e-9:
+            raise ImgclfError(
+                f"{path}: not exported: another label than the run's {changed} times {on}, and {limit:g} of them are allowed; "
+                "take --quantize float16, or allow more with --tolerance"
+            )
+    elif not difference <= limit:
+        lossless = "take --quantize none, or " if quantize != "none" else ""
+        raise ImgclfError(
+            f"{path}: not exported: a probability differs from the run's by {difference:.2g} {on}, and {limit:g} is allowed; "
+            f"{lossless}allow more with --tolerance"
+        )
+
+
+def on_bytes(path: Path, run: Bundle, root: Path, rows: list[Row], report: Stages) -> tuple[FromBytes | None, int]:
+    """A SavedModel that decodes by itself, against the run that does so with OpenCV; and how many files it refuses."""
+    answer = formats.open_bytes(path)
+
+    def one(row: Row) -> tuple[NDArray[np.float64], NDArray[np.float64] | None] | None:
+        try:
+            data = decode.read(root / row.path)
+            if filetypes.sniff(data) not in ("JPEG", "PNG"):
+                return None
+            return run.probability(preprocess.apply(run.recipe, decode.decode(data))), answer(data)
+        except ImageError:
+            return None
+
+    pairs, refused = [], 0
+    for done, found in enumerate(ordered_map(one, rows), 1):
+        if found and found[1] is not None:
+            pairs.append(found)
+        elif found:
+            refused += 1
+        report("comparing files", done, len(rows))
+    if not pairs:
+        return None, refused
+    before, after = np.array(pairs).transpose(1, 0, 2)
+    agreement = float((before.argmax(1) == after.argmax(1)).mean())
+    interval = wilson_interval(round(agreement * len(pairs)), len(pairs))
+    return FromBytes(len(pairs), float(np.abs(before - after).max()), agreement, interval), refused
+
+
+def milliseconds(answer: Callable[[decode.Image], Any], pixels: list[decode.Image]) -> float:
+    answer(pixels[0])
+    taken = []
+    for image in pixels:
+        began = time.perf_counter()
+        answer(image)
+        taken.append(time.perf_counter() - began)
+    return 1000 * statistics.median(taken)
+
+
+def load_image(run: Bundle, root: Path, row: Row) -> decode.Image | None:
+    try:
+        return preprocess.load(run.recipe, root / row.path)
+    except ImageError:
+        return None

@@ -1,0 +1,243 @@
+"""`imgclf export`: a finished run as a file that others can use, compared with the run on real pictures before it is kept."""
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import imgclf
+from imgclf.core.config import Format, Part, Quantize, Share
+from imgclf.core.errors import ImgclfError, UsageError
+from imgclf.core.fields import check as check_value
+from imgclf.core.files import atomic, contained
+from imgclf.core.files.state_folder import check_data_folder, check_outside, command
+from imgclf.core.parallel import ordered_map
+from imgclf.core.progress import Stages
+from imgclf.data import file_index, scoring
+from imgclf.data.manifest import Row
+from imgclf.evaluation import baseline
+from imgclf.evaluation.baseline import Baseline
+from imgclf.evaluation.intervals import wilson_interval
+from imgclf.export import formats
+from imgclf.export.comparing import COMPARED, FromBytes, both, hold, load_image, milliseconds, on_bytes
+from imgclf.models import bundle
+from imgclf.models.bundle import Bundle
+
+FOLDER = "export"  # of a run: what is exported without a name of the user's
+TOLERANCE: dict[Quantize, float] = {"none": 1e-4, "float16": 0.02, "int8": 0.02}
+
+_FITTED = 200  # pictures at most that int8 is fitted to
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """An exported file beside its run, on pictures of one part of the run's split; only TensorFlow has more than one thread.
+
+    difference: the largest of any class's probability. agreement: share of pictures with the same label. before: of the run,
+    after: of the exported file. Sizes are in bytes, times are medians in milliseconds per image. Intervals are 95% Wilson
+    intervals. baseline: on the same images, compared with the accuracy of the file.
+    """
+
+    run: str
+    path: str
+    format: Format
+    quantize: Quantize
+    tolerance: float
+    part: Part
+    pictures: int
+    difference: float
+    agreement: float
+    agreement_interval: tuple[float, float]
+    accuracy_before: float
+    interval_before: tuple[float, float]
+    accuracy_after: float
+    interval_after: tuple[float, float]
+    baseline: Baseline
+    size_before: int
+    size_after: int
+    ms_before: float
+    ms_after: float
+    fitted_to: int  # pictures that chose the ranges of int8
+    from_bytes: FromBytes | None
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"schema": "export/1", **dataclasses.asdict(self)}
+
+
+def check(form: Format, quantize: Quantize, tolerance: float | None, out: Path | None) -> None:
+    """Raise UsageError for what cannot be asked for, ImgclfError for what is not installed or in the way."""
+    check_value("format", form, Format)
+    check_value("quantize", quantize, Quantize)
+    check_value("tolerance", tolerance, Share | None)
+    known = formats.QUANTIZED[form]
+    if quantize not in known:
+        having = ", ".join(name for name, kinds in formats.QUANTIZED.items() if quantize in kinds)
+        raise UsageError(
+            f"--format {form} --quantize {quantize}: there is none; {form} has {', '.join(known)}; {quantize} is for {having}"
+        )
+    ending = formats.ENDINGS[form]
+    if out and ending and out.suffix != ending:
+        raise UsageError(f"--out {out}: a {form} file ends with {ending}")
+    if out and out.exists():
+        raise ImgclfError(f"{out}: exists already, and an export never writes over it; give --out another name")
+    above = next((folder for folder in out.absolute().parents if folder.exists()), None) if out else None
+    if above and not above.is_dir():
+        raise ImgclfError(f"{above}: a file, not a folder; give --out another place")
+    formats.check_packages(form)
+
+
+def default_path(run: Path, form: Format, quantize: Quantize) -> Path:
+    """Where an export goes without a name: `export/model-int8.tflite` and the like in the run's folder.
+
+    Raises LinkError when the folder `export` of the run, which may come from someone else, is a link.
+    """
+    with contained.Folder.named(run) as folder, contextlib.suppress(FileNotFoundError):
+        folder.below(FOLDER).close()
+    stem = "saved-model" if form == "saved-model" else "model"
+    return run / FOLDER / f"{stem}{'' if quantize == 'none' else '-' + quantize}{formats.ENDINGS[form]}"
+
+
+def export(
+    run: Bundle,
+    form: Format = "litert",
+    quantize: Quantize = "none",
+    *,
+    data: Path | None = None,
+    out: Path | None = None,
+    tolerance: float | None = None,
+    progress: Stages | None = None,
+) -> Export:
+    """Write a run in another format, run that file on the test part (validation where there is none), and keep it if it agrees.
+
+    The probabilities of every format are the calibrated ones, one a class. tolerance: the largest probability difference, by
+    default 0.0001, and 0.02 in float16; for int8 the share of pictures with another label, by default 0.02. data: where the
+    run's pictures are now, if they were moved. out: a new file or folder; by default `default_path`, where an earlier export is
+    replaced. Raises ImgclfError, and leaves nothing behind, when the file differs by more.
+    """
+    check(form, quantize, tolerance, out)
+    limit = TOLERANCE[quantize] if tolerance is None else tolerance
+    report: Stages = progress or (lambda stage, done, total: None)
+    root, rows, notes = _pictures(run, data)
+    part: Part = "test" if any(row.split == "test" for row in rows) else "val"
+    compared = _some([row for row in rows if row.split == part], COMPARED)
+    if not compared:
+        raise ImgclfError(f"{root}: no picture of the run's {part} part is there to hold the export against")
+    fitted = _fitting(rows) if quantize == "int8" else []
+    path = out or default_path(run.path, form, quantize)
+    check_outside(path, "--out", root)
+    report("loading TensorFlow", 0, 1)
+    network = formats.calibrated(run.network(), run.temperature)
+    with _place(path, form) as temporary:
+        report("converting", 0, 1)
+        examples = [image for image in ordered_map(lambda row: load_image(run, root, row), fitted) if image is not None]
+        if quantize == "int8" and not examples:
+            raise ImgclfError(f"{root}: none of the images for int8 quantization can be read; run {command('clean', root)}")
+        formats.write(network, temporary, form, quantize, _note(run, quantize), examples)
+        answer = formats.open_(temporary, form)
+        before, after, true, pixels = both(run, answer, root, compared, report)
+        difference = float(np.abs(after - before).max())
+        agreement = float((after.argmax(1) == before.argmax(1)).mean())
+        hold(path, quantize, limit, difference, agreement, len(true), part)
+        from_bytes, refused = on_bytes(temporary, run, root, compared, report) if form == "saved-model" else (None, 0)
+        if refused:
+            notes.append(
+                f"JPEG and PNG files whose bytes the SavedModel refuses, as where the mark at their end is missing: {refused}"
+            )
+        size = sum(file.stat().st_size for file in (temporary, *temporary.rglob("*")) if file.is_file())
+        ms_before, ms_after = milliseconds(run.probability, pixels), milliseconds(answer, pixels)
+    right_before, right_after = (int((found.argmax(1) == true).sum()) for found in (before, after))
+    interval = wilson_interval(right_after, len(true))
+    name = run.val_baseline.class_name
+    trivial = baseline.baseline(name, int((true == run.class_names.index(name)).sum()), right_after, len(true))
+    if warning := trivial.warning("accuracy", right_after / len(true), interval, baseline.remedy(run.info)):
+        notes.append(warning)
+    return Export(
+        run=str(run.path),
+        path=str(path),
+        format=form,
+        quantize=quantize,
+        tolerance=limit,
+        part=part,
+        pictures=len(true),
+        difference=difference,
+        agreement=agreement,
+        agreement_interval=wilson_interval(round(agreement * len(true)), len(true)),
+        accuracy_before=right_before / len(true),
+        interval_before=wilson_interval(right_before, len(true)),
+        accuracy_after=right_after / len(true),
+        interval_after=interval,
+        baseline=trivial,
+        size_before=(run.path / bundle.LITERT).stat().st_size,
+        size_after=size,
+        ms_before=ms_before,
+        ms_after=ms_after,
+        fitted_to=len(examples),
+        from_bytes=from_bytes,
+        notes=tuple(notes),
+    )
+
+
+def _pictures(run: Bundle, data: Path | None) -> tuple[Path, list[Row], list[str]]:
+    """The data folder, the rows of the run's split whose pictures are there and unchanged, and a note on the others."""
+    root = data or Path(run.info["data"]["path"])
+    if data is None and not root.is_dir():
+        raise ImgclfError(
+            f"{root}: the run's data folder is no longer there, and an export is held against the run on its pictures; "
+            "say where they are now: imgclf export FOLDER"
+        )
+    check_data_folder(root)
+    manifest, _others, notes = scoring.as_named(root, scoring.manifest_of(run))
+    wanted = [row for row in manifest.rows if (root / row.path).is_file()]
+    hashes = file_index.content_hashes(root, [row.path for row in wanted])
+    rows = [row for row in wanted if hashes.get(row.path) == row.sha256]
+    lost = len(manifest.rows) - len(rows)
+    if lost:
+        notes.append(f"pictures of the run's split that are gone or have changed, and were left out: {lost}")
+    return root, rows, notes
+
+
+def _some(rows: list[Row], most: int) -> list[Row]:
+    """Evenly spaced, and so of every class that is not rare, since rows are in order of their paths."""
+    return rows[:: math.ceil(len(rows) / most)] if rows else []
+
+
+def _fitting(rows: list[Row]) -> list[Row]:
+    """Pictures that int8 is fitted to: validation ones, which the test does not see, or else training ones."""
+    validation = [row for row in rows if row.split == "val"]
+    return _some(validation or [row for row in rows if row.split == "train"], _FITTED)
+
+
+def _note(run: Bundle, quantize: Quantize) -> dict[str, Any]:
+    """What travels inside; probabilities need no temperature any more, it is in the weights."""
+    return {
+        "format": 1,
+        "class_names": list(run.class_names),
+        "recipe": dataclasses.asdict(run.recipe),
+        "temperature": run.temperature,
+        "calibrated": "calibration" in run.info,
+        "quantize": quantize,
+        "model": run.info["model"],
+        "run": run.path.resolve().name,
+        "finished": run.info["finished"],
+        "imgclf": imgclf.__version__,
+    }
+
+
+@contextlib.contextmanager
+def _place(path: Path, form: Format) -> Iterator[Path]:
+    """A temporary path that gets its name when the block ends well; if not, not even a folder made for it stays."""
+    made = [folder for folder in path.absolute().parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with atomic.atomic_folder(path) if form == "saved-model" else atomic.atomic_path(path) as temporary:
+            yield temporary
+    except BaseException:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise

@@ -1,0 +1,98 @@
+"""Contact sheets: rows of sample images of each class, drawn with OpenCV or for a terminal."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from imgclf.core.config import Recipe
+from imgclf.core.errors import ImageError
+from imgclf.core.parallel import ordered_map
+from imgclf.data.layout import Dataset, Sample
+from imgclf.images import augment, decode, preprocess
+from imgclf.preview.summary import ClassSummary
+from imgclf.reports import drawing
+
+TILE = 112  # pixels a side
+GAP = 6
+TEXT = 190  # width of the column of names
+
+
+def sheet(
+    shown: Dataset,
+    classes: Sequence[ClassSummary],
+    *,
+    columns: int = 8,
+    seed: int = 0,
+    feed: tuple[Recipe, augment.ChangeOne] | None = None,
+) -> decode.Image:
+    """A contact sheet, (h, w, 3) uint8 RGB: a row of drawn samples a class, with name, count and sizes.
+
+    feed: (recipe, what changes a picture by a seed) to show each picture as the network is fed it, instead of the photograph.
+    """
+    drawn = _drawn(shown, columns, seed)
+    flat = [sample for samples in drawn.values() for sample in samples]
+    tiles = dict(zip((s.path for s in flat), ordered_map(lambda s: _tile(shown.root, s, seed, feed), flat), strict=True))
+    row_height = TILE + 2 * GAP
+    canvas = np.full((row_height * len(drawn) + GAP, TEXT + columns * (TILE + GAP) + GAP, 3), drawing.PAPER, np.uint8)
+    for row, info in enumerate(classes):
+        top = row * row_height + GAP
+        drawing.write(canvas, drawing.shorten(info.name, 20), 12, top + 36, drawing.INK, 17)
+        plural = "picture" if info.count == 1 else "pictures"
+        drawing.write(canvas, f"{info.count:,} {plural}", 12, top + 60, drawing.SOFT, 13)
+        drawing.write(canvas, f"median {info.median_size[0]} x {info.median_size[1]} px", 12, top + 80, drawing.SOFT, 13)
+        for column, sample in enumerate(drawn[info.name]):
+            left = TEXT + column * (TILE + GAP)
+            canvas[top : top + TILE, left : left + TILE] = tiles[sample.path]
+        if row:
+            cv2.line(canvas, (12, top - GAP), (canvas.shape[1] - 12, top - GAP), (225, 225, 222), 1)
+    return canvas
+
+
+def _tile(root: Path, sample: Sample, seed: int, feed: tuple[Recipe, augment.ChangeOne] | None) -> decode.Image:
+    try:
+        picture = decode.decode(decode.read(root / sample.path))
+    except ImageError:
+        tile = np.full((TILE, TILE, 3), (235, 225, 225), np.uint8)
+        drawing.write(tile, "unreadable", 18, TILE // 2, (160, 40, 40), 13)
+        return tile
+    if feed:
+        recipe, change = feed
+        picture = change(preprocess.apply(recipe, picture), random.Random(f"{seed}:{sample.path}").getrandbits(62))
+        if max(recipe.width, recipe.height) > TILE:
+            return preprocess.resize(picture, TILE, TILE)
+        # Enlarged without smoothing, so that the pixels are seen as they are.
+        return cv2.resize(picture, (TILE, TILE), interpolation=cv2.INTER_NEAREST)  # type: ignore[return-value]
+    small = preprocess.fit(picture, TILE)
+    height, width = small.shape[:2]
+    left, top = (TILE - width) // 2, (TILE - height) // 2
+    tile = np.full((TILE, TILE, 3), (238, 238, 236), np.uint8)
+    tile[top : top + height, left : left + width] = small
+    return tile
+
+
+STRIP = 16  # pixels a side of a thumbnail in the terminal: as many columns, and half as many lines
+
+
+def strip(shown: Dataset, *, columns: int, seed: int = 0) -> list[tuple[str, decode.Image, list[str]]]:
+    """(class, (STRIP, columns * (STRIP + 1), 3) uint8 RGB, paths): the first samples of the sheet's rows, for a terminal."""
+    rows = []
+    for name, samples in _drawn(shown, columns, seed).items():
+        picture = np.zeros((STRIP, columns * (STRIP + 1), 3), np.uint8)
+        for column, tile in enumerate(ordered_map(lambda sample: _tile(shown.root, sample, seed, None), samples)):
+            left = column * (STRIP + 1)
+            picture[:, left : left + STRIP] = preprocess.resize(tile, STRIP, STRIP)
+        rows.append((name, picture, [sample.path for sample in samples]))
+    return rows
+
+
+def _drawn(shown: Dataset, columns: int, seed: int) -> dict[str, list[Sample]]:
+    """Samples of every class drawn at random, the same for the same seed."""
+    by_class: dict[str, list[Sample]] = {name: [] for name in shown.class_names}
+    for sample in shown.samples:
+        by_class[sample.label or ""].append(sample)
+    return {
+        name: random.Random(f"{seed}:{name}").sample(samples, min(columns, len(samples))) for name, samples in by_class.items()
+    }
