@@ -8,7 +8,7 @@ from pathlib import Path
 from conftest import tree, write
 
 from imgclf.core.files import journal
-from imgclf.core.files.journal import Move
+from imgclf.core.files.plans import Move
 from imgclf.core.files.state_folder import state_folder
 
 _SWAP = """

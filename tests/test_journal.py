@@ -13,18 +13,19 @@ import pytest
 from conftest import tree, write
 
 from imgclf.core.errors import ImgclfError
-from imgclf.core.files import journal
-from imgclf.core.files.journal import Failure, Move
+from imgclf.core.files import journal, plans
+from imgclf.core.files.journal import Failure
+from imgclf.core.files.plans import Move
 from imgclf.core.files.state_folder import state_folder
 
 
-def plans(state: Path) -> list[str]:
+def plan_names(state: Path) -> list[str]:
     return sorted(path.name for path in (state / "journal").iterdir())
 
 
 def plan(data: Path, word: str, *moves: Move) -> Path:
     """A plan that is not sealed, as one that came with somebody else's folder."""
-    marked = [[move.source, move.target, journal.mark(os.lstat(data / move.source))] for move in moves]
+    marked = [[move.source, move.target, plans.mark(os.lstat(data / move.source))] for move in moves]
     return write(data / ".imgclf/journal" / f"0001-clean.{word}.json", json.dumps({"format": 2, "moves": marked}).encode())
 
 
@@ -52,7 +53,7 @@ def test_apply_and_undo_restore_every_byte(data: Path) -> None:
     assert [move.target for move in made] == ["a/1.jpg", "b/1.jpg", "a/2.jpg"]
     assert tree(data) == before
     assert not (state / "quarantine").exists()
-    assert plans(state) == ["0001-clean.undone.json"]
+    assert plan_names(state) == ["0001-clean.undone.json"]
     assert journal.undo(data, state) == ([], [])
 
 
@@ -60,7 +61,7 @@ def test_undo_takes_back_all_batches_newest_first(data: Path) -> None:
     before, state = tree(data), state_folder(data)
     journal.apply(data, state, "clean", [Move("a/1.jpg", "a/x.jpg")])
     journal.apply(data, state, "clean", [Move("a/x.jpg", "a/y.jpg")])
-    assert plans(state) == ["0001-clean.done.json", "0002-clean.done.json"]
+    assert plan_names(state) == ["0001-clean.done.json", "0002-clean.done.json"]
     journal.undo(data, state)
     assert tree(data) == before
 
@@ -174,7 +175,7 @@ def test_a_kill_at_any_system_call_loses_nothing(data: Path, step: int, act: str
 import os, signal
 from pathlib import Path
 from imgclf.core.files import journal
-from imgclf.core.files.journal import Move
+from imgclf.core.files.plans import Move
 steps = 0
 def counted(name):
     real = getattr(os, name)
@@ -197,7 +198,7 @@ journal.{"apply(data, data / '.imgclf', 'clean', moves)" if act == "apply" else 
     assert everything == set(before.values()), "a file is gone"
     journal.recover(data, state)
     if (state / "journal").exists():
-        assert all(name.endswith((".done.json", ".undone.json")) for name in plans(state) if not name.startswith("."))
+        assert all(name.endswith((".done.json", ".undone.json")) for name in plan_names(state) if not name.startswith("."))
     journal.undo(data, state)
     assert tree(data) == before
 

@@ -19,8 +19,8 @@ from imgclf import runs
 from imgclf.clean import applying, cleaning, undoing
 from imgclf.core.config import SplitConfig
 from imgclf.core.errors import ImgclfError
-from imgclf.core.files import atomic, contained, journal, locks, placing, seal
-from imgclf.core.files.contained import LinkError
+from imgclf.core.files import atomic, contained, journal, locks, placing, plans, seal
+from imgclf.core.files.links import LinkError
 from imgclf.preview import overview
 from imgclf.split import splitting
 from imgclf.split.leakage import find_leakage
@@ -82,7 +82,7 @@ def plan(data: Path, word: str, *moves: tuple[str, str], mark: str | None = None
 
 
 def mark_of(data: Path, *paths: str) -> str:
-    return next((journal.mark(os.lstat(data / path)) for path in paths if os.path.lexists(data / path)), "1 1 1")
+    return next((plans.mark(os.lstat(data / path)) for path in paths if os.path.lexists(data / path)), "1 1 1")
 
 
 # -- the lock ----------------------------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def test_the_key_is_the_users_alone(data: Path) -> None:
 def test_a_file_that_changed_since_it_was_planned_stays(data: Path) -> None:
     state = data / ".imgclf"
     with contained.Folder.named(data) as root:
-        move = journal.Move("cats/000.png", "cats/moved.png", journal.mark(contained.status(root, "cats/000.png")))
+        move = plans.Move("cats/000.png", "cats/moved.png", plans.mark(contained.status(root, "cats/000.png")))
         write(data / "cats/000.png", b"another one")
         assert journal._move(root, move) == "changed meanwhile"
     assert (data / "cats/000.png").read_bytes() == b"another one"
@@ -221,7 +221,7 @@ def test_a_file_that_changed_since_it_was_planned_stays(data: Path) -> None:
 
 
 def test_a_folder_is_no_file_to_move(data: Path) -> None:
-    failures = journal.apply(data, data / ".imgclf", "clean", [journal.Move("cats", "elsewhere")])
+    failures = journal.apply(data, data / ".imgclf", "clean", [plans.Move("cats", "elsewhere")])
     assert [failure.reason for failure in failures] == ["a folder, not a file"]
 
 
@@ -408,7 +408,7 @@ def test_files_of_a_run_that_are_links_are_replaced_and_not_followed(tmp_path: P
 def test_folders_with_and_without_descriptors_do_the_same(
     tmp_path: Path, home: Path, by_descriptor: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contained, "_BY_DESCRIPTOR", by_descriptor)
+    monkeypatch.setattr(contained, "BY_DESCRIPTOR", by_descriptor)
     (tmp_path / "link").symlink_to(home)
     with contained.Folder.named(tmp_path) as root:
         with root.below("a", "b", make=True) as folder:

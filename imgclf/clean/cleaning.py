@@ -15,7 +15,7 @@ from imgclf.core import shards
 from imgclf.core.config import Policy
 from imgclf.core.errors import ImgclfError
 from imgclf.core.fields import check
-from imgclf.core.files import journal, locks
+from imgclf.core.files import journal, locks, plans
 from imgclf.core.files.state_folder import is_inside, not_writable, state_folder
 from imgclf.core.progress import Progress, Stages, stage
 from imgclf.data import file_index, issues, layout
@@ -151,14 +151,14 @@ def _pictures(files: Sequence[layout.Found], usable: Sequence[bool], outcomes: S
 
 def act(data: Path, state: Path, command: str, outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Make the moves, each file once, and say what was done."""
-    moves = dict.fromkeys(journal.Move(outcome.path, outcome.moved_to) for outcome in outcomes if outcome.moved_to)
+    moves = dict.fromkeys(plans.Move(outcome.path, outcome.moved_to) for outcome in outcomes if outcome.moved_to)
     try:
         stuck = {failure.move: failure.reason for failure in journal.apply(data, state, command, moves)}
     except KeyboardInterrupt:
         raise KeyboardInterrupt("; ".join(journal.recover(data, state))) from None
     done = []
     for outcome in outcomes:
-        reason = stuck.get(journal.Move(outcome.path, outcome.moved_to))
+        reason = stuck.get(plans.Move(outcome.path, outcome.moved_to))
         if outcome.moved_to and reason:
             detail = f"{outcome.detail}; could not be moved: {reason}"
             done.append(dataclasses.replace(outcome, action="stuck", moved_to="", detail=detail))

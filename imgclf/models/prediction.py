@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from imgclf.core.errors import ImageError, ImgclfError, UsageError
-from imgclf.core.files import contained
+from imgclf.core.files.links import is_component
 from imgclf.evaluation import saliency
 from imgclf.evaluation.intervals import wilson_interval
 from imgclf.images import decode, preprocess
@@ -61,7 +61,7 @@ class Prediction:
         texts, label = (record["input"], record["label"] or "", record["error"] or ""), record["label"]
         if not all(isinstance(text, str) for text in texts) or not isinstance(record["probability"] or 0.0, float | int):
             raise TypeError("a value of another type")
-        if label is not None and not (contained.is_component(label) and not label.startswith(".")):
+        if label is not None and not (is_component(label) and not label.startswith(".")):
             raise ValueError(f"{label[:80]!r} is no name of a class")
         if where and not (
             _are_whole(where.shard, where.shards, where.position, where.inputs or 0) and 1 <= where.shard <= where.shards

@@ -4,7 +4,6 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +12,6 @@ from imgclf.core import csv_files
 from imgclf.core.errors import ImgclfError
 from imgclf.core.names import nfc
 from imgclf.data import prepared_images
-
-if TYPE_CHECKING:
-    pass
 
 IMBALANCE = 1.5  # largest class to smallest, from which on `auto` weighs the classes
 

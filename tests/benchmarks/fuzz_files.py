@@ -37,7 +37,7 @@ from imgclf.clean import applying, cleaning, undoing, writing
 from imgclf.core import csv_files
 from imgclf.core.config import SplitConfig
 from imgclf.core.errors import ImgclfError
-from imgclf.core.files import journal, locks, placing
+from imgclf.core.files import journal, locks, placing, plans
 from imgclf.data import file_index, layout
 from imgclf.data.manifest import read_manifest
 from imgclf.images import archives
@@ -215,7 +215,7 @@ def targets(folder: Path) -> list[Target]:
 
 def _plan(data: Path) -> Path:
     """The plan of a batch of two moves."""
-    moves = [journal.Move(f"a/00{number}.png", f".imgclf/quarantine/0001/a/00{number}.png") for number in range(2)]
+    moves = [plans.Move(f"a/00{number}.png", f".imgclf/quarantine/0001/a/00{number}.png") for number in range(2)]
     journal.apply(data, data / ".imgclf", "clean", moves)
     return next((data / ".imgclf/journal").glob("*.json"))
 

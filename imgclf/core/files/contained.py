@@ -17,30 +17,20 @@ from typing import Any, Self
 
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import permissions
+from imgclf.core.files.links import (
+    A_LINK,
+    BY_DESCRIPTOR,
+    NO_LINK,
+    OPEN,
+    SEVERAL_NAMES,
+    LinkError,
+    check_component,
+    is_link,
+    naming,
+    not_regular,
+    open_folder,
+)
 from imgclf.core.files.paths import root_of
-
-_BY_DESCRIPTOR = hasattr(os, "O_NOFOLLOW") and {os.open, os.stat, os.mkdir, os.unlink, os.rename, os.link} <= os.supports_dir_fd
-_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
-_OPEN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe must not block
-_FOLDER = _OPEN | getattr(os, "O_DIRECTORY", 0)
-
-
-class LinkError(ImgclfError):
-    """A link, or something else that is no file or folder of its own, where imgclf writes. reason: without the path."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.reason = reason
-
-
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Give errors the whole path: the system knows only the name within the folder."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = str(path)
-        raise
 
 
 class Folder:
@@ -55,7 +45,7 @@ class Folder:
     @classmethod
     def named(cls, path: Path) -> Self:
         """A folder that the user named, by way of links too. Raises OSError."""
-        return cls(path, _open_folder(path, None, follow=True) if _BY_DESCRIPTOR else None, path)
+        return cls(path, open_folder(path, None, follow=True) if BY_DESCRIPTOR else None, path)
 
     def __enter__(self) -> Self:
         return self
@@ -82,10 +72,10 @@ class Folder:
         while True:
             try:
                 if self._descriptor is not None:
-                    with _naming(path):
-                        return Folder(path, _open_folder(name, self._descriptor), self._root)
-                if _is_link(path):
-                    raise LinkError(path, _A_LINK)
+                    with naming(path):
+                        return Folder(path, open_folder(name, self._descriptor), self._root)
+                if is_link(path):
+                    raise LinkError(path, A_LINK)
                 os.scandir(path).close()  # raises what opening it would raise
                 return Folder(path, None, self._root)
             except FileNotFoundError:
@@ -95,13 +85,13 @@ class Folder:
             except OSError as error:  # the system reports a link as a loop or as no folder
                 status = self.status(name)
                 if status and stat.S_ISLNK(status.st_mode):
-                    raise LinkError(path, _A_LINK) from error
+                    raise LinkError(path, A_LINK) from error
                 raise
 
     def _make(self, name: str) -> None:
         target, at = self._at(name)
         with contextlib.suppress(FileExistsError):
-            with _naming(self.path / name):
+            with naming(self.path / name):
                 os.mkdir(target, **at)
             self.give_permissions(name)
 
@@ -112,35 +102,35 @@ class Folder:
         for place in (self.path, *self.path.parents):
             if place == self._root:
                 break
-            if _is_link(place):
-                raise LinkError(place, _A_LINK)
+            if is_link(place):
+                raise LinkError(place, A_LINK)
         return self.path / name, {}
 
     def status(self, name: str) -> os.stat_result | None:
         """What the system says of an entry itself, not of what it links to; None if there is none."""
         try:
             target, at = self._at(name)
-            with _naming(self.path / name):
+            with naming(self.path / name):
                 return os.stat(target, **at, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def names(self) -> list[str]:
         """All entries, sorted."""
-        with _naming(self.path):
+        with naming(self.path):
             try:
                 return sorted(os.listdir(self.path if self._descriptor is None else self._descriptor))
             except OSError as error:
                 if error.errno != errno.EBADF:
                     raise
-                # Opened by `_open_folder` to be entered alone.
+                # Opened by `open_folder` to be entered alone.
                 raise PermissionError(errno.EACCES, "Permission denied") from error
 
     def create(self, name: str) -> int:
         """A descriptor of a new, empty file. Raises FileExistsError when anything has the name, a link too."""
         target, at = self._at(name)
-        with _naming(self.path / name):
-            descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_LINK | _OPEN, 0o666, **at)
+        with naming(self.path / name):
+            descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_LINK | OPEN, 0o666, **at)
         self.give_permissions(name)
         return descriptor
 
@@ -152,22 +142,22 @@ class Folder:
         path = self.path / name
         target, at = self._at(name)
         try:
-            with _naming(path):
-                descriptor = os.open(target, flags | _NO_LINK | _OPEN, **at)
+            with naming(path):
+                descriptor = os.open(target, flags | NO_LINK | OPEN, **at)
         except FileNotFoundError:
             raise
         except OSError as error:
             status = self.status(name)
             if status and not stat.S_ISREG(status.st_mode):
-                raise LinkError(path, _not_regular(status)) from error
+                raise LinkError(path, not_regular(status)) from error
             raise
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             os.close(descriptor)
-            raise LinkError(path, _not_regular(status))
+            raise LinkError(path, not_regular(status))
         if status.st_nlink > 1 and flags & (os.O_WRONLY | os.O_RDWR) and not several_names:
             os.close(descriptor)
-            raise LinkError(path, _SEVERAL_NAMES)
+            raise LinkError(path, SEVERAL_NAMES)
         return descriptor
 
     def open_or_create(self, name: str) -> int:
@@ -191,36 +181,36 @@ class Folder:
         """Rename an entry, in place of what has the new name, a link there too; into another folder if one is given."""
         other = other or self
         (source, at), (target, to) = self._at(name), other._at(new)
-        with _naming(other.path / new):
+        with naming(other.path / new):
             os.replace(source, target, src_dir_fd=at.get("dir_fd"), dst_dir_fd=to.get("dir_fd"))
 
     def rename(self, name: str, other: "Folder", new: str) -> None:
         """Rename an entry; on Windows never in place of another."""
         (source, at), (target, to) = self._at(name), other._at(new)
-        with _naming(other.path / new):
+        with naming(other.path / new):
             os.rename(source, target, src_dir_fd=at.get("dir_fd"), dst_dir_fd=to.get("dir_fd"))
 
     def link(self, name: str, other: "Folder", new: str) -> None:
         """Give an entry a second name, never in place of another. Raises FileExistsError."""
         (source, at), (target, to) = self._at(name), other._at(new)
         itself: dict[str, Any] = {"follow_symlinks": False} if os.link in os.supports_follow_symlinks else {}
-        with _naming(other.path / new):
+        with naming(other.path / new):
             os.link(source, target, src_dir_fd=at.get("dir_fd"), dst_dir_fd=to.get("dir_fd"), **itself)
 
     def symlink(self, leads_to: str, name: str) -> None:
         """Make a symbolic link. Raises FileExistsError."""
         target, at = self._at(name)
-        with _naming(self.path / name):
+        with naming(self.path / name):
             os.symlink(leads_to, target, **at)
 
     def unlink(self, name: str) -> None:
         target, at = self._at(name)
-        with _naming(self.path / name):
+        with naming(self.path / name):
             os.unlink(target, **at)
 
     def rmdir(self, name: str) -> None:
         target, at = self._at(name)
-        with _naming(self.path / name):
+        with naming(self.path / name):
             os.rmdir(target, **at)
 
     def is_same(self, other: "Folder") -> bool:
@@ -242,57 +232,11 @@ class Folder:
         if data is None or self._descriptor is None:
             return
         with contextlib.suppress(OSError):
-            descriptor = os.open(name, os.O_RDONLY | _NO_LINK | _OPEN, dir_fd=self._descriptor)
+            descriptor = os.open(name, os.O_RDONLY | NO_LINK | OPEN, dir_fd=self._descriptor)
             try:
                 permissions.follow(descriptor, self._descriptor, data)
             finally:
                 os.close(descriptor)
-
-
-_A_LINK = "a link, which imgclf does not follow here: remove it, or put the folder itself in its place"
-_SEVERAL_NAMES = "has several names (hard links), so imgclf does not write it: replace it by a copy"
-
-
-def _not_regular(status: os.stat_result) -> str:
-    if stat.S_ISLNK(status.st_mode):
-        return "a link, which imgclf does not follow here: remove it"
-    return "not a regular file: move it away"
-
-
-def is_component(name: str) -> bool:
-    """Whether a name is one component of a path, and not `.` or `..`."""
-    foreign = "\\:" if sys.platform == "win32" else ""
-    try:
-        os.fsencode(name)
-    except UnicodeError:  # half a character, as JSON can have it
-        return False
-    return name not in ("", ".", "..") and not set(name) & {"/", "\0", *foreign}
-
-
-def check_component(name: str) -> None:
-    """Raise ValueError for what is no single component of a path."""
-    if not is_component(name):
-        raise ValueError(f"{name!r} is no name of a file or folder")
-
-
-def _open_folder(place: str | Path, at: int | None, *, follow: bool = False) -> int:
-    flags = _FOLDER | (0 if follow else _NO_LINK)
-    try:
-        return os.open(place, os.O_RDONLY | flags, dir_fd=at)
-    except PermissionError:
-        if not hasattr(os, "O_PATH"):
-            raise
-        return os.open(place, os.O_PATH | flags, dir_fd=at)  # a folder that may be entered and not listed
-
-
-def _is_link(path: Path) -> bool:
-    """Whether a path is a symbolic link, or a junction of Windows."""
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return False
-    is_junction = getattr(status, "st_reparse_tag", 0) == getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", -1)
-    return stat.S_ISLNK(status.st_mode) or is_junction
 
 
 def at(path: Path, *, make: bool = False) -> Folder:

@@ -7,34 +7,16 @@ one by one, and at the end the plan is renamed to `.done.json`; undoing renames 
 
 import contextlib
 import dataclasses
-import json
 import os
-import re
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from imgclf.core import names
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import atomic, contained, moving, seal, state_folder
 from imgclf.core.files.contained import Folder
 from imgclf.core.files.paths import STATE_NAME
-
-
-@dataclasses.dataclass(frozen=True)
-class Move:
-    """One file's way, as paths relative to the data folder with forward slashes.
-
-    mark: what the file system said of the file before it moved, so that an undo never takes another file for it.
-    """
-
-    source: str
-    target: str
-    mark: str = dataclasses.field(default="", compare=False)
-
-    def back(self) -> "Move":
-        return Move(self.target, self.source, self.mark)
+from imgclf.core.files.plans import DIGITS, PLAN, Journal, Move, command_of, is_another, mark, number_of, opened
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +29,7 @@ class Failure:
 
 def apply(data: Path, state: Path, command: str, moves: Iterable[Move]) -> list[Failure]:
     """Write the plan ahead, carry it out, and return the moves that could not be made."""
-    with _opened(data, state, make=True) as journal:
+    with opened(data, state, make=True) as journal:
         planned = [dataclasses.replace(one, mark=mark(contained.status(journal.root, one.source))) for one in moves]
         failures = [Failure(one, moving.GONE) for one in planned if not one.mark]
         planned = [one for one in planned if one.mark]
@@ -61,9 +43,9 @@ def apply(data: Path, state: Path, command: str, moves: Iterable[Move]) -> list[
 def next_number(state: Path) -> int:
     """The number that the next batch will get."""
     numbers = [0]
-    for name, pattern in (("journal", _PLAN), ("quarantine", _DIGITS)):
+    for name, pattern in (("journal", PLAN), ("quarantine", DIGITS)):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), contained.at(state / name) as folder:
-            numbers += [_number(entry) for entry in folder.names() if pattern.fullmatch(entry)]
+            numbers += [number_of(entry) for entry in folder.names() if pattern.fullmatch(entry)]
     return 1 + max(numbers)
 
 
@@ -84,14 +66,14 @@ class Batch:
 def history(data: Path, state: Path) -> list[Batch]:
     """Every batch that was carried out, the oldest first."""
     batches = []
-    with _opened(data, state) as journal:
+    with opened(data, state) as journal:
         for plan in journal.plans():
             content, moves = journal.content(plan), journal.read(plan)
             word = plan.split(".")[1]
             if word in ("doing", "undoing"):
                 moves = [move for move in moves if contained.status(journal.root, move.target)]
             said = {"done": "done", "undone": "undone"}.get(word, "interrupted")
-            batches.append(Batch(_number(plan), str(content.get("time", "")), _command(plan), said, tuple(moves)))
+            batches.append(Batch(number_of(plan), str(content.get("time", "")), command_of(plan), said, tuple(moves)))
     return batches
 
 
@@ -102,10 +84,10 @@ def undo(data: Path, state: Path, number: int | None = None) -> tuple[list[Move]
     """
     made: list[Move] = []
     failed: list[Failure] = []
-    with _opened(data, state) as journal:
+    with opened(data, state) as journal:
         plans = journal.plans(".done.json")[::-1]
         if number is not None:
-            plans = [plan for plan in plans if _number(plan) == number]
+            plans = [plan for plan in plans if number_of(plan) == number]
             if not plans:
                 raise no_batch(state, number)
         for plan in plans:
@@ -121,11 +103,11 @@ def no_batch(state: Path, number: int) -> ImgclfError:
     return ImgclfError(f"{state}: no batch {number} that could be undone; --history lists them")
 
 
-def _later(journal: "_Journal", plan: str, failure: Failure) -> str:
+def _later(journal: "Journal", plan: str, failure: Failure) -> str:
     """Why a file could not go back, and what to do: a later batch may have moved it on."""
     for other in reversed(journal.plans(".done.json")):
-        if _number(other) > _number(plan) and failure.move.source in {move.source for move in journal.read(other)}:
-            return f"batch {_number(other)} moved it on; undo that first"
+        if number_of(other) > number_of(plan) and failure.move.source in {move.source for move in journal.read(other)}:
+            return f"batch {number_of(other)} moved it on; undo that first"
     return f"{failure.reason}; make way for it and undo again" if "exists" in failure.reason else failure.reason
 
 
@@ -137,62 +119,33 @@ def recover(data: Path, state: Path, *, foreign: bool = False) -> list[str]:
     machines, which otherwise are only named: they may have come with the folder.
     """
     said = []
-    with _opened(data, state) as journal:
+    with opened(data, state) as journal:
         if journal.folder:
             atomic.remove_leftovers(journal.folder)
         for plan in (*journal.plans(".doing.json"), *reversed(journal.plans(".undoing.json"))):
             content = journal.content(plan)
             if not (foreign or seal.is_own(data, content)):
                 said.append(
-                    f"batch {_number(plan)}: {_command(plan)} by {seal.author(content)} was interrupted and is left as it "
+                    f"batch {number_of(plan)}: {command_of(plan)} by {seal.author(content)} was interrupted and is left as it "
                     f"is; if you trust it, finish it with {state_folder.command('clean', data, '--recover')}"
                 )
             elif plan.endswith(".doing.json"):
                 said.append(_keep_made(journal, plan))
             else:
                 failures = _carry_out(journal, plan, forward=False)
-                said.append(f"finished an interrupted undo of {_command(plan)}" + _not_moved(failures))
+                said.append(f"finished an interrupted undo of {command_of(plan)}" + _not_moved(failures))
     return said
 
 
-def _keep_made(journal: "_Journal", plan: str) -> str:
+def _keep_made(journal: "Journal", plan: str) -> str:
     """Drop the moves of an interrupted plan that were not made yet, and say what is left."""
     made = [move for move in journal.read(plan) if _is_made(journal.root, move)]
     if not made:
         journal.remove(plan)
-        return f"an interrupted {_command(plan)} had moved no file yet"
+        return f"an interrupted {command_of(plan)} had moved no file yet"
     journal.write(plan, made)
     journal.rename(plan, ".done.json")
-    return f"files that an interrupted {_command(plan)} had moved: {len(made)}; they stay moved, and --undo takes them back"
-
-
-def _check(move: Move) -> None:
-    """Raise ValueError for a move that `clean` would not make: a journal may have come with somebody else's data."""
-    for path in (move.source, move.target):
-        pieces = path.split("/")
-        for piece in pieces:
-            contained.check_component(piece)
-        kept = pieces[:2] == [STATE_NAME, "quarantine"] and len(pieces) > 3 and path == move.target
-        if any(piece.startswith(".") for piece in pieces[3 if kept else 0 :]):
-            raise ValueError(f"{path!r} is no place of an image in the data folder")
-    if move.source == move.target:
-        raise ValueError(f"{move.source!r} moves to itself")
-    if not _MARK.fullmatch(move.mark):
-        raise ValueError(f"{move.source!r} has no mark of its file")
-
-
-_MARK = re.compile(r"[0-9]+ [0-9]+ -?[0-9]+")
-
-
-def mark(status: os.stat_result | None) -> str:
-    """What tells a file from others: its number, size in bytes and time of change in nanoseconds; "" for none."""
-    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}" if status else ""
-
-
-def is_another(status: os.stat_result, known: str) -> bool:
-    """Whether a file is not the one with this mark: of another number, and of another size or time too."""
-    now = mark(status)
-    return now.partition(" ")[0] != known.partition(" ")[0] and now.partition(" ")[2] != known.partition(" ")[2]
+    return f"files that an interrupted {command_of(plan)} had moved: {len(made)}; they stay moved, and --undo takes them back"
 
 
 def _way_back(data: Path, move: Move) -> tuple[str, str]:
@@ -232,97 +185,7 @@ def _not_moved(failures: list[Failure]) -> str:
     return f"; {len(failures)} not moved, first {failures[0].move.source!r}: {failures[0].reason}"
 
 
-def _command(plan: str) -> str:
-    return plan.split(".")[0].split("-", 1)[1].replace("--", " --")
-
-
-_DIGITS = re.compile(r"[0-9]{1,15}")
-_PLAN = re.compile(r"[0-9]{1,15}-[a-z-]+\.(doing|done|undoing|undone)\.json")
-MOST = 1 << 28  # bytes of a plan: some million moves
-
-
-def _number(name: str) -> int:
-    return int(name.split("-")[0])
-
-
-class _Journal:
-    """An open data folder and the folder of its plans, None if there is none."""
-
-    def __init__(self, data: Path, root: Folder, folder: Folder | None) -> None:
-        self.data, self.root, self.folder = data, root, folder
-
-    def plans(self, ending: str = ".json") -> list[str]:
-        """By number, which may have more than four digits."""
-        found = self.folder.names() if self.folder else []
-        return sorted((name for name in found if name.endswith(ending) and _PLAN.fullmatch(name)), key=_number)
-
-    def _plans_folder(self) -> Folder:
-        if self.folder is None:
-            raise ImgclfError(f"{self.data}: its journal was removed meanwhile; run again")
-        return self.folder
-
-    def content(self, plan: str) -> dict[str, Any]:
-        """What a plan says. Raises ImgclfError for one that is damaged."""
-        folder = self._plans_folder()
-        try:
-            content = json.loads(folder.read(plan, MOST))
-            if not isinstance(content, dict):
-                raise TypeError("not a JSON object")
-        except (ValueError, TypeError, RecursionError) as error:
-            raise self._damaged(plan, error) from error
-        return content
-
-    def read(self, plan: str) -> list[Move]:
-        """The moves of a plan, each checked. Raises ImgclfError for a plan that is damaged."""
-        try:
-            moves = [Move(*map(str, move)) for move in self.content(plan)["moves"]]
-            for move in moves:
-                _check(move)
-        except (ValueError, KeyError, TypeError) as error:
-            raise self._damaged(plan, error) from error
-        return moves
-
-    def _damaged(self, plan: str, error: Exception) -> ImgclfError:
-        place = self._plans_folder().path
-        return ImgclfError(
-            f"{place / plan}: this journal is damaged ({error}); the files it moved are in the quarantine folder beside it"
-        )
-
-    def write(self, plan: str, moves: list[Move]) -> None:
-        content = {
-            "format": 2,
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "moves": [[move.source, move.target, move.mark] for move in moves],
-        }
-        # ASCII JSON carries names that are not valid UTF-8 as surrogate escapes, there and back unchanged.
-        text = json.dumps(seal.sealed(self.data, content), indent=0).encode("ascii")
-        if len(text) > MOST:  # it could not be read back to undo it
-            raise ImgclfError(
-                f"{self.data}: {len(moves):,} files are too many to move at once; work on some of the classes first"
-            )
-        atomic.write_atomic(self._plans_folder().path / plan, text)
-
-    def rename(self, plan: str, ending: str) -> str:
-        folder, name = self._plans_folder(), plan.split(".")[0] + ending
-        folder.replace(plan, name)
-        folder.sync()
-        return name
-
-    def remove(self, plan: str) -> None:
-        self._plans_folder().unlink(plan)
-
-
-@contextlib.contextmanager
-def _opened(data: Path, state: Path, *, make: bool = False) -> Iterator[_Journal]:
-    with contextlib.ExitStack() as stack:
-        root = stack.enter_context(Folder.named(data))
-        folder = None
-        with contextlib.suppress(FileNotFoundError):
-            folder = stack.enter_context(contained.at(state / "journal", make=make))
-        yield _Journal(data, root, folder)
-
-
-def _carry_out(journal: _Journal, plan: str, *, forward: bool) -> list[Failure]:
+def _carry_out(journal: Journal, plan: str, *, forward: bool) -> list[Failure]:
     """Make every move of the plan that is not made yet; safe to call again after a kill."""
     moves = journal.read(plan)
     if not forward:

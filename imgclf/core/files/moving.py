@@ -7,7 +7,8 @@ import stat
 from collections.abc import Callable
 
 from imgclf.core.files import contained
-from imgclf.core.files.contained import Folder, LinkError
+from imgclf.core.files.contained import Folder
+from imgclf.core.files.links import LinkError
 from imgclf.core.remedies import why
 
 GONE = "the file is no longer there"

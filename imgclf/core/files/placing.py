@@ -17,8 +17,9 @@ from typing import Any, Literal
 
 from imgclf.core import names
 from imgclf.core.errors import ImgclfError
-from imgclf.core.files import atomic, contained, journal, locks, moving, seal
-from imgclf.core.files.contained import Folder, LinkError
+from imgclf.core.files import atomic, contained, locks, moving, plans, seal
+from imgclf.core.files.contained import Folder
+from imgclf.core.files.links import LinkError, is_component
 from imgclf.core.files.paths import STATE_NAME
 from imgclf.core.remedies import why
 
@@ -65,7 +66,7 @@ def place(folder: Path, wishes: Sequence[tuple[str, str]], how: How) -> Placed:
                 done.there += 1
             else:
                 planned[target] = (name, label)
-                files[source] = _File(source, target, journal.mark(_status(source)))
+                files[source] = _File(source, target, plans.mark(_status(source)))
         if files:
             number = 1 + max((int(path.stem) for path in _plans(folder)), default=0)
             _write(folder, f"{number:04d}.json", how, list(files.values()))
@@ -144,7 +145,7 @@ def _status(source: str) -> os.stat_result | None:
 def _move(file: _File, root: Folder) -> str:
     with _disk(file.source) as source:
         reason = moving.move(
-            source, (root, file.target), lambda status: "" if journal.mark(status) == file.mark else "changed meanwhile"
+            source, (root, file.target), lambda status: "" if plans.mark(status) == file.mark else "changed meanwhile"
         )
     return (
         "on another disk; choose a folder on the same disk as the photos, or use --link-to"
@@ -240,7 +241,7 @@ def _is_it(file: _File, status: os.stat_result, is_own: bool) -> bool:
     On some disks the numbers change. Nothing that somebody else placed goes to a hidden place.
     """
     inode, _, rest = file.mark.partition(" ")
-    now_inode, _, now_rest = journal.mark(status).partition(" ")
+    now_inode, _, now_rest = plans.mark(status).partition(" ")
     is_hidden = any(part.startswith(".") for part in Path(file.source).parts)
     return bool(rest) and now_rest == rest and (not is_hidden or (is_own and now_inode == inode))
 
@@ -282,14 +283,14 @@ def _write(folder: Path, plan: str, how: How, files: Sequence[_File]) -> None:
 def _read(plan: Path) -> tuple[dict[str, Any], How, list[_File]]:
     try:
         with contained.at(plan.parent) as folder:
-            content = json.loads(folder.read(plan.name, journal.MOST))
+            content = json.loads(folder.read(plan.name, plans.MOST))
         files = [_File(*map(str, file)) for file in content["files"]]
         how: How = {"move": "move", "link": "link"}[content["how"]]  # type: ignore[assignment]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ImgclfError(f"{plan}: this plan is damaged ({error}); what it placed is in the folders beside it") from error
     for file in files:
         pieces = file.target.split("/")
-        is_named = all(map(contained.is_component, (*pieces, *Path(file.source).parts[1:])))
+        is_named = all(map(is_component, (*pieces, *Path(file.source).parts[1:])))
         is_below = is_named and not any(piece.startswith(".") for piece in pieces[:-1])
         if not is_below or not os.path.isabs(file.source) or os.path.normpath(file.source) != file.source:
             raise ImgclfError(f"{plan}: this plan leads out of its folder; it was not written by imgclf")
