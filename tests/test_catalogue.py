@@ -15,8 +15,9 @@ from planted import scene
 
 from imgclf.core.errors import ImgclfError
 from imgclf.core.parallel import process_map
-from imgclf.data import file_index, layout
+from imgclf.data import file_index, index_tables, layout
 from imgclf.data import file_index as catalogues
+from imgclf.data.catalogue import Catalogue
 from imgclf.images import measurements
 from imgclf.split import class_folders, splitting
 
@@ -30,11 +31,11 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def look(root: Path) -> contextlib.AbstractContextManager[file_index.Catalogue]:
+def look(root: Path) -> contextlib.AbstractContextManager[Catalogue]:
     return file_index.examine(root, [file.path for file in layout.scan(root)])
 
 
-def looked(root: Path) -> file_index.Catalogue:
+def looked(root: Path) -> Catalogue:
     """The columns alone; the file is closed."""
     with look(root) as catalogue:
         return catalogue
@@ -43,7 +44,7 @@ def looked(root: Path) -> file_index.Catalogue:
 @contextlib.contextmanager
 def sql(root: Path) -> Iterator[sqlite3.Connection]:
     """The index, to be changed behind the back of imgclf."""
-    with contextlib.closing(sqlite3.connect(catalogues._path(root))) as db, db:
+    with contextlib.closing(sqlite3.connect(index_tables.index_path(root))) as db, db:
         yield db
 
 
@@ -59,7 +60,7 @@ def reads(root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
         return counted
 
     with monkeypatch.context() as patch:
-        patch.setattr(measurements.images, "read", counting("read", measurements.images.read))
+        patch.setattr(measurements.decode, "read", counting("read", measurements.decode.read))
         patch.setattr(measurements, "look", counting("look", measurements.look))
         assert looked(root).read == counts["look"]
     return counts["read"], counts["look"]
@@ -169,11 +170,11 @@ def test_an_edit_in_place_is_seen_beside_links(data: Path, tmp_path_factory: pyt
         os.utime(file, ns=times)
 
     def link(path: str, *, edited: bool = False) -> tuple[str, bytes, bytes]:
-        before = file_index.stamp(data / path)
+        before = index_tables.stamp(data / path)
         os.link(data / path, place / path.replace("/", "-"))
         if edited:
             os.truncate(data / path, 100)
-        return path, before, file_index.stamp(data / path)
+        return path, before, index_tables.stamp(data / path)
 
     looked(data)
     edit("b/0.png")
@@ -190,7 +191,7 @@ def test_an_edit_in_place_is_seen_beside_links(data: Path, tmp_path_factory: pyt
 
 
 def kept(root: Path) -> list[str]:
-    return sorted(path.name for path in catalogues._path(root).parent.iterdir())
+    return sorted(path.name for path in index_tables.index_path(root).parent.iterdir())
 
 
 @pytest.mark.parametrize("damage", ["garbage", "truncated", "another version", "a view"])
@@ -198,7 +199,7 @@ def test_a_damaged_index_is_made_anew_and_the_old_one_kept(
     data: Path, damage: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = looked(data)
-    index = catalogues._path(data)
+    index = index_tables.index_path(data)
     if damage == "another version":
         with sql(data) as db:
             db.execute("PRAGMA user_version = 77")
@@ -222,10 +223,10 @@ def test_a_damaged_index_is_made_anew_and_the_old_one_kept(
 
 def test_another_version_has_an_index_of_its_own(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked(data)
-    ours = catalogues._path(data)
+    ours = index_tables.index_path(data)
     content = ours.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(catalogues, "_TABLES", catalogues.database.Tables(catalogues._SQL, 5))
+        patch.setattr(index_tables, "TABLES", catalogues.database.Tables(index_tables._SQL, 5))
         assert looked(data).read == 8
         assert looked(data).read == 1
     assert kept(data) == sorted(["files-5.sqlite", ours.name])
@@ -235,9 +236,9 @@ def test_another_version_has_an_index_of_its_own(data: Path, monkeypatch: pytest
 
 def test_an_empty_index_is_a_new_one(data: Path) -> None:
     looked(data)
-    catalogues._path(data).write_bytes(b"")
+    index_tables.index_path(data).write_bytes(b"")
     assert looked(data).read == 8
-    assert kept(data) == [catalogues._path(data).name]
+    assert kept(data) == [index_tables.index_path(data).name]
 
 
 def test_an_index_damaged_in_its_midst_is_made_anew(data: Path) -> None:
@@ -245,7 +246,7 @@ def test_an_index_damaged_in_its_midst_is_made_anew(data: Path) -> None:
     for number in range(60):
         write(data / "a" / f"more {number}.png", encoded(scene(100 + number, 60, 40), "PNG"))
     first = looked(data)
-    index = catalogues._path(data)
+    index = index_tables.index_path(data)
     content = bytearray(index.read_bytes())
     content[16384:] = bytes(byte ^ 0x5A for byte in content[16384:])
     index.write_bytes(content)
@@ -334,7 +335,7 @@ def test_damage_that_shows_in_the_comparison_asks_to_run_again(data: Path) -> No
     looked(data)
     with sql(data) as db:
         db.execute("UPDATE thumbnails SET compared = x'01' WHERE id = 2")
-    index = catalogues._path(data)
+    index = index_tables.index_path(data)
     words = rf"{index}: damaged \(.*\); run the command again to rebuild it; old file: .*-1.sqlite"
     with pytest.raises(ImgclfError, match=words), look(data) as catalogue:
         catalogue.similar_pairs()
@@ -374,7 +375,7 @@ def test_a_lock_is_no_damage(data: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         catalogues.database.sqlite3, "connect", lambda *places, **options: connect(*places, **{**options, "timeout": 0.1})
     )
     write(data / "a" / "new.png", encoded(scene(9, 60, 40), "PNG"))
-    with contextlib.closing(connect(catalogues._path(data))) as other:
+    with contextlib.closing(connect(index_tables.index_path(data))) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(ImgclfError, match=r"files-.*: in use by another command; wait .* \(database is locked\)"):
             looked(data)
@@ -382,7 +383,7 @@ def test_a_lock_is_no_damage(data: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         other.execute("BEGIN IMMEDIATE")  # another writes: it can be read, and not be written
         with pytest.raises(ImgclfError, match="in use by another command"):
             looked(data)
-    assert kept(data) == [catalogues._path(data).name]
+    assert kept(data) == [index_tables.index_path(data).name]
     assert looked(data).read == 2
 
 
@@ -407,7 +408,7 @@ def test_a_fault_of_ours_is_no_damage(data: Path) -> None:
         assert len(wrong) == 1
         with pytest.raises(sqlite3.OperationalError, match="no such table"):
             catalogue._db.one("SELECT 1 FROM none_such")
-    assert kept(data) == [catalogues._path(data).name]
+    assert kept(data) == [index_tables.index_path(data).name]
     assert looked(data).read == 1
 
 
@@ -423,7 +424,7 @@ def test_a_full_disk_is_no_damage(data: Path, tmp_path_factory: pytest.TempPathF
         with pytest.raises(ImgclfError, match=r"the disk is full; free some space"):
             looked(data)
         names = kept(data)
-        assert [name for name in names if not name.endswith("-journal")] == [catalogues._path(data).name]
+        assert [name for name in names if not name.endswith("-journal")] == [index_tables.index_path(data).name]
         subprocess.run(["mount", "-o", "remount,size=20M", small], check=True)
         assert looked(data).read == 158
     finally:
@@ -540,6 +541,6 @@ def test_processes_give_the_same_facts(data: Path) -> None:
     with look(data) as catalogue:
         assert catalogue.read == 48
         alone = catalogue.facts.copy()
-    catalogues._path(data).unlink()
+    index_tables.index_path(data).unlink()
     with file_index.examine(data, [file.path for file in layout.scan(data)][:20]) as few:
         np.testing.assert_array_equal(few.facts, alone[:20])

@@ -10,7 +10,8 @@ import pytest
 from conftest import write
 
 from imgclf.core import database
-from imgclf.core.database import Damaged, Database
+from imgclf.core.database import Database
+from imgclf.core.database_files import Damaged
 from imgclf.core.errors import ImgclfError
 
 TABLES = database.Tables("CREATE TABLE words (word TEXT)", 3)

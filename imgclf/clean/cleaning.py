@@ -19,6 +19,7 @@ from imgclf.core.files import journal, locks, plans
 from imgclf.core.files.state_folder import is_inside, not_writable, state_folder
 from imgclf.core.progress import Progress, Stages, stage
 from imgclf.data import file_index, issues, layout
+from imgclf.data.catalogue import Catalogue
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Cleaning:
     notes: tuple[str, ...]
     pictures: dict[str, tuple[int, int]]  # usable pictures of each class: before, and without what was or would be set aside
     files: tuple[layout.Found, ...] = dataclasses.field(repr=False)  # those that were looked at
-    catalogue: file_index.Catalogue = dataclasses.field(repr=False, compare=False)
+    catalogue: Catalogue = dataclasses.field(repr=False, compare=False)
 
     def counts(self) -> dict[str, int]:
         """Files by what became of them; `reported` ones are among the kept."""
@@ -117,7 +118,7 @@ def clean(
 _FEW = 10  # files that are not images; so many may lie in any data folder
 
 
-def _check_holds_images(data: Path, catalogue: file_index.Catalogue, outcomes: Sequence[Outcome]) -> None:
+def _check_holds_images(data: Path, catalogue: Catalogue, outcomes: Sequence[Outcome]) -> None:
     """Raise ImgclfError if most files are not images and would be moved: the path is probably wrong."""
     strangers = {catalogue.paths[index] for index in np.flatnonzero(catalogue.facts["problem"] == b"not-an-image").tolist()}
     moving = {outcome.path for outcome in outcomes if outcome.check == "broken" and outcome.moved_to} & strangers

@@ -9,7 +9,8 @@ import numpy as np
 from imgclf.clean.outcomes import Outcome
 from imgclf.core.files import journal
 from imgclf.core.files.paths import STATE_NAME
-from imgclf.data import file_index, layout
+from imgclf.data import layout
+from imgclf.data.catalogue import Catalogue
 from imgclf.data.checks import Finding
 from imgclf.images.formats import filetypes
 
@@ -21,7 +22,7 @@ def plan(
     state: Path,
     findings: Sequence[Finding],
     todo: Mapping[str, str],
-    catalogue: file_index.Catalogue,
+    catalogue: Catalogue,
 ) -> list[Outcome]:
     """What to do about each finding, with a free name for every file that will move; a file moves once.
 

@@ -12,20 +12,17 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-import logging
 import os
 import sqlite3
-import stat
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from imgclf.core.database_files import Damaged, own_file, warn
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import contained, owners
-from imgclf.core.files.state_folder import numbered
 
 T = TypeVar("T")
-_log = logging.getLogger("imgclf")
 # The last four: keys that imgclf never gives twice, values that it never writes, and what `_count` stops.
 _DAMAGE = (
     sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT,
@@ -41,7 +38,6 @@ _SETTINGS = (
     "PRAGMA cell_size_check = ON",
     "PRAGMA mmap_size = 0",  # a file that is cut off meanwhile must not end the process
 )
-_BESIDE = ("-journal", "-wal", "-shm")  # files that SQLite keeps beside its own
 _LAYOUT = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
 _REMEDIES = {
     sqlite3.SQLITE_BUSY: "in use by another command; wait for it to finish and run again",
@@ -63,39 +59,12 @@ class Tables:
     version: int
 
 
-class Damaged(ImgclfError):
-    """A file that is proven to be damaged. kept: its new name, once it is renamed."""
-
-    def __init__(self, path: Path, identity: tuple[int, int], why: str) -> None:
-        super().__init__(path, identity, why)
-        self.path, self.identity, self.why, self.kept = path, identity, why, ""
-
-    def __str__(self) -> str:
-        return f"{self.path}: damaged ({self.why}); run the command again to rebuild it; old file: {self.kept}"
-
-    def set_aside(self) -> None:
-        """Rename the file, unless another command has already replaced it with a new one."""
-        self.kept = "renamed by another command"
-        with contextlib.suppress(FileNotFoundError), contained.at(self.path.parent) as folder:
-            status = folder.status(self.path.name)
-            if status is None or (status.st_dev, status.st_ino) == self.identity:
-                self.kept = numbered(self.path).name
-                for ending in ("", *_BESIDE):  # otherwise SQLite would apply what lies beside the old file to the new one
-                    with contextlib.suppress(FileNotFoundError):
-                        folder.replace(self.path.name + ending, self.kept + ending)
-
-
-def warn(damage: Damaged) -> None:
-    """Warn in one line that a file was damaged and is rebuilt."""
-    _log.warning("%s: damaged (%s) and rebuilt; old file: %s", damage.path, damage.why, damage.kept)
-
-
 class Database:
     """An open file. Raises Damaged, or ImgclfError if the file cannot be used for another reason."""
 
     def __init__(self, path: Path, tables: Tables) -> None:
         self.path = path
-        self._identity = _own_file(path, make=True) or (0, 0)
+        self._identity = own_file(path, make=True) or (0, 0)
         self._calls, self._endless = 0, False
         self._check_journal()
         self._cursors: set[sqlite3.Cursor] = set()
@@ -104,7 +73,7 @@ class Database:
             self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=60, isolation_level=None)
         try:
             # SQLite takes a path, so what lies there is compared before and after. None: another command took the file up.
-            if _own_file(path, make=False) not in (None, self._identity):
+            if own_file(path, make=False) not in (None, self._identity):
                 raise ImgclfError(f"{path}: replaced by another program; run again")
             self._db.text_factory = self._text
             self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST)
@@ -263,28 +232,6 @@ class Database:
                 closed = owners.closed(self.path) if code in _NOT_OPEN else ""
                 raise ImgclfError(closed or f"{self.path}: {_REMEDIES[code]} ({error})") from error
             raise
-
-
-def _own_file(path: Path, *, make: bool) -> tuple[int, int] | None:
-    """(device, number) of a file; None if there is none and it is not to be made.
-
-    Raises Damaged for a link and for a file with several names: SQLite would write to what the user keeps elsewhere.
-    """
-    with contained.at(path.parent, make=make) as folder:
-        for name in (path.name, *(path.name + ending for ending in _BESIDE)):
-            status = folder.status(name)
-            if status and (stat.S_ISLNK(status.st_mode) or (stat.S_ISREG(status.st_mode) and status.st_nlink > 1)):
-                whole = folder.status(path.name) or status
-                what = "is a link" if stat.S_ISLNK(status.st_mode) else "has several names (hard links)"
-                raise Damaged(path, (whole.st_dev, whole.st_ino), f"{name} {what}")
-            if status and not stat.S_ISREG(status.st_mode):
-                raise ImgclfError(f"{folder.path / name}: cannot be opened: not a regular file; move it away and run again")
-        while (status := folder.status(path.name)) is None:
-            if not make:
-                return None
-            with contextlib.suppress(FileExistsError):  # a file made by SQLite could not be written by other team members
-                os.close(folder.create(path.name))  # never opened otherwise: closing it would drop the locks of SQLite
-    return status.st_dev, status.st_ino
 
 
 def _statements(tables: Tables) -> list[str]:

@@ -8,8 +8,9 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from imgclf.core import database
-from imgclf.core.database import Damaged, Database, Tables
+from imgclf.core import database, database_files
+from imgclf.core.database import Database, Tables
+from imgclf.core.database_files import Damaged
 from imgclf.core.errors import UsageError
 from imgclf.core.files import contained
 
@@ -82,7 +83,7 @@ def take_up(db: Database, tables: Tables, copy: Callable[[Database], None]) -> l
         except Damaged as damage:
             if damage.path != path:
                 raise
-            database.warn(damage)
+            database_files.warn(damage)
             continue
         with contextlib.suppress(FileNotFoundError), contained.at(path.parent) as folder:
             folder.unlink(path.name)  # another command may merge it too

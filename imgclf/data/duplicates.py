@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from imgclf.core import components
 from imgclf.core.progress import Progress
+from imgclf.data.catalogue import Catalogue
 from imgclf.data.checks import Finding
-from imgclf.data.file_index import Catalogue
 from imgclf.data.layout import Found, is_linked
 
 

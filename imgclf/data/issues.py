@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.core.progress import Progress
+from imgclf.data.catalogue import Catalogue
 from imgclf.data.checks import _IMPLIED, CHECKS, Finding
 from imgclf.data.duplicates import _resemblances
-from imgclf.data.file_index import Catalogue
 from imgclf.data.layout import Found
 from imgclf.images import quality
 from imgclf.images.formats import filetypes

@@ -15,6 +15,7 @@ from imgclf.core.errors import ImgclfError
 from imgclf.core.files.state_folder import check_output, command
 from imgclf.core.progress import Progress, Stages, stage
 from imgclf.data import file_index, issues, layout
+from imgclf.data.catalogue import Catalogue
 from imgclf.data.checks import CHECKS, Finding
 from imgclf.data.manifest import as_spelled, manifest_path, read_manifest
 from imgclf.reports import image_page
@@ -26,7 +27,7 @@ class Survey:
 
     data: Path
     files: tuple[layout.Found, ...]
-    catalogue: file_index.Catalogue
+    catalogue: Catalogue
     findings: tuple[Finding, ...]
 
     def histograms(self) -> list[image_page.Histogram]:

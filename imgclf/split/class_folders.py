@@ -12,7 +12,7 @@ from imgclf.core.files import contained
 from imgclf.core.files.state_folder import check_outside
 from imgclf.core.progress import Progress
 from imgclf.core.remedies import why
-from imgclf.data import file_index, layout, prepared_images
+from imgclf.data import file_index, index_tables, layout, prepared_images
 from imgclf.data.manifest import Manifest, as_they_are
 
 
@@ -56,9 +56,9 @@ def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: P
             numbered_ += not name.endswith(inner)
             place = building / name
             place.parent.mkdir(parents=True, exist_ok=True)
-            before = file_index.stamp(data / row.path)
+            before = index_tables.stamp(data / row.path)
             copied += _place(data / row.path, place, link)
-            placed.append((row.path, before, file_index.stamp(data / row.path)))
+            placed.append((row.path, before, index_tables.stamp(data / row.path)))
             if progress:
                 progress(done, len(manifest.rows))
         if target.exists():
