@@ -11,7 +11,7 @@ from conftest import shuffled
 
 from imgclf.core.config import PARTS
 from imgclf.data import allocation
-from imgclf.data.layout import Sample
+from imgclf.data.dataset import Sample
 from imgclf.data.manifest import Manifest, Row
 
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))

@@ -12,7 +12,7 @@ from conftest import encoded, make_classes, photo, tree, write
 from imgclf.core.config import Recipe
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files.state_folder import state_folder
-from imgclf.data import file_index, layout, loader, prepared_images
+from imgclf.data import dataset, file_index, loader, prepared_images
 from imgclf.data.manifest import as_they_are, load_parts
 from imgclf.data.prepared_images import Prepared
 from imgclf.images import augment, decode, preprocess
@@ -115,7 +115,7 @@ def test_a_prepared_file_cut_short_is_made_again(data: Path) -> None:
 
 def test_a_prepared_file_cut_short_is_made_again_for_every_split(tmp_path: Path) -> None:
     root = make_classes(tmp_path, {"a": 4, "b": 4}, size=16)
-    whole, _left_out = layout.index(root)
+    whole, _left_out = dataset.index(root)
     some = whole.subset([sample.path for sample in whole.samples][1:])
     one, other = (prepared_images.prepare(root, {"train": part}, RECIPE) for part in (whole, some))
     victim = other.folder / "train" / next(iter(other.files["train"]))
@@ -142,7 +142,7 @@ def test_damaged_pictures_are_left_out_with_their_names(data: Path) -> None:
     assert made.left_out == (("a/003.png", "damaged or truncated PNG: it cannot be decoded to the end"),)
     parts, notes = load_parts(data, made.manifest)
     assert notes == []  # it is not called new at every training either
-    everything = {"train": layout.index(data)[0]}  # whoever prepares it all the same is told
+    everything = {"train": dataset.index(data)[0]}  # whoever prepares it all the same is told
     assert prepared_images.prepare(data, everything, RECIPE).left_out == made.left_out
     assert "a/003.png" not in prepared_images.prepare(data, parts, RECIPE).files["train"].values()
 
@@ -191,7 +191,7 @@ def test_files_that_swap_their_names_are_hashed_anew(tmp_path: Path) -> None:
 
 
 def test_a_damaged_hash_cache_is_made_anew(data: Path) -> None:
-    paths = [sample.path for sample in layout.index(data)[0].samples]
+    paths = [sample.path for sample in dataset.index(data)[0].samples]
     hashes = file_index.content_hashes(data, paths)
     (data / ".imgclf" / "hashes.csv").write_text('a/000.png,"' + "x" * 200_000)
     assert file_index.content_hashes(data, paths) == hashes
@@ -272,11 +272,11 @@ def test_the_size_follows_small_pictures(side: int, expected: int, tmp_path: Pat
     root = tmp_path / "data"
     for index in range(5):
         write(root / "a" / f"{index}.jpg", encoded(photo(index, side * 2, side)))
-    assert layout.auto_image_size(layout.index(root)[0], seed=0) == expected
+    assert dataset.auto_image_size(dataset.index(root)[0], seed=0) == expected
 
 
 def test_counts_and_subset(data: Path) -> None:
-    whole, left_out = layout.index(data)
+    whole, left_out = dataset.index(data)
     assert left_out == []
     assert whole.counts() == {"a": 9, "b": 10}
     assert whole.subset(["a/000.png"]).counts() == {"a": 1, "b": 0}

@@ -14,7 +14,7 @@ from imgclf.clean import applying, cleaning, undoing
 from imgclf.core.config import SplitConfig
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import placing
-from imgclf.data import layout
+from imgclf.data import dataset, layout
 from imgclf.data.layout import scan
 from imgclf.data.manifest import as_they_are
 from imgclf.images.sources import expand
@@ -49,7 +49,7 @@ def littered(tmp_path: Path) -> Path:
 
 def test_system_folders_are_no_classes_and_hold_no_images(littered: Path) -> None:
     assert layout.class_folders(littered) == ["a", "b"]
-    samples = {sample.path for sample in layout.index(littered)[0].samples}
+    samples = {sample.path for sample in dataset.index(littered)[0].samples}
     assert len(samples) == 18
     assert {path for path in samples if "/deep" in path} == {"a/deep/y.png", "a/deep/er/x.png"}
     result = cleaning.clean(littered, dry_run=True)
@@ -84,12 +84,12 @@ def test_only_a_folder_of_ones_own_must_be_readable(littered: Path) -> None:
         folder.chmod(0)
     try:
         with as_nobody(littered):
-            assert len(layout.index(littered)[0].samples) == 18
+            assert len(dataset.index(littered)[0].samples) == 18
             assert not any(source.problem for source in expand([str(littered)]))
         locked.chmod(0)
         with as_nobody(littered):
             with pytest.raises(ImgclfError) as caught:
-                layout.index(littered)
+                dataset.index(littered)
             problems = [source for source in expand([str(littered)]) if source.problem]
     finally:
         for folder in [*closed, locked]:
@@ -134,7 +134,7 @@ def test_two_spellings_of_one_name_are_both_shown(tmp_path: Path, imgclf: Run) -
         "the class folders 'e\\u0301' and '\\xe9' have the same name, é, in two Unicode spellings (composed and "
         "decomposed); move all images into one of them"
     )
-    for verb in (overview.preview, cleaning.clean, splitting.split, layout.index):
+    for verb in (overview.preview, cleaning.clean, splitting.split, dataset.index):
         with pytest.raises(ImgclfError) as caught:
             verb(data)
         assert str(caught.value) == f"{data}: {words}"
@@ -211,7 +211,7 @@ def test_train_and_eval_are_no_classes(tmp_path: Path) -> None:
 def test_a_contest_whose_images_have_no_class_folders(tmp_path: Path) -> None:
     for name in ("train/cat.0.jpg", "train/dog.0.jpg", "test1/1.jpg"):
         write(tmp_path / name, encoded(photo(len(name))))
-    for verb in (overview.preview, cleaning.clean, splitting.split, layout.index):
+    for verb in (overview.preview, cleaning.clean, splitting.split, dataset.index):
         with pytest.raises(ImgclfError) as caught:
             verb(tmp_path)
         assert str(caught.value) == (

@@ -10,7 +10,7 @@ from conftest import Run, chromium, encoded, make_classes, photo, write
 
 from imgclf.audit import writing
 from imgclf.audit.results import Audit, Suspect
-from imgclf.data.layout import index
+from imgclf.data.dataset import index
 from imgclf.evaluation.baseline import Baseline
 
 

@@ -10,7 +10,7 @@ from conftest import Run, photo, write
 
 from imgclf.core.config import TrainConfig
 from imgclf.core.errors import UsageError
-from imgclf.data import layout
+from imgclf.data import dataset
 from imgclf.data.manifest import Manifest, manifest_path, read_manifest
 from imgclf.images import preprocess
 from imgclf.models import backbones, features
@@ -103,8 +103,8 @@ def test_labels_at_random_are_not_learnt(textures: Path, tmp_path: Path) -> None
 
 def test_a_sample_has_of_every_class() -> None:
     classes = (("a", 900), ("b", 97), ("c", 3))
-    samples = [layout.Sample(f"{name}/{number}", name) for name, many in classes for number in range(many)]
-    training = layout.Dataset(Path(), tuple(samples), ("a", "b", "c"))
+    samples = [dataset.Sample(f"{name}/{number}", name) for name, many in classes for number in range(many)]
+    training = dataset.Dataset(Path(), tuple(samples), ("a", "b", "c"))
     chosen = prospects._sample(training, 100, 1)
     assert {name: sum(sample.label == name for sample in chosen) for name in "abc"} == {"a": 90, "b": 10, "c": 3}
     assert len(set(chosen)) == len(chosen)

@@ -19,7 +19,7 @@ from planted import COPIES, cropped, mirrored, recompressed, resized, scene
 from imgclf.core.config import PARTS, Link, SplitConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.data import allocation
-from imgclf.data.layout import Sample
+from imgclf.data.dataset import Sample
 from imgclf.data.manifest import Manifest, fold_paths, load_parts, read_manifest
 from imgclf.split import class_folders, splitting, subsets
 from imgclf.split.leakage import find_leakage

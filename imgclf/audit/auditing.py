@@ -16,7 +16,7 @@ from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.fields import Within, check
 from imgclf.core.progress import Stages, stage
 from imgclf.core.shards import Shard
-from imgclf.data import layout, prepared_images
+from imgclf.data import dataset, layout, prepared_images
 from imgclf.evaluation import label_errors
 from imgclf.evaluation.baseline import baseline, largest
 from imgclf.evaluation.intervals import wilson_interval
@@ -41,7 +41,7 @@ def audit(
 
     Raises ImgclfError and UsageError.
     """
-    pictures, left_out = layout.index(data, minimum_classes=2)
+    pictures, left_out = dataset.index(data, minimum_classes=2)
     recipe, extractor, store = _ready(data, name, weights, image_size, seed, progress)
     label = {sample.path: sample.label or "" for sample in pictures.samples}
     usable, _fresh, unread = prepared_images.store_pixels(data, list(label), recipe, stage(progress, "preparing pictures"))

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from imgclf.data import layout
+from imgclf.data import dataset
 from imgclf.evaluation.baseline import Baseline
 
 CHECKS = {
@@ -32,7 +32,7 @@ class Audit:
 
     data: str
     model: str
-    pictures: layout.Dataset
+    pictures: dataset.Dataset
     suspects: tuple[Suspect, ...]
     ranked: tuple[str, ...]
     accuracy: float  # of the held-out classifier, as the labels are

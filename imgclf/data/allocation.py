@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from imgclf.core import components
 from imgclf.core.config import PARTS, Part
-from imgclf.data.layout import Sample
+from imgclf.data.dataset import Sample
 from imgclf.data.manifest import Manifest, Row
 
 P = TypeVar("P", bound=Hashable)  # the name of a part, or the number of a fold

@@ -21,6 +21,7 @@ from imgclf.core.progress import Progress
 from imgclf.core.shards import Shard
 from imgclf.data import index_tables
 from imgclf.data.catalogue import Catalogue
+from imgclf.data.dataset import Dataset, select
 from imgclf.data.index_tables import (
     Row,
     index_path,
@@ -29,7 +30,7 @@ from imgclf.data.index_tables import (
     stamp,
     take_up,
 )
-from imgclf.data.layout import Dataset, Found, classes, scan, select
+from imgclf.data.layout import Found, classes, scan
 from imgclf.images import measurements
 
 _COMMIT_EVERY = 2.0  # seconds: what a killed first pass may lose

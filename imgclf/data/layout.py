@@ -2,22 +2,17 @@
 
 import dataclasses
 import os
-import random
 import re
 import stat
-import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from imgclf.core import names
 from imgclf.core.config import PARTS, Part
-from imgclf.core.errors import ImageError, ImgclfError
+from imgclf.core.errors import ImgclfError
 from imgclf.core.files.paths import STATE_NAME
 from imgclf.core.files.state_folder import check_data_folder
-from imgclf.core.parallel import ordered_map
 from imgclf.core.remedies import why
-from imgclf.images import header
-from imgclf.images.formats import filetypes
 
 PART_NAMES: dict[str, Part] = {
     "train": "train", "training": "train",
@@ -25,37 +20,6 @@ PART_NAMES: dict[str, Part] = {
     "test": "test", "testing": "test", "holdout": "test",
 }  # fmt: skip
 _PART_NAME = re.compile(r"([a-z]+?)(?:[-_ ]?(?:set|images))?[-_ ]?[0-9]*")  # also test1, train2017, training_set
-LARGEST_AUTO_SIZE, LARGEST_AUTO_SIZE_OF_MANY, MANY = 96, 128, 10_000  # pixels a side; pictures
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Sample:
-    """One picture: its path relative to the data folder (forward slashes), and its class name."""
-
-    path: str
-    label: str | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Dataset:
-    """Sorted samples under one root, and the sorted class names that give each its number."""
-
-    root: Path
-    samples: tuple[Sample, ...]
-    class_names: tuple[str, ...]
-
-    def counts(self) -> dict[str, int]:
-        """Pictures a class, every class named, in class order."""
-        counts = dict.fromkeys(self.class_names, 0)
-        for sample in self.samples:
-            if sample.label is not None:
-                counts[sample.label] += 1
-        return counts
-
-    def subset(self, paths: Iterable[str]) -> "Dataset":
-        """The samples whose paths are given; the class names stay."""
-        kept = set(paths)
-        return dataclasses.replace(self, samples=tuple(s for s in self.samples if s.path in kept))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -241,18 +205,6 @@ def is_linked(root: Path, path: str) -> bool:
     return any(os.path.islink(f"{base}/{'/'.join(pieces[:depth])}") for depth in range(1, len(pieces) + 1))
 
 
-def index(root: Path, *, minimum_classes: int = 1) -> tuple[Dataset, list[tuple[str, str]]]:
-    """The pictures under a data folder, and the (path, reason) of every file in a class folder that is none.
-
-    A file is a picture when its first bytes say so, whatever its name; whether it decodes is found out later.
-    Raises ImgclfError for a folder without class folders, with fewer than `minimum_classes`, or with an empty class.
-    """
-    class_names = classes(root, minimum_classes)
-    files = [file for file in scan(root) if file.label is not None and not file.ignored]
-    problems = ordered_map(lambda file: _not_a_picture(root / file.path), files)
-    return select(root, class_names, zip(files, problems, strict=True))
-
-
 def classes(root: Path, minimum: int = 1) -> list[str]:
     """The class names of a data folder; raises ImgclfError when there are none, or fewer than `minimum`."""
     found = class_folders(root)
@@ -268,21 +220,6 @@ def classes(root: Path, minimum: int = 1) -> list[str]:
         )
         raise ImgclfError(f"{root}: only one class ({found[0]}); a classifier needs at least two class folders{hint}")
     return found
-
-
-def select(root: Path, class_names: Sequence[str], files: Iterable[tuple[Found, str]]) -> tuple[Dataset, list[tuple[str, str]]]:
-    """Files as a Dataset, those with a reason against them left out; raises ImgclfError for a class without pictures."""
-    samples, left_out = [], []
-    for file, problem in files:
-        if problem:
-            left_out.append((file.path, problem))
-        else:
-            samples.append(Sample(file.path, file.label))
-    dataset = Dataset(root, tuple(samples), tuple(class_names))
-    for name, count in dataset.counts().items():
-        if count == 0:
-            raise ImgclfError(f"{root}: the class folder {name} has no images; add some, or remove the folder")
-    return dataset, left_out
 
 
 def class_folders(root: Path) -> list[str]:
@@ -302,36 +239,3 @@ def merged_note(root: Path, paths: Iterable[str]) -> list[str]:
         f"{number:,} class{'es' if number > 1 else ''}; {count:,} subfolder{'s were' if count > 1 else ' was'} merged into "
         f"{'them' if number > 1 else 'it'}, such as {min(folders)}"
     ]
-
-
-def _not_a_picture(path: Path) -> str:
-    """ "" if a file begins like a picture, else the reason."""
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return "not a regular file"
-        with open(path, "rb") as file:
-            head = file.read(filetypes.HEAD)
-            if not head:
-                return "zero bytes"
-            kind, ending = filetypes.sniff(head), path.suffix.lower()
-            if kind == "TIFF" and (raw := filetypes.raw(file, ending)):
-                return filetypes.raw_refusal(raw)
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-    return "" if kind else filetypes.refusal(head, ending)[1]
-
-
-def auto_image_size(training: Dataset, seed: int) -> int:
-    """96 pixels, 128 from 10,000 pictures on; fewer when the median short side of 200 is less, in steps of 8, 32 at least."""
-    largest = LARGEST_AUTO_SIZE if len(training.samples) < MANY else LARGEST_AUTO_SIZE_OF_MANY
-    drawn = random.Random(seed).sample(training.samples, min(200, len(training.samples)))
-    sides = []
-    for sample in drawn:
-        try:
-            head = header.read_header(training.root / sample.path)
-        except ImageError:
-            continue
-        sides.append(min(head.width, head.height))
-    if not sides:
-        return largest
-    return max(32, min(largest, int(statistics.median(sides)) // 8 * 8))

@@ -16,8 +16,9 @@ from imgclf.core.files.paths import STATE_NAME
 from imgclf.core.files.reading import read_bounded
 from imgclf.core.files.state_folder import command, is_inside, state_folder
 from imgclf.core.progress import Progress
+from imgclf.data.dataset import Dataset, Sample
 from imgclf.data.file_index import examine
-from imgclf.data.layout import Dataset, Sample, scan
+from imgclf.data.layout import scan
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

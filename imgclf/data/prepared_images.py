@@ -18,8 +18,8 @@ from imgclf.core.files.state_folder import state_folder
 from imgclf.core.parallel import process_map
 from imgclf.core.progress import Progress
 from imgclf.core.shards import Shard
+from imgclf.data.dataset import Dataset
 from imgclf.data.file_index import content_hashes
-from imgclf.data.layout import Dataset
 from imgclf.images import pixel_files, preprocess
 
 

@@ -14,8 +14,8 @@ from imgclf.core.errors import ImageError, ImgclfError
 from imgclf.core.fields import check
 from imgclf.core.files.state_folder import check_data_folder, command
 from imgclf.core.parallel import ordered_map
-from imgclf.data import file_index, layout
-from imgclf.data.layout import Sample
+from imgclf.data import dataset, file_index, layout
+from imgclf.data.dataset import Sample
 from imgclf.data.manifest import Manifest, added_classes, read_manifest, with_renamed
 from imgclf.evaluation import baseline, grouped
 from imgclf.images import decode, preprocess, quality
@@ -209,7 +209,7 @@ def _own_part(root: Path, manifest: Manifest, part: Part | None) -> tuple[list[S
 
 
 def _other_data(root: Path, bundle: Bundle, part: Part | None) -> tuple[list[Sample], str, list[tuple[str, str]]]:
-    everything, left_out = layout.index(root)
+    everything, left_out = dataset.index(root)
     unknown = sorted(set(everything.class_names) - set(bundle.class_names))
     if unknown:
         raise ImgclfError(f"{root}: class {unknown[0]} is unknown to this run, which knows {', '.join(bundle.class_names)}")

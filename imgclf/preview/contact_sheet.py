@@ -10,7 +10,7 @@ import numpy as np
 from imgclf.core.config import Recipe
 from imgclf.core.errors import ImageError
 from imgclf.core.parallel import ordered_map
-from imgclf.data.layout import Dataset, Sample
+from imgclf.data.dataset import Dataset, Sample
 from imgclf.images import augment, decode, preprocess
 from imgclf.preview.summary import ClassSummary
 from imgclf.reports import drawing

@@ -14,8 +14,8 @@ from imgclf.core.fields import Within, check
 from imgclf.core.files.state_folder import check_outside, state_folder
 from imgclf.core.progress import Progress
 from imgclf.core.remedies import why
-from imgclf.data import layout
-from imgclf.data.layout import Dataset
+from imgclf.data import dataset, layout
+from imgclf.data.dataset import Dataset
 from imgclf.data.manifest import load_parts, manifest_path, read_manifest
 from imgclf.images import augment, decode
 from imgclf.preview.contact_sheet import sheet
@@ -72,7 +72,7 @@ def preview(
     counts = [info.count for info in classes]
     fed = None
     if feed:
-        side = feed.image_size or layout.auto_image_size(shown, feed.seed)
+        side = feed.image_size or dataset.auto_image_size(shown, feed.seed)
         fed = (Recipe(side, side, feed.aspect), augment.changes(feed.augment, feed.flip, len(shown.samples)))
     picture = sheet(shown, classes, columns=columns, seed=seed, feed=fed)
     try:
@@ -86,11 +86,11 @@ def preview(
 def load(data: Path, part: Part | None) -> tuple[Dataset, list[tuple[str, str]], list[str]]:
     """The data set to preview, all of a folder or one part of its split; files that are no pictures; notes."""
     if part is None:
-        whole, left_out = layout.index(data)
+        whole, left_out = dataset.index(data)
         return whole, left_out, layout.merged_note(data, (sample.path for sample in whole.samples))
     path, folders = manifest_path(data), layout.part_folders(data)
     if folders and not path.exists():  # used with the parts as they are
-        whole, left_out = layout.index(data)
+        whole, left_out = dataset.index(data)
         inside = [sample.path for sample in whole.samples if folders[sample.path.split("/", 1)[0]] == part]
         if not inside:
             raise ImgclfError(f"{data}: no {part} folder with pictures; it has {', '.join(sorted(folders))}")

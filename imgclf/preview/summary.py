@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from imgclf.core.errors import ImageError
 from imgclf.core.parallel import ordered_map
 from imgclf.core.progress import Progress
-from imgclf.data.layout import Dataset, Sample
+from imgclf.data.dataset import Dataset, Sample
 from imgclf.images import header
 
 

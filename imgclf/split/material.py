@@ -5,7 +5,7 @@ from pathlib import Path
 
 from imgclf.core.config import Part, SplitConfig
 from imgclf.core.progress import Stages, stage
-from imgclf.data import allocation, duplicates, file_index, layout
+from imgclf.data import allocation, dataset, duplicates, file_index, layout
 from imgclf.data.grouping import user_groups
 
 
@@ -13,7 +13,7 @@ from imgclf.data.grouping import user_groups
 class Material:
     """What a split is made from: usable pictures, their contents, and the groups that are never torn."""
 
-    samples: tuple[layout.Sample, ...]
+    samples: tuple[dataset.Sample, ...]
     hashes: dict[str, str]
     keys: dict[str, str]
     groups: dict[str, str]

@@ -11,7 +11,7 @@ import numpy as np
 from imgclf.core.config import SCRATCH, Model, Part, Recipe, TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.files.state_folder import command
-from imgclf.data import allocation, file_index, layout, prepared_images
+from imgclf.data import allocation, dataset, file_index, prepared_images
 from imgclf.data.manifest import Manifest, load_parts
 from imgclf.evaluation import label_errors
 from imgclf.evaluation.intervals import wilson_interval
@@ -51,7 +51,7 @@ class Prospect:
 
 
 def of_backbone(
-    data: Path, manifest: Manifest, config: TrainConfig, listener: Listener, training: layout.Dataset | None = None
+    data: Path, manifest: Manifest, config: TrainConfig, listener: Listener, training: dataset.Dataset | None = None
 ) -> Prospect | None:
     """A linear classifier on the features of a sample of the training part, on five folds that tear no group.
 
@@ -83,16 +83,16 @@ def of_backbone(
     return Prospect(int((said.argmax(axis=1) == labels).sum()), len(usable), len(usable) * 4 // 5)
 
 
-def _training(data: Path, manifest: Manifest, listener: Listener) -> layout.Dataset:
+def _training(data: Path, manifest: Manifest, listener: Listener) -> dataset.Dataset:
     parts, _notes = load_parts(data, manifest, listener.preparing)
     return parts["train"]
 
 
-def _too_few(usable: list[layout.Sample], training: layout.Dataset) -> bool:
+def _too_few(usable: list[dataset.Sample], training: dataset.Dataset) -> bool:
     return len(usable) < 20 or len({sample.label for sample in usable}) < len(training.class_names)
 
 
-def _sample(training: layout.Dataset, count: int, seed: int) -> list[layout.Sample]:
+def _sample(training: dataset.Dataset, count: int, seed: int) -> list[dataset.Sample]:
     """Up to so many pictures, of every class its share and five at least, in a random order."""
     draw = random.Random(seed)
     chosen = []
@@ -185,7 +185,7 @@ def of_scratch(
     config: TrainConfig,
     machine: devices.Devices,
     listener: Listener,
-    training: layout.Dataset | None = None,
+    training: dataset.Dataset | None = None,
 ) -> Prospect:
     """Train the network from scratch for a few epochs on a small sample of the training set; a fifth of it is held out.
 
@@ -198,9 +198,9 @@ def of_scratch(
     shares: dict[Part, float] = {"train": 0.8, "val": 0.2}
     part_of = allocation.allocate(chosen, groups, shares, config.seed)
     held_out, inside = ([path for path, own in part_of.items() if own == part] for part in ("val", "train"))
-    side = min(TRIAL_SIDE, config.image_size or layout.auto_image_size(training, config.seed))
+    side = min(TRIAL_SIDE, config.image_size or dataset.auto_image_size(training, config.seed))
     trial = dataclasses.replace(config, model="cnn", epochs=TRIAL_EPOCHS, image_size=side, progressive=False, ema=0.0)
-    views: dict[Part, layout.Dataset] = {"train": training.subset(inside), "val": training.subset(held_out)}
+    views: dict[Part, dataset.Dataset] = {"train": training.subset(inside), "val": training.subset(held_out)}
     prepared = prepared_images.prepare(data, views, Recipe(side, side, config.aspect), listener.preparing)
     if not all(prepared.files.values()):
         raise ImgclfError(f"{data}: too few usable pictures for --model auto; name a model")

@@ -12,7 +12,7 @@ from imgclf.core.config import SCRATCH, TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.files import atomic, contained, locks
 from imgclf.core.files.state_folder import check_outside
-from imgclf.data import layout
+from imgclf.data import dataset
 from imgclf.data.manifest import read_manifest
 from imgclf.models import backbones, bundle, cnn, keras_settings, registry
 from imgclf.models.bundle import Bundle
@@ -143,10 +143,10 @@ def summary(data: Path, config: TrainConfig) -> tuple[str, list[tuple[str, str, 
     check(config)
     if config.model == "auto":
         raise UsageError("--summary needs a model: with --model auto, nothing is chosen before a training")
-    pictures, _left_out = layout.index(data, minimum_classes=2)
+    pictures, _left_out = dataset.index(data, minimum_classes=2)
     classes = len(pictures.class_names)
     if config.model in SCRATCH:
-        side = config.image_size or layout.auto_image_size(pictures, config.seed)
+        side = config.image_size or dataset.auto_image_size(pictures, config.seed)
         network = cnn.build(config.model, classes, side, side, seed=config.seed)
         kind, why = precision.choose(config.precision)
     else:

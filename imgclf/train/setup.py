@@ -15,7 +15,7 @@ from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.fields import wrong_content
 from imgclf.core.files import atomic, reading
 from imgclf.core.files.state_folder import command
-from imgclf.data import layout, prepared_images
+from imgclf.data import dataset, prepared_images
 from imgclf.data.manifest import Manifest, elsewhere_note, fold_paths, load_parts, manifest_path
 from imgclf.models import backbones
 from imgclf.train import devices, precision
@@ -118,9 +118,9 @@ def prepare(
     parts, notes = load_parts(data, manifest, listener.preparing)
     for note in elsewhere_note(data) + notes:
         listener.note(note)
-    chosen: Mapping[Part, layout.Dataset] = {"train": parts["train"], "val": parts["val"]}
+    chosen: Mapping[Part, dataset.Dataset] = {"train": parts["train"], "val": parts["val"]}
     if config.model in SCRATCH:
-        side = config.image_size or layout.auto_image_size(parts["train"], config.seed)
+        side = config.image_size or dataset.auto_image_size(parts["train"], config.seed)
     else:
         side = config.image_size or backbones.BACKBONES[config.model].side
         config = dataclasses.replace(config, progressive=False)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from imgclf.data import allocation
-from imgclf.data.layout import Sample
+from imgclf.data.dataset import Sample
 
 SUBSETS: dict[Any, float] = {"train": 0.70, "val": 0.15, "test": 0.15}
 FOLDS: dict[Any, float] = dict.fromkeys(range(1, 6), 0.2)

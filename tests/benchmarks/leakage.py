@@ -21,7 +21,7 @@ from planted import all_at_once, cropped, recompressed, resized
 
 from imgclf.clean import cleaning
 from imgclf.core.config import SplitConfig
-from imgclf.data import allocation, layout
+from imgclf.data import allocation, dataset
 from imgclf.split import splitting
 
 
@@ -50,7 +50,7 @@ def main() -> None:
             (root / copy).write_bytes(change(Image.open(root / path).convert("RGB")))
             kin[copy] = path
         manifest = splitting.split(root, SplitConfig(seed=options.seed)).manifest
-        samples = [layout.Sample(row.path, row.label) for row in manifest.rows]
+        samples = [dataset.Sample(row.path, row.label) for row in manifest.rows]
         one_by_one = allocation.allocate(
             samples, {s.path: s.path for s in samples}, {"train": 0.7, "val": 0.15, "test": 0.15}, options.seed
         )

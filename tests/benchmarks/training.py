@@ -30,7 +30,7 @@ import numpy as np
 
 from imgclf.core.config import Recipe, SplitConfig, TrainConfig
 from imgclf.core.parallel import cpu_count
-from imgclf.data import layout, loader, prepared_images
+from imgclf.data import dataset, loader, prepared_images
 from imgclf.data.manifest import load_parts, manifest_path, read_manifest
 from imgclf.evaluation.intervals import wilson_interval
 from imgclf.images import preprocess
@@ -46,7 +46,7 @@ HERE = Path(__file__).parent
 def prepared(data: Path, config: TrainConfig) -> prepared_images.Prepared:
     manifest = read_manifest(manifest_path(data))
     parts, _notes = load_parts(data, manifest)
-    side = config.image_size or layout.auto_image_size(parts["train"], 0)
+    side = config.image_size or dataset.auto_image_size(parts["train"], 0)
     return prepared_images.prepare(data, {"train": parts["train"], "val": parts["val"]}, Recipe(side, side))
 
 

@@ -1,0 +1,123 @@
+"""The structure of a JPEG file: frame header, scans, and its end."""
+
+import re
+import struct
+
+import numpy as np
+
+# In a JPEG's entropy-coded data, the next byte pair that is a marker and no stuffed zero, restart or padding.
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_SEGMENT = re.compile(rb"\xff+[^\x00\xff]")  # the next marker of a header
+JPEG_END = b"\xff\xd9"
+FILLERS = (0x00, 0x3C, 0x55, 0x69, 0x96, 0xAA, 0xC3, 0xF0, 0xFE)
+
+
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) as stored, from the frame header; None when there is none."""
+    frame = jpeg_frame(data)
+    return frame[1:] if frame else None
+
+
+def jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
+    """(marker, width, height) of the frame header that libjpeg finds: what lies between segments it skips, up to a marker."""
+    position = 2
+    while found := _SEGMENT.search(data, position):
+        marker, position = data[found.end() - 1], found.end()
+        if marker in (0xD8, 0xD9):  # a second beginning, or the end
+            return None
+        if marker == 0x01 or 0xD0 <= marker <= 0xD7:  # these stand alone
+            continue
+        if position + 2 > len(data):
+            return None
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            if position + 7 > len(data):
+                return None
+            height, width = struct.unpack_from(">HH", data, position + 3)
+            return marker, width, height
+        position += data[position] << 8 | data[position + 1]
+    return None
+
+
+def jpeg_end(data: bytes) -> int | None:
+    values = np.frombuffer(data, np.uint8)
+    marks = np.flatnonzero(values[:-1] == 0xFF)
+    if (marks := marks[values[marks + 1] == 0xD9]).tolist() == [len(data) - 2]:  # nothing inside to be mistaken for the end
+        return len(data)
+    position = 2
+    while position + 4 <= len(data) or data[position : position + 2] == JPEG_END:
+        if data[position] != 0xFF:
+            return None
+        marker = data[position + 1]
+        if marker == 0xD9:
+            return position + 2
+        if marker == 0xFF:  # padding
+            position += 1
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # no length follows
+            position += 2
+        else:
+            (length,) = struct.unpack_from(">H", data, position + 2)
+            position += 2 + length
+            if marker == 0xDA:  # start of scan: entropy-coded data up to the next marker
+                found = _MARKER.search(data, position)
+                if found is None:
+                    return None
+                position = found.start()
+    return None
+
+
+def jpeg_scans_are_there(data: bytes) -> bool:
+    """Whether a JPEG that breaks off has begun its last scan and, with restart markers, that scan's last interval.
+
+    A decoder would make up a missing scan or interval without a trace; what is missing of the last one shows (`completions`).
+    """
+    interval = 0
+    finest: dict[tuple[int, int], int] = {}  # (component, coefficient) -> lowest bit that a progressive scan gave
+    components: dict[int, tuple[int, int]] = {}
+    width = height = 0
+    progressive = False
+    scans = 0
+    position = 2
+    try:
+        while True:
+            marker = data[position + 1]
+            (length,) = struct.unpack_from(">H", data, position + 2)
+            if marker in (0xC0, 0xC1, 0xC2):
+                progressive = marker == 0xC2
+                height, width, count = struct.unpack_from(">HHB", data, position + 5)
+                if count > 4 or length < 8 + 3 * count:
+                    return False
+                for at in range(position + 10, position + 10 + 3 * count, 3):
+                    components[data[at]] = (data[at + 1] >> 4, data[at + 1] & 15)
+            elif marker == 0xDD:
+                (interval,) = struct.unpack_from(">H", data, position + 4)
+            elif marker == 0xDA:
+                count = data[position + 4]
+                names = data[position + 5 : position + 5 + 2 * count : 2]
+                first, last, bits = data[position + length - 1 : position + length + 2]
+                scans += 1
+                if count > 4 or length != 6 + 2 * count or not first <= last <= 63 or scans > 500:
+                    return False
+                finest.update({(name, index): bits & 15 for name in names for index in range(first, last + 1)})
+                start = position + 2 + length
+                found = _MARKER.search(data, start)
+                if found is None:
+                    break
+                position = found.start()
+                continue
+            elif not 0xC0 <= marker <= 0xFE:
+                return False
+            position += 2 + length
+    except (struct.error, IndexError, ValueError):
+        return False
+    if {component for component, _index in finest} != set(components):
+        return False
+    if progressive:
+        return not interval and all(finest.get((name, index)) == 0 for name in components for index in range(64))
+    if not interval:
+        return True
+    if len(names) != len(components):
+        return False  # one scan a component is rare; its size in units depends on the others
+    factors = components.values() if len(components) > 1 else [(1, 1)]
+    across, down = max(h for h, _ in factors), max(v for _, v in factors)
+    units = -(-width // (8 * across)) * -(-height // (8 * down))
+    return len(re.findall(rb"\xff[\xd0-\xd7]", data[start:])) == -(-units // interval) - 1
