@@ -1,7 +1,7 @@
 """Make a small data set of real photographs, offline: python make_dataset.py SCIKIT_IMAGE_WHEEL OUTPUT_FOLDER
 
 The wheel of scikit-image carries three photographs of surfaces under CC0 (brick, grass, gravel; 512 x 512 grey). Each is cut
-into 100 tiles that do not overlap. Among them go ten files as real folders have them: damaged, misnamed, no pictures at all.
+into 100 tiles that do not overlap. Among them go ten files as real folders have them: damaged, misnamed, no images at all.
 """
 
 import io
@@ -47,10 +47,10 @@ def plant_faults(root: Path) -> None:
         ("gravel", "04", "JPEG", ""),
     ]:
         path = root / folder / f"{number}.jpg"
-        picture = Image.open(path)
-        picture.load()
+        image = Image.open(path)
+        image.load()
         path.unlink()
-        picture.save(path.with_suffix(suffix), form)
+        image.save(path.with_suffix(suffix), form)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Classify pictures with an exported Keras file: python use_keras.py model.keras IMAGE..."""
+"""Classify images with an exported Keras file: python use_keras.py model.keras IMAGE..."""
 
 import json
 import sys
@@ -7,10 +7,10 @@ import zipfile
 import keras
 from prepare import prepare
 
-path, *pictures = sys.argv[1:]
+path, *images = sys.argv[1:]
 about = json.loads(zipfile.ZipFile(path).read("imgclf.json"))
 network = keras.saving.load_model(path)
-for picture in pictures:
-    probabilities = network.predict(prepare(picture, about["recipe"]), verbose=0)[0]
+for image in images:
+    probabilities = network.predict(prepare(image, about["recipe"]), verbose=0)[0]
     best = probabilities.argmax()
-    print(f"{picture}\t{about['class_names'][best]}\t{probabilities[best]:.6f}")
+    print(f"{image}\t{about['class_names'][best]}\t{probabilities[best]:.6f}")

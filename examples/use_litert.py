@@ -1,4 +1,4 @@
-"""Classify pictures with an exported LiteRT file: python use_litert.py model.tflite IMAGE..."""
+"""Classify images with an exported LiteRT file: python use_litert.py model.tflite IMAGE..."""
 
 import json
 import sys
@@ -7,14 +7,14 @@ import zipfile
 from ai_edge_litert.interpreter import Interpreter
 from prepare import prepare
 
-path, *pictures = sys.argv[1:]
+path, *images = sys.argv[1:]
 about = json.loads(zipfile.ZipFile(path).read("imgclf.json"))  # also in the file's metadata, under the name imgclf
 network = Interpreter(path)
 network.allocate_tensors()
 (image,), (answer,) = network.get_input_details(), network.get_output_details()
-for picture in pictures:
-    network.set_tensor(image["index"], prepare(picture, about["recipe"]))
+for image in images:
+    network.set_tensor(image["index"], prepare(image, about["recipe"]))
     network.invoke()
     probabilities = network.get_tensor(answer["index"])[0]
     best = probabilities.argmax()
-    print(f"{picture}\t{about['class_names'][best]}\t{probabilities[best]:.6f}")
+    print(f"{image}\t{about['class_names'][best]}\t{probabilities[best]:.6f}")

@@ -1,4 +1,4 @@
-"""Classify pictures with an exported ONNX file: python use_onnx.py model.onnx IMAGE..."""
+"""Classify images with an exported ONNX file: python use_onnx.py model.onnx IMAGE..."""
 
 import json
 import sys
@@ -6,10 +6,10 @@ import sys
 import onnxruntime
 from prepare import prepare
 
-path, *pictures = sys.argv[1:]
+path, *images = sys.argv[1:]
 network = onnxruntime.InferenceSession(path)
 about = json.loads(network.get_modelmeta().custom_metadata_map["imgclf"])
-for picture in pictures:
-    probabilities = network.run(["probabilities"], {"image": prepare(picture, about["recipe"])})[0][0]
+for image in images:
+    probabilities = network.run(["probabilities"], {"image": prepare(image, about["recipe"])})[0][0]
     best = probabilities.argmax()
-    print(f"{picture}\t{about['class_names'][best]}\t{probabilities[best]:.6f}")
+    print(f"{image}\t{about['class_names'][best]}\t{probabilities[best]:.6f}")

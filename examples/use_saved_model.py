@@ -6,10 +6,10 @@ from pathlib import Path
 
 import tensorflow as tf
 
-path, *pictures = sys.argv[1:]
+path, *images = sys.argv[1:]
 about = json.loads(Path(path, "assets.extra", "imgclf.json").read_text("utf-8"))
 network = tf.saved_model.load(path)
-for picture in pictures:  # decoded and resized inside, by the recipe
-    probabilities = network.signatures["serving_default"](bytes=tf.constant([Path(picture).read_bytes()]))["probabilities"][0]
+for image in images:  # decoded and resized inside, by the recipe
+    probabilities = network.signatures["serving_default"](bytes=tf.constant([Path(image).read_bytes()]))["probabilities"][0]
     best = int(tf.argmax(probabilities))
-    print(f"{picture}\t{about['class_names'][best]}\t{float(probabilities[best]):.6f}")
+    print(f"{image}\t{about['class_names'][best]}\t{float(probabilities[best]):.6f}")

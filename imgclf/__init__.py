@@ -1,4 +1,4 @@
-"""imgclf: from a folder of pictures per class to a classifier you can trust."""
+"""imgclf: from a folder of images per class to a classifier you can trust."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""`imgclf compare`: two runs on the same pictures, and whether their difference is more than chance."""
+"""`imgclf compare`: two runs on the same images, and whether their difference is more than chance."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +32,7 @@ class Side:
 
 @dataclasses.dataclass(frozen=True)
 class Disagreement:
-    """A picture that one run gets right and the other does not."""
+    """An image that one run gets right and the other does not."""
 
     path: str
     label: str
@@ -42,14 +42,14 @@ class Disagreement:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Two runs on the same pictures. difference: accuracy of the second less that of the first; p_value: McNemar, exact.
+    """Two runs on the same images. difference: accuracy of the second less that of the first; p_value: McNemar, exact.
 
-    both, only_first, only_second, neither: how many pictures they get right. disagreements: those that one alone gets right.
+    both, only_first, only_second, neither: how many images they get right. disagreements: those that one alone gets right.
     groups: of these images; None if they are not from the first run's own split.
     """
 
     on: str
-    pictures: int
+    images: int
     groups: Groups | None
     first: Side
     second: Side
@@ -61,7 +61,7 @@ class Comparison:
     only_second: int
     neither: int
     disagreements: tuple[Disagreement, ...]
-    left_out: tuple[tuple[str, str], ...]
+    skipped: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def compare(
         )
     if first.path.resolve() == second.path.resolve():
         raise ImgclfError(f"{first.path}: the same run twice; give two")
-    on = scoring.pictures(first, data, part)
+    on = scoring.images(first, data, part)
     found = scoring.answers([first, second], on, progress)
     predicted = [probabilities.argmax(axis=1) for probabilities in found.probabilities]
     right = [labels == found.true for labels in predicted]
@@ -98,7 +98,7 @@ def compare(
     names, groups = first.class_names, scoring.groups(on, found)
     return Comparison(
         on=on.on,
-        pictures=total,
+        images=total,
         groups=groups,
         first=sides[0],
         second=sides[1],
@@ -113,7 +113,7 @@ def compare(
             Disagreement(found.samples[at].path, names[found.true[at]], names[predicted[0][at]], names[predicted[1][at]])
             for at in np.flatnonzero(right[0] != right[1])
         ),
-        left_out=found.left_out,
+        skipped=found.skipped,
         notes=tuple(_notes(first, second, on, sides, groups)),
     )
 
@@ -130,7 +130,7 @@ def _side(bundle: Bundle, right: NDArray[np.bool_], probabilities: NDArray[np.fl
     )
 
 
-def _notes(first: Bundle, second: Bundle, on: scoring.Pictures, sides: Sequence[Side], groups: Groups | None) -> Iterator[str]:
+def _notes(first: Bundle, second: Bundle, on: scoring.Images, sides: Sequence[Side], groups: Groups | None) -> Iterator[str]:
     """Notes on images seen in training, on groups and on the baseline."""
     yield from on.notes
     yield from (f"{second.path}: {note}" for note in scoring.seen_in_training(second, on.root, on.samples))

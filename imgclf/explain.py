@@ -21,7 +21,7 @@ from imgclf.models.grad_cam import grad_cam
 from imgclf.reports import drawing
 
 Method = Literal["occlusion", "grad-cam"]
-SIDE = 420  # pixels of the longer side of a picture on a sheet
+SIDE = 420  # pixels of the longer side of an image on a sheet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Explanation:
     """Where the run looks for `target` in one input. label: its answer; probability: of `target`, with nothing covered.
 
     marked, random: that probability when saliency.SHARES of the pixels are covered, those the map marks most and as many
-    drawn at random. sheet: the PNG; small: a picture of it for a terminal.
+    drawn at random. sheet: the PNG; small: an image of it for a terminal.
     """
 
     input: str
@@ -38,7 +38,7 @@ class Explanation:
     probability: float | None = None
     marked: tuple[float, ...] = ()
     random: tuple[float, ...] = ()
-    is_blank: bool = False  # whether no part of the picture moves the answer
+    is_blank: bool = False  # whether no part of the image moves the answer
     sheet: str | None = None
     error: str | None = None
     small: decode.Image | None = None
@@ -55,7 +55,7 @@ class Explanation:
 def explain(
     bundle: Bundle, inputs: Iterable[str | Source], out: Path, *, method: Method = "occlusion", target: str | None = None
 ) -> Iterator[Explanation]:
-    """Write a sheet a picture into `out`: the photograph, and the parts of it that make for a class.
+    """Write a sheet an image into `out`: the photograph, and the parts of it that make for a class.
 
     target: the class to explain; the run's answer for None. Occlusion asks the run itself, on LiteRT; Grad-CAM looks inside
     model.keras with TensorFlow. Raises ImgclfError when `out` cannot be a folder, UsageError for an unknown class.
@@ -71,7 +71,7 @@ def explain(
         raise ImgclfError(f"{out}: cannot create this folder: {why(error, 'choose another with --out')}") from error
     names = [name for name in inputs if isinstance(name, str)] if isinstance(inputs, list) else []
     if any(os.path.isdir(name) and os.path.samefile(name, out) for name in names):
-        raise UsageError(f"--out {out}: the folder that the pictures come from; choose another")
+        raise UsageError(f"--out {out}: the folder that the images come from; choose another")
     look = _grad_cam(bundle) if method == "grad-cam" else _occlusion(bundle)
     taken: set[Path] = set()
     for source in sources.expand(inputs, out):
@@ -96,14 +96,14 @@ def _grad_cam(bundle: Bundle) -> Look:
 
 
 def _one(bundle: Bundle, source: Source, look: Look, wish: str | None, out: Path, taken: set[Path]) -> Explanation:
-    picture = source.pixels()
-    fed = preprocess.apply(bundle.recipe, picture)
+    image = source.pixels()
+    fed = preprocess.apply(bundle.recipe, image)
     probabilities = bundle.probability(fed)
     best = int(probabilities.argmax())
     target = bundle.class_names.index(wish) if wish is not None else best
     heat = look(fed, target)
     found = saliency.fidelity(bundle.probability, fed, target, heat)
-    small = preprocess.fit(picture, min(SIDE, max(picture.shape[:2])))
+    small = preprocess.fit(image, min(SIDE, max(image.shape[:2])))
     seen = saliency.onto(bundle.recipe, heat, *small.shape[:2])
     marked = saliency.overlay(small, seen)
     blank = not heat.any()
@@ -117,7 +117,7 @@ def _one(bundle: Bundle, source: Source, look: Look, wish: str | None, out: Path
 
 def _place(out: Path, name: str, taken: set[Path]) -> Path:
     """A file for the sheet of this input: not one of another input, and no file that imgclf did not write."""
-    stem = os.path.basename(name.rstrip("/")) or "picture"
+    stem = os.path.basename(name.rstrip("/")) or "image"
     path, number = out / f"{stem}.png", 1
     while path in taken or (os.path.lexists(path) and not drawing.is_ours(path)):
         number += 1
@@ -127,20 +127,20 @@ def _place(out: Path, name: str, taken: set[Path]) -> Path:
 
 
 def _sheet(
-    picture: decode.Image, marked: decode.Image, label: str, target: str, found: saliency.Fidelity, blank: bool
+    image: decode.Image, marked: decode.Image, label: str, target: str, found: saliency.Fidelity, blank: bool
 ) -> decode.Image:
     """The photograph and its overlay side by side, with the answer and the fidelity below."""
     gap, foot = 10, 66
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     across = max(2 * width + 3 * gap, 470)
     canvas = np.full((height + 2 * gap + foot, across, 3), drawing.PAPER, np.uint8)
-    canvas[gap : gap + height, gap : gap + width] = picture
+    canvas[gap : gap + height, gap : gap + width] = image
     canvas[gap : gap + height, 2 * gap + width : 2 * gap + 2 * width] = marked
     answer = f"{drawing.shorten(target, 24)} {found.before:.3f}"
     if label != target:
         answer += f"   (answer: {drawing.shorten(label, 24)})"
     drawing.write(canvas, answer, gap, height + 2 * gap + 22, drawing.INK, 18)
     covered = f"{saliency.SHARES[-1]:.0%} covered where marked: {found.marked[-1]:.3f}; at random: {found.random[-1]:.3f}"
-    words = "no part of the picture moves this" if blank else covered
+    words = "no part of the image moves this" if blank else covered
     drawing.write(canvas, words, gap, height + 2 * gap + 48, drawing.SOFT, 14)
     return canvas

@@ -31,7 +31,7 @@ def predict(
 ) -> Generator[Prediction, None, None]:
     """Predict what `sources.expand` makes of the inputs, on all cores, each record as soon as it is its turn.
 
-    threshold: see `answers.answer`. without: a folder whose pictures are passed over.
+    threshold: see `answers.answer`. without: a folder whose images are passed over.
     """
     check("top", top, Annotated[int, Within(1)])
     check("threshold", threshold, Share)
@@ -194,7 +194,7 @@ class Sorting:
 def watch(
     bundle: Bundle, folder: Path, *, top: int = 1, threshold: float = 0.0, sorting: Sorting | None = None
 ) -> Generator[Prediction, None, None]:
-    """Predict the pictures of a folder, and those that come into it, without end; the folder sorted into is left out."""
+    """Predict the images of a folder, and those that come into it, without end; the folder sorted into is skipped."""
     without = sorting.folder if sorting else None
     for arrived in sources.arrivals(folder, without):
         if arrived:

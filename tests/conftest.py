@@ -74,14 +74,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 
 def photo(seed: int, width: int = 60, height: int = 40) -> Image.Image:
-    """A smooth colour picture, different for each seed."""
+    """A smooth colour image, different for each seed."""
     small = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 
 
-def encoded(picture: Image.Image, form: str = "JPEG", **options: Any) -> bytes:
+def encoded(image: Image.Image, form: str = "JPEG", **options: Any) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, form, **options)
+    image.save(buffer, form, **options)
     return buffer.getvalue()
 
 

@@ -17,12 +17,12 @@ from PIL import Image
 from planted import scene
 
 CLASSES = ("-b*[1]", "g'$(x)\"%s", "rød 日本")  # names that a shell, a glob or a format string would read as something else
-GOOD = 30  # whole pictures of each class, by which a small network can tell them apart
+GOOD = 30  # whole images of each class, by which a small network can tell them apart
 
 
 @dataclasses.dataclass(frozen=True)
 class Hostile:
-    """One file. usable: whether there is a picture in it, None where that may be seen either way.
+    """One file. usable: whether there is an image in it, None where that may be seen either way.
 
     whole: the file that it was cut off from, or in which a bit was flipped.
     """
@@ -43,20 +43,20 @@ def files() -> list[Hostile]:
     return [file for maker in makers for file in maker()]
 
 
-# -- whole pictures of every kind -------------------------------------------------------------------------------------------
+# -- whole images of every kind -------------------------------------------------------------------------------------------
 
 
-def _picture(seed: int, mode: str = "RGB") -> Image.Image:
-    picture = scene(seed, 48, 36)
+def _image(seed: int, mode: str = "RGB") -> Image.Image:
+    image = scene(seed, 48, 36)
     if mode in ("LA", "RGBA"):
-        picture = picture.convert(mode)
-        picture.putalpha(Image.linear_gradient("L").resize(picture.size))
-        return picture
-    return picture.convert(mode)
+        image = image.convert(mode)
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+        return image
+    return image.convert(mode)
 
 
 def _saved(form: str, mode: str = "RGB", **options: object) -> Callable[[int], bytes]:
-    return lambda seed: encoded(_picture(seed, mode), form, **options)
+    return lambda seed: encoded(_image(seed, mode), form, **options)
 
 
 def png(
@@ -79,23 +79,23 @@ def _rows(pixels: np.ndarray) -> bytes:
 
 
 def _interlaced_png(seed: int) -> bytes:
-    pixels = np.asarray(_picture(seed))
+    pixels = np.asarray(_image(seed))
     passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
     rows = b"".join(_rows(pixels[y::down, x::across]) for x, y, across, down in passes)
     return png((48, 36), rows, interlace=1)
 
 
 def _deep_png(seed: int) -> bytes:
-    pixels = np.asarray(_picture(seed)).astype(">u2") * 257
+    pixels = np.asarray(_image(seed)).astype(">u2") * 257
     return png((48, 36), _rows(pixels), depth=16)
 
 
 def _plain_ppm(seed: int) -> bytes:
-    return b"P3 48 36 255\n" + " ".join(map(str, np.asarray(_picture(seed)).ravel())).encode() + b"\n"
+    return b"P3 48 36 255\n" + " ".join(map(str, np.asarray(_image(seed)).ravel())).encode() + b"\n"
 
 
 def _codestream(seed: int) -> bytes:
-    data = encoded(_picture(seed), "JPEG2000")
+    data = encoded(_image(seed), "JPEG2000")
     return data[data.index(b"\xff\x4f\xff\x51") :]
 
 
@@ -162,7 +162,7 @@ def flipped() -> Iterator[Hostile]:
 
 
 def misnamed() -> Iterator[Hostile]:
-    """Whole pictures of every format under the ending of another, of no picture, doubled, and without."""
+    """Whole images of every format under the ending of another, of no image, doubled, and without."""
     first = {}
     for what, (ending, make) in WHOLE.items():
         first.setdefault(ending.replace("jpeg", "jpg").replace("tiff", "tif"), (what, make))
@@ -174,9 +174,9 @@ def misnamed() -> Iterator[Hostile]:
 
 
 def impostors() -> Iterator[Hostile]:
-    """What is no picture that imgclf reads, most of it named as one."""
+    """What is no image that imgclf reads, most of it named as one."""
     chance = random.Random(1)
-    inner = encoded(_picture(11_000))
+    inner = encoded(_image(11_000))
     for name, content in {
         "photoshop.psd": b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 36, 48, 8, 3) + bytes(64),
         "photoshop.jpg": b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 36, 48, 8, 3) + bytes(64),
@@ -211,13 +211,13 @@ def impostors() -> Iterator[Hostile]:
         "archive.gz": zlib.compress(bytes(9000), wbits=31),
         "archive.rar": b"Rar!\x1a\7\1\0" + bytes(60),
         "icon.ico": b"\0\0\1\0\1\0" + bytes(60),
-        "icon.jpg": encoded(_picture(11_001), "ICO"),
-        "targa.tga": encoded(_picture(11_002), "TGA"),
-        "pcx.jpg": encoded(_picture(11_003), "PCX"),
-        "sgi.jpg": encoded(_picture(11_004), "SGI"),
-        "postscript.eps": encoded(_picture(11_005), "EPS"),
-        "dds.jpg": encoded(_picture(11_006), "DDS"),
-        "xbm.jpg": encoded(_picture(11_007, "1"), "XBM"),
+        "icon.jpg": encoded(_image(11_001), "ICO"),
+        "targa.tga": encoded(_image(11_002), "TGA"),
+        "pcx.jpg": encoded(_image(11_003), "PCX"),
+        "sgi.jpg": encoded(_image(11_004), "SGI"),
+        "postscript.eps": encoded(_image(11_005), "EPS"),
+        "dds.jpg": encoded(_image(11_006), "DDS"),
+        "xbm.jpg": encoded(_image(11_007, "1"), "XBM"),
         "sun raster.jpg": b"\x59\xa6\x6a\x95" + struct.pack(">7I", 4, 4, 24, 48, 1, 0, 0) + bytes(48),
         "radiance.hdr": b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 4 +X 4\n" + bytes(64),
         "openexr.exr": b"\x76\x2f\x31\x01\2\0\0\0" + bytes(60),
@@ -242,13 +242,13 @@ def impostors() -> Iterator[Hostile]:
         "one byte.jpg": b"\xff",
         "one space.png": b" ",
         "one zero.gif": b"\0",
-        "a jpeg behind a byte.jpg": b"\0" + encoded(_picture(11_010)),
-        "a png behind a mark of order.png": b"\xef\xbb\xbf" + encoded(_picture(11_011), "PNG"),
-        "a png with line ends changed.png": encoded(_picture(11_012), "PNG").replace(b"\r\n", b"\n"),
+        "a jpeg behind a byte.jpg": b"\0" + encoded(_image(11_010)),
+        "a png behind a mark of order.png": b"\xef\xbb\xbf" + encoded(_image(11_011), "PNG"),
+        "a png with line ends changed.png": encoded(_image(11_012), "PNG").replace(b"\r\n", b"\n"),
         "a jpeg as base64.jpg": b"data:image/jpeg;base64,/9j/4AAQSkZJRgABAQAAAQABAAD/",
-        "a jpeg in hexadecimal.jpg": encoded(_picture(11_013)).hex().encode(),
-        "a jpeg backwards.jpg": encoded(_picture(11_014))[::-1],
-        "a jpeg read as text.jpg": encoded(_picture(11_015)).decode("latin-1").encode(),
+        "a jpeg in hexadecimal.jpg": encoded(_image(11_013)).hex().encode(),
+        "a jpeg backwards.jpg": encoded(_image(11_014))[::-1],
+        "a jpeg read as text.jpg": encoded(_image(11_015)).decode("latin-1").encode(),
     }.items():
         yield Hostile(f"impostor {name}", "impostor", content, False)
     for name, head in MAGIC.items():
@@ -273,13 +273,13 @@ def empty() -> Iterator[Hostile]:
 
 
 def png_lies() -> Iterator[Hostile]:
-    rows = _rows(np.asarray(_picture(12_000)))
-    good = encoded(_picture(12_001), "PNG")
+    rows = _rows(np.asarray(_image(12_000)))
+    good = encoded(_image(12_001), "PNG")
 
     def chunks(*inserted: bytes) -> bytes:
         return good[:33] + b"".join(inserted) + good[33:]
 
-    pieces = b"".join(png_chunk(b"IDAT", bytes([byte])) for byte in zlib.compress(_rows(np.asarray(_picture(12_002)))))
+    pieces = b"".join(png_chunk(b"IDAT", bytes([byte])) for byte in zlib.compress(_rows(np.asarray(_image(12_002)))))
     two = png_chunk(b"acTL", struct.pack(">II", 2, 0))
     control = png_chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 20_000, 20_000, 0, 0, 1, 10, 0, 0))
     for name, content, usable in (
@@ -320,31 +320,31 @@ def segment(marker: int, content: bytes, length: int | None = None) -> bytes:
 
 def jpeg_lies() -> Iterator[Hostile]:
     def sized(width: int, height: int, seed: int) -> bytes:
-        data = bytearray(encoded(_picture(seed), subsampling=0))
+        data = bytearray(encoded(_image(seed), subsampling=0))
         at = data.index(b"\xff\xc0")
         data[at + 5 : at + 9] = struct.pack(">HH", height, width)
         return bytes(data)
 
     def changed(marker: bytes, at: int, to: bytes, seed: int) -> bytes:
-        data = bytearray(encoded(_picture(seed)))
+        data = bytearray(encoded(_image(seed)))
         start = data.index(marker) + at
         data[start : start + len(to)] = to
         return bytes(data)
 
     def inserted(extra: bytes, seed: int) -> bytes:
-        data = encoded(_picture(seed))
+        data = encoded(_image(seed))
         return data[:2] + extra + data[2:]
 
     def without(marker: int, seed: int) -> bytes:
-        data = encoded(_picture(seed))
+        data = encoded(_image(seed))
         start = data.index(bytes([0xFF, marker]))
         return data[:start] + data[start + 2 + struct.unpack_from(">H", data, start + 2)[0] :]
 
-    progressive = encoded(_picture(12_100, "L"), progressive=True)
+    progressive = encoded(_image(12_100, "L"), progressive=True)
     scan = progressive.rindex(b"\xff\xda")
-    ycck = bytearray(encoded(_picture(12_101, "CMYK")))
+    ycck = bytearray(encoded(_image(12_101, "CMYK")))
     ycck[ycck.index(b"Adobe") + 11] = 2
-    thumbnail = segment(0xE1, b"Exif\0\0" + encoded(_picture(12_102)))
+    thumbnail = segment(0xE1, b"Exif\0\0" + encoded(_image(12_102)))
     for name, content, usable in (
         ("claims 65535 x 65535", sized(65535, 65535, 12_103), False),
         ("claims 65500 x 2000 of little data", sized(65500, 2000, 12_104), False),
@@ -369,11 +369,11 @@ def jpeg_lies() -> Iterator[Hostile]:
         ("has 1300 kB of colour profile", inserted(
             b"".join(segment(0xE2, b"ICC_PROFILE\0" + bytes([n + 1, 20]) + bytes(65_000)) for n in range(20)), 12_123), True),
         ("has the largest comment", inserted(segment(0xFE, b"\x1b[31m\n" * 10_900), 12_124), True),
-        ("has a picture in its EXIF", inserted(thumbnail, 12_125), True),
+        ("has an image in its EXIF", inserted(thumbnail, 12_125), True),
         ("has 400 scans", progressive[:scan] + progressive[scan:-2] * 400 + b"\xff\xd9", None),
         ("has colours of YCCK", bytes(ycck), True),
-        ("ends with half a mark", encoded(_picture(12_126))[:-1], True),
-        ("ends without a mark", encoded(_picture(12_127))[:-2], True),
+        ("ends with half a mark", encoded(_image(12_126))[:-1], True),
+        ("ends without a mark", encoded(_image(12_127))[:-2], True),
     ):  # fmt: skip
         yield Hostile(f"jpeg that {name}.jpg", "lie", content, usable)
 
@@ -422,7 +422,7 @@ def bmp_lies() -> Iterator[Hostile]:
         return b"BM" + struct.pack("<IHHI", 54 + len(more) + len(pixels), 0, 0, at) + head + more + pixels
 
     def pixels(seed: int) -> bytes:
-        return np.asarray(_picture(seed))[::-1, :, ::-1].tobytes()
+        return np.asarray(_image(seed))[::-1, :, ::-1].tobytes()
 
     indices = np.random.default_rng(12_300).integers(0, 256, (36, 48), dtype=np.uint8)
     palette = np.random.default_rng(12_301).integers(0, 256, (256, 4), dtype=np.uint8).tobytes()
@@ -447,7 +447,7 @@ def bmp_lies() -> Iterator[Hostile]:
         ("runs from the top down", bmp(48, -36, pixels(12_308)), True),
         ("has 8 bits a pixel", bmp(48, 36, indices.tobytes(), bits=8, more=palette), True),
         ("has 15 bits a pixel", bmp(48, 36, short, bits=16), True),
-        ("has 32 bits a pixel", bmp(48, 36, np.asarray(_picture(12_309).convert("RGBA")).tobytes(), bits=32), True),
+        ("has 32 bits a pixel", bmp(48, 36, np.asarray(_image(12_309).convert("RGBA")).tobytes(), bits=32), True),
         ("is of another system", core + pixels(12_310), True),
         ("ends after two rows", bmp(48, 36, b"\x30\x09\0\0\x30\x4d\0\1", bits=8, packed=1, more=palette), None),
         ("jumps over most pixels", bmp(48, 36, b"\x0a\x09\0\2\5\3\x0a\x1e\0\1", bits=8, packed=1, more=palette), None),
@@ -458,7 +458,7 @@ def bmp_lies() -> Iterator[Hostile]:
             bmp(
                 48,
                 36,
-                np.asarray(_picture(12_311).convert("RGBA")).tobytes(),
+                np.asarray(_image(12_311).convert("RGBA")).tobytes(),
                 bits=32,
                 packed=3,
                 more=struct.pack("<III", 0xFF0000, 0xFF00, 0xFF),
@@ -482,13 +482,13 @@ def webp_lies() -> Iterator[Hostile]:
         return b"VP8X", bytes([flags, 0, 0, 0]) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
 
     def frame(seed: int) -> tuple[bytes, bytes]:
-        data = encoded(_picture(seed), "WEBP")
+        data = encoded(_image(seed), "WEBP")
         return data[12:16], data[20 : 20 + struct.unpack_from("<I", data, 16)[0]]
 
     def lossless(width: int, height: int) -> tuple[bytes, bytes]:
         return b"VP8L", b"\x2f" + struct.pack("<I", width - 1 | (height - 1) << 14) + bytes(60)
 
-    large = bytearray(encoded(_picture(12_400), "WEBP"))
+    large = bytearray(encoded(_image(12_400), "WEBP"))
     large[26:30] = struct.pack("<HH", 16383, 16383)
     for name, content, usable in (
         ("claims 16777216 x 16777216", riff(canvas(1 << 24, 1 << 24), frame(12_401)), False),
@@ -543,7 +543,7 @@ def tiff(
 def tags(
     width: int, height: int, size: int, **changed: tuple[int, int, int | bytes]
 ) -> dict[int, tuple[int, int, int | bytes]]:
-    """Those of an RGB picture of 8 bits in one strip of `size` bytes, with others by number, as t259."""
+    """Those of an RGB image of 8 bits in one strip of `size` bytes, with others by number, as t259."""
     usual: dict[int, tuple[int, int, int | bytes]] = {
         256: (4, 1, width), 257: (4, 1, height), 258: (3, 3, struct.pack("<HHH", 8, 8, 8)), 259: (3, 1, 1), 262: (3, 1, 2),
         273: (4, 1, 8), 277: (3, 1, 3), 278: (4, 1, height), 279: (4, 1, size),
@@ -553,14 +553,14 @@ def tags(
 
 def tiff_lies() -> Iterator[Hostile]:
     def made(seed: int, width: int = 48, height: int = 36, **changed: tuple[int, int, int | bytes]) -> bytes:
-        pixels = np.asarray(_picture(seed)).tobytes()
+        pixels = np.asarray(_image(seed)).tobytes()
         return tiff(tags(width, height, len(pixels), **changed), pixels)
 
     def tiled(seed: int, side: int) -> bytes:
         return made(seed, t322=(4, 1, side), t323=(4, 1, side), t324=(4, 1, 8), t325=(4, 1, 9))
 
     def values(array: np.ndarray, form: int, photometric: int = 1) -> bytes:
-        """A grey picture of other numbers than bytes."""
+        """A grey image of other numbers than bytes."""
         raw = array.tobytes()
         bits = (3, 1, 8 * array.itemsize)
         return tiff(
@@ -571,9 +571,9 @@ def tiff_lies() -> Iterator[Hostile]:
         )
 
     ramp = np.random.default_rng(12_500).random((36, 48))
-    pixels = np.asarray(_picture(12_501)).tobytes()
+    pixels = np.asarray(_image(12_501)).tobytes()
     usual = tags(48, 36, len(pixels))
-    two = bytearray(tiff(usual, np.asarray(_picture(12_502)).tobytes(), following=-1))
+    two = bytearray(tiff(usual, np.asarray(_image(12_502)).tobytes(), following=-1))
     first = struct.unpack_from("<I", two, 4)[0]
     second = len(two)
     two[first + 2 + 12 * 9 : first + 6 + 12 * 9] = struct.pack("<I", second)
@@ -585,7 +585,7 @@ def tiff_lies() -> Iterator[Hostile]:
         ("claims 12000 x 11000 of little data", made(12_505, 12_000, 11_000), False),
         ("claims 0 x 0", made(12_506, 0, 0), False),
         ("claims a row more", made(12_507, 48, 37), None),
-        ("has a directory that follows itself", tiff(usual, np.asarray(_picture(12_508)).tobytes(), following=-1), None),
+        ("has a directory that follows itself", tiff(usual, np.asarray(_image(12_508)).tobytes(), following=-1), None),
         ("has directories in a circle", bytes(two), None),
         ("has a directory in its head", b"II*\0\0\0\0\0" + bytes(60), False),
         ("has a directory behind its end", b"II*\0\xff\xff\xff\x7f" + bytes(60), False),
@@ -614,7 +614,7 @@ def tiff_lies() -> Iterator[Hostile]:
         ("unpacks to 50 MB", tiff(tags(48, 36, len(squeezed), t259=(3, 1, 8)), squeezed), None),
         ("has colours in planes", tiff(
             tags(48, 36, 0, t273=(4, 3, struct.pack("<III", 8, 1736, 3464)), t279=(4, 3, struct.pack("<III", 1728, 1728, 1728)),
-                 t284=(3, 1, 2)), np.asarray(_picture(12_524)).transpose(2, 0, 1).tobytes()), True),
+                 t284=(3, 1, 2)), np.asarray(_image(12_524)).transpose(2, 0, 1).tobytes()), True),
         ("has numbers from 0 to 1", values(ramp.astype("<f4"), 3), True),
         ("has numbers from 0 to 1 of 64 bits", values(ramp.astype("<f8") * 0.9, 3), None),
         ("has half numbers", values((ramp * 0.8).astype("<f2"), 3), None),
@@ -642,7 +642,7 @@ def box_lies() -> Iterator[Hostile]:
     """JPEG 2000 and AVIF."""
 
     def changed(form: str, after: bytes, at: int, to: bytes, seed: int) -> bytes:
-        data = bytearray(encoded(_picture(seed), form))
+        data = bytearray(encoded(_image(seed), form))
         start = data.index(after) + len(after) + at
         data[start : start + len(to)] = to
         return bytes(data)
@@ -662,7 +662,7 @@ def box_lies() -> Iterator[Hostile]:
             "JPEG2000", b"ihdr", 0, struct.pack(">II", 11_000, 11_000), 12_603), None),
         ("jp2 that claims 0 x 0", changed("JPEG2000", b"ihdr", 0, bytes(8), 12_604), False),
         ("jp2 with tiles of a pixel", changed("JPEG2000", size, 20, struct.pack(">II", 1, 1), 12_605), False),
-        ("jp2 without its last tiles", encoded(_picture(12_614), "JPEG2000", tile_size=(16, 16))[:-600] + b"\xff\xd9", False),
+        ("jp2 without its last tiles", encoded(_image(12_614), "JPEG2000", tile_size=(16, 16))[:-600] + b"\xff\xd9", False),
         ("jp2 with tiles of none", changed("JPEG2000", size, 20, bytes(8), 12_606), False),
         ("jp2 with 16384 components", changed("JPEG2000", size, 36, b"\x40\0", 12_607), False),
         ("jp2 with boxes of no length", signature + box(b"jp2h", b"", 0) + box(b"jp2c", stream), None),
@@ -675,7 +675,7 @@ def box_lies() -> Iterator[Hostile]:
         ("avif that claims 4000 x 4000", changed("AVIF", shape, 4, struct.pack(">II", 4000, 4000), 12_609), None),
         ("avif that claims 1 x 1", changed("AVIF", shape, 4, struct.pack(">II", 1, 1), 12_610), None),
         ("avif that claims 0 x 0", changed("AVIF", shape, 4, bytes(8), 12_611), False),
-        ("avif without a size", encoded(_picture(12_612), "AVIF").replace(b"ispe", b"free"), False),
+        ("avif without a size", encoded(_image(12_612), "AVIF").replace(b"ispe", b"free"), False),
         ("avif with its pixels behind its end", changed("AVIF", b"iloc", 16, b"\x7f\xff\xff\xff", 12_613), None),
         ("avif with boxes 2000 deep", begin + nested, False),
         ("avif with 60000 sizes", begin + box(b"meta", b"ispe\0\0\0\0\0\0\0\x30\0\0\0\x24" * 6000), False),
@@ -686,7 +686,7 @@ def box_lies() -> Iterator[Hostile]:
 
 def pnm_lies() -> Iterator[Hostile]:
     def pixels(seed: int) -> bytes:
-        return np.asarray(_picture(seed)).tobytes()
+        return np.asarray(_image(seed)).tobytes()
 
     deep = np.random.default_rng(12_700).integers(0, 65536, (36, 48)).astype(">u2").tobytes()
     bits = " ".join(map(str, np.random.default_rng(12_701).integers(0, 2, 48 * 36))).encode()
@@ -715,18 +715,18 @@ def pnm_lies() -> Iterator[Hostile]:
 def bombs() -> Iterator[Hostile]:
     """Small files that would fill the memory, or keep a decoder busy."""
     zeros = zlib.compress(bytes(50_000_000), 9)
-    good = encoded(_picture(12_800), "PNG")
+    good = encoded(_image(12_800), "PNG")
     wide = Image.new("1", (16_384, 8_192))
     wide.paste(1, (0, 0, 8_000, 4_000))
-    unpacked = _rows(np.asarray(_picture(12_801))) + bytes(50_000_000)
+    unpacked = _rows(np.asarray(_image(12_801))) + bytes(50_000_000)
     for name, content, usable in (
         ("of 20000 x 20000.png", bomb(), False),
         ("of as many pixels as may be.png", encoded(wide, "PNG"), True),
         ("with 50 MB behind its pixels.png", png((48, 36), unpacked), None),
         ("with a colour profile of 50 MB.png", good[:33] + png_chunk(b"iCCP", b"x\0\0" + zeros) + good[33:], None),
-        ("with 10 texts of 50 MB.png", png((48, 36), _rows(np.asarray(_picture(12_802))),
+        ("with 10 texts of 50 MB.png", png((48, 36), _rows(np.asarray(_image(12_802))),
                                            before=png_chunk(b"zTXt", b"x\0\0" + zeros) * 10), None),
-        ("with 300 kB of EXIF.png", png((48, 36), _rows(np.asarray(_picture(12_803))),
+        ("with 300 kB of EXIF.png", png((48, 36), _rows(np.asarray(_image(12_803))),
                                       before=png_chunk(b"eXIf", exif(1)[6:] + bytes(300_000))), True),
         ("of 2000 x 2000 in one colour.jp2", encoded(Image.new("RGB", (2000, 2000), (9, 99, 199)), "JPEG2000"), True),
         ("of 4000 x 4000 in one colour.gif", encoded(Image.new("RGB", (4000, 4000), (9, 99, 199)), "GIF"), True),
@@ -742,8 +742,8 @@ def exif(orientation: int, *, start: bytes = b"Exif\0\0") -> bytes:
 
 
 def with_exif(ending: str, block: bytes, seed: int) -> bytes:
-    """A whole picture with this EXIF, which is put in by hand: Pillow would mend it."""
-    data = encoded(_picture(seed), {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[ending])
+    """A whole image with this EXIF, which is put in by hand: Pillow would mend it."""
+    data = encoded(_image(seed), {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[ending])
     if ending == "jpg":
         return data[:2] + segment(0xE1, block) + data[2:]
     if ending == "png":
@@ -758,7 +758,7 @@ def orientations() -> Iterator[Hostile]:
         for number, ending in enumerate(("jpg", "png", "webp")):
             content = with_exif(ending, exif(value), 13_000 + 10 * min(value, 11) + number)
             yield Hostile(f"orientation {value}.{ending}", "orientation", content, True)
-        pixels = np.asarray(_picture(13_200 + min(value, 11))).tobytes()
+        pixels = np.asarray(_image(13_200 + min(value, 11))).tobytes()
         made = tiff(tags(48, 36, len(pixels), t274=(3, 1, value)), pixels)
         yield Hostile(f"orientation {value}.tif", "orientation", made, True if 1 <= value <= 8 else None)
 
@@ -786,7 +786,7 @@ def broken_exif() -> Iterator[Hostile]:
 def modes() -> Iterator[Hostile]:
     """Depths and kinds of colour."""
     deep = np.random.default_rng(13_500).integers(0, 65536, (36, 48, 4)).astype(">u2")
-    palette = _picture(13_501, "P")
+    palette = _image(13_501, "P")
     few = Image.new("P", (48, 36))
     few.putdata(np.random.default_rng(13_502).integers(0, 3, 48 * 36).tolist())
     few.putpalette([0, 0, 0, 200, 100, 50, 20, 90, 230])
@@ -796,27 +796,27 @@ def modes() -> Iterator[Hostile]:
         "16 bits colour.png": png((48, 36), _rows(deep[:, :, :3]), depth=16, colour=2),
         "16 bits colour and alpha.png": png((48, 36), _rows(deep), depth=16, colour=6),
         "12 bits in 16.png": png((48, 36), _rows((deep[:, :, 3] >> 4).astype(">u2")), depth=16, colour=0),
-        "1 bit.png": encoded(_picture(13_503, "1"), "PNG"),
-        "1 bit.bmp": encoded(_picture(13_504, "1"), "BMP"),
-        "1 bit.tif": encoded(_picture(13_505, "1"), "TIFF"),
-        "1 bit.gif": encoded(_picture(13_506, "1"), "GIF"),
+        "1 bit.png": encoded(_image(13_503, "1"), "PNG"),
+        "1 bit.bmp": encoded(_image(13_504, "1"), "BMP"),
+        "1 bit.tif": encoded(_image(13_505, "1"), "TIFF"),
+        "1 bit.gif": encoded(_image(13_506, "1"), "GIF"),
         "2 bits.png": encoded(few, "PNG", bits=2),
-        "palette.bmp": encoded(_picture(13_507, "P"), "BMP"),
-        "palette.tif": encoded(_picture(13_508, "P"), "TIFF"),
+        "palette.bmp": encoded(_image(13_507, "P"), "BMP"),
+        "palette.tif": encoded(_image(13_508, "P"), "TIFF"),
         "palette with a transparent colour.png": encoded(palette, "PNG", transparency=3),
-        "palette with transparent colours.png": encoded(_picture(13_509, "P"), "PNG", transparency=bytes(range(200))),
-        "palette with a transparent colour.gif": encoded(_picture(13_510, "P"), "GIF", transparency=3),
-        "grey with a transparent shade.png": encoded(_picture(13_511, "L"), "PNG", transparency=99),
-        "colour with a transparent colour.png": encoded(_picture(13_512), "PNG", transparency=(9, 9, 9)),
-        "grey and alpha.webp": encoded(_picture(13_513, "LA"), "WEBP"),
-        "colour and alpha.tif": encoded(_picture(13_514, "RGBA"), "TIFF"),
-        "colour and alpha.avif": encoded(_picture(13_515, "RGBA"), "AVIF"),
-        "colour and alpha.jp2": encoded(_picture(13_516, "RGBA"), "JPEG2000"),
-        "grey.jp2": encoded(_picture(13_517, "L"), "JPEG2000"),
-        "grey.avif": encoded(_picture(13_518, "L"), "AVIF"),
-        "colour and alpha.png": encoded(_picture(13_519, "RGBA"), "PNG"),
+        "palette with transparent colours.png": encoded(_image(13_509, "P"), "PNG", transparency=bytes(range(200))),
+        "palette with a transparent colour.gif": encoded(_image(13_510, "P"), "GIF", transparency=3),
+        "grey with a transparent shade.png": encoded(_image(13_511, "L"), "PNG", transparency=99),
+        "colour with a transparent colour.png": encoded(_image(13_512), "PNG", transparency=(9, 9, 9)),
+        "grey and alpha.webp": encoded(_image(13_513, "LA"), "WEBP"),
+        "colour and alpha.tif": encoded(_image(13_514, "RGBA"), "TIFF"),
+        "colour and alpha.avif": encoded(_image(13_515, "RGBA"), "AVIF"),
+        "colour and alpha.jp2": encoded(_image(13_516, "RGBA"), "JPEG2000"),
+        "grey.jp2": encoded(_image(13_517, "L"), "JPEG2000"),
+        "grey.avif": encoded(_image(13_518, "L"), "AVIF"),
+        "colour and alpha.png": encoded(_image(13_519, "RGBA"), "PNG"),
         "all transparent.png": encoded(Image.new("RGBA", (48, 36)), "PNG"),
-        "of 4:4:0 and progressive.jpg": encoded(_picture(13_520), progressive=True, subsampling=0, quality=5),
+        "of 4:4:0 and progressive.jpg": encoded(_image(13_520), progressive=True, subsampling=0, quality=5),
     }.items():
         yield Hostile(f"mode {name}", "mode", content, True)
     grey16 = np.asarray(deep[:, :, 0].astype("<u2"))
@@ -827,9 +827,9 @@ def modes() -> Iterator[Hostile]:
         "16 bits colour.tif": tiff(
             tags(48, 36, 48 * 36 * 6, t258=(3, 3, struct.pack("<HHH", 16, 16, 16))), deep[:, :, 1:].astype("<u2").tobytes()
         ),
-        "cmyk.tif": encoded(_picture(13_521, "CMYK"), "TIFF"),
-        "lab.tif": tiff(tags(48, 36, 48 * 36 * 3, t262=(3, 1, 8)), np.asarray(_picture(13_522)).tobytes()),
-        "ycbcr.tif": encoded(_picture(13_523, "YCbCr"), "TIFF"),
+        "cmyk.tif": encoded(_image(13_521, "CMYK"), "TIFF"),
+        "lab.tif": tiff(tags(48, 36, 48 * 36 * 3, t262=(3, 1, 8)), np.asarray(_image(13_522)).tobytes()),
+        "ycbcr.tif": encoded(_image(13_523, "YCbCr"), "TIFF"),
     }.items():
         yield Hostile(f"mode {name}", "mode", content, True if "16" in name else None)
 
@@ -872,7 +872,7 @@ def layouts() -> Iterator[Hostile]:
         ("pgm", b"P2 48 36 300 " + " ".join(map(str, pixels[..., 1].ravel())).encode(), True),
         ("jp2", encoded(Image.fromarray(pixels[..., 2:]), "JPEG2000"), False),
         ("jp2", encoded(Image.fromarray(pixels[..., 1:]), "JPEG2000", tile_size=(16, 16), offset=(5, 3)), False),
-        ("jp2", encoded(_picture(17_201, "YCbCr"), "JPEG2000"), False),
+        ("jp2", encoded(_image(17_201, "YCbCr"), "JPEG2000"), False),
         ("png", png((48, 36), _rows(pixels[..., :2].astype(">u2") * 99), depth=16, colour=4,
                     before=png_chunk(b"sBIT", b"\x0c\x0c")), True),
     )):  # fmt: skip
@@ -896,11 +896,11 @@ def animations() -> Iterator[Hostile]:
         {"gif": "GIF", "webp": "WEBP", "png": "PNG", "tif": "TIFF", "avif": "AVIF"}.items()
     ):
         for count in (2, 12):
-            first, *others = (_picture(16_000 + 100 * number + 20 * (count == 2) + place) for place in range(count))
+            first, *others = (_image(16_000 + 100 * number + 20 * (count == 2) + place) for place in range(count))
             content = _timeless(encoded(first, form, save_all=True, append_images=others))
-            yield Hostile(f"animated, {count} pictures.{ending}", "animated", content, True)
-            if ending != "tif":  # its directories lie among the pictures
-                yield Hostile(f"animated, {count} pictures, cut.{ending}", "animated", content[: len(content) * 2 // 3])
+            yield Hostile(f"animated, {count} images.{ending}", "animated", content, True)
+            if ending != "tif":  # its directories lie among the images
+                yield Hostile(f"animated, {count} images, cut.{ending}", "animated", content[: len(content) * 2 // 3])
 
 
 def _timeless(data: bytes) -> bytes:
@@ -913,16 +913,16 @@ def _timeless(data: bytes) -> bytes:
 
 
 def trailing() -> Iterator[Hostile]:
-    """More behind the end: another picture, an archive, a script."""
+    """More behind the end: another image, an archive, a script."""
     for number, (ending, form) in enumerate({"jpg": "JPEG", "png": "PNG", "gif": "GIF", "bmp": "BMP", "webp": "WEBP"}.items()):
         for place, (what, more) in enumerate(
             {
-                "a jpeg": encoded(_picture(13_900)),
+                "a jpeg": encoded(_image(13_900)),
                 "an archive": b"PK\x03\x04" + bytes(60) + b"PK\x05\x06" + bytes(18),
                 "a script": b"<script>alert(1)</script><?php system('id'); ?>",
             }.items()
         ):
-            content = encoded(_picture(13_910 + 10 * number + place), form) + more
+            content = encoded(_image(13_910 + 10 * number + place), form) + more
             yield Hostile(f"{form.lower()} with {what} behind it.{ending}", "trailing", content, True)
 
 
@@ -946,9 +946,9 @@ NAMES = (
 
 
 def named() -> Iterator[Hostile]:
-    """Good pictures under names that somebody along the way may take for something else."""
+    """Good images under names that somebody along the way may take for something else."""
     for number, name in enumerate(NAMES):
-        yield Hostile(name, "named", encoded(_picture(14_000 + number), quality=85), True)
+        yield Hostile(name, "named", encoded(_image(14_000 + number), quality=85), True)
 
 
 # -- a folder of them -------------------------------------------------------------------------------------------------------
@@ -958,7 +958,7 @@ def named() -> Iterator[Hostile]:
 class Planted:
     """A data folder. kinds: of every file in it, by path; usable: as of `Hostile`, by path; ignored: what is only counted.
 
-    good: the whole pictures by which the classes can be learnt.
+    good: the whole images by which the classes can be learnt.
     """
 
     root: Path
@@ -969,7 +969,7 @@ class Planted:
 
 
 def plant(root: Path, made: Sequence[Hostile]) -> Planted:
-    """Good pictures in three classes, the hostile files among them in folders by kind; links, pipes and the like beside.
+    """Good images in three classes, the hostile files among them in folders by kind; links, pipes and the like beside.
 
     `elsewhere`, next to the data folder, holds what links lead to.
     """
@@ -995,26 +995,26 @@ def plant(root: Path, made: Sequence[Hostile]) -> Planted:
     for number, folder in enumerate(
         ("photo.jpg", "-rf", "new\nline", "\x1b[31mred", "\udcff\udcfe", "*", "[a]", "$(touch pwned)", " ", "x.zip", "f" * 255)
     ):
-        note(f"{two}/{folder}/picture.jpg", "folder", True).write_bytes(encoded(_picture(15_000 + number)))
+        note(f"{two}/{folder}/image.jpg", "folder", True).write_bytes(encoded(_image(15_000 + number)))
     deep = "/".join(["a folder in a folder, of which there are many"] * 12)
     for number, depth in enumerate((240, 260, 520)):
         note(f"{three}/{deep[:depth].rstrip(' /')}/{depth} deep.jpg", "deep", True).write_bytes(
-            encoded(_picture(15_100 + number))
+            encoded(_image(15_100 + number))
         )
-    note(f"{three}/{deep[:500].rstrip(' /')}/half and deep.jpg", "deep", False).write_bytes(encoded(_picture(15_110))[:700])
+    note(f"{three}/{deep[:500].rstrip(' /')}/half and deep.jpg", "deep", False).write_bytes(encoded(_image(15_110))[:700])
     (root / one / "empty folder.jpg").mkdir()
 
     # several names for one file
     for number, ending in enumerate(("jpg", "png")):
-        note(f"{one}/hard/first {number}.jpg", "hard link", True).write_bytes(encoded(_picture(15_200 + number)))
+        note(f"{one}/hard/first {number}.jpg", "hard link", True).write_bytes(encoded(_image(15_200 + number)))
         os.link(root / one / "hard" / f"first {number}.jpg", note(f"{one}/hard/second {number}.{ending}", "hard link", True))
-    note(f"{one}/hard/half.jpg", "hard link", False).write_bytes(encoded(_picture(15_210))[:700])
+    note(f"{one}/hard/half.jpg", "hard link", False).write_bytes(encoded(_image(15_210))[:700])
     os.link(root / one / "hard/half.jpg", note(f"{two}/hard/half too.jpg", "hard link", False))
-    note(f"{two}/links/target.jpg", "link", True).write_bytes(encoded(_picture(15_220)))
-    note(f"{two}/links/misnamed.png", "link", True).write_bytes(encoded(_picture(15_221)))
-    write(root.parent / "elsewhere" / "outside.jpg", encoded(_picture(15_222)))
-    write(root.parent / "elsewhere" / "misnamed.png", encoded(_picture(15_223)))
-    write(root.parent / "elsewhere" / "half.jpg", encoded(_picture(15_224))[:700])
+    note(f"{two}/links/target.jpg", "link", True).write_bytes(encoded(_image(15_220)))
+    note(f"{two}/links/misnamed.png", "link", True).write_bytes(encoded(_image(15_221)))
+    write(root.parent / "elsewhere" / "outside.jpg", encoded(_image(15_222)))
+    write(root.parent / "elsewhere" / "misnamed.png", encoded(_image(15_223)))
+    write(root.parent / "elsewhere" / "half.jpg", encoded(_image(15_224))[:700])
     for name, target, is_usable in (
         ("good.jpg", "target.jpg", True),
         ("to a misnamed one.jpg", "misnamed.png", True),
@@ -1044,16 +1044,16 @@ def plant(root: Path, made: Sequence[Hostile]) -> Planted:
     with contextlib.chdir(lies_in), socket.socket(socket.AF_UNIX) as server:
         server.bind("socket.jpg")
     with open(note(f"{three}/a gibibyte and more.jpg", "huge", False), "wb") as file:
-        file.write(encoded(_picture(15_300)))
+        file.write(encoded(_image(15_300)))
         file.truncate((1 << 30) + 1)
     with open(note(f"{three}/with 40 MB behind it.jpg", "huge", True), "wb") as file:
-        file.write(encoded(_picture(15_301)))
+        file.write(encoded(_image(15_301)))
         file.truncate(40_000_000)
 
     # what is passed over
     for path in (
-        "loose.jpg", "readme.md", ".hidden/picture.jpg", f"{one}/.hidden.jpg", f"{one}/.hidden/picture.jpg", f"{one}/.jpg",
-        f"{one}/Thumbs.db", f"{two}/desktop.ini", f"{two}/__MACOSX/._picture.jpg", f"{three}/.DS_Store", "__MACOSX/x.jpg",
+        "loose.jpg", "readme.md", ".hidden/image.jpg", f"{one}/.hidden.jpg", f"{one}/.hidden/image.jpg", f"{one}/.jpg",
+        f"{one}/Thumbs.db", f"{two}/desktop.ini", f"{two}/__MACOSX/._image.jpg", f"{three}/.DS_Store", "__MACOSX/x.jpg",
     ):  # fmt: skip
         ignored.add(path)
         note(path, "ignored", None).write_bytes(encoded(photo(1)))

@@ -14,10 +14,10 @@ CLASSES = ("bird", "cat", "dog")
 
 
 def scene(seed: int, width: int = 240, height: int = 180) -> Image.Image:
-    """A sharp colour picture with shapes and texture, different for each seed."""
+    """A sharp colour image with shapes and texture, different for each seed."""
     chance = random.Random(seed)
-    picture = photo(seed, width, height)
-    draw = ImageDraw.Draw(picture)
+    image = photo(seed, width, height)
+    draw = ImageDraw.Draw(image)
     for _number in range(14):
         x, y = chance.randrange(width), chance.randrange(height)
         size = chance.randrange(width // 12, width // 4)
@@ -25,37 +25,37 @@ def scene(seed: int, width: int = 240, height: int = 180) -> Image.Image:
         shape = chance.choice((draw.ellipse, draw.rectangle))
         shape((x - size, y - size // 2, x + size, y + size // 2), fill=colour, outline=(255, 255, 255))
     noise = np.random.default_rng(seed).normal(0, 12, (height, width, 3))
-    return Image.fromarray(np.clip(np.asarray(picture) + noise, 0, 255).astype(np.uint8))
+    return Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
 
 
-def recompressed(picture: Image.Image) -> bytes:
-    return encoded(picture, quality=40)
+def recompressed(image: Image.Image) -> bytes:
+    return encoded(image, quality=40)
 
 
-def resized(picture: Image.Image) -> bytes:
-    return encoded(picture.resize((picture.width * 2 // 3, picture.height * 2 // 3), Image.Resampling.LANCZOS), quality=85)
+def resized(image: Image.Image) -> bytes:
+    return encoded(image.resize((image.width * 2 // 3, image.height * 2 // 3), Image.Resampling.LANCZOS), quality=85)
 
 
-def cropped(picture: Image.Image) -> bytes:
+def cropped(image: Image.Image) -> bytes:
     """3% off each side."""
-    across, down = round(picture.width * 0.03), round(picture.height * 0.03)
-    return encoded(picture.crop((across, down, picture.width - across, picture.height - down)), quality=90)
+    across, down = round(image.width * 0.03), round(image.height * 0.03)
+    return encoded(image.crop((across, down, image.width - across, image.height - down)), quality=90)
 
 
-def brightened(picture: Image.Image) -> bytes:
-    return encoded(ImageEnhance.Brightness(picture).enhance(1.2), quality=90)
+def brightened(image: Image.Image) -> bytes:
+    return encoded(ImageEnhance.Brightness(image).enhance(1.2), quality=90)
 
 
-def all_at_once(picture: Image.Image) -> bytes:
+def all_at_once(image: Image.Image) -> bytes:
     """Cropped, made smaller, brightened and compressed."""
-    across, down = round(picture.width * 0.03), round(picture.height * 0.03)
-    inner = picture.crop((across, down, picture.width - across, picture.height - down))
+    across, down = round(image.width * 0.03), round(image.height * 0.03)
+    inner = image.crop((across, down, image.width - across, image.height - down))
     small = inner.resize((inner.width * 7 // 10, inner.height * 7 // 10), Image.Resampling.LANCZOS)
     return encoded(ImageEnhance.Brightness(small).enhance(1.2), quality=50)
 
 
-def mirrored(picture: Image.Image) -> bytes:
-    return encoded(picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT), quality=80)
+def mirrored(image: Image.Image) -> bytes:
+    return encoded(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), quality=80)
 
 
 COPIES: tuple[Callable[[Image.Image], bytes], ...] = (recompressed, resized, cropped, brightened, all_at_once)
@@ -122,7 +122,7 @@ def plant(root: Path) -> dict[str, set[str]]:
         put(f"cat/trailing.{ending}", encoded(new(), form) + b"garbage" * 20, "trailing")
     put("cat/two-in-one.jpg", encoded(new()) + encoded(new()), "trailing")
 
-    # several pictures in one file
+    # several images in one file
     for form, ending in (("GIF", "gif"), ("WEBP", "webp"), ("PNG", "png"), ("TIFF", "tif")):
         put(f"dog/animated.{ending}", encoded(new(), form, save_all=True, append_images=[new(), new()]), "animated")
 
@@ -132,8 +132,8 @@ def plant(root: Path) -> dict[str, set[str]]:
         put(f"dog/same {number}.jpg", content)
         put(f"dog/same {number} copy.jpg", content, "duplicate")
     for number, forms in enumerate((("PNG", "BMP"), ("BMP", "TIFF"), ("TIFF", "PNG"))):
-        picture = new()
-        files = [(encoded(picture, form), {"PNG": "png", "BMP": "bmp", "TIFF": "tif"}[form]) for form in forms]
+        image = new()
+        files = [(encoded(image, form), {"PNG": "png", "BMP": "bmp", "TIFF": "tif"}[form]) for form in forms]
         largest = max(files)[0] if len(files[0][0]) == len(files[1][0]) else max(files, key=lambda file: len(file[0]))[0]
         for content, ending in files:
             put(f"dog/pixels {number}.{ending}", content, *([] if content is largest else ["duplicate"]))
@@ -144,18 +144,18 @@ def plant(root: Path) -> dict[str, set[str]]:
     # nearly the same, in one class and in two
     for number in range(4):
         for change in COPIES:
-            picture = new()
-            put(f"bird/near {change.__name__} {number}.png", encoded(picture, "PNG"))
-            put(f"bird/near {change.__name__} {number} copy.jpg", change(picture), "near-duplicate")
-        picture = new()
-        put(f"cat/mirror {number}.png", encoded(picture, "PNG"))
-        put(f"cat/mirror {number} copy.jpg", mirrored(picture), "mirrored")
+            image = new()
+            put(f"bird/near {change.__name__} {number}.png", encoded(image, "PNG"))
+            put(f"bird/near {change.__name__} {number} copy.jpg", change(image), "near-duplicate")
+        image = new()
+        put(f"cat/mirror {number}.png", encoded(image, "PNG"))
+        put(f"cat/mirror {number} copy.jpg", mirrored(image), "mirrored")
         content = encoded(new())
         put(f"cat/conflict {number}.jpg", content, "conflict")
         put(f"dog/conflict {number}.jpg", content, "conflict")
-        picture = new()
-        put(f"bird/label {number}.png", encoded(picture, "PNG"), "conflict")
-        put(f"dog/label {number}.jpg", COPIES[number](picture), "conflict")
+        image = new()
+        put(f"bird/label {number}.png", encoded(image, "PNG"), "conflict")
+        put(f"dog/label {number}.jpg", COPIES[number](image), "conflict")
 
     # poor to look at
     for number in range(4):

@@ -8,5 +8,5 @@ make_environment "$environment" -e '.[dev]'
 offer_chromium "$environment"
 # Two at a time: most of a test's time is a process that starts, on one core. In the order of conftest.py, long files first.
 # Python's development mode warns of files, sockets and databases that nobody closed; warnings are errors here. Its checks of
-# memory are left out: they slow TensorFlow by a tenth.
+# memory are skipped: they slow TensorFlow by a tenth.
 PYTHONDEVMODE=1 PYTHONMALLOC=pymalloc "$environment/bin/python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

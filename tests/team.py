@@ -31,7 +31,7 @@ class Mean:
     def vector(self, image):
         return image.mean(axis=(0, 1)).astype(np.float32)
 
-everything, _left_out = layout.index(folder)
+everything, _skipped = layout.index(folder)
 prepared_images.prepare(folder, {"train": everything}, Recipe(16, 16))
 paths = [sample.path for sample in everything.samples]
 read = [(digest, lambda: np.zeros((4, 4, 3), np.uint8)) for digest in file_index.content_hashes(folder, paths).values()]

@@ -1,4 +1,4 @@
-"""Which picture goes to which part: shares, groups, seeds."""
+"""Which image goes to which part: shares, groups, seeds."""
 
 import collections
 import itertools
@@ -66,7 +66,7 @@ def test_plan_is_complete_stratified_and_independent_of_disk_order() -> None:
     assert plan(made, hashes, 6) != manifest
 
 
-def test_every_picture_is_as_likely_to_be_tested_as_any_other() -> None:
+def test_every_image_is_as_likely_to_be_tested_as_any_other() -> None:
     made, hashes = samples({"a": 20, "b": 20})
     tested = collections.Counter(
         row.path for seed in range(400) for row in plan(made, hashes, seed).rows if row.split == "test"
@@ -204,43 +204,43 @@ def test_stable_shares_are_those_asked_for() -> None:
     made, hashes = samples({"a": 2000})
     groups = allocation.group(hashes, {})
     for fractions in (DEFAULT, {"train": 0.5, "val": 0.5, "test": 0.0}):
-        parts, left_out = allocation.allocate_stably(made, hashes, groups, {}, fractions, 0, None)
+        parts, skipped = allocation.allocate_stably(made, hashes, groups, {}, fractions, 0, None)
         counts = collections.Counter(parts.values())
-        assert left_out == []
+        assert skipped == []
         for part, share in fractions.items():
             assert abs(counts[part] - 2000 * share) <= 4 * (2000 * share * (1 - share)) ** 0.5  # four standard deviations
-        other, _left_out = allocation.allocate_stably(made, hashes, groups, {}, fractions, 1, None)
+        other, _skipped = allocation.allocate_stably(made, hashes, groups, {}, fractions, 1, None)
         assert other != parts
 
 
 def test_what_the_split_in_force_has_keeps_its_part() -> None:
-    """By content under a new name, by path where it was saved anew; a new picture joins those that show the same."""
+    """By content under a new name, by path where it was saved anew; a new image joins those that show the same."""
     old = Manifest(tuple(Row(f"a/{number}.jpg", "a", part, str(number), str(number)) for number, part in enumerate(PARTS)))
     for seed in range(10):
         hashes = {"a/0.jpg": "saved anew", "a/renamed.jpg": "1", "a/2.jpg": "2", "a/like 2.jpg": "new"}
         groups = {**hashes, "a/like 2.jpg": "2"}
         made = [Sample(path, "a") for path in hashes]
-        parts, left_out = allocation.allocate_stably(made, hashes, groups, {}, DEFAULT, seed, old)
+        parts, skipped = allocation.allocate_stably(made, hashes, groups, {}, DEFAULT, seed, old)
         assert parts == {"a/0.jpg": "train", "a/renamed.jpg": "val", "a/2.jpg": "test", "a/like 2.jpg": "test"}
-        assert left_out == []
+        assert skipped == []
 
 
-def test_a_picture_that_would_join_two_parts_is_left_out() -> None:
+def test_an_image_that_would_join_two_parts_is_skipped() -> None:
     old = [Sample("a/1.jpg", "a"), Sample("a/2.jpg", "a")]
     hashes = {"a/1.jpg": "1", "a/2.jpg": "2", "a/3.jpg": "3"}
     manifest = Manifest((Row("a/1.jpg", "a", "train", "1", "1"), Row("a/2.jpg", "a", "test", "2", "2")))
-    groups = dict.fromkeys(hashes, "1")  # the new picture shows the same as both
-    parts, left_out = allocation.allocate_stably([*old, Sample("a/3.jpg", "a")], hashes, groups, {}, DEFAULT, 0, manifest)
+    groups = dict.fromkeys(hashes, "1")  # the new image shows the same as both
+    parts, skipped = allocation.allocate_stably([*old, Sample("a/3.jpg", "a")], hashes, groups, {}, DEFAULT, 0, manifest)
     assert parts == {"a/1.jpg": "train", "a/2.jpg": "test"}
-    assert left_out == [("a/3.jpg", "shows the same as pictures in test and in train")]
+    assert skipped == [("a/3.jpg", "shows the same as images in test and in train")]
 
 
 def test_stable_parts_follow_the_users_groups() -> None:
     made, hashes = samples({"a": 400})
     keys = {path: f"patient {number % 40}" for number, path in enumerate(hashes)}
-    parts, _left_out = allocation.allocate_stably(made, hashes, allocation.group(hashes, keys), keys, DEFAULT, 0, None)
+    parts, _skipped = allocation.allocate_stably(made, hashes, allocation.group(hashes, keys), keys, DEFAULT, 0, None)
     assert all(len({parts[path] for path in hashes if keys[path] == key}) == 1 for key in set(keys.values()))
-    fewer = made[::3]  # a patient's part does not depend on which of the pictures are there
+    fewer = made[::3]  # a patient's part does not depend on which of the images are there
     some = {sample.path: hashes[sample.path] for sample in fewer}
-    again, _left_out = allocation.allocate_stably(fewer, some, allocation.group(some, keys), keys, DEFAULT, 0, None)
+    again, _skipped = allocation.allocate_stably(fewer, some, allocation.group(some, keys), keys, DEFAULT, 0, None)
     assert all(again[path] == parts[path] for path in again)

@@ -25,17 +25,17 @@ from imgclf.images import preprocess
 
 def texture(kind: str, index: int) -> np.ndarray:
     random = np.random.default_rng(index)
-    picture = np.full((48, 48, 3), random.integers(60, 190, 3), np.float64)
+    image = np.full((48, 48, 3), random.integers(60, 190, 3), np.float64)
     if kind == "stripes":
-        picture[:: int(random.integers(3, 6))] += 60
+        image[:: int(random.integers(3, 6))] += 60
     if kind == "dots":
-        picture[:: int(random.integers(4, 7)), :: int(random.integers(4, 7))] -= 60
-    return np.clip(picture + random.normal(0, 8, picture.shape), 0, 255).astype(np.uint8)
+        image[:: int(random.integers(4, 7)), :: int(random.integers(4, 7))] -= 60
+    return np.clip(image + random.normal(0, 8, image.shape), 0, 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """120 pictures of three textures; of each class two lie among another's (named wrong)."""
+    """120 images of three textures; of each class two lie among another's (named wrong)."""
     root = tmp_path_factory.mktemp("audit") / "data"
     kinds = ("dots", "plain", "stripes")
     for number, kind in enumerate(kinds):
@@ -62,10 +62,10 @@ def test_planted_errors_are_found(found: Audit) -> None:
     assert len(planted & set(wrong)) >= 5
     assert len(planted & set(found.ranked[:8])) >= 5  # 7% of 120
     assert all(wrong[path] == path.split("-")[1] for path in planted & set(wrong))
-    assert sorted(found.ranked) == sorted(sample.path for sample in found.pictures.samples)
+    assert sorted(found.ranked) == sorted(sample.path for sample in found.images.samples)
 
 
-def test_a_picture_under_two_classes_is_found(tmp_path: Path) -> None:
+def test_an_image_under_two_classes_is_found(tmp_path: Path) -> None:
     for number in range(40):
         write(tmp_path / "data" / "ab"[number % 2] / f"{number}.jpg", encoded(photo(number, 200, 150)))
     write(tmp_path / "data" / "b" / "again.png", encoded(photo(10, 200, 150), "PNG"))
@@ -82,8 +82,8 @@ def test_a_picture_under_two_classes_is_found(tmp_path: Path) -> None:
     assert found.detail.endswith(f"but that one is {found.other[0]}")
 
 
-def test_alike_is_more_than_pictures_of_a_kind_are() -> None:
-    """Copies are found however many of the folder's pictures have one, and things of one kind are no copies."""
+def test_alike_is_more_than_images_of_a_kind_are() -> None:
+    """Copies are found however many of the folder's images have one, and things of one kind are no copies."""
     random = np.random.default_rng(0)
     plain = random.normal(size=(60, 200)).astype(np.float32)
     copies = plain[:40] + 0.3 * random.normal(size=(40, 200)).astype(np.float32)
@@ -98,7 +98,7 @@ def test_alike_is_more_than_pictures_of_a_kind_are() -> None:
     assert np.flatnonzero(auditing._alike(near)).tolist() == [70, 90]
 
 
-def test_pictures_hang_together_by_pairs() -> None:
+def test_images_hang_together_by_pairs() -> None:
     groups = auditing._groups(np.array([1, 0, 2, 0, 5, 5]))
     assert len({int(groups[index]) for index in (0, 1, 3)}) == 1
     assert len({int(groups[index]) for index in (4, 5)}) == 1
@@ -142,7 +142,7 @@ def test_command(planted: Path, tmp_path: Path, imgclf: Run) -> None:
     shutil.copytree(planted, tmp_path / "data", symlinks=True)
     done = imgclf("audit", "data", "--image-size", 64, "--report", "a.csv", "--html", "a.html", "--relabel", 0.9)
     assert done.returncode == 0, done.stderr
-    assert "120 pictures; suspects: label " in done.stdout
+    assert "120 images; suspects: label " in done.stdout
     assert re.search(r"with \d+ moves?; carry them out with `imgclf clean data --apply a.csv`", done.stderr)
     done = imgclf("audit", "data", "--image-size", 64, "--report", "b.csv")
     words = "write quarantine or relabel into its column action, then run `imgclf clean data --apply b.csv`"
@@ -151,7 +151,7 @@ def test_command(planted: Path, tmp_path: Path, imgclf: Run) -> None:
     assert "wrong-dots-0.png" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     listed = as_described("audit", json.loads(imgclf("audit", "data", "--image-size", 64, "--json").stdout))
-    assert listed["pictures"] == 120
+    assert listed["images"] == 120
     assert {one["check"] for one in listed["suspects"]} <= set(CHECKS)
     for options, words in (
         (["--model", "cnn"], "'cnn' is not one of 'efficientnet-lite0'"),
@@ -163,13 +163,13 @@ def test_command(planted: Path, tmp_path: Path, imgclf: Run) -> None:
         assert words in done.stderr
 
 
-def test_too_few_pictures_are_said(tmp_path: Path) -> None:
+def test_too_few_images_are_said(tmp_path: Path) -> None:
     for number in range(6):
         write(
             tmp_path / "data" / ("a" if number % 2 else "b") / f"{number}.png",
             preprocess.encode(texture("dots", number), ".png"),
         )
-    with pytest.raises(ImgclfError, match="too few pictures to tell what is usual"):
+    with pytest.raises(ImgclfError, match="too few images to tell what is usual"):
         auditing.audit(tmp_path / "data", image_size=32)
     with pytest.raises(UsageError, match="needs a pretrained backbone"):
         auditing.audit(tmp_path / "data", name="cnn-small")
@@ -184,7 +184,7 @@ def clouds(count: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndar
     return (random.normal(0, 1, (classes, 30))[labels] * 1.5 + random.normal(0, 1, (count, 30))).astype(np.float32), labels
 
 
-def test_held_out_probabilities_never_saw_the_picture_or_its_group() -> None:
+def test_held_out_probabilities_never_saw_the_image_or_its_group() -> None:
     """Features that are noise but for copies in pairs: with the pair torn apart the copy would tell the label."""
     random = np.random.default_rng(0)
     half = random.normal(size=(150, 60)).astype(np.float32)
@@ -266,7 +266,7 @@ def test_flipped_labels_are_ranked_first(seed: int) -> None:
 
 
 def test_confident_learning_counts_by_the_mean_of_each_class() -> None:
-    """By hand: thresholds 0.8 (mean of 0.9, 0.9, 0.6) and 0.75; the third picture reaches neither its own nor the other's."""
+    """By hand: thresholds 0.8 (mean of 0.9, 0.9, 0.6) and 0.75; the third image reaches neither its own nor the other's."""
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.1, 0.9], [0.45, 0.55]])
     errors = label_errors.label_errors(probabilities.__getitem__, np.array([0, 0, 0, 1, 1, 1]))
     assert not errors.wrong.any()

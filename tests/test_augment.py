@@ -1,4 +1,4 @@
-"""Augmentation: the same seed, the same pixels; mixed pictures have mixed targets."""
+"""Augmentation: the same seed, the same pixels; mixed images have mixed targets."""
 
 import numpy as np
 import pytest
@@ -9,25 +9,25 @@ from imgclf.images import augment
 
 @pytest.mark.parametrize("number", range(len(augment._MORE)))
 def test_each_further_change_keeps_shape_and_range_and_changes_something(number: int) -> None:
-    picture = np.asarray(photo(1, 48, 40))
-    first, second = (augment._MORE[number](picture, np.random.default_rng(3)) for _time in range(2))
-    assert (first.shape, first.dtype) == (picture.shape, np.uint8)
+    image = np.asarray(photo(1, 48, 40))
+    first, second = (augment._MORE[number](image, np.random.default_rng(3)) for _time in range(2))
+    assert (first.shape, first.dtype) == (image.shape, np.uint8)
     np.testing.assert_array_equal(first, second)
-    assert (first != picture).any()
-    assert abs(first.astype(int).mean() - picture.mean()) < 40
+    assert (first != image).any()
+    assert abs(first.astype(int).mean() - image.mean()) < 40
 
 
 def test_strong_goes_further_than_light() -> None:
-    picture = np.asarray(photo(2, 64, 64))
+    image = np.asarray(photo(2, 64, 64))
 
     def change(one: object) -> float:
-        return float(np.mean([np.abs(one(picture, seed).astype(int) - picture).mean() for seed in range(40)]))  # type: ignore[operator]
+        return float(np.mean([np.abs(one(image, seed).astype(int) - image).mean() for seed in range(40)]))  # type: ignore[operator]
 
     assert change(augment.strong) > 1.1 * change(augment.light)
 
 
-def test_light_is_gentler_where_pictures_are_many() -> None:
-    """Half as far: a grey picture's brightness and contrast move by half of what they move with few."""
+def test_light_is_gentler_where_images_are_many() -> None:
+    """Half as far: a grey image's brightness and contrast move by half of what they move with few."""
     grey = np.full((16, 16, 3), 128, np.uint8)
     for seed in range(20):
         few, many = (augment.changes("light", True, count)(grey, seed).astype(int) for count in (9_999, 10_000))
@@ -36,7 +36,7 @@ def test_light_is_gentler_where_pictures_are_many() -> None:
 
 
 def test_mixing_mixes_targets_as_it_mixes_pixels() -> None:
-    """Black pictures of one class and white ones of another: the mean brightness is the second class's share."""
+    """Black images of one class and white ones of another: the mean brightness is the second class's share."""
     pixels = np.zeros((8, 40, 40, 3), np.uint8)
     pixels[4:] = 255
     targets = np.repeat(np.eye(2, dtype=np.float32), 4, axis=0)
@@ -52,5 +52,5 @@ def test_mixing_mixes_targets_as_it_mixes_pixels() -> None:
 
 def test_without_augmentation_nothing_is_done() -> None:
     assert augment.changer("none", True, 1) is None
-    picture = np.asarray(photo(1, 16, 16))
-    np.testing.assert_array_equal(augment.changes("none", True, 1)(picture, 5), picture)
+    image = np.asarray(photo(1, 16, 16))
+    np.testing.assert_array_equal(augment.changes("none", True, 1)(image, 5), image)

@@ -242,71 +242,71 @@ class Counting(features.Extractor):
         return image.mean(axis=(0, 1)).astype(np.float32)
 
 
-def test_features_are_computed_once_a_picture_and_view(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_features_are_computed_once_an_image_and_view(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pixels = [np.full((4, 4, 3), value, np.uint8) for value in range(10)]
-    pictures = [(f"{value:064x}", lambda value=value: pixels[value]) for value in range(10)]
+    images = [(f"{value:064x}", lambda value=value: pixels[value]) for value in range(10)]
     store = tmp_path / "features" / "a.sqlite"
     change = lambda image, seed: image + np.uint8(100 + seed % 7)  # noqa: E731
     first = Counting()
-    result = features.extract(first, store, pictures[:6], width=3)
+    result = features.extract(first, store, images[:6], width=3)
     np.testing.assert_array_equal(result, np.repeat(np.arange(6)[None, :, None], 3, axis=2))
     assert first.calls == 6
     second = Counting()
-    result = features.extract(second, store, pictures, width=3, views=["", "changed"], change=change)
+    result = features.extract(second, store, images, width=3, views=["", "changed"], change=change)
     assert second.calls == 4 + 10  # the four that are new, and the changed view of all
     np.testing.assert_array_equal(result[0, :, 0], np.arange(10))
     drawn = [100 + value + features.seed_of(f"{value:064x}", 1) % 7 for value in range(10)]
     np.testing.assert_array_equal(result[1, :, 0], drawn)
     third = Counting()
     np.testing.assert_array_equal(
-        features.extract(third, store, pictures[::-1], width=3, views=["changed"], change=change)[0], result[1, ::-1]
+        features.extract(third, store, images[::-1], width=3, views=["changed"], change=change)[0], result[1, ::-1]
     )
     assert third.calls == 0
     store.write_bytes(b"no database" * 500)
     fourth = Counting()
-    assert features.extract(fourth, store, pictures, width=3).shape == (1, 10, 3)
+    assert features.extract(fourth, store, images, width=3).shape == (1, 10, 3)
     assert fourth.calls == 10
     (line,) = caplog.messages
     assert line == f"{store}: damaged (file is not a database) and rebuilt; old file: a-1.sqlite"
     assert (store.parent / "a-1.sqlite").read_bytes() == b"no database" * 500
     with contextlib.closing(sqlite3.connect(store)) as db, db:
-        db.execute("UPDATE features SET vector = x'00' WHERE picture LIKE '%7'")
+        db.execute("UPDATE features SET vector = x'00' WHERE image LIKE '%7'")
     fifth = Counting()
-    features.extract(fifth, store, pictures, width=3)
+    features.extract(fifth, store, images, width=3)
     assert fifth.calls == 10
     assert sorted(path.name for path in store.parent.iterdir()) == ["a-1.sqlite", "a-2.sqlite", "a.sqlite"]
 
 
 def test_features_that_another_command_writes_are_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = tmp_path / "a.sqlite"
-    pictures = [(f"{value:064x}", lambda: np.zeros((4, 4, 3), np.uint8)) for value in range(3)]
-    features.extract(Counting(), store, pictures[:2], width=3)
+    images = [(f"{value:064x}", lambda: np.zeros((4, 4, 3), np.uint8)) for value in range(3)]
+    features.extract(Counting(), store, images[:2], width=3)
     connect = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda *places, **options: connect(*places, **{**options, "timeout": 0.1}))
     with contextlib.closing(connect(store)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(ImgclfError, match=r"a.sqlite: in use by another command; wait"):
-            features.extract(Counting(), store, pictures, width=3)
-    assert features.known(store) == {digest for digest, _read in pictures[:2]}
+            features.extract(Counting(), store, images, width=3)
+    assert features.known(store) == {digest for digest, _read in images[:2]}
     assert [path.name for path in tmp_path.iterdir()] == ["a.sqlite"]
 
 
 def test_a_stopped_extraction_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "_COMMIT_EVERY", 0.0)
-    pictures = [(f"{value:064x}", lambda: np.zeros((4, 4, 3), np.uint8)) for value in range(200)]
+    images = [(f"{value:064x}", lambda: np.zeros((4, 4, 3), np.uint8)) for value in range(200)]
     with pytest.raises(KeyboardInterrupt):
-        features.extract(Counting(fail_at=100), tmp_path / "a.sqlite", pictures, width=3)
+        features.extract(Counting(fail_at=100), tmp_path / "a.sqlite", images, width=3)
     with contextlib.closing(sqlite3.connect(tmp_path / "a.sqlite")) as db:
         (kept,) = db.execute("SELECT count(*) FROM features").fetchone()
     assert 0 < kept <= 100
     rest = Counting()
-    features.extract(rest, tmp_path / "a.sqlite", pictures, width=3)
+    features.extract(rest, tmp_path / "a.sqlite", images, width=3)
     assert rest.calls == 200 - kept
 
 
 def test_shares_are_taken_up_and_what_is_damaged_is_what_is_set_aside(tmp_path: Path) -> None:
     """A store that is damaged further down than its head must not cost the share that would have gone into it."""
-    pictures = [(f"{value:064x}", lambda: np.zeros((4, 4, 3), np.uint8)) for value in range(3000)]
+    images = [(f"{value:064x}", lambda: np.zeros((4, 4, 3), np.uint8)) for value in range(3000)]
     store = tmp_path / "a.sqlite"
 
     def damage(path: Path) -> None:
@@ -316,10 +316,10 @@ def test_shares_are_taken_up_and_what_is_damaged_is_what_is_set_aside(tmp_path: 
 
     def share() -> Path:
         with shards.result(store, shards.Shard(1, 2)) as working:
-            features.extract(Counting(), working, pictures[1000:], width=3)
+            features.extract(Counting(), working, images[1000:], width=3)
         return tmp_path / "a.shard-1-of-2.sqlite"
 
-    features.extract(Counting(), store, pictures[:2000], width=3)
+    features.extract(Counting(), store, images[:2000], width=3)
     damage(share())
     assert features.take_up(store) == []
     aside = tmp_path / "a.shard-1-of-2-1.sqlite"
@@ -328,7 +328,7 @@ def test_shares_are_taken_up_and_what_is_damaged_is_what_is_set_aside(tmp_path: 
     share()
     damage(store)
     assert features.take_up(store) == [shards.Shard(1, 2)]
-    assert features.known(store) == {digest for digest, _read in pictures[1000:]}
+    assert features.known(store) == {digest for digest, _read in images[1000:]}
     assert sorted(tmp_path.iterdir()) == [tmp_path / "a-1.sqlite", aside, store]
 
 
@@ -342,12 +342,12 @@ def transferred(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, name in enumerate(("dots", "plain", "stripes")):
         for index in range(24):
             random = np.random.default_rng(100 * number + index)
-            picture = np.full((48, 48, 3), random.integers(60, 190, 3), np.float64)
+            image = np.full((48, 48, 3), random.integers(60, 190, 3), np.float64)
             if name == "stripes":
-                picture[:: int(random.integers(3, 6))] += 60
+                image[:: int(random.integers(3, 6))] += 60
             if name == "dots":
-                picture[:: int(random.integers(4, 7)), :: int(random.integers(4, 7))] -= 60
-            noisy = np.clip(picture + random.normal(0, 8, picture.shape), 0, 255).astype(np.uint8)
+                image[:: int(random.integers(4, 7)), :: int(random.integers(4, 7))] -= 60
+            noisy = np.clip(image + random.normal(0, 8, image.shape), 0, 255).astype(np.uint8)
             write(root / "data" / name / f"{index}.png", preprocess.encode(noisy, ".png"))
     splitting.split(root / "data")
     config = TrainConfig(epochs=12, batch_size=8, model="efficientnet-lite0", image_size=64, views=2)
@@ -356,7 +356,7 @@ def transferred(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_head_on_the_offline_backbone(transferred: Path) -> None:
-    """Complete and stock, right on pictures that it has not seen, and the same in Keras, in LiteRT and as it was trained."""
+    """Complete and stock, right on images that it has not seen, and the same in Keras, in LiteRT and as it was trained."""
     code = f"""
 import sys, keras
 model = keras.models.load_model({str(transferred / "run" / "model.keras")!r})
@@ -386,7 +386,7 @@ assert "imgclf" not in sys.modules
 
 
 def test_features_are_not_computed_again(transferred: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another seed, more epochs: nothing goes through the backbone. A new picture: it alone does."""
+    """Another seed, more epochs: nothing goes through the backbone. A new image: it alone does."""
     shutil.copytree(transferred / "data", tmp_path / "data", symlinks=True)
     calls = []
     original = features.Extractor.vector
@@ -398,7 +398,7 @@ def test_features_are_not_computed_again(transferred: Path, tmp_path: Path, monk
     splitting.split(tmp_path / "data", force=True)
     part = next(row.split for row in read_manifest(manifest_path(tmp_path / "data")).rows if "new" in row.path)
     train(tmp_path / "data", config, run_dir=tmp_path / "more")
-    moved = len(calls)  # pictures that the new split put from another part into train need their second view
+    moved = len(calls)  # images that the new split put from another part into train need their second view
     assert moved >= {"train": 2, "val": 1, "test": 0}[part]
     train(tmp_path / "data", config, run_dir=tmp_path / "most")
     assert len(calls) == moved
@@ -533,7 +533,7 @@ def test_command_with_a_backbone(transferred: Path, tmp_path: Path, imgclf: Run)
         "train", "--model", "mobilenetv2", "--weights", "none", "--image-size", 32, "--epochs", 2, "--run-dir", "random"
     )
     assert done.returncode == 0, done.stderr
-    assert "mobilenetv2, frozen: 1,280 features a picture; a dense head is trained on them" in done.stderr
+    assert "mobilenetv2, frozen: 1,280 features an image; a dense head is trained on them" in done.stderr
     done = imgclf("predict", "data/dots/1.png", "--run", "random", "--json")
     assert done.returncode == 0, done.stderr
     for options, words in (

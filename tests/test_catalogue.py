@@ -85,7 +85,7 @@ def test_facts(data: Path) -> None:
         assert catalogue.facts["width"][:6].tolist() == [60] * 6
         assert catalogue.facts["height"][:6].tolist() == [40] * 6
         assert catalogue.facts["bytes"].tolist() == [(data / path).stat().st_size for path in catalogue.paths]
-        assert catalogue.hashes().keys() == set(catalogue.paths[:7])  # what is no picture is not read to its end
+        assert catalogue.hashes().keys() == set(catalogue.paths[:7])  # what is no image is not read to its end
         assert catalogue.read == 8
 
 
@@ -357,7 +357,7 @@ def test_a_thumbnail_that_another_command_replaced_is_made_again(data: Path) -> 
 
 
 def test_a_number_of_a_thumbnail_is_not_given_twice(data: Path) -> None:
-    """Else a command that still has it would compare another picture."""
+    """Else a command that still has it would compare another image."""
     with look(data) as catalogue:
         last = int(catalogue.thumbnails.max())
         (data / "a" / "5.png").unlink()
@@ -445,7 +445,7 @@ def test_two_commands_at_once_do_not_mix_their_thumbnails(data: Path) -> None:
         assert {count for _number, count in rows} == {1}
 
 
-def test_similar_pairs_are_kept_for_the_same_pictures(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_similar_pairs_are_kept_for_the_same_images(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from imgclf.images import similarity
 
     write(data / "a" / "copy.jpg", encoded(scene(3, 60, 40), quality=95))
@@ -458,7 +458,7 @@ def test_similar_pairs_are_kept_for_the_same_pictures(data: Path, monkeypatch: p
 
     with monkeypatch.context() as patch:
         patch.setattr(similarity, "pairs", never)
-        (data / "a" / "page.jpg").unlink()  # no picture: the pictures are the same
+        (data / "a" / "page.jpg").unlink()  # no image: the images are the same
         (data / "a" / "3.png").rename(data / "a" / "z.png")
         with look(data) as catalogue:
             (pair,) = catalogue.similar_pairs()
@@ -468,7 +468,7 @@ def test_similar_pairs_are_kept_for_the_same_pictures(data: Path, monkeypatch: p
         assert len(catalogue.similar_pairs()) == 2
 
 
-def test_small_pictures_are_copies_only_when_identical(tmp_path: Path) -> None:
+def test_small_images_are_copies_only_when_identical(tmp_path: Path) -> None:
     for side in (39, 40):
         write(tmp_path / f"{side}" / "it.png", encoded(scene(3, 60, side), "PNG"))
         write(tmp_path / f"{side}" / "copy.jpg", encoded(scene(3, 60, side), quality=95))
@@ -488,7 +488,7 @@ def test_same_pixels(data: Path) -> None:
         assert names == [*catalogue.paths[:8], "a/2.png", "a/2.png"]
 
 
-def test_a_picture_turned_is_not_the_same_pixels(tmp_path: Path) -> None:
+def test_an_image_turned_is_not_the_same_pixels(tmp_path: Path) -> None:
     """The same bytes of pixels in another shape."""
     from PIL import Image
 

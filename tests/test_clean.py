@@ -234,10 +234,10 @@ def test_policies_and_actions(tmp_path: Path) -> None:
 def test_a_lower_threshold_never_finds_fewer(tmp_path: Path) -> None:
     """Also for the checks that ask what is usual in the folder, where a third of it is soft, small and grey."""
     for number in range(30):
-        picture = scene(number)
+        image = scene(number)
         if number % 3 == 0:
-            picture = picture.convert("L").resize((20 + number, 20 + number))
-        write(tmp_path / "cats" / f"{number}.png", encoded(picture, "PNG"))
+            image = image.convert("L").resize((20 + number, 20 + number))
+        write(tmp_path / "cats" / f"{number}.png", encoded(image, "PNG"))
     for name in ("blurry", "tiny", "grayscale", "dark", "low-contrast"):
         default = CHECKS[name].threshold or 0
         found = [
@@ -260,11 +260,11 @@ def test_likeness_can_be_asked_to_be_greater(tmp_path: Path) -> None:
     assert len(cleaning.clean(tmp_path, dry_run=True).outcomes) == 3
 
 
-def test_strict_keeps_one_of_each_picture(tmp_path: Path) -> None:
-    """Of a chain of likenesses, what is like a picture that leaves stays; and a good copy stays when the better one leaves."""
+def test_strict_keeps_one_of_each_image(tmp_path: Path) -> None:
+    """Of a chain of likenesses, what is like an image that leaves stays; and a good copy stays when the better one leaves."""
     for number in range(4):
-        picture = scene(1).crop((7 * number, 4 * number, 240 - 7 * number, 180 - 4 * number))
-        write(tmp_path / "cats" / f"{number}.jpg", encoded(picture.resize((240 - number, 180)), quality=92))
+        image = scene(1).crop((7 * number, 4 * number, 240 - 7 * number, 180 - 4 * number))
+        write(tmp_path / "cats" / f"{number}.jpg", encoded(image.resize((240 - number, 180)), quality=92))
     write(tmp_path / "cats" / "other.jpg", encoded(scene(2)))
     result = cleaning.clean(tmp_path, policy="strict")
     gone = {one.path for one in result.outcomes if one.action == "quarantined"}
@@ -275,13 +275,13 @@ def test_strict_keeps_one_of_each_picture(tmp_path: Path) -> None:
     write(tmp_path / "dogs" / "more bytes.jpg", encoded(scene(3)) + b"trailing")
     trailing = cleaning.clean(tmp_path, on={"trailing": "quarantine"})
     assert {one.path for one in trailing.outcomes if one.action == "quarantined"} == {"dogs/more bytes.jpg"}
-    assert trailing.pictures["dogs"] == (2, 1)
+    assert trailing.images["dogs"] == (2, 1)
 
 
 def test_an_empty_class_folder_is_said(tmp_path: Path) -> None:
     write(tmp_path / "cats" / "1.jpg", encoded(scene(1)))
     (tmp_path / "dogs").mkdir()
-    assert cleaning.clean(tmp_path).notes == ("the class folder dogs holds no picture",)
+    assert cleaning.clean(tmp_path).notes == ("the class folder dogs holds no image",)
 
 
 def test_thresholds(tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_thresholds(tmp_path: Path) -> None:
             cleaning.clean(tmp_path, on=wrong_action)
 
 
-def test_soft_small_or_grey_pictures_are_no_fault_where_all_are(tmp_path: Path) -> None:
+def test_soft_small_or_grey_images_are_no_fault_where_all_are(tmp_path: Path) -> None:
     from PIL import ImageFilter
 
     for number in range(12):
@@ -307,9 +307,9 @@ def test_soft_small_or_grey_pictures_are_no_fault_where_all_are(tmp_path: Path) 
 
 
 def test_the_copy_kept_is_the_better_one(tmp_path: Path) -> None:
-    picture = scene(1)
-    write(tmp_path / "cats" / "a small.jpg", encoded(picture.resize((120, 90))))
-    write(tmp_path / "cats" / "z large.jpg", encoded(picture))
+    image = scene(1)
+    write(tmp_path / "cats" / "a small.jpg", encoded(image.resize((120, 90))))
+    write(tmp_path / "cats" / "z large.jpg", encoded(image))
     (near,) = cleaning.clean(tmp_path, policy="strict").outcomes
     assert (near.path, near.check, near.action, near.other) == (
         "cats/a small.jpg",
@@ -368,8 +368,8 @@ def test_what_a_link_leads_to_stays_where_it_is(tmp_path: Path) -> None:
     assert all((tmp_path / "a" / name).exists() for name in ("link.jpg", "between", "to a copy.jpg"))
 
 
-def test_a_picture_that_cannot_be_read_stays_where_it_is(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Out of memory, no permission, a network that hiccups: not the picture's fault."""
+def test_an_image_that_cannot_be_read_stays_where_it_is(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of memory, no permission, a network that hiccups: not the image's fault."""
 
     def hungry(*_arguments: object) -> None:
         raise MemoryError
@@ -600,7 +600,7 @@ def test_command_reports_json_csv_and_html(data: Path, imgclf: Run) -> None:
     assert int(good["bytes"]) == (data / "cats/good.jpg").stat().st_size
     page = (data.parent / "out.html").read_text("utf-8")
     content = json.loads(re.search(r'type="application/json">(.*?)</script>', page, re.DOTALL)[1])  # type: ignore[index]
-    shown = {picture["path"]: picture for picture in content["pictures"]}
+    shown = {image["path"]: image for image in content["images"]}
     assert shown.keys() == EXPECTED.keys()
     assert shown["dogs/taken.jpg"]["thumbnail"]  # found where it lies now
     assert shown["cats/deep/inside/good copy.JPEG"]["beside"] == shown["cats/deep/inside/good copy.JPEG"]["thumbnail"]
@@ -647,7 +647,7 @@ def test_command_tables(data: Path, imgclf: Run) -> None:
     assert done.returncode == 0
     assert done.stdout.splitlines()[-2:] == [
         "23 files: 5 kept, 5 to be renamed, 7 to be quarantined, 6 ignored",
-        "usable pictures by class: cats 5 to 4, dogs 6 to 6",
+        "usable images by class: cats 5 to 4, dogs 6 to 6",
     ]
     assert "PNG named .jpg, to become taken-2.png" in done.stdout
     done = imgclf("clean")
@@ -663,7 +663,7 @@ def test_command_tables(data: Path, imgclf: Run) -> None:
     [
         (["--undo", "0"], "--undo 0: batches count from 1; --history lists them"),
         (["--history", "--dry-run"], "--history goes alone"),
-        (["--threshold", "near-duplicate=0.5"], "below 0.93 pictures are strangers"),
+        (["--threshold", "near-duplicate=0.5"], "below 0.93 images are strangers"),
         (["--undo", "--history"], "--undo goes alone"),
         (["--apply", "r.csv", "--report", "x.csv"], "--apply goes alone, or with --dry-run"),
         (["--on", "blurry"], "expected a check, = and a value, as in --on blurry=quarantine"),
@@ -678,7 +678,7 @@ def test_options_that_make_no_sense(options: list[str], words: str, data: Path, 
     assert words in done.stderr
 
 
-def test_a_class_that_lost_all_its_pictures_is_named_by_the_next_verb(data: Path, imgclf: Run) -> None:
+def test_a_class_that_lost_all_its_images_is_named_by_the_next_verb(data: Path, imgclf: Run) -> None:
     write(data / "birds" / "1.jpg", b"")
     assert imgclf("clean").returncode == 0
     done = imgclf("split")

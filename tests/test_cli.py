@@ -41,7 +41,7 @@ def test_a_missing_data_folder(command: str, imgclf: Run, tmp_path: Path) -> Non
     done = imgclf(command)
     assert (done.returncode, done.stdout) == (1, "")
     last = done.stderr.splitlines()[-1]
-    assert last == "imgclf: error: data: no such folder; give the folder that holds one folder of pictures per class"
+    assert last == "imgclf: error: data: no such folder; give the folder that holds one folder of images per class"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,4 +1,4 @@
-"""compare: the same pictures, exact counts, and a difference called real only when it is."""
+"""compare: the same images, exact counts, and a difference called real only when it is."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ def test_mcnemar_is_the_exact_binomial_test(first: int, second: int) -> None:
 
 
 def test_the_interval_of_a_difference() -> None:
-    """Near the normal one where that holds; never nothing, however few pictures; it covers the truth as often as it says."""
+    """Near the normal one where that holds; never nothing, however few images; it covers the truth as often as it says."""
     low, high = paired_interval(60, 90, 1000)
     spread = 1.96 * np.sqrt((0.15 - 0.03**2) / 1000)
     assert (low, high) == pytest.approx((0.03 - spread, 0.03 + spread), abs=0.002)
@@ -83,7 +83,7 @@ def test_command(two: Path, imgclf: Run) -> None:
     done = imgclf("compare", "bad", "good", "--split", "train", "--json", cwd=two)
     answer = as_described("compare", json.loads(done.stdout))
     assert answer["p_value"] < 0.05
-    assert answer["pictures"] == 50
+    assert answer["images"] == 50
     done = imgclf("compare", "good", "good", cwd=two)
     assert done.stderr == "imgclf: error: runs/good: the same run twice; give two\n"
 

@@ -1,4 +1,4 @@
-"""Containers: where a picture ends, what follows it, and pictures that lack nothing but their end."""
+"""Containers: where an image ends, what follows it, and images that lack nothing but their end."""
 
 import subprocess
 import sys
@@ -24,8 +24,8 @@ def test_the_end_is_found_whatever_lies_behind(form: str, behind: bytes) -> None
 
 
 def test_the_end_of_unusual_jpegs() -> None:
-    picture = scene(2)
-    thumbnail = encoded(picture.resize((60, 40)))
+    image = scene(2)
+    thumbnail = encoded(image.resize((60, 40)))
     exif = b"Exif\0\0" + thumbnail  # a whole JPEG, with an end of its own, inside a segment
     for options in (
         {"progressive": True},
@@ -34,7 +34,7 @@ def test_the_end_of_unusual_jpegs() -> None:
         {"subsampling": 0},
         {"comment": b"\xff\xd9"},
     ):
-        data = encoded(picture, **options)
+        data = encoded(image, **options)
         assert containers.end(data, "JPEG") == len(data)
         assert containers.end(data + data, "JPEG") == len(data)
         assert containers.end(data[:-2], "JPEG") is None
@@ -60,7 +60,7 @@ def test_nonsense_ends_nowhere(form: str) -> None:
         ("JPEG", {"restart_marker_blocks": 4}, (1, 2)), ("PNG", {}, tuple(range(1, 13))), ("GIF", {}, (1,)),
     ],
 )  # fmt: skip
-def test_a_picture_that_lacks_only_its_end_decodes_to_the_same_pixels(
+def test_an_image_that_lacks_only_its_end_decodes_to_the_same_pixels(
     form: str, options: dict[str, object], cuts: tuple[int, ...]
 ) -> None:
     for seed in range(4):
@@ -77,8 +77,8 @@ def test_a_picture_that_lacks_only_its_end_decodes_to_the_same_pixels(
         ("PNG", {}), ("GIF", {}),
     ],
 )  # fmt: skip
-def test_a_picture_that_lacks_a_pixel_never_passes(form: str, options: dict[str, object]) -> None:
-    """A decoder makes up what is missing: the pixels that come out must be the picture's, or none."""
+def test_an_image_that_lacks_a_pixel_never_passes(form: str, options: dict[str, object]) -> None:
+    """A decoder makes up what is missing: the pixels that come out must be the image's, or none."""
     for seed in range(4):
         data = encoded(scene(seed, 120, 90), form, **options)
         whole = decode.decode(data)

@@ -56,7 +56,7 @@ def test_keras_returns_exactly_those_pixels(data: Path) -> None:
     """The contract: what a network is fed is OpenCV's decode and the stored recipe, bit for bit."""
     prepared = prepare(data)
     for part, files in prepared.files.items():
-        fed = [image for pixels, _targets, _weights in loader.Pictures(prepared, part).in_order(4) for image in pixels]
+        fed = [image for pixels, _targets, _weights in loader.Images(prepared, part).in_order(4) for image in pixels]
         assert len(fed) == len(files)
         for image, name in zip(fed, sorted(files), strict=True):
             np.testing.assert_array_equal(image, preprocess.load(RECIPE, data / files[name]))
@@ -64,14 +64,14 @@ def test_keras_returns_exactly_those_pixels(data: Path) -> None:
 
 def test_labels_follow_the_class_names(data: Path) -> None:
     prepared = prepare(data)
-    labels = np.concatenate([targets for _pixels, targets, _weights in loader.Pictures(prepared, "train").in_order(4)])
+    labels = np.concatenate([targets for _pixels, targets, _weights in loader.Images(prepared, "train").in_order(4)])
     expected = [[float(name.startswith("b/"))] for name in sorted(prepared.files["train"])]
     np.testing.assert_array_equal(labels, expected)
 
 
 def test_three_classes_are_one_hot(tmp_path: Path) -> None:
     prepared = prepare(make_classes(tmp_path, {"x": 5, "y": 5, "z": 5}, size=16))
-    labels = np.concatenate([targets for _pixels, targets, _weights in loader.Pictures(prepared, "val").in_order(2)])
+    labels = np.concatenate([targets for _pixels, targets, _weights in loader.Images(prepared, "val").in_order(2)])
     np.testing.assert_array_equal(labels, np.eye(3))
 
 
@@ -93,7 +93,7 @@ def test_another_split_or_name_decodes_nothing_and_another_size_everything(data:
     assert prepare(data, Recipe(8, 8)).made == 19
 
 
-def test_an_edited_picture_is_prepared_anew(data: Path) -> None:
+def test_an_edited_image_is_prepared_anew(data: Path) -> None:
     prepare(data)
     write(data / "a" / "000.png", encoded(photo(99), "PNG"))
     again = prepare(data)
@@ -115,7 +115,7 @@ def test_a_prepared_file_cut_short_is_made_again(data: Path) -> None:
 
 def test_a_prepared_file_cut_short_is_made_again_for_every_split(tmp_path: Path) -> None:
     root = make_classes(tmp_path, {"a": 4, "b": 4}, size=16)
-    whole, _left_out = dataset.index(root)
+    whole, _skipped = dataset.index(root)
     some = whole.subset([sample.path for sample in whole.samples][1:])
     one, other = (prepared_images.prepare(root, {"train": part}, RECIPE) for part in (whole, some))
     victim = other.folder / "train" / next(iter(other.files["train"]))
@@ -126,7 +126,7 @@ def test_a_prepared_file_cut_short_is_made_again_for_every_split(tmp_path: Path)
     assert len({path.stat().st_size for path in root.rglob("*.bmp")}) == 1
 
 
-def test_identical_pictures_are_all_there(tmp_path: Path) -> None:
+def test_identical_images_are_all_there(tmp_path: Path) -> None:
     root = make_classes(tmp_path, {"a": 4, "b": 4}, size=16)
     for copy in ("copy1.png", "copy2.png"):
         write(root / "a" / copy, (root / "a" / "000.png").read_bytes())
@@ -135,15 +135,15 @@ def test_identical_pictures_are_all_there(tmp_path: Path) -> None:
     assert sum(1 for _ in prepared.folder.rglob("*.bmp")) == 10
 
 
-def test_damaged_pictures_are_left_out_with_their_names(data: Path) -> None:
+def test_damaged_images_are_skipped_with_their_names(data: Path) -> None:
     whole = (data / "a" / "003.png").read_bytes()
     write(data / "a" / "003.png", whole[: len(whole) // 2])
     made = splitting.split(data)
-    assert made.left_out == (("a/003.png", "damaged or truncated PNG: it cannot be decoded to the end"),)
+    assert made.skipped == (("a/003.png", "damaged or truncated PNG: it cannot be decoded to the end"),)
     parts, notes = load_parts(data, made.manifest)
     assert notes == []  # it is not called new at every training either
     everything = {"train": dataset.index(data)[0]}  # whoever prepares it all the same is told
-    assert prepared_images.prepare(data, everything, RECIPE).left_out == made.left_out
+    assert prepared_images.prepare(data, everything, RECIPE).skipped == made.skipped
     assert "a/003.png" not in prepared_images.prepare(data, parts, RECIPE).files["train"].values()
 
 
@@ -169,7 +169,7 @@ def test_changes_since_the_split_are_named(data: Path) -> None:
     assert sum(len(part.samples) for part in parts.values()) == 18
 
 
-def test_pictures_edited_since_the_split_are_left_out(data: Path) -> None:
+def test_images_edited_since_the_split_are_skipped(data: Path) -> None:
     manifest = splitting.split(data).manifest
     write(data / "a" / "001.png", encoded(photo(50), "PNG"))
     parts, notes = load_parts(data, manifest)
@@ -198,10 +198,10 @@ def test_a_damaged_hash_cache_is_made_anew(data: Path) -> None:
 
 
 def test_order_and_augmentation_follow_seed_and_epoch(data: Path) -> None:
-    pictures = loader.Pictures(prepare(data), "train")
+    images = loader.Images(prepare(data), "train")
 
     def epoch(seed: int, number: int) -> list[bytes]:
-        batches = pictures.shuffled(4, seed=seed, epoch=number, change=augment.changer("light", True, 1))
+        batches = images.shuffled(4, seed=seed, epoch=number, change=augment.changer("light", True, 1))
         return [pixels.tobytes() for pixels, _targets, _weights in batches]
 
     first = epoch(3, 1)
@@ -210,25 +210,25 @@ def test_order_and_augmentation_follow_seed_and_epoch(data: Path) -> None:
     assert epoch(4, 1) != first
 
 
-def test_an_epoch_has_every_picture_once_with_its_own_label(data: Path) -> None:
-    pictures = loader.Pictures(prepare(data), "train")
-    label_of = {image.tobytes(): label for image, label in zip(pictures.pixels, pictures.labels.tolist(), strict=True)}
+def test_an_epoch_has_every_image_once_with_its_own_label(data: Path) -> None:
+    images = loader.Images(prepare(data), "train")
+    label_of = {image.tobytes(): label for image, label in zip(images.pixels, images.labels.tolist(), strict=True)}
     weights = np.array([1.0, 3.0], np.float32)
     seen = []
-    for pixels, targets, own in pictures.shuffled(4, seed=1, epoch=1, weights=weights):
+    for pixels, targets, own in images.shuffled(4, seed=1, epoch=1, weights=weights):
         for image, target, weight in zip(pixels, targets[:, 0].tolist(), own.tolist(), strict=True):
             seen.append(image.tobytes())
             assert (target, weight) == (label_of[image.tobytes()], weights[label_of[image.tobytes()]])
-    assert sorted(seen) == sorted(image.tobytes() for image in pictures.pixels)
+    assert sorted(seen) == sorted(image.tobytes() for image in images.pixels)
 
 
 def test_what_does_not_fit_into_memory_lies_beside_and_is_the_same(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from imgclf.data import loader
 
     prepared = prepare(data)
-    inside = loader.Pictures(prepared, "train")
+    inside = loader.Images(prepared, "train")
     monkeypatch.setattr(loader, "memory_budget", lambda: 0)
-    beside, again = loader.Pictures(prepared, "train"), loader.Pictures(prepared, "train")
+    beside, again = loader.Images(prepared, "train"), loader.Images(prepared, "train")
     assert isinstance(again.pixels, np.memmap)
     for one, other, third in zip(*(p.shuffled(4, seed=2, epoch=5) for p in (inside, beside, again)), strict=True):
         np.testing.assert_array_equal(one[0], other[0])
@@ -239,36 +239,36 @@ def test_what_does_not_fit_into_memory_lies_beside_and_is_the_same(data: Path, m
 @pytest.mark.parametrize("kind", ["light", "strong"])
 def test_augmented_batches_are_the_augmentation_of_the_prepared_pixels(kind: str, data: Path) -> None:
     """What `preview --augmented` draws is what the network is fed: the same function of the same pixels."""
-    pictures = loader.Pictures(prepare(data), "train")
-    targets, seeds = pictures.targets(np.arange(len(pictures))), np.arange(len(pictures)) + 100
+    images = loader.Images(prepare(data), "train")
+    targets, seeds = images.targets(np.arange(len(images))), np.arange(len(images)) + 100
     for first in range(40):  # batches that are not mixed
         seeds[0] = first
-        changed, same = augment.changer(kind, True, 1)(pictures.pixels, targets, seeds)  # type: ignore[arg-type, misc]
+        changed, same = augment.changer(kind, True, 1)(images.pixels, targets, seeds)  # type: ignore[arg-type, misc]
         if np.array_equal(same, targets):
             break
-    for image, source, seed in zip(changed, pictures.pixels, seeds.tolist(), strict=True):
+    for image, source, seed in zip(changed, images.pixels, seeds.tolist(), strict=True):
         np.testing.assert_array_equal(image, augment.changes(kind, True, 1)(source, seed))  # type: ignore[arg-type]
-    assert pictures.pixels.tobytes() != changed.tobytes()
+    assert images.pixels.tobytes() != changed.tobytes()
 
 
 def test_light_augmentation_is_a_function_of_its_seed() -> None:
-    picture = np.asarray(photo(1, 32, 32))
-    np.testing.assert_array_equal(augment.light(picture, 5), augment.light(picture, 5))
-    drawn = {augment.light(picture, seed).tobytes() for seed in range(50)}
+    image = np.asarray(photo(1, 32, 32))
+    np.testing.assert_array_equal(augment.light(image, 5), augment.light(image, 5))
+    drawn = {augment.light(image, seed).tobytes() for seed in range(50)}
     assert len(drawn) == 50
 
 
 def test_light_augmentation_flips_about_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ROTATION", "ZOOM", "SHIFT", "BRIGHTNESS", "CONTRAST", "COLOUR"):
         monkeypatch.setattr(augment, name, 0.0)
-    picture = np.asarray(photo(1, 32, 24))
-    drawn = {augment.light(picture, seed).tobytes() for seed in range(20)}
-    assert drawn == {picture.tobytes(), np.ascontiguousarray(picture[:, ::-1]).tobytes()}
-    assert {augment.light(picture, seed, flip=False).tobytes() for seed in range(20)} == {picture.tobytes()}
+    image = np.asarray(photo(1, 32, 24))
+    drawn = {augment.light(image, seed).tobytes() for seed in range(20)}
+    assert drawn == {image.tobytes(), np.ascontiguousarray(image[:, ::-1]).tobytes()}
+    assert {augment.light(image, seed, flip=False).tobytes() for seed in range(20)} == {image.tobytes()}
 
 
 @pytest.mark.parametrize(("side", "expected"), [(20, 32), (45, 40), (100, 96), (300, 96)])
-def test_the_size_follows_small_pictures(side: int, expected: int, tmp_path: Path) -> None:
+def test_the_size_follows_small_images(side: int, expected: int, tmp_path: Path) -> None:
     root = tmp_path / "data"
     for index in range(5):
         write(root / "a" / f"{index}.jpg", encoded(photo(index, side * 2, side)))
@@ -276,8 +276,8 @@ def test_the_size_follows_small_pictures(side: int, expected: int, tmp_path: Pat
 
 
 def test_counts_and_subset(data: Path) -> None:
-    whole, left_out = dataset.index(data)
-    assert left_out == []
+    whole, skipped = dataset.index(data)
+    assert skipped == []
     assert whole.counts() == {"a": 9, "b": 10}
     assert whole.subset(["a/000.png"]).counts() == {"a": 1, "b": 0}
 
@@ -336,7 +336,7 @@ def test_copies_that_were_all_renamed_are_all_found(tmp_path: Path) -> None:
     assert {row.path for row in now.rows if row.label == "a"} == {
         "a/new 000.png", "a/new 001.png", "a/new 002.png", "a/new copy.png"
     }  # fmt: skip
-    assert len(notes) == 1 and notes[0].startswith("pictures renamed or moved since the split: 4 (")
+    assert len(notes) == 1 and notes[0].startswith("images renamed or moved since the split: 4 (")
     assert {row.sha256: row.split for row in now.rows} == {row.sha256: row.split for row in manifest.rows}
 
 

@@ -103,7 +103,7 @@ def test_two_workers_hold_the_same_and_one_writes(together: Path) -> None:
     info = json.loads((together / "run" / "bundle.json").read_text())
     assert info["devices"] == "2 workers"
     assert info["metrics"]["val_accuracy"] == 1.0  # one worker: the toy set of test_train.py, also 1.0
-    assert info["data"]["pictures"] == {"train": 73, "val": 16}
+    assert info["data"]["images"] == {"train": 73, "val": 16}
     parts = json.loads((together / "run" / "config.json").read_text())
     assert parts["batch_size"] == 8
 
@@ -133,12 +133,12 @@ def test_workers_that_differ_are_refused(together: Path, tmp_path: Path) -> None
     shutil.copytree(together / "data", tmp_path / "data", symlinks=True)
     for code, _out, err in ends(workers(tmp_path, 2, "train", "data", "--batch-size", "7")):
         assert code == 2
-        assert "--batch-size 7 cannot be shared by 2 workers: it counts the pictures of all; try --batch-size 8" in err
+        assert "--batch-size 7 cannot be shared by 2 workers: it counts the images of all; try --batch-size 8" in err
     processes = workers(tmp_path, 2, "train", "data", models=("cnn", "cnn-small"))
     for code, _out, err in ends(processes):
         assert code == 1
         assert (
-            "1 of 2 workers have other pictures, another split, other options, another epoch or number format than the chief"
+            "1 of 2 workers have other images, another split, other options, another epoch or number format than the chief"
             in err
         )
 
@@ -158,7 +158,7 @@ with machine.strategy.scope():
     inner = network((None, None, 3))
 trainer = Trainer(inner, network((4, 4, 3)), machine, weight_decay=0, ema=0.5, loss_scaling=False)
 pixels = np.zeros((8, 4, 4, 3), np.uint8)
-pixels[1::2] = 200  # dark pictures go to one device, bright ones to the other
+pixels[1::2] = 200  # dark images go to one device, bright ones to the other
 batch = pixels, np.eye(3, dtype=np.float32)[[0] * 8], np.ones(8, np.float32)
 trainer.epoch([batch] * 40, iter([0.0] * 40))
 trainer.freeze()
@@ -287,22 +287,22 @@ def test_shards_share_every_file_out(tmp_path: Path) -> None:
     for part, files in whole.files.items():
         assert sorted(name for shard in shards for name in shard.files[part]) == sorted(files)
     assert [sum(name.startswith("a/") for name in shard.files["train"]) for shard in shards] == [5, 5, 4]
-    own = loader.Pictures(shards[1], "train")
+    own = loader.Images(shards[1], "train")
     names = sorted(shards[1].files["train"])
-    everything = dict(zip(sorted(whole.files["train"]), loader.Pictures(whole, "train").pixels, strict=True))
+    everything = dict(zip(sorted(whole.files["train"]), loader.Images(whole, "train").pixels, strict=True))
     assert np.array_equal(own.pixels, np.stack([everything[name] for name in names]))
     assert prepared_images.shard(whole, 0, 1) is whole
 
 
-def test_workers_see_their_pictures_in_orders_of_their_own(project: Path) -> None:
+def test_workers_see_their_images_in_orders_of_their_own(project: Path) -> None:
     parts, _notes = load_parts(project / "data", read_manifest(manifest_path(project / "data")))
     prepared = prepared_images.prepare(project / "data", {"train": parts["train"], "val": parts["val"]}, Recipe(16, 16))
-    pictures = loader.Pictures(prepared, "train")
+    images = loader.Images(prepared, "train")
 
     def order(shard: int, count: int | None = None) -> list[int]:
-        batches = pictures.shuffled(8, seed=1, epoch=1, shard=shard, count=count)
-        known = {pixels.tobytes(): number for number, pixels in enumerate(pictures.pixels)}
-        return [known[picture.tobytes()] for images, _targets, _weights in batches for picture in images]
+        batches = images.shuffled(8, seed=1, epoch=1, shard=shard, count=count)
+        known = {pixels.tobytes(): number for number, pixels in enumerate(images.pixels)}
+        return [known[image.tobytes()] for images, _targets, _weights in batches for image in images]
 
     assert sorted(order(0)) == sorted(order(1)) == list(range(51))
     assert order(0) != order(1)

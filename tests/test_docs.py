@@ -94,14 +94,14 @@ def test_library_example(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_page_of_pictures(project: Path) -> None:
-    script = [sys.executable, ROOT / "examples" / "pictures.py", "data", "runs/toy", "pictures"]
+def test_page_of_images(project: Path) -> None:
+    script = [sys.executable, ROOT / "examples" / "images.py", "data", "runs/toy", "images"]
     done = subprocess.run(script, capture_output=True, text=True, cwd=project)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "pictures/pictures.html\n"
-    page = (project / "pictures" / "pictures.html").read_text("utf-8")
+    assert done.stdout == "images/images.html\n"
+    page = (project / "images" / "images.html").read_text("utf-8")
     shown = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    assert len(shown) == (9 if "left out" not in done.stderr else 6)
+    assert len(shown) == (9 if "skipped" not in done.stderr else 6)
     sizes = [header.header(base64.b64decode(one)) for one in shown]
     assert all(size.width >= 300 and size.height >= 100 for size in sizes)
 

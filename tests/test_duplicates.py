@@ -14,11 +14,11 @@ from imgclf.images import decode, preprocess, similarity
 Features = tuple[NDArray[np.uint64], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
 
 
-def features(pictures: Sequence[bytes | Image.Image]) -> Features:
+def features(images: Sequence[bytes | Image.Image]) -> Features:
     """(hashes, ranks, grey thumbnails, colour thumbnails)."""
     made, colours = [], []
-    for picture in pictures:
-        pixels = decode.decode(picture) if isinstance(picture, bytes) else np.asarray(picture)
+    for image in images:
+        pixels = decode.decode(image) if isinstance(image, bytes) else np.asarray(image)
         made.append(similarity.perceptual(preprocess.thumbnail(pixels, 128)))
         colours.append(similarity.colours(preprocess.grid(pixels, 64)))
     thumbnails, hashes, ranks = zip(*made, strict=True)
@@ -34,7 +34,7 @@ def search(features: Features, at_least: float = 0.0) -> NDArray[np.void]:
 @pytest.mark.parametrize("change", COPIES, ids=lambda change: change.__name__)
 def test_changed_copies_are_similar_and_strangers_are_not(change: object) -> None:
     originals = [scene(seed) for seed in range(30)]
-    hashes, _ranks, thumbnails, colours = features([*originals, *(change(picture) for picture in originals)])  # type: ignore[operator]
+    hashes, _ranks, thumbnails, colours = features([*originals, *(change(image) for image in originals)])  # type: ignore[operator]
     own, bits = similarity.similarity(thumbnails[:30], thumbnails[30:]), similarity.distance(hashes[:30], hashes[30:])
     assert bits.max() <= similarity.MAX_DISTANCE
     assert (own >= similarity.least_similarity(bits)).all()
@@ -53,8 +53,8 @@ def test_mirroring_flips_known_bits() -> None:
 
 def test_pairs_link_every_group_once() -> None:
     originals = [scene(seed) for seed in range(40)]
-    copies = [change(picture) for picture, change in zip(originals, itertools.cycle(COPIES), strict=False)]
-    more = [mirrored(picture) for picture in originals[:10]]
+    copies = [change(image) for image, change in zip(originals, itertools.cycle(COPIES), strict=False)]
+    more = [mirrored(image) for image in originals[:10]]
     pairs = search(features([*originals, *copies, *more]))
     assert len(pairs) == 50  # 40 copies and 10 mirror images, each linked to its group once
     kin = {frozenset((int(pair["first"]) % 40, int(pair["second"]) % 40)) for pair in pairs}
@@ -66,7 +66,7 @@ def test_pairs_link_every_group_once() -> None:
 
 
 def test_the_search_misses_next_to_nothing_that_looking_at_every_pair_finds() -> None:
-    """Hashes at all distances from random ones, their weakest bits the likeliest to differ, as with pictures."""
+    """Hashes at all distances from random ones, their weakest bits the likeliest to differ, as with images."""
     random = np.random.default_rng(0)
     waves = random.normal(size=(3000, 64))
     near = waves[:1500] + random.normal(size=(1500, 64)) * random.uniform(0, 0.45, (1500, 1))
@@ -85,8 +85,8 @@ def test_the_search_misses_next_to_nothing_that_looking_at_every_pair_finds() ->
     assert similarity.distance(hashes[one], hashes[other]).max() <= similarity.MAX_DISTANCE
 
 
-def test_a_crowd_of_alike_pictures_costs_few_comparisons() -> None:
-    """A camera that stood still for a day: linked pictures are not compared again."""
+def test_a_crowd_of_alike_images_costs_few_comparisons() -> None:
+    """A camera that stood still for a day: linked images are not compared again."""
     hashes, ranks, grey, colours = features([scene(1)])
     asked = 0
 
@@ -121,9 +121,9 @@ def test_a_crowd_that_is_alike_and_not_the_same_costs_few_comparisons() -> None:
 
 
 def test_two_crowds_are_linked() -> None:
-    """Many copies of one picture and many of a brighter one: the nearest of each are of its own crowd."""
-    picture = scene(1)
-    found = [np.repeat(column, 100, axis=0) for column in features([picture, brightened(picture)])]
+    """Many copies of one image and many of a brighter one: the nearest of each are of its own crowd."""
+    image = scene(1)
+    found = [np.repeat(column, 100, axis=0) for column in features([image, brightened(image)])]
     pairs = search((found[0], found[1], found[2], found[3]))
     assert len(pairs) == 199
 
@@ -145,16 +145,16 @@ def test_colours_tell_apart_what_has_the_same_shape() -> None:
 
 
 def test_a_grey_copy_is_a_copy() -> None:
-    picture = scene(5)
-    assert len(search(features([picture, picture.convert("L").convert("RGB")]))) == 1
+    image = scene(5)
+    assert len(search(features([image, image.convert("L").convert("RGB")]))) == 1
 
 
-def test_no_pictures_and_one() -> None:
+def test_no_images_and_one() -> None:
     one = features([scene(1)])
     assert len(search(one)) == 0
     assert len(search((one[0][:0], one[1][:0], one[2][:0], one[3][:0]))) == 0
 
 
-def test_flat_pictures_are_told() -> None:
+def test_flat_images_are_told() -> None:
     assert similarity.is_flat(np.full((32, 32), 200, np.uint8))
     assert not similarity.is_flat(similarity.perceptual(preprocess.thumbnail(np.asarray(scene(1)), 128))[0])

@@ -1,4 +1,4 @@
-"""evaluate: honest figures on the right pictures, equal to what Keras and predict say."""
+"""evaluate: honest figures on the right images, equal to what Keras and predict say."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ def test_figures_equal_kerases_on_the_test_part(project: Path) -> None:
     result = evaluate(run, project / "data")
     rows = [row for row in read_manifest(run.path / "split.csv").rows if row.split == "test"]
     assert [p["path"] for p in result.predictions] == [row.path for row in rows]
-    assert result.pictures == len(rows) == 9
+    assert result.images == len(rows) == 9
     network = keras.models.load_model(run.path / "model.keras")
     pixels = np.stack([preprocess.load(run.recipe, project / "data" / row.path) for row in rows]).astype(np.float32)
     labels = np.eye(3)[[run.class_names.index(row.label) for row in rows]]
@@ -81,7 +81,7 @@ def test_calibration_is_of_the_validation_part_and_holds_everywhere(project: Pat
     np.testing.assert_allclose(run.probabilities(pixels), calibration.tempered(answers, 1.7), atol=1e-12)
     assert [one["predicted"] for one in before.predictions] == [one["predicted"] for one in after.predictions]
     assert after.uncalibrated_error == pytest.approx(before.calibration_error, abs=1e-6)
-    assert known["pictures"] == 12
+    assert known["images"] == 12
     assert known["error_before"] == pytest.approx(before.calibration_error)
 
 
@@ -135,7 +135,7 @@ def test_command_as_a_gate(project: Path, imgclf: Run) -> None:
 
 
 def test_figures_that_are_undefined_are_null(project: Path, imgclf: Run) -> None:
-    """A folder with pictures of one class alone has no ROC curve."""
+    """A folder with images of one class alone has no ROC curve."""
     for index in range(3):
         write(project / "other" / "red" / f"{index}.png", encoded(photo(index), "PNG"))
     done = imgclf("evaluate", "other", "--json")
@@ -165,7 +165,7 @@ def test_a_class_that_is_not_there_is_named_and_misses_no_gate(project: Path, im
 
 
 def test_page(project: Path, imgclf: Run) -> None:
-    """Self-contained, with every wrong picture; nothing of a name is taken for markup; never over another file."""
+    """Self-contained, with every wrong image; nothing of a name is taken for markup; never over another file."""
     odd = project / "data" / "red" / "<b>&'.png"
     rows = read_manifest(project / "runs/toy/split.csv").rows
     wrong = next(row.path for row in rows if row.split == "test" and row.label == "green")
@@ -182,15 +182,15 @@ def test_page(project: Path, imgclf: Run) -> None:
     assert "&lt;b&gt;&amp;&#x27;.png" in page
     assert "<b>&'" not in page
     assert "http" not in page.replace("http-equiv", "")
-    wrong_ones = answer["pictures"] - round(answer["accuracy"] * answer["pictures"])
-    assert page.count("data:image/jpeg;base64,") == 2 * wrong_ones > 0  # the picture, and where the run looks
+    wrong_ones = answer["images"] - round(answer["accuracy"] * answer["images"])
+    assert page.count("data:image/jpeg;base64,") == 2 * wrong_ones > 0  # the image, and where the run looks
     write(project / "mine.html", b"<p>mine")
     done = imgclf("evaluate", "data", "--html", "mine.html")
     assert (done.returncode, done.stdout) == (1, "")
     assert (project / "mine.html").read_bytes() == b"<p>mine"
 
 
-def test_renamed_and_relabelled_pictures_of_the_split_are_scored(project: Path) -> None:
+def test_renamed_and_relabelled_images_of_the_split_are_scored(project: Path) -> None:
     """As training takes them: under their new names, and in the class where they lie now."""
     run = Bundle.load(project / "runs/toy")
     before = evaluate(run, project / "data")
@@ -200,21 +200,21 @@ def test_renamed_and_relabelled_pictures_of_the_split_are_scored(project: Path) 
         place.rename(place.with_name(f"renamed {place.name}"))
     (project / "data" / rows[0].path).rename(project / "data" / "red" / "was blue.png")
     after = evaluate(run, project / "data")
-    assert (before.pictures, after.pictures) == (9, 9)
+    assert (before.images, after.images) == (9, 9)
     assert rows[0].label == "blue"
     assert [(one["path"], one["label"]) for one in after.predictions if one["path"] == "red/was blue.png"] == [
         ("red/was blue.png", "red")
     ]
-    assert after.notes[0].startswith("pictures renamed or moved since the split: 9 (")
+    assert after.notes[0].startswith("images renamed or moved since the split: 9 (")
     assert sum(score.support for score in after.classes) == 9
     shutil.rmtree(project / "data" / "blue")
     for path in [*(project / "data").glob("*/renamed *"), project / "data/red/was blue.png"]:
         path.unlink()
-    with pytest.raises(ImgclfError, match="no picture to evaluate in the test part of the run's own split; pictures of "):
+    with pytest.raises(ImgclfError, match="no image to evaluate in the test part of the run's own split; images of "):
         evaluate(run, project / "data")
 
 
-def test_a_picture_that_the_split_calls_otherwise_than_its_folder(project: Path, imgclf: Run) -> None:
+def test_an_image_that_the_split_calls_otherwise_than_its_folder(project: Path, imgclf: Run) -> None:
     """Another tool may have written the labels."""
     split = project / "data/.imgclf/split.csv"
     lines = split.read_text().splitlines()
@@ -238,14 +238,14 @@ def test_two_folders_of_one_name_have_results_each(project: Path, imgclf: Run) -
 
 
 def test_measures_and_slices(project: Path) -> None:
-    """Every prediction tells the size, brightness and blur of its picture; folders within a class are slices."""
+    """Every prediction tells the size, brightness and blur of its image; folders within a class are slices."""
     write(project / "other" / "red" / "cam1" / "a.png", encoded(photo(1, 60, 40), "PNG"))
     for index in range(12):
         shutil.copy(project / f"data/red/{index:03d}.png", write(project / "other/red/cam2" / f"{index}.png", b""))
     result = evaluate(run_of(project), project / "other")
     assert result.predictions[0]["size"] == 40
     assert 0 < result.predictions[0]["brightness"] < 1
-    assert {(one.by, one.value, one.pictures) for one in result.slices if one.by == "folder"} == {("folder", "cam2", 12)}
+    assert {(one.by, one.value, one.images) for one in result.slices if one.by == "folder"} == {("folder", "cam2", 12)}
 
 
 def test_a_slice_is_the_folder_within_the_class_whatever_its_name(project: Path) -> None:
@@ -257,7 +257,7 @@ def test_a_slice_is_the_folder_within_the_class_whatever_its_name(project: Path)
                     project / f"data/red/{index:03d}.png", write(project / "other" / part / "red" / name / f"{index}.png", b"")
                 )
     found = evaluate(run_of(project), project / "other").slices
-    assert {(one.value, one.pictures) for one in found if one.by == "folder"} == {("test", 12), ("red", 12)}
+    assert {(one.value, one.images) for one in found if one.by == "folder"} == {("test", 12), ("red", 12)}
 
 
 def test_the_runs_own_split_counts_even_when_the_folder_has_another(project: Path) -> None:
@@ -271,11 +271,11 @@ def test_the_runs_own_split_counts_even_when_the_folder_has_another(project: Pat
 
 def test_train_part_says_what_it_is_worth(project: Path) -> None:
     result = evaluate(run_of(project), project / "data", "train")
-    assert result.pictures == 51
-    assert result.notes == ("these pictures trained the network: the score says how well it remembers, not how good it is",)
+    assert result.images == 51
+    assert result.notes == ("these images trained the network: the score says how well it remembers, not how good it is",)
 
 
-def test_damaged_missing_and_changed_pictures_are_named(project: Path) -> None:
+def test_damaged_missing_and_changed_images_are_named(project: Path) -> None:
     run = run_of(project)
     rows = [row for row in read_manifest(run.path / "split.csv").rows if row.split == "test"]
     damaged, gone, changed = (project / "data" / row.path for row in rows[:3])
@@ -283,26 +283,26 @@ def test_damaged_missing_and_changed_pictures_are_named(project: Path) -> None:
     gone.unlink()
     changed.write_bytes(encoded(photo(1), "PNG"))
     result = evaluate(run, project / "data")
-    assert result.pictures == 7
-    assert result.left_out == ((rows[0].path, "damaged or truncated PNG: it cannot be decoded to the end"),)
-    assert result.notes[0] == f"pictures of the test part that are no longer in {project / 'data'}: 1 of 9"
-    assert result.notes[1] == f"pictures that have changed since the run's split was made: 2, first {rows[0].path}"
+    assert result.images == 7
+    assert result.skipped == ((rows[0].path, "damaged or truncated PNG: it cannot be decoded to the end"),)
+    assert result.notes[0] == f"images of the test part that are no longer in {project / 'data'}: 1 of 9"
+    assert result.notes[1] == f"images that have changed since the run's split was made: 2, first {rows[0].path}"
 
 
-def test_training_pictures_that_turn_up_in_the_test_are_counted(project: Path) -> None:
+def test_training_images_that_turn_up_in_the_test_are_counted(project: Path) -> None:
     run = run_of(project)
     rows = read_manifest(run.path / "split.csv").rows
     trained = next(row for row in rows if row.split == "train")
     tested = next(row for row in rows if row.split == "test")
     shutil.copy(project / "data" / trained.path, project / "data" / tested.path)
     notes = evaluate(run, project / "data").notes
-    assert "pictures that were in the run's training part: 1 of 9; the score flatters the run" in notes
+    assert "images that were in the run's training part: 1 of 9; the score flatters the run" in notes
 
 
-def test_pictures_that_chose_the_epoch_are_counted(project: Path) -> None:
+def test_images_that_chose_the_epoch_are_counted(project: Path) -> None:
     """Asked for as a part, in another folder, and where there is no test part."""
     run = run_of(project)
-    words = "pictures that were in the run's validation part, which chose its best epoch: {}; the score flatters the run"
+    words = "images that were in the run's validation part, which chose its best epoch: {}; the score flatters the run"
     assert evaluate(run, project / "data").notes == ()
     assert evaluate(run, project / "data", "val").notes == (words.format("12 of 12"),)
     rows = read_manifest(run.path / "split.csv").rows
@@ -312,12 +312,12 @@ def test_pictures_that_chose_the_epoch_are_counted(project: Path) -> None:
     assert evaluate(run, project / "other").notes[0] == words.format("1 of 2")
 
 
-def test_what_is_no_picture_is_said_of_the_part_that_is_scored(project: Path) -> None:
+def test_what_is_no_image_is_said_of_the_part_that_is_scored(project: Path) -> None:
     for part in ("train", "test"):
         shutil.copytree(project / "data" / "red", project / "other" / part / "red")
         write(project / "other" / part / "red" / "notes.txt", b"milk")
-    assert evaluate(run_of(project), project / "other", "test").left_out == (("test/red/notes.txt", "not an image"),)
-    assert len(evaluate(run_of(project), project / "other").left_out) == 2
+    assert evaluate(run_of(project), project / "other", "test").skipped == (("test/red/notes.txt", "not an image"),)
+    assert len(evaluate(run_of(project), project / "other").skipped) == 2
 
 
 def test_another_folder(project: Path) -> None:
@@ -326,9 +326,9 @@ def test_another_folder(project: Path) -> None:
     shutil.copy(project / "data" / "green" / "000.png", project / "other" / "red" / "wrong.png")
     write(project / "other" / "red" / "notes.txt", b"milk")
     result = evaluate(run_of(project), project / "other")
-    assert (result.name, result.pictures) == ("other-other", 4)
-    assert result.on == f"all pictures of {project / 'other'}"
-    assert result.left_out == (("red/notes.txt", "not an image"),)
+    assert (result.name, result.images) == ("other-other", 4)
+    assert result.on == f"all images of {project / 'other'}"
+    assert result.skipped == (("red/notes.txt", "not an image"),)
     assert result.confusion.sum(axis=1).tolist() == [0, 0, 4]
 
 
@@ -347,11 +347,11 @@ def test_what_cannot_be_evaluated(project: Path) -> None:
         evaluate(run_of(project), project / "other", "test")
 
 
-def test_pictures_beyond_the_runs_split_are_counted(project: Path) -> None:
+def test_images_beyond_the_runs_split_are_counted(project: Path) -> None:
     for index in range(5):
         write(project / "data" / "red" / f"more-{index}.png", encoded(photo(index), "PNG"))
     result = evaluate(run_of(project), project / "data")
-    assert result.pictures == 9
+    assert result.images == 9
     assert f"files in {project / 'data'} that are not in the run's split and were not scored: 5" in result.notes
 
 
@@ -374,11 +374,11 @@ def test_command(project: Path, imgclf: Run) -> None:
     done = imgclf("evaluate", "data")
     assert done.returncode == 0
     lines = done.stdout.splitlines()
-    assert lines[0] == "runs/toy on the test part of the run's own split: 9 pictures"
+    assert lines[0] == "runs/toy on the test part of the run's own split: 9 images"
     assert lines[1].startswith("accuracy ")
     done = imgclf("evaluate", "data", "--split", "val", "--json")
     answer = json.loads(done.stdout)
-    assert (answer["name"], answer["pictures"], answer["class_names"]) == ("val", 12, ["blue", "green", "red"])
+    assert (answer["name"], answer["images"], answer["class_names"]) == ("val", 12, ["blue", "green", "red"])
     done = imgclf("evaluate", "data", "--split", "tset")
     assert done.returncode == 2
 

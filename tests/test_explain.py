@@ -25,11 +25,11 @@ def squares(root: Path) -> Path:
     for name in ("marked", "plain"):
         for index in range(40):
             random = np.random.default_rng([index, name == "marked"])
-            picture = random.integers(80, 170, (48, 48, 3)).astype(np.uint8)
+            image = random.integers(80, 170, (48, 48, 3)).astype(np.uint8)
             if name == "marked":
                 top, left = random.integers(2, 12, 2)
-                picture[top : top + 12, left : left + 12] = (240, 30, 30)
-            write(root / name / f"{index:02d}.png", encoded(Image.fromarray(picture), "PNG"))
+                image[top : top + 12, left : left + 12] = (240, 30, 30)
+            write(root / name / f"{index:02d}.png", encoded(Image.fromarray(image), "PNG"))
     return root
 
 
@@ -111,7 +111,7 @@ def test_sheets_and_records(learnt: Path, tmp_path: Path) -> None:
         list(explain(run, [], tmp_path / "out", target="cow"))
 
 
-def test_a_picture_in_which_nothing_counts(learnt: Path, tmp_path: Path) -> None:
+def test_an_image_in_which_nothing_counts(learnt: Path, tmp_path: Path) -> None:
     """To blur a part of one colour changes nothing: no mark, and no figure falls."""
     flat = write(tmp_path / "flat.png", encoded(Image.new("RGB", (60, 40), (120, 120, 120)), "PNG"))
     [record] = explain(Bundle.load(learnt / "runs/square"), [str(flat)], tmp_path / "out")
@@ -120,13 +120,13 @@ def test_a_picture_in_which_nothing_counts(learnt: Path, tmp_path: Path) -> None
         assert figures == pytest.approx((record.probability,) * 4)
 
 
-def test_sheets_never_lie_among_the_pictures(learnt: Path, tmp_path: Path) -> None:
-    picture = write(tmp_path / "in" / "x.png", (learnt / "data/marked/00.png").read_bytes())
-    with pytest.raises(UsageError, match="the folder that the pictures come from; choose another"):
-        list(explain(Bundle.load(learnt / "runs/square"), [str(picture.parent)], picture.parent))
-    assert list(picture.parent.iterdir()) == [picture]
+def test_sheets_never_lie_among_the_images(learnt: Path, tmp_path: Path) -> None:
+    image = write(tmp_path / "in" / "x.png", (learnt / "data/marked/00.png").read_bytes())
+    with pytest.raises(UsageError, match="the folder that the images come from; choose another"):
+        list(explain(Bundle.load(learnt / "runs/square"), [str(image.parent)], image.parent))
+    assert list(image.parent.iterdir()) == [image]
     with pytest.raises(ImgclfError, match="would become part of the data; choose a place outside it for --out"):
-        list(explain(Bundle.load(learnt / "runs/square"), [str(picture)], learnt / "data" / "marked" / "new"))
+        list(explain(Bundle.load(learnt / "runs/square"), [str(image)], learnt / "data" / "marked" / "new"))
     assert not (learnt / "data" / "marked" / "new").exists()
 
 

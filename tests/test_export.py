@@ -74,7 +74,7 @@ def made(runs: dict[str, Bundle], tmp_path_factory: pytest.TempPathFactory) -> M
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Pictures of other shapes than the network's, which the recipe has to bring into it."""
+    """Images of other shapes than the network's, which the recipe has to bring into it."""
     root = tmp_path_factory.mktemp("photos")
     shapes = [(60, 40), (40, 60), (300, 200), (20, 25), (32, 32)]
     paths = [write(root / f"{number}.jpg", encoded(photo(number, *shape))) for number, shape in enumerate(shapes)]
@@ -99,7 +99,7 @@ def test_the_example_scripts_say_what_predict_says(
 ) -> None:
     script = EXAMPLES / f"use_{form.replace('-', '_')}.py"
     assert "import imgclf" not in script.read_text() and "from imgclf" not in script.read_text()
-    if quantize == "int8":  # which is fitted to the run's own pictures and no others
+    if quantize == "int8":  # which is fitted to the run's own images and no others
         photos = [str(path) for path in sorted(Path(runs[name].info["data"]["path"]).rglob("*.png"))[::5]]
     done = subprocess.run(
         [sys.executable, script, made(name, form, quantize).path, *photos],
@@ -118,7 +118,7 @@ def test_the_example_scripts_say_what_predict_says(
 @pytest.mark.parametrize("name", ["three", "two"])
 def test_an_export_is_measured(name: str, form: Format, quantize: Quantize, made: Made, runs: dict[str, Bundle]) -> None:
     result, run = made(name, form, quantize), runs[name]
-    assert (result.part, result.pictures) == ("test", 3 * len(run.class_names))
+    assert (result.part, result.images) == ("test", 3 * len(run.class_names))
     answer = formats.open_(Path(result.path), form)
     rows = [row for row in read_manifest(run.path / "split.csv").rows if row.split == "test"]
     pixels = [preprocess.load(run.recipe, Path(run.info["data"]["path"]) / row.path) for row in rows]
@@ -189,7 +189,7 @@ def test_fewer_bits_make_smaller_files(made: Made) -> None:
     assert 0.5 < made("three", "onnx", "float16").size_after / made("three", "onnx", "none").size_after < 0.52
 
 
-def test_an_onnx_file_takes_any_number_of_pictures(made: Made) -> None:
+def test_an_onnx_file_takes_any_number_of_images(made: Made) -> None:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(made("three", "onnx", "none").path)
@@ -246,7 +246,7 @@ def test_the_path_alone_is_on_stdout(project: Path, imgclf: Run) -> None:
         "litert in float16",
         "95% interval",
         "baseline 0.3333",
-        "9 pictures of the test part",
+        "9 images of the test part",
         "same label on 9 of 9",
     ):
         assert words in done.stderr
@@ -275,7 +275,7 @@ def test_one_that_differs_by_more_leaves_nothing(form: Format, quantize: Quantiz
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1
     assert "not exported: a probability differs from the run's by" in done.stderr
-    assert "on 9 test pictures, and 0 is allowed" in done.stderr
+    assert "on 9 test images, and 0 is allowed" in done.stderr
     assert everything(project / "runs") == before
 
 
@@ -292,9 +292,9 @@ def test_files_that_only_imgclf_reads_are_said(tmp_path: Path) -> None:
     endless = sum(not path.read_bytes().endswith(b"\xff\xd9") for path in paths)
     assert 0 < endless < len(paths)
     result = verb.export(run, "saved-model")
-    assert result.pictures == len(paths)
+    assert result.images == len(paths)
     assert result.from_bytes is not None
-    assert result.from_bytes.pictures == len(paths) - endless
+    assert result.from_bytes.images == len(paths) - endless
     refused = f"JPEG and PNG files whose bytes the SavedModel refuses, as where the mark at their end is missing: {endless}"
     assert result.notes[0] == refused
     assert all(note.startswith("Warning: accuracy") for note in result.notes[1:])  # of a network of one epoch
@@ -322,15 +322,13 @@ def test_int8_is_held_to_its_labels(project: Path, monkeypatch: pytest.MonkeyPat
         return lambda image: answer(image)[::-1]
 
     monkeypatch.setattr(formats, "open_", turned)
-    with pytest.raises(
-        ImgclfError, match=r"another label than the run's 6 times on 9 test pictures, and 0.02 of them are allow"
-    ):
+    with pytest.raises(ImgclfError, match=r"another label than the run's 6 times on 9 test images, and 0.02 of them are allow"):
         verb.export(run, "litert", "int8")
     assert not (run.path / "export").exists()
     assert verb.export(run, "litert", "int8", tolerance=0.67).agreement == pytest.approx(3 / 9)
 
 
-def test_int8_is_fitted_to_training_pictures_where_there_are_no_others(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_int8_is_fitted_to_training_images_where_there_are_no_others(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = read_manifest(project / "runs/toy/split.csv").rows
     assert {row.split for row in verb._fitting(list(rows))} == {"val"}
     others = [row for row in rows if row.split != "val"]
@@ -403,7 +401,7 @@ def test_a_missing_package_is_one_line(project: Path, monkeypatch: pytest.Monkey
     verb.check("litert", "int8", None, None)
 
 
-def test_pictures_that_moved_changed_or_are_gone(project: Path, runs: dict[str, Bundle]) -> None:
+def test_images_that_moved_changed_or_are_gone(project: Path, runs: dict[str, Bundle]) -> None:
     run = run_of(project)
     moved = Bundle(run.path, {**run.info, "data": {**run.info["data"], "path": str(project / "gone")}})
     with pytest.raises(ImgclfError, match=r"data folder is no longer there.*imgclf export FOLDER"):
@@ -412,9 +410,9 @@ def test_pictures_that_moved_changed_or_are_gone(project: Path, runs: dict[str, 
     (project / "data" / rows[0].path).unlink()
     shutil.copy(project / "data" / rows[2].path, project / "data" / rows[1].path)
     result = verb.export(moved, data=project / "data")
-    assert result.pictures == 7
-    assert result.notes == ("pictures of the run's split that are gone or have changed, and were left out: 2",)
-    with pytest.raises(ImgclfError, match="no picture of the run's"):
+    assert result.images == 7
+    assert result.notes == ("images of the run's split that are gone or have changed, and were skipped: 2",)
+    with pytest.raises(ImgclfError, match="no image of the run's"):
         verb.export(run, data=Path(runs["two"].info["data"]["path"]))
 
 
@@ -425,7 +423,7 @@ def test_without_a_test_part_the_validation_part_is_asked(tmp_path: Path) -> Non
     run = train(tmp_path / "data", TrainConfig(epochs=1, batch_size=8), run_dir=tmp_path / "run")
     assert run is not None
     result = verb.export(run)
-    assert (result.part, result.pictures) == ("val", 8)
+    assert (result.part, result.images) == ("val", 8)
 
 
 def test_usage_errors_come_from_python_too(project: Path) -> None:

@@ -24,8 +24,8 @@ class Ones(features.Extractor):
 
 
 def extract(store: Path) -> list[list[float]]:
-    pictures = [("a", lambda: np.zeros((4, 4, 3), np.uint8)), ("b", lambda: np.zeros((4, 4, 3), np.uint8))]
-    return features.extract(Ones(), store, pictures, width=3)[0].tolist()
+    images = [("a", lambda: np.zeros((4, 4, 3), np.uint8)), ("b", lambda: np.zeros((4, 4, 3), np.uint8))]
+    return features.extract(Ones(), store, images, width=3)[0].tolist()
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_wrong_features_are_computed_anew(vector: object, tmp_path: Path) -> Non
     store = tmp_path / "store.sqlite"
     extract(store)
     with contextlib.closing(sqlite3.connect(store)) as db, db:
-        db.execute("UPDATE features SET vector = ? WHERE picture = 'b'", (vector,))
+        db.execute("UPDATE features SET vector = ? WHERE image = 'b'", (vector,))
     with contextlib.suppress(ImgclfError):
         extract(store)
     assert extract(store) == [[1, 1, 1], [1, 1, 1]]

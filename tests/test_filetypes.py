@@ -95,7 +95,7 @@ def test_a_maker_that_is_no_text(tmp_path: Path) -> None:
     odd = tiffs.written(Layout("u8", BLACK_0), np.zeros((8, 8, 1), np.uint8), {271: (3, (300, 400, 500))})
     assert decode.decode(odd).shape == (8, 8, 3)
     assert decode.read(write(tmp_path / "x.tif", odd)) == odd
-    assert dataset._not_a_picture(tmp_path / "x.tif") == ""
+    assert dataset._not_an_image(tmp_path / "x.tif") == ""
 
 
 def test_damaged_directories_end_the_search() -> None:
@@ -157,9 +157,9 @@ def test_clean_reports_what_is_unsupported_and_never_moves_it(tmp_path: Path) ->
         assert found == {path: "reported" for path in before if not path.endswith(".png")}
         assert not [outcome for outcome in result.outcomes if outcome.check in ("broken", "extension")]
         assert tree(data) == before
-    _samples, left_out = dataset.index(data)
-    assert {path for path, _reason in left_out} == set(found)
-    assert not [reason for _path, reason in left_out if reason == "not an image"]
+    _samples, skipped = dataset.index(data)
+    assert {path for path, _reason in skipped} == set(found)
+    assert not [reason for _path, reason in skipped if reason == "not an image"]
     problems = {source.name for source in expand([str(data)]) if not source.name.endswith(".png")}
     assert problems == {str(data / path) for path in found}  # none is passed over in silence
 

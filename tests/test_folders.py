@@ -35,7 +35,7 @@ def nfd(name: str) -> str:
 
 @pytest.fixture
 def littered(tmp_path: Path) -> Path:
-    """Two classes; beside, in and below them every system folder, with a picture in it, and every system file."""
+    """Two classes; beside, in and below them every system folder, with an image in it, and every system file."""
     data = make_classes(tmp_path / "data", {"a": 8, "b": 8}, size=8)
     for place in (".", "a", "a/deep/er"):
         write(data / place / "x.png" if place.startswith("a/") else data / "a" / "deep" / "y.png", encoded(photo(5), "PNG"))
@@ -160,7 +160,7 @@ def test_a_copy_in_another_spelling_is_the_same_data(tmp_path: Path) -> None:
     assert notes == []
     assert {row.path for row in now.rows} == {nfd(row.path) for row in manifest.rows}
     assert not splitting.split(other).changed
-    assert find_leakage(other).pictures == find_leakage(made).pictures
+    assert find_leakage(other).images == find_leakage(made).images
     assert len({row.group for row in splitting.split(other, SplitConfig(groups=str(groups)), force=True).manifest.rows}) == 12
 
     before = tree(other)

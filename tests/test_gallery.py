@@ -1,4 +1,4 @@
-"""The pages of pictures in a real Chromium: what is decided, and the CSV that is saved."""
+"""The pages of images in a real Chromium: what is decided, and the CSV that is saved."""
 
 import csv
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def saved(page: Any) -> list[list[str]]:
     return list(csv.reader(Path(download.value.path()).read_text().splitlines()))[1:]
 
 
-def test_a_picture_has_one_decision_wherever_it_stands(page: Any, tmp_path: Path, imgclf: Run) -> None:
+def test_an_image_has_one_decision_wherever_it_stands(page: Any, tmp_path: Path, imgclf: Run) -> None:
     """A misnamed copy is found twice, and is the other one of a conflict."""
     data = make_classes(tmp_path / "data", {"a": 4, "b": 4})
     twin = encoded(photo(1))

@@ -68,9 +68,9 @@ def test_the_resize_differs_by_rounding_alone(size: tuple[int, int], aspect: Asp
 
 @pytest.mark.parametrize("mode", ["RGBA", "L", "P", "1", "LA"])
 def test_a_png_shows_white_where_it_is_transparent(mode: str) -> None:
-    picture = photo(3).convert("RGBA")
-    picture.putalpha(Image.linear_gradient("L").resize(picture.size))
-    found, expected = both(Recipe(40, 60), encoded(picture.convert(mode), "PNG"))
+    image = photo(3).convert("RGBA")
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    found, expected = both(Recipe(40, 60), encoded(image.convert(mode), "PNG"))
     np.testing.assert_array_equal(found, expected)
 
 

@@ -32,7 +32,7 @@ from imgclf.images.sources import expand
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes and names of any bytes need Linux or macOS")
 
 PATIENCE = 200  # seconds after which a command counts as hung
-MEMORY = 2500  # megabytes that `predict` may take: two threads with the largest pictures that are allowed
+MEMORY = 2500  # megabytes that `predict` may take: two threads with the largest images that are allowed
 UNREADABLE = f"{CLASSES[1]}/links/to memory.jpg"  # /proc/self/mem: an error of input and output for everyone, root too
 TOO_LONG = "e" * 255  # a name that lacks an ending and has no room for one
 
@@ -151,23 +151,23 @@ def test_the_files_are_the_same_every_time(made: list[Hostile]) -> None:
     assert {filetypes.sniff(file.content[:32]) for file in made if file.usable} == set(filetypes.FORMATS)
 
 
-def test_each_is_a_picture_or_a_reason(made: list[Hostile]) -> None:
+def test_each_is_an_image_or_a_reason(made: list[Hostile]) -> None:
     """Decoded whole, or refused in words; in time; and what `clean` keeps of it agrees."""
     wrong = []
     for file in made:
         began = time.monotonic()
         try:
-            picture = decode.decode(file.content)
-            assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3 and picture.size, file.name
+            image = decode.decode(file.content)
+            assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size, file.name
         except ImageError as error:
-            picture = None
+            image = None
             assert error.reason in ("damaged", "empty", "not-an-image", "too-large", "unsupported"), file.name
             assert str(error), file.name
         if time.monotonic() - began > 5:
             wrong.append((file.name, "takes too long"))
-        if file.usable is not None and file.usable != (picture is not None):
-            wrong.append((file.name, "usable" if picture is not None else "not usable"))
-        if measurements.look(file.content)[1] == "" if picture is None else measurements.look(file.content)[1] != "":
+        if file.usable is not None and file.usable != (image is not None):
+            wrong.append((file.name, "usable" if image is not None else "not usable"))
+        if measurements.look(file.content)[1] == "" if image is None else measurements.look(file.content)[1] != "":
             wrong.append((file.name, "not what its facts say"))
     assert wrong == []
 
@@ -181,10 +181,10 @@ def test_what_is_cut_off_never_passes_with_other_pixels(made: list[Hostile]) -> 
         if file.kind == "truncated" or file.name.startswith(tuple(summed)):
             held += 1
             try:
-                picture = decode.decode(file.content)
+                image = decode.decode(file.content)
             except ImageError:
                 continue
-            np.testing.assert_array_equal(picture, decode.decode(file.whole), file.name)
+            np.testing.assert_array_equal(image, decode.decode(file.whole), file.name)
     assert held == sum(file.kind == "truncated" for file in made) + len(summed)
 
 
@@ -195,9 +195,9 @@ def test_orientations_are_applied_and_nonsense_is_not(made: list[Hostile]) -> No
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what Pillow thinks of orientation 65535
                 expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(file.content))).convert("RGB"))
-            picture = decode.decode(file.content)
-            assert picture.shape == expected.shape, file.name
-            assert np.abs(picture.astype(int) - expected).mean() < 3, file.name
+            image = decode.decode(file.content)
+            assert image.shape == expected.shape, file.name
+            assert np.abs(image.astype(int) - expected).mean() < 3, file.name
             held += 1
     assert held >= 40
 
@@ -215,7 +215,7 @@ def test_clean_accounts_for_every_file(dirty: Planted, looked: dict[str, Any], b
     assert [path for path in counted if dirty.usable[path] is True and path in broken] == []
     assert [path for path in counted if dirty.usable[path] is False and path not in broken] == []
     assert all(broken.values())
-    for label, number in looked["pictures"].items():
+    for label, number in looked["images"].items():
         assert number["before"] == sum(path.startswith(f"{label}/") and path not in broken for path in counted)
 
 
@@ -230,16 +230,16 @@ def test_its_report_and_page_name_every_file(dirty: Planted, looked: dict[str, A
     by_check: dict[str, list[str]] = collections.defaultdict(list)
     for found in looked["findings"]:
         by_check[found["check"]].append(found["path"])
-    assert {one["path"] for one in pictures_of(page)} == {
+    assert {one["path"] for one in images_of(page)} == {
         path for paths in by_check.values() for path in paths[: writing.PAGE_LIMIT]
     }
 
 
-def pictures_of(page: str) -> list[dict[str, Any]]:
-    """What a page of pictures shows."""
+def images_of(page: str) -> list[dict[str, Any]]:
+    """What a page of images shows."""
     match = re.search(r'<script[^>]*type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)
     assert match
-    return json.loads(match[1])["pictures"]  # type: ignore[no-any-return]
+    return json.loads(match[1])["images"]  # type: ignore[no-any-return]
 
 
 def test_no_name_reaches_the_terminal_raw(dirty: Planted, trained_on_it: Done, looked: dict[str, Any]) -> None:
@@ -263,8 +263,8 @@ def test_preview_counts_every_file(dirty: Planted, broken: dict[str, str]) -> No
     assert done.code == 0
     found = done.json()
     shown = sum(one["count"] for one in found["classes"])
-    assert shown + len(found["left_out"]) + len(dirty.ignored) == len(dirty.kinds)
-    assert {path for path, _reason in found["left_out"]} <= set(broken)
+    assert shown + len(found["skipped"]) + len(dirty.ignored) == len(dirty.kinds)
+    assert {path for path, _reason in found["skipped"]} <= set(broken)
     for one in found["classes"]:
         assert one["count"] == one["unreadable"] + sum(number for _form, number in one["formats"])
     usable = {path for path in dirty.kinds if path not in dirty.ignored and path not in broken}
@@ -273,45 +273,45 @@ def test_preview_counts_every_file(dirty: Planted, broken: dict[str, str]) -> No
         assert sum(one["size"]) == sum(one["aspect"]) == sum(one["brightness"]) == one["count"]
     page = (dirty.root.parent / "page.html").read_text("utf-8")
     assert shows_no_raw_name(page)
-    pictures = {one["path"]: one for one in pictures_of(page)}
-    assert set(pictures) == {path for path in dirty.kinds if path not in dirty.ignored}
-    assert {path for path, one in pictures.items() if one["thumbnail"]} == usable
+    images = {one["path"]: one for one in images_of(page)}
+    assert set(images) == {path for path in dirty.kinds if path not in dirty.ignored}
+    assert {path for path, one in images.items() if one["thumbnail"]} == usable
     for name in ("sheet.png", "histograms.png"):
         assert decode.decode((dirty.root.parent / name).read_bytes()).size
 
 
 def test_training_says_what_it_leaves_out(dirty: Planted, trained_on_it: Done, broken: dict[str, str]) -> None:
     assert trained_on_it.code == 0
-    assert left_out(trained_on_it) == len(broken)
+    assert skipped(trained_on_it) == len(broken)
     known = json.loads((dirty.root.parent / "runs/toy/bundle.json").read_bytes())
     assert known["class_names"] == list(CLASSES)
-    assert known["data"]["left_out"] == []
+    assert known["data"]["skipped"] == []
     split = run(dirty.root.parent, "split", "data", "--json")
     assert split.code == 0
     found = split.json()
     assert not found["changed"]
-    assert dict(found["left_out"]) == broken
+    assert dict(found["skipped"]) == broken
     counts = collections.Counter[str]()
     for parts in found["counts"].values():
         counts.update(parts)
     assert counts.total() + len(broken) + len(dirty.ignored) == len(dirty.kinds)
-    assert known["data"]["pictures"] == {"train": counts["train"], "val": counts["val"]}
+    assert known["data"]["images"] == {"train": counts["train"], "val": counts["val"]}
     done = run(dirty.root.parent, "evaluate", "--json", "--html", "score.html")
     assert done.code == 0
-    assert done.json()["pictures"] == counts["test"]
-    assert done.json()["left_out"] == []
+    assert done.json()["images"] == counts["test"]
+    assert done.json()["skipped"] == []
     words = f"files in {dirty.root} that are not in the run's split and were not scored: {len(broken)}"
     first, *rest = done.json()["notes"]
     assert first == words
     assert all(re.match(r"[0-9]+ images in [0-9]+ groups|Warning: accuracy ", note) for note in rest), rest
 
 
-def left_out(done: Done) -> int:
+def skipped(done: Done) -> int:
     """How many files a command has said that it leaves out."""
     count = 0
     for line in done.err.splitlines():
-        more = re.fullmatch(r"left out ([0-9]+) more; .*", line)
-        count += int(more[1]) if more else line.startswith("left out ")
+        more = re.fullmatch(r"skipped ([0-9]+) more; .*", line)
+        count += int(more[1]) if more else line.startswith("skipped ")
     return count
 
 
@@ -330,7 +330,7 @@ def test_predict_fails_for_what_clean_calls_broken(
     assert all(path.endswith((".zip", ".tar.gz")) for path in other_words)  # taken for archives
 
 
-def test_a_folder_stands_for_all_that_could_be_pictures(dirty: Planted) -> None:
+def test_a_folder_stands_for_all_that_could_be_images(dirty: Planted) -> None:
     """Each file once, however the folders hang together, and no pipe is waited for."""
     found = [source.name for source in expand([str(dirty.root)])]
     assert len(found) == len(set(found))
@@ -436,10 +436,10 @@ def test_what_clean_keeps_can_be_trained_on(cleaned: Cleaned) -> None:
     assert done.code == 0
     unsupported = [found for found in cleaned.said["findings"] if found["check"] == "unsupported"]
     assert {found["action"] for found in unsupported} == {"reported"}
-    reasons = {f"left out {found['path']}: {found['detail']}" for found in unsupported}
-    reasons.add(f"left out {UNREADABLE}: cannot be read: Input/output error")
-    assert left_out(done) == len(reasons)
-    assert {line for line in done.err.splitlines() if re.match(r"left out (?!\d+ more;)", line)} <= reasons
+    reasons = {f"skipped {found['path']}: {found['detail']}" for found in unsupported}
+    reasons.add(f"skipped {UNREADABLE}: cannot be read: Input/output error")
+    assert skipped(done) == len(reasons)
+    assert {line for line in done.err.splitlines() if re.match(r"skipped (?!\d+ more;)", line)} <= reasons
 
 
 def test_undo_brings_names_and_bytes_back(cleaned: Cleaned) -> None:

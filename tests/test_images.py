@@ -25,17 +25,17 @@ LOSSLESS = [("PNG", {}), ("BMP", {}), ("TIFF", {}), ("TIFF", {"compression": "ti
 LOSSY = [("JPEG", {}), ("JPEG", {"progressive": True}), ("WEBP", {}), ("AVIF", {"quality": 90})]
 
 
-def expected(picture: Image.Image) -> np.ndarray:
-    return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+def expected(image: Image.Image) -> np.ndarray:
+    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 @pytest.mark.parametrize(("form", "options"), LOSSLESS)
 def test_lossless_formats_decode_to_their_exact_pixels(form: str, options: dict) -> None:
-    picture = photo(1)
-    decoded = decode.decode(encoded(picture, form, **options))
+    image = photo(1)
+    decoded = decode.decode(encoded(image, form, **options))
     assert decoded.dtype == np.uint8
     assert decoded.flags.c_contiguous
-    np.testing.assert_array_equal(decoded, np.asarray(picture))
+    np.testing.assert_array_equal(decoded, np.asarray(image))
 
 
 @pytest.mark.parametrize(("form", "options"), LOSSY)
@@ -69,19 +69,19 @@ def test_avif_rotation_and_mirror_boxes_are_applied(orientation: int) -> None:
 
 @pytest.mark.parametrize("mode", ["L", "1", "P"])
 def test_grey_bilevel_and_palette_become_rgb(mode: str) -> None:
-    picture = photo(4).convert(mode)
-    np.testing.assert_array_equal(decode.decode(encoded(picture, "PNG")), expected(picture))
+    image = photo(4).convert(mode)
+    np.testing.assert_array_equal(decode.decode(encoded(image, "PNG")), expected(image))
 
 
 @pytest.mark.parametrize(("mode", "form"), [("RGBA", "PNG"), ("RGBA", "WEBP"), ("RGBA", "TIFF"), ("LA", "PNG"), ("LA", "WEBP")])
 def test_transparency_is_laid_over_white(mode: str, form: str) -> None:
-    picture = photo(5).convert(mode)
+    image = photo(5).convert(mode)
     alpha = np.zeros((40, 60), np.uint8)
     alpha[:, 20:40], alpha[:, 40:] = 128, 255
-    picture.putalpha(Image.fromarray(alpha))
+    image.putalpha(Image.fromarray(alpha))
     options = {"lossless": True, "exact": True} if form == "WEBP" else {}
-    decoded = decode.decode(encoded(picture, form, **options)).astype(int)
-    colour = np.asarray(picture.convert("RGB")).astype(int)
+    decoded = decode.decode(encoded(image, form, **options)).astype(int)
+    colour = np.asarray(image.convert("RGB")).astype(int)
     assert (decoded[:, :20] == 255).all()
     np.testing.assert_array_equal(decoded[:, 40:], colour[:, 40:])
     middle = (colour * 128 + 255 * 127 + 127) // 255
@@ -96,10 +96,10 @@ def test_a_fourth_band_that_is_no_alpha_is_ignored() -> None:
 
 
 def test_palette_with_transparency() -> None:
-    picture = Image.new("P", (4, 2), 1)
-    picture.putpalette([0, 0, 0, 200, 100, 50])
-    picture.putpixel((0, 0), 0)
-    decoded = decode.decode(encoded(picture, "PNG", transparency=0))
+    image = Image.new("P", (4, 2), 1)
+    image.putpalette([0, 0, 0, 200, 100, 50])
+    image.putpixel((0, 0), 0)
+    decoded = decode.decode(encoded(image, "PNG", transparency=0))
     assert decoded[0, 0].tolist() == [255, 255, 255]
     assert decoded[1, 3].tolist() == [200, 100, 50]
 
@@ -405,9 +405,9 @@ def test_one_side_shrinks_while_the_other_grows() -> None:
 
 
 def test_the_right_size_is_left_alone() -> None:
-    picture = np.asarray(photo(10, 24, 24))
+    image = np.asarray(photo(10, 24, 24))
     for aspect in ("squash", "crop", "pad"):
-        np.testing.assert_array_equal(preprocess.apply(Recipe(24, 24, aspect), picture), picture)
+        np.testing.assert_array_equal(preprocess.apply(Recipe(24, 24, aspect), image), image)
 
 
 def test_crop_takes_the_centre_and_pad_keeps_all() -> None:
@@ -422,9 +422,9 @@ def test_crop_takes_the_centre_and_pad_keeps_all() -> None:
 
 @pytest.mark.parametrize("aspect", ["squash", "crop", "pad"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (3, 7), (40, 40)])
-def test_any_picture_fits(aspect: str, size: tuple[int, int]) -> None:
-    picture = np.full((*size, 3), 77, np.uint8)
-    shaped = preprocess.apply(Recipe(20, 28, aspect), picture)
+def test_any_image_fits(aspect: str, size: tuple[int, int]) -> None:
+    image = np.full((*size, 3), 77, np.uint8)
+    shaped = preprocess.apply(Recipe(20, 28, aspect), image)
     assert shaped.shape == (20, 28, 3)
     assert set(np.unique(shaped)) <= {77, 128}
 
@@ -439,9 +439,9 @@ def test_the_hash_of_a_recipe_changes_with_anything_in_it() -> None:
 
 
 def test_encode_is_lossless() -> None:
-    picture = np.asarray(photo(11, 31, 17))
+    image = np.asarray(photo(11, 31, 17))
     for extension in (".bmp", ".png"):
-        np.testing.assert_array_equal(decode.decode(preprocess.encode(picture, extension)), picture)
+        np.testing.assert_array_equal(decode.decode(preprocess.encode(image, extension)), image)
 
 
 def test_a_bare_jpeg_2000_codestream() -> None:

@@ -217,7 +217,7 @@ def test_recover_says_what_it_finished(data: Path) -> None:
 
 
 def test_a_file_put_back_after_a_kill_does_not_orphan_the_one_in_quarantine(data: Path) -> None:
-    """The first move was made, the command killed, and the user put a new picture where the old one was."""
+    """The first move was made, the command killed, and the user put a new image where the old one was."""
     state = state_folder(data)
     plan(data, "doing", *MOVES)
     (data / MOVES[0].source).rename(write(state / "quarantine/0001/a/1.jpg", b""))

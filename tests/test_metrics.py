@@ -167,14 +167,14 @@ def test_what_is_undefined_is_nan() -> None:
     assert math.isnan(metrics.roc_auc(np.array([True, True]), scores))
     assert math.isnan(metrics.average_precision(np.array([False, False]), scores))
     for measure in (metrics.roc_auc, metrics.average_precision):
-        for only in (0, 1):  # one of two classes has no picture
+        for only in (0, 1):  # one of two classes has no image
             assert math.isnan(metrics.one_against_rest(np.array([only, only]), np.array([[0.9, 0.1], [0.3, 0.7]]), measure))
     assert math.isnan(metrics.top_k(TRUE[:0], np.zeros((0, 3)), 1))
     assert math.isnan(calibration.calibration_error(TRUE[:0], np.zeros((0, 3))))
 
 
 def test_calibration_error_by_hand() -> None:
-    """Bins (0.6, 0.667]: 2 pictures at 0.65, one right; (0.8, 0.867]: one at 0.85, right; (0.933, 1]: one at 1, right."""
+    """Bins (0.6, 0.667]: 2 images at 0.65, one right; (0.8, 0.867]: one at 0.85, right; (0.933, 1]: one at 1, right."""
     probabilities = np.array([[0.65, 0.35], [0.65, 0.35], [0.15, 0.85], [1.0, 0.0]])
     true = np.array([0, 1, 1, 0])
     assert calibration.calibration_error(true, probabilities) == pytest.approx((2 * 0.15 + 0.15 + 0) / 4)
@@ -211,7 +211,7 @@ def test_a_temperature_is_a_division_of_logits() -> None:
 
 
 def test_bootstrap_covers_as_promised() -> None:
-    """Of 200 samples of 150 pictures, the interval has the F1 of the source in 88 to 99% of the cases."""
+    """Of 200 samples of 150 images, the interval has the F1 of the source in 88 to 99% of the cases."""
     source = np.array([[30, 5, 1], [4, 25, 6], [2, 3, 24]]) / 100
     truth = [float(value) for value in metrics.f1_scores((source * 1e6).astype(np.int64))]
     random = np.random.default_rng(0)
@@ -269,7 +269,7 @@ def test_a_run_that_gives_a_class_one_answer_only_has_an_interval_too(matrix: li
 
 
 def test_the_temperature_is_the_best_of_all() -> None:
-    """Nearly uniform answers of few pictures can have two places that are better than those around them."""
+    """Nearly uniform answers of few images can have two places that are better than those around them."""
     random = np.random.default_rng(5)
     for _round in range(300):
         count, classes = int(random.integers(4, 40)), int(random.integers(2, 6))

@@ -121,7 +121,7 @@ def test_a_state_taken_up_goes_on_bit_for_bit() -> None:
         second.restore({"0000": np.zeros(3)})
 
 
-def test_pictures_that_weigh_nothing_teach_nothing() -> None:
+def test_images_that_weigh_nothing_teach_nothing() -> None:
     random = np.random.default_rng(0)
     pixels, targets = random.integers(0, 256, (8, 24, 24, 3), np.uint8), np.eye(3, dtype=np.float32)[random.integers(0, 3, 8)]
     for weight, moves in ((0.0, False), (1.0, True)):

@@ -62,7 +62,7 @@ def set_acl(*words: object) -> None:
 
 
 def write_as(user: int, path: Path) -> None:
-    """A picture that is new."""
+    """An image that is new."""
     write(path, encoded(photo(user), "PNG"))
     os.chown(path, user, user)
 
@@ -118,7 +118,7 @@ def test_what_only_one_user_may_write_stays_hers(team: Team, data: Path, umask: 
 
 
 def test_who_may_only_read_the_data_may_read_no_more_than_the_umask_leaves(team: Team, data: Path) -> None:
-    """Thumbnails and prepared pixels of private pictures must not be open because the folder above them is."""
+    """Thumbnails and prepared pixels of private images must not be open because the folder above them is."""
     open_up(data, "0755")
     for folder in (data / "a", data / "b"):
         folder.chmod(0o700)

@@ -251,10 +251,10 @@ def test_format_and_threshold(project: Path, imgclf: Run) -> None:
 
 
 def test_automatic_threshold(project: Path) -> None:
-    """The lowest that reaches the accuracy on the validation pictures, and none that does not."""
+    """The lowest that reaches the accuracy on the validation images, and none that does not."""
     run = Bundle.load(project / "runs/toy")
     points = [[0.4, 0.75, 1.0], [0.62, 0.9, 0.5], [0.8, 0.97, 0.25]]
-    run.info["calibration"] = {"pictures": 40, "thresholds": points}
+    run.info["calibration"] = {"images": 40, "thresholds": points}
     assert threshold(run, "auto:0.7")[0] == 0.4
     least, said = threshold(run, "auto:0.9")
     assert least == 0.62
@@ -292,7 +292,7 @@ def test_paths_that_end_with_nul(project: Path, imgclf: Run) -> None:
 
 @pytest.fixture
 def packed(project: Path) -> Path:
-    """The pictures of `data/red` in archives of three kinds, with things beside them that are no pictures."""
+    """The images of `data/red` in archives of three kinds, with things beside them that are no images."""
     folder = project / "packed"
     for name in ("000.png", "001.png"):
         write(folder / "red" / name, (project / "data/red" / name).read_bytes())
@@ -320,7 +320,7 @@ def test_archives(packed: Path, archive: str) -> None:
     assert records[f"{packed}/{archive}/red/half.png"].error
 
 
-def test_a_picture_on_stdin(project: Path, imgclf: Run) -> None:
+def test_an_image_on_stdin(project: Path, imgclf: Run) -> None:
     content = (project / "data/red/000.png").read_bytes()
     done = imgclf("predict", "--stdin-image", "--jsonl", stdin=content)
     (record,) = map(json.loads, done.stdout.splitlines())
@@ -331,7 +331,7 @@ def test_a_picture_on_stdin(project: Path, imgclf: Run) -> None:
     assert "damaged" in json.loads(done.stdout)["error"]
     done = imgclf("predict", "-", stdin=content)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "stdin holds a picture and not paths; give --stdin-image" in done.stderr
+    assert "stdin holds an image and not paths; give --stdin-image" in done.stderr
 
 
 def test_a_folder_that_goes_away_while_it_is_looked_through_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,14 +47,14 @@ def test_figures(data: Path) -> None:
     assert result.imbalance == 2
 
 
-def test_the_sheet_shows_the_pictures(data: Path) -> None:
+def test_the_sheet_shows_the_images(data: Path) -> None:
     result = overview.preview(data, columns=3)
     written = decode.decode(result.path.read_bytes())
     np.testing.assert_array_equal(written, result.sheet)
     assert written.shape == (2 * (TILE + 2 * GAP) + GAP, TEXT + 3 * (TILE + GAP) + GAP, 3)
     tile = written[GAP : GAP + TILE, TEXT : TEXT + TILE]
     assert tile[TILE // 2, TILE // 2].tolist() == [200, 0, 0]
-    assert tile[2, TILE // 2].tolist() == [238, 238, 236], "a wide picture keeps its shape"
+    assert tile[2, TILE // 2].tolist() == [238, 238, 236], "a wide image keeps its shape"
     name = written[GAP : GAP + TILE, 12 : TEXT - 10]
     assert (name < 100).any(), "the class name is drawn"
 
@@ -65,7 +65,7 @@ def test_the_sheet_is_the_same_for_the_same_seed(data: Path) -> None:
     assert (first != other).any()
 
 
-def test_fed_pictures_are_the_recipes(data: Path) -> None:
+def test_fed_images_are_the_recipes(data: Path) -> None:
     result = overview.preview(data, columns=6, feed=TrainConfig(image_size=16, augment="none"))
     fed = {preprocess.load(Recipe(16, 16), path).tobytes() for path in (data / "red").iterdir()}
     step = TILE // 16
@@ -99,9 +99,9 @@ def test_a_part_of_a_folder_that_is_split_already(tmp_path: Path) -> None:
     write(tmp_path / "data" / "train" / "a" / "notes.txt", b"milk")
     result = overview.preview(tmp_path / "data", part="train", out=tmp_path / "sheet.png")
     assert [info.count for info in result.classes] == [3, 3]
-    assert result.left_out == (("train/a/notes.txt", "not an image"),)
-    assert overview.preview(tmp_path / "data", part="test", out=tmp_path / "sheet.png").left_out == ()
-    with pytest.raises(ImgclfError, match="no val folder with pictures; it has test, train"):
+    assert result.skipped == (("train/a/notes.txt", "not an image"),)
+    assert overview.preview(tmp_path / "data", part="test", out=tmp_path / "sheet.png").skipped == ()
+    with pytest.raises(ImgclfError, match="no val folder with images; it has test, train"):
         overview.preview(tmp_path / "data", part="val", out=tmp_path / "sheet.png")
 
 
@@ -111,7 +111,7 @@ def test_a_class_that_a_part_lacks_is_no_part_of_the_imbalance(tmp_path: Path, i
             write(tmp_path / "data" / label / f"{index}.jpg", encoded(photo(100 * ord(label) + index)))
     splitting.split(tmp_path / "data")
     done = imgclf("preview", "--split", "val")
-    assert "9 pictures, 3 classes, imbalance 2.00 (largest / smallest that has pictures)" in done.stdout
+    assert "9 images, 3 classes, imbalance 2.00 (largest / smallest that has images)" in done.stdout
 
 
 def test_the_data_stays_as_it_is(data: Path) -> None:
@@ -147,7 +147,7 @@ def test_command(data: Path, imgclf: Run) -> None:
     assert header.header((data.parent / "sheet.png").read_bytes()).format == "PNG"
     done = imgclf("preview", "data/")
     assert "JPEG 1, WEBP 1, unreadable 1" in done.stdout
-    assert "9 pictures, 2 classes, imbalance 2.00" in done.stdout
+    assert "9 images, 2 classes, imbalance 2.00" in done.stdout
     assert "data/.imgclf/preview.png" in done.stderr
     done = imgclf("preview", "--split", "train")
     assert (done.returncode, done.stderr) == (
@@ -173,7 +173,7 @@ def content_of(path: Path) -> dict[str, Any]:
     return json.loads(found[1])  # type: ignore[no-any-return]
 
 
-def test_the_page_has_every_picture_with_findings_parts_and_histograms(tmp_path: Path, imgclf: Run) -> None:
+def test_the_page_has_every_image_with_findings_parts_and_histograms(tmp_path: Path, imgclf: Run) -> None:
     data = tmp_path / "data"
     for number in range(10):
         write(data / "ab"[number % 2] / f"{number}.jpg", encoded(scene(number, 200, 100 + 50 * (number % 2))))
@@ -184,16 +184,16 @@ def test_the_page_has_every_picture_with_findings_parts_and_histograms(tmp_path:
     done = imgclf("preview", "--html", "p.html", "--json")
     assert done.returncode == 0
     content = content_of(tmp_path / "p.html")
-    pictures = {picture["path"]: picture for picture in content["pictures"]}
-    assert len(pictures) == 13
-    assert {path for path, picture in pictures.items() if picture["findings"]} == {"a/dark.png", "b/copy.jpg", "b/empty.jpg"}
-    assert pictures["b/copy.jpg"]["other"] == "b/1.jpg"
-    assert pictures["b/copy.jpg"]["part"] == pictures["b/1.jpg"]["part"] != ""
-    assert (pictures["a/0.jpg"]["width"], pictures["a/0.jpg"]["height"], pictures["a/0.jpg"]["format"]) == (200, 100, "JPEG")
-    small = decode.decode(base64.b64decode(pictures["a/0.jpg"]["thumbnail"]))
+    images = {image["path"]: image for image in content["images"]}
+    assert len(images) == 13
+    assert {path for path, image in images.items() if image["findings"]} == {"a/dark.png", "b/copy.jpg", "b/empty.jpg"}
+    assert images["b/copy.jpg"]["other"] == "b/1.jpg"
+    assert images["b/copy.jpg"]["part"] == images["b/1.jpg"]["part"] != ""
+    assert (images["a/0.jpg"]["width"], images["a/0.jpg"]["height"], images["a/0.jpg"]["format"]) == (200, 100, "JPEG")
+    small = decode.decode(base64.b64decode(images["a/0.jpg"]["thumbnail"]))
     assert small.shape == (80, 160, 3)
-    assert pictures["b/empty.jpg"]["thumbnail"] == ""
-    assert (tmp_path / pictures["a/0.jpg"]["href"]).resolve() == (data / "a/0.jpg").resolve()
+    assert images["b/empty.jpg"]["thumbnail"] == ""
+    assert (tmp_path / images["a/0.jpg"]["href"]).resolve() == (data / "a/0.jpg").resolve()
     assert content["about"] == "13 files, 3 with findings"
     assert {name: check["count"] for name, check in content["checks"].items()} == {"broken": 1, "near-duplicate": 1, "blank": 1}
     histograms = {one["label"]: one for one in content["histograms"]}
@@ -212,18 +212,18 @@ def test_the_page_of_one_part_and_of_a_sample(tmp_path: Path) -> None:
     splitting.split(tmp_path / "data")
     survey = page.survey(tmp_path / "data", "val")
     page.write_page(survey, tmp_path / "p.html", limit=100, seed=0)
-    assert {picture["part"] for picture in content_of(tmp_path / "p.html")["pictures"]} == {"val"}
+    assert {image["part"] for image in content_of(tmp_path / "p.html")["images"]} == {"val"}
     page.write_page(page.survey(tmp_path / "data", None), tmp_path / "p.html", limit=12, seed=0)
     shown = content_of(tmp_path / "p.html")
-    assert collections.Counter(picture["label"] for picture in shown["pictures"]) == {"a": 6, "b": 6}
+    assert collections.Counter(image["label"] for image in shown["images"]) == {"a": 6, "b": 6}
     assert "12 of them shown, drawn from every class (--limit shows more)" in shown["about"]
 
 
 def test_histograms_as_a_plot(data: Path, imgclf: Run) -> None:
     for _twice in range(2):  # its own plot is replaced
         assert imgclf("preview", "--histograms", "h.png").returncode == 0
-    picture = decode.decode((data.parent / "h.png").read_bytes())
-    assert picture.shape[1] > 1200
+    image = decode.decode((data.parent / "h.png").read_bytes())
+    assert image.shape[1] > 1200
     write(data.parent / "holiday.png", encoded(photo(1), "PNG"))
     done = imgclf("preview", "--histograms", "holiday.png")
     assert done.returncode == 1

@@ -124,7 +124,7 @@ def test_what_fits_no_option(text: str, words: str, tmp_path: Path, imgclf: Run)
 
 
 def test_quiet_and_verbose(project: Path, imgclf: Run) -> None:
-    """Quiet: data as ever, no talk, but what was left out and errors; before the command or behind it."""
+    """Quiet: data as ever, no talk, but what was skipped and errors; before the command or behind it."""
     write(project / "data" / "red" / "broken.png", b"x")
     loud = imgclf("evaluate", "data")
     for order in (("--quiet", "evaluate", "data"), ("evaluate", "data", "-q")):

@@ -26,10 +26,10 @@ def textures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("noise", "stripes"):
         for index in range(30):
             random = np.random.default_rng((name == "noise", index))
-            picture = np.full((40, 40, 3), random.integers(80, 170, 3), np.float64)
+            image = np.full((40, 40, 3), random.integers(80, 170, 3), np.float64)
             if name == "stripes":
-                picture[:: int(random.integers(3, 6))] += 80
-            noisy = np.clip(picture + random.normal(0, 20, picture.shape), 0, 255).astype(np.uint8)
+                image[:: int(random.integers(3, 6))] += 80
+            noisy = np.clip(image + random.normal(0, 20, image.shape), 0, 255).astype(np.uint8)
             write(root / "data" / name / f"{index}.png", preprocess.encode(noisy, ".png"))
     splitting.split(root / "data")
     return root
@@ -47,7 +47,7 @@ class Hears(Silent):
         self.notes.append(text)
 
 
-def test_a_backbone_is_judged_by_training_pictures_alone(textures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backbone_is_judged_by_training_images_alone(textures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each once, at the backbone's size; those of validation and test are not looked at, and nothing is computed twice."""
     seen = []
     original = features.Extractor.vector
@@ -55,7 +55,7 @@ def test_a_backbone_is_judged_by_training_pictures_alone(textures: Path, monkeyp
     training = [row for row in manifest(textures).rows if row.split == "train"]
     found = prospects.of_backbone(textures / "data", manifest(textures), TrainConfig(), Silent())
     assert found is not None
-    assert (found.pictures, found.trained_on) == (len(training), len(training) * 4 // 5)
+    assert (found.images, found.trained_on) == (len(training), len(training) * 4 // 5)
     assert found.accuracy >= 0.9
     assert len(seen) == len(training)
     assert seen[0].shape == (224, 224, 3)
@@ -67,7 +67,7 @@ def test_a_backbone_is_judged_by_training_pictures_alone(textures: Path, monkeyp
 def test_each_image_is_decoded_once_and_none_that_is_known(
     textures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that is damaged since the split is left out, and looked at again the next time."""
+    """A file that is damaged since the split is skipped, and looked at again the next time."""
     shutil.copytree(textures / "data", tmp_path / "data", ignore=shutil.ignore_patterns("features", "prepared"))
     damaged = next(row.path for row in manifest(textures).rows if row.split == "train")
     write(tmp_path / "data" / damaged, (tmp_path / "data" / damaged).read_bytes()[:300])
@@ -76,7 +76,7 @@ def test_each_image_is_decoded_once_and_none_that_is_known(
     monkeypatch.setattr(preprocess, "load", lambda recipe, path: decoded.append(path) or original(recipe, path))
     found = prospects.of_backbone(tmp_path / "data", manifest(tmp_path), TrainConfig(image_size=32), Silent())
     assert found is not None
-    assert found.pictures == len(set(decoded)) - (tmp_path / "data" / damaged in decoded)
+    assert found.images == len(set(decoded)) - (tmp_path / "data" / damaged in decoded)
     assert len(decoded) == len(set(decoded))
     first = len(decoded)
     assert prospects.of_backbone(tmp_path / "data", manifest(tmp_path), TrainConfig(image_size=32), Silent()) == found
@@ -112,7 +112,7 @@ def test_a_sample_has_of_every_class() -> None:
     assert chosen != prospects._sample(training, 100, 2)
 
 
-def test_more_pictures_help_a_network_from_scratch_more() -> None:
+def test_more_images_help_a_network_from_scratch_more() -> None:
     frozen, scratch = Prospect(90, 100, 80), Prospect(80, 100, 80)
     few, many = (prospects.expected(frozen, scratch, count) for count in (80, 80_000))
     assert few == pytest.approx((0.9, 0.88))  # a trial is short
@@ -134,7 +134,7 @@ def test_auto_is_the_backbone_where_that_is_sure(textures: Path, monkeypatch: py
 
 @pytest.mark.long
 def test_auto_tries_both_where_it_is_not(textures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The backbone is told to be at a loss: the trial of a network from scratch is real, and is on training pictures alone."""
+    """The backbone is told to be at a loss: the trial of a network from scratch is real, and is on training images alone."""
     heard = Hears()
     config = TrainConfig(model="auto", batch_size=8)
     monkeypatch.setattr(prospects, "FEWEST_TRIED", 10)
@@ -142,19 +142,17 @@ def test_auto_tries_both_where_it_is_not(textures: Path, monkeypatch: pytest.Mon
     machine = devices.choose(None)
     trial = prospects.of_scratch(textures / "data", manifest(textures), config, machine, Silent())
     training = [row for row in manifest(textures).rows if row.split == "train"]
-    assert trial.pictures + trial.trained_on == len(training)
+    assert trial.images + trial.trained_on == len(training)
     assert trial.accuracy >= 0.7
     chosen, expected = prospects.choose(textures / "data", manifest(textures), config, machine, heard)
     assert (chosen.model, expected) == ("cnn", prospects.expected(Prospect(20, 42, 33), trial, len(training))[1])
     (line,) = heard.notes
-    assert line.startswith("--model auto: cnn; efficientnet-lite0 right on 0.476 of 42 held-out training pictures")
-    assert " and " in line.partition(" training pictures: ")[2]
+    assert line.startswith("--model auto: cnn; efficientnet-lite0 right on 0.476 of 42 held-out training images")
+    assert " and " in line.partition(" training images: ")[2]
     monkeypatch.setattr(prospects, "of_backbone", lambda *_any: None)
     assert prospects.choose(textures / "data", manifest(textures), config, machine, heard)[0].model == "cnn"
-    assert heard.notes[1].startswith(
-        "--model auto: cnn; too few pictures for efficientnet-lite0, a short trial of cnn right on "
-    )
-    assert " and " not in heard.notes[1].partition(" training pictures: ")[2]
+    assert heard.notes[1].startswith("--model auto: cnn; too few images for efficientnet-lite0, a short trial of cnn right on ")
+    assert " and " not in heard.notes[1].partition(" training images: ")[2]
 
 
 def test_command_auto_and_the_hint(textures: Path, tmp_path: Path, imgclf: Run) -> None:
@@ -162,7 +160,7 @@ def test_command_auto_and_the_hint(textures: Path, tmp_path: Path, imgclf: Run) 
     done = imgclf("train", "--model", "auto", "--epochs", 2, "--image-size", 32, "--run-dir", "chosen")
     assert done.returncode == 0, done.stderr
     assert "--model auto: efficientnet-lite0" in done.stderr
-    assert "efficientnet-lite0, frozen: 1,280 features a picture" in done.stderr
+    assert "efficientnet-lite0, frozen: 1,280 features an image" in done.stderr
     for option in ("--summary", "--lr-find"):
         done = imgclf("train", "--model", "auto", option)
         assert (done.returncode, done.stdout) == (2, "")

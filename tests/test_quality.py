@@ -1,4 +1,4 @@
-"""Quality scores: from 0 to 1, right at both ends, the same for every size of picture."""
+"""Quality scores: from 0 to 1, right at both ends, the same for every size of image."""
 
 import cv2
 import numpy as np
@@ -66,9 +66,9 @@ def test_seven_neighbouring_levels_are_alike() -> None:
 
 def test_blur_grows_with_blurring() -> None:
     for seed in range(5):
-        picture = np.asarray(scene(seed))
+        image = np.asarray(scene(seed))
         scores = [
-            quality.blurry(preprocess.thumbnail(cv2.GaussianBlur(picture, (0, 0), sigma) if sigma else picture, quality.SIDE))
+            quality.blurry(preprocess.thumbnail(cv2.GaussianBlur(image, (0, 0), sigma) if sigma else image, quality.SIDE))
             for sigma in (0, 1, 2, 4, 8)
         ]
         assert scores[:4] == sorted(scores[:4])
@@ -89,8 +89,8 @@ def test_blur_by_its_definition() -> None:
 
 
 def test_blur_along_one_direction_counts() -> None:
-    picture = np.asarray(scene(8))
-    moved = preprocess.thumbnail(cv2.blur(picture, (25, 1)), quality.SIDE)
+    image = np.asarray(scene(8))
+    moved = preprocess.thumbnail(cv2.blur(image, (25, 1)), quality.SIDE)
     assert quality.blurry(moved) > 0.7
 
 
@@ -113,14 +113,14 @@ def test_sizes_and_shapes() -> None:
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3.7])
-def test_the_same_picture_scores_the_same_at_every_size(scale: float) -> None:
-    picture = np.asarray(scene(9, 400, 300))
-    larger = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-    small, large = (preprocess.thumbnail(each, quality.SIDE) for each in (picture, larger))
+def test_the_same_image_scores_the_same_at_every_size(scale: float) -> None:
+    image = np.asarray(scene(9, 400, 300))
+    larger = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    small, large = (preprocess.thumbnail(each, quality.SIDE) for each in (image, larger))
     assert abs(quality.blurry(small) - quality.blurry(large)) < 0.08
     one, other = quality.levels(small), quality.levels(large)
     assert quality.low_contrast(quality.ends(one)) == pytest.approx(quality.low_contrast(quality.ends(other)), abs=0.02)
     for score in (dark, bright):
-        assert score(preprocess.grid(picture, 64)) == pytest.approx(score(preprocess.grid(larger, 64)), abs=0.05)
+        assert score(preprocess.grid(image, 64)) == pytest.approx(score(preprocess.grid(larger, 64)), abs=0.05)
     for score_ in (quality.blank, quality.brightness):
         assert score_(one) == pytest.approx(score_(other), abs=0.02)

@@ -1,4 +1,4 @@
-"""The outputs that README shows: every line has the form of one that the command prints here, of other pictures."""
+"""The outputs that README shows: every line has the form of one that the command prints here, of other images."""
 
 import os
 import re

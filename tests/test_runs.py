@@ -132,7 +132,7 @@ def test_commands(folder: Path, imgclf: Run) -> None:
     assert imgclf("runs", "best").stdout == "runs/equal\n"
     known = json.loads(imgclf("info", "toy", "--json").stdout)
     assert known["class_names"] == ["blue", "green", "red"]
-    assert known["calibration"]["pictures"] == 12
+    assert known["calibration"]["images"] == 12
     shown = imgclf("runs", "show", "best").stdout
     assert "metrics.val_accuracy" in shown
     assert "blue, green, red" in shown

@@ -1,4 +1,4 @@
-"""Where a classifier looks: classifiers of which that is known, and pictures in which it can be seen."""
+"""Where a classifier looks: classifiers of which that is known, and images in which it can be seen."""
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ from imgclf.models.grad_cam import grad_cam
 SIDE = 64
 
 
-def picture(top: int = 8, left: int = 40) -> decode.Image:
+def image(top: int = 8, left: int = 40) -> decode.Image:
     """Grey noise with a bright red square of 16 pixels."""
     canvas = np.random.default_rng(0).integers(90, 140, (SIDE, SIDE, 3)).astype(np.uint8)
     canvas[top : top + 16, left : left + 16] = (250, 20, 20)
@@ -36,7 +36,7 @@ def middle(heat: np.ndarray) -> tuple[float, float]:
 @pytest.mark.parametrize(("top", "left"), [(8, 40), (40, 4), (0, 0), (48, 48), (24, 24)])
 def test_occlusion_finds_the_square(top: int, left: int) -> None:
     """The mass lies about the square, and the strongest pixel in it."""
-    heat = saliency.occlusion(redness, picture(top, left), 1)
+    heat = saliency.occlusion(redness, image(top, left), 1)
     assert heat.shape == (SIDE, SIDE)
     assert (heat.min(), heat.max()) == (pytest.approx(0, abs=0.05), 1)
     row, column = np.unravel_index(int(heat.argmax()), heat.shape)
@@ -47,15 +47,15 @@ def test_occlusion_finds_the_square(top: int, left: int) -> None:
 
 def test_what_nothing_moves_is_blank() -> None:
     """A classifier that does not look, and the class against which the square speaks."""
-    assert not saliency.occlusion(lambda _image: np.array([0.3, 0.7]), picture(), 1).any()
-    assert not saliency.occlusion(redness, picture(), 0).any()
+    assert not saliency.occlusion(lambda _image: np.array([0.3, 0.7]), image(), 1).any()
+    assert not saliency.occlusion(redness, image(), 0).any()
 
 
 def test_fidelity_tells_a_true_map_from_a_false_one() -> None:
-    true = saliency.occlusion(redness, picture(), 1)
-    good = saliency.fidelity(redness, picture(), 1, true)
-    bad = saliency.fidelity(redness, picture(), 1, 1 - true)
-    assert good.before == redness(picture())[1] > 0.9
+    true = saliency.occlusion(redness, image(), 1)
+    good = saliency.fidelity(redness, image(), 1, true)
+    bad = saliency.fidelity(redness, image(), 1, 1 - true)
+    assert good.before == redness(image())[1] > 0.9
     assert good.marked[-1] < 0.1 < good.random[-1]
     assert bad.marked[-1] == pytest.approx(good.before, abs=0.01)
     assert good.random == bad.random  # the same drawings for the same seed

@@ -34,7 +34,7 @@ def test_one_cycle() -> None:
     assert rate[:120] == sorted(rate[:120])
 
 
-def test_pictures_grow() -> None:
+def test_images_grow() -> None:
     sides = [schedule.side(96, epoch, 28) for epoch in range(1, 29)]
     assert sides == [48] * 11 + [64] * 9 + [80] * 3 + [96] * 5
     assert [schedule.side(32, epoch, 10) for epoch in range(1, 11)] == [32] * 10

@@ -120,12 +120,12 @@ def test_command(imgclf: Run) -> None:
             schema.schema(name)
 
 
-# -- folders of pictures ----------------------------------------------------------------------------------------------------
+# -- folders of images ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def faulty(tmp_path: Path) -> Path:
-    """Two classes with a broken file, a misnamed one, a copy, a picture under both, a blank one, and a file to ignore."""
+    """Two classes with a broken file, a misnamed one, a copy, an image under both, a blank one, and a file to ignore."""
     root = make_classes(tmp_path / "data", {"a": 6, "b": 6}, size=48)
     write(root / "a" / "page.jpg", b"<html>")
     write(root / "a" / "photo.png", encoded(photo(1, 200, 150)))
@@ -162,13 +162,13 @@ def test_clean(faulty: Path, tmp_path: Path, imgclf: Run) -> None:
 
 
 def test_preview(faulty: Path, imgclf: Run) -> None:
-    assert as_described("preview", said(imgclf("preview", "--json")))["left_out"]
+    assert as_described("preview", said(imgclf("preview", "--json")))["skipped"]
     seen = as_described("preview", said(imgclf("preview", "--histograms", "h.png", "--json")))
     assert [one["label"] for one in seen["histograms"]["classes"]] == ["a", "b"]
 
 
 def test_split(faulty: Path, tmp_path: Path, imgclf: Run) -> None:
-    assert as_described("split", said(imgclf("split", "--json")))["left_out"]
+    assert as_described("split", said(imgclf("split", "--json")))["skipped"]
     as_described("split-folds", said(imgclf("split", "--folds", 3, "--json")))
     as_described("split-check", said(imgclf("split", "--check", "--json")))
     for part in ("train", "test"):
@@ -190,7 +190,7 @@ def test_evaluate_and_runs(project: Path, imgclf: Run) -> None:
     write(other / "red" / "broken.png", encoded(photo(1), "PNG")[:300])
     make_classes(other / "red", {"seen": 12})
     scored = as_described("evaluate", said(imgclf("evaluate", "other", "--fail-under", "accuracy=1", "--json"), 1))
-    assert (scored["auc"], bool(scored["left_out"]), bool(scored["slices"])) == (None, True, True)
+    assert (scored["auc"], bool(scored["skipped"]), bool(scored["slices"])) == (None, True, True)
     assert as_described("evaluate", read(project / "runs/toy/evaluation-other-other.json")) == scored
     write(project / "runs/toy/evaluation-old.json", b'{"accuracy": 0.5}')
     known = as_described("info", said(imgclf("info", "toy", "--json")))

@@ -37,7 +37,7 @@ def good(trained: Path) -> bytes:
     return (trained / "data" / "red" / "000.png").read_bytes()
 
 
-def slow_picture() -> bytes:
+def slow_image() -> bytes:
     """A JPEG that takes a noticeable time to decode: 30 megapixels, baseline, most of them alike."""
     return encoded(Image.new("RGB", (6000, 5000), (200, 30, 30)), quality=50)
 
@@ -102,7 +102,7 @@ def test_model_says_names_and_figures_and_no_path(server: Server, trained: Path)
     assert str(trained) not in body.decode()
 
 
-def test_explain_gives_a_picture_in_the_photo_s_shape(server: Server, trained: Path) -> None:
+def test_explain_gives_an_image_in_the_photo_s_shape(server: Server, trained: Path) -> None:
     import io
 
     content = encoded(photo(3, 300, 200))
@@ -146,7 +146,7 @@ def test_openapi_matches_the_routes(server: Server) -> None:
 def test_requests_made_up_from_the_description_are_answered_as_it_says(server: Server, trained: Path) -> None:
     """Schemathesis: statuses, content types and bodies as described, nothing above 499, whatever is sent.
 
-    Left out is the check that what fits the schema is accepted: a schema cannot say which bytes are a picture.
+    Left out is the check that what fits the schema is accepted: a schema cannot say which bytes are an image.
     """
     command = Path(sys.executable).with_name("schemathesis")
     if not command.exists():
@@ -281,7 +281,7 @@ def huge_png() -> bytes:
     )
 
 
-def test_hostile_pictures_are_refused_soon_in_little_memory(server: Server, trained: Path) -> None:
+def test_hostile_images_are_refused_soon_in_little_memory(server: Server, trained: Path) -> None:
     jpeg = encoded(photo(1, 400, 300))
     before = server.memory()
     hostile = {
@@ -359,7 +359,7 @@ def test_forms_are_read_as_the_email_package_reads_them() -> None:
             for number in range(choose.randint(1, 4))
         ]
         body, kind = form(files)
-        found = [(name, bytes(content)) for name, content in bodies.pictures(bytearray(body), kind)]
+        found = [(name, bytes(content)) for name, content in bodies.images(bytearray(body), kind)]
         assert found == files
         parsed = email.message_from_bytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + body, policy=email.policy.HTTP)
         assert [part.get_filename() for part in parsed.iter_parts()] == [name for name, _content in files]  # type: ignore[attr-defined]
@@ -377,8 +377,8 @@ def test_a_gigabyte_declared_is_refused_before_it_is_sent(server: Server) -> Non
 def test_chunks_without_a_length_are_counted(server: Server, trained: Path) -> None:
     head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nTransfer-Encoding: chunked\r\n".encode()
     head += b"Connection: close\r\n\r\n"
-    picture = good(trained)
-    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (picture[:10], picture[10:])) + b"0\r\n\r\n"
+    image = good(trained)
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (image[:10], image[10:])) + b"0\r\n\r\n"
     assert server.raw(head + chunks).startswith(b"HTTP/1.1 200 ")
     before = server.memory()
     endless = (b"%x\r\n" % (1 << 20) + bytes(1 << 20) + b"\r\n") * 200
@@ -387,7 +387,7 @@ def test_chunks_without_a_length_are_counted(server: Server, trained: Path) -> N
     assert answer.startswith(b"HTTP/1.1 413 ") or answer == b""  # it hung up on us while we were still sending
     assert time.monotonic() - start < 20
     assert server.memory() - before < 250
-    assert server.predict(picture)[0] == 200
+    assert server.predict(image)[0] == 200
 
 
 def test_bytes_that_are_not_http(server: Server, trained: Path) -> None:
@@ -405,7 +405,7 @@ def test_bytes_that_are_not_http(server: Server, trained: Path) -> None:
 
 
 def test_nothing_uploaded_touches_the_disk(trained: Path, tmp_path: Path) -> None:
-    """Every file that the server opens, by an audit hook in its process, while forms of 40 MB come in and a picture fails."""
+    """Every file that the server opens, by an audit hook in its process, while forms of 40 MB come in and an image fails."""
     hook = tmp_path / "hook"
     hook.mkdir()
     (hook / "sitecustomize.py").write_text(
@@ -452,7 +452,7 @@ def test_a_slow_body_is_408_and_holds_nobody_up(trained: Path) -> None:
 
 def test_a_full_queue_is_503_with_a_time_to_try_again(trained: Path) -> None:
     with served(trained / "runs" / "toy", "--queue", "2", cwd=trained) as server:
-        slow = slow_picture()
+        slow = slow_image()
         with concurrent.futures.ThreadPoolExecutor(24) as threads:
             answers = list(threads.map(lambda _n: server.ask("POST", "/predict", slow), range(24)))
         statuses = [status for status, _headers, _body in answers]
@@ -467,7 +467,7 @@ def test_a_full_queue_is_503_with_a_time_to_try_again(trained: Path) -> None:
 
 def test_what_takes_too_long_is_503(trained: Path) -> None:
     with served(trained / "runs" / "toy", "--timeout", "0.2", cwd=trained) as server:
-        status, _headers, body = server.ask("POST", "/predict", form([(f"{n}", slow_picture()) for n in range(16)])[0],
+        status, _headers, body = server.ask("POST", "/predict", form([(f"{n}", slow_image()) for n in range(16)])[0],
                                             {"Content-Type": form([])[1]})  # fmt: skip
         assert status == 503
         assert "within the time limit" in json.loads(body)["error"]
@@ -480,7 +480,7 @@ def test_what_takes_too_long_is_503(trained: Path) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sigterm_lets_what_is_under_way_end(trained: Path, workers: int) -> None:
     with served(trained / "runs" / "toy", "--workers", workers, cwd=trained) as server:
-        many, kind = form([(f"{n}", slow_picture()) for n in range(8)])
+        many, kind = form([(f"{n}", slow_image()) for n in range(8)])
         with concurrent.futures.ThreadPoolExecutor(1) as threads:
             under_way = threads.submit(server.ask, "POST", "/predict", many, {"Content-Type": kind})
             time.sleep(0.4)
@@ -501,7 +501,7 @@ def test_ctrl_c_is_130(trained: Path) -> None:
 
 
 def test_many_clients_get_right_answers(server: Server, trained: Path) -> None:
-    """Sixteen connections at once, each with requests one after the other; every answer is that of its own picture."""
+    """Sixteen connections at once, each with requests one after the other; every answer is that of its own image."""
     paths = sorted((trained / "data").rglob("*.png"))
     expected = {path: server.predict(path.read_bytes())[1] for path in paths[:12]}
 

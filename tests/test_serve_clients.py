@@ -251,7 +251,7 @@ def test_sigterm_does_not_wait_for_who_does_not_read_or_send(trained: Path) -> N
             one.close()
 
 
-# -- bodies and pictures ----------------------------------------------------------------------------------------------------
+# -- bodies and images ----------------------------------------------------------------------------------------------------
 
 
 def test_the_client_with_the_most_bytes_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -443,7 +443,7 @@ def test_many_requests_at_once_of_one_address_are_answered(server: Server, train
         assert set(threads.map(lambda _n: server.predict(content)[0], range(4 * MAX_OF_CLIENT))) <= {200, 503}
 
 
-# -- pictures that take long ------------------------------------------------------------------------------------------------
+# -- images that take long ------------------------------------------------------------------------------------------------
 
 
 def with_scans(data: bytes, more: int) -> bytes:
@@ -452,7 +452,7 @@ def with_scans(data: bytes, more: int) -> bytes:
     return data[:end] + data[start:end] * more + data[end:]
 
 
-def test_pictures_that_would_keep_a_thread_are_not_decoded(server: Server) -> None:
+def test_images_that_would_keep_a_thread_are_not_decoded(server: Server) -> None:
     progressive = encoded(Image.new("RGB", (4000, 3000), (200, 30, 30)), "JPEG", progressive=True, quality=50)
     noise = np.random.default_rng(0).integers(0, 256, (2000, 2000, 3), dtype=np.uint8)
     files = {
@@ -480,7 +480,7 @@ def test_the_thread_is_free_soon_after_the_time_of_a_request(trained: Path) -> N
         with concurrent.futures.ThreadPoolExecutor(16) as threads:
             statuses = list(threads.map(lambda _n: server.ask("POST", "/predict", heavy)[0], range(16)))
         assert set(statuses) == {503}
-        until = time.monotonic() + 10  # of which two pictures take one or two seconds on a machine that has nothing else to do
+        until = time.monotonic() + 10  # of which two images take one or two seconds on a machine that has nothing else to do
         while server.ask("POST", "/predict", content)[0] != 200:
             assert time.monotonic() < until
 

@@ -1,4 +1,4 @@
-"""The page of `imgclf serve` in a real Chromium without a window: every way to give a picture, and what is seen and heard."""
+"""The page of `imgclf serve` in a real Chromium without a window: every way to give an image, and what is seen and heard."""
 
 import base64
 import os
@@ -13,7 +13,7 @@ from served import Server, served
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-SHOTS = os.environ.get("IMGCLF_SCREENSHOTS")  # a folder for the pictures of README
+SHOTS = os.environ.get("IMGCLF_SCREENSHOTS")  # a folder for the images of README
 FLAGS = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 
 
@@ -94,9 +94,9 @@ def test_upload_shows_bars_history_and_says_it(seen: Seen, server: Server, train
     seen.upload(("a.png", red(trained, 1)), ("b.png", red(trained, 2)))
     playwright.expect(seen.page.locator("#shots button")).to_have_count(3)
     seen.page.locator("#shots button").last.click()
-    assert seen.page.locator("#picture").get_attribute("alt") == "red one.png"
+    assert seen.page.locator("#image").get_attribute("alt") == "red one.png"
     seen.page.locator("#clear").click()
-    assert seen.text("verdict") == "No picture yet"
+    assert seen.text("verdict") == "No image yet"
     assert seen.page.locator("#history").is_hidden()
 
 
@@ -132,7 +132,7 @@ def test_drop_and_paste(seen: Seen, trained: Path, way: str) -> None:
             )
 
     give("", b"")
-    seen.wait("problem", "nothing is fetched" if way == "drop" else "no picture in the clipboard")
+    seen.wait("problem", "nothing is fetched" if way == "drop" else "no image in the clipboard")
     give("one.png", red(trained))
     seen.wait("verdict", "^(red|green|blue)$")
     assert seen.page.locator("#problem").is_hidden()
@@ -143,7 +143,7 @@ def test_camera_photo_and_live(seen: Seen) -> None:
     page.click("#camera")
     playwright.expect(page.locator("#shoot")).to_be_focused()
     page.click("#live")
-    seen.wait("rate", r"^[\d.]+ pictures/s$")
+    seen.wait("rate", r"^[\d.]+ images/s$")
     seen.wait("verdict", "^(red|green|blue)$")
     assert page.locator("#live").get_attribute("aria-pressed") == "true"
     page.click("#live")
@@ -188,7 +188,7 @@ def test_a_camera_that_is_taken_away_is_said(seen: Seen) -> None:
     assert page.locator("#live").get_attribute("aria-pressed") == "false"
 
 
-def test_the_focus_stays_on_a_picture_of_the_session_when_another_comes(seen: Seen, trained: Path) -> None:
+def test_the_focus_stays_on_an_image_of_the_session_when_another_comes(seen: Seen, trained: Path) -> None:
     page = seen.page
     seen.upload(("one.png", red(trained)), ("two.png", red(trained, 1)))
     playwright.expect(page.locator("#shots small").get_by_text("%")).to_have_count(2)
@@ -198,7 +198,7 @@ def test_the_focus_stays_on_a_picture_of_the_session_when_another_comes(seen: Se
     assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("one.png: ")
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("one.png: ")
-    assert page.locator("#picture").get_attribute("alt") == "one.png"
+    assert page.locator("#image").get_attribute("alt") == "one.png"
 
 
 def test_a_camera_asked_for_twice_is_on_once(seen: Seen) -> None:
@@ -242,22 +242,22 @@ def test_where_the_model_looks(seen: Seen, trained: Path) -> None:
     seen.page.click("#look")
     seen.wait("looked", "^Lit up is what speaks for ")
     assert seen.page.locator("#look").get_attribute("aria-pressed") == "true"
-    assert "lit up" in seen.page.locator("#picture").get_attribute("alt")
-    assert seen.page.evaluate("document.getElementById('picture').complete")
+    assert "lit up" in seen.page.locator("#image").get_attribute("alt")
+    assert seen.page.evaluate("document.getElementById('image').complete")
     seen.page.click("#look")
     assert seen.page.locator("#looked").is_hidden()
 
 
-def test_what_is_no_picture_is_said(seen: Seen, trained: Path) -> None:
+def test_what_is_no_image_is_said(seen: Seen, trained: Path) -> None:
     seen.upload(("page.jpg", b"<!doctype html><script>alert(1)</script>"))
     seen.wait("verdict", "This cannot be predicted")
     assert seen.text("sure") == "Not an image but an HTML page."
-    seen.wait("unshown", "page.jpg: no picture that this browser can show")
+    seen.wait("unshown", "page.jpg: no image that this browser can show")
     assert seen.text("spoken") == "page.jpg: not an image but an HTML page"
     seen.upload(("<img src=x onerror=alert(1)>.png", red(trained)))  # a name is text wherever it stands
     seen.wait("verdict", "^(red|green|blue)$")
     seen.upload(("scan.tif", encoded(photo(1), "TIFF")))  # the model reads what the browser does not
-    seen.wait("unshown", "scan.tif: no picture")
+    seen.wait("unshown", "scan.tif: no image")
     seen.wait("verdict", "^(red|green|blue)$")
 
 
@@ -288,7 +288,7 @@ def test_keyboard_alone(seen: Seen, trained: Path) -> None:
     seen.wait("looked", "^Lit up")
 
 
-def test_every_control_has_a_name_and_every_picture_a_text(seen: Seen, trained: Path) -> None:
+def test_every_control_has_a_name_and_every_image_a_text(seen: Seen, trained: Path) -> None:
     seen.upload(("one.png", red(trained)))
     seen.wait("verdict", "^(red|green|blue)$")
     nameless = seen.page.evaluate("""[...document.querySelectorAll("button, input, img, video, section")]
@@ -388,6 +388,6 @@ def test_screenshots(browser: Any, trained: Path) -> None:
                 shot("error")
                 seen.page.click("#camera")
                 seen.page.click("#live")
-                seen.wait("rate", "pictures/s")
+                seen.wait("rate", "images/s")
                 shot("live")
                 seen.context.close()

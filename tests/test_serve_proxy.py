@@ -16,7 +16,7 @@ from imgclf.serve.proxies import Hosts, Proxies
 FLAGS = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", f"--host-resolver-rules=MAP {NAME} 127.0.0.1"]
 
 
-def picture(trained: Path) -> bytes:
+def image(trained: Path) -> bytes:
     return (trained / "data" / "red" / "000.png").read_bytes()
 
 
@@ -132,7 +132,7 @@ def cells(request: pytest.FixtureRequest, server: Server, tmp_path_factory: pyte
 
 
 def test_the_page_and_its_requests_in_every_cell(cells: list[Cell], server: Server, trained: Path) -> None:
-    content = picture(trained)
+    content = image(trained)
     expected = server.predict(content)[1]
     for cell in cells:
         for path, start in (("/", b"<!doctype html>"), ("/serve.js", b"// The page"), ("/model", b"{")):
@@ -183,12 +183,12 @@ def test_the_clients_of_a_proxy_have_their_own_bounds(trained: Path, tmp_path: P
 
 @pytest.mark.long
 def test_the_page_in_a_browser(cells: list[Cell], trained: Path) -> None:
-    """A picture, and over TLS the camera, which browsers lend to secure pages alone. Here where the proxy changes Host."""
+    """An image, and over TLS the camera, which browsers lend to secure pages alone. Here where the proxy changes Host."""
     pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with chromium(*FLAGS) as browser:
         for cell in cells:
             if not cell.keeps_host:
-                browse(browser, cell, picture(trained))
+                browse(browser, cell, image(trained))
 
 
 def browse(browser: Any, cell: Cell, content: bytes) -> None:

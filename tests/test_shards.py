@@ -68,7 +68,7 @@ def test_clean_after_its_shares_decodes_nothing_and_finds_the_same(folder: Path,
     assert tree(folder) == before
     files = [file.path for file in layout.scan(folder)]
     with file_index.examine(folder, files) as catalogue:
-        assert catalogue.read == 1  # the file that is no picture by its first bytes, of which nothing is kept
+        assert catalogue.read == 1  # the file that is no image by its first bytes, of which nothing is kept
         assert [str(shard) for shard in catalogue.taken] == ["1 of 3", "2 of 3", "3 of 3"]
     assert list((folder / ".imgclf" / "index").iterdir()) == [catalogue_file(folder)]
     again = found(imgclf)
@@ -151,7 +151,7 @@ def test_audit_after_its_shares_computes_no_feature(tmp_path: Path, imgclf: Run)
     data = make_classes(tmp_path / "data", {"blue": 15, "red": 15})
     options = ("--weights", "none", "--image-size", "32")
     whole = json.loads(imgclf("audit", "data", *options, "--json").stdout)
-    assert whole["pictures"] == 30
+    assert whole["images"] == 30
     shutil.rmtree(data / ".imgclf")
     for index in (3, 1, 2):
         done = imgclf("audit", "data", "--shard", f"{index}/3", *options)
@@ -223,7 +223,7 @@ def test_incomplete_shares_are_refused(project: Path, imgclf: Run) -> None:
     assert "cut.jsonl: record 8 is missing" in refused(names[0], names[1], "cut.jsonl")
     (project / "cut.jsonl").write_text("".join(lines)[:-20])
     assert "cut.jsonl, line 8: no record of a share" in refused(names[0], names[1], "cut.jsonl")
-    for content in (b"\xff\xd8\xff\xe0 a picture", b"[" * 100_000):
+    for content in (b"\xff\xd8\xff\xe0 an image", b"[" * 100_000):
         write(project / "none.jsonl", content)
         assert "none.jsonl, line 1: no record of a share" in refused(names[0], "none.jsonl", names[2])
     (project / "cut.jsonl").write_text("")
@@ -272,7 +272,7 @@ def test_the_job_array_for_slurm(project: Path, imgclf: Run) -> None:
 
     for number in (1, 2):
         assert task(number, "clean", "data", SLURM_ARRAY_TASK_COUNT="2") == 0
-        # 72 pictures and then the missing file, which is the first share's
+        # 72 images and then the missing file, which is the first share's
         assert task(number, "predict", "data", "missing.jpg", SLURM_ARRAY_TASK_COUNT="1", SHARES="2") == 2 - number
     assert "took up 2 of 2 shares" in imgclf("clean", "data").stderr
     merged = imgclf("predict", "--merge", "part-1-of-2.jsonl", "part-2-of-2.jsonl", "--jsonl").stdout

@@ -62,7 +62,7 @@ def test_an_existing_manifest_is_replaced_only_with_force(tmp_path: Path) -> Non
     made = make_classes(tmp_path / "data", {"a": 10, "b": 10}, size=8)
     first = splitting.split(made)
     old = first.path.read_bytes()
-    with pytest.raises(ImgclfError, match=r"another split is in force \(0 pictures are new, 0 are gone, \d+ would change"):
+    with pytest.raises(ImgclfError, match=r"another split is in force \(0 images are new, 0 are gone, \d+ would change"):
         splitting.split(made, SplitConfig(seed=1))
     assert first.path.read_bytes() == old
     second = splitting.split(made, SplitConfig(seed=1), force=True)
@@ -86,14 +86,14 @@ def test_of_two_splits_at_once_one_is_refused(tmp_path: Path, monkeypatch: pytes
     assert sorted(path.name for path in result.path.parent.glob("split*")) == ["split.csv"]
 
 
-def test_what_is_no_picture_is_left_out_and_named(tmp_path: Path) -> None:
+def test_what_is_no_image_is_skipped_and_named(tmp_path: Path) -> None:
     made = make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
     write(made / "a" / "notes.txt", b"milk")
     write(made / "a" / "empty.png", b"")
-    write(made / "a" / "picture-without-a-name", encoded(photo(1)))
+    write(made / "a" / "image-without-a-name", encoded(photo(1)))
     result = splitting.split(made)
-    assert result.left_out == (("a/empty.png", "the file has zero bytes"), ("a/notes.txt", "not an image"))
-    assert "a/picture-without-a-name" in {row.path for row in result.manifest.rows}
+    assert result.skipped == (("a/empty.png", "the file has zero bytes"), ("a/notes.txt", "not an image"))
+    assert "a/image-without-a-name" in {row.path for row in result.manifest.rows}
 
 
 def test_identical_files_under_two_classes_are_reported(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_ready_made_parts_are_used_as_they_are(tmp_path: Path) -> None:
     assert {row.path.split("/")[0].lower()[:3] + row.split for row in result.manifest.rows} == {"tratrain", "valval", "testest"}
     assert result.manifest.counts() == {name: dict.fromkeys(PARTS, n) for name, n in (("a", 3), ("b", 2))}
     # The same files in all three parts: that is leakage, and it is said.
-    assert "leakage: identical pictures or groups that lie in more than one part of this folder: 5" in result.notes
+    assert "leakage: identical images or groups that lie in more than one part of this folder: 5" in result.notes
 
 
 def test_groups_torn_by_ready_made_parts_are_counted(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_groups_torn_by_ready_made_parts_are_counted(tmp_path: Path) -> None:
         for number, label in enumerate("abab"):
             write(tmp_path / part / label / f"patient{number}-{part}.png", encoded(photo(hash((part, number)) % 999), "PNG"))
     notes = splitting.split(tmp_path, SplitConfig(group_by="patient([0-9])")).notes
-    assert "leakage: identical pictures or groups that lie in more than one part of this folder: 4" in notes
+    assert "leakage: identical images or groups that lie in more than one part of this folder: 4" in notes
     assert not any("kept together" in note for note in notes)
 
 
@@ -169,10 +169,10 @@ def test_parts_without_class_folders(tmp_path: Path) -> None:
         splitting.split(tmp_path)
 
 
-def test_a_class_without_training_pictures(tmp_path: Path) -> None:
+def test_a_class_without_training_images(tmp_path: Path) -> None:
     make_classes(tmp_path / "train", {"a": 5, "b": 5}, size=8)
     make_classes(tmp_path / "test", {"a": 5, "c": 5}, size=8)
-    with pytest.raises(ImgclfError, match="class c: no picture of it is in the train part"):
+    with pytest.raises(ImgclfError, match="class c: no image of it is in the train part"):
         splitting.split(tmp_path)
 
 
@@ -215,7 +215,7 @@ def test_group_by_and_groups_file_agree(tmp_path: Path) -> None:
 
 def test_groups_too_large_for_every_part_are_refused(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 30, "b": 30}, size=8)
-    with pytest.raises(ImgclfError, match=r"2, the largest of 40 pictures\): nothing is left for (val|test)"):
+    with pytest.raises(ImgclfError, match=r"2, the largest of 40 images\): nothing is left for (val|test)"):
         splitting.split(data, SplitConfig(group_by=r"/0(2?)"))
     two_parts = splitting.split(data, SplitConfig(train=0.7, val=0.3, test=0, group_by=r"/0(2?)"))
     assert {row.split for row in two_parts.manifest.rows} == {"train", "val"}
@@ -258,8 +258,8 @@ def test_a_class_that_a_part_lacks_is_named(tmp_path: Path) -> None:
     assert result.manifest.counts()["b"] == {"train": 20, "val": 0, "test": 0}
     assert result.manifest.counts()["c"] == {"train": 1, "val": 1, "test": 0}, "b has left val and test short"
     assert result.notes[1:] == (
-        "classes without a picture in the val part, whose score says nothing of them: b",
-        "classes without a picture in the test part, whose score says nothing of them: b, c",
+        "classes without an image in the val part, whose score says nothing of them: b",
+        "classes without an image in the test part, whose score says nothing of them: b, c",
     )
 
 
@@ -267,7 +267,7 @@ def test_a_class_that_a_part_lacks_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("link", ["hard", "symlink", "copy"])
-def test_a_picture_that_goes_away_during_an_export_ends_it(link: Link, tmp_path: Path) -> None:
+def test_an_image_that_goes_away_during_an_export_ends_it(link: Link, tmp_path: Path) -> None:
     made = make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
     manifest = splitting.split(made).manifest
     with pytest.raises(ImgclfError, match=r"export failed at .*b/003.png: No such file or directory; check the spelling"):
@@ -278,7 +278,7 @@ def test_a_picture_that_goes_away_during_an_export_ends_it(link: Link, tmp_path:
 
 
 def test_an_export_leaves_out_what_changed_since_the_split(tmp_path: Path) -> None:
-    """A test picture that was copied over a training picture would leak."""
+    """A test image that was copied over a training image would leak."""
     made = make_classes(tmp_path / "data", {"a": 10, "b": 10}, size=8)
     manifest = splitting.split(made).manifest
     train, gone = [row.path for row in manifest.rows if row.split == "train"][:2]
@@ -362,7 +362,7 @@ def test_command(imgclf: Run, tmp_path: Path) -> None:
         ["class", "train", "val", "test", "all"], ["a", "14", "3", "3", "20"], ["b", "28", "6", "6", "40"],
         ["all", "42", "9", "9", "60"],
     ]  # fmt: skip
-    assert together == "groups that show the same or belong together: 0 (0 pictures), none torn; leakage between parts: 0"
+    assert together == "groups that show the same or belong together: 0 (0 images), none torn; leakage between parts: 0"
     assert done.stderr == "unchanged: data/.imgclf/split.csv\n"
     done = imgclf("split", "--test", "0.5")
     assert done.returncode == 1
@@ -373,16 +373,16 @@ def test_command(imgclf: Run, tmp_path: Path) -> None:
     assert "the val part is empty: training needs one to choose the best epoch" in done.stderr
 
 
-def test_only_ten_left_out_files_are_named(imgclf: Run, tmp_path: Path) -> None:
+def test_only_ten_skipped_files_are_named(imgclf: Run, tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
     for index in range(13):
         write(data / "a" / f"{index}.txt", b"milk")
     lines = imgclf("split").stderr.splitlines()
-    assert sum(line.startswith("left out a/") for line in lines) == 10
-    assert "left out 3 more; `imgclf clean` lists and sets aside what cannot be used" in lines
+    assert sum(line.startswith("skipped a/") for line in lines) == 10
+    assert "skipped 3 more; `imgclf clean` lists and sets aside what cannot be used" in lines
 
 
-# -- pictures that show the same ------------------------------------------------------------------------------------------
+# -- images that show the same ------------------------------------------------------------------------------------------
 
 
 def near_duplicates(root: Path, count: int) -> dict[str, str]:
@@ -390,10 +390,10 @@ def near_duplicates(root: Path, count: int) -> dict[str, str]:
     kin = {}
     for number in range(count):
         label = "ab"[number % 2]
-        picture = scene(number, 128, 96)
+        image = scene(number, 128, 96)
         change = COPIES[number % len(COPIES)]
-        write(root / label / f"{number:03d}.png", encoded(picture, "PNG"))
-        write(root / label / f"copy {number:03d}.jpg", change(picture))
+        write(root / label / f"{number:03d}.png", encoded(image, "PNG"))
+        write(root / label / f"copy {number:03d}.jpg", change(image))
         kin[f"{label}/copy {number:03d}.jpg"] = f"{label}/{number:03d}.png"
     return kin
 
@@ -411,7 +411,7 @@ def test_300_planted_near_duplicates_do_not_leak(tmp_path: Path) -> None:
     assert made.groups() == (300, 600, 0)
     counts = made.manifest.counts()
     assert all(abs(counts[label][part] - 300 * share) <= 2 for label in "ab" for part, share in DEFAULT.items())
-    # The same pictures drawn one by one:
+    # The same images drawn one by one:
     samples_ = [Sample(row.path, row.label) for row in made.manifest.rows]
     alone = {sample.path: sample.path for sample in samples_}
     parts = allocation.allocate(samples_, alone, DEFAULT, 3)
@@ -423,7 +423,7 @@ def test_300_planted_near_duplicates_do_not_leak(tmp_path: Path) -> None:
 # -- stable ---------------------------------------------------------------------------------------------------------------
 
 
-def test_pictures_added_later_move_none_that_were_there(tmp_path: Path) -> None:
+def test_images_added_later_move_none_that_were_there(tmp_path: Path) -> None:
     make_classes(tmp_path, {"a": 40, "b": 40}, size=40)
     first = splitting.split(tmp_path, SplitConfig(stable=True))
     before = {row.path: row.split for row in first.manifest.rows}
@@ -431,16 +431,16 @@ def test_pictures_added_later_move_none_that_were_there(tmp_path: Path) -> None:
     assert counts["train"] > counts["val"] + counts["test"] > 10
     (tmp_path / ".imgclf" / "split.csv").unlink()  # on another machine, without the manifest: the same
     assert splitting.split(tmp_path, SplitConfig(stable=True)).manifest == first.manifest
-    picture = scene(77)
-    write(tmp_path / "a" / "new.png", encoded(picture, "PNG"))
-    write(tmp_path / "a" / "new copy.jpg", COPIES[0](picture))
+    image = scene(77)
+    write(tmp_path / "a" / "new.png", encoded(image, "PNG"))
+    write(tmp_path / "a" / "new copy.jpg", COPIES[0](image))
     write(tmp_path / "b" / "copy of 3.jpg", encoded(Image.open(tmp_path / "b" / "003.png"), quality=95))
     second = splitting.split(tmp_path, SplitConfig(stable=True))
     after = {row.path: row.split for row in second.manifest.rows}
     assert {path: after[path] for path in before} == before
     assert after["a/new.png"] == after["a/new copy.jpg"]
     assert after["b/copy of 3.jpg"] == before["b/003.png"]
-    assert "the split in force stays as it is; pictures added to it: 3" in second.notes
+    assert "the split in force stays as it is; images added to it: 3" in second.notes
     assert second.groups() == (2, 4, 0)
     assert splitting.split(tmp_path, SplitConfig(stable=True)).changed is False
 
@@ -448,7 +448,7 @@ def test_pictures_added_later_move_none_that_were_there(tmp_path: Path) -> None:
 # -- folds ----------------------------------------------------------------------------------------------------------------
 
 
-def test_every_picture_is_tested_once(tmp_path: Path) -> None:
+def test_every_image_is_tested_once(tmp_path: Path) -> None:
     make_classes(tmp_path, {"a": 25, "b": 50})
     made = splitting.folds(tmp_path, 5, SplitConfig(group_by=r"/(\d\d)\d"))
     tested = [row.path for one in made for row in one.manifest.rows if row.split == "test"]
@@ -475,7 +475,7 @@ def test_folds_are_stratified(tmp_path: Path) -> None:
 
 def test_folds_that_cannot_be(tmp_path: Path) -> None:
     make_classes(tmp_path / "few", {"a": 3, "b": 9})
-    for count, words in ((1, "two folds at least"), (4, "a class has 3 pictures only")):
+    for count, words in ((1, "two folds at least"), (4, "a class has 3 images only")):
         with pytest.raises(UsageError, match=words):
             splitting.folds(tmp_path / "few", count)
     for part in ("train", "test"):
@@ -489,7 +489,7 @@ def test_folds_that_cannot_be(tmp_path: Path) -> None:
 def test_the_share_of_the_test_is_not_for_folds(tmp_path: Path, imgclf: Run) -> None:
     make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
     done = imgclf("split", "--folds", "2", "--test", "0.5")
-    assert (done.returncode, done.stderr.count("with --folds 2 each picture is tested once; leave it out")) == (2, 1)
+    assert (done.returncode, done.stderr.count("with --folds 2 each image is tested once; leave it out")) == (2, 1)
     assert fold_paths(tmp_path / "data") == []
 
 
@@ -500,7 +500,7 @@ def test_what_is_wrong_with_any_fold_is_said(tmp_path: Path) -> None:
     rows += [f"b/{number:03d}.png,two" for number in range(10)]
     two = [f"{label}/{number:03d}.png,{number % 2}" for label, count in (("a", 30), ("b", 10)) for number in range(count)]
     for lines, words in (
-        (rows, "class b: no picture of it is in the train part"),
+        (rows, "class b: no image of it is in the train part"),
         (two, "--folds 3: the groups are too few or too large: nothing is left to test in fold [123]; take fewer folds"),
     ):
         groups = write(tmp_path / "groups.csv", "\n".join(["path,group", *lines]).encode())
@@ -518,7 +518,7 @@ def test_leakage_of_a_folder_that_is_split(tmp_path: Path, imgclf: Run) -> None:
         for part in ("train", "test"):
             write(root / part / "ab"[number % 2] / f"{number}.png", encoded(scene(100 * (part == "test") + number), "PNG"))
     done = imgclf("split", "--check")
-    assert (done.returncode, done.stdout) == (0, "train 12, test 12; leakage: 0 pictures\n")
+    assert (done.returncode, done.stdout) == (0, "train 12, test 12; leakage: 0 images\n")
     write(root / "test" / "a" / "exact.png", encoded(scene(0), "PNG"))
     write(root / "test" / "b" / "near.jpg", cropped(scene(1)))
     write(root / "test" / "a" / "turned.jpg", mirrored(scene(2)))
@@ -527,8 +527,8 @@ def test_leakage_of_a_folder_that_is_split(tmp_path: Path, imgclf: Run) -> None:
     done = imgclf("split", "--check", "--json")
     assert done.returncode == 1
     answer = json.loads(done.stdout)
-    assert answer["pictures"] == {"train": 12, "val": 0, "test": 16}
-    assert answer["left_out"] == [["test/a/broken.jpg", "the file has zero bytes"]]
+    assert answer["images"] == {"train": 12, "val": 0, "test": 16}
+    assert answer["skipped"] == [["test/a/broken.jpg", "the file has zero bytes"]]
     found = {tuple(sorted((leak["path"], leak["other"]))): leak for leak in answer["leaks"]}
     assert found.keys() == {
         ("test/a/exact.png", "train/a/0.png"), ("test/b/near.jpg", "train/b/1.png"), ("test/a/turned.jpg", "train/a/2.png"),
@@ -538,21 +538,21 @@ def test_leakage_of_a_folder_that_is_split(tmp_path: Path, imgclf: Run) -> None:
     assert all({leak["part"], leak["other_part"]} == {"train", "test"} for leak in found.values())
     text = imgclf("split", "--check")
     assert text.returncode == 1
-    assert text.stdout.splitlines()[-1] == "train 12, test 16; leakage: 4 pictures, 1 of them exact"
+    assert text.stdout.splitlines()[-1] == "train 12, test 16; leakage: 4 images, 1 of them exact"
     assert re.search(r"exact.png +exact|train/a/0.png +exact", text.stdout)
     assert not (root / ".imgclf" / "split.csv").exists(), "it only looks"
 
 
 def test_every_member_of_a_group_outside_its_first_part_leaks(tmp_path: Path) -> None:
-    """Three of one picture in train and one in test, one of them a copy by bytes, another in another class."""
+    """Three of one image in train and one in test, one of them a copy by bytes, another in another class."""
     data = tmp_path / "data"
     for seed in range(6):
         write(data / ("train" if seed < 4 else "test") / "ab"[seed % 2] / f"{seed}.jpg", encoded(scene(seed)))
-    picture = scene(50)
-    write(data / "test" / "a" / "it.jpg", encoded(picture))
-    write(data / "train" / "a" / "it.jpg", encoded(picture))
-    write(data / "train" / "a" / "small.jpg", resized(picture))
-    write(data / "train" / "b" / "crop.jpg", cropped(picture))
+    image = scene(50)
+    write(data / "test" / "a" / "it.jpg", encoded(image))
+    write(data / "train" / "a" / "it.jpg", encoded(image))
+    write(data / "train" / "a" / "small.jpg", resized(image))
+    write(data / "train" / "b" / "crop.jpg", cropped(image))
     leakage = find_leakage(data)
     assert [(leak.path, leak.other, leak.exact) for leak in leakage.leaks] == [
         ("train/a/it.jpg", "test/a/it.jpg", True),
@@ -562,7 +562,7 @@ def test_every_member_of_a_group_outside_its_first_part_leaks(tmp_path: Path) ->
     assert all(0.95 < leak.similarity <= 1 for leak in leakage.leaks)
 
 
-def test_pictures_without_a_part_neither_leak_nor_hide_a_leak(tmp_path: Path) -> None:
+def test_images_without_a_part_neither_leak_nor_hide_a_leak(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 12, "b": 12}, size=16)
     write(data / "a" / "it.jpg", encoded(scene(50)))
     write(data / "a" / "small.jpg", resized(scene(50)))
@@ -585,7 +585,7 @@ def test_leakage_of_a_manifest(tmp_path: Path) -> None:
     made.path.write_text(Manifest(tuple(rows)).to_csv())
     leakage = find_leakage(tmp_path)
     assert {leak.path for leak in leakage.leaks} | {leak.other for leak in leakage.leaks} == {*kin, *kin.values()}
-    assert leakage.pictures == {"train": 10, "val": 0, "test": 10}
+    assert leakage.images == {"train": 10, "val": 0, "test": 10}
 
 
 def test_what_is_not_split_has_no_leakage_to_check(tmp_path: Path) -> None:
@@ -610,7 +610,7 @@ def test_options_that_exclude_each_other(tmp_path: Path, imgclf: Run) -> None:
 # -- what changed since -----------------------------------------------------------------------------------------------
 
 
-def test_a_picture_saved_anew_keeps_its_part(tmp_path: Path) -> None:
+def test_an_image_saved_anew_keeps_its_part(tmp_path: Path) -> None:
     data = tmp_path / "data"
     for seed in range(40):
         write(data / "ab"[seed % 2] / f"{seed:02d}.jpg", encoded(scene(seed, 96, 72)))
@@ -622,18 +622,18 @@ def test_a_picture_saved_anew_keeps_its_part(tmp_path: Path) -> None:
     result = splitting.split(data, SplitConfig(stable=True))
     after = {row.path: row.split for row in result.manifest.rows}
     assert {path: after[path] for path in before} == before
-    assert "the split in force stays as it is; pictures added to it: 1" in result.notes
-    assert "pictures saved anew since the split, which keep their part: 40" in result.notes
+    assert "the split in force stays as it is; images added to it: 1" in result.notes
+    assert "images saved anew since the split, which keep their part: 40" in result.notes
 
 
-def test_a_picture_renamed_after_the_split_is_known_by_its_content(tmp_path: Path) -> None:
+def test_an_image_renamed_after_the_split_is_known_by_its_content(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 12, "b": 12}, size=16)
     manifest = splitting.split(data).manifest
     parts = {row.path: row.split for row in manifest.rows}
     (data / "a" / "000.png").rename(data / "a" / "zebra.png")
     (data / "a" / "001.png").rename(data / "b" / "relabelled.png")
     datasets, notes = load_parts(data, manifest)
-    assert notes == ["pictures renamed or moved since the split: 2 (a/zebra.png, b/relabelled.png)"]
+    assert notes == ["images renamed or moved since the split: 2 (a/zebra.png, b/relabelled.png)"]
     where = {(sample.path, sample.label): part for part, own in datasets.items() for sample in own.samples}
     assert where["a/zebra.png", "a"] == parts["a/000.png"]
     assert where["b/relabelled.png", "b"] == parts["a/001.png"]
@@ -655,7 +655,7 @@ def test_folds_that_are_not_all_there_are_none(tmp_path: Path) -> None:
     ("options", "words"),
     [
         (["--train", "1.5"], "are shares of 1 (0.7) or of 100 (70)"),
-        (["--link", "copy"], "--link says how --export places pictures; give --export DIR too"),
+        (["--link", "copy"], "--link says how --export places images; give --export DIR too"),
     ],
 )
 def test_options_of_split_that_make_no_sense(options: list[str], words: str, tmp_path: Path, imgclf: Run) -> None:

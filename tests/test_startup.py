@@ -68,9 +68,9 @@ sys.argv = ["imgclf", "serve", "--port", "0"]
 from imgclf.cli import console
 def ready(url):
     def ask():
-        picture = open("data/red/000.png", "rb").read()
+        image = open("data/red/000.png", "rb").read()
         for path in ("predict", "explain"):
-            urllib.request.urlopen(url + path, picture).read()
+            urllib.request.urlopen(url + path, image).read()
         os.kill(os.getpid(), signal.SIGTERM)
     threading.Thread(target=ask).start()
 console.data_now = ready

@@ -173,9 +173,9 @@ def test_jpeg_inside_decodes_as_libtiff_does(mode: str, options: dict) -> None:
 
 @pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt"])
 def test_fax(compression: str) -> None:
-    picture = photo(4).convert("1")
-    data = encoded(picture, "TIFF", compression=compression)
-    np.testing.assert_array_equal(decode.decode(data)[..., 0], np.asarray(picture) * 255)
+    image = photo(4).convert("1")
+    data = encoded(image, "TIFF", compression=compression)
+    np.testing.assert_array_equal(decode.decode(data)[..., 0], np.asarray(image) * 255)
 
 
 @pytest.mark.parametrize("compression", ["group3", "group4"])
@@ -200,16 +200,16 @@ def test_fax_that_breaks_off_is_damaged(compression: str) -> None:
 @pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "tiff_adobe_deflate", "raw"])
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "I;16", "LA", "RGBA", "CMYK"])
 def test_what_pillow_writes(mode: str, compression: str) -> None:
-    picture = photo(5)
+    image = photo(5)
     if mode == "I;16":
-        values = np.asarray(picture.convert("L")).astype(np.uint16) * 257
+        values = np.asarray(image.convert("L")).astype(np.uint16) * 257
         data = encoded(Image.fromarray(values), "TIFF", compression=compression)
         wanted = np.dstack([values // 257] * 3)
     else:
         if mode in ("LA", "RGBA"):
-            picture.putalpha(Image.linear_gradient("L").resize(picture.size))
-        data = encoded(picture.convert(mode), "TIFF", compression=compression)
-        shown = np.asarray(picture.convert(mode).convert("RGBA")).astype(int)
+            image.putalpha(Image.linear_gradient("L").resize(image.size))
+        data = encoded(image.convert(mode), "TIFF", compression=compression)
+        shown = np.asarray(image.convert(mode).convert("RGBA")).astype(int)
         wanted = (shown[..., :3] * shown[..., 3:] + 255 * (255 - shown[..., 3:]) + 127) // 255
     assert np.abs(decode.decode(data).astype(int) - wanted).max() <= (1 if mode == "CMYK" else 0)
 

@@ -53,7 +53,7 @@ def test_a_run_leaves_everything(trained: Path) -> None:
     }
     assert info["data"]["split_hash"] == manifest.hash
     assert info["data"]["fingerprint"] == manifest.fingerprint
-    assert info["data"]["pictures"] == {"train": 51, "val": 12}
+    assert info["data"]["images"] == {"train": 51, "val": 12}
     assert set(info["packages"]) == {"tensorflow", "keras", "numpy", "ai-edge-litert", "opencv"}
     assert info["litert_difference"] <= 1e-4
     assert read_manifest(run / "split.csv") == manifest
@@ -95,7 +95,7 @@ def test_predictions_equal_the_keras_model_on_prepared_pixels(trained: Path) -> 
     prepared = prepared_images.prepare(trained / "data", {"test": parts["test"]}, run.recipe)
     network = keras.models.load_model(run.path / "model.keras")
     files = sorted(prepared.files["test"])
-    fed = loader.Pictures(prepared, "test").pixels
+    fed = loader.Images(prepared, "test").pixels
     raw = network.predict_on_batch(fed.astype(np.float32))
     expected = calibration.tempered(raw.astype(np.float64), run.temperature)
     from imgclf.predict import predict
@@ -135,7 +135,7 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     assert first.info["metrics"] == second.info["metrics"]
 
 
-def test_damaged_and_missing_pictures_are_named_and_stop_nothing(tmp_path: Path) -> None:
+def test_damaged_and_missing_images_are_named_and_stop_nothing(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 12, "b": 12})
     made = splitting.split(data)
     training = [row.path for row in made.manifest.rows if row.split == "train"]
@@ -155,10 +155,10 @@ def test_damaged_and_missing_pictures_are_named_and_stop_nothing(tmp_path: Path)
     run = train(data, TrainConfig(epochs=1, batch_size=8), run_dir=tmp_path / "run", listener=Ears())
     assert heard[0].startswith(f"images of the split that no longer exist (skipped): 1 ({training[1]}); make a new split")
     assert heard[1].startswith(f"images skipped because they changed after the split: 1 ({training[0]})")
-    assert heard[2].startswith("left out a/broken-")
+    assert heard[2].startswith("skipped a/broken-")
     assert "damaged or truncated PNG" in heard[2]
-    assert len(run.info["data"]["left_out"]) == 2
-    assert run.info["data"]["pictures"]["train"] == len(training) - 2
+    assert len(run.info["data"]["skipped"]) == 2
+    assert run.info["data"]["images"]["train"] == len(training) - 2
 
 
 def test_the_best_epoch_is_by_accuracy_then_by_loss() -> None:
@@ -300,7 +300,7 @@ def test_command_makes_the_split_and_prints_the_run(tmp_path: Path, imgclf: Run)
     assert done.stdout == f"{run}\n"
     assert (tmp_path / run / "bundle.json").exists()
     assert "no split yet" in done.stderr
-    assert "left out a/broken.jpg: damaged or truncated JPEG" in done.stderr
+    assert "skipped a/broken.jpg: damaged or truncated JPEG" in done.stderr
     for word in ("oneDNN", "cuda", "absl", "XNNPACK", "Traceback"):
         assert word not in done.stderr
     warned = [line for line in done.stderr.splitlines() if "Warning" in line]
@@ -333,7 +333,7 @@ def test_a_fold_is_trained_on_and_evaluated_as_its_own_split(tmp_path: Path, img
     assert read_manifest(tmp_path / "run" / "split.csv") == fold
     assert json.loads((tmp_path / "run" / "config.json").read_text())["fold"] == 2
     scored = json.loads(imgclf("evaluate", "--run", "run", "--json").stdout)
-    assert scored["pictures"] == sum(row.split == "test" for row in fold.rows) == 8
+    assert scored["images"] == sum(row.split == "test" for row in fold.rows) == 8
 
 
 # -- going on, stopping, schedules ------------------------------------------------------------------------------------
@@ -503,7 +503,7 @@ def test_a_run_is_trained_by_one_process_at_a_time_and_its_data_may_move(whole: 
 
 
 def test_data_moved_to_the_usual_place_and_an_empty_run(whole: Path, tmp_path: Path, imgclf: Run) -> None:
-    """`data` is where the pictures are when it is said to be, though it is the default too."""
+    """`data` is where the images are when it is said to be, though it is the default too."""
     shutil.copytree(whole / "data", tmp_path / "before", symlinks=True)
 
     def fail() -> None:
@@ -650,7 +650,7 @@ def test_a_plateau_is_a_third_of_the_patience(early_stopping: int | None, wait: 
 
 
 def test_many_epochs_are_fitted_into_a_time_budget_at_once(whole: Path) -> None:
-    """As many as fit, by the growing area of the pictures; and no slower to find for being many."""
+    """As many as fit, by the growing area of the images; and no slower to find for being many."""
     manifest = read_manifest(manifest_path(whole / "data"))
     files: dict[Part, dict[str, str]] = {"train": {}, "val": {}}
     prepared = prepared_images.Prepared(Path(), Recipe(96, 96), ("a", "b"), (), 0, files)
@@ -707,18 +707,18 @@ def test_bad_class_weights_are_named(content: bytes, words: str, tmp_path: Path)
 
 
 def test_smoothing_moves_targets_and_weights_follow_what_is_mixed(project: Path) -> None:
-    """A batch in which every picture is mixed counts by its shares, not by the class it was of before."""
+    """A batch in which every image is mixed counts by its shares, not by the class it was of before."""
     parts, _notes = load_parts(project / "data", read_manifest(manifest_path(project / "data")))
     prepared = prepared_images.prepare(project / "data", {"train": parts["train"], "val": parts["val"]}, Recipe(16, 16))
-    pictures = loader.Pictures(prepared, "train")
+    images = loader.Images(prepared, "train")
     weights = np.array([0.5, 1.0, 3.0], np.float32)
 
     def turned(pixels: np.ndarray, targets: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return pixels, 0.25 * targets + 0.75 * np.roll(targets, 1, axis=1)
 
     options = {"seed": 1, "epoch": 1, "weights": weights}
-    plain = np.concatenate([targets for _pixels, targets, _own in pictures.shuffled(8, **options)])
-    (_pixels, targets, own), *_rest = pictures.shuffled(64, change=turned, smoothing=0.1, **options)
+    plain = np.concatenate([targets for _pixels, targets, _own in images.shuffled(8, **options)])
+    (_pixels, targets, own), *_rest = images.shuffled(64, change=turned, smoothing=0.1, **options)
     mixed = 0.25 * plain + 0.75 * np.roll(plain, 1, axis=1)
     np.testing.assert_allclose(targets, 0.9 * mixed + 0.1 / 3, atol=1e-6)
     np.testing.assert_allclose(own, mixed @ weights, atol=1e-6)

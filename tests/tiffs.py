@@ -138,7 +138,7 @@ def oriented(shown: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def written(layout: Layout, values: np.ndarray, changed: dict[int, tuple[int, tuple[int, ...]]] | None = None) -> bytes:
-    """The TIFF. changed: tags that are to be others, by number: type and values; without values, the tag is left out."""
+    """The TIFF. changed: tags that are to be others, by number: type and values; without values, the tag is skipped."""
     height, width, count = values.shape
     planes = [values[..., n : n + 1] for n in range(count)] if layout.planar else [values]
     tall, wide = layout.tile or (min(layout.rows, height), width)

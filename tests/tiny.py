@@ -78,13 +78,13 @@ def tiny_run(path: Path, classes: tuple[str, ...] = CLASSES) -> Path:
             },
             "data": {
                 "path": str(path.parent / "data"), "fingerprint": "8927e49459e0", "split_hash": "23b2f2c7f2d8",
-                "pictures": {"train": 51, "val": 12}, "left_out": [],
+                "images": {"train": 51, "val": 12}, "skipped": [],
             },
             "seed": 0, "precision": "float32", "devices": "1 device",
             "config": dataclasses.asdict(TrainConfig(image_size=32)), "patience": 10, "class_weights": None, "parameters": 127,
             "packages": {"keras": "3.0.0"}, "litert_difference": 0.0,
             "calibration": {
-                "temperature": 1.0, "fitted": 1.0, "gain": 0.0, "pictures": 12, "error_before": 0.1, "error_after": 0.1,
+                "temperature": 1.0, "fitted": 1.0, "gain": 0.0, "images": 12, "error_before": 0.1, "error_after": 0.1,
                 "thresholds": [[0.5, 1.0, 1.0]],
             },
         },

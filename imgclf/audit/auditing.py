@@ -1,4 +1,4 @@
-"""`imgclf audit`: labels that are likely wrong, pictures unlike all others, copies; by the features of a backbone."""
+"""`imgclf audit`: labels that are likely wrong, images unlike all others, copies; by the features of a backbone."""
 
 import collections
 from collections.abc import Iterator
@@ -23,8 +23,8 @@ from imgclf.evaluation.intervals import wilson_interval
 from imgclf.images import decode
 from imgclf.models import backbones, features
 
-APART = 8.0  # median deviations from which a picture is an outlier
-ALIKE = 0.85  # cosine of features from which two pictures may show nearly the same
+APART = 8.0  # median deviations from which an image is an outlier
+ALIKE = 0.85  # cosine of features from which two images may show nearly the same
 NEARER = 1 / 3  # and how far they lie apart at most, as a share of the distance to the tenth nearest
 
 
@@ -37,30 +37,30 @@ def audit(
     seed: int = 0,
     progress: Stages | None = None,
 ) -> Audit:
-    """Compute every picture's features (kept, and shared with `train`), and look for what does not fit. Nothing is moved.
+    """Compute every image's features (kept, and shared with `train`), and look for what does not fit. Nothing is moved.
 
     Raises ImgclfError and UsageError.
     """
-    pictures, left_out = dataset.index(data, minimum_classes=2)
+    images, skipped = dataset.index(data, minimum_classes=2)
     recipe, extractor, store = _ready(data, name, weights, image_size, seed, progress)
-    label = {sample.path: sample.label or "" for sample in pictures.samples}
-    usable, _fresh, unread = prepared_images.store_pixels(data, list(label), recipe, stage(progress, "preparing pictures"))
+    label = {sample.path: sample.label or "" for sample in images.samples}
+    usable, _fresh, unread = prepared_images.store_pixels(data, list(label), recipe, stage(progress, "preparing images"))
     paths = sorted(usable, key=lambda path: (label[path], usable[path], path))
     read = [_reading(data, recipe, usable[path]) for path in paths]
     taken = features.take_up(store)
     width = backbones.BACKBONES[name].features
     (seen,) = features.extract(extractor, store, read, width=width, progress=stage(progress, "computing features"))
-    labels = np.array([pictures.class_names.index(label[path]) for path in paths])
-    if len(paths) < 20 or min(np.bincount(labels, minlength=len(pictures.class_names))) < 2:
-        raise ImgclfError(f"{data}: too few pictures to tell what is usual; an audit needs 20, and 2 of every class")
+    labels = np.array([images.class_names.index(label[path]) for path in paths])
+    if len(paths) < 20 or min(np.bincount(labels, minlength=len(images.class_names))) < 2:
+        raise ImgclfError(f"{data}: too few images to tell what is usual; an audit needs 20, and 2 of every class")
     near, alike, errors = compare(seen, labels, seed, progress)
-    found = list(_found(paths, labels, errors, near, alike, pictures.class_names))
+    found = list(_found(paths, labels, errors, near, alike, images.class_names))
     ranked = tuple(paths[index] for index in errors.order.tolist())
     right, total = int((errors.predicted == labels).sum()), len(labels)
     counts = collections.Counter(label[path] for path in paths)
     trivial = baseline(largest(counts), max(counts.values()), right, total)
     score = right / total, wilson_interval(right, total), trivial
-    return Audit(str(data), name, pictures, tuple(found), ranked, *score, (*left_out, *unread), shards.said(taken))
+    return Audit(str(data), name, images, tuple(found), ranked, *score, (*skipped, *unread), shards.said(taken))
 
 
 def compare(
@@ -84,7 +84,7 @@ def look(
     seed: int = 0,
     progress: Stages | None = None,
 ) -> dict[str, Any]:
-    """Compute the features of a share of the pictures, and keep them for the `audit` that comes after all shares.
+    """Compute the features of a share of the images, and keep them for the `audit` that comes after all shares.
 
     Returns the share and its figures: files in the folder, files looked at, unusable ones.
     """
@@ -92,7 +92,7 @@ def look(
     files = [file.path for file in layout.scan(data) if file.label is not None and not file.ignored]
     own = [path for path in files if shard.has(path)]
     recipe, extractor, store = _ready(data, name, weights, image_size, seed, progress)
-    usable, _fresh, unread = prepared_images.store_pixels(data, own, recipe, stage(progress, "preparing pictures"), shard)
+    usable, _fresh, unread = prepared_images.store_pixels(data, own, recipe, stage(progress, "preparing images"), shard)
     known = features.known(store)
     read = [_reading(data, recipe, digest) for digest in sorted(set(usable.values()) - known)]
     with shards.result(store, shard) as file:
@@ -120,7 +120,7 @@ def _ready(
 
 
 def _reading(data: Path, recipe: Recipe, digest: str) -> tuple[str, partial[decode.Image]]:
-    """A stored picture as `features.extract` asks for it."""
+    """A stored image as `features.extract` asks for it."""
     return digest, partial(_pixels, prepared_images.stored(data, recipe, digest))
 
 
@@ -156,7 +156,7 @@ def _found(
 
 
 def _alike(near: label_errors.Neighbours) -> NDArray[np.bool_]:
-    """(n,) who shows nearly the same as its nearest: far nearer than pictures of its kind otherwise are.
+    """(n,) who shows nearly the same as its nearest: far nearer than images of its kind otherwise are.
 
     Of 1,000 photos of cats and dogs no two were above 0.80; copies of them that were recompressed, turned by 10 degrees,
     mirrored or cropped by a tenth a side were at 0.95, 0.91, 0.95 and 0.86 (medians). Where all is alike, as flowers in a bed,
@@ -166,7 +166,7 @@ def _alike(near: label_errors.Neighbours) -> NDArray[np.bool_]:
 
 
 def _groups(same: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(n,) a number for each set of pictures that hang together by pairs (i, same[i])."""
+    """(n,) a number for each set of images that hang together by pairs (i, same[i])."""
     return np.array(list(components.smallest(range(len(same)), enumerate(same.tolist())).values()))
 
 

@@ -7,15 +7,15 @@ from imgclf.data import dataset
 from imgclf.evaluation.baseline import Baseline
 
 CHECKS = {
-    "label": "another class is more likely, by what a classifier says that was not trained on the picture",
-    "outlier": "unlike every other picture of the folder",
-    "near-duplicate": "shows nearly the same as another picture of the folder",
+    "label": "another class is more likely, by what a classifier says that was not trained on the image",
+    "outlier": "unlike every other image of the folder",
+    "near-duplicate": "shows nearly the same as another image of the folder",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Suspect:
-    """One finding. score: 0 to 1, how sure. suggestion: the likelier class of a `label`. other: the picture it resembles."""
+    """One finding. score: 0 to 1, how sure. suggestion: the likelier class of a `label`. other: the image it resembles."""
 
     path: str
     label: str
@@ -28,17 +28,17 @@ class Suspect:
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """What was found. ranked: every picture's path, the label most likely to be wrong first."""
+    """What was found. ranked: every image's path, the label most likely to be wrong first."""
 
     data: str
     model: str
-    pictures: dataset.Dataset
+    images: dataset.Dataset
     suspects: tuple[Suspect, ...]
     ranked: tuple[str, ...]
     accuracy: float  # of the held-out classifier, as the labels are
     interval: tuple[float, float]  # 95% Wilson interval of the accuracy
     baseline: Baseline  # baseline on the same images
-    left_out: tuple[tuple[str, str], ...]
+    skipped: tuple[tuple[str, str], ...]
     note: str = ""  # on shares that were taken up
 
     def by_check(self) -> dict[str, list[Suspect]]:
@@ -51,10 +51,10 @@ class Audit:
             "schema": "audit/1",
             "data": self.data,
             "model": self.model,
-            "pictures": len(self.pictures.samples),
+            "images": len(self.images.samples),
             "held_out_accuracy": self.accuracy,
             "interval": self.interval,
             "baseline": dataclasses.asdict(self.baseline),
             "suspects": [dataclasses.asdict(one) for one in self.suspects],
-            "left_out": [list(item) for item in self.left_out],
+            "skipped": [list(item) for item in self.skipped],
         }

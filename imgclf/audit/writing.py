@@ -14,7 +14,7 @@ from imgclf.images import header
 from imgclf.reports import image_page
 
 COLUMNS = ("path", "label", "check", "score", "action", "new_label", "suggestion", "detail", "other")
-PAGE_LIMIT = 1000  # pictures of each check on the page
+PAGE_LIMIT = 1000  # images of each check on the page
 
 
 def _size(path: Path) -> tuple[int, int]:
@@ -65,8 +65,8 @@ def write_page(result: Audit, path: Path, relabel: float | None = None, progress
 
     relabel: what `write_report` would write is chosen already.
     """
-    label = {sample.path: sample.label or "" for sample in result.pictures.samples}
-    data, pictures = Path(result.data), []
+    label = {sample.path: sample.label or "" for sample in result.images.samples}
+    data, images = Path(result.data), []
     by_path: dict[str, list[Suspect]] = {}
     for found in result.by_check().values():
         for one in found[:PAGE_LIMIT]:
@@ -74,8 +74,8 @@ def write_page(result: Audit, path: Path, relabel: float | None = None, progress
     for name, found in by_path.items():
         other = next((one.other for one in found if one.other), "")
         sizes = [_size(data / file) if file else (0, 0) for file in (name, other)]
-        pictures.append(
-            image_page.Picture(
+        images.append(
+            image_page.Image(
                 name, label[name], "", "", *sizes[0],
                 tuple(
                     (one.check, one.score, f"relabel,{one.suggestion}" if _asks(one, relabel) else "reported", one.detail)
@@ -85,8 +85,8 @@ def write_page(result: Audit, path: Path, relabel: float | None = None, progress
             )
         )  # fmt: skip
     image_page.write(
-        path, data, pictures, title=f"{result.data}: what an audit found", group="finding",
-        about=f"{len(result.pictures.samples):,} pictures; {result.model}, each judged by a classifier that had not seen it",
+        path, data, images, title=f"{result.data}: what an audit found", group="finding",
+        about=f"{len(result.images.samples):,} images; {result.model}, each judged by a classifier that had not seen it",
         checks={name: (len(found), CHECKS[name]) for name, found in result.by_check().items() if found},
         classes=layout.class_folders(data), progress=progress,
     )  # fmt: skip

@@ -61,7 +61,7 @@ def _class_folder(file: layout.Found, label: str) -> str:
 
 
 def _extension(path: Path) -> str:
-    """The usual extension of what a file is; raises ImgclfError when it is no picture."""
+    """The usual extension of what a file is; raises ImgclfError when it is no image."""
     try:
         return filetypes.FORMATS[header.read_header(path).format][0]
     except ImageError as error:

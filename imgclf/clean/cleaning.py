@@ -31,7 +31,7 @@ class Cleaning:
     outcomes: tuple[Outcome, ...]
     ignored: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
-    pictures: dict[str, tuple[int, int]]  # usable pictures of each class: before, and without what was or would be set aside
+    images: dict[str, tuple[int, int]]  # usable images of each class: before, and without what was or would be set aside
     files: tuple[layout.Found, ...] = dataclasses.field(repr=False)  # those that were looked at
     catalogue: Catalogue = dataclasses.field(repr=False, compare=False)
 
@@ -65,7 +65,7 @@ class Cleaning:
             "dry_run": self.dry_run,
             "files": len(self.files) + len(self.ignored),
             "counts": self.counts(),
-            "pictures": {label: {"before": before, "after": after} for label, (before, after) in self.pictures.items()},
+            "images": {label: {"before": before, "after": after} for label, (before, after) in self.images.items()},
             "checks": {name: len(paths(found)) for name, found in self.by_check().items()},
             "findings": [dataclasses.asdict(outcome) for outcome in self.outcomes],
             "ignored": [{"path": path, "rule": rule} for path, rule in self.ignored],
@@ -108,11 +108,11 @@ def clean(
             outcomes = act(data, state, "clean", outcomes)
     if catalogue.taken:
         notes.append(shards.said(catalogue.taken))
-    pictures = _pictures(files, catalogue.usable().tolist(), outcomes)
+    images = _images(files, catalogue.usable().tolist(), outcomes)
     notes += layout.merged_note(data, (file.path for file in files if file.label))
     notes += layout.unlabelled_note(data)
-    notes += [f"the class folder {label} holds no picture" for label in layout.class_folders(data) if label not in pictures]
-    return Cleaning(data, dry_run, tuple(outcomes), ignored, tuple(notes), pictures, files, catalogue)
+    notes += [f"the class folder {label} holds no image" for label in layout.class_folders(data) if label not in images]
+    return Cleaning(data, dry_run, tuple(outcomes), ignored, tuple(notes), images, files, catalogue)
 
 
 _FEW = 10  # files that are not images; so many may lie in any data folder
@@ -143,7 +143,7 @@ def look(data: Path, shard: shards.Shard, progress: Progress | None = None) -> d
     }  # fmt: skip
 
 
-def _pictures(files: Sequence[layout.Found], usable: Sequence[bool], outcomes: Sequence[Outcome]) -> dict[str, tuple[int, int]]:
+def _images(files: Sequence[layout.Found], usable: Sequence[bool], outcomes: Sequence[Outcome]) -> dict[str, tuple[int, int]]:
     gone = {outcome.path for outcome in outcomes if DONE.get(outcome.action, outcome.action) == "quarantined"}
     before = collections.Counter(file.label for file, good in zip(files, usable, strict=True) if good and file.label)
     lost = collections.Counter(file.label for file, good in zip(files, usable, strict=True) if good and file.path in gone)

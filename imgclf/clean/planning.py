@@ -14,7 +14,7 @@ from imgclf.data.catalogue import Catalogue
 from imgclf.data.checks import Finding
 from imgclf.images.formats import filetypes
 
-_COPIES = ("duplicate", "leakage", "near-duplicate", "mirrored")  # of two pictures, one may go
+_COPIES = ("duplicate", "leakage", "near-duplicate", "mirrored")  # of two images, one may go
 
 
 def plan(
@@ -27,7 +27,7 @@ def plan(
     """What to do about each finding, with a free name for every file that will move; a file moves once.
 
     A copy leaves only when the file that it was compared with stays: what is like something that is like a third need not be
-    like that, and of every picture one stays.
+    like that, and of every image one stays.
     """
     unreadable = {catalogue.paths[index] for index in np.flatnonzero(catalogue.facts["problem"] == b"unreadable").tolist()}
     misnamed = {finding.path for finding in findings if finding.check == "extension"}
@@ -44,7 +44,7 @@ def plan(
             action = "report"  # trust the name more than the first bytes
         if (action == "rename" or finding.other) and _place(data / finding.path) in led_to:
             action = "report"  # a link would lead nowhere afterwards, and what it shows is no worse than before
-        if action == "quarantine" and finding.path in unreadable:  # by no fault of the picture, perhaps: it stays where it is
+        if action == "quarantine" and finding.path in unreadable:  # by no fault of the image, perhaps: it stays where it is
             action = "stuck"
         if action in ("quarantine", "rename") and _lies_elsewhere(data, finding.path):
             action = "report"  # in a folder that is linked here, which may belong to something else

@@ -31,7 +31,7 @@ def limits(given: Mapping[str, float]) -> dict[str, float]:
         if not 0 <= value <= 1:
             raise UsageError(f"--threshold {name}={value:g}: a score lies between 0 and 1")
         if name == "near-duplicate" and value < (least := CHECKS[name].threshold or 0):
-            raise UsageError(f"--threshold {name}={value:g}: below {least:g} pictures are strangers; give more")
+            raise UsageError(f"--threshold {name}={value:g}: below {least:g} images are strangers; give more")
     return dict(given)
 
 

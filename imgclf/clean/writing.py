@@ -14,7 +14,7 @@ from imgclf.data import layout
 from imgclf.data.checks import CHECKS
 from imgclf.reports import image_page
 
-PAGE_LIMIT = 500  # pictures of each finding on the HTML page
+PAGE_LIMIT = 500  # images of each finding on the HTML page
 COLUMNS = (
     "path", "label", "check", "score", "action", "new_label", "detail", "other", "moved_to",
     "format", "width", "height", "bytes",
@@ -69,13 +69,13 @@ def write_page(result: Cleaning, path: Path, progress: Progress | None = None) -
         for file, facts in zip(result.files, result.catalogue.facts, strict=True)
     }
     now = {outcome.path: outcome.moved_to for outcome in result.outcomes if outcome.moved_to and not result.dry_run}
-    pictures = []
+    images = []
     for file, facts in zip(result.files, result.catalogue.facts, strict=True):
         if file.path in shown:
             findings = tuple((one.check, one.score, one.action, one.detail) for one in by_path[file.path])
             other = next((one.other for one in by_path[file.path] if one.other), "")
-            pictures.append(
-                image_page.Picture(
+            images.append(
+                image_page.Image(
                     file.path, file.label or "", file.part or "", facts["format"].decode(), *size[file.path], findings,
                     other=other, other_label=label.get(other, ""), other_size=size.get(other, (0, 0)),
                     now=now.get(file.path, ""), other_now=now.get(other, ""),
@@ -86,7 +86,7 @@ def write_page(result: Cleaning, path: Path, progress: Progress | None = None) -
     named = (("kept", ""), ("renamed", yet), ("quarantined", yet), ("stuck", ""), ("reported", ""))
     words = ", ".join(f"{counts[name]:,} {before}{name}" for name, before in named if counts[name])
     image_page.write(
-        path, result.data, pictures, title=f"{result.data}: what clean found", group="finding",
+        path, result.data, images, title=f"{result.data}: what clean found", group="finding",
         about=f"{len(result.files):,} files: {words}" + (" (dry run: nothing was moved)" if result.dry_run else ""),
         checks={name: (len(paths(found)), CHECKS[name].meaning) for name, found in result.by_check().items()},
         classes=layout.class_folders(result.data), progress=progress,

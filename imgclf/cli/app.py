@@ -35,7 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: the boxes took a third of the start-up time
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="From a folder of pictures per class to a classifier you can trust.\n\n"
+    help="From a folder of images per class to a classifier you can trust.\n\n"
     "The usual order: clean, preview, split, train, evaluate, predict. "
     "The data folder is `data` and the run the newest finished one under `runs/` unless you say otherwise.",
 )

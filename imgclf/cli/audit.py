@@ -44,7 +44,7 @@ def audit(
 ) -> None:
     """Find likely label errors, outliers and near-duplicates.
 
-    By the features of a pretrained backbone, which are computed once. Every picture is judged by a classifier that was not
+    By the features of a pretrained backbone, which are computed once. Every image is judged by a classifier that was not
     trained on it. Nothing is moved: --report and --html give a CSV that `imgclf clean --apply` carries out and can undo.
     """
     from imgclf.audit import auditing as verb
@@ -103,9 +103,9 @@ def print_audited(result: "Audit", json: bool) -> None:
                 out.print(f"... and {len(found) - 10:,} more; --report FILE.csv lists all, --html FILE.html shows them")
             out.print()
     counts = ", ".join(f"{name} {len(found):,}" for name, found in result.by_check().items())
-    out.print(printable(f"{len(result.pictures.samples):,} pictures; suspects: {counts}"))
-    for path, reason in result.left_out[:LONGEST_LIST]:
-        say(f"left out {path}: {reason}", style="yellow")
+    out.print(printable(f"{len(result.images.samples):,} images; suspects: {counts}"))
+    for path, reason in result.skipped[:LONGEST_LIST]:
+        say(f"skipped {path}: {reason}", style="yellow")
     if result.note:
         say(result.note)
     say(

@@ -194,9 +194,9 @@ def print_cleaning(result: "Cleaning") -> None:
         + (f", {counts['stuck']:,} could not be moved" if counts["stuck"] else "")
         + (f"; {counts['reported']:,} of the kept reported" if counts["reported"] else "")
     )
-    if any(before != after for before, after in result.pictures.values()):
-        changes = (f"{label} {before:,} to {after:,}" for label, (before, after) in result.pictures.items())
-        out.print(printable(f"usable pictures by class: {', '.join(changes)}"))
+    if any(before != after for before, after in result.images.values()):
+        changes = (f"{label} {before:,} to {after:,}" for label, (before, after) in result.images.items())
+        out.print(printable(f"usable images by class: {', '.join(changes)}"))
     for note in result.notes:
         say(note)
     if counts["reported"]:

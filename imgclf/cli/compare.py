@@ -16,7 +16,7 @@ from imgclf.cli.console import (
     out,
     printable,
     say,
-    say_left_out,
+    say_skipped,
 )
 from imgclf.cli.options import Json, found
 from imgclf.core.config import Part
@@ -34,9 +34,9 @@ def compare(
     part: Annotated[Part | None, typer.Option("--split", help="Part to score.", show_default="test")] = None,
     as_json: Json = False,
 ) -> None:
-    """Score two runs on the same pictures, and say whether they differ by more than chance.
+    """Score two runs on the same images, and say whether they differ by more than chance.
 
-    Accuracies, their difference with a 95% interval, McNemar's exact test, and the pictures that one run alone gets right.
+    Accuracies, their difference with a 95% interval, McNemar's exact test, and the images that one run alone gets right.
     """
     from imgclf import compare as verb
 
@@ -53,8 +53,8 @@ def print_comparison(result: "Comparison", json: bool) -> None:
         return
     for note in result.notes:
         say(note, style="yellow")
-    say_left_out(result.left_out)
-    out.print(printable(f"{counted(result.pictures, 'picture')}: {result.on}"))
+    say_skipped(result.skipped)
+    out.print(printable(f"{counted(result.images, 'image')}: {result.on}"))
     table = new_table("", "run", "model", "accuracy", "95% interval", "loss", numbers=False)
     for name, side in (("A", result.first), ("B", result.second)):
         low, high = side.interval
@@ -81,6 +81,6 @@ def print_comparison(result: "Comparison", json: bool) -> None:
     if result.disagreements:
         out.print()
         lines = [(one.label, one.first, one.second, one.path) for one in result.disagreements[:LONGEST_LIST]]
-        one_line_each(lines, "true", "A says", "B says", "picture")
+        one_line_each(lines, "true", "A says", "B says", "image")
         if len(result.disagreements) > LONGEST_LIST:
             out.print(f"... and {len(result.disagreements) - LONGEST_LIST:,} more; --json lists all")

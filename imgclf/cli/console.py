@@ -49,7 +49,7 @@ _quiet = _verbose = False
 
 
 def be_quiet() -> None:
-    """From now on no talk and no progress: errors, what was left out, and data."""
+    """From now on no talk and no progress: errors, what was skipped, and data."""
     global _quiet
     _quiet = True
 
@@ -109,13 +109,13 @@ def say_errors(problems: Sequence[str]) -> None:
         error(f"and {len(problems) - LONGEST_NOTES:,} more of such")
 
 
-def say_left_out(items: "Sequence[tuple[str, str]]") -> None:
-    """The first files that were left out, and how many more."""
+def say_skipped(items: "Sequence[tuple[str, str]]") -> None:
+    """The first files that were skipped, and how many more."""
     for path, reason in items[:LONGEST_NOTES]:
-        say(f"left out {path}: {reason}", style="yellow")
+        say(f"skipped {path}: {reason}", style="yellow")
     if len(items) > LONGEST_NOTES:
         say(
-            f"left out {len(items) - LONGEST_NOTES} more; `imgclf clean` lists and sets aside what cannot be used",
+            f"skipped {len(items) - LONGEST_NOTES} more; `imgclf clean` lists and sets aside what cannot be used",
             style="yellow",
         )
 
@@ -222,11 +222,11 @@ def on_terminal() -> bool:
     return out.is_terminal and not out.is_dumb_terminal and not out.no_color
 
 
-def half_blocks(picture: "NDArray[np.uint8]", gap: int = 0) -> None:
-    """A picture, (h, w, 3) with an even h, two pixels a character; every column of number `gap` is left blank."""
+def half_blocks(image: "NDArray[np.uint8]", gap: int = 0) -> None:
+    """An image, (h, w, 3) with an even h, two pixels a character; every column of number `gap` is left blank."""
     from rich.style import Style
 
-    for top, bottom in zip(picture[::2].tolist(), picture[1::2].tolist(), strict=True):
+    for top, bottom in zip(image[::2].tolist(), image[1::2].tolist(), strict=True):
         line = Text()
         for column, (above, below) in enumerate(zip(top, bottom, strict=True), 1):
             if gap and column % gap == 0:

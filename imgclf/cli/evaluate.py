@@ -16,7 +16,7 @@ from imgclf.cli.console import (
     out,
     printable,
     say,
-    say_left_out,
+    say_skipped,
 )
 from imgclf.cli.options import Json, Run, found
 from imgclf.core.config import Part
@@ -38,11 +38,11 @@ def evaluate(
         typer.Option(metavar="FIGURE=LEAST,...", help="Exit with 1 when a figure is less, as accuracy=0.95,recall[cat]=0.9."),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Also write a page: all of this, and the worst errors' pictures.")
+        Path | None, typer.Option(metavar="FILE.html", help="Also write a page: all of this, and the worst errors' images.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score a run on pictures it was not fitted to.
+    """Score a run on images it was not fitted to.
 
     Accuracy and F1 with their 95% intervals, ROC-AUC, calibration error, precision, recall and F1 per class, confusion matrix;
     written into the run folder.
@@ -77,14 +77,14 @@ def print_evaluation(result: "Evaluation") -> None:
     """Score with interval, per-class table, confusion matrix."""
     for note in result.notes:
         say(note, style="yellow")
-    say_left_out(result.left_out)
+    say_skipped(result.skipped)
     low, high = result.interval
-    out.print(printable(f"{result.run} on {result.on}: {counted(result.pictures, 'picture')}"))
+    out.print(printable(f"{result.run} on {result.on}: {counted(result.images, 'image')}"))
     out.print(f"accuracy {result.accuracy:.4f} (95% interval {low:.3f} to {high:.3f}), loss {result.loss:.4f}")
     out.print(printable(result.baseline.words))
     macro, weighted = result.macro_f1_interval, result.weighted_f1_interval
     out.print(
-        f"F1 {result.macro_f1:.4f} ({macro[0]:.3f} to {macro[1]:.3f}), weighted by pictures {result.weighted_f1:.4f} "
+        f"F1 {result.macro_f1:.4f} ({macro[0]:.3f} to {macro[1]:.3f}), weighted by images {result.weighted_f1:.4f} "
         f"({weighted[0]:.3f} to {weighted[1]:.3f})"
     )
     if result.top:
@@ -122,7 +122,7 @@ def print_evaluation(result: "Evaluation") -> None:
         out.print()
         table = new_table("does worse where", "is", "accuracy", "images", numbers=False)
         for one in worse:
-            add_row(table, one.by, one.value, f"{one.accuracy:.3f} ({_between(one.interval)})", f"{one.pictures:,}")
+            add_row(table, one.by, one.value, f"{one.accuracy:.3f} ({_between(one.interval)})", f"{one.images:,}")
         out.print(table)
     if not result.unwritten:
         files = (f"predictions-{result.name}.csv", f"confusion-{result.name}.png", f"calibration-{result.name}.png")

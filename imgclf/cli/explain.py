@@ -32,12 +32,12 @@ def explain(
     target: Annotated[
         str | None, typer.Option("--class", metavar="NAME", help="The class to explain.", show_default="the run's answer")
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder of the sheets, a PNG for each picture.")] = Path(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder of the sheets, a PNG for each image.")] = Path(
         "explained"
     ),
     as_json: Json = False,
 ) -> None:
-    """Show where a run looks: the parts of a picture that make for its answer.
+    """Show where a run looks: the parts of an image that make for its answer.
 
     Each sheet says how the probability falls when what is marked is covered, beside as much covered at random: a mark that
     explains nothing falls no faster than chance.
@@ -51,7 +51,7 @@ def explain(
 
 
 def print_explained(records: "Iterable[Explanation]", json: bool) -> int:
-    """A line and, on a terminal, a picture for each; one JSON document instead. Returns how many failed."""
+    """A line and, on a terminal, an image for each; one JSON document instead. Returns how many failed."""
     failed, found = 0, []
     for record in records:
         failed += record.error is not None
@@ -68,7 +68,7 @@ def print_explained(records: "Iterable[Explanation]", json: bool) -> int:
                 half_blocks(preprocess.resize(record.small, columns, max(2, round(columns * height / width / 2) * 2)))
             answer = "" if record.label == record.target else f" (answer: {record.label})"
             falls = (
-                "no part of the picture moves this"
+                "no part of the image moves this"
                 if record.is_blank
                 else f"30% covered where marked {record.marked[-1]:.4f}, at random {record.random[-1]:.4f}"
             )

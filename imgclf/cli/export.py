@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def export(
-    data: Annotated[Path | None, typer.Argument(help="Where the run's pictures are now, if they were moved.")] = None,
+    data: Annotated[Path | None, typer.Argument(help="Where the run's images are now, if they were moved.")] = None,
     run: Run = "latest",
     form: Annotated[Format, typer.Option("--format", help="For phones, other runtimes, servers, or Keras.")] = "litert",
     quantize: Annotated[
@@ -65,22 +65,22 @@ def print_exported(result: "Export", json: bool) -> None:
     for note in result.notes:
         say(note, style="yellow")
     what = result.format if result.quantize == "none" else f"{result.format} in {result.quantize}"
-    fitted = f", fitted to {counted(result.fitted_to, 'picture')}" if result.fitted_to else ""
-    say(f"{what}{fitted}; compared with {result.run} on {counted(result.pictures, 'picture')} of the {result.part} part")
+    fitted = f", fitted to {counted(result.fitted_to, 'image')}" if result.fitted_to else ""
+    say(f"{what}{fitted}; compared with {result.run} on {counted(result.images, 'image')} of the {result.part} part")
     table = new_table("", "run", "exported")
     add_row(table, "accuracy", f"{result.accuracy_before:.4f}", f"{result.accuracy_after:.4f}")
     between = (f"{low:.3f} to {high:.3f}" for low, high in (result.interval_before, result.interval_after))
     add_row(table, "95% interval", *between)
     add_row(table, "size", f"{result.size_before / 1e6:.2f} MB", f"{result.size_after / 1e6:.2f} MB")
-    add_row(table, "time a picture", f"{result.ms_before:.2f} ms", f"{result.ms_after:.2f} ms")
+    add_row(table, "time an image", f"{result.ms_before:.2f} ms", f"{result.ms_after:.2f} ms")
     err.print(table)
     say(result.baseline.words)
-    same = round(result.agreement * result.pictures)
-    say(f"largest probability difference {result.difference:.2g}, same label on {same:,} of {result.pictures:,}")
+    same = round(result.agreement * result.images)
+    say(f"largest probability difference {result.difference:.2g}, same label on {same:,} of {result.images:,}")
     files = result.from_bytes
     if files:
         say(
             f"from the bytes of JPEG and PNG files: largest difference {files.difference:.2g}, "
-            f"same label on {round(files.agreement * files.pictures):,} of {files.pictures:,}"
+            f"same label on {round(files.agreement * files.images):,} of {files.images:,}"
         )
     data(result.path)

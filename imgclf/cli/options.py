@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from imgclf.models.bundle import Bundle
 
 Data = Annotated[
-    Path, typer.Argument(help="Folder with one folder of pictures per class, or with train/val/test folders of such.")
+    Path, typer.Argument(help="Folder with one folder of images per class, or with train/val/test folders of such.")
 ]
 Run = Annotated[
     str, typer.Option("--run", metavar="RUN", help="A run folder, its name under runs/, `latest` finished one, or `best`.")

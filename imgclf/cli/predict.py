@@ -33,7 +33,7 @@ def predict(
         typer.Option(metavar="P|auto:A", help="Label `unknown` below P, or below what was right on A of the validation part."),
     ] = None,
     nul: Annotated[bool, typer.Option("-0", "--null", help="Paths on stdin end with NUL, as from find -print0.")] = False,
-    stdin_image: Annotated[bool, typer.Option("--stdin-image", help="Predict the picture whose bytes are on stdin.")] = False,
+    stdin_image: Annotated[bool, typer.Option("--stdin-image", help="Predict the image whose bytes are on stdin.")] = False,
     move_to: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Move each photo into DIR/<label>; --undo DIR moves them back.")
     ] = None,
@@ -41,7 +41,7 @@ def predict(
         Path | None, typer.Option(metavar="DIR", help="Link each photo into DIR/<label>; --undo DIR removes the links.")
     ] = None,
     watch: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Predict the pictures of DIR and those that come, until Ctrl-C.")
+        Path | None, typer.Option(metavar="DIR", help="Predict the images of DIR and those that come, until Ctrl-C.")
     ] = None,
     undo: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Take back all that --move-to and --link-to placed in DIR.")
@@ -55,7 +55,7 @@ def predict(
         bool, typer.Option("--merge", help="The inputs are what --shard printed: give the records of all, in order.")
     ] = False,
 ) -> None:
-    """Say what is on pictures, one record per input.
+    """Say what is on images, one record per input.
 
     Records come in the order of the inputs, unreadable ones with their error; the exit code is 1 if any failed.
     """
@@ -72,7 +72,7 @@ def predict(
     ]
     if len(given) != 1:
         raise UsageError(
-            f"give pictures, or --stdin-image, --watch DIR or --undo DIR; {' and '.join(given) or 'nothing'} is given"
+            f"give images, or --stdin-image, --watch DIR or --undo DIR; {' and '.join(given) or 'nothing'} is given"
         )
     if undo:
         if shell.given(ctx) - {"undo", "recover"}:

@@ -81,7 +81,7 @@ def print_predictions(records: "Iterable[Prediction]", form: "str | Callable[[Pr
         _csv(count(records), top)
     else:
         rows = count(records)
-        while some := list(itertools.islice(rows, 1000)):  # the rows of a million pictures are never all held
+        while some := list(itertools.islice(rows, 1000)):  # the rows of a million images are never all held
             _prediction_table(some, top, heading=not shown)
             shown = True
     return failed

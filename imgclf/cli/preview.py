@@ -18,7 +18,7 @@ from imgclf.cli.console import (
     percent,
     printable,
     say,
-    say_left_out,
+    say_skipped,
 )
 from imgclf.cli.options import Data, Json, Seed
 from imgclf.core.config import Aspect, Augment, Part, TrainConfig
@@ -41,7 +41,7 @@ def preview(
     augmented: Annotated[
         bool, typer.Option("--augmented", help="Show what the network is fed: its size, changed at random as in training.")
     ] = False,
-    samples: Annotated[int, typer.Option(min=1, max=40, help="Pictures a class on the sheet.")] = 8,
+    samples: Annotated[int, typer.Option(min=1, max=40, help="Images a class on the sheet.")] = 8,
     image_size: Annotated[
         int | None,
         typer.Option(**bounds(TrainConfig, "image_size"), help="Side length in pixels for --augmented, as in train."),
@@ -52,7 +52,7 @@ def preview(
     html: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Also write a page to browse: thumbnails, filters, histograms.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Pictures on the page; of more, a sample of every class.")] = 5000,
+    limit: Annotated[int, typer.Option(min=1, help="Images on the page; of more, a sample of every class.")] = 5000,
     histograms: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Also plot sizes, aspect ratios and brightness by class.")
     ] = None,
@@ -100,7 +100,7 @@ def preview(
 
 def print_preview(result: "Preview") -> None:
     """Counts, shares, sizes and formats by class."""
-    table = new_table("class", "pictures", "share", "median", "smallest", "largest", "formats")
+    table = new_table("class", "images", "share", "median", "smallest", "largest", "formats")
     total = sum(info.count for info in result.classes)
     for info in result.classes:
         formats = ", ".join(f"{name} {count:,}" for name, count in info.formats)
@@ -110,11 +110,11 @@ def print_preview(result: "Preview") -> None:
         add_row(table, info.name, f"{info.count:,}", percent(info.count / total), *sizes, formats)
     out.print(table)
     empty = sum(info.count == 0 for info in result.classes)
-    sizes_of = f"imbalance {result.imbalance:.2f} (largest / smallest{' that has pictures' if empty else ''})"
-    out.print(f"{counted(total, 'picture')}, {counted(len(result.classes), 'class')}, {sizes_of}")
+    sizes_of = f"imbalance {result.imbalance:.2f} (largest / smallest{' that has images' if empty else ''})"
+    out.print(f"{counted(total, 'image')}, {counted(len(result.classes), 'class')}, {sizes_of}")
     for note in result.notes:
         say(note, style="yellow")
-    say_left_out(result.left_out)
+    say_skipped(result.skipped)
     say(f"wrote {result.path}")
 
 
@@ -125,11 +125,11 @@ def strip_columns(wanted: int) -> int:
 
 def print_strip(rows: "Sequence[tuple[str, NDArray[np.uint8], list[str]]]") -> None:
     """Thumbnails by class in half blocks, two pixels a character; only their names where stdout is no terminal."""
-    for name, picture, paths in rows[:LONGEST_LIST]:
+    for name, image, paths in rows[:LONGEST_LIST]:
         if not on_terminal():
             out.print(printable(f"{name}: {', '.join(paths)}"))
             continue
         out.print(printable(name, "bold"))
-        half_blocks(picture, gap=17)
+        half_blocks(image, gap=17)
     if len(rows) > LONGEST_LIST:
         out.print(f"... and {len(rows) - LONGEST_LIST} more classes")

@@ -38,7 +38,7 @@ class Command(TyperCommand):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         for names, words, does in (
-            (["--quiet", "-q"], "No talk: only results, errors and what was left out.", console.be_quiet),
+            (["--quiet", "-q"], "No talk: only results, errors and what was skipped.", console.be_quiet),
             (["--verbose", "-v"], "Also say which defaults are used, and the time and memory taken.", console.be_verbose),
             (["--no-color"], "No colours; the same as NO_COLOR=1 in the environment.", console.be_colourless),
         ):  # fmt: skip

@@ -17,7 +17,7 @@ from imgclf.cli.console import (
     new_table,
     out,
     say,
-    say_left_out,
+    say_skipped,
 )
 from imgclf.cli.options import Data, Json, Seed
 from imgclf.core.config import Link, SplitConfig
@@ -53,7 +53,7 @@ def split(
         bool, typer.Option("--force", help="Replace another split that is in force; the old one is kept beside.")
     ] = False,
     stable: Annotated[
-        bool, typer.Option("--stable", help="By hash instead of by shuffle: pictures added later move none that were there.")
+        bool, typer.Option("--stable", help="By hash instead of by shuffle: images added later move none that were there.")
     ] = False,
     folds: Annotated[
         int | None, typer.Option(metavar="K", help="Make K folds for cross-validation instead; `train --fold I` uses one.")
@@ -62,13 +62,13 @@ def split(
         bool, typer.Option("--check", help="Only look for leakage in a folder that is split; exit code 1 if there is any.")
     ] = False,
     export: Annotated[Path | None, typer.Option(metavar="DIR", help="Also make DIR/train/<class>/... for other tools.")] = None,
-    link: Annotated[Link | None, typer.Option(help="How --export places pictures.", show_default="hard")] = None,
+    link: Annotated[Link | None, typer.Option(help="How --export places images.", show_default="hard")] = None,
     as_json: Json = False,
 ) -> None:
-    """Divide the pictures into train, validation and test parts.
+    """Divide the images into train, validation and test parts.
 
-    The same share of each class in every part, pictures that show the same never torn apart, the same for the same seed. The
-    result is a manifest, DATA/.imgclf/split.csv; no picture is copied. A folder with train/val/test folders is used as it is.
+    The same share of each class in every part, images that show the same never torn apart, the same for the same seed. The
+    result is a manifest, DATA/.imgclf/split.csv; no image is copied. A folder with train/val/test folders is used as it is.
     """
     from imgclf.split import class_folders, subsets
     from imgclf.split import splitting as verb
@@ -88,13 +88,13 @@ def split(
         if export:
             raise UsageError("--folds and --export exclude each other")
         if "test" in shell.given(ctx):
-            raise UsageError(f"--test: with --folds {folds} each picture is tested once; leave it out")
+            raise UsageError(f"--test: with --folds {folds} each image is tested once; leave it out")
         with console.stages() as stage:
             made = verb.folds(data, folds, config, force=force, progress=stage)
         print_folds(made, data, as_json)
         return
     if link and not export and "link" in shell.given(ctx):
-        raise UsageError("--link says how --export places pictures; give --export DIR too")
+        raise UsageError("--link says how --export places images; give --export DIR too")
     if export:
         class_folders.check_export(data, export)
     if export and not shell.given(ctx) - {"data", "export", "link", "as_json"} and verb.exists(data):
@@ -117,7 +117,7 @@ def print_split(result: "Split", *, talk: bool = False) -> None:
     """Classes by parts, what was kept together; on stderr when it is only talk."""
     for note in result.notes:
         say(note, style="yellow")
-    say_left_out(result.left_out)
+    say_skipped(result.skipped)
     to = err if talk else out
     table = new_table("class", "train", "val", "test", "all")
     totals = [0, 0, 0]
@@ -132,8 +132,8 @@ def print_split(result: "Split", *, talk: bool = False) -> None:
 
 
 def _kept_together(result: "Split") -> str:
-    groups, pictures, torn = result.groups()
-    kept = f"groups that show the same or belong together: {groups:,} ({counted(pictures, 'picture')})"
+    groups, images, torn = result.groups()
+    kept = f"groups that show the same or belong together: {groups:,} ({counted(images, 'image')})"
     return kept + (f"; in more than one part (leakage): {torn:,}" if torn else ", none torn; leakage between parts: 0")
 
 
@@ -141,7 +141,7 @@ def print_folds(made: "Sequence[Split]", folder: Path, json: bool) -> None:
     """A line a fold."""
     for note in made[0].notes:
         say(note, style="yellow")
-    say_left_out(made[0].left_out)
+    say_skipped(made[0].skipped)
     if json:
         as_json([one.to_dict() for one in made])
         return
@@ -155,13 +155,13 @@ def print_folds(made: "Sequence[Split]", folder: Path, json: bool) -> None:
 
 
 def print_leakage(result: "Leakage", json: bool) -> None:
-    """Every picture that shows the same as one in another part."""
-    say_left_out(result.left_out)
+    """Every image that shows the same as one in another part."""
+    say_skipped(result.skipped)
     if json:
         as_json(result.to_dict())
         return
     if result.leaks:
-        table = new_table("picture", "shows the same as", "how", numbers=False)
+        table = new_table("image", "shows the same as", "how", numbers=False)
         for leak in result.leaks[:LONGEST_LIST]:
             how = "exact" if leak.exact else f"{'mirrored' if leak.mirrored else 'near'} {leak.similarity:.2f}"
             names = [path if result.where == "its folders" else f"{part}: {path}" for part, path in
@@ -171,7 +171,7 @@ def print_leakage(result: "Leakage", json: bool) -> None:
         if len(result.leaks) > LONGEST_LIST:
             out.print(f"... and {len(result.leaks) - LONGEST_LIST} more; --json lists all")
         out.print()
-    parts = ", ".join(f"{part} {count:,}" for part, count in result.pictures.items() if count)
+    parts = ", ".join(f"{part} {count:,}" for part, count in result.images.items() if count)
     exact = sum(leak.exact for leak in result.leaks)
-    found = f"leakage: {counted(len(result.leaks), 'picture')}" + (f", {exact:,} of them exact" if result.leaks else "")
+    found = f"leakage: {counted(len(result.leaks), 'image')}" + (f", {exact:,} of them exact" if result.leaks else "")
     out.print(f"{parts}; {found}")

@@ -32,7 +32,7 @@ def with_stdin(inputs: Iterable[str], nul: bool) -> Iterator[str]:
             stdin = open_stdin()
             head = stdin.peek(512)
             if sniff(head[:32]) and b"\0" in head:
-                raise UsageError("stdin holds a picture and not paths; give --stdin-image instead of -")
+                raise UsageError("stdin holds an image and not paths; give --stdin-image instead of -")
             if b"\0" in head:
                 raise UsageError("paths on stdin end with NUL, as from find -print0; give --null too")
             yield from (os.fsdecode(line).rstrip("\r\n") for line in stdin if line.strip())

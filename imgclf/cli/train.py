@@ -46,30 +46,26 @@ def train(
     ctx: typer.Context,
     data: Data = Path("data"),
     epochs: Annotated[int, typer.Option(help="Passes over the training part.")] = 30,
-    model: Annotated[Model, typer.Option(help="The network: its width and depth also follow the pictures' size.")] = "cnn",
+    model: Annotated[Model, typer.Option(help="The network: its width and depth also follow the images' size.")] = "cnn",
     weights: Annotated[
         str, typer.Option(metavar="imagenet|none|FILE", help="Of a pretrained backbone: ImageNet's, random ones, or a file.")
     ] = "imagenet",
-    views: Annotated[
-        int, typer.Option(metavar="N", help="For a backbone: each training picture, N - 1 times changed too.")
-    ] = 1,
+    views: Annotated[int, typer.Option(metavar="N", help="For a backbone: each training image, N - 1 times changed too.")] = 1,
     fine_tune: Annotated[
         int, typer.Option(metavar="N", help="For a backbone: once the head is trained, train its top N blocks too.")
     ] = 0,
     fine_tune_epochs: Annotated[
         int | None, typer.Option(metavar="N", help="Epochs of that.", show_default="a fifth of --epochs, 3 at least")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Pictures a step.")] = 32,
-    image_size: Annotated[
-        int | None, typer.Option(help="Pixels a side.", show_default="96, or less for small pictures")
-    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 32,
+    image_size: Annotated[int | None, typer.Option(help="Pixels a side.", show_default="96, or less for small images")] = None,
     aspect: Annotated[
-        Aspect, typer.Option(help="Fit a picture to the square: squash it, crop its centre, or pad it.")
+        Aspect, typer.Option(help="Fit an image to the square: squash it, crop its centre, or pad it.")
     ] = "squash",
-    augment: Annotated[Augment, typer.Option(help="Random changes to training pictures.")] = "light",
+    augment: Annotated[Augment, typer.Option(help="Random changes to training images.")] = "light",
     flip: Annotated[bool, typer.Option("--flip/--no-flip", help="Whether those mirror; not for digits and text.")] = True,
     progressive: Annotated[
-        bool, typer.Option("--progressive/--no-progressive", help="Whether the first epochs see smaller pictures: faster.")
+        bool, typer.Option("--progressive/--no-progressive", help="Whether the first epochs see smaller images: faster.")
     ] = True,
     precision: Annotated[
         Precision, typer.Option(help="Number format to compute in; what is saved is float32 in any case.")
@@ -94,7 +90,7 @@ def train(
     ] = None,
     ema: Annotated[float, typer.Option(help="What a step keeps of a moving average of the weights; 0 for none.")] = 0.0,
     class_weights: Annotated[
-        str, typer.Option(metavar="auto|none|FILE.csv", help="What a picture of each class counts; auto when they are uneven.")
+        str, typer.Option(metavar="auto|none|FILE.csv", help="What an image of each class counts; auto when they are uneven.")
     ] = "auto",
     time_budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="As many epochs as fit into 90s, 10m or 1h30m; --epochs at most.")

@@ -57,7 +57,7 @@ class TrainingDisplay:
         self._advance(name, 0, None)
 
     def preparing(self, done: int, total: int) -> None:
-        self._advance("preparing pictures", done, total)
+        self._advance("preparing images", done, total)
 
     def computing(self, done: int, total: int) -> None:
         self._advance("computing features", done, total)

@@ -76,9 +76,9 @@ class Recipe(Checked):
 class SplitConfig(Checked):
     """Shares of train, validation and test (they add to 1), and the seed of the shuffle.
 
-    What is never torn apart beside pictures that show the same: paths in which `group_by` (a regular expression) captures the
-    same text, or paths that share a group in the CSV file `groups` (columns path and group). stable: by the hash of what a
-    picture is and not by a shuffle, so that pictures added later move none that were there.
+    What is never torn apart beside images that show the same: paths in which `group_by` (a regular expression) captures the
+    same text, or paths that share a group in the CSV file `groups` (columns path and group). stable: by the hash of what an
+    image is and not by a shuffle, so that images added later move none that were there.
     """
 
     train: Annotated[float, Within(0, 1, above=True)] = 0.70
@@ -100,7 +100,7 @@ class ServeConfig(Checked):
     """How a run is served.
 
     port: 0 for one that the system chooses. threshold: probability below which the label is `unknown`. token: what a client
-    must know, or None. timeout: seconds for one request, from the end of its head to its answer. queue: pictures that may wait
+    must know, or None. timeout: seconds for one request, from the end of its head to its answer. queue: images that may wait
     for a thread, in each process. workers: processes. root_path: what a proxy leaves before the paths of requests.
     allowed_host: names that are answered besides this machine's own. proxy: addresses or networks that are believed.
     """
@@ -121,14 +121,14 @@ class ServeConfig(Checked):
 class TrainConfig(Checked):
     """One training run.
 
-    image_size: pixels a side, or None to choose from the pictures. progressive: whether the first epochs see smaller ones.
-    weights: of a backbone: `imagenet`, `none` or a file. views: of each training picture that a backbone sees, the picture
+    image_size: pixels a side, or None to choose from the images. progressive: whether the first epochs see smaller ones.
+    weights: of a backbone: `imagenet`, `none` or a file. views: of each training image that a backbone sees, the image
     itself and changed ones. fine_tune: how many of its top blocks are trained too, once the head is, for fine_tune_epochs
-    (a fifth of epochs, at least three, for None). flip: whether a mirrored picture still shows its class. learning_rate:
+    (a fifth of epochs, at least three, for None). flip: whether a mirrored image still shows its class. learning_rate:
     Adam's step size at its peak. early_stopping: epochs without improvement before the training ends; None for one that
     suits the schedule, 0 for never. weight_decay: Adam's decoupled one; None for 3 of a head on features, none else. ema:
     how much of the weights' moving average a step keeps, 0 for no average. class_weights: `auto` (when the largest class
-    has more than 1.5 times the smallest's pictures), `none`, or a CSV file. time_budget: seconds for all of it. fold: which
+    has more than 1.5 times the smallest's images), `none`, or a CSV file. time_budget: seconds for all of it. fold: which
     of `split --folds`.
     """
 

@@ -17,7 +17,7 @@ class UsageError(ImgclfError):
 
 
 class ImageError(ImgclfError):
-    """One picture that cannot be used; `reason` is a short fixed code, the message explains."""
+    """One image that cannot be used; `reason` is a short fixed code, the message explains."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""Which picture goes to which part: shares by class, groups that are never torn, the same for the same seed."""
+"""Which image goes to which part: shares by class, groups that are never torn, the same for the same seed."""
 
 import collections
 import hashlib
@@ -219,11 +219,11 @@ def allocate_stably(
     seed: int,
     old: Manifest | None,
 ) -> tuple[dict[str, Part], list[tuple[str, str]]]:
-    """(the part of every path, (path, reason) of new pictures that fit into none): pictures added later move none.
+    """(the part of every path, (path, reason) of new images that fit into none): images added later move none.
 
     A group's part follows from the hash of its name, the user's key or else its smallest content hash. What the old manifest
-    has keeps its part, by content or, where that is new, by path (a picture saved anew), and what is new in a group joins it.
-    A new picture that shows the same as old ones in two parts is left out.
+    has keeps its part, by content or, where that is new, by path (an image saved anew), and what is new in a group joins it.
+    A new image that shows the same as old ones in two parts is skipped.
     """
     part_of = {row.sha256: row.split for row in old.rows} if old else {}
     part_at = {row.path: row.split for row in old.rows} if old else {}
@@ -231,7 +231,7 @@ def allocate_stably(
     for sample in samples:
         members[groups[sample.path]].append(sample)
     parts: dict[str, Part] = {}
-    left_out = []
+    skipped = []
     for name, group_ in members.items():
         own = {sample.path: part_of[hashes[sample.path]] for sample in group_ if hashes[sample.path] in part_of}
         if not own:
@@ -243,10 +243,10 @@ def allocate_stably(
             if sample.path in own:
                 parts[sample.path] = own[sample.path]
             elif len(before) > 1:
-                left_out.append((sample.path, f"shows the same as pictures in {' and in '.join(sorted(before))}"))
+                skipped.append((sample.path, f"shows the same as images in {' and in '.join(sorted(before))}"))
             else:
                 parts[sample.path] = next(iter(before)) if before else _part_at(place, fractions)
-    return parts, left_out
+    return parts, skipped
 
 
 def _part_at(place: float, fractions: Mapping[Part, float]) -> Part:

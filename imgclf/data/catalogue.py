@@ -22,7 +22,7 @@ from imgclf.data.index_tables import (
 )
 from imgclf.images import measurements, similarity
 
-_MOST_COMPARED = 64  # pictures of a group that one is held against
+_MOST_COMPARED = 64  # images of a group that one is held against
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,10 +69,10 @@ class Catalogue:
         return Catalogue(self.root, paths, *columns, self.read, self.taken, self._db)
 
     def similar_pairs(self, progress: Progress | None = None, at_least: float = 0.0) -> NDArray[np.void]:
-        """Pairs (dtype duplicates.PAIRS, indices into this catalogue) of different pictures that show the same.
+        """Pairs (dtype duplicates.PAIRS, indices into this catalogue) of different images that show the same.
 
         Every group of such hangs together by its pairs. at_least: a similarity that every pair must have. Kept for the next
-        time that the folder holds the same pictures. Raises ImgclfError when the catalogue's file is damaged.
+        time that the folder holds the same images. Raises ImgclfError when the catalogue's file is damaged.
         """
         large = np.minimum(self.facts["width"], self.facts["height"]) >= similarity.SMALLEST
         comparable = self.usable() & large & ~self.facts["flat"]
@@ -80,7 +80,7 @@ class Catalogue:
         pixels = self.facts["pixels"][chosen]
         chosen = chosen[np.lexsort((pixels[:, 1], pixels[:, 0]))]
         key = xxhash.xxh3_128_digest(self.facts["pixels"][chosen].tobytes())
-        row = self._db.one("SELECT pairs FROM searches WHERE pictures = ? AND at_least = ?", (key, at_least))
+        row = self._db.one("SELECT pairs FROM searches WHERE images = ? AND at_least = ?", (key, at_least))
         if row:
             pairs = self._pairs(row[0], len(chosen))
         else:
@@ -93,7 +93,7 @@ class Catalogue:
             looks = lambda some: self._looks(chosen[some])  # noqa: E731
             pairs = similarity.pairs(hashes, ranks, small, looks, at_least=at_least, progress=progress)
             with self._db.writing():
-                self._db.put("DELETE FROM searches WHERE pictures != ?", [(key,)])
+                self._db.put("DELETE FROM searches WHERE images != ?", [(key,)])
                 if pairs.nbytes < database.LONGEST // 2:
                     self._db.put("INSERT OR REPLACE INTO searches VALUES (?, ?, ?)", [(key, at_least, pairs.tobytes())])
         pairs["first"], pairs["second"] = chosen[pairs["first"]], chosen[pairs["second"]]

@@ -14,12 +14,12 @@ from imgclf.data.layout import Found, classes, scan
 from imgclf.images import header
 from imgclf.images.formats import filetypes
 
-LARGEST_AUTO_SIZE, LARGEST_AUTO_SIZE_OF_MANY, MANY = 96, 128, 10_000  # pixels a side; pictures
+LARGEST_AUTO_SIZE, LARGEST_AUTO_SIZE_OF_MANY, MANY = 96, 128, 10_000  # pixels a side; images
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sample:
-    """One picture: its path relative to the data folder (forward slashes), and its class name."""
+    """One image: its path relative to the data folder (forward slashes), and its class name."""
 
     path: str
     label: str | None
@@ -34,7 +34,7 @@ class Dataset:
     class_names: tuple[str, ...]
 
     def counts(self) -> dict[str, int]:
-        """Pictures a class, every class named, in class order."""
+        """Images a class, every class named, in class order."""
         counts = dict.fromkeys(self.class_names, 0)
         for sample in self.samples:
             if sample.label is not None:
@@ -48,34 +48,34 @@ class Dataset:
 
 
 def index(root: Path, *, minimum_classes: int = 1) -> tuple[Dataset, list[tuple[str, str]]]:
-    """The pictures under a data folder, and the (path, reason) of every file in a class folder that is none.
+    """The images under a data folder, and the (path, reason) of every file in a class folder that is none.
 
-    A file is a picture when its first bytes say so, whatever its name; whether it decodes is found out later.
+    A file is an image when its first bytes say so, whatever its name; whether it decodes is found out later.
     Raises ImgclfError for a folder without class folders, with fewer than `minimum_classes`, or with an empty class.
     """
     class_names = classes(root, minimum_classes)
     files = [file for file in scan(root) if file.label is not None and not file.ignored]
-    problems = ordered_map(lambda file: _not_a_picture(root / file.path), files)
+    problems = ordered_map(lambda file: _not_an_image(root / file.path), files)
     return select(root, class_names, zip(files, problems, strict=True))
 
 
 def select(root: Path, class_names: Sequence[str], files: Iterable[tuple[Found, str]]) -> tuple[Dataset, list[tuple[str, str]]]:
-    """Files as a Dataset, those with a reason against them left out; raises ImgclfError for a class without pictures."""
-    samples, left_out = [], []
+    """Files as a Dataset, those with a reason against them skipped; raises ImgclfError for a class without images."""
+    samples, skipped = [], []
     for file, problem in files:
         if problem:
-            left_out.append((file.path, problem))
+            skipped.append((file.path, problem))
         else:
             samples.append(Sample(file.path, file.label))
     dataset = Dataset(root, tuple(samples), tuple(class_names))
     for name, count in dataset.counts().items():
         if count == 0:
             raise ImgclfError(f"{root}: the class folder {name} has no images; add some, or remove the folder")
-    return dataset, left_out
+    return dataset, skipped
 
 
-def _not_a_picture(path: Path) -> str:
-    """ "" if a file begins like a picture, else the reason."""
+def _not_an_image(path: Path) -> str:
+    """ "" if a file begins like an image, else the reason."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return "not a regular file"
@@ -92,7 +92,7 @@ def _not_a_picture(path: Path) -> str:
 
 
 def auto_image_size(training: Dataset, seed: int) -> int:
-    """96 pixels, 128 from 10,000 pictures on; fewer when the median short side of 200 is less, in steps of 8, 32 at least."""
+    """96 pixels, 128 from 10,000 images on; fewer when the median short side of 200 is less, in steps of 8, 32 at least."""
     largest = LARGEST_AUTO_SIZE if len(training.samples) < MANY else LARGEST_AUTO_SIZE_OF_MANY
     drawn = random.Random(seed).sample(training.samples, min(200, len(training.samples)))
     sides = []

@@ -22,12 +22,12 @@ def groups(catalogue: Catalogue, progress: Progress | None = None) -> NDArray[np
     return np.array(list(components.smallest(range(len(catalogue.paths)), pairs).values()), np.int64)
 
 
-_RANK = {"test": 0, "val": 1, "train": 2, None: 3}  # which part a picture that is in several belongs to
+_RANK = {"test": 0, "val": 1, "train": 2, None: 3}  # which part an image that is in several belongs to
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Leak:
-    """A picture that shows the same as others in a part before its own: test comes before val, and val before train.
+    """An image that shows the same as others in a part before its own: test comes before val, and val before train.
 
     index, other: in the catalogue; other is the most similar of those. similarity: between the two, 1 when `exact`.
     """
@@ -40,7 +40,7 @@ class Leak:
 
 
 def leaks(catalogue: Catalogue, files: Sequence[Found], progress: Progress | None = None) -> list[Leak]:
-    """Every picture outside the first part that its group lies in, files without a part left out; in the order of files."""
+    """Every image outside the first part that its group lies in, files without a part skipped; in the order of files."""
     if not any(file.part for file in files):
         return []
     same = catalogue.same_pixels()
@@ -86,21 +86,21 @@ def _resemblances(catalogue: Catalogue, files: Sequence[Found], at_least: float,
             other = catalogue.paths[leak.other]
             detail = f"{_how(leak.exact, leak.mirrored)} {other}"
             found.append(Finding(catalogue.paths[leak.index], "leakage", leak.similarity, detail, other))
-    copies: dict[int, list[int]] = collections.defaultdict(list)  # files by picture, where there are several
+    copies: dict[int, list[int]] = collections.defaultdict(list)  # files by image, where there are several
     for index in np.flatnonzero(same != np.arange(len(same))).tolist():
         copies[int(same[index])].append(index)
-    best: dict[int, int] = {}  # the best file of each picture
+    best: dict[int, int] = {}  # the best file of each image
     edges: dict[int, list[tuple[int, float, str]]] = collections.defaultdict(list)
-    for picture, others in copies.items():
+    for image, others in copies.items():
         kept: dict[tuple[str | None, str | None], int] = {}
-        for index in sorted([picture, *others], key=goodness):
+        for index in sorted([image, *others], key=goodness):
             first = kept.setdefault((files[index].label, files[index].part), index)
             if first != index:
                 alike = "byte for byte" if catalogue.sha256[first] == catalogue.sha256[index] else "pixel for pixel"
                 path, other = catalogue.paths[index], catalogue.paths[first]
                 found.append(Finding(path, "duplicate", 1.0, f"{alike} the same as {other}", other))
         top, *rest = kept.values()
-        best[picture] = top
+        best[image] = top
         for index in rest:
             edges[top].append((index, 1.0, _how(True, False)))
             edges[index].append((top, 1.0, _how(True, False)))

@@ -139,10 +139,10 @@ def _examine(db: Database, root: Path, paths: Sequence[str], progress: Progress 
 
 
 @contextlib.contextmanager
-def pictures(
+def images(
     root: Path, *, minimum_classes: int = 1, progress: Progress | None = None
 ) -> Iterator[tuple[Catalogue, list[Found], Dataset, list[tuple[str, str]]]]:
-    """(catalogue of every file in a class folder, those files, the pictures that decode, (path, reason) of the others).
+    """(catalogue of every file in a class folder, those files, the images that decode, (path, reason) of the others).
 
     Raises ImgclfError as `folder.index` does.
     """
@@ -159,7 +159,7 @@ def pictures(
 def content_hashes(
     root: Path, paths: Sequence[str], progress: Progress | None = None, shard: Shard | None = None
 ) -> dict[str, str]:
-    """SHA-256 of each file, by path; unreadable files are left out. Nothing is decoded, and an unchanged file is not read.
+    """SHA-256 of each file, by path; unreadable files are skipped. Nothing is decoded, and an unchanged file is not read.
 
     shard: where the paths are a share, whose hashes are kept for the next `examine`.
     """

@@ -60,7 +60,7 @@ def user_groups(paths: Sequence[str], config: SplitConfig) -> tuple[dict[str, st
         return {}, []
     alone = sum(1 for path in paths if path not in keys)
     count = len({keys[path] for path in paths if path in keys})
-    notes = [f"groups as asked for: {count}" + (f"; pictures in none of them: {alone}" if alone else "")]
+    notes = [f"groups as asked for: {count}" + (f"; images in none of them: {alone}" if alone else "")]
     if strangers := sorted(set(keys) - set(paths)):
         notes.append(f"rows of {config.groups} that match no usable image: {len(strangers):,}, first {strangers[0]!r}")
     return keys, notes

@@ -17,18 +17,18 @@ from imgclf.core.files.state_folder import state_folder
 from imgclf.core.shards import Shard
 from imgclf.images import measurements, similarity
 
-# Raised when a measure or the comparison of pictures changes: what was kept by the old one is then forgotten.
+# Raised when a measure or the comparison of images changes: what was kept by the old one is then forgotten.
 MEASURES = 4
 # Thumbnail numbers are never reused: a command may still look for one that another command has replaced.
 _SQL = """
 CREATE TABLE files (path BLOB PRIMARY KEY, stamp BLOB, sha256 BLOB, facts BLOB, problem TEXT, thumbnail INT) WITHOUT ROWID;
 CREATE TABLE thumbnails (id INTEGER PRIMARY KEY AUTOINCREMENT, compared BLOB);
-CREATE TABLE searches (pictures BLOB, at_least REAL, pairs BLOB, PRIMARY KEY (pictures, at_least)) WITHOUT ROWID;
+CREATE TABLE searches (images BLOB, at_least REAL, pairs BLOB, PRIMARY KEY (images, at_least)) WITHOUT ROWID;
 """
 TABLES = database.Tables(_SQL, zlib.crc32(f"{MEASURES} {DECODER_VERSION} {measurements.FACTS} {_SQL}".encode()) & 0x7FFFFFFF)
 _MOST = 1 << 62  # more thumbnails than there will ever be
 _LONGEST_TEXT = 1 << 16  # of a path, and of what is said of a problem
-# What another process found; a hash alone does not displace the facts of a picture.
+# What another process found; a hash alone does not displace the facts of an image.
 _TAKE = """
 INSERT INTO files VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE
 SET stamp = excluded.stamp, sha256 = excluded.sha256, facts = excluded.facts, problem = excluded.problem,

@@ -47,7 +47,7 @@ def scores(catalogue: Catalogue) -> dict[str, NDArray[np.float64]]:
 
 
 def _flagged(catalogue: Catalogue, given: Mapping[str, float]) -> list[tuple[str, NDArray[np.bool_], NDArray[np.float64]]]:
-    """(check, which files are found, every file's score), with what follows from other findings left out.
+    """(check, which files are found, every file's score), with what follows from other findings skipped.
 
     Three faults depend on what is usual in the folder: soft scans, thumbnails and grey photographs are no faults where all are.
     For a check whose threshold is given, what is usual does not matter: a lower one never finds fewer files.
@@ -104,9 +104,7 @@ def _files(catalogue: Catalogue) -> list[Finding]:
             continue  # a stereo photo's second image
         trailing, size = int(facts["trailing"][index]), int(facts["bytes"][index])
         found.append(
-            Finding(
-                catalogue.paths[index], "trailing", round(trailing / size, 4), f"{trailing:,} bytes behind the picture's end"
-            )
+            Finding(catalogue.paths[index], "trailing", round(trailing / size, 4), f"{trailing:,} bytes behind the image's end")
         )
     for index in _where(usable & facts["animated"]):
         found.append(Finding(catalogue.paths[index], "animated", 1.0, CHECKS["animated"].meaning))
@@ -121,4 +119,4 @@ def _files(catalogue: Catalogue) -> list[Finding]:
     return found
 
 
-# -- pictures that show the same --------------------------------------------------------------------------------------------
+# -- images that show the same --------------------------------------------------------------------------------------------

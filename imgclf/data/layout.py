@@ -1,4 +1,4 @@
-"""What a data folder holds: which files, of which class and part, and which of them are pictures."""
+"""What a data folder holds: which files, of which class and part, and which of them are images."""
 
 import dataclasses
 import os
@@ -33,7 +33,7 @@ class Found:
 
 
 def scan(root: Path) -> list[Found]:
-    """Every file under a data folder, sorted by path; imgclf's own `.imgclf` is left out. Raises ImgclfError."""
+    """Every file under a data folder, sorted by path; imgclf's own `.imgclf` is skipped. Raises ImgclfError."""
     folders, loose = _top_level(root)
     parts = part_folders(root)
     found = [Found(name, None, None, names.foreign_file(name) or "not in a class folder") for name in loose]
@@ -151,7 +151,7 @@ def _foreign_files(root: Path, folder: str, part: Part | None) -> list[Found]:
 
 
 def _top_level(root: Path) -> tuple[list[str], list[str]]:
-    """Sorted names of (folders, other entries) directly in a folder, `.imgclf` left out."""
+    """Sorted names of (folders, other entries) directly in a folder, `.imgclf` skipped."""
     check_data_folder(root)
     folders: list[str] = []
     others: list[str] = []

@@ -18,12 +18,12 @@ from imgclf.images.augment import Change
 from imgclf.models import keras_settings
 
 T = TypeVar("T")
-# Pictures (n, h, w, 3) or features (n, width), targets (n, outputs), weights (n,)
+# Images (n, h, w, 3) or features (n, width), targets (n, outputs), weights (n,)
 Batch = tuple[NDArray[np.uint8] | NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
 
 def memory_budget() -> int:
-    """Bytes that may hold decoded pictures: a quarter of the memory available now, or 1 GiB where that is not told."""
+    """Bytes that may hold decoded images: a quarter of the memory available now, or 1 GiB where that is not told."""
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
             return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024 // 4
@@ -32,7 +32,7 @@ def memory_budget() -> int:
 
 
 class Labelled:
-    """What pictures of both kinds below have in common: labels (n,) as indices of the classes, and outputs of the network."""
+    """What images of both kinds below have in common: labels (n,) as indices of the classes, and outputs of the network."""
 
     def __init__(self, labels: NDArray[np.int64], classes: int) -> None:
         self.labels, self.outputs = labels, 1 if classes == 2 else classes
@@ -47,11 +47,11 @@ class Labelled:
         return np.eye(self.outputs, dtype=np.float32)[self.labels[some]]
 
     def inputs(self, some: NDArray[np.int64], seeds: NDArray[np.int64] | None, side: int | None) -> NDArray[Any]:
-        """What the network is fed of these; seeds: to draw from, None for the pictures as they are."""
+        """What the network is fed of these; seeds: to draw from, None for the images as they are."""
         raise NotImplementedError
 
     def in_order(self, batch_size: int = 64) -> Iterator[Batch]:
-        """Every picture as it is."""
+        """Every image as it is."""
         for top in range(0, len(self), batch_size):
             some = np.arange(top, min(len(self), top + batch_size))
             yield self.inputs(some, None, None), self.targets(some), np.ones(len(some), np.float32)
@@ -69,10 +69,10 @@ class Labelled:
         count: int | None = None,
         shard: int = 0,
     ) -> Iterator[Batch]:
-        """Every picture once, or `count` of them, in an order that follows from seed, epoch and shard alone.
+        """Every image once, or `count` of them, in an order that follows from seed, epoch and shard alone.
 
-        change: makes of pixels, targets and a random seed for each picture what the network is fed; it runs on threads, ahead
-        of the reader. weights: of each class; a mixed picture counts by what it is mixed of. smoothing: how far targets then
+        change: makes of pixels, targets and a random seed for each image what the network is fed; it runs on threads, ahead
+        of the reader. weights: of each class; a mixed image counts by what it is mixed of. smoothing: how far targets then
         move towards all classes alike (Szegedy et al., 2016). side: pixels, to make them smaller first.
         """
         random = np.random.default_rng((seed, epoch, shard))
@@ -98,10 +98,10 @@ def _labels(prepared: Prepared, names: Sequence[str]) -> NDArray[np.int64]:
     return np.array([prepared.class_names.index(name.split("/", 1)[0]) for name in names], np.int64)
 
 
-class Pictures(Labelled):
+class Images(Labelled):
     """One prepared part: pixels (n, h, w, 3) uint8 RGB in the order of file names.
 
-    Read once by Keras' loader: into memory where it fits the budget, else into a file beside the prepared pictures.
+    Read once by Keras' loader: into memory where it fits the budget, else into a file beside the prepared images.
     """
 
     def __init__(self, prepared: Prepared, part: Part, progress: Progress | None = None) -> None:
@@ -125,12 +125,12 @@ class Pictures(Labelled):
     def inputs(self, some: NDArray[np.int64], seeds: NDArray[np.int64] | None, side: int | None) -> NDArray[Any]:
         pixels = self.pixels[some]
         if side and side != pixels.shape[1]:
-            pixels = np.stack([preprocess.resize(picture, side, side) for picture in pixels])
+            pixels = np.stack([preprocess.resize(image, side, side) for image in pixels])
         return pixels
 
 
 class Vectors(Labelled):
-    """One part as features (views, n, width) float32, in the order of file names; view 0 is the picture as it is."""
+    """One part as features (views, n, width) float32, in the order of file names; view 0 is the image as it is."""
 
     def __init__(self, prepared: Prepared, part: Part, values: NDArray[np.float32]) -> None:
         super().__init__(_labels(prepared, names_in_order(prepared, part)), len(prepared.class_names))
@@ -142,7 +142,7 @@ class Vectors(Labelled):
 
 
 def _weighed(targets: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(n,) what pictures count whose targets, (n, 1) or (n, classes), are shares of classes."""
+    """(n,) what images count whose targets, (n, 1) or (n, classes), are shares of classes."""
     shares = np.hstack([1 - targets, targets]) if targets.shape[1] == 1 else targets
     return np.asarray(shares @ weights, np.float32)
 
@@ -182,4 +182,4 @@ def _read(
         if progress:
             progress(top, len(pixels))
     if top != len(pixels):
-        raise ValueError(f"{prepared.folder / part}: {top} pictures were read, {len(pixels)} expected")
+        raise ValueError(f"{prepared.folder / part}: {top} images were read, {len(pixels)} expected")

@@ -1,4 +1,4 @@
-"""The split manifest: which picture is in which part, as a CSV file in the data folder."""
+"""The split manifest: which image is in which part, as a CSV file in the data folder."""
 
 import collections
 import dataclasses
@@ -39,7 +39,7 @@ COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """Which picture is in which part, sorted by path."""
+    """Which image is in which part, sorted by path."""
 
     rows: tuple[Row, ...]
 
@@ -64,14 +64,14 @@ class Manifest:
         return Dataset(root, samples, self.class_names)
 
     def counts(self) -> dict[str, dict[Part, int]]:
-        """Pictures by class and part."""
+        """Images by class and part."""
         counts: dict[str, dict[Part, int]] = {name: dict.fromkeys(PARTS, 0) for name in self.class_names}
         for row in self.rows:
             counts[row.label][row.split] += 1
         return counts
 
     def to_csv(self) -> str:
-        """The file's text: a header, then a row a picture."""
+        """The file's text: a header, then a row an image."""
         lines = [COLUMNS, *((row.path, row.label, row.split, row.group, row.sha256) for row in self.rows)]
         return "".join(csv_files.line(line) for line in lines)
 
@@ -141,7 +141,7 @@ def load_parts(root: Path, manifest: Manifest, progress: Progress | None = None)
 
 
 def as_they_are(root: Path, manifest: Manifest, progress: Progress | None = None) -> tuple[Manifest, list[str]]:
-    """The rows of a manifest whose pictures are still there, and a note on each change since it was made.
+    """The rows of a manifest whose images are still there, and a note on each change since it was made.
 
     A file that was renamed, or moved to another class, is known by its content and used as it is now.
     """
@@ -176,7 +176,7 @@ def as_they_are(root: Path, manifest: Manifest, progress: Progress | None = None
         )
     changed = [row.path for row in manifest.rows if row.path in hashes and hashes[row.path] != row.sha256]
     if changed:
-        # What they show now may be in another part: an edited copy of a test picture must not be trained on.
+        # What they show now may be in another part: an edited copy of a test image must not be trained on.
         notes.append(
             f"images skipped because they changed after the split: {_some(changed)}; "
             f"make a new split with them: {command('split', root, '--force')}"
@@ -213,7 +213,7 @@ def with_renamed(manifest: Manifest, label_of: Mapping[str, str], hashes: Mappin
         return manifest, []
     now = sorted((renamed.get(row.path, row) for row in manifest.rows), key=lambda row: row.path)
     found = [row.path for row in renamed.values()]
-    return Manifest(tuple(now)), [f"pictures renamed or moved since the split: {_some(found)}"]
+    return Manifest(tuple(now)), [f"images renamed or moved since the split: {_some(found)}"]
 
 
 def as_spelled(manifest: Manifest, paths: Iterable[str]) -> Manifest:

@@ -1,4 +1,4 @@
-"""Prepared pixels: each picture decoded once, at the model's size, where Keras' loader reads it."""
+"""Prepared pixels: each image decoded once, at the model's size, where Keras' loader reads it."""
 
 import contextlib
 import dataclasses
@@ -30,8 +30,8 @@ class Prepared:
     folder: Path
     recipe: Recipe
     class_names: tuple[str, ...]
-    left_out: tuple[tuple[str, str], ...]  # (path, reason) of every sample without usable pixels
-    made: int  # pictures decoded now; the others were there from before
+    skipped: tuple[tuple[str, str], ...]  # (path, reason) of every sample without usable pixels
+    made: int  # images decoded now; the others were there from before
     files: Mapping[Part, Mapping[str, str]]  # part -> prepared file below that part's folder -> source path
 
 
@@ -42,7 +42,7 @@ def prepare(root: Path, parts: Mapping[Part, Dataset], recipe: Recipe, progress:
     that Keras reads are hard links into that store (copies where links are not to be had), named after exactly what is in them.
     """
     samples = [sample for part in parts.values() for sample in part.samples]
-    usable, fresh, left_out = store_pixels(root, [sample.path for sample in samples], recipe, progress)
+    usable, fresh, skipped = store_pixels(root, [sample.path for sample in samples], recipe, progress)
     base = _base(root, recipe)
     store = base / "store"
     files: dict[Part, dict[str, str]] = {}
@@ -63,13 +63,13 @@ def prepare(root: Path, parts: Mapping[Part, Dataset], recipe: Recipe, progress:
                     place.replace(temporary, file.name)
     if not folder.exists():
         _link_view(folder, store, files, class_names)
-    return Prepared(folder, recipe, class_names, tuple(left_out), len(fresh), files)
+    return Prepared(folder, recipe, class_names, tuple(skipped), len(fresh), files)
 
 
 def store_pixels(
     root: Path, paths: Sequence[str], recipe: Recipe, progress: Progress | None = None, shard: Shard | None = None
 ) -> tuple[dict[str, str], set[str], list[tuple[str, str]]]:
-    """Decode pictures into the store: (content hash by path, hashes decoded now, (path, reason) of those that cannot be used).
+    """Decode images into the store: (content hash by path, hashes decoded now, (path, reason) of those that cannot be used).
 
     shard: where the paths are a share of the folder's.
     """
@@ -78,7 +78,7 @@ def store_pixels(
     size = len(preprocess.encode(np.zeros((recipe.height, recipe.width, 3), np.uint8), ".bmp"))
     shared = (str(root), str(base / "store"), recipe, size)
     usable: dict[str, str] = {}
-    left_out = []
+    skipped = []
     fresh: set[str] = set()
     try:
         with contextlib.closing(
@@ -86,7 +86,7 @@ def store_pixels(
         ) as kept:
             for done, (path, (digest, new, reason)) in enumerate(zip(paths, kept, strict=True), 1):
                 if not digest:
-                    left_out.append((path, reason))
+                    skipped.append((path, reason))
                 else:
                     usable[path] = digest
                     if new:
@@ -97,14 +97,14 @@ def store_pixels(
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise ImgclfError(
-            f"{base}: the disk is full: {len(paths):,} prepared pictures take {size * len(paths) / 1e6:,.0f} MB there; "
-            "make room (prepared pictures of other sizes beside them may be deleted), or take a smaller --image-size"
+            f"{base}: the disk is full: {len(paths):,} prepared images take {size * len(paths) / 1e6:,.0f} MB there; "
+            "make room (prepared images of other sizes beside them may be deleted), or take a smaller --image-size"
         ) from error
-    return usable, fresh, left_out
+    return usable, fresh, skipped
 
 
 def stored(root: Path, recipe: Recipe, digest: str) -> Path:
-    """The file of one stored picture, lossless and at the model's size."""
+    """The file of one stored image, lossless and at the model's size."""
     return pixel_files.place(_base(root, recipe) / "store", digest)
 
 
@@ -132,7 +132,7 @@ def _view_name(files: Mapping[Part, Mapping[str, str]], class_names: Sequence[st
 
 
 def content_of(name: str) -> str:
-    """The SHA-256 of the picture that a prepared file was made from, which is its name."""
+    """The SHA-256 of the image that a prepared file was made from, which is its name."""
     return name.rsplit("/", 1)[1][:64]
 
 

@@ -1,4 +1,4 @@
-"""Which pictures a run is scored on, and what it answers for them: shared by `evaluate` and `compare`."""
+"""Which images a run is scored on, and what it answers for them: shared by `evaluate` and `compare`."""
 
 import dataclasses
 import re
@@ -26,7 +26,7 @@ MEASURES = ("size", "brightness", "blur")  # shorter side in pixels; 0 to 1; 0 t
 
 
 @dataclasses.dataclass(frozen=True)
-class Pictures:
+class Images:
     """The images to score a run on: samples below `root`. `on` describes them, `name` is used in file names.
 
     group_of: group by path, for the run's own split; None for another folder, whose groups are unknown.
@@ -36,7 +36,7 @@ class Pictures:
     on: str
     name: str
     samples: tuple[Sample, ...]
-    left_out: tuple[tuple[str, str], ...]
+    skipped: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     group_of: Mapping[str, str] | None
 
@@ -45,46 +45,46 @@ class Pictures:
 class Answers:
     """true: (n,) class numbers; probabilities: for each run (n, classes), calibrated; measures: (n, 3), see MEASURES.
 
-    Of the samples that could be read; left_out has the others too.
+    Of the samples that could be read; skipped has the others too.
     """
 
     samples: tuple[Sample, ...]
     true: NDArray[np.int64]
     probabilities: tuple[NDArray[np.float64], ...]
     measures: NDArray[np.float64]
-    left_out: tuple[tuple[str, str], ...]
+    skipped: tuple[tuple[str, str], ...]
 
 
-def pictures(bundle: Bundle, data: Path | None = None, part: Part | None = None) -> Pictures:
+def images(bundle: Bundle, data: Path | None = None, part: Part | None = None) -> Images:
     """A part of the run's own split (the test part unless told otherwise), or another data folder with the same classes.
 
-    The notes say what flatters the score: pictures that the run was trained on, or chosen by. Raises ImgclfError when there
+    The notes say what flatters the score: images that the run was trained on, or chosen by. Raises ImgclfError when there
     is nothing to score.
     """
     check("split", part, Part | None)
     root = data or Path(bundle.info["data"]["path"])
     manifest = manifest_of(bundle)
     if data is None and not root.is_dir():
-        raise ImgclfError(f"{root}: the run's data folder is no longer there; give the folder where its pictures are now")
+        raise ImgclfError(f"{root}: the run's data folder is no longer there; give the folder where its images are now")
     check_data_folder(root)
-    left_out: list[tuple[str, str]] = []
+    skipped: list[tuple[str, str]] = []
     if _is_own(root, manifest, bundle):
         samples, name, notes, group_of = _own_part(root, manifest, part)
         on = f"the {name} part of the run's own split"
     else:
         if part is not None and not layout.part_folders(root):
             raise ImgclfError(f"{root}: not the data this run was trained on, and it has no {part} folder; leave --split out")
-        samples, name, left_out = _other_data(root, bundle, part)
+        samples, name, skipped = _other_data(root, bundle, part)
         notes, group_of = [], None
-        on = f"all pictures of {root}" if part is None else f"the {part} folder of {root}"
+        on = f"all images of {root}" if part is None else f"the {part} folder of {root}"
     if name != "train":
         notes += seen_in_training(bundle, root, samples)
     if not samples:
-        raise ImgclfError("; ".join([f"{root}: no picture to evaluate in {on}", *notes]))
-    return Pictures(root, on, name, tuple(samples), tuple(left_out), tuple(notes), group_of)
+        raise ImgclfError("; ".join([f"{root}: no image to evaluate in {on}", *notes]))
+    return Images(root, on, name, tuple(samples), tuple(skipped), tuple(notes), group_of)
 
 
-def groups(on: Pictures, found: Answers) -> grouped.Groups | None:
+def groups(on: Images, found: Answers) -> grouped.Groups | None:
     """Groups of the scored images; None if they are unknown."""
     return None if on.group_of is None else grouped.count(on.group_of[sample.path] for sample in found.samples)
 
@@ -96,25 +96,25 @@ def beside(bundle: Bundle, found: Answers, right: int) -> baseline.Baseline:
     return baseline.baseline(name, of_class, right, len(found.samples))
 
 
-def answers(bundles: Sequence[Bundle], on: Pictures, progress: Callable[[int, int], None] | None = None) -> Answers:
-    """What runs with the same classes say of each picture, decoded once for all, on all cores; raises ImgclfError for none."""
+def answers(bundles: Sequence[Bundle], on: Images, progress: Callable[[int, int], None] | None = None) -> Answers:
+    """What runs with the same classes say of each image, decoded once for all, on all cores; raises ImgclfError for none."""
     class_names = bundles[0].class_names
 
     def one(sample: Sample) -> tuple[list[NDArray[np.float64]], tuple[float, float, float]] | ImageError:
         try:
-            picture = decode.decode(decode.read(on.root / sample.path))
+            image = decode.decode(decode.read(on.root / sample.path))
         except ImageError as error:
             return error
-        grey = preprocess.thumbnail(picture, quality.SIDE)
-        measured = (float(min(picture.shape[:2])), quality.brightness(quality.levels(grey)), quality.blurry(grey))
-        return [bundle.probability(preprocess.apply(bundle.recipe, picture)) for bundle in bundles], measured
+        grey = preprocess.thumbnail(image, quality.SIDE)
+        measured = (float(min(image.shape[:2])), quality.brightness(quality.levels(grey)), quality.blurry(grey))
+        return [bundle.probability(preprocess.apply(bundle.recipe, image)) for bundle in bundles], measured
 
-    kept, left_out = [], list(on.left_out)
+    kept, skipped = [], list(on.skipped)
     rows: list[list[NDArray[np.float64]]] = []
     measures = []
     for done, (sample, answer) in enumerate(zip(on.samples, ordered_map(one, on.samples), strict=True), 1):
         if isinstance(answer, ImageError):
-            left_out.append((sample.path, str(answer)))
+            skipped.append((sample.path, str(answer)))
         else:
             kept.append(sample)
             rows.append(answer[0])
@@ -127,7 +127,7 @@ def answers(bundles: Sequence[Bundle], on: Pictures, progress: Callable[[int, in
         )
     true = np.array([class_names.index(sample.label or "") for sample in kept], np.int64)
     by_run = tuple(np.array(answers) for answers in zip(*rows, strict=True))
-    return Answers(tuple(kept), true, by_run, np.array(measures), tuple(left_out))
+    return Answers(tuple(kept), true, by_run, np.array(measures), tuple(skipped))
 
 
 def manifest_of(bundle: Bundle) -> Manifest:
@@ -164,14 +164,14 @@ def as_named(root: Path, manifest: Manifest) -> tuple[Manifest, int, list[str]]:
 
 
 def seen_in_training(bundle: Bundle, root: Path, samples: Sequence[Sample]) -> list[str]:
-    """Notes, if any of the pictures trained the run, or chose its best epoch; by content, whatever their names."""
+    """Notes, if any of the images trained the run, or chose its best epoch; by content, whatever their names."""
     hashes = file_index.content_hashes(root, [sample.path for sample in samples])
     rows, notes = manifest_of(bundle).rows, []
     for part, words in (("train", "training part"), ("val", "validation part, which chose its best epoch")):
         known = {row.sha256 for row in rows if row.split == part}
         seen = sum(1 for digest in hashes.values() if digest in known)
         if seen:
-            notes.append(f"pictures that were in the run's {words}: {seen} of {len(samples)}; the score flatters the run")
+            notes.append(f"images that were in the run's {words}: {seen} of {len(samples)}; the score flatters the run")
     return notes
 
 
@@ -193,29 +193,29 @@ def _own_part(root: Path, manifest: Manifest, part: Part | None) -> tuple[list[S
         if not has_test:
             notes.append("there is no test part; the validation part is scored")
     if part == "train":
-        notes.append("these pictures trained the network: the score says how well it remembers, not how good it is")
+        notes.append("these images trained the network: the score says how well it remembers, not how good it is")
     rows = [row for row in manifest.rows if row.split == part]
     samples = [Sample(row.path, row.label) for row in rows if (root / row.path).exists()]
     gone = len(rows) - len(samples)
     if gone:
-        notes.append(f"pictures of the {part} part that are no longer in {root}: {gone} of {len(rows)}")
+        notes.append(f"images of the {part} part that are no longer in {root}: {gone} of {len(rows)}")
     hashes = file_index.content_hashes(root, [sample.path for sample in samples])
     changed = [row.path for row in rows if row.path in hashes and hashes[row.path] != row.sha256]
     if changed:
-        notes.append(f"pictures that have changed since the run's split was made: {len(changed)}, first {changed[0]}")
+        notes.append(f"images that have changed since the run's split was made: {len(changed)}, first {changed[0]}")
     if others:
         notes.append(f"files in {root} that are not in the run's split and were not scored: {others}")
     return samples, part, notes, {row.path: row.group for row in rows}
 
 
 def _other_data(root: Path, bundle: Bundle, part: Part | None) -> tuple[list[Sample], str, list[tuple[str, str]]]:
-    everything, left_out = dataset.index(root)
+    everything, skipped = dataset.index(root)
     unknown = sorted(set(everything.class_names) - set(bundle.class_names))
     if unknown:
         raise ImgclfError(f"{root}: class {unknown[0]} is unknown to this run, which knows {', '.join(bundle.class_names)}")
     folders, samples = layout.part_folders(root), list(everything.samples)
-    if part is not None:  # of the other parts neither the pictures nor what is none
+    if part is not None:  # of the other parts neither the images nor what is none
         samples = [one for one in samples if folders[one.path.split("/", 1)[0]] == part]
-        left_out = [one for one in left_out if folders[one[0].split("/", 1)[0]] == part]
+        skipped = [one for one in skipped if folders[one[0].split("/", 1)[0]] == part]
     name = "other-" + re.sub(r"[^\w.-]+", "-", root.resolve().name)
-    return samples, name if part is None else f"{name}-{part}", left_out
+    return samples, name if part is None else f"{name}-{part}", skipped

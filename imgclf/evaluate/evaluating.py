@@ -1,4 +1,4 @@
-"""`imgclf evaluate`: how good a finished run is on pictures it was not fitted to, written into the run."""
+"""`imgclf evaluate`: how good a finished run is on images it was not fitted to, written into the run."""
 
 import dataclasses
 from collections.abc import Callable
@@ -31,9 +31,9 @@ def evaluate(
 ) -> Evaluation:
     """Score a run on a part of its own split (the test part unless told otherwise), or on another data folder.
 
-    Which, `scoring.pictures` says. Damaged pictures are left out and named. Raises ImgclfError when there is nothing to score.
+    Which, `scoring.images` says. Damaged images are skipped and named. Raises ImgclfError when there is nothing to score.
     """
-    on = scoring.pictures(bundle, data, part)
+    on = scoring.images(bundle, data, part)
     found = scoring.answers([bundle], on, progress)
     truth, probabilities = found.true, found.probabilities[0]
     predicted = probabilities.argmax(axis=1)
@@ -53,7 +53,7 @@ def evaluate(
         on=on.on,
         name=_name(bundle.path, on),
         class_names=bundle.class_names,
-        pictures=len(truth),
+        images=len(truth),
         loss=metrics.cross_entropy(truth, probabilities),
         accuracy=metrics.accuracy(matrix),
         interval=interval,
@@ -84,7 +84,7 @@ def evaluate(
             for sample, best, row, measured in zip(found.samples, predicted, probabilities, found.measures, strict=True)
         ),
         answers=found,
-        left_out=found.left_out,
+        skipped=found.skipped,
         notes=tuple(note for note in (*on.notes, absent, grouped.note(groups, "the intervals"), warning) if note),
     )
     try:
@@ -94,7 +94,7 @@ def evaluate(
     return evaluation
 
 
-def _name(run_dir: Path, on: scoring.Pictures) -> str:
+def _name(run_dir: Path, on: scoring.Images) -> str:
     """What the results are called in the run's folder; with a number where another folder of the same name has been scored."""
     name, number = on.name, 1
     while name.startswith("other-") and _scored(run_dir, name) not in (None, on.root.resolve()):
@@ -112,11 +112,11 @@ def _scored(run_dir: Path, name: str) -> Path | None:
 
 
 def _grouped(found: scoring.Answers) -> dict[str, NDArray[np.float64] | list[str]]:
-    """What slices are made by: the measures, and the folder in which a picture lies within its class."""
+    """What slices are made by: the measures, and the folder in which an image lies within its class."""
     columns: dict[str, NDArray[np.float64] | list[str]] = dict(zip(scoring.MEASURES, found.measures.T, strict=True))
     folders = [PurePosixPath(sample.path).parent.parts for sample in found.samples]
     columns["folder"] = [
-        # A manifest may call a picture otherwise than its folder does; then the whole way is told.
+        # A manifest may call an image otherwise than its folder does; then the whole way is told.
         "/".join(parts[parts.index(sample.label) + 1 :] if sample.label in parts else parts) or "."
         for parts, sample in zip(folders, found.samples, strict=True)
     ]

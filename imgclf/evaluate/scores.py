@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Scores of one run on one set of pictures, by its calibrated probabilities; NaN where one is undefined.
+    """Scores of one run on one set of images, by its calibrated probabilities; NaN where one is undefined.
 
     interval: 95% Wilson interval of the accuracy. F1 has bootstrap intervals. baseline: always predict the largest class of the
     training images; scored on the same images. groups: of these images; None if they are not from the run's own split. top:
@@ -29,10 +29,10 @@ class Evaluation:
 
     run: str
     data: str
-    on: str  # which pictures, in words
+    on: str  # which images, in words
     name: str  # short name of the same, as in the file names
     class_names: tuple[str, ...]
-    pictures: int
+    images: int
     loss: float
     accuracy: float
     interval: tuple[float, float]
@@ -54,7 +54,7 @@ class Evaluation:
     slices: tuple[slices.Slice, ...]
     predictions: tuple[dict[str, Any], ...]  # path, label, predicted, probability of the predicted class, MEASURES
     answers: scoring.Answers
-    left_out: tuple[tuple[str, str], ...]
+    skipped: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     unwritten: str = ""  # why the results could not be written into the run
 

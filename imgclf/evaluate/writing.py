@@ -31,7 +31,7 @@ def write(evaluation: Evaluation, run_dir: Path) -> None:
         tables.write_csv(evaluation.predictions, run_dir / f"predictions-{evaluation.name}.csv")
         low, high = evaluation.interval
         title = (
-            f"{evaluation.name}: {evaluation.accuracy:.1%} of {evaluation.pictures} images correct ({low:.1%} to {high:.1%})\n"
+            f"{evaluation.name}: {evaluation.accuracy:.1%} of {evaluation.images} images correct ({low:.1%} to {high:.1%})\n"
             f"always {evaluation.baseline.class_name}: {evaluation.baseline.accuracy:.1%}"
         )
         figure = plots.confusion(evaluation.confusion, evaluation.class_names, title)
@@ -63,7 +63,7 @@ def check_page(path: Path, bundle: Bundle, data: Path | None) -> None:
 
 
 def write_page(evaluation: Evaluation, bundle: Bundle, path: Path) -> None:
-    """A self-contained page: figures, confusion matrix, classes, calibration, slices, the worst errors with their pictures."""
+    """A self-contained page: figures, confusion matrix, classes, calibration, slices, the worst errors with their images."""
     from imgclf.reports import plots
 
     drawn = {"calibration": plots.png(_calibration(evaluation))}
@@ -74,7 +74,7 @@ def write_page(evaluation: Evaluation, bundle: Bundle, path: Path) -> None:
         f"{bundle.info['finished'][:16].replace('T', ' ')} UTC"
     )
 
-    def overlay(picture: decode.Image, small: decode.Image, label: str) -> decode.Image:
-        return prediction.look(bundle, picture, small, label)
+    def overlay(image: decode.Image, small: decode.Image, label: str) -> decode.Image:
+        return prediction.look(bundle, image, small, label)
 
     evaluation_page.write(path, Path(evaluation.data), evaluation.to_dict(), evaluation.errors, about, drawn, overlay)

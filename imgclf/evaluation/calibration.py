@@ -15,7 +15,7 @@ BINS = 15  # of confidence, as in Guo et al., 2017
 def reliability(
     true: NDArray[np.int64], probabilities: NDArray[np.float64], bins: int = BINS
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """(pictures, mean confidence, accuracy) in each of equally wide bins of confidence; NaN in an empty one."""
+    """(images, mean confidence, accuracy) in each of equally wide bins of confidence; NaN in an empty one."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == true
     place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)  # (low, high], as there
     counts = np.bincount(place, minlength=bins)
@@ -24,7 +24,7 @@ def reliability(
 
 
 def calibration_error(true: NDArray[np.int64], probabilities: NDArray[np.float64], bins: int = BINS) -> float:
-    """Expected calibration error: how far confidence and accuracy lie apart in a bin, on average over pictures."""
+    """Expected calibration error: how far confidence and accuracy lie apart in a bin, on average over images."""
     if not len(true):
         return math.nan
     counts, confidence, accurate = reliability(true, probabilities, bins)

@@ -6,7 +6,7 @@ import math
 def mcnemar(only_first: int, only_second: int) -> float:
     """How likely two equally good classifiers differ at least so much: exact, two-sided (McNemar, 1947).
 
-    Of the pictures that one gets right and the other does not, each would be either's with probability one half.
+    Of the images that one gets right and the other does not, each would be either's with probability one half.
     """
     total, least = only_first + only_second, min(only_first, only_second)
     term = tail = 1
@@ -17,10 +17,10 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def paired_interval(only_first: int, only_second: int, total: int, *, z: float = 1.959963984540054) -> tuple[float, float]:
-    """95% interval of (second - first) accuracy on the same pictures (Bonett and Price, 2012).
+    """95% interval of (second - first) accuracy on the same images (Bonett and Price, 2012).
 
-    Wald's, with one more picture of each kind of disagreement. Drawing the pictures again would say plus or minus nothing of
-    two classifiers that agree on the five pictures at hand.
+    Wald's, with one more image of each kind of disagreement. Drawing the images again would say plus or minus nothing of
+    two classifiers that agree on the five images at hand.
     """
     first, second = (only_first + 1) / (total + 2), (only_second + 1) / (total + 2)
     spread = z * math.sqrt((first + second - (second - first) ** 2) / (total + 2))
@@ -28,7 +28,7 @@ def paired_interval(only_first: int, only_second: int, total: int, *, z: float =
 
 
 def wilson_interval(hits: int, total: int, *, z: float = 1.959963984540054) -> tuple[float, float]:
-    """The 95% score interval of a proportion (Wilson 1927), which stays sensible for few pictures and near 0 or 1."""
+    """The 95% score interval of a proportion (Wilson 1927), which stays sensible for few images and near 0 or 1."""
     if total == 0:
         return (0.0, 1.0)
     share = hits / total

@@ -221,8 +221,8 @@ def label_errors(probabilities: Probabilities, labels: NDArray[np.int64], progre
 
 @dataclasses.dataclass(frozen=True)
 class Neighbours:
-    """nearest: (n,) the most similar other picture. similarity: (n,) cosine of the two, -1 to 1. tenth: (n,) that of the tenth
-    nearest. apart: (n,) how far a picture lies from the ten nearest of all, in median deviations above the median."""
+    """nearest: (n,) the most similar other image. similarity: (n,) cosine of the two, -1 to 1. tenth: (n,) that of the tenth
+    nearest. apart: (n,) how far an image lies from the ten nearest of all, in median deviations above the median."""
 
     nearest: NDArray[np.int64]
     similarity: NDArray[np.float64]
@@ -231,7 +231,7 @@ class Neighbours:
 
 
 def neighbours(features: NDArray[np.float32], progress: Progress | None = None) -> Neighbours:
-    """Compare every picture with every other by the cosine of their centred features, a block at a time."""
+    """Compare every image with every other by the cosine of their centred features, a block at a time."""
     values = features - features.mean(axis=0)
     count = len(values)
     for rows in _blocks(np.arange(count)):

@@ -34,7 +34,7 @@ def confusion(true: NDArray[np.int64], predicted: NDArray[np.int64], num_classes
 
 
 def accuracy(matrix: NDArray[np.int64]) -> float:
-    """Share of pictures on the diagonal of a confusion matrix; NaN for none."""
+    """Share of images on the diagonal of a confusion matrix; NaN for none."""
     total = int(matrix.sum())
     return float(np.trace(matrix)) / total if total else math.nan
 
@@ -62,7 +62,7 @@ def cross_entropy(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -
 
 
 def top_k(true: NDArray[np.int64], probabilities: NDArray[np.float64], k: int) -> float:
-    """Share of pictures whose class is among the k likeliest; NaN for none."""
+    """Share of images whose class is among the k likeliest; NaN for none."""
     if not len(true):
         return math.nan
     own = probabilities[np.arange(len(true)), true]
@@ -92,7 +92,7 @@ def _means_of_f1(
 def bootstrap_f1(
     matrix: NDArray[np.int64], *, seed: int = 0, rounds: int = 2000
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """95% percentile intervals (Efron, 1979) of macro and weighted F1, from drawing each class's pictures again.
+    """95% percentile intervals (Efron, 1979) of macro and weighted F1, from drawing each class's images again.
 
     With replacement, and as many as the class has, so that no draw lacks a class. F1 needs no more of an image than its cell
     in the confusion matrix, so cells are drawn: a multinomial for each row. Where all are right, or none, no draw could be

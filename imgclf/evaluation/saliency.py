@@ -1,4 +1,4 @@
-"""Where a classifier looks: maps of a picture, by covering parts of it or by gradients; and how much such a map explains."""
+"""Where a classifier looks: maps of an image, by covering parts of it or by gradients; and how much such a map explains."""
 
 import dataclasses
 import math
@@ -24,7 +24,7 @@ SHARES = (0.05, 0.1, 0.2, 0.3)  # of the pixels covered, by which a map is judge
 
 
 def occlusion(probability: Probability, image: Image, target: int) -> Map:
-    """How far the logit of a class falls when a square patch of the picture is blurred away (Zeiler and Fergus, 2014).
+    """How far the logit of a class falls when a square patch of the image is blurred away (Zeiler and Fergus, 2014).
 
     image: (h, w, 3) uint8 at the model's size. Overlapping patches, on all cores; a pixel gets the mean of its patches, each
     weighed towards its middle. All zero when no patch matters.
@@ -49,7 +49,7 @@ def occlusion(probability: Probability, image: Image, target: int) -> Map:
 
 
 def _patches(height: int, width: int) -> list[tuple[slice, slice]]:
-    """Squares over a picture, each half over the next, at the edges too."""
+    """Squares over an image, each half over the next, at the edges too."""
     side = max(2, round(min(height, width) / PATCHES))
 
     def starts(length: int) -> list[int]:
@@ -60,7 +60,7 @@ def _patches(height: int, width: int) -> list[tuple[slice, slice]]:
 
 
 def blurred(image: Image) -> Image:
-    """What a part of a picture is covered with: the picture without detail, so that no edge appears that was not there."""
+    """What a part of an image is covered with: the image without detail, so that no edge appears that was not there."""
     side = max(3, min(image.shape[:2]) // 2) | 1
     once = cv2.blur(image, (side, side), borderType=cv2.BORDER_REPLICATE)
     return np.asarray(cv2.blur(once, (side, side), borderType=cv2.BORDER_REPLICATE), np.uint8)
@@ -125,7 +125,7 @@ def _most(order: Map, share: float) -> NDArray[np.bool_]:
 
 
 def onto(recipe: Recipe, heat: Map, height: int, width: int) -> Map:
-    """A map of the model's input as one of the (height, width) picture it was made from; NaN where the model saw nothing."""
+    """A map of the model's input as one of the (height, width) image it was made from; NaN where the model saw nothing."""
     (rows, columns), filled = preprocess.framed(recipe, width, height)
     whole = np.full((height, width), np.nan)
     whole[rows, columns] = _resized(heat[filled], columns.stop - columns.start, rows.stop - rows.start)
@@ -137,7 +137,7 @@ def _resized(heat: Map, width: int, height: int) -> Map:
 
 
 def overlay(image: Image, heat: Map) -> Image:
-    """A picture under its map, both (h, w): grey where nothing counted, glowing where much did, dark where nothing was seen."""
+    """An image under its map, both (h, w): grey where nothing counted, glowing where much did, dark where nothing was seen."""
     seen = ~np.isnan(heat)
     level = np.where(seen, heat, 0.0)
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.float64)

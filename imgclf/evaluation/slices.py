@@ -1,4 +1,4 @@
-"""Where a classifier does worse: its accuracy on pictures that share a size, a brightness, a folder."""
+"""Where a classifier does worse: its accuracy on images that share a size, a brightness, a folder."""
 
 import collections
 import dataclasses
@@ -10,30 +10,30 @@ from numpy.typing import NDArray
 
 from imgclf.evaluation.intervals import wilson_interval
 
-LEAST = 10  # pictures in a slice
+LEAST = 10  # images in a slice
 BINS = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-    """Pictures that are alike in one way. by: which; value: its range, or the word; interval: of the accuracy, 95%, Wilson.
+    """Images that are alike in one way. by: which; value: its range, or the word; interval: of the accuracy, 95%, Wilson.
 
-    is_worse: whether its accuracy is below that of all pictures by more than chance explains, however many slices were tried.
+    is_worse: whether its accuracy is below that of all images by more than chance explains, however many slices were tried.
     """
 
     by: str
     value: str
-    pictures: int
+    images: int
     accuracy: float
     interval: tuple[float, float]
     is_worse: bool
 
 
 def slices(right: NDArray[np.bool_], columns: Mapping[str, NDArray[np.float64] | Sequence[str]]) -> list[Slice]:
-    """Accuracy by each column: numbers in quarters of equally many pictures, words as they are.
+    """Accuracy by each column: numbers in quarters of equally many images, words as they are.
 
-    right: (n,) whether the answer was right. A column with one value, and slices of fewer than ten pictures, say nothing and
-    are left out. The worst first within a column.
+    right: (n,) whether the answer was right. A column with one value, and slices of fewer than ten images, say nothing and
+    are skipped. The worst first within a column.
     """
     found = []
     for by, values in columns.items():
@@ -72,6 +72,6 @@ def _range(values: NDArray[np.float64]) -> str:
 
 
 def _words(values: Sequence[str]) -> list[tuple[str, NDArray[np.bool_]]]:
-    """Those with enough pictures: of a folder for each patient, say, there may be thousands."""
+    """Those with enough images: of a folder for each patient, say, there may be thousands."""
     array, counts = np.array(values, dtype=object), collections.Counter(values)
     return [(value, array == value) for value in sorted(counts) if counts[value] >= LEAST]

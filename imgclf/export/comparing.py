@@ -23,15 +23,15 @@ from imgclf.images import decode, preprocess
 from imgclf.images.formats import filetypes
 from imgclf.models.bundle import Bundle
 
-COMPARED = 1000  # pictures at most that the exported file is held against the run on
+COMPARED = 1000  # images at most that the exported file is held against the run on
 _TIMED = 20
 
 
 @dataclasses.dataclass(frozen=True)
 class FromBytes:
-    """How a SavedModel's own decoder does on the pictures' files: those that are JPEG or PNG and that it reads."""
+    """How a SavedModel's own decoder does on the images' files: those that are JPEG or PNG and that it reads."""
 
-    pictures: int
+    images: int
     difference: float
     agreement: float
     agreement_interval: tuple[float, float]
@@ -40,7 +40,7 @@ class FromBytes:
 def both(
     run: Bundle, answer: Answer, root: Path, rows: list[Row], report: Stages
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], list[decode.Image]]:
-    """Probabilities (n, classes) by the run and by the file, the true classes, and some of the pictures."""
+    """Probabilities (n, classes) by the run and by the file, the true classes, and some of the images."""
 
     def one(row: Row) -> tuple[NDArray[np.float64], NDArray[np.float64], decode.Image] | None:
         image = load_image(run, root, row)
@@ -65,7 +65,7 @@ def both(
 
 def hold(path: Path, quantize: Quantize, limit: float, difference: float, agreement: float, count: int, part: Part) -> None:
     """Raise ImgclfError when an exported file is not what the run is."""
-    on = f"on {count} {part} pictures"
+    on = f"on {count} {part} images"
     if quantize == "int8":
         changed = round((1 - agreement) * count)
         if not 1 - agreement <= limit + 1e-9:

@@ -1,4 +1,4 @@
-"""`imgclf export`: a finished run as a file that others can use, compared with the run on real pictures before it is kept."""
+"""`imgclf export`: a finished run as a file that others can use, compared with the run on real images before it is kept."""
 
 import contextlib
 import dataclasses
@@ -30,14 +30,14 @@ from imgclf.models.bundle import Bundle
 FOLDER = "export"  # of a run: what is exported without a name of the user's
 TOLERANCE: dict[Quantize, float] = {"none": 1e-4, "float16": 0.02, "int8": 0.02}
 
-_FITTED = 200  # pictures at most that int8 is fitted to
+_FITTED = 200  # images at most that int8 is fitted to
 
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """An exported file beside its run, on pictures of one part of the run's split; only TensorFlow has more than one thread.
+    """An exported file beside its run, on images of one part of the run's split; only TensorFlow has more than one thread.
 
-    difference: the largest of any class's probability. agreement: share of pictures with the same label. before: of the run,
+    difference: the largest of any class's probability. agreement: share of images with the same label. before: of the run,
     after: of the exported file. Sizes are in bytes, times are medians in milliseconds per image. Intervals are 95% Wilson
     intervals. baseline: on the same images, compared with the accuracy of the file.
     """
@@ -48,7 +48,7 @@ class Export:
     quantize: Quantize
     tolerance: float
     part: Part
-    pictures: int
+    images: int
     difference: float
     agreement: float
     agreement_interval: tuple[float, float]
@@ -61,7 +61,7 @@ class Export:
     size_after: int
     ms_before: float
     ms_after: float
-    fitted_to: int  # pictures that chose the ranges of int8
+    fitted_to: int  # images that chose the ranges of int8
     from_bytes: FromBytes | None
     notes: tuple[str, ...]
 
@@ -115,18 +115,18 @@ def export(
     """Write a run in another format, run that file on the test part (validation where there is none), and keep it if it agrees.
 
     The probabilities of every format are the calibrated ones, one a class. tolerance: the largest probability difference, by
-    default 0.0001, and 0.02 in float16; for int8 the share of pictures with another label, by default 0.02. data: where the
-    run's pictures are now, if they were moved. out: a new file or folder; by default `default_path`, where an earlier export is
+    default 0.0001, and 0.02 in float16; for int8 the share of images with another label, by default 0.02. data: where the
+    run's images are now, if they were moved. out: a new file or folder; by default `default_path`, where an earlier export is
     replaced. Raises ImgclfError, and leaves nothing behind, when the file differs by more.
     """
     check(form, quantize, tolerance, out)
     limit = TOLERANCE[quantize] if tolerance is None else tolerance
     report: Stages = progress or (lambda stage, done, total: None)
-    root, rows, notes = _pictures(run, data)
+    root, rows, notes = _images(run, data)
     part: Part = "test" if any(row.split == "test" for row in rows) else "val"
     compared = _some([row for row in rows if row.split == part], COMPARED)
     if not compared:
-        raise ImgclfError(f"{root}: no picture of the run's {part} part is there to hold the export against")
+        raise ImgclfError(f"{root}: no image of the run's {part} part is there to hold the export against")
     fitted = _fitting(rows) if quantize == "int8" else []
     path = out or default_path(run.path, form, quantize)
     check_outside(path, "--out", root)
@@ -163,7 +163,7 @@ def export(
         quantize=quantize,
         tolerance=limit,
         part=part,
-        pictures=len(true),
+        images=len(true),
         difference=difference,
         agreement=agreement,
         agreement_interval=wilson_interval(round(agreement * len(true)), len(true)),
@@ -182,12 +182,12 @@ def export(
     )
 
 
-def _pictures(run: Bundle, data: Path | None) -> tuple[Path, list[Row], list[str]]:
-    """The data folder, the rows of the run's split whose pictures are there and unchanged, and a note on the others."""
+def _images(run: Bundle, data: Path | None) -> tuple[Path, list[Row], list[str]]:
+    """The data folder, the rows of the run's split whose images are there and unchanged, and a note on the others."""
     root = data or Path(run.info["data"]["path"])
     if data is None and not root.is_dir():
         raise ImgclfError(
-            f"{root}: the run's data folder is no longer there, and an export is held against the run on its pictures; "
+            f"{root}: the run's data folder is no longer there, and an export is held against the run on its images; "
             "say where they are now: imgclf export FOLDER"
         )
     check_data_folder(root)
@@ -197,7 +197,7 @@ def _pictures(run: Bundle, data: Path | None) -> tuple[Path, list[Row], list[str
     rows = [row for row in wanted if hashes.get(row.path) == row.sha256]
     lost = len(manifest.rows) - len(rows)
     if lost:
-        notes.append(f"pictures of the run's split that are gone or have changed, and were left out: {lost}")
+        notes.append(f"images of the run's split that are gone or have changed, and were skipped: {lost}")
     return root, rows, notes
 
 
@@ -207,7 +207,7 @@ def _some(rows: list[Row], most: int) -> list[Row]:
 
 
 def _fitting(rows: list[Row]) -> list[Row]:
-    """Pictures that int8 is fitted to: validation ones, which the test does not see, or else training ones."""
+    """Images that int8 is fitted to: validation ones, which the test does not see, or else training ones."""
     validation = [row for row in rows if row.split == "val"]
     return _some(validation or [row for row in rows if row.split == "train"], _FITTED)
 

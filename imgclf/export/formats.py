@@ -1,4 +1,4 @@
-"""A network in the formats that others run, and each of those files as a function from a picture to probabilities."""
+"""A network in the formats that others run, and each of those files as a function from an image to probabilities."""
 
 import contextlib
 import errno
@@ -78,7 +78,7 @@ def write(
 ) -> None:
     """Write a `calibrated` network to a file, or a folder for a SavedModel; `path` has the format's ending.
 
-    note: travels inside; its class_names and recipe are those of the network. examples: (h, w, 3) uint8 pictures that int8 is
+    note: travels inside; its class_names and recipe are those of the network. examples: (h, w, 3) uint8 images that int8 is
     fitted to. Raises ImgclfError where TensorFlow cannot write.
     """
     with keras_settings.pinned(), warnings.catch_warnings(), _no_talk("tf2onnx"), _written(path.parent):
@@ -96,7 +96,7 @@ def write(
 
 
 def open_(path: Path, form: Format) -> Answer:
-    """What a file of `write` answers to a (h, w, 3) uint8 picture at its size: (classes,). Any thread may call."""
+    """What a file of `write` answers to a (h, w, 3) uint8 image at its size: (classes,). Any thread may call."""
     if form == "litert":
         return _open_litert(path)
     if form == "onnx":

@@ -31,7 +31,7 @@ def write_onnx(network: "keras.Sequential", path: Path, quantize: Quantize, note
             names[:] = ["probabilities" if name == old else name for name in names]
     model.graph.output[0].name = "probabilities"
     for value in (model.graph.input[0], model.graph.output[0]):
-        value.type.tensor_type.shape.dim[0].dim_param = "pictures"
+        value.type.tensor_type.shape.dim[0].dim_param = "images"
     _spell_out_erfc(model)
     if quantize == "float16":
         _store_in_float16(model)

@@ -1,4 +1,4 @@
-"""Random changes to training pictures: one OpenCV warp and one table of levels an image, on uint8, all drawn from one seed."""
+"""Random changes to training images: one OpenCV warp and one table of levels an image, on uint8, all drawn from one seed."""
 
 import functools
 from collections.abc import Callable
@@ -17,7 +17,7 @@ BRIGHTNESS = 25.0  # grey levels
 CONTRAST = 0.2
 COLOUR = 0.08  # of each channel's levels
 STRENGTH = 1.6  # how much further `strong` goes
-MANY, REACH_OF_MANY = 10_000, 0.5  # training pictures from which `light` is gentler: they vary enough, and it costs accuracy
+MANY, REACH_OF_MANY = 10_000, 0.5  # training images from which `light` is gentler: they vary enough, and it costs accuracy
 
 Pixels = NDArray[np.uint8]  # (n, h, w, 3)
 Targets = NDArray[np.float32]  # (n, outputs)
@@ -124,20 +124,20 @@ def mix(pixels: Pixels, targets: Targets, seed: int) -> tuple[Pixels, Targets]:
     return mixed, (share * targets + (1 - share) * targets[other]).astype(np.float32)
 
 
-def changes(kind: Augment, flip: bool, pictures: int) -> ChangeOne:
-    """What changes one picture by a seed, where there are so many to train on."""
+def changes(kind: Augment, flip: bool, images: int) -> ChangeOne:
+    """What changes one image by a seed, where there are so many to train on."""
     if kind == "none":
         return lambda image, _seed: image
     if kind == "light":
-        return functools.partial(light, flip=flip, strength=REACH_OF_MANY if pictures >= MANY else 1.0)
+        return functools.partial(light, flip=flip, strength=REACH_OF_MANY if images >= MANY else 1.0)
     return functools.partial(strong, flip=flip)
 
 
-def changer(kind: Augment, flip: bool, pictures: int) -> Change | None:
-    """What makes of pixels, targets and a seed for each picture what the network is fed; None for `none`."""
+def changer(kind: Augment, flip: bool, images: int) -> Change | None:
+    """What makes of pixels, targets and a seed for each image what the network is fed; None for `none`."""
     if kind == "none":
         return None
-    one = changes(kind, flip, pictures)
+    one = changes(kind, flip, images)
 
     def change(pixels: Pixels, targets: Targets, seeds: NDArray[np.int64]) -> tuple[Pixels, Targets]:
         changed = np.empty_like(pixels)

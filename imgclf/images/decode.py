@@ -1,6 +1,6 @@
-"""THE decoder, bytes to pixels, and THE resize recipe. Nothing else in imgclf decodes or resizes a picture.
+"""THE decoder, bytes to pixels, and THE resize recipe. Nothing else in imgclf decodes or resizes an image.
 
-Every picture comes out as (height, width, 3) uint8 RGB: EXIF orientation applied, grey copied to three channels, palettes
+Every image comes out as (height, width, 3) uint8 RGB: EXIF orientation applied, grey copied to three channels, palettes
 expanded, CMYK converted, transparency laid over white, deeper samples scaled by the declared depth, first frame of an
 animation. TIFF and PNM are read by `tiff` and `pnm`, everything else by OpenCV.
 """
@@ -17,7 +17,7 @@ from imgclf.core.errors import ImageError
 from imgclf.images.formats import containers, declared, filetypes, pnm, scaling, tiff
 from imgclf.images.header import Header, header, opened, refuse_raw, sniffed
 
-cv2.setNumThreads(1)  # imgclf runs one picture a core; OpenCV's own threads would only get in the way
+cv2.setNumThreads(1)  # imgclf runs one image a core; OpenCV's own threads would only get in the way
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged files are reported by us, with their names
 
 Image = NDArray[np.uint8]  # (height, width, 3) RGB
@@ -26,7 +26,7 @@ MAX_BYTES = 1 << 30
 
 
 def read(path: Path) -> bytes:
-    """A picture file's bytes. Raises ImageError for what is not a regular file, unreadable, empty, no image or over 1 GiB."""
+    """An image file's bytes. Raises ImageError for what is not a regular file, unreadable, empty, no image or over 1 GiB."""
     with opened(path) as (file, size):
         data = file.read(1 << 16)
         refuse_raw(file, sniffed(data[: filetypes.HEAD], path.suffix.lower()), path.suffix.lower())
@@ -37,7 +37,7 @@ def read(path: Path) -> bytes:
 
 
 def decode(data: bytes, head: Header | None = None) -> Image:
-    """Decode a whole picture to (height, width, 3) uint8 RGB; raises ImageError. A truncated file never passes.
+    """Decode a whole image to (height, width, 3) uint8 RGB; raises ImageError. A truncated file never passes.
 
     One that lacks nothing but the mark at its end (JPEG, PNG, GIF) does: every pixel is there. head: its `header`, if at hand.
     """

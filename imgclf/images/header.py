@@ -19,7 +19,7 @@ from imgclf.images.formats import filetypes, jpeg, pnm, tiff
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What a picture's first bytes say: format, and the stored width and height in pixels (before orientation)."""
+    """What an image's first bytes say: format, and the stored width and height in pixels (before orientation)."""
 
     format: str
     width: int

@@ -1,4 +1,4 @@
-"""All that one look at a picture file's bytes tells: what it is, whether it decodes, how good it is, what it resembles."""
+"""All that one look at an image file's bytes tells: what it is, whether it decodes, how good it is, what it resembles."""
 
 import hashlib
 import os
@@ -22,8 +22,8 @@ FACTS = np.dtype(
         ("bytes", "u8"),
         ("width", "u4"),  # pixels as shown: after orientation
         ("height", "u4"),
-        ("trailing", "u8"),  # bytes behind the picture's end
-        ("endless", "?"),  # the mark at the picture's end is missing
+        ("trailing", "u8"),  # bytes behind the image's end
+        ("endless", "?"),  # the mark at the image's end is missing
         ("animated", "?"),
         ("pixels", "u8", (2,)),  # XXH3-128 of size and decoded pixels
         ("hash", "u8"),  # of `duplicates.perceptual`
@@ -67,28 +67,28 @@ def unusable(problem: str, size: int = 0, format: str = "", width: int = 0, heig
 
 
 def look(data: bytes) -> tuple[bytes, str, bytes]:
-    """(a record of dtype FACTS, the problem in words, what `duplicates.pairs` compares) of a picture file's bytes.
+    """(a record of dtype FACTS, the problem in words, what `duplicates.pairs` compares) of an image file's bytes.
 
-    The last is the bytes of a grey thumbnail, of a colour thumbnail, and of 64 ranks. The picture is decoded to its end once;
+    The last is the bytes of a grey thumbnail, of a colour thumbnail, and of 64 ranks. The image is decoded to its end once;
     all measures come from thumbnails of fixed size.
     """
     head = None
     try:
         head = header.header(data)
-        picture = decode.decode(data, head)
+        image = decode.decode(data, head)
     except ImageError as error:
         if head is None:
             return unusable(error.reason, len(data), filetypes.sniff(data[:32]) or ""), str(error), b""
         return unusable(error.reason, len(data), head.format, head.width, head.height), str(error), b""
     end = containers.end(data, head.format)
-    grey = preprocess.thumbnail(picture, quality.SIDE)
+    grey = preprocess.thumbnail(image, quality.SIDE)
     levels = quality.levels(grey)
     ends = quality.ends(levels)
     thumbnail, hash_, ranks = similarity.perceptual(grey)
-    grid = preprocess.grid(picture, 64)
+    grid = preprocess.grid(image, 64)
     brightest, darkest = quality.extremes(grid)
-    height, width = picture.shape[:2]
-    digest = xxhash.xxh3_128(picture.data)
+    height, width = image.shape[:2]
+    digest = xxhash.xxh3_128(image.data)
     digest.update(b"%d %d" % (width, height))
     pixels = digest.intdigest()
     record = np.array(
@@ -134,7 +134,7 @@ def look_at(shared: tuple[str, frozenset[bytes]], path: str) -> tuple[bytes, byt
         record, problem, thumbnail = look(data)
     except MemoryError:
         record, problem, thumbnail = unusable("unreadable", len(data)), "not enough memory to decode it", b""
-    if record[:10] == b"unreadable":  # by no fault of the picture: to be looked at again next time
+    if record[:10] == b"unreadable":  # by no fault of the image: to be looked at again next time
         digest = b""
     return digest, record, problem, thumbnail
 

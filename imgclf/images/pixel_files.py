@@ -1,4 +1,4 @@
-"""Decoded pictures at the network's size as lossless files named after their content; all that a worker process loads."""
+"""Decoded images at the network's size as lossless files named after their content; all that a worker process loads."""
 
 import contextlib
 import hashlib
@@ -12,7 +12,7 @@ from imgclf.images import decode, preprocess
 
 
 def place(store: Path, digest: str) -> Path:
-    """Where the picture with this content lies."""
+    """Where the image with this content lies."""
     return store / digest[:2] / f"{digest}.bmp"
 
 
@@ -25,7 +25,7 @@ def is_whole(path: Path, size: int) -> bool:
 
 
 def keep(shared: tuple[str, str, Recipe, int], item: tuple[str, str]) -> tuple[str, bool, str]:
-    """(content hash, whether it was decoded now, why it cannot be used) of a picture.
+    """(content hash, whether it was decoded now, why it cannot be used) of an image.
 
     shared: the data folder, the store, the recipe, bytes of a stored file. item: path and content hash, "" if not known.
     """

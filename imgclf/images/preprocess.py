@@ -24,13 +24,13 @@ def resize(image: Image, width: int, height: int) -> Image:
 
 
 def fit(image: Image, side: int) -> Image:
-    """The whole picture in its own shape, `side` pixels along its longer axis."""
+    """The whole image in its own shape, `side` pixels along its longer axis."""
     scale = side / max(image.shape[:2])
     return resize(image, max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
 
 
 def thumbnail(image: Image, side: int) -> NDArray[np.uint8]:
-    """A picture in grey, (h, w) uint8, squashed to at most `side` pixels along each axis; never enlarged.
+    """An image in grey, (h, w) uint8, squashed to at most `side` pixels along each axis; never enlarged.
 
     Halved, which is fast, as long as that leaves about `side` pixels; then averaged, or interpolated where less than half goes.
     """
@@ -45,7 +45,7 @@ def thumbnail(image: Image, side: int) -> NDArray[np.uint8]:
 
 
 def grid(image: Image, side: int) -> Image:
-    """Some of a picture's pixels, untouched: at most `side` along each axis, evenly spaced."""
+    """Some of an image's pixels, untouched: at most `side` along each axis, evenly spaced."""
     height, width = image.shape[:2]
     return cv2.resize(image, (min(width, side), min(height, side)), interpolation=cv2.INTER_NEAREST)  # type: ignore[return-value]
 
@@ -54,7 +54,7 @@ Part = tuple[slice, slice]  # rows, columns
 
 
 def framed(recipe: Recipe, width: int, height: int) -> tuple[Part, Part]:
-    """(the part of a picture that the recipe takes, the part of the model's input that it fills); the rest is not seen."""
+    """(the part of an image that the recipe takes, the part of the model's input that it fills); the rest is not seen."""
     taken, filled = (height, width), (recipe.height, recipe.width)
     across, down = recipe.width / width, recipe.height / height
     if recipe.aspect == "crop":
@@ -72,7 +72,7 @@ def _middle(size: tuple[int, int], whole: tuple[int, int]) -> Part:
 
 
 def apply(recipe: Recipe, image: Image) -> Image:
-    """A decoded picture as the model's input: (recipe.height, recipe.width, 3) uint8 RGB."""
+    """A decoded image as the model's input: (recipe.height, recipe.width, 3) uint8 RGB."""
     height, width = image.shape[:2]
     part, (rows, columns) = framed(recipe, width, height)
     shown = resize(np.ascontiguousarray(image[part]), columns.stop - columns.start, rows.stop - rows.start)

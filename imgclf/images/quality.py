@@ -1,6 +1,6 @@
-"""How good a picture is for the eye: pure scores from 0 (nothing of the fault) to 1 (all fault).
+"""How good an image is for the eye: pure scores from 0 (nothing of the fault) to 1 (all fault).
 
-`grey` is `images.thumbnail(picture, SIDE)`, (h, w) uint8, so that a score means the same for every size of picture.
+`grey` is `images.thumbnail(image, SIDE)`, (h, w) uint8, so that a score means the same for every size of image.
 """
 
 import math
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIDE = 128  # pixels a side of the thumbnail that is measured
-AMPLE = 64  # pixels on the shorter side from which a picture is not tiny at all
+AMPLE = 64  # pixels on the shorter side from which an image is not tiny at all
 
 Grey = NDArray[np.uint8]  # (h, w)
 Levels = NDArray[np.int64]  # (256,) pixels at or below each grey level
@@ -37,7 +37,7 @@ def extremes(grid: NDArray[np.uint8]) -> tuple[Grey, Grey]:
 def dark(brightest: Grey) -> float:
     """1 for black: how far below full light all but the brightest 2% of the pixels stay, in the brightest of their colours.
 
-    A picture all in red is not dark, though its grey is.
+    An image all in red is not dark, though its grey is.
     """
     return 1 - _level(brightest, 0.98) / 255
 
@@ -69,10 +69,10 @@ def brightness(levels: Levels) -> float:
 
 
 def blurry(grey: Grey) -> float:
-    """How little a picture changes when it is blurred: 1 when it has nothing left to blur.
+    """How little an image changes when it is blurred: 1 when it has nothing left to blur.
 
     Crété, Dolmiere, Ladret, Nicolas: The blur effect (Proc. SPIE 6492, 2007), with a window of five pixels; the larger of the
-    horizontal and the vertical value. 0 for pictures under 16 pixels a side, which say nothing.
+    horizontal and the vertical value. 0 for images under 16 pixels a side, which say nothing.
     """
     if min(grey.shape) < 16:
         return 0.0

@@ -1,4 +1,4 @@
-"""Which pictures show the same: a perceptual hash to find pairs that may, and a comparison of thumbnails to make sure.
+"""Which images show the same: a perceptual hash to find pairs that may, and a comparison of thumbnails to make sure.
 
 The hash is the sign of the 64 lowest cosine waves in a 32 x 32 grey thumbnail. Copies that were resized, recompressed,
 brightened, darkened or cropped by 3% a side differ in at most MAX_DISTANCE of its bits, and so do one or two in ten thousand
@@ -23,11 +23,11 @@ MAX_DISTANCE = 16  # bits of 64
 SMALLEST = 40  # pixels on the shorter side; in fewer, different things of one kind look as alike as copies do
 FLATTEST = 4.0  # grey levels of standard deviation below which a thumbnail shows too little to be compared
 LEAST_SIMILARITY = 0.93
-CERTAIN = 0.975  # the similarity from which colours need not agree: a grey copy of a colour picture is a copy
+CERTAIN = 0.975  # the similarity from which colours need not agree: a grey copy of a colour image is a copy
 _COLOUR = 0.85  # the least colour likeness below that
 _LIKELY = 0.55  # the least correlation at 8 x 8; cropped copies of flowers go down to 0.7
-_BLOCK = 128  # pictures looked up at once
-_FULL = 64  # pictures of one place in the index that are looked at, where more share it
+_BLOCK = 128  # images looked up at once
+_FULL = 64  # images of one place in the index that are looked at, where more share it
 
 # (vertical, horizontal) frequency of each bit, the lowest first; frequency 0, 0 is only the brightness.
 _FREQUENCIES = sorted(
@@ -52,7 +52,7 @@ def perceptual(grey: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int, bytes]:
 
 
 def colours(grid: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The colour thumbnail (COLOURS, COLOURS, 3) of a picture or of some of its pixels, (h, w, 3)."""
+    """The colour thumbnail (COLOURS, COLOURS, 3) of an image or of some of its pixels, (h, w, 3)."""
     return np.asarray(cv2.resize(grid, (COLOURS, COLOURS), interpolation=cv2.INTER_AREA), np.uint8)
 
 
@@ -67,7 +67,7 @@ def distance(first: Hashes, second: Hashes) -> NDArray[np.uint8]:
 
 
 def least_similarity(distance: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The similarity from which two pictures show the same: LEAST_SIMILARITY, and 0.96 when MAX_DISTANCE bits differ.
+    """The similarity from which two images show the same: LEAST_SIMILARITY, and 0.96 when MAX_DISTANCE bits differ.
 
     Tuned on 2,000 photographs of cats and dogs, 4,317 of flowers, 310 of clothes, and changed copies of them.
     """
@@ -77,7 +77,7 @@ def least_similarity(distance: NDArray[np.uint8]) -> NDArray[np.float64]:
 def similarity(first: Thumbnails, second: Thumbnails) -> NDArray[np.float64]:
     """How much of each second thumbnail is explained by the first beside it (or the other way round): (n,), 0 to 1.
 
-    The share of the variance that a linear fit of seven terms explains: the first picture, its square (brightness, contrast
+    The share of the variance that a linear fit of seven terms explains: the first image, its square (brightness, contrast
     and clipping), and, to first order, shifts and stretches of it (crops); both smoothed, so that a shift of two pixels of 32
     is still of first order.
     """
@@ -86,7 +86,7 @@ def similarity(first: Thumbnails, second: Thumbnails) -> NDArray[np.float64]:
 
 
 def colour_likeness(first: Colours, second: Colours) -> NDArray[np.float64]:
-    """(n,) the correlation of how the two pictures' colours differ from grey, -1 to 1; 0 when one of them has no colour."""
+    """(n,) the correlation of how the two images' colours differ from grey, -1 to 1; 0 when one of them has no colour."""
     one, other = (pixels.astype(np.float64) for pixels in (first, second))
     one, other = ((pixels - pixels.mean(axis=-1, keepdims=True)).reshape(len(pixels), -1) for pixels in (one, other))
     scale = np.sqrt((one * one).sum(axis=1) * (other * other).sum(axis=1))
@@ -142,15 +142,15 @@ def pairs(
     at_least: float = 0.0,
     progress: Progress | None = None,
 ) -> NDArray[np.void]:
-    """Pairs (dtype PAIRS) by which every group of pictures that show the same hangs together, sorted.
+    """Pairs (dtype PAIRS) by which every group of images that show the same hangs together, sorted.
 
     ranks: (n, 64) from `perceptual`. small: (n, 64) from `coarse`, which rules most strangers out. looks: called with indices,
-    so that thumbnails need not all be in memory. at_least: a similarity that every pair must have besides. Pictures
-    that are linked already, through others, are not compared again: there are fewer pairs than pictures. Each picture is
+    so that thumbnails need not all be in memory. at_least: a similarity that every pair must have besides. Images
+    that are linked already, through others, are not compared again: there are fewer pairs than images. Each image is
     compared with the 32 that differ least, for each of the two pieces of the hash: where thousands are much alike but not the
     same, as from a camera that never moves, a copy may be missed.
     """
-    group = np.arange(len(hashes))  # the smallest index of each picture's group
+    group = np.arange(len(hashes))  # the smallest index of each image's group
     found: list[tuple[int, int, int, float, bool]] = []
     blocks = 4 * -(-len(hashes) // _BLOCK)
     for done, (first, second, mirrored) in enumerate(_candidates(hashes, ranks), 1):
@@ -163,7 +163,7 @@ def pairs(
             first, second, bits = first[apart], second[apart], bits[apart]
             if not len(first):
                 break
-            # The eight nearest between each two groups, and of each picture: of pictures that are all alike, most are linked
+            # The eight nearest between each two groups, and of each image: of images that are all alike, most are linked
             # after the first round and need no look.
             chosen = _nearest(bits, *np.sort([group[first], group[second]], axis=0))
             chosen = chosen[_nearest(bits[chosen], first[chosen])]
@@ -221,11 +221,11 @@ def _alike(
 
 
 def _candidates(hashes: Hashes, ranks: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], bool]]:
-    """(first, second, mirrored): pairs within MAX_DISTANCE, a block of pictures at a time.
+    """(first, second, mirrored): pairs within MAX_DISTANCE, a block of images at a time.
 
-    Pictures are sorted by two pieces of their hash, each about long enough to tell them apart. Each picture looks where its
+    Images are sorted by two pieces of their hash, each about long enough to tell them apart. Each image looks where its
     own piece leads, and where it would lead if any of its nine least certain bits were wrong (ten where the pieces are
-    longer): some thousand look-ups a picture, however many there are. Of 6,000 copies that were cropped, brightened, or
+    longer): some thousand look-ups an image, however many there are. Of 6,000 copies that were cropped, brightened, or
     that and made smaller and recompressed, the first piece alone missed 9 and both together none.
     """
     count = len(hashes)
@@ -254,7 +254,7 @@ def _candidates(hashes: Hashes, ranks: NDArray[np.uint8]) -> Iterator[tuple[NDAr
             hit = np.nonzero(end > begin)
             begin, end = begin[hit].astype(np.int64), end[hit].astype(np.int64)
             full = np.flatnonzero(end - begin > _FULL)
-            if len(full):  # there, only those whose other bits come next to this picture's in order
+            if len(full):  # there, only those whose other bits come next to this image's in order
                 behind = (wanted >> first_bit) | (wanted << (np.uint64(64) - first_bit))
                 behind = (behind << np.uint64(width) >> np.uint64(width))[hit[0][full]]
                 place = turned.searchsorted((probes[hit][full].astype(np.uint64) << rest) | behind)

@@ -1,4 +1,4 @@
-"""What a person may name as pictures: files, folders, globs, archives; each as one picture after the other, never as a list."""
+"""What a person may name as images: files, folders, globs, archives; each as one image after the other, never as a list."""
 
 import dataclasses
 import glob
@@ -31,7 +31,7 @@ class Source:
         return cls(name, file=Path(name))
 
     def pixels(self) -> decode.Image:
-        """The decoded picture, (h, w, 3) uint8 RGB; raises ImageError."""
+        """The decoded image, (h, w, 3) uint8 RGB; raises ImageError."""
         if self.problem:
             raise ImageError("unreadable", self.problem)
         content = decode.read(self.file) if self.file else self.content or b""
@@ -39,7 +39,7 @@ class Source:
 
 
 def expand(inputs: Iterable[str | Source], without: Path | None = None) -> Iterator[Source]:
-    """Every picture asked for, in order; a source with a problem where an input stands for none.
+    """Every image asked for, in order; a source with a problem where an input stands for none.
 
     A folder expands to the files below it that are images by name or first bytes, sorted. Hidden files, system files (`@eaDir`,
     `Thumbs.db`) and the folder `without` are skipped. An archive, recognised by its extension, expands to its images. A name
@@ -69,14 +69,14 @@ def _pattern(name: str) -> str:
 
 
 def _comes_with_its_folder(name: str) -> bool:
-    """Whether `_below` gives a file or folder; archives and what is no picture are taken by their names."""
+    """Whether `_below` gives a file or folder; archives and what is no image are taken by their names."""
     if os.path.isdir(name) or Path(name).suffix.lower() in filetypes.ENDINGS:
         return True
     return not _is_archive(name) and _begins_like_one(name)
 
 
 def _named(name: str, without: Path | None) -> Iterator[Source]:
-    """The pictures that an existing name stands for; a missing one for itself, which will be said when it is read."""
+    """The images that an existing name stands for; a missing one for itself, which will be said when it is read."""
     if os.path.isdir(name):
         found, kind = _below(name, without), "folder"
     elif _is_archive(name):
@@ -93,7 +93,7 @@ def _named(name: str, without: Path | None) -> Iterator[Source]:
 
 
 def _is_archive(name: str) -> bool:
-    """Whether a name is that of an archive, and not of a picture, nor of a pipe, which would be waited for without end."""
+    """Whether a name is that of an archive, and not of an image, nor of a pipe, which would be waited for without end."""
     if not name.lower().endswith(archives.ENDINGS):
         return False
     return not os.path.exists(name) or (os.path.isfile(name) and not _begins_like_one(name))
@@ -154,7 +154,7 @@ def _members(archive: str) -> Iterator[Source]:
 
 
 def arrivals(folder: Path, without: Path | None = None, *, every: float = 0.5) -> Iterator[list[Source]]:
-    """Round after round, `every` so many seconds and without end, the pictures in a folder that are new or have changed.
+    """Round after round, `every` so many seconds and without end, the images in a folder that are new or have changed.
 
     One counts as arrived when two looks found it the same, so that none is read half-written. By looking and not by the
     system's notices, which network folders do not give. Raises ImgclfError when the folder goes away.

@@ -93,9 +93,9 @@ class Bundle:
                 )
 
     def probability(self, image: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Class probabilities, (classes,), of one (h, w, 3) uint8 picture at the recipe's size. Any thread may call.
+        """Class probabilities, (classes,), of one (h, w, 3) uint8 image at the recipe's size. Any thread may call.
 
-        Calibrated: by the temperature that was found on the validation pictures.
+        Calibrated: by the temperature that was found on the validation images.
         """
         output = self._engines.output(image).astype(np.float64)
         if not ((output >= 0) & (output <= 1)).all():  # nor NaN
@@ -107,7 +107,7 @@ class Bundle:
         return calibration.tempered(output, self.temperature)
 
     def probabilities(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
-        """(n, classes) for n pictures at the recipe's size, on all cores."""
+        """(n, classes) for n images at the recipe's size, on all cores."""
         rows = list(ordered_map(self.probability, images))
         return np.array(rows).reshape(-1, len(self.class_names))
 

@@ -10,14 +10,14 @@ from imgclf.models import backbones, keras_settings, seeds
 if TYPE_CHECKING:
     import keras
 
-# Channels of the first block, and convolutions a block from the third on: depth helps where pictures are small already.
+# Channels of the first block, and convolutions a block from the third on: depth helps where images are small already.
 _WIDTH = {"cnn-small": 16, "cnn": 32, "cnn-large": 48}
 _MOMENTUM, _EPSILON = 0.9, 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
 class Blocks:
-    """Channels and convolutions of each block, from the picture to the head; a block halves both sides."""
+    """Channels and convolutions of each block, from the image to the head; a block halves both sides."""
 
     channels: tuple[int, ...]
     convolutions: tuple[int, ...]
@@ -37,11 +37,11 @@ def blocks(name: Model, height: int, width: int) -> Blocks:
 def build(
     name: Model, num_classes: int, height: int, width: int, *, seed: int, dropout: float = 0.3, for_training: str | None = None
 ) -> "keras.Sequential":
-    """A convolutional network from scratch for (height, width, 3) pictures of 0..255.
+    """A convolutional network from scratch for (height, width, 3) images of 0..255.
 
     Rescaling, then blocks of Conv2D, MaxPooling2D, BatchNormalization, ReLU: pooling first means that the two cheap-looking
     but slow layers work on a quarter of the values. Two classes: one sigmoid unit (the probability of the second class);
-    more: softmax. for_training: a Keras dtype policy such as mixed_bfloat16; the network then computes in it, takes pictures of
+    more: softmax. for_training: a Keras dtype policy such as mixed_bfloat16; the network then computes in it, takes images of
     any size, with batch normalisation in one operation, and its weights fit the stock network that is built without.
     """
     import keras
@@ -108,7 +108,7 @@ def transferred(
     trainable: int = 0,
     policy: str = "float32",
 ) -> "keras.Sequential":
-    """A pretrained backbone with a new head, for (side, side, 3) pictures of 0..255: backbone, pooling, dropout, dense.
+    """A pretrained backbone with a new head, for (side, side, 3) images of 0..255: backbone, pooling, dropout, dense.
 
     trainable: blocks of the backbone, from the top, that can be trained. policy: the Keras dtype policy to compute in.
     """

@@ -8,7 +8,7 @@ from imgclf.core.errors import ImgclfError
 from imgclf.core.files import reading
 
 SCORES = (
-    "pictures",
+    "images",
     "accuracy",
     "interval",
     "baseline",

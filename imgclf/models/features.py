@@ -1,4 +1,4 @@
-"""Features of pictures by a frozen backbone: computed once, on LiteRT and all cores, and kept by content."""
+"""Features of images by a frozen backbone: computed once, on LiteRT and all cores, and kept by content."""
 
 import contextlib
 import hashlib
@@ -23,9 +23,9 @@ from imgclf.models import backbones
 from imgclf.models.litert import Engines
 
 _TABLES = database.Tables(
-    "CREATE TABLE features (picture TEXT, view TEXT, vector BLOB, PRIMARY KEY (picture, view)) WITHOUT ROWID", version=1
+    "CREATE TABLE features (image TEXT, view TEXT, vector BLOB, PRIMARY KEY (image, view)) WITHOUT ROWID", version=1
 )
-_PLAIN = "SELECT picture FROM features WHERE view = '' ORDER BY picture"
+_PLAIN = "SELECT image FROM features WHERE view = '' ORDER BY image"
 _KEEP = "INSERT OR REPLACE INTO features VALUES (?, ?, ?)"
 _COMMIT_EVERY = 2.0  # seconds: what a kill may lose
 
@@ -38,21 +38,21 @@ class Extractor:
         self._engines = Engines(file)
 
     def vector(self, image: Image) -> NDArray[np.float32]:
-        """(features,) of one (h, w, 3) uint8 picture at the backbone's size."""
+        """(features,) of one (h, w, 3) uint8 image at the backbone's size."""
         return np.asarray(self._engines.output(image), np.float32)
 
 
 def opened(
     data: Path, name: str, recipe: Recipe, weights: backbones.Weights = "imagenet", seed: int = 0
 ) -> tuple[Extractor, Path]:
-    """A backbone that is ready to be asked, made the first time, and where its features of a folder's pictures are kept."""
+    """A backbone that is ready to be asked, made the first time, and where its features of a folder's images are kept."""
     identity = backbones.identity(name, weights, seed)
     extractor = Extractor(backbones.extractor(name, recipe.height, weights, seed))
     return extractor, state_folder(data) / "features" / f"{name}-{recipe.hash}-{identity}-{_TABLES.version}.sqlite"
 
 
 def known(store: Path) -> set[str]:
-    """The content hashes of the pictures whose plain features are kept."""
+    """The content hashes of the images whose plain features are kept."""
     if not store.exists():
         return set()
     with database.begun(store, _TABLES, lambda db: {digest for (digest,) in db.rows(_PLAIN, key=1)}) as found:
@@ -70,10 +70,10 @@ def _take_up(db: Database) -> list[Shard]:
 
 
 def _rows(db: Database) -> Iterator[tuple[str, str, bytes]]:
-    for picture, view, vector in db.rows("SELECT picture, view, vector FROM features ORDER BY picture, view", key=2):
-        if not (isinstance(picture, str) and isinstance(view, str) and _is_vector(vector)):
+    for image, view, vector in db.rows("SELECT image, view, vector FROM features ORDER BY image, view", key=2):
+        if not (isinstance(image, str) and isinstance(view, str) and _is_vector(vector)):
             raise db.damaged("features that cannot be read")
-        yield picture, view, vector
+        yield image, view, vector
 
 
 def _is_vector(content: object, width: int | None = None) -> bool:
@@ -84,14 +84,14 @@ def _is_vector(content: object, width: int | None = None) -> bool:
 
 
 def seed_of(digest: str, view: int) -> int:
-    """What a picture's view is drawn from: the picture and the view alone, so that it is the same in every training."""
+    """What an image's view is drawn from: the image and the view alone, so that it is the same in every training."""
     return int.from_bytes(hashlib.sha256(f"{digest} {view}".encode()).digest()[:7])
 
 
 def extract(
     extractor: Extractor,
     store: Path,
-    pictures: Sequence[tuple[str, Callable[[], Image]]],
+    images: Sequence[tuple[str, Callable[[], Image]]],
     *,
     width: int,
     views: Sequence[str] = ("",),
@@ -99,21 +99,21 @@ def extract(
     progress: Progress | None = None,
     unread: list[int] | None = None,
 ) -> NDArray[np.float32]:
-    """(views, n, width): the features of every picture, from `store` where they are known and computed where not.
+    """(views, n, width): the features of every image, from `store` where they are known and computed where not.
 
-    pictures: (content hash, a function that reads the pixels). views: names of views; "" is the picture as it is, others are
+    images: (content hash, a function that reads the pixels). views: names of views; "" is the image as it is, others are
     drawn by `change` from the image and the position of the view. unread: list that receives the positions of unreadable
     images, whose features are 0; without it they are errors. An interrupted extraction continues where it stopped.
     """
-    result = np.zeros((len(views), len(pictures), width), np.float32)
-    with database.begun(store, _TABLES, lambda db: _extract(extractor, db, pictures, views, change, result, progress, unread)):
+    result = np.zeros((len(views), len(images), width), np.float32)
+    with database.begun(store, _TABLES, lambda db: _extract(extractor, db, images, views, change, result, progress, unread)):
         return result
 
 
 def _extract(
     extractor: Extractor,
     db: Database,
-    pictures: Sequence[tuple[str, Callable[[], Image]]],
+    images: Sequence[tuple[str, Callable[[], Image]]],
     views: Sequence[str],
     change: ChangeOne | None,
     result: NDArray[np.float32],
@@ -122,19 +122,19 @@ def _extract(
 ) -> None:
     todo: list[tuple[int, int]] = []
     for number, view in enumerate(views):
-        for index, (digest, _read) in enumerate(pictures):
-            row = db.one("SELECT vector FROM features WHERE picture = ? AND view = ?", (digest, view))
+        for index, (digest, _read) in enumerate(images):
+            row = db.one("SELECT vector FROM features WHERE image = ? AND view = ?", (digest, view))
             if row:
                 if not _is_vector(row[0], result.shape[2]):
                     raise db.damaged("features that cannot be read")
                 result[number, index] = np.frombuffer(row[0], "<f4")
             else:
                 todo.append((index, number))
-    todo.sort()  # the views of a picture follow each other
-    total = len(views) * len(pictures)
+    todo.sort()  # the views of an image follow each other
+    total = len(views) * len(images)
 
     def one(item: tuple[int, int]) -> NDArray[np.float32] | None:
-        digest, read = pictures[item[0]]
+        digest, read = images[item[0]]
         try:
             image = read()
         except (ImageError, OSError):
@@ -151,7 +151,7 @@ def _extract(
         for done, ((index, number), vector) in enumerate(zip(todo, vectors, strict=True), 1):
             if vector is not None:
                 result[number, index] = vector
-                rows.append((pictures[index][0], views[number], vector.astype("<f4").tobytes()))
+                rows.append((images[index][0], views[number], vector.astype("<f4").tobytes()))
             elif unread is not None and index not in unread:
                 unread.append(index)
             if time.monotonic() - saved > _COMMIT_EVERY or done == len(todo):

@@ -1,4 +1,4 @@
-"""What a run says of one picture, and where it looks: shared by `predict`, `serve` and `evaluate`, so that all say the same."""
+"""What a run says of one image, and where it looks: shared by `predict`, `serve` and `evaluate`, so that all say the same."""
 
 import dataclasses
 from typing import Any
@@ -75,7 +75,7 @@ def _are_whole(*values: object) -> bool:
 
 
 def answer(bundle: Bundle, source: Source, *, top: int = 1, threshold: float = 0.0) -> Prediction:
-    """The record of one picture, whatever happens to it.
+    """The record of one image, whatever happens to it.
 
     threshold: the label of what is less probable is `unknown`; its probability is told all the same.
     """
@@ -93,7 +93,7 @@ def answer(bundle: Bundle, source: Source, *, top: int = 1, threshold: float = 0
 def threshold(bundle: Bundle, text: str) -> tuple[float, str]:
     """(the least probability of an answer, what is to be said of it) for `0.8` or `auto:0.99`.
 
-    The second: the lowest from which answers were right so often on the validation pictures. Raises UsageError for another
+    The second: the lowest from which answers were right so often on the validation images. Raises UsageError for another
     text, and ImgclfError where no probability was enough.
     """
     automatic, wish = text.startswith("auto:"), text.removeprefix("auto:")
@@ -112,18 +112,18 @@ def threshold(bundle: Bundle, text: str) -> tuple[float, str]:
     found = next((point for point in points if point[1] >= value), None)
     if found is None:
         best = f"; {points[-1][1]:.4f} is the most, from {points[-1][0]:.4f} on" if points else ""
-        raise ImgclfError(f"--threshold {text}: no probability was enough on the validation pictures of {bundle.path}{best}")
-    answered = round(found[2] * known["pictures"])
+        raise ImgclfError(f"--threshold {text}: no probability was enough on the validation images of {bundle.path}{best}")
+    answered = round(found[2] * known["images"])
     low, high = wilson_interval(round(found[1] * answered), answered)
     return found[0], (
-        f"threshold {found[0]:.4f}: {answered} of {known['pictures']} validation images reach this confidence, "
+        f"threshold {found[0]:.4f}: {answered} of {known['images']} validation images reach this confidence, "
         f"and {found[1]:.1%} of these are correct (95% interval {low:.1%} to {high:.1%})"
     )
 
 
-def look(bundle: Bundle, picture: decode.Image, shown: decode.Image, label: str | None = None) -> decode.Image:
-    """Where a run looks on a decoded picture, laid over `shown`, the same at any size; for its answer, or for another class."""
-    fed = preprocess.apply(bundle.recipe, picture)
+def look(bundle: Bundle, image: decode.Image, shown: decode.Image, label: str | None = None) -> decode.Image:
+    """Where a run looks on a decoded image, laid over `shown`, the same at any size; for its answer, or for another class."""
+    fed = preprocess.apply(bundle.recipe, image)
     target = int(bundle.probability(fed).argmax()) if label is None else bundle.class_names.index(label)
     heat = saliency.occlusion(bundle.probability, fed, target)
     return saliency.overlay(shown, saliency.onto(bundle.recipe, heat, *shown.shape[:2]))

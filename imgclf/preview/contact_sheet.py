@@ -30,7 +30,7 @@ def sheet(
 ) -> decode.Image:
     """A contact sheet, (h, w, 3) uint8 RGB: a row of drawn samples a class, with name, count and sizes.
 
-    feed: (recipe, what changes a picture by a seed) to show each picture as the network is fed it, instead of the photograph.
+    feed: (recipe, what changes an image by a seed) to show each image as the network is fed it, instead of the photograph.
     """
     drawn = _drawn(shown, columns, seed)
     flat = [sample for samples in drawn.values() for sample in samples]
@@ -40,7 +40,7 @@ def sheet(
     for row, info in enumerate(classes):
         top = row * row_height + GAP
         drawing.write(canvas, drawing.shorten(info.name, 20), 12, top + 36, drawing.INK, 17)
-        plural = "picture" if info.count == 1 else "pictures"
+        plural = "image" if info.count == 1 else "images"
         drawing.write(canvas, f"{info.count:,} {plural}", 12, top + 60, drawing.SOFT, 13)
         drawing.write(canvas, f"median {info.median_size[0]} x {info.median_size[1]} px", 12, top + 80, drawing.SOFT, 13)
         for column, sample in enumerate(drawn[info.name]):
@@ -53,19 +53,19 @@ def sheet(
 
 def _tile(root: Path, sample: Sample, seed: int, feed: tuple[Recipe, augment.ChangeOne] | None) -> decode.Image:
     try:
-        picture = decode.decode(decode.read(root / sample.path))
+        image = decode.decode(decode.read(root / sample.path))
     except ImageError:
         tile = np.full((TILE, TILE, 3), (235, 225, 225), np.uint8)
         drawing.write(tile, "unreadable", 18, TILE // 2, (160, 40, 40), 13)
         return tile
     if feed:
         recipe, change = feed
-        picture = change(preprocess.apply(recipe, picture), random.Random(f"{seed}:{sample.path}").getrandbits(62))
+        image = change(preprocess.apply(recipe, image), random.Random(f"{seed}:{sample.path}").getrandbits(62))
         if max(recipe.width, recipe.height) > TILE:
-            return preprocess.resize(picture, TILE, TILE)
+            return preprocess.resize(image, TILE, TILE)
         # Enlarged without smoothing, so that the pixels are seen as they are.
-        return cv2.resize(picture, (TILE, TILE), interpolation=cv2.INTER_NEAREST)  # type: ignore[return-value]
-    small = preprocess.fit(picture, TILE)
+        return cv2.resize(image, (TILE, TILE), interpolation=cv2.INTER_NEAREST)  # type: ignore[return-value]
+    small = preprocess.fit(image, TILE)
     height, width = small.shape[:2]
     left, top = (TILE - width) // 2, (TILE - height) // 2
     tile = np.full((TILE, TILE, 3), (238, 238, 236), np.uint8)
@@ -80,11 +80,11 @@ def strip(shown: Dataset, *, columns: int, seed: int = 0) -> list[tuple[str, dec
     """(class, (STRIP, columns * (STRIP + 1), 3) uint8 RGB, paths): the first samples of the sheet's rows, for a terminal."""
     rows = []
     for name, samples in _drawn(shown, columns, seed).items():
-        picture = np.zeros((STRIP, columns * (STRIP + 1), 3), np.uint8)
+        image = np.zeros((STRIP, columns * (STRIP + 1), 3), np.uint8)
         for column, tile in enumerate(ordered_map(lambda sample: _tile(shown.root, sample, seed, None), samples)):
             left = column * (STRIP + 1)
-            picture[:, left : left + STRIP] = preprocess.resize(tile, STRIP, STRIP)
-        rows.append((name, picture, [sample.path for sample in samples]))
+            image[:, left : left + STRIP] = preprocess.resize(tile, STRIP, STRIP)
+        rows.append((name, image, [sample.path for sample in samples]))
     return rows
 
 

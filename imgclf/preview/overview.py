@@ -25,12 +25,12 @@ from imgclf.reports import drawing
 
 @dataclasses.dataclass(frozen=True)
 class Preview:
-    """Figures by class, the largest class as a multiple of the smallest that has pictures, and files that are no pictures."""
+    """Figures by class, the largest class as a multiple of the smallest that has images, and files that are no images."""
 
     data: str
     classes: tuple[ClassSummary, ...]
     imbalance: float
-    left_out: tuple[tuple[str, str], ...]
+    skipped: tuple[tuple[str, str], ...]
     path: Path
     sheet: decode.Image
     shown: Dataset
@@ -44,7 +44,7 @@ class Preview:
             "sheet": str(self.path),
             "imbalance": self.imbalance,
             "classes": [dataclasses.asdict(info) for info in self.classes],
-            "left_out": [list(item) for item in self.left_out],
+            "skipped": [list(item) for item in self.skipped],
             "notes": list(self.notes),
         }
 
@@ -61,40 +61,40 @@ def preview(
 ) -> Preview:
     """Count a data folder, or one part of its split, and write its contact sheet to `out` (DATA/.imgclf/preview.png if None).
 
-    feed: show each picture as a training with this configuration is fed it, instead of the photograph. Raises ImgclfError.
+    feed: show each image as a training with this configuration is fed it, instead of the photograph. Raises ImgclfError.
     """
     check("columns", columns, Annotated[int, Within(1, 40)])
     check("seed", seed, Seed)
     out = out or state_folder(data) / "preview.png"
     check_png(out, data)
-    shown, left_out, notes = load(data, part)
+    shown, skipped, notes = load(data, part)
     classes = summarize(shown, progress)
     counts = [info.count for info in classes]
     fed = None
     if feed:
         side = feed.image_size or dataset.auto_image_size(shown, feed.seed)
         fed = (Recipe(side, side, feed.aspect), augment.changes(feed.augment, feed.flip, len(shown.samples)))
-    picture = sheet(shown, classes, columns=columns, seed=seed, feed=fed)
+    image = sheet(shown, classes, columns=columns, seed=seed, feed=fed)
     try:
-        drawing.save(picture, out)
+        drawing.save(image, out)
     except OSError as error:
         raise ImgclfError(f"{out}: cannot be written: {why(error, 'choose another place with --out')}") from error
     imbalance = max(counts) / min(filter(None, counts))
-    return Preview(str(data), classes, imbalance, tuple(left_out), out, picture, shown, tuple(notes))
+    return Preview(str(data), classes, imbalance, tuple(skipped), out, image, shown, tuple(notes))
 
 
 def load(data: Path, part: Part | None) -> tuple[Dataset, list[tuple[str, str]], list[str]]:
-    """The data set to preview, all of a folder or one part of its split; files that are no pictures; notes."""
+    """The data set to preview, all of a folder or one part of its split; files that are no images; notes."""
     if part is None:
-        whole, left_out = dataset.index(data)
-        return whole, left_out, layout.merged_note(data, (sample.path for sample in whole.samples))
+        whole, skipped = dataset.index(data)
+        return whole, skipped, layout.merged_note(data, (sample.path for sample in whole.samples))
     path, folders = manifest_path(data), layout.part_folders(data)
     if folders and not path.exists():  # used with the parts as they are
-        whole, left_out = dataset.index(data)
+        whole, skipped = dataset.index(data)
         inside = [sample.path for sample in whole.samples if folders[sample.path.split("/", 1)[0]] == part]
         if not inside:
-            raise ImgclfError(f"{data}: no {part} folder with pictures; it has {', '.join(sorted(folders))}")
-        return whole.subset(inside), [one for one in left_out if folders[one[0].split("/", 1)[0]] == part], []
+            raise ImgclfError(f"{data}: no {part} folder with images; it has {', '.join(sorted(folders))}")
+        return whole.subset(inside), [one for one in skipped if folders[one[0].split("/", 1)[0]] == part], []
     manifest = read_manifest(path)
     parts, notes = load_parts(data, manifest)
     if not parts[part].samples:
@@ -103,7 +103,7 @@ def load(data: Path, part: Part | None) -> tuple[Dataset, list[tuple[str, str]],
 
 
 def check_png(out: Path, data: Path, option: str = "--out") -> None:
-    """Refuse what is no PNG file, and places in the data set, where the picture would become a sample."""
+    """Refuse what is no PNG file, and places in the data set, where the image would become a sample."""
     drawing.check_png(out, option)
     check_outside(out, option, data)
 
@@ -116,13 +116,13 @@ def has_display() -> bool:
     return not sys.platform.startswith("linux") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-def show(picture: decode.Image) -> None:
+def show(image: decode.Image) -> None:
     """Show a sheet in a window until a key is pressed; raises ImgclfError where there is no display."""
     if not has_display():
         raise ImgclfError("--show needs a display and there is none here; open the PNG instead")
     backend: Any = cv2.currentUIFramework() if hasattr(cv2, "currentUIFramework") else ""
     try:
-        cv2.imshow("imgclf preview", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        cv2.imshow("imgclf preview", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         while cv2.waitKey(100) < 0 and cv2.getWindowProperty("imgclf preview", cv2.WND_PROP_VISIBLE) >= 1:
             pass
         cv2.destroyAllWindows()

@@ -31,7 +31,7 @@ class Survey:
     findings: tuple[Finding, ...]
 
     def histograms(self) -> list[image_page.Histogram]:
-        """Sizes, aspect ratios and brightness by class, of the pictures that decode."""
+        """Sizes, aspect ratios and brightness by class, of the images that decode."""
         facts = self.catalogue.facts
         labels = np.array([file.label or "" for file in self.files])
         result = []
@@ -48,7 +48,7 @@ class Survey:
 
 def survey(data: Path, part: Part | None, progress: Stages | None = None) -> Survey:
     """Look at every file once, or find what is known of it, and check it as `clean` does. Raises ImgclfError."""
-    with file_index.pictures(data, progress=stage(progress, "decoding")) as (catalogue, found, _chosen, _left_out):
+    with file_index.images(data, progress=stage(progress, "decoding")) as (catalogue, found, _chosen, _skipped):
         path = manifest_path(data)
         if path.exists():
             manifest = as_spelled(read_manifest(path), catalogue.paths)
@@ -72,7 +72,7 @@ def check_page(path: Path, data: Path) -> None:
 
 
 def write_page(result: Survey, path: Path, *, limit: int, seed: int, progress: Progress | None = None) -> None:
-    """A self-contained page with thumbnails, filters and histograms; of more than `limit` pictures a sample of every class."""
+    """A self-contained page with thumbnails, filters and histograms; of more than `limit` images a sample of every class."""
     by_path: dict[str, list[Finding]] = collections.defaultdict(list)
     for finding in result.findings:
         by_path[finding.path].append(finding)
@@ -82,14 +82,14 @@ def write_page(result: Survey, path: Path, *, limit: int, seed: int, progress: P
         for file, facts in zip(result.files, result.catalogue.facts, strict=True)
     }
     chosen = _sampled(result.files, limit, seed)
-    pictures = []
+    images = []
     for index, (file, facts) in enumerate(zip(result.files, result.catalogue.facts, strict=True)):
         if index in chosen:
             own = by_path.get(file.path, [])
             findings = tuple((finding.check, finding.score, "", finding.detail) for finding in own)
             other = next((finding.other for finding in own if finding.other), "")
-            pictures.append(
-                image_page.Picture(
+            images.append(
+                image_page.Image(
                     file.path, file.label or "", file.part or "", facts["format"].decode(), *size[file.path], findings,
                     other=other, other_label=label.get(other, ""), other_size=size.get(other, (0, 0)),
                 )
@@ -99,7 +99,7 @@ def write_page(result: Survey, path: Path, *, limit: int, seed: int, progress: P
     if len(chosen) < len(result.files):
         about += f"; {len(chosen):,} of them shown, drawn from every class (--limit shows more)"
     image_page.write(
-        path, result.data, pictures, title=str(result.data), about=about, group="class", histograms=result.histograms(),
+        path, result.data, images, title=str(result.data), about=about, group="class", histograms=result.histograms(),
         checks={name: (counted[name], CHECKS[name].meaning) for name in CHECKS if counted[name]},
         progress=progress,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from imgclf.images import header
 
 @dataclasses.dataclass(frozen=True)
 class ClassSummary:
-    """One class: how many pictures, their sizes in pixels, and their formats, commonest first."""
+    """One class: how many images, their sizes in pixels, and their formats, commonest first."""
 
     name: str
     count: int

@@ -1,4 +1,4 @@
-"""Text on pictures, and PNG files that say who wrote them."""
+"""Text on images, and PNG files that say who wrote them."""
 
 import os
 import struct
@@ -25,9 +25,9 @@ def shorten(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def save(picture: decode.Image, path: Path) -> None:
+def save(image: decode.Image, path: Path) -> None:
     """Write a PNG, atomically, with the mark by which `check_png` knows it."""
-    content = preprocess.encode(picture, ".png")
+    content = preprocess.encode(image, ".png")
     chunk = b"tEXt" + _MARK
     mark = struct.pack(">I", len(_MARK)) + chunk + struct.pack(">I", zlib.crc32(chunk))
     atomic.write_atomic(path, content[:33] + mark + content[33:])
@@ -47,7 +47,7 @@ def check_png(path: Path, option: str) -> None:
     if path.is_dir():
         raise ImgclfError(f"{path}: a folder; give {option} a file name that ends in .png")
     if path.suffix.lower() != ".png":
-        raise ImgclfError(f"{path}: a picture is written as PNG; give {option} a file name that ends in .png")
+        raise ImgclfError(f"{path}: an image is written as PNG; give {option} a file name that ends in .png")
     if os.path.lexists(path) and not path.is_file():  # a pipe would keep us waiting for ever
         raise ImgclfError(f"{path}: exists and is not a regular file; choose another name")
     if path.is_file() and not is_ours(path):

@@ -21,7 +21,7 @@ MOST_OVERLAYS = 24  # a third of a second each
 SIDE = 200  # pixels of a thumbnail's longer side
 
 
-# (the picture, the same as small as it is shown, a class) to the small one with its map
+# (the image, the same as small as it is shown, a class) to the small one with its map
 Overlay = Callable[[decode.Image, decode.Image, str], decode.Image]
 
 
@@ -36,7 +36,7 @@ def write(
 ) -> None:
     """Write the page. figures: as in evaluation-<name>.json; errors: the surest first, paths below `root`; plots: PNGs.
 
-    overlay: where the run looks on a picture for the class that it called it; asked for the first MOST_OVERLAYS errors.
+    overlay: where the run looks on an image for the class that it called it; asked for the first MOST_OVERLAYS errors.
     """
     low, high = figures["interval"]
     title = f"{figures['accuracy']:.1%} correct ({low:.1%} to {high:.1%}): {Path(figures['run']).name}"
@@ -46,7 +46,7 @@ def write(
             _section("Confusion", _confusion(figures, plots)),
             _section("Classes", _classes(figures)),
             _section("How sure, how right", _calibration(figures, plots)),
-            _section("By kind of picture", _slices(figures)),
+            _section("By kind of image", _slices(figures)),
             _section("Worst errors", _errors(path, root, errors, overlay)),
         )
     )
@@ -79,7 +79,7 @@ def _head(title: str, figures: Mapping[str, Any], about: str) -> str:
     trivial = figures["baseline"]
     rows = [
         ("F1, mean of classes", _number(figures["macro_f1"]), _between(figures["macro_f1_interval"])),
-        ("F1, weighted by pictures", _number(figures["weighted_f1"]), _between(figures["weighted_f1_interval"])),
+        ("F1, weighted by images", _number(figures["weighted_f1"]), _between(figures["weighted_f1_interval"])),
         *((f"top-{k} accuracy", _number(share), _between(figures["top_intervals"][k])) for k, share in figures["top"].items()),
         ("ROC-AUC", _number(figures["auc"]), ""),
         ("average precision", _number(figures["average_precision"]), ""),
@@ -88,11 +88,11 @@ def _head(title: str, figures: Mapping[str, Any], about: str) -> str:
     ]
     table = "".join(f"<tr><th>{_e(name)}<td>{value}<td>{between}" for name, value, between in rows)
     notes = "".join(f"<p class=note>{_e(note)}" for note in figures["notes"])
-    if figures["left_out"]:
-        files = "".join(f"<li>{_e(path)}: {_e(reason)}" for path, reason in figures["left_out"][:20])
-        notes += f"<p class=note>left out, since they cannot be read: {len(figures['left_out'])}<ul>{files}</ul>"
+    if figures["skipped"]:
+        files = "".join(f"<li>{_e(path)}: {_e(reason)}" for path, reason in figures["skipped"][:20])
+        notes += f"<p class=note>skipped, since they cannot be read: {len(figures['skipped'])}<ul>{files}</ul>"
     return (
-        f"<header><h1>{_e(title)}</h1><p>{_e(figures['run'])} on {_e(figures['on'])}, {figures['pictures']:,} pictures of "
+        f"<header><h1>{_e(title)}</h1><p>{_e(figures['run'])} on {_e(figures['on'])}, {figures['images']:,} images of "
         f"{_e(figures['data'])}<br>{_e(about)}</p>{notes}"
         f"<div class=score><strong>{figures['accuracy']:.1%}</strong>"
         f"<span>accuracy; 95% interval {low:.1%} to {high:.1%}</span>"
@@ -118,7 +118,7 @@ def _confusion(figures: Mapping[str, Any], plots: Mapping[str, bytes]) -> str:
         )
         rows.append(f"<tr><th scope=row>{_e(name)}{cells}")
     return (
-        f"<p>Rows are what the pictures show, columns what the run says.</p><div class=wide><table class=confusion>"
+        f"<p>Rows are what the images show, columns what the run says.</p><div class=wide><table class=confusion>"
         f"<tr><th>{heads}{''.join(rows)}</table></div>"
     )
 
@@ -138,23 +138,23 @@ def _classes(figures: Mapping[str, Any]) -> str:
 def _calibration(figures: Mapping[str, Any], plots: Mapping[str, bytes]) -> str:
     return (
         f"<p>Expected calibration error {figures['calibration_error']:.4f}; before the probabilities were calibrated on the "
-        f"validation pictures {figures['uncalibrated_error']:.4f} (temperature {figures['temperature']:.2f}).</p>"
+        f"validation images {figures['uncalibrated_error']:.4f} (temperature {figures['temperature']:.2f}).</p>"
         + _plot(plots["calibration"], "calibration and risk-coverage curves")
     )
 
 
 def _slices(figures: Mapping[str, Any]) -> str:
     if not figures["slices"]:
-        return "<p>Too few pictures to tell parts of them apart.</p>"
+        return "<p>Too few images to tell parts of them apart.</p>"
     rows = "".join(
         f"<tr{' class=worse' if one['is_worse'] else ''}><th scope=row>{_e(one['by'])}<td>{_e(one['value'])}"
         f"{_bar(one['accuracy'])}<td>{_between(one['interval'])}"
-        f"<td>{one['pictures']:,}"
+        f"<td>{one['images']:,}"
         for one in figures["slices"]
     )
-    heads = "".join(f"<th scope=col>{name}" for name in ("by", "is", "accuracy", "95% interval", "pictures"))
+    heads = "".join(f"<th scope=col>{name}" for name in ("by", "is", "accuracy", "95% interval", "images"))
     return (
-        "<p>Marked are those that do worse than all pictures together by more than chance explains: "
+        "<p>Marked are those that do worse than all images together by more than chance explains: "
         f"{sum(one['is_worse'] for one in figures['slices'])} of {len(figures['slices'])}.</p>"
         f"<div class=wide><table class=list><tr>{heads}{rows}</table></div>"
     )
@@ -162,7 +162,7 @@ def _slices(figures: Mapping[str, Any]) -> str:
 
 def _errors(path: Path, root: Path, errors: Sequence[Mapping[str, Any]], overlay: Overlay) -> str:
     if not errors:
-        return "<p>None: every picture is right.</p>"
+        return "<p>None: every image is right.</p>"
     shown = errors[:MOST_ERRORS]
     figures = "".join(_error(path, root, one, overlay if place < MOST_OVERLAYS else None) for place, one in enumerate(shown))
     more = f"{len(shown):,} of {len(errors):,}, the surest first." if len(shown) < len(errors) else "The surest first."
@@ -174,11 +174,11 @@ def _error(path: Path, root: Path, error: Mapping[str, Any], overlay: Overlay | 
     file = root / str(error["path"])
     href = urllib.parse.quote(os.fsencode(Path(os.path.relpath(file, path.resolve().parent)).as_posix()))
     try:
-        picture = decode.decode(decode.read(file))
-        small = preprocess.fit(picture, min(SIDE, max(picture.shape[:2])))
+        image = decode.decode(decode.read(file))
+        small = preprocess.fit(image, min(SIDE, max(image.shape[:2])))
         shown = _thumbnail(small, str(error["path"]))
         if overlay:
-            shown += _thumbnail(overlay(picture, small, str(error["predicted"])), "where the run looks")
+            shown += _thumbnail(overlay(image, small, str(error["predicted"])), "where the run looks")
     except ImageError as problem:
         shown = f"<span class=none>{_e(problem)}</span>"
     return (
@@ -187,8 +187,8 @@ def _error(path: Path, root: Path, error: Mapping[str, Any], overlay: Overlay | 
     )
 
 
-def _thumbnail(picture: decode.Image, words: str) -> str:
-    content = base64.b64encode(preprocess.encode(picture, ".jpg")).decode()
+def _thumbnail(image: decode.Image, words: str) -> str:
+    content = base64.b64encode(preprocess.encode(image, ".jpg")).decode()
     return f"<img src='data:image/jpeg;base64,{content}' alt='{_e(words)}' loading=lazy>"
 
 

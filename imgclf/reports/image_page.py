@@ -1,4 +1,4 @@
-"""One self-contained HTML page of pictures: thumbnails, findings, filters, histograms. No script or style from elsewhere."""
+"""One self-contained HTML page of images: thumbnails, findings, filters, histograms. No script or style from elsewhere."""
 
 import base64
 import dataclasses
@@ -19,7 +19,7 @@ from imgclf.core.progress import Progress
 from imgclf.images import decode, preprocess
 
 START = "<!doctype html><!-- imgclf -->"  # by which a later run knows that it may replace the file
-TEMPLATE = Path(__file__).parent / "page" / "pictures.html"
+TEMPLATE = Path(__file__).parent / "page" / "images.html"
 THUMBNAIL = 160  # pixels on the longer side
 
 # Edges of the histograms' bins: pixels of the shorter side, width : height, brightness.
@@ -29,8 +29,8 @@ BRIGHTNESSES = tuple(step / 16 for step in range(17))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Picture:
-    """One picture of the page. findings: (check, score, action, detail). other: a picture to show beside it.
+class Image:
+    """One image of the page. findings: (check, score, action, detail). other: an image to show beside it.
 
     other_label, other_size: its class, and (width, height). now, other_now: where the files lie, if not at `path` and `other`.
     """
@@ -51,7 +51,7 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Histogram:
-    """Pictures of one class by size, aspect ratio and brightness, in the bins of SIZES, ASPECTS and BRIGHTNESSES."""
+    """Images of one class by size, aspect ratio and brightness, in the bins of SIZES, ASPECTS and BRIGHTNESSES."""
 
     label: str
     count: int
@@ -61,7 +61,7 @@ class Histogram:
 
 
 def histogram(label: str, width: NDArray[Any], height: NDArray[Any], brightness: NDArray[Any]) -> Histogram:
-    """Count pictures of one class; (n,) each: pixels, pixels, 0 to 1."""
+    """Count images of one class; (n,) each: pixels, pixels, 0 to 1."""
     bins = (
         (np.minimum(width, height), SIZES), (width / np.maximum(1, height), ASPECTS), (brightness, BRIGHTNESSES),
     )  # fmt: skip
@@ -72,7 +72,7 @@ def histogram(label: str, width: NDArray[Any], height: NDArray[Any], brightness:
 def write(
     path: Path,
     root: Path,
-    pictures: Sequence[Picture],
+    images: Sequence[Image],
     *,
     title: str,
     about: str,
@@ -82,10 +82,10 @@ def write(
     classes: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> None:
-    """Write the page, picture by picture: thumbnails are never all in memory.
+    """Write the page, image by image: thumbnails are never all in memory.
 
     group: what sections are made by at first: finding, class or split. checks: by name how many findings, and what it means.
-    classes: where given, the page lets its reader decide on each picture, and saves a CSV for `clean --apply`.
+    classes: where given, the page lets its reader decide on each image, and saves a CSV for `clean --apply`.
     """
     head = {
         "title": title,
@@ -99,25 +99,25 @@ def write(
     before, after = TEMPLATE.read_text("utf-8").split("@DATA@")
 
     def lines() -> Iterator[str]:
-        yield before + _json(head)[:-1] + ',"pictures":[\n'
-        made = ordered_map(lambda picture: _thumbnails(root, picture), pictures)
-        for number, (picture, (thumbnail, beside)) in enumerate(zip(pictures, made, strict=True), 1):
+        yield before + _json(head)[:-1] + ',"images":[\n'
+        made = ordered_map(lambda image: _thumbnails(root, image), images)
+        for number, (image, (thumbnail, beside)) in enumerate(zip(images, made, strict=True), 1):
             href, other_href = (
-                _link(root, picture.now or picture.path, path),
-                _link(root, picture.other_now or picture.other, path),
+                _link(root, image.now or image.path, path),
+                _link(root, image.other_now or image.other, path),
             )
             links = {"href": href, "other_href": other_href}
-            entry = dataclasses.asdict(picture) | links | {"thumbnail": thumbnail, "beside": beside}
-            yield _json(entry) + (",\n" if number < len(pictures) else "\n")
+            entry = dataclasses.asdict(image) | links | {"thumbnail": thumbnail, "beside": beside}
+            yield _json(entry) + (",\n" if number < len(images) else "\n")
             if progress:
-                progress(number, len(pictures))
+                progress(number, len(images))
         yield "]}" + after
 
     atomic.write_lines(path, lines())
 
 
 def _link(root: Path, name: str, page: Path) -> str:
-    """A picture's address as seen from the page."""
+    """An image's address as seen from the page."""
     return urllib.parse.quote(os.fsencode(Path(os.path.relpath(root / name, page.resolve().parent)).as_posix()))
 
 
@@ -126,17 +126,17 @@ def _json(value: object) -> str:
     return json.dumps(value).replace("<", "\\u003c")
 
 
-def _thumbnails(root: Path, picture: Picture) -> tuple[str, str]:
-    """Of the picture itself, and of the other one if there is one."""
-    own = _thumbnail(root / (picture.now or picture.path))
-    return own, _thumbnail(root / (picture.other_now or picture.other)) if picture.other else ""
+def _thumbnails(root: Path, image: Image) -> tuple[str, str]:
+    """Of the image itself, and of the other one if there is one."""
+    own = _thumbnail(root / (image.now or image.path))
+    return own, _thumbnail(root / (image.other_now or image.other)) if image.other else ""
 
 
 def _thumbnail(path: Path) -> str:
     """A small JPEG in base64, "" for a file without pixels."""
     try:
-        picture = decode.decode(decode.read(path))
+        image = decode.decode(decode.read(path))
     except ImageError:
         return ""
-    side = min(THUMBNAIL, max(picture.shape[:2]))
-    return base64.b64encode(preprocess.encode(preprocess.fit(picture, side), ".jpg")).decode()
+    side = min(THUMBNAIL, max(image.shape[:2]))
+    return base64.b64encode(preprocess.encode(preprocess.fit(image, side), ".jpg")).decode()

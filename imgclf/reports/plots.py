@@ -118,7 +118,7 @@ def rates(rates: Sequence[float], losses: Sequence[float], suggestion: float) ->
 
 @_defaults()
 def histograms(classes: "Sequence[Histogram]", title: str) -> "Figure":
-    """Sizes, aspect ratios and brightness of pictures, a line a class (one for all where there are more than ten)."""
+    """Sizes, aspect ratios and brightness of images, a line a class (one for all where there are more than ten)."""
     import numpy as np
     from matplotlib.figure import Figure
 
@@ -194,13 +194,13 @@ def calibration(
     left.plot([0, 1], [0, 1], color="grey", linestyle=":", label="as sure as right")
     for place, count in zip((np.arange(len(counts)) + 0.5)[some] * width, counts[some], strict=True):
         left.text(place, 0.012, str(count), ha="center", va="bottom", fontsize=7, rotation=90)
-    left.set(title="Calibration (pictures in each bin below)", xlabel="probability of the answer", ylabel="share right")
+    left.set(title="Calibration (images in each bin below)", xlabel="probability of the answer", ylabel="share right")
     left.set(xlim=(0, 1), ylim=(0, 1.02))
     _thresholds, covered, right_share = coverage
     right.fill_between(covered, *of_curve.T, color="tab:orange", alpha=0.2, linewidth=0, label="95% interval")
     right.plot(covered, right_share, color="tab:orange")
     right.legend(loc="lower left")
-    right.set(title="Answering only where it is surest", xlabel="share of pictures answered", ylabel="share of answers right")
+    right.set(title="Answering only where it is surest", xlabel="share of images answered", ylabel="share of answers right")
     least = min(float(right_share.min()), float(of_curve[-1, 0])) - 0.02
     right.set(xlim=(0, 1.01), ylim=(min(0.95, least), 1.002))
     left.legend(loc="upper left")

@@ -30,7 +30,7 @@ from imgclf.serve.pool import Job, Pool
 from imgclf.serve.proxies import Proxies
 from imgclf.serve.responses import FILES, App, failed, file_response, gone, json_response, no_route, refused
 
-SHOWN = 640  # pixels of the longer side of the picture that /explain sends back
+SHOWN = 640  # pixels of the longer side of the image that /explain sends back
 LOOKS = 8  # requests to /explain that may wait; they take sixty times as long as a prediction, on a thread of their own
 
 Result = TypeVar("Result")
@@ -84,7 +84,7 @@ class Service:
             raise Refused(503, "the queue is full; try again in a second", wait=1)
         body = await self.room.read(request.receive, request.headers, deadline, client)
         try:
-            found = bodies.pictures(body, request.headers.get("content-type", ""))
+            found = bodies.images(body, request.headers.get("content-type", ""))
             jobs = [self._job(name, content, top) for name, content in found]
             records = await _unless_gone(request, self.pool.run(jobs, deadline, client))
         finally:
@@ -101,17 +101,17 @@ class Service:
         deadline = asyncio.get_running_loop().time() + self.config.timeout
         body = await self.room.read(request.receive, request.headers, deadline, client)
         try:
-            found = bodies.pictures(body, request.headers.get("content-type", ""))
+            found = bodies.images(body, request.headers.get("content-type", ""))
             if len(found) != 1:
-                raise Refused(400, "give one picture")
+                raise Refused(400, "give one image")
             try:
                 looking = Job(functools.partial(self._look, found[0][1], label))
-                picture = (await _unless_gone(request, self.lookers.run([looking], deadline, client)))[0]
+                image = (await _unless_gone(request, self.lookers.run([looking], deadline, client)))[0]
             except ImageError as error:
                 raise Refused(422, str(error)) from None
         finally:
             self.room.free(body, client)
-        return Response(picture, media_type="image/jpeg")
+        return Response(image, media_type="image/jpeg")
 
     async def model(self, _request: Request) -> Response:
         return json_response(await asyncio.to_thread(card, self.bundle, self.config.threshold))
@@ -150,9 +150,9 @@ class Service:
 
     def _look(self, content: memoryview, label: str | None) -> bytes:
         data, problem, _is_long = uploads.checked(content)
-        picture = Source("body", data, problem).pixels()
-        shown = preprocess.fit(picture, min(SHOWN, max(picture.shape[:2])))
-        return preprocess.encode(look(self.bundle, picture, shown, label), ".jpg")
+        image = Source("body", data, problem).pixels()
+        shown = preprocess.fit(image, min(SHOWN, max(image.shape[:2])))
+        return preprocess.encode(look(self.bundle, image, shown, label), ".jpg")
 
 
 async def _unless_gone(request: Request, answering: Coroutine[Any, Any, Result]) -> Result:

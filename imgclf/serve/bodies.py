@@ -7,7 +7,7 @@ from typing import Any
 
 from imgclf.serve.clients import largest
 
-MAX_FILE = 32 << 20  # bytes of one picture
+MAX_FILE = 32 << 20  # bytes of one image
 MAX_REQUEST = 64 << 20  # bytes of a body
 MAX_HELD = 256 << 20  # bytes of all bodies that a process holds at once
 MAX_FILES = 32  # in one request
@@ -121,11 +121,11 @@ async def drop(receive: Receive) -> bool:
     return False
 
 
-def pictures(body: bytearray, content_type: str) -> list[tuple[str, memoryview]]:
+def images(body: bytearray, content_type: str) -> list[tuple[str, memoryview]]:
     """(name, bytes) of each file of a form, or of the body itself, which is called `body`; raises Refused (400, 413)."""
     if not content_type.strip().lower().startswith("multipart/"):
         if not body:
-            raise Refused(400, "the body is empty; send a picture, or a form with files")
+            raise Refused(400, "the body is empty; send an image, or a form with files")
         return [("body", memoryview(body))]
     match = re.search(r'boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))', content_type, re.IGNORECASE)
     if not match:

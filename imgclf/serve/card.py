@@ -13,17 +13,17 @@ from imgclf.serve import bodies, uploads
 def card(bundle: Bundle, threshold: float) -> dict[str, Any]:
     """What the page and a client may know of a run: names and figures, no path of this machine."""
     try:
-        tested = evaluations.read(bundle.path / evaluations.TEST, ("accuracy", "interval", "baseline", "pictures"))
+        tested = evaluations.read(bundle.path / evaluations.TEST, ("accuracy", "interval", "baseline", "images"))
         accuracy = {
             "value": tested["accuracy"], "interval": tested["interval"], "baseline": tested["baseline"],
-            "pictures": tested["pictures"], "on": "test",
+            "images": tested["images"], "on": "test",
         }  # fmt: skip
     except ImgclfError:
         known = bundle.info["metrics"]
-        count = bundle.info.get("data", {}).get("pictures", {}).get("val")
+        count = bundle.info.get("data", {}).get("images", {}).get("val")
         accuracy = {
             "value": known["val_accuracy"], "interval": known["val_interval"], "baseline": known["val_baseline"],
-            "pictures": count, "on": "validation",
+            "images": count, "on": "validation",
         }  # fmt: skip
     recipe = bundle.recipe
     return {
@@ -34,7 +34,7 @@ def card(bundle: Bundle, threshold: float) -> dict[str, Any]:
         "accuracy": accuracy,
         "trained": bundle.info.get("finished"),
         "data": Path(str(bundle.info.get("data", {}).get("path", ""))).name or None,
-        "pictures": bundle.info.get("data", {}).get("pictures"),
+        "images": bundle.info.get("data", {}).get("images"),
         "recipe": {"width": recipe.width, "height": recipe.height, "aspect": recipe.aspect},
         "parameters": bundle.info.get("parameters"),
         "calibrated": "calibration" in bundle.info,

@@ -1,6 +1,6 @@
 """Which client sends a request, and the limits for each client, so that no client uses up the server.
 
-One rule holds for connections, waiting pictures (`pool`) and request bodies (`bodies`): where there is no more room, the client
+One rule holds for connections, waiting images (`pool`) and request bodies (`bodies`): where there is no more room, the client
 that holds the most gives way.
 """
 

@@ -42,13 +42,13 @@ class Meters:
             self._observe(_REQUEST_SECONDS + route * _HISTOGRAM, seconds)
 
     def image(self, failed: bool, seconds: float) -> None:
-        """Count a picture that was decoded and predicted, or could not be."""
+        """Count an image that was decoded and predicted, or could not be."""
         with self._lock:
             self._row[_IMAGES + failed] += 1
             self._observe(_IMAGE_SECONDS, seconds)
 
     def queue(self, length: int) -> None:
-        """Say how many pictures are waiting for a thread."""
+        """Say how many images are waiting for a thread."""
         self._row[_QUEUE] = length
 
     def answers(self, does: bool) -> None:
@@ -72,10 +72,10 @@ class Meters:
             for place, status in enumerate(STATUSES):
                 if count := total[_REQUESTS + number * len(STATUSES) + place]:
                     lines.append(f'imgclf_requests_total{{route="{route}",status="{status}"}} {count:.0f}')
-        lines += _head("imgclf_images_total", "counter", "Pictures, by outcome.")
+        lines += _head("imgclf_images_total", "counter", "Images, by outcome.")
         for place, outcome in enumerate(OUTCOMES):
             lines.append(f'imgclf_images_total{{outcome="{outcome}"}} {total[_IMAGES + place]:.0f}')
-        lines += _head("imgclf_queue_length", "gauge", "Pictures that wait for a thread.")
+        lines += _head("imgclf_queue_length", "gauge", "Images that wait for a thread.")
         lines.append(f"imgclf_queue_length {total[_QUEUE]:.0f}")
         lines += _head("imgclf_processes", "gauge", "Processes that answer.")
         lines.append(f"imgclf_processes {self.processes[0]}")
@@ -84,7 +84,7 @@ class Meters:
             start = _REQUEST_SECONDS + number * _HISTOGRAM
             if total[start : start + _HISTOGRAM].any():
                 lines += _buckets("imgclf_request_seconds", f'route="{route}",', total[start : start + _HISTOGRAM])
-        lines += _head("imgclf_image_seconds", "histogram", "Seconds to decode and predict a picture, without waiting.")
+        lines += _head("imgclf_image_seconds", "histogram", "Seconds to decode and predict an image, without waiting.")
         lines += _buckets("imgclf_image_seconds", "", total[_IMAGE_SECONDS : _IMAGE_SECONDS + _HISTOGRAM])
         return "\n".join(lines) + "\n"
 

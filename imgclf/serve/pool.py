@@ -56,7 +56,7 @@ class Pool:
     """`threads` threads with room for `limit` jobs that wait; each thread keeps an interpreter of its own (see `Bundle`).
 
     The next job is one of the client that took the least time lately, and one thread of several is kept free of long jobs: so
-    a picture does not wait for others of a client that sends much. Where there is no room, the client with the most waiting
+    an image does not wait for others of a client that sends much. Where there is no room, the client with the most waiting
     jobs gives way with its newest request. watch: called with the number that waits whenever it changes.
     """
 

@@ -38,13 +38,13 @@ def openapi(class_names: Sequence[str], with_token: bool) -> dict[str, Any]:
         "info": {
             "title": "imgclf",
             "version": imgclf.__version__,
-            "description": "Predictions of one trained image classifier. Pictures are decoded in memory and not kept.",
+            "description": "Predictions of one trained image classifier. Images are decoded in memory and not kept.",
         },
         "paths": {
             "/predict": {
                 "post": {
                     "operationId": "predict",
-                    "summary": "What is on pictures: a record for each, in order",
+                    "summary": "What is on images: a record for each, in order",
                     "parameters": [
                         {
                             "name": "top", "in": "query", "required": False, "description": "Likeliest classes to give.",
@@ -53,7 +53,7 @@ def openapi(class_names: Sequence[str], with_token: bool) -> dict[str, Any]:
                     ],
                     "requestBody": _body(several),
                     "responses": {
-                        "200": _answer("At least one picture was predicted.", records, [record, failure]),
+                        "200": _answer("At least one image was predicted.", records, [record, failure]),
                         "422": _answer("None could be; each record says why.", records, [failure]),
                         **refusals,
                     },
@@ -62,7 +62,7 @@ def openapi(class_names: Sequence[str], with_token: bool) -> dict[str, Any]:
             "/explain": {
                 "post": {
                     "operationId": "explain",
-                    "summary": "Where the model looks: the picture with what speaks for a class lit up",
+                    "summary": "Where the model looks: the image with what speaks for a class lit up",
                     "parameters": [
                         {
                             "name": "label", "in": "query", "required": False, "description": "The class; else the likeliest.",
@@ -75,7 +75,7 @@ def openapi(class_names: Sequence[str], with_token: bool) -> dict[str, Any]:
                             "description": "A JPEG.",
                             "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
                         },
-                        "422": _error("No picture that can be decoded."),
+                        "422": _error("No image that can be decoded."),
                         **refusals,
                     },
                 }
@@ -113,12 +113,12 @@ def _shipped(name: str) -> dict[str, Any]:
 
 
 def _body(files: dict[str, Any]) -> dict[str, Any]:
-    """A form with `file`, or one picture as it is."""
+    """A form with `file`, or one image as it is."""
     form = {"type": "object", "properties": {"file": files}, "required": ["file"]}
-    picture = {"schema": {"type": "string", "format": "binary"}}
+    image = {"schema": {"type": "string", "format": "binary"}}
     return {
         "required": True,
-        "content": {"multipart/form-data": {"schema": form}, "application/octet-stream": picture, "image/*": picture},
+        "content": {"multipart/form-data": {"schema": form}, "application/octet-stream": image, "image/*": image},
     }
 
 

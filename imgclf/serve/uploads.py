@@ -1,14 +1,14 @@
-"""Which uploaded pictures are decoded: none that would keep a thread for much longer than a second.
+"""Which uploaded images are decoded: none that would keep a thread for much longer than a second.
 
 A thread cannot be ended. So the work is bounded before it begins, by what the header says: on one core of a server, the
-costliest pictures that pass take 1.5 s. Decoding in processes that can be ended would take 60 MB more for each core.
+costliest images that pass take 1.5 s. Decoding in processes that can be ended would take 60 MB more for each core.
 """
 
 from imgclf.core.errors import ImageError
 from imgclf.images import header
 from imgclf.serve import bodies
 
-MAX_PIXELS = 1 << 26  # of one picture: 67 megapixels, 200 MB of RGB a thread
+MAX_PIXELS = 1 << 26  # of one image: 67 megapixels, 200 MB of RGB a thread
 _LONG = 1 << 23  # pixels; 8 megapixels take 0.05 to 0.2 s
 _SCANS = 16  # of a progressive JPEG of so many pixels: each goes over all of them again; of fewer pixels, more
 _AVIF = 3  # times what a pixel of PNG takes
@@ -16,7 +16,7 @@ _JPEG_2000 = 8  # pixels of PNG to a byte
 
 
 def checked(content: memoryview) -> tuple[bytes, str, bool]:
-    """A picture's bytes, why they are not decoded, if so, and whether that takes long."""
+    """An image's bytes, why they are not decoded, if so, and whether that takes long."""
     if len(content) > bodies.MAX_FILE:
         return b"", f"{len(content):,} bytes, more than the limit of {bodies.MAX_FILE:,}", False
     data = bytes(content)

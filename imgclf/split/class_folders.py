@@ -26,9 +26,9 @@ def check_export(data: Path, target: Path) -> None:
 
 
 def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: Progress | None = None) -> list[str]:
-    """Make `target/<part>/<class>/...` with the pictures of the manifest; returns notes. The target must be new or empty.
+    """Make `target/<part>/<class>/...` with the images of the manifest; returns notes. The target must be new or empty.
 
-    One that changed since the split is left out, for what it shows now may be in another part. Raises ImgclfError when the
+    One that changed since the split is skipped, for what it shows now may be in another part. Raises ImgclfError when the
     target is not empty or is in the data folder, or if an image disappears meanwhile or a link cannot be made. Names that
     differ only in case get a number.
     """
@@ -72,7 +72,7 @@ def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: P
     if numbered_:
         notes.append(f"images renamed with a number because names differ only in case or Unicode spelling: {numbered_}")
     if copied:
-        notes.append(f"{copied} pictures were copied: no hard links between these two places")
+        notes.append(f"{copied} images were copied: no hard links between these two places")
     return notes
 
 
@@ -97,7 +97,7 @@ def same_but_for_case(classes: Sequence[str]) -> str:
 
 
 def _place(source: Path, target: Path, link: Link) -> int:
-    """Put one picture in place; 1 when a hard link became a copy."""
+    """Put one image in place; 1 when a hard link became a copy."""
     if link == "symlink":
         target.symlink_to(source.resolve(strict=True))
         return 0

@@ -14,7 +14,7 @@ from imgclf.data.manifest import as_spelled, manifest_path, read_manifest
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Leak:
-    """A picture that shows the same as others in another part, and the most similar of those.
+    """An image that shows the same as others in another part, and the most similar of those.
 
     similarity: 1 and `exact` when the pixels are the same.
     """
@@ -30,13 +30,13 @@ class Leak:
 
 @dataclasses.dataclass(frozen=True)
 class Leakage:
-    """What leaks between the parts of a folder: `where` they come from, pictures looked at, and files without pixels."""
+    """What leaks between the parts of a folder: `where` they come from, images looked at, and files without pixels."""
 
     data: Path
     where: str
-    pictures: dict[Part, int]
+    images: dict[Part, int]
     leaks: tuple[Leak, ...]
-    left_out: tuple[tuple[str, str], ...]
+    skipped: tuple[tuple[str, str], ...]
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -44,19 +44,19 @@ class Leakage:
             "schema": "split-check/1",
             "data": str(self.data),
             "parts": self.where,
-            "pictures": self.pictures,
+            "images": self.images,
             "leaks": [dataclasses.asdict(leak) for leak in self.leaks],
-            "left_out": [list(item) for item in self.left_out],
+            "skipped": [list(item) for item in self.skipped],
         }
 
 
 def find_leakage(data: Path, progress: Stages | None = None) -> Leakage:
-    """Look for pictures that show the same in two parts of a folder that is split, by its folders or else by its manifest.
+    """Look for images that show the same in two parts of a folder that is split, by its folders or else by its manifest.
 
     Raises ImgclfError when it is not split.
     """
-    with file_index.pictures(data, progress=stage(progress, "decoding")) as found:
-        catalogue, files, chosen, left_out = found
+    with file_index.images(data, progress=stage(progress, "decoding")) as found:
+        catalogue, files, chosen, skipped = found
         if layout.part_folders(data):
             where = "its folders"
         else:
@@ -80,4 +80,4 @@ def find_leakage(data: Path, progress: Stages | None = None) -> Leakage:
     for sample in chosen.samples:
         if (own := part[sample.path]) is not None:
             counts[own] += 1
-    return Leakage(data, where, counts, tuple(leaks), tuple(left_out))
+    return Leakage(data, where, counts, tuple(leaks), tuple(skipped))

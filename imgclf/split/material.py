@@ -11,7 +11,7 @@ from imgclf.data.grouping import user_groups
 
 @dataclasses.dataclass(frozen=True)
 class Material:
-    """What a split is made from: usable pictures, their contents, and the groups that are never torn."""
+    """What a split is made from: usable images, their contents, and the groups that are never torn."""
 
     samples: tuple[dataset.Sample, ...]
     hashes: dict[str, str]
@@ -19,12 +19,12 @@ class Material:
     groups: dict[str, str]
     folders: dict[str, Part]
     notes: list[str]
-    left_out: list[tuple[str, str]]
+    skipped: list[tuple[str, str]]
 
 
 def gather(data: Path, config: SplitConfig, progress: Stages | None) -> Material:
-    with file_index.pictures(data, minimum_classes=2, progress=stage(progress, "decoding")) as found:
-        catalogue, _files, chosen, left_out = found
+    with file_index.images(data, minimum_classes=2, progress=stage(progress, "decoding")) as found:
+        catalogue, _files, chosen, skipped = found
         alike = duplicates.groups(catalogue, stage(progress, "comparing")).tolist()
     paths = [sample.path for sample in chosen.samples]
     all_hashes = catalogue.hashes()
@@ -36,4 +36,4 @@ def gather(data: Path, config: SplitConfig, progress: Stages | None) -> Material
         if index != first and catalogue.paths[index] in hashes
     ]
     groups = allocation.group(hashes, keys, pairs)
-    return Material(chosen.samples, hashes, keys, groups, layout.part_folders(data), notes, left_out)
+    return Material(chosen.samples, hashes, keys, groups, layout.part_folders(data), notes, skipped)

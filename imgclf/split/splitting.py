@@ -1,4 +1,4 @@
-"""`imgclf split`: divide a data set into train, validation and test parts that share no picture, as a manifest."""
+"""`imgclf split`: divide a data set into train, validation and test parts that share no image, as a manifest."""
 
 import collections
 import dataclasses
@@ -25,10 +25,10 @@ class Split:
     path: Path
     changed: bool
     notes: tuple[str, ...] = ()
-    left_out: tuple[tuple[str, str], ...] = ()  # (path, reason) of files in class folders that are in no part
+    skipped: tuple[tuple[str, str], ...] = ()  # (path, reason) of files in class folders that are in no part
 
     def groups(self) -> tuple[int, int, int]:
-        """(groups of several pictures, pictures in them, groups that lie in more than one part: leakage)."""
+        """(groups of several images, images in them, groups that lie in more than one part: leakage)."""
         members = collections.Counter(row.group for row in self.manifest.rows)
         parts: dict[str, set[str]] = collections.defaultdict(set)
         for row in self.manifest.rows:
@@ -44,9 +44,9 @@ class Split:
             "changed": self.changed,
             "hash": self.manifest.hash,
             "counts": self.manifest.counts(),
-            **dict(zip(("groups", "grouped_pictures", "leakage"), self.groups(), strict=True)),
+            **dict(zip(("groups", "grouped_images", "leakage"), self.groups(), strict=True)),
             "notes": list(self.notes),
-            "left_out": [list(item) for item in self.left_out],
+            "skipped": [list(item) for item in self.skipped],
         }
 
 
@@ -73,7 +73,7 @@ def _put_in_force(data: Path, config: SplitConfig, material: Material, *, force:
     fractions: dict[Part, float] = {"train": config.train, "val": config.val, "test": config.test}
     notes = elsewhere_note(data) + ([] if material.folders else material.notes)
     notes += layout.merged_note(data, hashes)
-    left_out = list(material.left_out)
+    skipped = list(material.skipped)
     path = manifest_path(data)
     old = as_spelled(read_manifest(path), hashes) if path.exists() else None
     extends = False
@@ -87,23 +87,23 @@ def _put_in_force(data: Path, config: SplitConfig, material: Material, *, force:
     elif config.stable:
         anchor = None if force else old
         parts, unfit = allocation.allocate_stably(samples, hashes, groups, material.keys, fractions, config.seed, anchor)
-        left_out += unfit
+        skipped += unfit
         if anchor:
             extends = True
             contents = {row.sha256 for row in anchor.rows}
             known = {row.path for row in anchor.rows}
             new = [path for path in parts if hashes[path] not in contents]
             changed = sum(path in known for path in new)
-            notes.append(f"the split in force stays as it is; pictures added to it: {len(new) - changed}")
+            notes.append(f"the split in force stays as it is; images added to it: {len(new) - changed}")
             if changed:
-                notes.append(f"pictures saved anew since the split, which keep their part: {changed}")
+                notes.append(f"images saved anew since the split, which keep their part: {changed}")
     else:
         parts = allocation.allocate(samples, groups, fractions, config.seed)
     manifest = allocation.manifest_of(samples, hashes, groups, parts)
     check_filled(manifest, fractions, material)
     notes += warnings_of(manifest, bool(material.folders))
     if old and old == manifest:
-        return Split(manifest, path, False, tuple(notes), tuple(left_out))
+        return Split(manifest, path, False, tuple(notes), tuple(skipped))
     if old and not force and not extends:
         raise ImgclfError(
             f"{path}: another split is in force ({_difference(old, manifest)}); "
@@ -113,13 +113,13 @@ def _put_in_force(data: Path, config: SplitConfig, material: Material, *, force:
     if path.exists():
         _keep_old(path)
     atomic.write_atomic(path, manifest.to_csv())
-    return Split(manifest, path, True, tuple(notes), tuple(left_out))
+    return Split(manifest, path, True, tuple(notes), tuple(skipped))
 
 
 def folds(
     data: Path, count: int, config: SplitConfig | None = None, *, force: bool = False, progress: Stages | None = None
 ) -> list[Split]:
-    """Make `count` manifests for cross-validation, DATA/.imgclf/folds/fold-I-of-K.csv: every picture is tested once.
+    """Make `count` manifests for cross-validation, DATA/.imgclf/folds/fold-I-of-K.csv: every image is tested once.
 
     Fold I is the test part of manifest I; of the others a validation part is drawn in the ratio of config's train and val.
     Groups stay whole throughout. The first has the notes of all. Raises ImgclfError when other folds are there and `force` is
@@ -136,7 +136,7 @@ def folds(
     samples, hashes, groups = material.samples, material.hashes, material.groups
     smallest = min(collections.Counter(sample.label for sample in samples).values())
     if smallest < count:
-        raise UsageError(f"--folds {count}: a class has {smallest} pictures only, fewer than folds")
+        raise UsageError(f"--folds {count}: a class has {smallest} images only, fewer than folds")
     fold_of = allocation.allocate(samples, groups, dict.fromkeys(range(1, count + 1), 1 / count), config.seed)
     inner = config.val / (config.train + config.val)
     made = []
@@ -158,7 +158,7 @@ def folds(
             finer = "; or take fewer folds, or name finer groups" if material.keys else ""
             raise ImgclfError(f"fold {number} of {count}: {error}{finer}") from error
         made.append(Split(manifest, folder / f"fold-{number}-of-{count}.csv", True))
-    made[0] = dataclasses.replace(made[0], notes=tuple(dict.fromkeys(said)), left_out=tuple(material.left_out))
+    made[0] = dataclasses.replace(made[0], notes=tuple(dict.fromkeys(said)), skipped=tuple(material.skipped))
     with locks.locked(state_folder(data), "split"):
         old = fold_paths(data)
         if [path.name for path in old] == [one.path.name for one in made] and all(
@@ -182,7 +182,7 @@ def _difference(old: Manifest, new: Manifest) -> str:
     after = {row.path: row for row in new.rows}
     added, gone = len(after.keys() - before.keys()), len(before.keys() - after.keys())
     moved = sum(1 for path in after.keys() & before.keys() if after[path].split != before[path].split)
-    return f"{added} pictures are new, {gone} are gone, {moved} would change their part"
+    return f"{added} images are new, {gone} are gone, {moved} would change their part"
 
 
 def _keep_old(path: Path) -> None:

@@ -39,13 +39,13 @@ def shares(train: float | None, val: float | None, test: float | None) -> dict[P
 
 
 def check_filled(manifest: Manifest, fractions: Mapping[Part, float], material: Material) -> None:
-    """Refuse a split whose groups, by the user's own word, leave a part without a picture."""
+    """Refuse a split whose groups, by the user's own word, leave a part without an image."""
     filled = {row.split for row in manifest.rows}
     empty = [part for part in PARTS if fractions[part] > 0 and part not in filled]
     if empty and material.keys and not material.folders:
         sizes = collections.Counter(material.groups.values())
         raise ImgclfError(
-            f"the groups asked for are too few or too large ({len(sizes)}, the largest of {max(sizes.values()):,} pictures): "
+            f"the groups asked for are too few or too large ({len(sizes)}, the largest of {max(sizes.values()):,} images): "
             f"nothing is left for {' and '.join(empty)}; name finer groups, or set the share of that part to 0"
         )
 
@@ -55,7 +55,7 @@ def warnings_of(manifest: Manifest, from_folders: bool) -> list[str]:
     notes = [twins] if (twins := same_but_for_case(manifest.class_names)) else []
     for name, counts in classes.items():
         if counts["train"] == 0:
-            raise ImgclfError(f"class {name}: no picture of it is in the train part; add pictures, or remove the class")
+            raise ImgclfError(f"class {name}: no image of it is in the train part; add images, or remove the class")
     for part in PARTS[1:]:
         lacking = [name for name, counts in classes.items() if counts[part] == 0]
         if len(lacking) == len(classes):
@@ -65,13 +65,13 @@ def warnings_of(manifest: Manifest, from_folders: bool) -> list[str]:
             notes.append(f"the {part} part is empty: {need}")
         elif lacking:
             shown = ", ".join(lacking[:4]) + (", ..." if len(lacking) > 4 else "")
-            notes.append(f"classes without a picture in the {part} part, whose score says nothing of them: {shown}")
+            notes.append(f"classes without an image in the {part} part, whose score says nothing of them: {shown}")
     parts_of: dict[str, set[str]] = collections.defaultdict(set)
     for row in manifest.rows:
         parts_of[row.group].add(row.split)
     torn = sum(1 for parts in parts_of.values() if len(parts) > 1)
     if torn and from_folders:
-        notes.append(f"leakage: identical pictures or groups that lie in more than one part of this folder: {torn}")
+        notes.append(f"leakage: identical images or groups that lie in more than one part of this folder: {torn}")
     labels_of: dict[str, set[str]] = collections.defaultdict(set)
     for row in manifest.rows:
         labels_of[row.sha256].add(row.label)

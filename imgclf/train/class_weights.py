@@ -1,4 +1,4 @@
-"""How much a picture of each class counts in training."""
+"""How much an image of each class counts in training."""
 
 import math
 import os
@@ -16,12 +16,12 @@ from imgclf.data import prepared_images
 IMBALANCE = 1.5  # largest class to smallest, from which on `auto` weighs the classes
 
 
-def class_weights(wanted: str, names: Sequence[str], pictures: Sequence[int]) -> NDArray[np.float32] | None:
-    """(classes,) how much a picture of each class counts, 1 on average over all pictures; None where all count the same.
+def class_weights(wanted: str, names: Sequence[str], images: Sequence[int]) -> NDArray[np.float32] | None:
+    """(classes,) how much an image of each class counts, 1 on average over all images; None where all count the same.
 
     wanted: `auto`, `none` or a CSV file. Raises ImgclfError for a file that does not give every class a weight.
     """
-    counts = np.array(pictures, np.float64)
+    counts = np.array(images, np.float64)
     if wanted == "none" or (wanted == "auto" and counts.max() <= IMBALANCE * counts.min()):
         return None
     if wanted != "auto" and not os.path.exists(wanted):

@@ -1,4 +1,4 @@
-"""What a training trains: a network from scratch on pictures, or a new head on the features of a pretrained backbone."""
+"""What a training trains: a network from scratch on images, or a new head on the features of a pretrained backbone."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -37,7 +37,7 @@ class Course(Protocol):
     @property
     def trainer(self) -> Trainer: ...
     @property
-    def pictures(self) -> loader.Labelled: ...
+    def images(self) -> loader.Labelled: ...
     @property
     def validation(self) -> loader.Labelled: ...
     @property
@@ -45,8 +45,8 @@ class Course(Protocol):
     @property
     def about(self) -> tuple[str, ...]: ...
 
-    def change(self, pictures: int) -> augment.Change | None:
-        """What is done to a batch where there are so many training pictures."""
+    def change(self, images: int) -> augment.Change | None:
+        """What is done to a batch where there are so many training images."""
 
     def network(self, weights: Sequence[NDArray[Any]]) -> "keras.Sequential":
         """The whole network, from pixels to answers, of stock layers, with these weights of the trainer's stock network."""
@@ -56,7 +56,7 @@ class Course(Protocol):
 
 
 def begin(work: Work) -> Course:
-    """The course that the config and the stage ask for, its pictures or features ready."""
+    """The course that the config and the stage ask for, its images or features ready."""
     if work.config.model in SCRATCH:
         return Scratch(work)
     return Frozen(work) if work.tuned_from is None else Tuned(work)
@@ -77,12 +77,12 @@ class Scratch:
         stock = cnn.build(config.model, *sizes, seed=config.seed)
         cnn.compile(stock, config.learning_rate)
         self.trainer = Trainer(network, stock, machine, **_options(work), loss_scaling=self.kind == "float16")
-        self.pictures, self.validation = _pictures(work)
+        self.images, self.validation = _images(work)
         depth = sum(1 for layer in stock.layers if layer.name.startswith("conv2d"))
         self.about = f"{config.model}: {depth} convolutions, {stock.count_params():,} parameters", f"{self.kind}: {why}"
 
-    def change(self, pictures: int) -> augment.Change | None:
-        return augment.changer(self._config.augment, self._config.flip, pictures)
+    def change(self, images: int) -> augment.Change | None:
+        return augment.changer(self._config.augment, self._config.flip, images)
 
     def network(self, weights: Sequence[NDArray[Any]]) -> "keras.Sequential":
         stock = self.trainer.stock
@@ -95,7 +95,7 @@ class Scratch:
 
 
 class Frozen:
-    """A dense head on the features of a backbone that stays as it is; each picture's features are computed once."""
+    """A dense head on the features of a backbone that stays as it is; each image's features are computed once."""
 
     saves = False
     kind: Precision = "float32"
@@ -109,14 +109,14 @@ class Frozen:
         )
         own = prepared_images.shard(work.prepared, machine.index, machine.workers)
         seen, held_out = self._features(own, "train", config.views), self._features(own, "val", 1)
-        # A linear head wants features of one scale: mean and deviation over all training pictures of all workers.
+        # A linear head wants features of one scale: mean and deviation over all training images of all workers.
         plain = seen[0].astype(np.float64)
         count, *sums = machine.total([len(plain), *plain.sum(axis=0)])
         self._mean = np.array(sums) / count
         variance = machine.total(((plain - self._mean) ** 2).sum(axis=0).tolist()) / count
-        # A feature that is nearly always 0 must not become the loudest of all in the one picture that has it.
+        # A feature that is nearly always 0 must not become the loudest of all in the one image that has it.
         self._deviation = np.sqrt(variance + _LEAST_SHARE * variance.mean() + 1e-12)
-        self.pictures = loader.Vectors(own, "train", self._standardised(seen))
+        self.images = loader.Vectors(own, "train", self._standardised(seen))
         self.validation = loader.Vectors(own, "val", self._standardised(held_out))
         classes, width = len(own.class_names), backbones.BACKBONES[config.model].features
         with machine.strategy.scope():
@@ -124,8 +124,8 @@ class Frozen:
         self.trainer = Trainer(
             head, cnn.head(classes, width, seed=config.seed), machine, **_options(work, _HEAD_DECAY), loss_scaling=False
         )
-        views = f", {config.views} views of each training picture" if config.views > 1 else ""
-        self.about = (f"{config.model}, frozen: {width:,} features a picture{views}; a dense head is trained on them",)
+        views = f", {config.views} views of each training image" if config.views > 1 else ""
+        self.about = (f"{config.model}, frozen: {width:,} features an image{views}; a dense head is trained on them",)
 
     def _features(self, prepared: prepared_images.Prepared, part: Part, views: int) -> NDArray[np.float32]:
         config = self._work.config
@@ -148,7 +148,7 @@ class Frozen:
         values /= self._deviation.astype(np.float32)
         return values
 
-    def change(self, pictures: int) -> augment.Change | None:
+    def change(self, images: int) -> augment.Change | None:
         return None
 
     def network(self, weights: Sequence[NDArray[Any]]) -> "keras.Sequential":
@@ -170,7 +170,7 @@ class Frozen:
 
 
 class Tuned:
-    """A backbone's top blocks and its head, on pictures, from the weights that `work.best` holds."""
+    """A backbone's top blocks and its head, on images, from the weights that `work.best` holds."""
 
     saves = True
 
@@ -195,7 +195,7 @@ class Tuned:
         stock.set_weights(work.best)
         cnn.compile(stock, config.learning_rate)
         self.trainer = Trainer(network, stock, machine, **_options(work), loss_scaling=self.kind == "float16")
-        self.pictures, self.validation = _pictures(work)
+        self.images, self.validation = _images(work)
         trained = sum(int(np.prod(variable.shape)) for variable in stock.trainable_variables)
         self.about = (
             f"{config.model}: its top {config.fine_tune} of {backbones.BACKBONES[config.model].blocks} blocks are trained, "
@@ -203,8 +203,8 @@ class Tuned:
             f"{self.kind}: {why}",
         )
 
-    def change(self, pictures: int) -> augment.Change | None:
-        return augment.changer(self._config.augment, self._config.flip, pictures)
+    def change(self, images: int) -> augment.Change | None:
+        return augment.changer(self._config.augment, self._config.flip, images)
 
     def network(self, weights: Sequence[NDArray[Any]]) -> "keras.Sequential":
         self.trainer.stock.set_weights(weights)
@@ -219,11 +219,11 @@ def _options(work: Work, usual_decay: float = 0.0) -> dict[str, Any]:
     return {"weight_decay": usual_decay if decay is None else decay, "ema": work.config.ema}
 
 
-def _pictures(work: Work) -> tuple[loader.Pictures, loader.Pictures]:
+def _images(work: Work) -> tuple[loader.Images, loader.Images]:
     """This worker's, for training and for validation."""
     own = prepared_images.shard(work.prepared, work.machine.index, work.machine.workers)
     progress = work.listener.preparing
-    return loader.Pictures(own, "train", progress), loader.Pictures(own, "val", progress)
+    return loader.Images(own, "train", progress), loader.Images(own, "val", progress)
 
 
 def _pixels(path: Path) -> decode.Image:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import keras
 
 
-_CALIBRATED_ON = 1000  # validation pictures at most
+_CALIBRATED_ON = 1000  # validation images at most
 TOLERANCE = 1e-4  # largest probability difference allowed between Keras and LiteRT
 
 
@@ -60,8 +60,8 @@ def finish(work: Work, course: courses.Course) -> Bundle:
             "path": str(work.data.resolve()),
             "fingerprint": manifest.fingerprint,
             "split_hash": manifest.hash,
-            "pictures": {part: len(files) for part, files in prepared.files.items()},
-            "left_out": [list(item) for item in prepared.left_out],
+            "images": {part: len(files) for part, files in prepared.files.items()},
+            "skipped": [list(item) for item in prepared.skipped],
         },
         "seed": config.seed,
         "precision": course.kind,
@@ -109,7 +109,7 @@ def _calibration(run: Bundle, prepared: prepared_images.Prepared, manifest: Mani
         "temperature": fit.temperature,
         "fitted": fit.fitted,
         "gain": fit.gain,
-        "pictures": len(names),
+        "images": len(names),
         "error_before": calibration.calibration_error(true, found),
         "error_after": calibration.calibration_error(true, calibrated),
         "thresholds": calibration.useful_thresholds(true, calibrated),
@@ -123,7 +123,7 @@ def _pixels(prepared: prepared_images.Prepared, name: str) -> decode.Image:
 def _difference(
     network: "keras.Sequential", run_dir: Path, info: Mapping[str, Any], prepared: prepared_images.Prepared
 ) -> float:
-    """The largest probability difference between Keras and LiteRT on up to 64 validation pictures."""
+    """The largest probability difference between Keras and LiteRT on up to 64 validation images."""
     names = list(prepared.files["val"])
     names = names[:: math.ceil(len(names) / 64)]  # of every class
     pixels = np.stack([_pixels(prepared, name) for name in names])

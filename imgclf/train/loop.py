@@ -40,8 +40,8 @@ def fit(
     What is reached is in `work` and, but for the bundle, in the run's folder.
     """
     config, listener, machine = work.config, work.listener, work.machine
-    trainer, pictures = course.trainer, course.pictures
-    share = int(machine.total([len(pictures)])[0]) // machine.workers  # pictures of each worker, as many of all
+    trainer, images = course.trainer, course.images
+    share = int(machine.total([len(images)])[0]) // machine.workers  # images of each worker, as many of all
     count, batch = share * machine.workers, config.batch_size // machine.workers
     steps = math.ceil(share / batch)
     change = course.change(count)
@@ -68,7 +68,7 @@ def fit(
             listener.batch(number, done, count)
 
         side = _side(work, number, work.epochs)
-        batches = pictures.shuffled(
+        batches = images.shuffled(
             batch,
             seed=config.seed,
             epoch=number,
@@ -179,13 +179,13 @@ def _fit_budget(work: Work, elapsed: float, first: float) -> None:
 
 
 def _side(work: Work, number: int, epochs: int) -> int:
-    """Pixels a side of the training pictures of an epoch."""
+    """Pixels a side of the training images of an epoch."""
     full = work.prepared.recipe.height
     return schedule.side(full, number, epochs) if work.config.progressive else full
 
 
 def _cost(work: Work, number: int, epochs: int) -> float:
-    """How many times as long as this epoch all those after it will take together: the time goes with the pictures' area."""
+    """How many times as long as this epoch all those after it will take together: the time goes with the images' area."""
     own = _side(work, number, epochs)
     return sum((_side(work, later, epochs) / own) ** 2 for later in range(number + 1, epochs + 1))
 
@@ -206,7 +206,7 @@ def remedies(work: Work) -> Iterator[None]:
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
         smaller = max(1, work.config.batch_size // 2)
         raise ImgclfError(
-            f"not enough memory for batches of {work.config.batch_size} pictures of {work.config.image_size} pixels; "
+            f"not enough memory for batches of {work.config.batch_size} images of {work.config.image_size} pixels; "
             f"try --batch-size {smaller}, or a smaller --image-size or --model{kept(work)}"
         ) from error
     except OSError as error:

@@ -21,33 +21,33 @@ from imgclf.train import devices, schedule
 from imgclf.train.courses import Scratch
 from imgclf.train.work import Listener, Silent, Work
 
-SAMPLE = 400  # pictures that a backbone is judged by, or ten a class
+SAMPLE = 400  # images that a backbone is judged by, or ten a class
 SURE = 0.95  # accuracy of a backbone from which no network from scratch is tried beside it
-FEWEST, MOST = 100, 10_000  # training pictures between which a network from scratch is held against a backbone
-# A trial's error times 0.6 is what a whole training has come to, and errors fall with the number of pictures to the power of
+FEWEST, MOST = 100, 10_000  # training images between which a network from scratch is held against a backbone
+# A trial's error times 0.6 is what a whole training has come to, and errors fall with the number of images to the power of
 # 0.08 and 0.2. Seen, of a sample and of all: flowers 0.29 and 0.24 frozen, 0.35 and 0.18 from scratch; cats and dogs 0.02 and
 # 0.01, 0.33 and 0.14; Fashion-MNIST 0.21 and 0.07 from scratch.
 TRIAL_TO_WHOLE, FALL_FROZEN, FALL_SCRATCH = 0.6, 0.08, 0.2
-FEWEST_TRIED = 500  # training pictures: a trial on fewer says too little
-TRIAL, TRIAL_EPOCHS, TRIAL_SIDE = 1500, 8, 64  # pictures at most, epochs and pixels a side of a trial
+FEWEST_TRIED = 500  # training images: a trial on fewer says too little
+TRIAL, TRIAL_EPOCHS, TRIAL_SIDE = 1500, 8, 64  # images at most, epochs and pixels a side of a trial
 
 
 @dataclasses.dataclass(frozen=True)
 class Prospect:
-    """How many of some training pictures were right that the classifier had not been trained on."""
+    """How many of some training images were right that the classifier had not been trained on."""
 
     right: int
-    pictures: int
-    trained_on: int  # pictures
+    images: int
+    trained_on: int  # images
 
     @property
     def accuracy(self) -> float:
-        return self.right / self.pictures
+        return self.right / self.images
 
     @property
     def interval(self) -> tuple[float, float]:
         """Wilson's, 95%."""
-        return wilson_interval(self.right, self.pictures)
+        return wilson_interval(self.right, self.images)
 
 
 def of_backbone(
@@ -93,7 +93,7 @@ def _too_few(usable: list[dataset.Sample], training: dataset.Dataset) -> bool:
 
 
 def _sample(training: dataset.Dataset, count: int, seed: int) -> list[dataset.Sample]:
-    """Up to so many pictures, of every class its share and five at least, in a random order."""
+    """Up to so many images, of every class its share and five at least, in a random order."""
     draw = random.Random(seed)
     chosen = []
     for name in training.class_names:
@@ -110,7 +110,7 @@ def choose(
 
     The listener gets the reason.
 
-    The backbone where it is as good as sure or pictures are few; else whatever promises more on all the training pictures, by
+    The backbone where it is as good as sure or images are few; else whatever promises more on all the training images, by
     how errors have been seen to fall with their number. Raises UsageError when there are several machines.
     """
     if machine.workers > 1:
@@ -125,17 +125,17 @@ def choose(
     scratch = of_scratch(data, manifest, config, machine, listener, training)
     hopes = expected(frozen, scratch, count)
     taken: Model = backbones.OFFLINE if hopes[0] >= hopes[1] else "cnn"
-    own = f"{backbones.OFFLINE} {_said(frozen)}" if frozen else f"too few pictures for {backbones.OFFLINE}"
+    own = f"{backbones.OFFLINE} {_said(frozen)}" if frozen else f"too few images for {backbones.OFFLINE}"
     both = f"{hopes[0]:.2f} and {hopes[1]:.2f}" if frozen else f"{hopes[1]:.2f}"
     listener.note(
-        f"--model auto: {taken}; {own}, a short trial of cnn {_said(scratch)}; expected of all {count:,} training pictures: "
+        f"--model auto: {taken}; {own}, a short trial of cnn {_said(scratch)}; expected of all {count:,} training images: "
         f"{both}"
     )
     return dataclasses.replace(config, model=taken), hopes[1] if taken in SCRATCH else None
 
 
 def expected(frozen: Prospect | None, scratch: Prospect, count: int) -> tuple[float, float]:
-    """Accuracies of both when they are trained on so many pictures, by how errors have been seen to fall."""
+    """Accuracies of both when they are trained on so many images, by how errors have been seen to fall."""
     hopes = []
     for prospect, factor, fall in ((frozen, 1.0, FALL_FROZEN), (scratch, TRIAL_TO_WHOLE, FALL_SCRATCH)):
         error = factor * (1 - prospect.accuracy) if prospect else 1.0
@@ -176,7 +176,7 @@ def hint(work: Work) -> None:
 
 def _said(prospect: Prospect) -> str:
     low, high = prospect.interval
-    return f"right on {prospect.accuracy:.3f} of {prospect.pictures} held-out training pictures (95%: {low:.3f} to {high:.3f})"
+    return f"right on {prospect.accuracy:.3f} of {prospect.images} held-out training images (95%: {low:.3f} to {high:.3f})"
 
 
 def of_scratch(
@@ -203,15 +203,15 @@ def of_scratch(
     views: dict[Part, dataset.Dataset] = {"train": training.subset(inside), "val": training.subset(held_out)}
     prepared = prepared_images.prepare(data, views, Recipe(side, side, config.aspect), listener.preparing)
     if not all(prepared.files.values()):
-        raise ImgclfError(f"{data}: too few usable pictures for --model auto; name a model")
+        raise ImgclfError(f"{data}: too few usable images for --model auto; name a model")
     work = Work(data, trial, manifest, prepared, None, Path(), Silent(), machine, TRIAL_EPOCHS)
     listener.stage("trying a network from scratch")
     course = Scratch(work)
-    steps = math.ceil(len(course.pictures) / config.batch_size)
+    steps = math.ceil(len(course.images) / config.batch_size)
     rates = (schedule.rate("cosine", config.learning_rate, step, TRIAL_EPOCHS * steps) for step in range(TRIAL_EPOCHS * steps))
-    count, change = len(course.pictures), course.change(len(course.pictures))
+    count, change = len(course.images), course.change(len(course.images))
     for epoch in range(1, TRIAL_EPOCHS + 1):
-        batches = course.pictures.shuffled(
+        batches = course.images.shuffled(
             config.batch_size, seed=config.seed, epoch=epoch, change=change, smoothing=config.label_smoothing
         )
         course.trainer.epoch(batches, rates)

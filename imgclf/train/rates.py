@@ -70,13 +70,13 @@ def find_rate(
 def _losses(work: Work, rates: Sequence[float]) -> list[float]:
     """The loss of one step at each rate, up to the first NaN or infinite loss."""
     course, config = courses.begin(work), work.config
-    pictures = course.pictures
-    change = course.change(len(pictures))
+    images = course.images
+    change = course.change(len(images))
     seen: list[float] = []
     epoch = 0
     while len(seen) < len(rates) and all(math.isfinite(loss) for loss in seen):
         epoch += 1
-        batches = pictures.shuffled(
+        batches = images.shuffled(
             config.batch_size,
             seed=config.seed,
             epoch=epoch,

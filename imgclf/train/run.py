@@ -55,7 +55,7 @@ def train(
     manifest = read_manifest(chosen_manifest(data, config.fold))
     machine, listener = _gather(listener, device_count)
     if machine.is_chief and run_dir is not None:
-        registry.check_run_folder(run_dir)  # now, and not when all pictures are decoded
+        registry.check_run_folder(run_dir)  # now, and not when all images are decoded
     expected = None
     remedy = "restart all workers with --resume and the run folder that the chief printed"
     with keras_settings.pinned(), devices.lost(machine, remedy):
@@ -111,8 +111,8 @@ def resume(
     """Go on with an unfinished run, the newest under `runs/` if none is named, at the epoch that it had reached.
 
     The result is what the uninterrupted run would have been; with several machines, each must see the run's folder, and all but
-    the chief get None. data: where the run's pictures are now, if they were moved. Raises ImgclfError when there is no such
-    run, or when its pictures or its split are no longer what they were.
+    the chief get None. data: where the run's images are now, if they were moved. Raises ImgclfError when there is no such
+    run, or when its images or its split are no longer what they were.
     """
     listener = listener or Silent()
     began = time.monotonic()
@@ -143,10 +143,10 @@ def summary(data: Path, config: TrainConfig) -> tuple[str, list[tuple[str, str, 
     check(config)
     if config.model == "auto":
         raise UsageError("--summary needs a model: with --model auto, nothing is chosen before a training")
-    pictures, _left_out = dataset.index(data, minimum_classes=2)
-    classes = len(pictures.class_names)
+    images, _skipped = dataset.index(data, minimum_classes=2)
+    classes = len(images.class_names)
     if config.model in SCRATCH:
-        side = config.image_size or dataset.auto_image_size(pictures, config.seed)
+        side = config.image_size or dataset.auto_image_size(images, config.seed)
         network = cnn.build(config.model, classes, side, side, seed=config.seed)
         kind, why = precision.choose(config.precision)
     else:
@@ -176,14 +176,14 @@ def _run(work: Work, began: float) -> Bundle | None:
         check_agreement(work)
     counts = {part: len(files) for part, files in prepared.files.items()}
     about = [
-        f"{counts['train']:,} training and {counts['val']:,} validation pictures, {len(prepared.class_names)} classes, "
+        f"{counts['train']:,} training and {counts['val']:,} validation images, {len(prepared.class_names)} classes, "
         f"{prepared.recipe.width} x {prepared.recipe.height} pixels",
         *course.about,
     ]
     if machine.count > 1:
         about.append(f"{machine} share each batch")
     if work.weights is not None:
-        about.append(f"what a picture counts: {weights_in_words(work.weights, prepared)}")
+        about.append(f"what an image counts: {weights_in_words(work.weights, prepared)}")
     about += validation.about(work)
     if work.resumed:
         about.append(f"resumed after epoch {len(work.history)}" if work.history else "begun anew: no epoch had ended")
@@ -198,7 +198,7 @@ def _run(work: Work, began: float) -> Bundle | None:
             listener.tuning(course.about)
             fit(work, course, began)
             if work.tuned_from and max(entry.epoch for entry in work.history if entry.is_best) <= work.tuned_from:
-                listener.note("fine-tuning has done no better on the validation pictures: the frozen backbone is kept")
+                listener.note("fine-tuning has done no better on the validation images: the frozen backbone is kept")
     finished = None
     if machine.is_chief:
         listener.stage("exporting")

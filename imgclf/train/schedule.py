@@ -34,9 +34,9 @@ LEAST_SIDE = 32
 
 
 def side(full: int, epoch: int, epochs: int) -> int:
-    """Pixels a side of the pictures of an epoch, from 1 to epochs: small at first, which is fast, and `full` in the last fifth.
+    """Pixels a side of the images of an epoch, from 1 to epochs: small at first, which is fast, and `full` in the last fifth.
 
-    A network without a fixed input size learns most of what it will from small pictures (Touvron et al., Fixing the train-test
+    A network without a fixed input size learns most of what it will from small images (Touvron et al., Fixing the train-test
     resolution discrepancy, 2019; Tan and Le, EfficientNetV2, 2021). In steps of 8 pixels, never under 32.
     """
     if epoch == epochs:

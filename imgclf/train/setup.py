@@ -1,4 +1,4 @@
-"""What a training begins with: options that can be, pictures at the network's size, a network to be trained."""
+"""What a training begins with: options that can be, images at the network's size, a network to be trained."""
 
 import dataclasses
 import hashlib
@@ -105,12 +105,12 @@ def chosen_manifest(data: Path, fold: int | None) -> Path:
 def prepare(
     data: Path, manifest: Manifest, config: TrainConfig, machine: devices.Devices, listener: Listener
 ) -> tuple[prepared_images.Prepared, TrainConfig]:
-    """The pictures at the network's size, and the config with that size; by the chief first, and the others find them there."""
+    """The images at the network's size, and the config with that size; by the chief first, and the others find them there."""
     batch = config.batch_size
     if batch % machine.workers or batch < machine.count:
         least = machine.workers * math.ceil(max(batch, machine.count) / machine.workers)
         raise UsageError(
-            f"--batch-size {batch} cannot be shared by {machine}: it counts the pictures of all; try --batch-size {least}"
+            f"--batch-size {batch} cannot be shared by {machine}: it counts the images of all; try --batch-size {least}"
         )
     precision.choose(config.precision)  # refuses what this machine cannot do, before anything is prepared
     if not machine.is_chief:
@@ -126,8 +126,8 @@ def prepare(
         config = dataclasses.replace(config, progressive=False)
     recipe = Recipe(height=side, width=side, aspect=config.aspect)
     prepared = prepared_images.prepare(data, chosen, recipe, listener.preparing)
-    for path, reason in prepared.left_out:
-        listener.note(f"left out {path}: {reason}")
+    for path, reason in prepared.skipped:
+        listener.note(f"skipped {path}: {reason}")
     _check_parts(data, prepared)
     if machine.is_chief:
         machine.told([0])
@@ -135,7 +135,7 @@ def prepare(
 
 
 def weigh(config: TrainConfig, prepared: prepared_images.Prepared) -> NDArray[np.float32] | None:
-    """What a training picture of each class counts; None where all count the same."""
+    """What a training image of each class counts; None where all count the same."""
     labels = [name.split("/", 1)[0] for name in prepared.files["train"]]
     return class_weights(config.class_weights, prepared.class_names, [labels.count(name) for name in prepared.class_names])
 
@@ -157,11 +157,11 @@ def _check_parts(data: Path, prepared: prepared_images.Prepared) -> None:
 
 
 def check_agreement(work: Work) -> None:
-    """Raise ImgclfError when the workers have not begun with the same pictures, split, options, class weights and epoch."""
+    """Raise ImgclfError when the workers have not begun with the same images, split, options, class weights and epoch."""
     machine = work.machine
     few = min((len(files), part) for part, files in work.prepared.files.items())
     if few[0] < machine.count:
-        raise ImgclfError(f"{work.data}: {few[0]} pictures in the {few[1]} part are too few for {machine}; train on fewer")
+        raise ImgclfError(f"{work.data}: {few[0]} images in the {few[1]} part are too few for {machine}; train on fewer")
     kind = precision.choose(work.config.precision)[0]
     all_of_it = repr((content(work), work.config, kind, work.weights is not None and work.weights.tolist(), work.history))
     digest = hashlib.sha256(all_of_it.encode()).digest()
@@ -169,6 +169,6 @@ def check_agreement(work: Work) -> None:
     others = int(machine.total([differ])[0])
     if others:
         raise ImgclfError(
-            f"{others} of {machine.workers} workers have other pictures, another split, other options, another epoch or number "
+            f"{others} of {machine.workers} workers have other images, another split, other options, another epoch or number "
             "format than the chief; give all the same command, and the same data and run folder or equal copies"
         )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Mean loss and accuracy over some pictures."""
+    """Mean loss and accuracy over some images."""
 
     loss: float
     accuracy: float
@@ -60,10 +60,10 @@ class Trainer:
         binary = stock.output_shape[-1] == 1
         self._loss = keras.losses.binary_crossentropy if binary else keras.losses.categorical_crossentropy
         self._binary = binary
-        fed = tf.uint8 if len(stock.input_shape) == 4 else tf.float32  # pictures, or features
+        fed = tf.uint8 if len(stock.input_shape) == 4 else tf.float32  # images, or features
         if devices.count == 1:
-            picture, target = ((None, *network.input_shape[1:]), fed), ((None, stock.output_shape[-1]), tf.float32)
-            signature = [tf.TensorSpec(*spec) for spec in (picture, target, ((None,), tf.float32), ((), tf.float32))]
+            image, target = ((None, *network.input_shape[1:]), fed), ((None, stock.output_shape[-1]), tf.float32)
+            signature = [tf.TensorSpec(*spec) for spec in (image, target, ((None,), tf.float32), ((), tf.float32))]
             self._step = tf.function(self._global_step, input_signature=signature)
         else:  # a signature cannot describe what is dealt out to devices
             self._step = tf.function(self._global_step, reduce_retracing=True)
@@ -74,7 +74,7 @@ class Trainer:
         )
 
     def _global_step(self, images: Any, targets: Any, weights: Any, count: Any) -> tuple[Any, Any]:
-        """(loss, how many are right) of a batch of `count` pictures, added up over all devices."""
+        """(loss, how many are right) of a batch of `count` images, added up over all devices."""
         outcome = self.devices.strategy.run(self._one_step, args=(images, targets, weights, count))
         loss, right = (self.devices.strategy.reduce("SUM", value, axis=None) for value in outcome)
         return loss, right
@@ -122,10 +122,10 @@ class Trainer:
     def epoch(
         self, batches: Iterable[Batch], rates: Iterator[float], after: Callable[[int, float], object] = lambda done, loss: None
     ) -> Score:
-        """Train on every batch with the next rate; `after` hears pictures done so far and the batch's loss.
+        """Train on every batch with the next rate; `after` hears images done so far and the batch's loss.
 
         With several workers, batches are this one's shares, as many and as large as the others'; what is given back and what
-        `after` hears count the pictures of all.
+        `after` hears count the images of all.
         """
         spread = self.devices.spread
         total = right = 0.0

@@ -24,7 +24,7 @@ _Size = Annotated[float, Within(0, 1e30)]
 
 @dataclasses.dataclass(frozen=True)
 class Epoch(Checked):
-    """The figures of one epoch; `images_per_second` counts training pictures, `seconds` the whole epoch with validation."""
+    """The figures of one epoch; `images_per_second` counts training images, `seconds` the whole epoch with validation."""
 
     epoch: Annotated[int, Within(1, 1_000_000)]
     loss: _Size
@@ -50,7 +50,7 @@ class Listener(Protocol):
         """Something that takes seconds begins."""
 
     def preparing(self, done: int, total: int) -> object:
-        """Pictures decoded so far."""
+        """Images decoded so far."""
 
     def computing(self, done: int, total: int) -> object:
         """Features computed so far."""
@@ -62,7 +62,7 @@ class Listener(Protocol):
         """The head is trained, and fine-tuning begins."""
 
     def batch(self, epoch: int, done: int, total: int) -> object:
-        """Training pictures seen in this epoch."""
+        """Training images seen in this epoch."""
 
     def epoch(self, epoch: Epoch, left: float) -> object:
         """An epoch has ended; about so many seconds are left."""
@@ -115,7 +115,7 @@ class Work:
     config: TrainConfig  # as resolved: nothing is left to be chosen but what the machine decides
     manifest: Manifest
     prepared: prepared_images.Prepared
-    weights: NDArray[np.float32] | None  # what a picture of each class counts
+    weights: NDArray[np.float32] | None  # what an image of each class counts
     run_dir: Path
     listener: Listener
     machine: devices.Devices
@@ -146,6 +146,6 @@ def improves(history: Sequence[Epoch], val_accuracy: float, val_loss: float) -> 
 
 
 def content(work: Work) -> str:
-    """What the result depends on beside the config: the pictures, in which part and class, and how they are fed."""
+    """What the result depends on beside the config: the images, in which part and class, and how they are fed."""
     names = sorted(f"{part}/{name}" for part, files in work.prepared.files.items() for name in files)
     return hashlib.sha256("\n".join([*names, *work.prepared.class_names, work.prepared.recipe.hash]).encode()).hexdigest()

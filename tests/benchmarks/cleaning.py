@@ -3,7 +3,7 @@
     python tests/benchmarks/cleaning.py PHOTOS --times 5 --cleanvision /path/to/python
 
 PHOTOS are copied `--times` times over into a temporary folder (a number in front of each copy's name). Every rate is of
-the work itself, start-up of Python and imports left out, but with the start of clean's own worker processes. All use
+the work itself, start-up of Python and imports skipped, but with the start of clean's own worker processes. All use
 every core: clean as many processes as cores, CleanVision `n_jobs` of them, decoding a pool of threads. Medians of
 `--rounds` runs in turn.
 """

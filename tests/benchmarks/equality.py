@@ -32,7 +32,7 @@ def main(run_dir: Path) -> None:
     prepared = prepared_images.prepare(root, {"test": parts["test"]}, run.recipe)
     files = sorted(prepared.files["test"])
     network = keras.models.load_model(run_dir / "model.keras")
-    batches = loader.Pictures(prepared, "test").in_order(32)
+    batches = loader.Images(prepared, "test").in_order(32)
     expected = np.concatenate([network.predict_on_batch(pixels.astype(np.float32)) for pixels, _targets, _weights in batches])
     if expected.shape[1] == 1:
         expected = np.hstack([1 - expected, expected])
@@ -53,8 +53,8 @@ def main(run_dir: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for form in get_args(Format):
             done = export(run, form, out=Path(folder, f"model{formats.ENDINGS[form]}"))
-            same = round(done.agreement * done.pictures)
-            print(f"{form}: largest probability difference {done.difference:.2e}, {same} of {done.pictures} labels agree")
+            same = round(done.agreement * done.images)
+            print(f"{form}: largest probability difference {done.difference:.2e}, {same} of {done.images} labels agree")
 
 
 if __name__ == "__main__":

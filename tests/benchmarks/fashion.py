@@ -36,11 +36,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         for part, stem in (("train", "train"), ("test", "t10k")):
-            pictures, labels = (next(chosen.dataset.glob(f"{stem}-{kind}*")) for kind in ("images", "labels"))
-            for number, (picture, label) in enumerate(zip(read(pictures), read(labels), strict=True)):
+            images, labels = (next(chosen.dataset.glob(f"{stem}-{kind}*")) for kind in ("images", "labels"))
+            for number, (image, label) in enumerate(zip(read(images), read(labels), strict=True)):
                 path = data / part / NAMES[label] / f"{number:05d}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+                path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
 
         def run(*arguments: object) -> tuple[float, str]:
             started = time.perf_counter()

@@ -8,7 +8,7 @@ command (lock, index, plan, moves, ...), so that every kill hits at a known poin
 (needs root). readonly: the data folder on a read-only file system (needs root). vanish: images are removed and rewritten while
 the command runs. two: the command runs twice at the same time. clock: a clock that jumps by up to a year each time it is read.
 
-After each: every picture that was there is there once, whole, somewhere (the removed ones excepted); every file that has its
+After each: every image that was there is there once, whole, somewhere (the removed ones excepted); every file that has its
 final name is whole; no traceback; and the command run again ends well and leaves what an undisturbed one leaves.
 """
 
@@ -157,7 +157,7 @@ def stages(base: Path) -> None:
     make_classes(base / "trained" / "inbox", {"x": 150, "y": 150, "z": 150})
 
 
-def pictures(root: Path) -> collections.Counter[str]:
+def images(root: Path) -> collections.Counter[str]:
     """Every file that is the user's, wherever it lies now, by content; a hard link counts once."""
     found: collections.Counter[str] = collections.Counter()
     for top in ("data", "inbox", "sorted"):
@@ -197,8 +197,8 @@ def is_whole(path: Path) -> None:
             assert text.endswith("\n")
             assert len({len(row) for row in csv.reader(text.splitlines())}) == 1
         case ".png" | ".bmp":
-            with Image.open(path) as picture:
-                picture.load()
+            with Image.open(path) as image:
+                image.load()
         case ".html":
             assert content.rstrip().endswith(b"</html>")
         case ".keras":
@@ -274,7 +274,7 @@ class Breaker:
 
     def __init__(self, base: Path, name: str, chance: random.Random) -> None:
         self.base, self.name, self.case, self.chance = base, name, CASES[name], chance
-        self.before = pictures(base / self.case.before)
+        self.before = images(base / self.case.before)
         self.length = 0.0
         write(base / "steps" / "sitecustomize.py", STEPS.encode())
         self.figures: collections.Counter[str] = collections.Counter()
@@ -314,8 +314,8 @@ class Breaker:
 
     def check(self, work: Path, lost: collections.Counter[str] | None = None, *, finish: bool = True) -> None:
         """Nothing lost, nothing half done, and the next run finishes the job."""
-        gone = self.before - pictures(work) - (lost or collections.Counter())
-        assert not gone, f"{self.name}: {gone.total()} pictures lost in {work}"
+        gone = self.before - images(work) - (lost or collections.Counter())
+        assert not gone, f"{self.name}: {gone.total()} images lost in {work}"
         broken = list(half_done(work))
         assert not broken, f"{self.name}: half done in {work}: {broken}"
         if finish:
@@ -325,7 +325,7 @@ class Breaker:
                 assert "Traceback" not in done.stderr
             else:
                 assert done.returncode == (1 if lost else 0) or done.returncode == 0, (self.name, words, done.stderr)
-            assert not self.before - pictures(work) - (lost or collections.Counter())
+            assert not self.before - images(work) - (lost or collections.Counter())
             for made in self.case.makes:
                 assert (work / made).exists(), (self.name, made)
             broken = list(half_done(work))
@@ -365,7 +365,7 @@ class Breaker:
             self.check(work)
 
     def vanish(self) -> None:
-        """A tenth of the pictures is removed, and another cut short, while the command looks at them."""
+        """A tenth of the images is removed, and another cut short, while the command looks at them."""
         work = self.fresh("vanishing")
         files = [
             path for top in ("data", "inbox") for path in sorted((work / top).rglob("*.png")) if ".imgclf" not in path.parts

@@ -27,22 +27,22 @@ def seeds(folder: Path) -> None:
 
     from imgclf.images.formats import filetypes
 
-    picture = photo(0, 24, 16)
+    image = photo(0, 24, 16)
     forms = {"JPEG": {}, "PNG": {}, "BMP": {}, "GIF": {}, "TIFF": {}, "WEBP": {}, "AVIF": {}, "PPM": {}}
     number = 0
     for form, options in forms.items():
         for mode in ("RGB", "L", "P", "RGBA", "CMYK", "I;16", "1"):
             try:
-                content = encoded(picture.convert("RGB").convert(mode), form, **options)
+                content = encoded(image.convert("RGB").convert(mode), form, **options)
             except (OSError, ValueError, KeyError):  # not every format has every mode
                 continue
             if filetypes.sniff(content[:32]):
                 (folder / f"seed{number:03d}").write_bytes(b"\0" + content)
                 number += 1
-    turned = picture.getexif()
+    turned = image.getexif()
     turned[274] = 6
     for form in ("JPEG", "PNG", "WEBP"):
-        (folder / f"exif{form}").write_bytes(b"\0" + encoded(picture, form, exif=turned))
+        (folder / f"exif{form}").write_bytes(b"\0" + encoded(image, form, exif=turned))
     frames = [photo(seed, 24, 16) for seed in range(3)]
     for form in ("GIF", "WEBP", "PNG", "TIFF"):
         (folder / f"frames{form}").write_bytes(b"\0" + encoded(frames[0], form, save_all=True, append_images=frames[1:]))
@@ -71,21 +71,21 @@ def fuzz(arguments: list[str]) -> None:
             return
         _record, problem, _thumbnail = measurements.look(content)
         try:
-            picture = decode.decode(content)
+            image = decode.decode(content)
         except ImageError as error:
             assert problem == str(error), (problem, error)
             return
         assert not problem, problem
-        assert picture.dtype == "uint8"
-        assert picture.ndim == 3
-        assert picture.shape[2] == 3
+        assert image.dtype == "uint8"
+        assert image.ndim == 3
+        assert image.shape[2] == 3
         head = header.header(content)
         if head.format == "AVIF":  # the largest size that is named anywhere in it
-            assert head.width * head.height >= picture.size // 3, (head, picture.shape)
+            assert head.width * head.height >= image.size // 3, (head, image.shape)
         else:
-            assert sorted((head.width, head.height)) == sorted(picture.shape[:2]), (
+            assert sorted((head.width, head.height)) == sorted(image.shape[:2]), (
                 head,
-                picture.shape,
+                image.shape,
             )  # it may lie on its side
 
     atheris.Setup([sys.argv[0], *arguments], one)

@@ -108,13 +108,13 @@ def changed(content: bytes, generator: random.Random) -> bytes:
     return bytes(new)
 
 
-def tars(pictures: list[bytes]) -> list[bytes]:
+def tars(images: list[bytes]) -> list[bytes]:
     """Tars with everything that their formats have: long names, extended and global headers, links, a sparse file."""
     made = []
     for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
         whole = io.BytesIO()
         with tarfile.open(fileobj=whole, mode="w", format=form, pax_headers={"comment": "x"}) as archive:
-            for number, content in enumerate(pictures):
+            for number, content in enumerate(images):
                 entry = tarfile.TarInfo("d/" * 60 * number + f"{number}.jpg")
                 entry.size, entry.mtime = len(content), 1.5 if form == tarfile.PAX_FORMAT else 1
                 if form == tarfile.PAX_FORMAT and number == 1:
@@ -127,12 +127,12 @@ def tars(pictures: list[bytes]) -> list[bytes]:
     return made
 
 
-def zips(pictures: list[bytes], folder: Path) -> list[bytes]:
+def zips(images: list[bytes], folder: Path) -> list[bytes]:
     made = []
     for methods in ((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED), (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)):
         path = folder / "made.zip"
         with zipfile.ZipFile(path, "w") as archive:
-            for number, content in enumerate(pictures):
+            for number, content in enumerate(images):
                 info = zipfile.ZipInfo(f"d/{number}.jpg")
                 with archive.open(info, "w", force_zip64=number == 1) as file:
                     file.write(content)
@@ -142,8 +142,8 @@ def zips(pictures: list[bytes], folder: Path) -> list[bytes]:
 
 
 def targets(folder: Path) -> list[Target]:
-    pictures = [encoded(photo(number, 24, 16)) for number in range(3)]
-    plain = tars(pictures)
+    images = [encoded(photo(number, 24, 16)) for number in range(3)]
+    plain = tars(images)
 
     def members(path: Path) -> None:
         for member in archives.members(str(path)):
@@ -163,7 +163,7 @@ def targets(folder: Path) -> list[Target]:
         found.append(
             Target(ending, plain, lambda path, compress=compress: members(_rewritten(path, compress)), folder / f"b{ending}")
         )
-    found.append(Target(".zip", zips(pictures, folder), members, folder / "a.zip"))
+    found.append(Target(".zip", zips(images, folder), members, folder / "a.zip"))
 
     data = make_classes(folder / "data", {"a": 4, "b": 4, "c": 4}, size=8)
     splitting.split(data, SplitConfig(train=0.5, val=0.25, test=0.25))
@@ -187,7 +187,7 @@ def targets(folder: Path) -> list[Target]:
     placed = folder / "sorted"
     (placed / "a").mkdir(parents=True)
     wish = folder / "photo.jpg"
-    wish.write_bytes(pictures[0])
+    wish.write_bytes(images[0])
     placing.place(placed, [(str(wish), "a")], "move")
     (order,) = (placed / ".imgclf/sorted").glob("*.json")
 

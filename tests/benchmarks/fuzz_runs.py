@@ -81,7 +81,7 @@ def targets(folder: Path, changed: Callable[[bytes, random.Random], bytes]) -> l
     trainer: Any = types.SimpleNamespace(state=lambda: {"0000": np.zeros((3, 4), np.float32), "0001": np.int64(3)[...]})
     checkpoint.write_checkpoint(work, trainer)
     share = {"class_name": "red", "accuracy": 0.5, "interval": [0.2, 0.7], "verdict": "better"}
-    scored = {"pictures": 9, "accuracy": 0.5, "interval": [0.2, 0.7], "baseline": share, "groups": None, "data": "/data"}
+    scored = {"images": 9, "accuracy": 0.5, "interval": [0.2, 0.7], "baseline": share, "groups": None, "data": "/data"}
     tested, state = run / evaluations.TEST, folder / "begun" / CHECKPOINT
     return [
         (".json", [(run / "bundle.json").read_bytes()], resigned, run / "bundle.json", either),

@@ -1,10 +1,10 @@
 """Hostile clients of `imgclf serve`, and how an honest one fares meanwhile.
 
-    python tests/benchmarks/hostile_clients.py RUN PICTURE [--connections 10000] [--rate 250]
+    python tests/benchmarks/hostile_clients.py RUN IMAGE [--connections 10000] [--rate 250]
 
 Connections of six kinds from eight addresses (127.0.0.2 to 127.0.0.9), the newest 900 held open: many requests whose answers
 are never read; a byte of a head each second; a byte of a body each second; nothing at all; bytes that are not HTTP; and the
-costliest picture that is still decoded, without reading the answer. The honest client, 127.0.0.1, sends PICTURE again and
+costliest image that is still decoded, without reading the answer. The honest client, 127.0.0.1, sends IMAGE again and
 again, each time on a new connection. Prints its times and failures with and without the others, and the server's memory.
 """
 
@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from served import Server, served
 
 HELD = 900
-KINDS = ("never read", "slow head", "slow body", "silent", "not HTTP", "costly picture")
+KINDS = ("never read", "slow head", "slow body", "silent", "not HTTP", "costly image")
 
 
 def costly() -> bytes:
@@ -43,14 +43,14 @@ def attack(port: int, count: int, rate: float) -> None:
     """What the attacking process runs."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),) * 2)
     host, chance = b"Host: 127.0.0.1\r\n", random.Random(0)
-    picture = costly()
+    image = costly()
     starts = {
         "never read": (b"GET /serve.js HTTP/1.1\r\n" + host + b"\r\n") * 200,
         "slow head": b"GET / HTTP/1.1\r\n",
         "slow body": b"POST /predict HTTP/1.1\r\n" + host + b"Content-Length: 1000000\r\n\r\n",
         "silent": b"",
         "not HTTP": bytes(chance.randrange(256) for _byte in range(300)) + b"\r\n\r\n",
-        "costly picture": b"POST /predict HTTP/1.1\r\n" + host + b"Content-Length: %d\r\n\r\n" % len(picture) + picture,
+        "costly image": b"POST /predict HTTP/1.1\r\n" + host + b"Content-Length: %d\r\n\r\n" % len(image) + image,
     }
     held: collections.deque[tuple[str, socket.socket]] = collections.deque()
     began = dripped = time.monotonic()
@@ -111,11 +111,11 @@ def told(name: str, seconds: list[float], failed: collections.Counter[str]) -> N
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("picture", type=Path)
+    parser.add_argument("image", type=Path)
     parser.add_argument("--connections", type=int, default=10_000)
     parser.add_argument("--rate", type=float, default=250, help="New hostile connections a second.")
     given = parser.parse_args()
-    content = given.picture.read_bytes()
+    content = given.image.read_bytes()
     with served(given.run.absolute(), cwd=Path.cwd()) as server:
         told("alone", *honest(server, content, time.monotonic() + 10))
         memory = [server.memory()]

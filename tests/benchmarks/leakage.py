@@ -25,8 +25,8 @@ from imgclf.data import allocation, dataset
 from imgclf.split import splitting
 
 
-def brightened(picture: Image.Image) -> bytes:
-    return encoded(ImageEnhance.Brightness(picture).enhance(1.3), quality=90)
+def brightened(image: Image.Image) -> bytes:
+    return encoded(ImageEnhance.Brightness(image).enhance(1.3), quality=90)
 
 
 def main() -> None:

@@ -81,7 +81,7 @@ def main() -> None:
     test = load("test")
     _loss, accuracy = model.evaluate(test, verbose=0)
     count = sum(len(labels) for _images, labels in test)
-    found = {"accuracy": accuracy, "pictures": count, "best_epoch": best.epoch, "epochs": best.epochs, "seconds": spent}
+    found = {"accuracy": accuracy, "images": count, "best_epoch": best.epoch, "epochs": best.epochs, "seconds": spent}
     print(json.dumps(found))
 
 

@@ -1,9 +1,9 @@
 """The page of `imgclf serve` behind nginx and Caddy, in headless Chromium: every cell of the matrix, camera included.
 
-    python tests/benchmarks/proxies.py RUN PICTURE
+    python tests/benchmarks/proxies.py RUN IMAGE
 
 For each cell: page, script, model, prediction, explanation and, over TLS, a photo of the camera. Needs nginx, caddy, openssl
-and Chromium. RUN and PICTURE: a run whose answer for the picture is `red`, as the tests make it.
+and Chromium. RUN and IMAGE: a run whose answer for the image is `red`, as the tests make it.
 """
 
 import argparse
@@ -20,9 +20,9 @@ from test_serve_proxy import FLAGS, browse
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("run", type=Path)
-parser.add_argument("picture", type=Path)
+parser.add_argument("image", type=Path)
 given = parser.parse_args()
-content = given.picture.read_bytes()
+content = given.image.read_bytes()
 with (
     tempfile.TemporaryDirectory() as folder,
     served(given.run.absolute(), *OPTIONS, cwd=Path(folder)) as server,

@@ -1,8 +1,8 @@
-"""How time and memory of every verb grow: 1,000, 10,000 and 100,000 pictures made here, 96 x 72 pixels, JPEG.
+"""How time and memory of every verb grow: 1,000, 10,000 and 100,000 images made here, 96 x 72 pixels, JPEG.
 
     python tests/benchmarks/scale.py --folder /somewhere/with/8GB
 
-One picture in fifty is a changed copy of another. Each command runs as a whole process; memory is the largest resident size of
+One image in fifty is a changed copy of another. Each command runs as a whole process; memory is the largest resident size of
 any of its processes (clean uses one a core beside itself).
 
 `audit` runs on synthetic, memory-mapped features: 1,280 per image, one class per hundred images, 5% wrong labels. Its memory
@@ -29,18 +29,18 @@ COUNTS = (1_000, 10_000, 100_000)
 
 
 def make(root: Path, count: int) -> None:
-    """`count` different small pictures in ten classes; every fiftieth a recompressed, smaller or cropped copy."""
+    """`count` different small images in ten classes; every fiftieth a recompressed, smaller or cropped copy."""
     for number in range(count):
         random = np.random.default_rng(number - 1 if number % 50 == 49 else number)
         small = random.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-        picture = cv2.resize(small, (96, 72), interpolation=cv2.INTER_CUBIC)
-        picture = cv2.add(picture, random.integers(0, 20, picture.shape, dtype=np.uint8))
+        image = cv2.resize(small, (96, 72), interpolation=cv2.INTER_CUBIC)
+        image = cv2.add(image, random.integers(0, 20, image.shape, dtype=np.uint8))
         if number % 50 == 49:
-            picture = (picture, cv2.resize(picture, (72, 54)), picture[2:-2, 3:-3])[number // 50 % 3]
+            image = (image, cv2.resize(image, (72, 54)), image[2:-2, 3:-3])[number // 50 % 3]
         path = root / f"class{number % 50 % 10}" / f"{number // 1000:03d}" / f"{number:06d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         quality = 60 if number % 50 == 49 else 90
-        path.write_bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes())
+        path.write_bytes(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes())
 
 
 PREPARE = """
@@ -50,7 +50,7 @@ from imgclf.core.config import Recipe
 from imgclf.data import prepared_images
 from imgclf.data.manifest import load_parts, manifest_path, read_manifest
 root = Path(sys.argv[1])
-parts, _left_out, *_rest = load_parts(root, read_manifest(manifest_path(root)))
+parts, _skipped, *_rest = load_parts(root, read_manifest(manifest_path(root)))
 print(len(prepared_images.prepare(root, parts, Recipe(72, 72)).files["train"]))
 """
 
@@ -144,7 +144,7 @@ def main() -> None:
                 about = f"{output.count(chr(10)):,} records"
             table.setdefault(name, []).append(f"{seconds:.1f} s, {memory:.0f} MB")
             print(
-                f"{count:>9,} {name:<18} {seconds:>8.2f} s {memory:>6.0f} MB {count / seconds:>7.0f} pictures/s  {about}",
+                f"{count:>9,} {name:<18} {seconds:>8.2f} s {memory:>6.0f} MB {count / seconds:>7.0f} images/s  {about}",
                 flush=True,
             )
         (options.folder / f"{root.name}.html").unlink(missing_ok=True)

@@ -40,8 +40,8 @@ names, size = sys.argv[3].split(","), model.input_shape[1:3]
 
 @app.post("/predict")
 async def predict(request: Request):
-    picture = Image.open(io.BytesIO(await request.body())).convert("RGB").resize(size[::-1])
-    probabilities = model.predict(numpy.asarray(picture, "float32")[None], verbose=0)[0]
+    image = Image.open(io.BytesIO(await request.body())).convert("RGB").resize(size[::-1])
+    probabilities = model.predict(numpy.asarray(image, "float32")[None], verbose=0)[0]
     return {"probabilities": [float(one) for one in probabilities]}
 
 uvicorn.run(app, port=int(sys.argv[2]), log_level="error")

@@ -60,20 +60,20 @@ def throughput(data: Path) -> None:
         return courses.begin(Work(data, config, manifest, made, None, Path(), Silent(), machine, config.epochs))
 
     course = begun(config)
-    trainer, kind, pictures = course.trainer, course.kind, course.pictures
+    trainer, kind, images = course.trainer, course.kind, course.images
     plain = begun(dataclasses.replace(config, precision="float32")).trainer
-    change = course.change(len(pictures))
+    change = course.change(len(images))
 
     def epoch(number: int, trainer: Trainer = trainer) -> float:
         started = time.perf_counter()
-        batches = pictures.shuffled(config.batch_size, seed=0, epoch=number, change=change)
-        trainer.epoch(batches, iter([1e-3] * len(pictures)))
-        return len(pictures) / (time.perf_counter() - started)
+        batches = images.shuffled(config.batch_size, seed=0, epoch=number, change=change)
+        trainer.epoch(batches, iter([1e-3] * len(images)))
+        return len(images) / (time.perf_counter() - started)
 
     def constant() -> float:
-        batch = next(iter(pictures.shuffled(config.batch_size, seed=0, epoch=1, change=change)))
+        batch = next(iter(images.shuffled(config.batch_size, seed=0, epoch=1, change=change)))
         started = time.perf_counter()
-        steps = len(pictures) // config.batch_size
+        steps = len(images) // config.batch_size
         trainer.epoch([batch] * steps, iter([1e-3] * steps))
         return steps * config.batch_size / (time.perf_counter() - started)
 
@@ -89,11 +89,11 @@ def throughput(data: Path) -> None:
     order = np.arange(config.batch_size)
     for _time in range(20):
         assert change
-        change(pictures.pixels[order], pictures.targets(order), order)
+        change(images.pixels[order], images.targets(order), order)
     augmenting = (time.perf_counter() - started) / 20
     step = config.batch_size / statistics.median(fixed)
     about = f"{config.model}, batches of {config.batch_size}, {kind}, medians of 4 epochs in turn"
-    print(f"{len(pictures):,} pictures at {side} px, {about}")
+    print(f"{len(images):,} images at {side} px, {about}")
     for name, rates in (
         ("imgclf", ours), ("imgclf in float32", ours32), ("a constant batch", fixed), ("usual, float32, Keras input", theirs)
     ):  # fmt: skip
@@ -161,13 +161,13 @@ def preparation(data: Path) -> None:
         started = time.perf_counter()
         prepared_again = prepared(data, config)
         done = time.perf_counter()
-        loader.Pictures(prepared_again, "train")
-        loader.Pictures(prepared_again, "val")
+        loader.Images(prepared_again, "train")
+        loader.Images(prepared_again, "val")
         return done - started, time.perf_counter() - done
 
     times = [(alone(), *whole(number)) for number in range(5)]
     bare, making, reading = (statistics.median(column) for column in zip(*times, strict=True))
-    print(f"{len(paths):,} pictures: decode and resize {bare:.2f} s, preparation {making:.2f} s: {making / bare:.2f} times, "
+    print(f"{len(paths):,} images: decode and resize {bare:.2f} s, preparation {making:.2f} s: {making / bare:.2f} times, "
           f"Keras' loader {reading:.2f} s, {(making + reading) / bare:.2f} times with it; medians of 5 in turn")  # fmt: skip
     started = time.perf_counter()
     prepared(data, config)
@@ -180,10 +180,10 @@ def accuracy(data: Path, folder: Path, seeds: int, options: list[str], plain: st
         done = subprocess.run([sys.executable, *map(str, arguments)], cwd=folder, capture_output=True, text=True, check=True)
         return time.perf_counter() - started, done.stdout
 
-    def score(seed: int, name: str, share: float, pictures: int, seconds: float, about: str) -> None:
-        low, high = wilson_interval(round(share * pictures), pictures)
+    def score(seed: int, name: str, share: float, images: int, seconds: float, about: str) -> None:
+        low, high = wilson_interval(round(share * images), images)
         scores.setdefault(name, []).append((share, seconds))
-        accuracy = f"test accuracy {share:.4f} ({low:.3f} to {high:.3f}) of {pictures} images"
+        accuracy = f"test accuracy {share:.4f} ({low:.3f} to {high:.3f}) of {images} images"
         print(f"seed {seed}, {name}: {accuracy}, {seconds:.0f} s; {about}", flush=True)
 
     scores: dict[str, list[tuple[float, float]]] = {}
@@ -195,14 +195,14 @@ def accuracy(data: Path, folder: Path, seeds: int, options: list[str], plain: st
         trained = json.loads(said)
         result = json.loads(run("-m", "imgclf", "evaluate", "--run", place, "--json")[1])
         about = f"best of {trained['metrics']['epochs']} epochs; baseline {result['baseline']['accuracy']:.4f}"
-        score(seed, " ".join(["imgclf train", *options]), result["accuracy"], result["pictures"], seconds, about)
+        score(seed, " ".join(["imgclf train", *options]), result["accuracy"], result["images"], seconds, about)
         if plain == "none":
             continue
         limit = ["--epochs", trained["config"]["epochs"]] if plain == "epochs" else ["--epochs", 1000, "--seconds", seconds]
         taken, said = run(HERE / "plain_keras.py", folder / f"plain-{seed}", "--seed", seed, *limit)
         other = json.loads(said.splitlines()[-1])
         about = f"best of {other['epochs']} epochs at 256 px"
-        score(seed, f"plain_keras.py, same {plain}", other["accuracy"], other["pictures"], taken, about)
+        score(seed, f"plain_keras.py, same {plain}", other["accuracy"], other["images"], taken, about)
     for name, found in scores.items():
         shares, times = zip(*found, strict=True)
         print(f"{name}: mean test accuracy {statistics.mean(shares):.4f}, mean {statistics.mean(times):.0f} s")

@@ -4,9 +4,9 @@
     python tests/benchmarks/transfer.py PHOTOS --parts audit
 
 train: `imgclf train --model efficientnet-lite0` with --seeds seeds, each on its own split 80/10/10, scored on the test part;
-the first with nothing cached (no backbone, no features, no prepared pictures), and once more with everything cached, another
+the first with nothing cached (no backbone, no features, no prepared images), and once more with everything cached, another
 seed on the split of seed 0. With --scratch, each is compared with plain `imgclf train` on the same seed and split.
-folds: for sets too small for one test part, --folds 5: every picture is in the test part of one fold; with --scratch, beside it
+folds: for sets too small for one test part, --folds 5: every image is in the test part of one fold; with --scratch, beside it
 plain `imgclf train` on the same folds.
 audit: 5% of the labels moved to another class, and how many of them are among the first 7% of the ranking.
 """
@@ -41,8 +41,8 @@ def score(folder: Path, name: str) -> tuple[float, int, str]:
     """(accuracy, images, both as text with the interval and the baseline) on the test set."""
     result = json.loads(run(folder, "evaluate", "--run", name, "--json")[1])
     (low, high), baseline = result["interval"], result["baseline"]["accuracy"]
-    words = f"test accuracy {result['accuracy']:.4f} ({low:.3f} to {high:.3f}) of {result['pictures']}, baseline {baseline:.4f}"
-    return result["accuracy"], result["pictures"], words
+    words = f"test accuracy {result['accuracy']:.4f} ({low:.3f} to {high:.3f}) of {result['images']}, baseline {baseline:.4f}"
+    return result["accuracy"], result["images"], words
 
 
 def train(folder: Path, model: str, seeds: int, scratch: bool, options: list[str]) -> None:
@@ -50,7 +50,7 @@ def train(folder: Path, model: str, seeds: int, scratch: bool, options: list[str
     for seed in range(seeds):
         run(folder, "split", "data", "--train", 80, "--val", 10, "--test", 10, "--seed", seed, "--force")
         taken, _out = run(folder, "train", "--model", model, "--seed", seed, "--run-dir", f"run-{seed}", *options)
-        accuracy, _pictures, words = score(folder, f"run-{seed}")
+        accuracy, _images, words = score(folder, f"run-{seed}")
         scores[model].append(accuracy)
         known = json.loads((folder / f"run-{seed}" / "evaluation-test.json").read_text())
         error = f"calibration error {known['uncalibrated_error']:.4f} before, {known['calibration_error']:.4f} after"
@@ -60,7 +60,7 @@ def train(folder: Path, model: str, seeds: int, scratch: bool, options: list[str
             print(f"again, everything cached, seed 100: {score(folder, 'again')[2]}, {again:.1f} s", flush=True)
         if scratch:
             taken, _out = run(folder, "train", "--seed", seed, "--run-dir", f"scratch-{seed}", *options)
-            accuracy, _pictures, words = score(folder, f"scratch-{seed}")
+            accuracy, _images, words = score(folder, f"scratch-{seed}")
             scores.setdefault("cnn", []).append(accuracy)
             print(f"seed {seed}, imgclf train (cnn): {words}, {taken:.0f} s", flush=True)
     for name, found in scores.items():
@@ -70,15 +70,15 @@ def train(folder: Path, model: str, seeds: int, scratch: bool, options: list[str
 def folds(folder: Path, model: str, count: int, scratch: bool, options: list[str]) -> None:
     run(folder, "split", "data", "--folds", count, "--force")
     for name in (model, "cnn") if scratch else (model,):
-        right = pictures = 0
+        right = images = 0
         started = time.perf_counter()
         for fold in range(1, count + 1):
             run(folder, "train", "--model", name, "--fold", fold, "--run-dir", f"fold-{name}-{fold}", *options)
             accuracy, tested, _words = score(folder, f"fold-{name}-{fold}")
-            right, pictures = right + round(accuracy * tested), pictures + tested
+            right, images = right + round(accuracy * tested), images + tested
         taken = time.perf_counter() - started
-        low, high = wilson_interval(right, pictures)
-        words = f"{right} of {pictures} correct, {right / pictures:.4f} ({low:.3f} to {high:.3f})"
+        low, high = wilson_interval(right, images)
+        words = f"{right} of {images} correct, {right / images:.4f} ({low:.3f} to {high:.3f})"
         print(f"{name}, {count} folds: {words}; {taken:.0f} s", flush=True)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from imgclf.core.errors import ImgclfError
 from imgclf.core.remedies import why
 
-JSON_BYTES = 1 << 26  # of a JSON file; a run names every image that it left out
+JSON_BYTES = 1 << 26  # of a JSON file; a run names every image that it skipped
 JSON_VALUES = 1 << 22  # in a JSON file; Python takes up to 100 bytes for each
 
 

@@ -16,9 +16,9 @@ _MARKS = ("split.csv", "folds", "index")  # the state folder of every used data 
 def check_data_folder(data: Path) -> None:
     """Raise ImgclfError unless `data` is a folder."""
     if not data.exists():
-        raise ImgclfError(f"{data}: no such folder; give the folder that holds one folder of pictures per class")
+        raise ImgclfError(f"{data}: no such folder; give the folder that holds one folder of images per class")
     if not data.is_dir():
-        raise ImgclfError(f"{data}: a file, not a folder; give the folder that holds one folder of pictures per class")
+        raise ImgclfError(f"{data}: a file, not a folder; give the folder that holds one folder of images per class")
     resolved = data.resolve()
     if resolved in (Path(resolved.anchor), home()):
         raise ImgclfError(f"{data}: too much to be a data folder ({resolved}); give the folder that holds the class folders")

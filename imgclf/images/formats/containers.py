@@ -1,4 +1,4 @@
-"""Where a picture ends inside its file, and whether more pictures follow: read from the container, nothing is decoded."""
+"""Where an image ends inside its file, and whether more images follow: read from the container, nothing is decoded."""
 
 import struct
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ GIF_END = b"\x3b"
 
 
 def end(data: bytes, kind: str) -> int | None:
-    """The offset behind the picture's last byte, or None where the format does not tell or the end is missing."""
+    """The offset behind the image's last byte, or None where the format does not tell or the end is missing."""
     try:
         if kind == "JPEG":
             return jpeg_end(data)
@@ -32,7 +32,7 @@ def end(data: bytes, kind: str) -> int | None:
 
 
 def has_end(kind: str) -> bool:
-    """Whether pictures of this format say where they end with a mark that can be cut off without loss of a pixel."""
+    """Whether images of this format say where they end with a mark that can be cut off without loss of a pixel."""
     return kind in ("JPEG", "PNG", "GIF")
 
 
@@ -71,7 +71,7 @@ def completions(data: bytes, kind: str) -> Iterator[bytes]:
 
 
 def is_animated(data: bytes, kind: str) -> bool:
-    """Whether the file holds more than one picture: animation frames, or pages of a TIFF."""
+    """Whether the file holds more than one image: animation frames, or pages of a TIFF."""
     try:
         if kind == "GIF":
             return _gif_blocks(data)[1] > 1
@@ -93,7 +93,7 @@ def is_animated(data: bytes, kind: str) -> bool:
 
 
 def still(data: bytes, kind: str) -> bytes:
-    """A PNG without the chunks of its animation: the picture in IDAT alone. Anything else as it is.
+    """A PNG without the chunks of its animation: the image in IDAT alone. Anything else as it is.
 
     OpenCV 5.0 reads memory that is not its own when an animation's chunks are damaged.
     """

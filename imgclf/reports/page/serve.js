@@ -1,8 +1,8 @@
-// The page of `imgclf serve`: it talks to its own server only, and keeps pictures in this tab only.
+// The page of `imgclf serve`: it talks to its own server only, and keeps images in this tab only.
 "use strict";
 
 const TOP = 5; // likeliest classes shown
-const KEPT = 60; // pictures of the session
+const KEPT = 60; // images of the session
 const LIVE_SIDE = 480; // pixels of a live frame's longer side
 const TRIES = 4; // of a request that the server is too busy for
 
@@ -49,7 +49,7 @@ async function refusal(answer) {
 
 async function predict(blob, name) {
   if (model && blob.size > model.limits.file_bytes) {
-    throw new Problem(`${name} has ${megabytes(blob.size)}, more than the ${megabytes(model.limits.file_bytes)} of one picture.`);
+    throw new Problem(`${name} has ${megabytes(blob.size)}, more than the ${megabytes(model.limits.file_bytes)} of one image.`);
   }
   const form = new FormData();
   form.append("file", blob, name);
@@ -132,7 +132,7 @@ function showShot(shot) {
   current = shot;
   const looked = Boolean(shot && shot.shown);
   show("empty", !shot && !stream);
-  show("picture", shot && !shot.unshown);
+  show("image", shot && !shot.unshown);
   show("unshown", shot && shot.unshown && !looked);
   show("look", shot && shot.record && shot.record.error === null);
   show("looked", looked);
@@ -140,17 +140,17 @@ function showShot(shot) {
   by("look").disabled = Boolean(shot && shot.looking);
   by("look").textContent = shot && shot.looking ? "Looking…" : "Where the model looks";
   if (!shot) {
-    by("picture").removeAttribute("src");
+    by("image").removeAttribute("src");
     by("verdict").className = "waiting";
-    by("verdict").textContent = "No picture yet";
-    by("sure").textContent = "Pictures go to this server only, and it keeps none of them.";
+    by("verdict").textContent = "No image yet";
+    by("sure").textContent = "Images go to this server only, and it keeps none of them.";
     showBars([]);
   } else {
     const wanted = looked ? shot.look : shot.url;
-    if (by("picture").getAttribute("src") !== wanted) by("picture").src = wanted;
-    if (looked) show("picture", true);
-    by("picture").alt = looked ? `${shot.name}, lit up where the model looks` : shot.name;
-    by("unshown").textContent = `${shot.name}: no picture that this browser can show`;
+    if (by("image").getAttribute("src") !== wanted) by("image").src = wanted;
+    if (looked) show("image", true);
+    by("image").alt = looked ? `${shot.name}, lit up where the model looks` : shot.name;
+    by("unshown").textContent = `${shot.name}: no image that this browser can show`;
     by("looked").textContent = looked
       ? `Lit up is what speaks for ${shot.record.top[0].label}: covered, it makes the model less sure.`
       : "";
@@ -188,7 +188,7 @@ function showHistory() {
       return item;
     }),
   );
-  focused?.button.focus(); // the buttons are made anew, whoever's picture has changed
+  focused?.button.focus(); // the buttons are made anew, whoever's image has changed
 }
 
 function forget(shot) {
@@ -196,7 +196,7 @@ function forget(shot) {
   if (shot.look) URL.revokeObjectURL(shot.look);
 }
 
-// -- pictures --------------------------------------------------------------------------------------------------------------
+// -- images --------------------------------------------------------------------------------------------------------------
 
 function working(by_) {
   busy += by_;
@@ -204,7 +204,7 @@ function working(by_) {
 }
 
 async function add(blob, name) {
-  const shot = { name: name || "picture", blob, url: URL.createObjectURL(blob), record: null };
+  const shot = { name: name || "image", blob, url: URL.createObjectURL(blob), record: null };
   shots.unshift(shot);
   while (shots.length > KEPT) forget(shots.pop());
   showShot(shot);
@@ -287,7 +287,7 @@ async function startCamera() {
   by("video").srcObject = stream;
   await by("video").play();
   for (const id of ["video", "shoot", "live", "stop"]) show(id, true);
-  for (const id of ["empty", "picture", "unshown", "camera", "choose", "look", "looked"]) show(id, false);
+  for (const id of ["empty", "image", "unshown", "camera", "choose", "look", "looked"]) show(id, false);
   current = null;
   by("verdict").className = "waiting";
   by("verdict").textContent = "The camera is on";
@@ -362,7 +362,7 @@ async function goLive() {
     const now = performance.now();
     rate = rate ? 0.9 * rate + 0.1 * (1000 / (now - last)) : 1000 / (now - last);
     last = now;
-    by("rate").textContent = `${rate.toFixed(1)} pictures/s`;
+    by("rate").textContent = `${rate.toFixed(1)} images/s`;
     await new Promise(requestAnimationFrame);
   }
 }
@@ -386,7 +386,7 @@ async function loadModel() {
   by("about").textContent = [model.model, `${model.classes.length} classes`, right].filter(Boolean).join(" · ");
   by("version").textContent = model.imgclf;
   document.title = `${model.run} · imgclf`;
-  const of = accuracy.pictures ? ` of ${accuracy.pictures.toLocaleString("en")} ${accuracy.on} images` : ` (${accuracy.on})`;
+  const of = accuracy.images ? ` of ${accuracy.images.toLocaleString("en")} ${accuracy.on} images` : ` (${accuracy.on})`;
   const { class_name: common, accuracy: trivial, verdict } = accuracy.baseline;
   const how = verdict === "not better" ? "not significantly better" : verdict;
   const rows = [
@@ -394,10 +394,10 @@ async function loadModel() {
     ["Accuracy", `${percent(accuracy.value)}${of}, 95% interval ${between(accuracy)}`, true],
     ["Baseline", `${percent(trivial)} (${between(accuracy.baseline)}), always predicting ${common}; this model is ${how}`, true],
     ["Trained", model.trained && new Date(model.trained).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" })],
-    ["On the data", model.data && `${model.data}${model.pictures?.train ? `, ${model.pictures.train.toLocaleString("en")} pictures` : ""}`],
+    ["On the data", model.data && `${model.data}${model.images?.train ? `, ${model.images.train.toLocaleString("en")} images` : ""}`],
     ["Network", model.model && `${model.model}${model.parameters ? `, ${model.parameters.toLocaleString("en")} parameters` : ""}`],
     ["It is given", `${recipe.width} × ${recipe.height} pixels (${recipe.aspect})`],
-    ["Probabilities", model.calibrated ? "calibrated on the validation pictures" : "as the network gives them"],
+    ["Probabilities", model.calibrated ? "calibrated on the validation images" : "as the network gives them"],
     ["Unknown below", model.threshold ? percent(model.threshold) : null],
     ["Run", model.run],
   ];
@@ -443,12 +443,12 @@ by("look").addEventListener("click", look);
 by("clear").addEventListener("click", () => {
   shots.splice(0).forEach(forget);
   showShot(null);
-  say("All pictures of this session are forgotten");
+  say("All images of this session are forgotten");
   by(stream ? "stop" : "choose").focus();
 });
-by("picture").addEventListener("error", () => {
-  if (!current || current.shown || !by("picture").getAttribute("src")) return;
-  current.unshown = true; // a format that the model reads and the browser does not, or no picture at all
+by("image").addEventListener("error", () => {
+  if (!current || current.shown || !by("image").getAttribute("src")) return;
+  current.unshown = true; // a format that the model reads and the browser does not, or no image at all
   showShot(current);
 });
 by("door").addEventListener("submit", async (event) => {
@@ -464,7 +464,7 @@ document.addEventListener("paste", (event) => {
     event.preventDefault();
     addAll(files);
   } else if (event.target !== by("token")) {
-    problem("There is no picture in the clipboard.");
+    problem("There is no image in the clipboard.");
   }
 });
 let depth = 0;

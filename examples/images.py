@@ -1,10 +1,10 @@
-"""A page of everything there is to see of a run, pictures and all in one file:
+"""A page of everything there is to see of a run, images and all in one file:
 
-    python examples/pictures.py DATA RUN FOLDER
+    python examples/images.py DATA RUN FOLDER
 
 Contact sheet, histograms, what clean found, curves, confusion, calibration, the report, where the network looks, and the page
-of `imgclf serve` with a photograph on it. FOLDER/pictures.html holds them all, and each lies beside it. Nothing in DATA is
-moved. The screenshots are taken with Playwright (`pip install playwright`) and a Chromium of the system, and else left out.
+of `imgclf serve` with a photograph on it. FOLDER/images.html holds them all, and each lies beside it. Nothing in DATA is
+moved. The screenshots are taken with Playwright (`pip install playwright`) and a Chromium of the system, and else skipped.
 """
 
 import base64
@@ -37,13 +37,13 @@ def browser() -> Iterator[Any]:
     except ImportError:
         program = None
     if program is None:
-        print("no Playwright or no Chromium: the screenshots of pages are left out", file=sys.stderr)
+        print("no Playwright or no Chromium: the screenshots of pages are skipped", file=sys.stderr)
         yield None
         return
     try:
         engine = sync_playwright().start()
     except Exception as error:  # its driver lacks a library of the system's, say
-        print(f"Playwright does not start ({error}): the screenshots of pages are left out", file=sys.stderr)
+        print(f"Playwright does not start ({error}): the screenshots of pages are skipped", file=sys.stderr)
         yield None
         return
     found = engine.chromium.launch(executable_path=program, args=["--no-sandbox"])
@@ -64,7 +64,7 @@ def served(run: Path) -> Iterator[str]:
 
 
 def draw(data: Path, run: Path, folder: Path) -> Iterator[tuple[str, Path]]:
-    """(what it is, the picture) of everything, as it is made."""
+    """(what it is, the image) of everything, as it is made."""
     imgclf("preview", data, "--out", folder / "sheet.png", "--histograms", folder / "histograms.png", "--no-strip")
     yield f"imgclf preview {data}: a row of samples a class", folder / "sheet.png"
     yield f"imgclf preview {data} --histograms histograms.png", folder / "histograms.png"
@@ -108,11 +108,11 @@ def main(data: Path, run: Path, folder: Path) -> None:
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(run.name)}</title><style>{STYLE}</style>'
     ]
     lines.append(f"<h1>{html.escape(run.name)}</h1>")
-    for words, picture in draw(data, run, folder):
-        content = base64.b64encode(picture.read_bytes()).decode()
+    for words, image in draw(data, run, folder):
+        content = base64.b64encode(image.read_bytes()).decode()
         lines.append(f'<h2>{html.escape(words)}</h2><img alt="{html.escape(words)}" src="data:image/png;base64,{content}">')
-    (folder / "pictures.html").write_text("\n".join([*lines, "</html>\n"]), "utf-8")
-    print(folder / "pictures.html")
+    (folder / "images.html").write_text("\n".join([*lines, "</html>\n"]), "utf-8")
+    print(folder / "images.html")
 
 
 if __name__ == "__main__":
