@@ -185,15 +185,15 @@ def clouds(count: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndar
 
 
 def test_held_out_probabilities_never_saw_the_image_or_its_group() -> None:
-    """Features that are noise but for copies in pairs: with the pair torn apart the copy would tell the label."""
+    """Features that are noise but for copies in pairs: with the pair apart the copy would tell the label."""
     random = np.random.default_rng(0)
     half = random.normal(size=(150, 60)).astype(np.float32)
     features, labels = np.concatenate([half, half]), np.tile(random.integers(0, 2, 150), 2)
     pairs = np.tile(np.arange(150), 2)
     together = label_errors.held_out_probabilities(features, labels, pairs)
-    torn = label_errors.held_out_probabilities(features, labels, np.arange(300))
+    apart = label_errors.held_out_probabilities(features, labels, np.arange(300))
     assert np.mean(together.argmax(axis=1) == labels) < 0.6
-    assert np.mean(torn.argmax(axis=1) == labels) > 0.65
+    assert np.mean(apart.argmax(axis=1) == labels) > 0.65
     np.testing.assert_allclose(together.sum(axis=1), 1, atol=1e-12)
 
 

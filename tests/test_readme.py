@@ -31,7 +31,7 @@ def transcripts() -> dict[str, list[str]]:
 
 SCALE = 25  # README's set has so many times the images of the one made here
 NUMBER = re.compile(r"[+-]?\d[\d.,x:]*(?:e-\d+)?%?")
-# Lines whose numbers come from the machine, the images' size, the course of a training or a rounding to so many digits.
+# Lines whose numbers come from the machine, the images' size, the strategy of a training or a rounding to so many digits.
 MEASURED = re.compile(r"^best epoch|\d x \d|\dx\d|parameters|\bMB\b|\bms\b|\d:\d\d$|probability difference")
 
 

@@ -62,7 +62,7 @@ def test_clean_after_its_shares_decodes_nothing_and_finds_the_same(folder: Path,
     before = tree(folder)
     figures = [json.loads(imgclf("clean", "data", "--shard", f"{index}/3", "--json").stdout) for index in (2, 3, 1)]
     as_described("share", figures[0])
-    assert sum(one["looked_at"] for one in figures) == 63
+    assert sum(one["inspected"] for one in figures) == 63
     assert sum(one["broken"] for one in figures) == 1
     assert {one["files"] for one in figures} == {63}
     assert tree(folder) == before
@@ -89,7 +89,7 @@ def test_a_missing_share_is_told_and_done(folder: Path, imgclf: Run) -> None:
 def test_a_share_passes_over_what_is_known(folder: Path, imgclf: Run) -> None:
     found(imgclf)
     write(folder / "cats" / "new.jpg", encoded(photo(99)))
-    looked = [json.loads(imgclf("clean", "data", "--shard", f"{index}/2", "--json").stdout)["looked_at"] for index in (1, 2)]
+    looked = [json.loads(imgclf("clean", "data", "--shard", f"{index}/2", "--json").stdout)["inspected"] for index in (1, 2)]
     assert sum(looked) == 2  # the new one, and the broken file of which nothing is kept
 
 

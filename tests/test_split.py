@@ -210,7 +210,7 @@ def test_group_by_and_groups_file_agree(tmp_path: Path) -> None:
     assert sorted(map(len, parts.values())) == [1, 1, 1]
     write(table, table.read_bytes() + b"\na/30.png,03\nb/x.png,03\n")
     note = f"rows of {table} that match no usable image: 2, first 'a/30.png'"
-    assert note in splitting.split(data, SplitConfig(groups=str(table))).notes  # a typo would let a group be torn
+    assert note in splitting.split(data, SplitConfig(groups=str(table))).notes  # a typo would split a group
 
 
 def test_groups_too_large_for_every_part_are_refused(tmp_path: Path) -> None:
@@ -362,7 +362,7 @@ def test_command(imgclf: Run, tmp_path: Path) -> None:
         ["class", "train", "val", "test", "all"], ["a", "14", "3", "3", "20"], ["b", "28", "6", "6", "40"],
         ["all", "42", "9", "9", "60"],
     ]  # fmt: skip
-    assert together == "groups that show the same or belong together: 0 (0 images), none torn; leakage between parts: 0"
+    assert together == "groups that show the same or belong together: 0 (0 images), no leakage between parts"
     assert done.stderr == "unchanged: data/.imgclf/split.csv\n"
     done = imgclf("split", "--test", "0.5")
     assert done.returncode == 1
@@ -398,7 +398,7 @@ def near_duplicates(root: Path, count: int) -> dict[str, str]:
     return kin
 
 
-def torn(manifest: Manifest, kin: dict[str, str]) -> int:
+def split_groups(manifest: Manifest, kin: dict[str, str]) -> int:
     part = {row.path: row.split for row in manifest.rows}
     return sum(part[copy] != part[original] for copy, original in kin.items())
 
@@ -407,7 +407,7 @@ def test_300_planted_near_duplicates_do_not_leak(tmp_path: Path) -> None:
     """Recompressed, resized, cropped by 3%, brightened, all at once: where a plain random split leaks, ours does not."""
     kin = near_duplicates(tmp_path, 300)
     made = splitting.split(tmp_path, SplitConfig(seed=3))
-    assert torn(made.manifest, kin) == 0
+    assert split_groups(made.manifest, kin) == 0
     assert made.groups() == (300, 600, 0)
     counts = made.manifest.counts()
     assert all(abs(counts[label][part] - 300 * share) <= 2 for label in "ab" for part, share in DEFAULT.items())
@@ -417,7 +417,7 @@ def test_300_planted_near_duplicates_do_not_leak(tmp_path: Path) -> None:
     parts = allocation.allocate(samples_, alone, DEFAULT, 3)
     assert sum(parts[copy] != parts[original] for copy, original in kin.items()) > 100
     folds = splitting.folds(tmp_path, 3)
-    assert [torn(fold.manifest, kin) for fold in folds] == [0, 0, 0]
+    assert [split_groups(fold.manifest, kin) for fold in folds] == [0, 0, 0]
 
 
 # -- stable ---------------------------------------------------------------------------------------------------------------

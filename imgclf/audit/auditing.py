@@ -86,7 +86,7 @@ def look(
 ) -> dict[str, Any]:
     """Compute the features of a share of the images, and keep them for the `audit` that comes after all shares.
 
-    Returns the share and its figures: files in the folder, files looked at, unusable ones.
+    Returns the share and its figures: files in the folder, files inspected, unusable ones.
     """
     layout.classes(data, 2)
     files = [file.path for file in layout.scan(data) if file.label is not None and not file.ignored]
@@ -99,7 +99,7 @@ def look(
         width = backbones.BACKBONES[name].features
         features.extract(extractor, file, read, width=width, progress=stage(progress, "computing features"))
     return {
-        "data": str(data), "shard": shard.index, "shards": shard.count, "files": len(files), "looked_at": len(own),
+        "data": str(data), "shard": shard.index, "shards": shard.count, "files": len(files), "inspected": len(own),
         "broken": len(unread),
     }  # fmt: skip
 
@@ -166,7 +166,7 @@ def _alike(near: label_errors.Neighbours) -> NDArray[np.bool_]:
 
 
 def _groups(same: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(n,) a number for each set of images that hang together by pairs (i, same[i])."""
+    """(n,) a number for each set of images that are connected by pairs (i, same[i])."""
     return np.array(list(components.smallest(range(len(same)), enumerate(same.tolist())).values()))
 
 

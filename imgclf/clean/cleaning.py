@@ -32,7 +32,7 @@ class Cleaning:
     ignored: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     images: dict[str, tuple[int, int]]  # usable images of each class: before, and without what was or would be set aside
-    files: tuple[layout.Found, ...] = dataclasses.field(repr=False)  # those that were looked at
+    files: tuple[layout.Found, ...] = dataclasses.field(repr=False)  # those that were inspected
     catalogue: Catalogue = dataclasses.field(repr=False, compare=False)
 
     def counts(self) -> dict[str, int]:
@@ -132,13 +132,13 @@ def _check_holds_images(data: Path, catalogue: Catalogue, outcomes: Sequence[Out
 def look(data: Path, shard: shards.Shard, progress: Progress | None = None) -> dict[str, Any]:
     """Decode a share of the files, and keep what was seen for the `clean` that comes after all shares; nothing is moved.
 
-    Returns the share and its figures: files in the folder, files looked at (those that were known are not), unusable ones.
+    Returns the share and its figures: files in the folder, files inspected (those that were known are not), unusable ones.
     """
     layout.classes(data)
     paths = [file.path for file in layout.scan(data) if not file.ignored]
-    looked_at, broken = file_index.examine_share(data, paths, shard, progress)
+    inspected, broken = file_index.examine_share(data, paths, shard, progress)
     return {
-        "data": str(data), "shard": shard.index, "shards": shard.count, "files": len(paths), "looked_at": looked_at,
+        "data": str(data), "shard": shard.index, "shards": shard.count, "files": len(paths), "inspected": inspected,
         "broken": broken,
     }  # fmt: skip
 

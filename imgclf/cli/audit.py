@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def audit(
     data: Data = Path("data"),
-    model: Annotated[Backbone, typer.Option(help="The backbone whose features are looked at.")] = "efficientnet-lite0",
+    model: Annotated[Backbone, typer.Option(help="The backbone whose features are compared.")] = "efficientnet-lite0",
     weights: Annotated[
         str, typer.Option(metavar="imagenet|none|FILE", help="Of the backbone: ImageNet's, random ones, or a file.")
     ] = "imagenet",

@@ -50,13 +50,13 @@ def refuse(*cases: tuple[object, str]) -> None:
 
 
 def print_share(figures: "Mapping[str, Any]", verb: str, json: bool) -> None:
-    """What one of several shares looked at, and what comes next."""
+    """Which files one of several shares inspected, and what comes next."""
     if json:
         as_json({"schema": "share/1", **figures})
         return
     broken = f", of which {figures['broken']:,} cannot be used" if figures["broken"] else ""
     say(
-        f"share {figures['shard']} of {figures['shards']}: looked at {counted(figures['looked_at'], 'file')} of "
+        f"share {figures['shard']} of {figures['shards']}: inspected {counted(figures['inspected'], 'file')} of "
         f"{figures['files']:,}{broken}; when all shares are done, "
         f"{command(verb, Path(figures['data']))} takes them up"
     )

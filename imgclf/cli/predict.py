@@ -82,16 +82,16 @@ def predict(
         raise typer.Exit(1 if problems else 0)
     place = move_to or link_to
     refuse(
-        (recover, "--recover goes with --undo"),
+        (recover, "--recover needs --undo"),
         ("nul" in shell.given(ctx) and "-" not in (inputs or ()), "--null is for paths on stdin; give - as an input"),
         (move_to and link_to, "--move-to and --link-to: give one of them"),
         (watch and as_json, "--watch never ends, and --json is one document; use --jsonl"),
         (place and stdin_image, "--stdin-image: what comes from a pipe has no file that could be moved or linked"),
-        (merge and not inputs, "--merge goes with INPUT..."),
-        (shard and not inputs, "--shard goes with INPUT..."),
+        (merge and not inputs, "--merge needs INPUT..."),
+        (shard and not inputs, "--shard needs INPUT..."),
         (
             shard and (place or merge or forms != ["jsonl"]),
-            "--shard goes with --jsonl; `imgclf predict --merge` then puts the shares together, and prints or sorts them",
+            "--shard needs --jsonl; `imgclf predict --merge` then puts the shares together, and prints or sorts them",
         ),
         (
             merge and shell.given(ctx) & {"run", "threshold", "nul"},

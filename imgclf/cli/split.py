@@ -39,9 +39,7 @@ def split(
     val: Annotated[
         float | None, typer.Option(help="Share for validation, which chooses the best epoch.", show_default="0.15")
     ] = None,
-    test: Annotated[
-        float | None, typer.Option(help="Share for the test, which is looked at last.", show_default="0.15")
-    ] = None,
+    test: Annotated[float | None, typer.Option(help="Share for the final test.", show_default="0.15")] = None,
     seed: Seed = 0,
     group_by: Annotated[
         str | None, typer.Option(metavar="REGEX", help="Never part paths in which REGEX captures the same text.")
@@ -67,7 +65,7 @@ def split(
 ) -> None:
     """Divide the images into train, validation and test parts.
 
-    The same share of each class in every part, images that show the same never torn apart, the same for the same seed. The
+    The same share of each class in every part, near-duplicates in one part, the same for the same seed. The
     result is a manifest, DATA/.imgclf/split.csv; no image is copied. A folder with train/val/test folders is used as it is.
     """
     from imgclf.split import class_folders, subsets
@@ -132,9 +130,9 @@ def print_split(result: "Split", *, talk: bool = False) -> None:
 
 
 def _kept_together(result: "Split") -> str:
-    groups, images, torn = result.groups()
+    groups, images, leaking = result.groups()
     kept = f"groups that show the same or belong together: {groups:,} ({counted(images, 'image')})"
-    return kept + (f"; in more than one part (leakage): {torn:,}" if torn else ", none torn; leakage between parts: 0")
+    return kept + (f"; in more than one part (leakage): {leaking:,}" if leaking else ", no leakage between parts")
 
 
 def print_folds(made: "Sequence[Split]", folder: Path, json: bool) -> None:

@@ -76,7 +76,7 @@ class Recipe(Checked):
 class SplitConfig(Checked):
     """Shares of train, validation and test (they add to 1), and the seed of the shuffle.
 
-    What is never torn apart beside images that show the same: paths in which `group_by` (a regular expression) captures the
+    What stays in one part beside images that show the same: paths in which `group_by` (a regular expression) captures the
     same text, or paths that share a group in the CSV file `groups` (columns path and group). stable: by the hash of what an
     image is and not by a shuffle, so that images added later move none that were there.
     """

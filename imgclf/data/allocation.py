@@ -1,4 +1,4 @@
-"""Which image goes to which part: shares by class, groups that are never torn, the same for the same seed."""
+"""Which image goes to which part: shares by class, groups that stay together, the same for the same seed."""
 
 import collections
 import hashlib

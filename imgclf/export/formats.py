@@ -201,7 +201,7 @@ def _write_saved_model(network: "keras.Sequential", path: Path, note: Mapping[st
     path.mkdir()
     with _without_magic(path) as plain:
         archive.write_out(str(plain), verbose=False)
-    extra = path / "assets.extra"  # where TensorFlow looks for nothing and tools for whatever goes with a model
+    extra = path / "assets.extra"  # where TensorFlow looks for nothing and tools for files that belong to a model
     extra.mkdir()
     (extra / f"{NOTE}.json").write_text(as_json(note), "utf-8")
 

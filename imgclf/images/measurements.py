@@ -134,7 +134,7 @@ def look_at(shared: tuple[str, frozenset[bytes]], path: str) -> tuple[bytes, byt
         record, problem, thumbnail = look(data)
     except MemoryError:
         record, problem, thumbnail = unusable("unreadable", len(data)), "not enough memory to decode it", b""
-    if record[:10] == b"unreadable":  # by no fault of the image: to be looked at again next time
+    if record[:10] == b"unreadable":  # by no fault of the image: inspect it again next time
         digest = b""
     return digest, record, problem, thumbnail
 

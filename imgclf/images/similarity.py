@@ -27,7 +27,7 @@ CERTAIN = 0.975  # the similarity from which colours need not agree: a grey copy
 _COLOUR = 0.85  # the least colour likeness below that
 _LIKELY = 0.55  # the least correlation at 8 x 8; cropped copies of flowers go down to 0.7
 _BLOCK = 128  # images looked up at once
-_FULL = 64  # images of one place in the index that are looked at, where more share it
+_FULL = 64  # images of one place in the index that are compared, where more share it
 
 # (vertical, horizontal) frequency of each bit, the lowest first; frequency 0, 0 is only the brightness.
 _FREQUENCIES = sorted(

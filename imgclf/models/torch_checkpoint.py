@@ -52,7 +52,7 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _load(file: IO[bytes]) -> Any:
-    """The next pickle, once every step of it was looked at: none is strange to a state dict, no number out of all reason."""
+    """The next pickle, once every step of it was checked: none is strange to a state dict, no number out of all reason."""
     start = file.tell()
     for number, (opcode, argument, _place) in enumerate(pickletools.genops(file)):
         if opcode.name not in _OPCODES or (argument is not None and opcode.name == "LONG_BINPUT" and argument > number):

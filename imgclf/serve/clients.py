@@ -104,7 +104,7 @@ class Clients:
             del self._wrong[next(iter(self._wrong))]
 
     def locked_out(self, address: str) -> float:
-        """Seconds for which a client's tokens are not looked at, right or wrong; 0 for most."""
+        """Seconds for which a client's tokens are not checked, right or wrong; 0 for most."""
         began, count = self._wrong.get(network(address), (0.0, 0))
         return max(0.0, began + WINDOW - time.monotonic()) if count >= WRONG_TOKENS else 0.0
 

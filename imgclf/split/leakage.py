@@ -30,7 +30,7 @@ class Leak:
 
 @dataclasses.dataclass(frozen=True)
 class Leakage:
-    """What leaks between the parts of a folder: `where` they come from, images looked at, and files without pixels."""
+    """What leaks between the parts of a folder: `where` they come from, the number of images compared, and files without pixels."""
 
     data: Path
     where: str

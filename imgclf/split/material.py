@@ -11,7 +11,7 @@ from imgclf.data.grouping import user_groups
 
 @dataclasses.dataclass(frozen=True)
 class Material:
-    """What a split is made from: usable images, their contents, and the groups that are never torn."""
+    """What a split is made from: usable images, their contents, and the groups that stay together."""
 
     samples: tuple[dataset.Sample, ...]
     hashes: dict[str, str]

@@ -69,9 +69,9 @@ def warnings_of(manifest: Manifest, from_folders: bool) -> list[str]:
     parts_of: dict[str, set[str]] = collections.defaultdict(set)
     for row in manifest.rows:
         parts_of[row.group].add(row.split)
-    torn = sum(1 for parts in parts_of.values() if len(parts) > 1)
-    if torn and from_folders:
-        notes.append(f"leakage: identical images or groups that lie in more than one part of this folder: {torn}")
+    leaking = sum(1 for parts in parts_of.values() if len(parts) > 1)
+    if leaking and from_folders:
+        notes.append(f"leakage: identical images or groups that lie in more than one part of this folder: {leaking}")
     labels_of: dict[str, set[str]] = collections.defaultdict(set)
     for row in manifest.rows:
         labels_of[row.sha256].add(row.label)

@@ -19,7 +19,7 @@ from imgclf.evaluation import calibration
 from imgclf.images import decode
 from imgclf.models import bundle
 from imgclf.models.bundle import Bundle
-from imgclf.train import courses, validation
+from imgclf.train import strategies, validation
 from imgclf.train.loop import patience, save
 from imgclf.train.work import CHECKPOINT, Work
 
@@ -31,14 +31,14 @@ _CALIBRATED_ON = 1000  # validation images at most
 TOLERANCE = 1e-4  # largest probability difference allowed between Keras and LiteRT
 
 
-def finish(work: Work, course: courses.Course) -> Bundle:
+def finish(work: Work, strategy: strategies.Strategy) -> Bundle:
     """Save and export the best epoch, hold the export against Keras, and write bundle.json."""
-    network = course.network(work.best)
+    network = strategy.network(work.best)
     run_dir, config, prepared, manifest, history = work.run_dir, work.config, work.prepared, work.manifest, work.history
     best = [entry for entry in history if entry.is_best][-1]
     save(network, run_dir / bundle.MODEL)
     with atomic.atomic_path(run_dir / bundle.LITERT) as temporary:
-        course.export(network, temporary)
+        strategy.export(network, temporary)
     info: dict[str, Any] = {
         "imgclf": imgclf.__version__,
         "task": "binary" if len(prepared.class_names) == 2 else "categorical",
@@ -64,7 +64,7 @@ def finish(work: Work, course: courses.Course) -> Bundle:
             "skipped": [list(item) for item in prepared.skipped],
         },
         "seed": config.seed,
-        "precision": course.kind,
+        "precision": strategy.kind,
         "devices": str(work.machine),
         "config": dataclasses.asdict(config),
         "patience": patience(config, work.length),

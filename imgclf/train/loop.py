@@ -18,7 +18,7 @@ from imgclf.core.files import atomic
 from imgclf.models import bundle, keras_file
 from imgclf.train import schedule, tensorboard, validation
 from imgclf.train.checkpoint import write_checkpoint
-from imgclf.train.courses import Course
+from imgclf.train.strategies import Strategy
 from imgclf.train.trainer import values
 from imgclf.train.work import Epoch, Work, improves
 
@@ -32,7 +32,7 @@ _CURVES_EVERY = 20.0  # seconds: drawing them takes half a one
 
 def fit(
     work: Work,
-    course: Course,
+    strategy: Strategy,
     began: float,
 ) -> bool:
     """Train the epochs that are left of the present stage; returns whether all is over, by Ctrl-C or the time budget.
@@ -40,11 +40,11 @@ def fit(
     What is reached is in `work` and, but for the bundle, in the run's folder.
     """
     config, listener, machine = work.config, work.listener, work.machine
-    trainer, images = course.trainer, course.images
+    trainer, images = strategy.trainer, strategy.images
     share = int(machine.total([len(images)])[0]) // machine.workers  # images of each worker, as many of all
     count, batch = share * machine.workers, config.batch_size // machine.workers
     steps = math.ceil(share / batch)
-    change = course.change(count)
+    change = strategy.change(count)
     lower = f"train again with --learning-rate {config.learning_rate / 10:g}"
     log = tensorboard.writer(work.run_dir / "tensorboard") if config.tensorboard and machine.is_chief else None
     drawn = 0.0
@@ -81,7 +81,7 @@ def fit(
         )
         score = trainer.epoch(batches, _rates(work, steps, number), after)
         trainer.freeze()
-        valued = trainer.evaluate(course.validation.in_order())
+        valued = trainer.evaluate(strategy.validation.in_order())
         if not math.isfinite(valued.loss):
             raise ImgclfError(f"the network's answers are no longer numbers in epoch {number}; {lower}{kept(work)}")
         entry = Epoch(
@@ -99,7 +99,7 @@ def fit(
         if is_first and config.time_budget:
             _fit_budget(work, time.monotonic() - began, seconds)
         if machine.is_chief:
-            if entry.is_best and course.saves:
+            if entry.is_best and strategy.saves:
                 save(trainer.stock, work.run_dir / bundle.MODEL)
             write_checkpoint(work, trainer)
             due = time.monotonic() - drawn > _CURVES_EVERY
@@ -121,7 +121,7 @@ def fit(
         listener.note(f"stopped early: {patience(config, work.length)} epochs without a better one (--early-stopping)")
     if machine.is_chief:
         write_history(work, draw=True)
-        save(course.network(trainer.stock.get_weights()), work.run_dir / "last.keras")
+        save(strategy.network(trainer.stock.get_weights()), work.run_dir / "last.keras")
     return over
 
 
@@ -185,7 +185,7 @@ def _side(work: Work, number: int, epochs: int) -> int:
 
 
 def _cost(work: Work, number: int, epochs: int) -> float:
-    """How many times as long as this epoch all those after it will take together: the time goes with the images' area."""
+    """How many times as long as this epoch all those after it will take together: the time is proportional to the area of the images."""
     own = _side(work, number, epochs)
     return sum((_side(work, later, epochs) / own) ** 2 for later in range(number + 1, epochs + 1))
 

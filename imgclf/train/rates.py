@@ -13,7 +13,7 @@ from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.files.state_folder import command, state_folder
 from imgclf.data.manifest import read_manifest
 from imgclf.models import keras_settings
-from imgclf.train import courses, devices
+from imgclf.train import devices, strategies
 from imgclf.train.setup import check, chosen_manifest, prepare, weigh
 from imgclf.train.work import Listener, Silent, Work
 
@@ -69,9 +69,9 @@ def find_rate(
 @keras_settings.pinned()
 def _losses(work: Work, rates: Sequence[float]) -> list[float]:
     """The loss of one step at each rate, up to the first NaN or infinite loss."""
-    course, config = courses.begin(work), work.config
-    images = course.images
-    change = course.change(len(images))
+    strategy, config = strategies.begin(work), work.config
+    images = strategy.images
+    change = strategy.change(len(images))
     seen: list[float] = []
     epoch = 0
     while len(seen) < len(rates) and all(math.isfinite(loss) for loss in seen):
@@ -84,7 +84,7 @@ def _losses(work: Work, rates: Sequence[float]) -> list[float]:
             weights=work.weights,
             smoothing=config.label_smoothing,
         )
-        course.trainer.epoch(batches, iter(rates[len(seen) :]), lambda _done, loss: seen.append(loss))
+        strategy.trainer.epoch(batches, iter(rates[len(seen) :]), lambda _done, loss: seen.append(loss))
         work.listener.batch(epoch, len(seen), len(rates))
     return seen
 

@@ -16,7 +16,7 @@ from imgclf.data import dataset
 from imgclf.data.manifest import read_manifest
 from imgclf.models import backbones, bundle, cnn, keras_settings, registry
 from imgclf.models.bundle import Bundle
-from imgclf.train import courses, devices, precision, prospects, validation
+from imgclf.train import devices, model_selection, precision, strategies, validation
 from imgclf.train.checkpoint import restore, take_up
 from imgclf.train.class_weights import weights_in_words
 from imgclf.train.finishing import finish
@@ -60,7 +60,7 @@ def train(
     remedy = "restart all workers with --resume and the run folder that the chief printed"
     with keras_settings.pinned(), devices.lost(machine, remedy):
         if config.model == "auto":
-            config, expected = prospects.choose(data, manifest, config, machine, listener)
+            config, expected = model_selection.choose(data, manifest, config, machine, listener)
         prepared, config = prepare(data, manifest, config, machine, listener)
         weights = weigh(config, prepared)
         is_given = run_dir is not None and run_dir.exists()
@@ -166,19 +166,19 @@ def _run(work: Work, began: float) -> Bundle | None:
     check_agreement(work)
     state = restore(work)
     try:
-        course = courses.begin(work)
+        strategy = strategies.begin(work)
     except ImgclfError:  # no weights to be had, say: nothing began, and nothing is left that --resume could take for a run
         if machine.is_chief and not work.resumed:
             registry.forget(work.run_dir, whole=work.made_folder)
         raise
     if state:
-        take_up(work, course.trainer, state)
+        take_up(work, strategy.trainer, state)
         check_agreement(work)
     counts = {part: len(files) for part, files in prepared.files.items()}
     about = [
         f"{counts['train']:,} training and {counts['val']:,} validation images, {len(prepared.class_names)} classes, "
         f"{prepared.recipe.width} x {prepared.recipe.height} pixels",
-        *course.about,
+        *strategy.about,
     ]
     if machine.count > 1:
         about.append(f"{machine} share each batch")
@@ -192,24 +192,24 @@ def _run(work: Work, began: float) -> Bundle | None:
         if not machine.is_chief:  # a terminal sends Ctrl-C to all workers; the chief decides when to stop
             stack.enter_context(signals.handled(signal.SIG_IGN, signal.SIGINT))
         stack.enter_context(remedies(work))
-        over = fit(work, course, began)
+        over = fit(work, strategy, began)
         if work.config.fine_tune and work.tuned_from is None and not over:
-            course = _begin_tuning(work, course)
-            listener.tuning(course.about)
-            fit(work, course, began)
+            strategy = _begin_tuning(work, strategy)
+            listener.tuning(strategy.about)
+            fit(work, strategy, began)
             if work.tuned_from and max(entry.epoch for entry in work.history if entry.is_best) <= work.tuned_from:
                 listener.note("fine-tuning has done no better on the validation images: the frozen backbone is kept")
     finished = None
     if machine.is_chief:
         listener.stage("exporting")
-        finished = finish(work, course)
+        finished = finish(work, strategy)
         validation.warn(work, finished)
-        prospects.hint(work)
+        model_selection.hint(work)
     machine.told([0])  # the others wait: the chief would take them for lost
     return finished
 
 
-def _begin_tuning(work: Work, head: courses.Course) -> courses.Course:
+def _begin_tuning(work: Work, head: strategies.Strategy) -> strategies.Strategy:
     """What follows the training of a head, from its best epoch, which stays the one to beat."""
     work.listener.stage("making the blocks ready")
     whole = head.network(work.best)
@@ -218,4 +218,4 @@ def _begin_tuning(work: Work, head: courses.Course) -> courses.Course:
     work.best = whole.get_weights()
     work.tuned_from, work.factor = len(work.history), 1.0
     work.epochs = work.tuned_from + tuning_epochs(work.config)
-    return courses.begin(work)
+    return strategies.begin(work)

@@ -36,7 +36,7 @@ from imgclf.evaluation.intervals import wilson_interval
 from imgclf.images import preprocess
 from imgclf.models import cnn
 from imgclf.split import splitting
-from imgclf.train import Silent, courses, devices
+from imgclf.train import Silent, devices, strategies
 from imgclf.train.trainer import Trainer
 from imgclf.train.work import Work
 
@@ -56,13 +56,13 @@ def throughput(data: Path) -> None:
     side = made.recipe.height
     manifest, machine = read_manifest(manifest_path(data)), devices.choose(None)
 
-    def begun(config: TrainConfig) -> courses.Course:
-        return courses.begin(Work(data, config, manifest, made, None, Path(), Silent(), machine, config.epochs))
+    def begun(config: TrainConfig) -> strategies.Strategy:
+        return strategies.begin(Work(data, config, manifest, made, None, Path(), Silent(), machine, config.epochs))
 
-    course = begun(config)
-    trainer, kind, images = course.trainer, course.kind, course.images
+    strategy = begun(config)
+    trainer, kind, images = strategy.trainer, strategy.kind, strategy.images
     plain = begun(dataclasses.replace(config, precision="float32")).trainer
-    change = course.change(len(images))
+    change = strategy.change(len(images))
 
     def epoch(number: int, trainer: Trainer = trainer) -> float:
         started = time.perf_counter()

@@ -111,7 +111,7 @@ def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> Iter
 
 
 def _headers_of(stream: _Stream) -> type[tarfile.TarInfo]:
-    """The class by which tarfile reads headers; each is looked at before it and what follows are read."""
+    """The class by which tarfile reads headers; each is checked before it and what follows are read."""
 
     class Header(tarfile.TarInfo):
         pass

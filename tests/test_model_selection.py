@@ -15,8 +15,8 @@ from imgclf.data.manifest import Manifest, manifest_path, read_manifest
 from imgclf.images import preprocess
 from imgclf.models import backbones, features
 from imgclf.split import splitting
-from imgclf.train import Silent, devices, prospects
-from imgclf.train.prospects import Prospect
+from imgclf.train import Silent, devices, model_selection
+from imgclf.train.model_selection import Candidate
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +53,13 @@ def test_a_backbone_is_judged_by_training_images_alone(textures: Path, monkeypat
     original = features.Extractor.vector
     monkeypatch.setattr(features.Extractor, "vector", lambda self, image: seen.append(image) or original(self, image))
     training = [row for row in manifest(textures).rows if row.split == "train"]
-    found = prospects.of_backbone(textures / "data", manifest(textures), TrainConfig(), Silent())
+    found = model_selection.of_backbone(textures / "data", manifest(textures), TrainConfig(), Silent())
     assert found is not None
     assert (found.images, found.trained_on) == (len(training), len(training) * 4 // 5)
     assert found.accuracy >= 0.9
     assert len(seen) == len(training)
     assert seen[0].shape == (224, 224, 3)
-    again = prospects.of_backbone(textures / "data", manifest(textures), TrainConfig(), Silent())
+    again = model_selection.of_backbone(textures / "data", manifest(textures), TrainConfig(), Silent())
     assert again == found
     assert len(seen) == len(training)
 
@@ -74,12 +74,12 @@ def test_each_image_is_decoded_once_and_none_that_is_known(
     decoded: list[Path] = []
     original = preprocess.load
     monkeypatch.setattr(preprocess, "load", lambda recipe, path: decoded.append(path) or original(recipe, path))
-    found = prospects.of_backbone(tmp_path / "data", manifest(tmp_path), TrainConfig(image_size=32), Silent())
+    found = model_selection.of_backbone(tmp_path / "data", manifest(tmp_path), TrainConfig(image_size=32), Silent())
     assert found is not None
     assert found.images == len(set(decoded)) - (tmp_path / "data" / damaged in decoded)
     assert len(decoded) == len(set(decoded))
     first = len(decoded)
-    assert prospects.of_backbone(tmp_path / "data", manifest(tmp_path), TrainConfig(image_size=32), Silent()) == found
+    assert model_selection.of_backbone(tmp_path / "data", manifest(tmp_path), TrainConfig(image_size=32), Silent()) == found
     assert set(decoded[first:]) <= {tmp_path / "data" / damaged}
 
 
@@ -87,7 +87,7 @@ def test_a_backbone_is_judged_at_the_size_it_would_have(textures: Path, monkeypa
     seen = set()
     original = features.Extractor.vector
     monkeypatch.setattr(features.Extractor, "vector", lambda self, image: seen.add(image.shape) or original(self, image))
-    prospects.of_backbone(textures / "data", manifest(textures), TrainConfig(image_size=32), Silent())
+    model_selection.of_backbone(textures / "data", manifest(textures), TrainConfig(image_size=32), Silent())
     assert seen == {(32, 32, 3)}
 
 
@@ -96,7 +96,7 @@ def test_labels_at_random_are_not_learnt(textures: Path, tmp_path: Path) -> None
     for index in range(60):
         write(tmp_path / "data" / "ab"[index % 2] / f"{index}.png", preprocess.encode(np.asarray(photo(index, 40, 40)), ".png"))
     splitting.split(tmp_path / "data")
-    found = prospects.of_backbone(tmp_path / "data", manifest(tmp_path), TrainConfig(), Silent())
+    found = model_selection.of_backbone(tmp_path / "data", manifest(tmp_path), TrainConfig(), Silent())
     assert found is not None
     assert 0.25 < found.accuracy < 0.75
 
@@ -105,28 +105,28 @@ def test_a_sample_has_of_every_class() -> None:
     classes = (("a", 900), ("b", 97), ("c", 3))
     samples = [dataset.Sample(f"{name}/{number}", name) for name, many in classes for number in range(many)]
     training = dataset.Dataset(Path(), tuple(samples), ("a", "b", "c"))
-    chosen = prospects._sample(training, 100, 1)
+    chosen = model_selection._sample(training, 100, 1)
     assert {name: sum(sample.label == name for sample in chosen) for name in "abc"} == {"a": 90, "b": 10, "c": 3}
     assert len(set(chosen)) == len(chosen)
-    assert chosen == prospects._sample(training, 100, 1)
-    assert chosen != prospects._sample(training, 100, 2)
+    assert chosen == model_selection._sample(training, 100, 1)
+    assert chosen != model_selection._sample(training, 100, 2)
 
 
 def test_more_images_help_a_network_from_scratch_more() -> None:
-    frozen, scratch = Prospect(90, 100, 80), Prospect(80, 100, 80)
-    few, many = (prospects.expected(frozen, scratch, count) for count in (80, 80_000))
+    frozen, scratch = Candidate(90, 100, 80), Candidate(80, 100, 80)
+    few, many = (model_selection.expected(frozen, scratch, count) for count in (80, 80_000))
     assert few == pytest.approx((0.9, 0.88))  # a trial is short
     assert many[1] > many[0] > few[0] > few[1]
-    assert prospects.expected(frozen, scratch, 10) == few
-    assert prospects.expected(None, scratch, 80) == pytest.approx((0.0, 0.88))
+    assert model_selection.expected(frozen, scratch, 10) == few
+    assert model_selection.expected(None, scratch, 80) == pytest.approx((0.0, 0.88))
 
 
 def test_auto_is_the_backbone_where_that_is_sure(textures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heard = Hears()
-    monkeypatch.setattr(prospects, "SURE", 0.9)
-    monkeypatch.setattr(prospects, "of_scratch", None)  # not needed
+    monkeypatch.setattr(model_selection, "SURE", 0.9)
+    monkeypatch.setattr(model_selection, "of_scratch", None)  # not needed
     machine = devices.choose(None)
-    chosen, expected = prospects.choose(textures / "data", manifest(textures), TrainConfig(model="auto"), machine, heard)
+    chosen, expected = model_selection.choose(textures / "data", manifest(textures), TrainConfig(model="auto"), machine, heard)
     assert (chosen, expected) == (TrainConfig(model="efficientnet-lite0"), None)
     (line,) = heard.notes
     assert line.startswith("--model auto: efficientnet-lite0, right on ")
@@ -137,20 +137,20 @@ def test_auto_tries_both_where_it_is_not(textures: Path, monkeypatch: pytest.Mon
     """The backbone is told to be at a loss: the trial of a network from scratch is real, and is on training images alone."""
     heard = Hears()
     config = TrainConfig(model="auto", batch_size=8)
-    monkeypatch.setattr(prospects, "FEWEST_TRIED", 10)
-    monkeypatch.setattr(prospects, "of_backbone", lambda *_any: Prospect(20, 42, 33))
+    monkeypatch.setattr(model_selection, "FEWEST_TRIED", 10)
+    monkeypatch.setattr(model_selection, "of_backbone", lambda *_any: Candidate(20, 42, 33))
     machine = devices.choose(None)
-    trial = prospects.of_scratch(textures / "data", manifest(textures), config, machine, Silent())
+    trial = model_selection.of_scratch(textures / "data", manifest(textures), config, machine, Silent())
     training = [row for row in manifest(textures).rows if row.split == "train"]
     assert trial.images + trial.trained_on == len(training)
     assert trial.accuracy >= 0.7
-    chosen, expected = prospects.choose(textures / "data", manifest(textures), config, machine, heard)
-    assert (chosen.model, expected) == ("cnn", prospects.expected(Prospect(20, 42, 33), trial, len(training))[1])
+    chosen, expected = model_selection.choose(textures / "data", manifest(textures), config, machine, heard)
+    assert (chosen.model, expected) == ("cnn", model_selection.expected(Candidate(20, 42, 33), trial, len(training))[1])
     (line,) = heard.notes
     assert line.startswith("--model auto: cnn; efficientnet-lite0 right on 0.476 of 42 held-out training images")
     assert " and " in line.partition(" training images: ")[2]
-    monkeypatch.setattr(prospects, "of_backbone", lambda *_any: None)
-    assert prospects.choose(textures / "data", manifest(textures), config, machine, heard)[0].model == "cnn"
+    monkeypatch.setattr(model_selection, "of_backbone", lambda *_any: None)
+    assert model_selection.choose(textures / "data", manifest(textures), config, machine, heard)[0].model == "cnn"
     assert heard.notes[1].startswith("--model auto: cnn; too few images for efficientnet-lite0, a short trial of cnn right on ")
     assert " and " not in heard.notes[1].partition(" training images: ")[2]
 
@@ -177,7 +177,7 @@ def test_a_hint_names_the_command(textures: Path, tmp_path: Path, monkeypatch: p
     """
     from imgclf.train import train
 
-    monkeypatch.setattr(prospects, "FEWEST", 10)
+    monkeypatch.setattr(model_selection, "FEWEST", 10)
     config = TrainConfig(epochs=1, batch_size=32, image_size=16, model="cnn-small", learning_rate=1e-9)
     heard = Hears()
     short = dataclasses.replace(config, time_budget=0.001)  # spent after the first epoch
@@ -187,7 +187,7 @@ def test_a_hint_names_the_command(textures: Path, tmp_path: Path, monkeypatch: p
 
     chosen = dataclasses.replace(config, model="cnn-small")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prospects, "choose", lambda *_any: (chosen, 0.97))
+        patch.setattr(model_selection, "choose", lambda *_any: (chosen, 0.97))
         again = Hears()
         train(textures / "data", dataclasses.replace(config, model="auto"), run_dir=tmp_path / "auto", listener=again)
     (wrong,) = [note for note in again.notes if "held-out" in note]
@@ -202,7 +202,7 @@ def test_a_hint_names_the_command(textures: Path, tmp_path: Path, monkeypatch: p
         raise NotADirectoryError(20, "Not a directory", "/cache")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prospects, "of_backbone", nowhere)
+        patch.setattr(model_selection, "of_backbone", nowhere)
         assert train(textures / "data", config, run_dir=tmp_path / "no backbone", listener=Hears()) is not None
 
     class Stopped(Hears):
@@ -210,7 +210,7 @@ def test_a_hint_names_the_command(textures: Path, tmp_path: Path, monkeypatch: p
             return True
 
     for listener, sure in ((Stopped(), 0.95), (Hears(), 0.0)):
-        monkeypatch.setattr(prospects, "SURE", sure)
+        monkeypatch.setattr(model_selection, "SURE", sure)
         train(textures / "data", config, run_dir=tmp_path / f"{sure}", listener=listener)
         assert not [note for note in listener.notes if "pretrained" in note]
 
@@ -219,4 +219,4 @@ def test_several_machines_choose_nothing(textures: Path) -> None:
     machine = devices.choose(None)
     machine.workers = 2
     with pytest.raises(UsageError, match="--model auto chooses on one machine"):
-        prospects.choose(textures / "data", manifest(textures), TrainConfig(model="auto"), machine, Silent())
+        model_selection.choose(textures / "data", manifest(textures), TrainConfig(model="auto"), machine, Silent())

@@ -26,7 +26,7 @@ _LEAST_SHARE = 0.1  # of the mean variance, that is added to every feature's
 _HEAD_DECAY = 3.0
 
 
-class Course(Protocol):
+class Strategy(Protocol):
     """The trainer and what it is fed. `about`: the network and how it computes, in lines.
 
     saves: whether `network` is quick enough for every better epoch.
@@ -55,8 +55,8 @@ class Course(Protocol):
         """Write what `network` has given as a LiteRT file."""
 
 
-def begin(work: Work) -> Course:
-    """The course that the config and the stage ask for, its images or features ready."""
+def begin(work: Work) -> Strategy:
+    """The strategy that the config and the stage ask for, its images or features ready."""
     if work.config.model in SCRATCH:
         return Scratch(work)
     return Frozen(work) if work.tuned_from is None else Tuned(work)

@@ -18,7 +18,7 @@ from imgclf.evaluation.intervals import wilson_interval
 from imgclf.images import preprocess
 from imgclf.models import backbones, features
 from imgclf.train import devices, schedule
-from imgclf.train.courses import Scratch
+from imgclf.train.strategies import Scratch
 from imgclf.train.work import Listener, Silent, Work
 
 SAMPLE = 400  # images that a backbone is judged by, or ten a class
@@ -33,7 +33,7 @@ TRIAL, TRIAL_EPOCHS, TRIAL_SIDE = 1500, 8, 64  # images at most, epochs and pixe
 
 
 @dataclasses.dataclass(frozen=True)
-class Prospect:
+class Candidate:
     """How many of some training images were right that the classifier had not been trained on."""
 
     right: int
@@ -52,7 +52,7 @@ class Prospect:
 
 def of_backbone(
     data: Path, manifest: Manifest, config: TrainConfig, listener: Listener, training: dataset.Dataset | None = None
-) -> Prospect | None:
+) -> Candidate | None:
     """A linear classifier on the features of a sample of the training part, on five folds that tear no group.
 
     Features are stored for a later training; images with stored features are not decoded. training: the training set, if it is
@@ -80,7 +80,7 @@ def of_backbone(
     groups = np.unique([group_of.get(sample.path) or sample.path for sample in usable], return_inverse=True)[1]
     labels = np.array([training.class_names.index(sample.label or "") for sample in usable], np.int64)
     said = label_errors.held_out_probabilities(values[good], labels, groups, seed=config.seed)
-    return Prospect(int((said.argmax(axis=1) == labels).sum()), len(usable), len(usable) * 4 // 5)
+    return Candidate(int((said.argmax(axis=1) == labels).sum()), len(usable), len(usable) * 4 // 5)
 
 
 def _training(data: Path, manifest: Manifest, listener: Listener) -> dataset.Dataset:
@@ -134,12 +134,12 @@ def choose(
     return dataclasses.replace(config, model=taken), hopes[1] if taken in SCRATCH else None
 
 
-def expected(frozen: Prospect | None, scratch: Prospect, count: int) -> tuple[float, float]:
+def expected(frozen: Candidate | None, scratch: Candidate, count: int) -> tuple[float, float]:
     """Accuracies of both when they are trained on so many images, by how errors have been seen to fall."""
     hopes = []
-    for prospect, factor, fall in ((frozen, 1.0, FALL_FROZEN), (scratch, TRIAL_TO_WHOLE, FALL_SCRATCH)):
-        error = factor * (1 - prospect.accuracy) if prospect else 1.0
-        more = max(1.0, count / prospect.trained_on) if prospect else 1.0
+    for candidate, factor, fall in ((frozen, 1.0, FALL_FROZEN), (scratch, TRIAL_TO_WHOLE, FALL_SCRATCH)):
+        error = factor * (1 - candidate.accuracy) if candidate else 1.0
+        more = max(1.0, count / candidate.trained_on) if candidate else 1.0
         hopes.append(1 - error * more**-fall)
     return hopes[0], hopes[1]
 
@@ -153,7 +153,7 @@ def hint(work: Work) -> None:
     """
     config, validation = work.config, len(work.prepared.files["val"])
     best = max(entry.val_accuracy for entry in work.history if entry.is_best)
-    own = Prospect(round(best * validation), validation, len(work.prepared.files["train"]))
+    own = Candidate(round(best * validation), validation, len(work.prepared.files["train"]))
     few = FEWEST <= len(work.prepared.files["train"]) < MOST
     if config.model not in SCRATCH or not few or work.stopped or best >= SURE or work.machine.workers > 1:
         return
@@ -174,9 +174,9 @@ def hint(work: Work) -> None:
         )
 
 
-def _said(prospect: Prospect) -> str:
-    low, high = prospect.interval
-    return f"right on {prospect.accuracy:.3f} of {prospect.images} held-out training images (95%: {low:.3f} to {high:.3f})"
+def _said(candidate: Candidate) -> str:
+    low, high = candidate.interval
+    return f"right on {candidate.accuracy:.3f} of {candidate.images} held-out training images (95%: {low:.3f} to {high:.3f})"
 
 
 def of_scratch(
@@ -186,7 +186,7 @@ def of_scratch(
     machine: devices.Devices,
     listener: Listener,
     training: dataset.Dataset | None = None,
-) -> Prospect:
+) -> Candidate:
     """Train the network from scratch for a few epochs on a small sample of the training set; a fifth of it is held out.
 
     training: the training set, if it is already loaded.
@@ -206,16 +206,16 @@ def of_scratch(
         raise ImgclfError(f"{data}: too few usable images for --model auto; name a model")
     work = Work(data, trial, manifest, prepared, None, Path(), Silent(), machine, TRIAL_EPOCHS)
     listener.stage("trying a network from scratch")
-    course = Scratch(work)
-    steps = math.ceil(len(course.images) / config.batch_size)
+    strategy = Scratch(work)
+    steps = math.ceil(len(strategy.images) / config.batch_size)
     rates = (schedule.rate("cosine", config.learning_rate, step, TRIAL_EPOCHS * steps) for step in range(TRIAL_EPOCHS * steps))
-    count, change = len(course.images), course.change(len(course.images))
+    count, change = len(strategy.images), strategy.change(len(strategy.images))
     for epoch in range(1, TRIAL_EPOCHS + 1):
-        batches = course.images.shuffled(
+        batches = strategy.images.shuffled(
             config.batch_size, seed=config.seed, epoch=epoch, change=change, smoothing=config.label_smoothing
         )
-        course.trainer.epoch(batches, rates)
+        strategy.trainer.epoch(batches, rates)
         listener.batch(epoch, count, count)
-    course.trainer.freeze()
-    score = course.trainer.evaluate(course.validation.in_order())
-    return Prospect(round(score.accuracy * len(course.validation)), len(course.validation), count)
+    strategy.trainer.freeze()
+    score = strategy.trainer.evaluate(strategy.validation.in_order())
+    return Candidate(round(score.accuracy * len(strategy.validation)), len(strategy.validation), count)
