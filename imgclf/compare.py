@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from imgclf.core.config import Part
 from imgclf.core.errors import ImgclfError
+from imgclf.core.files.paths import StrPath
 from imgclf.data import scoring
 from imgclf.evaluation import baseline, grouped, metrics
 from imgclf.evaluation.baseline import Baseline
@@ -72,7 +73,7 @@ class Comparison:
 def compare(
     first: Bundle,
     second: Bundle,
-    data: Path | None = None,
+    data: StrPath | None = None,
     part: Part | None = None,
     *,
     progress: Callable[[int, int], None] | None = None,
@@ -81,6 +82,7 @@ def compare(
 
     Raises ImgclfError when their classes differ, or when there is nothing to score.
     """
+    data = None if data is None else Path(data)
     if first.class_names != second.class_names:
         raise ImgclfError(
             f"{first.path} and {second.path} know other classes and cannot be compared: "

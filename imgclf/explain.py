@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,12 +10,13 @@ import numpy as np
 
 from imgclf.core.errors import ImageError, ImgclfError, UsageError
 from imgclf.core.fields import check
+from imgclf.core.files.paths import StrPath
 from imgclf.core.files.state_folder import check_outside
 from imgclf.core.names import nfc
 from imgclf.core.remedies import why
 from imgclf.evaluation import saliency
 from imgclf.images import decode, preprocess, sources
-from imgclf.images.sources import Source
+from imgclf.images.sources import Inputs, Source
 from imgclf.models.bundle import Bundle
 from imgclf.models.grad_cam import grad_cam
 from imgclf.reports import drawing
@@ -53,13 +54,14 @@ class Explanation:
 
 
 def explain(
-    bundle: Bundle, inputs: Iterable[str | Source], out: Path, *, method: Method = "occlusion", target: str | None = None
+    bundle: Bundle, inputs: Inputs, out: StrPath, *, method: Method = "occlusion", target: str | None = None
 ) -> Iterator[Explanation]:
     """Write a sheet an image into `out`: the photograph, and the parts of it that make for a class.
 
     target: the class to explain; the run's answer for None. Occlusion asks the run itself, on LiteRT; Grad-CAM looks inside
     model.keras with TensorFlow. Raises ImgclfError when `out` cannot be a folder, UsageError for an unknown class.
     """
+    out = Path(out)
     check("method", method, Method)
     target = None if target is None else nfc(target)
     if target is not None and target not in bundle.class_names:
@@ -69,7 +71,8 @@ def explain(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ImgclfError(f"{out}: cannot create this folder: {why(error, 'choose another with --out')}") from error
-    names = [name for name in inputs if isinstance(name, str)] if isinstance(inputs, list) else []
+    listed = [inputs] if isinstance(inputs, str | os.PathLike) else inputs if isinstance(inputs, list) else []
+    names = [os.fspath(name) for name in listed if not isinstance(name, Source)]
     if any(os.path.isdir(name) and os.path.samefile(name, out) for name in names):
         raise UsageError(f"--out {out}: the folder that the images come from; choose another")
     look = _grad_cam(bundle) if method == "grad-cam" else _occlusion(bundle)

@@ -21,13 +21,13 @@ from imgclf.core.parallel import ordered_map
 from imgclf.core.remedies import why
 from imgclf.core.shards import Shard
 from imgclf.images import sources
-from imgclf.images.sources import Source
+from imgclf.images.sources import Inputs, Source
 from imgclf.models.bundle import Bundle
 from imgclf.models.prediction import Place, Prediction, answer
 
 
 def predict(
-    bundle: Bundle, inputs: Iterable[str | Source], *, top: int = 1, threshold: float = 0.0, without: Path | None = None
+    bundle: Bundle, inputs: Inputs, *, top: int = 1, threshold: float = 0.0, without: Path | None = None
 ) -> Generator[Prediction, None, None]:
     """Predict what `sources.expand` makes of the inputs, on all cores, each record as soon as it is its turn.
 
@@ -40,7 +40,7 @@ def predict(
 
 
 def predict_share(
-    bundle: Bundle, inputs: Iterable[str | Source], shard: Shard, *, top: int = 1, threshold: float = 0.0
+    bundle: Bundle, inputs: Inputs, shard: Shard, *, top: int = 1, threshold: float = 0.0
 ) -> Generator[Prediction, None, None]:
     """Predict every `shard.count`-th input; each record says which of all it is, so that `merge` can put them in order."""
     seen = 0

@@ -25,7 +25,7 @@ VERBS = {
     "schema",
 }
 # From the top down: imports go to the same floor or to one below.
-FLOORS = [{"cli", "__main__"}, VERBS, {"data", "models", "reports"}, {"evaluation", "images"}, {"core"}]
+FLOORS = [{"cli", "api", "__main__"}, VERBS, {"data", "models", "reports"}, {"evaluation", "images"}, {"core"}]
 PATHS = {path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", "."): path for path in PACKAGE.rglob("*.py")}
 MODULES = {name.removesuffix(".__init__"): path for name, path in PATHS.items() if name != "__init__"}
 

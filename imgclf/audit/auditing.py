@@ -14,6 +14,7 @@ from imgclf.core import components, shards
 from imgclf.core.config import Backbone, Recipe, Seed
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.fields import Within, check
+from imgclf.core.files.paths import StrPath
 from imgclf.core.progress import Stages, stage
 from imgclf.core.shards import Shard
 from imgclf.data import dataset, layout, prepared_images
@@ -29,7 +30,7 @@ NEARER = 1 / 3  # and how far they lie apart at most, as a share of the distance
 
 
 def audit(
-    data: Path,
+    data: StrPath,
     *,
     name: Backbone = "efficientnet-lite0",
     weights: str = "imagenet",
@@ -41,6 +42,7 @@ def audit(
 
     Raises ImgclfError and UsageError.
     """
+    data = Path(data)
     images, skipped = dataset.index(data, minimum_classes=2)
     recipe, extractor, store = _ready(data, name, weights, image_size, seed, progress)
     label = {sample.path: sample.label or "" for sample in images.samples}

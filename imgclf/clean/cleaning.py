@@ -16,6 +16,7 @@ from imgclf.core.config import Policy
 from imgclf.core.errors import ImgclfError
 from imgclf.core.fields import check
 from imgclf.core.files import journal, locks, plans
+from imgclf.core.files.paths import StrPath
 from imgclf.core.files.state_folder import is_inside, not_writable, state_folder
 from imgclf.core.progress import Progress, Stages, stage
 from imgclf.data import file_index, issues, layout
@@ -74,7 +75,7 @@ class Cleaning:
 
 
 def clean(
-    data: Path,
+    data: StrPath,
     *,
     policy: Policy = "default",
     on: Mapping[str, str] | None = None,
@@ -88,6 +89,7 @@ def clean(
     actions by check (see CHECKS). thresholds: other scores by check. Nothing is deleted, rewritten or overwritten, and with
     `dry_run` nothing is moved. Raises ImgclfError, also if most files are not images and `on` does not name `broken`.
     """
+    data = Path(data)
     check("policy", policy, Policy)
     todo, scores = actions(policy, on or {}), limits(thresholds or {})
     layout.classes(data)  # says what is missing

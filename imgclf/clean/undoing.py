@@ -4,15 +4,16 @@ from pathlib import Path
 
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import journal, locks
-from imgclf.core.files.paths import STATE_NAME
+from imgclf.core.files.paths import STATE_NAME, StrPath
 from imgclf.core.files.state_folder import is_inside, not_writable, state_folder
 
 
-def undo(data: Path, number: int | None = None, *, dry_run: bool = False) -> tuple[list[str], list[str], list[str]]:
+def undo(data: StrPath, number: int | None = None, *, dry_run: bool = False) -> tuple[list[str], list[str], list[str]]:
     """Put every file that clean moved back where it was, or those of one batch of `history`; with `dry_run` only say which.
 
     Returns the restored paths, a line for each that could not be, and notes.
     """
+    data = Path(data)
     state = state_folder(data)
     if not dry_run and not is_inside(state, data) and journal.history(data, data / STATE_NAME):
         raise ImgclfError(not_writable(data, "nothing can be moved back"))

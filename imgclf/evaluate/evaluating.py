@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from imgclf.core.config import Part
 from imgclf.core.errors import ImgclfError
+from imgclf.core.files.paths import StrPath
 from imgclf.data import scoring
 from imgclf.evaluate.scores import Evaluation
 from imgclf.evaluate.writing import write
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     bundle: Bundle,
-    data: Path | None = None,
+    data: StrPath | None = None,
     part: Part | None = None,
     *,
     progress: Callable[[int, int], None] | None = None,
@@ -33,6 +34,7 @@ def evaluate(
 
     Which, `scoring.images` says. Damaged images are skipped and named. Raises ImgclfError when there is nothing to score.
     """
+    data = None if data is None else Path(data)
     on = scoring.images(bundle, data, part)
     found = scoring.answers([bundle], on, progress)
     truth, probabilities = found.true, found.probabilities[0]

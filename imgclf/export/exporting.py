@@ -14,6 +14,7 @@ from imgclf.core.config import Format, Part, Quantize, Share
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.fields import check as check_value
 from imgclf.core.files import atomic, contained
+from imgclf.core.files.paths import StrPath
 from imgclf.core.files.state_folder import check_data_folder, check_outside, command
 from imgclf.core.parallel import ordered_map
 from imgclf.core.progress import Stages
@@ -107,8 +108,8 @@ def export(
     form: Format = "litert",
     quantize: Quantize = "none",
     *,
-    data: Path | None = None,
-    out: Path | None = None,
+    data: StrPath | None = None,
+    out: StrPath | None = None,
     tolerance: float | None = None,
     progress: Stages | None = None,
 ) -> Export:
@@ -119,6 +120,8 @@ def export(
     run's images are now, if they were moved. out: a new file or folder; by default `default_path`, where an earlier export is
     replaced. Raises ImgclfError, and leaves nothing behind, when the file differs by more.
     """
+    data = None if data is None else Path(data)
+    out = None if out is None else Path(out)
     check(form, quantize, tolerance, out)
     limit = TOLERANCE[quantize] if tolerance is None else tolerance
     report: Stages = progress or (lambda stage, done, total: None)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from imgclf.core import names
 from imgclf.core.errors import ImageError, ImgclfError
+from imgclf.core.files.paths import StrPath
 from imgclf.images import archives, decode, header
 from imgclf.images.formats import filetypes
 
@@ -38,17 +39,23 @@ class Source:
         return decode.decode(content, header.header(content, Path(self.name).suffix))
 
 
-def expand(inputs: Iterable[str | Source], without: Path | None = None) -> Iterator[Source]:
+Inputs = StrPath | Source | Iterable[StrPath | Source]
+
+
+def expand(inputs: Inputs, without: Path | None = None) -> Iterator[Source]:
     """Every image asked for, in order; a source with a problem where an input stands for none.
 
+    inputs: paths, globs and sources, or a single one of them.
     A folder expands to the files below it that are images by name or first bytes, sorted. Hidden files, system files (`@eaDir`,
     `Thumbs.db`) and the folder `without` are skipped. An archive, recognised by its extension, expands to its images. A name
     with *, ? or [ that is not an existing file is a glob. Files in a folder that it matches are returned once.
     """
-    for name in inputs:
-        if isinstance(name, Source):
-            yield name
-        elif glob.has_magic(name) and not os.path.lexists(name):
+    for one in [inputs] if isinstance(inputs, str | os.PathLike | Source) else inputs:
+        if isinstance(one, Source):
+            yield one
+            continue
+        name = os.fspath(one)
+        if glob.has_magic(name) and not os.path.lexists(name):
             matches = sorted(glob.glob(_pattern(name), recursive=True))
             folders = {Path(match) for match in matches if os.path.isdir(match)}
             for match in matches:

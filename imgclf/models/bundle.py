@@ -19,6 +19,7 @@ from imgclf.core.config import Recipe, TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.fields import wrong_content
 from imgclf.core.files import atomic, reading
+from imgclf.core.files.paths import StrPath
 from imgclf.core.parallel import ordered_map
 from imgclf.evaluation import calibration
 from imgclf.evaluation.baseline import Baseline
@@ -50,8 +51,9 @@ class Bundle:
         self._engines = Engines(path / LITERT, self._check_engine, _BROKEN, sha256=digest, before=before)
 
     @classmethod
-    def load(cls, path: Path) -> "Bundle":
+    def load(cls, path: StrPath) -> "Bundle":
         """Read and check a run folder; raises ImgclfError saying what is broken."""
+        path = Path(path)
         if path.is_file():
             raise ImgclfError(f"{path}: a file, not a run folder; give the folder that holds {FILE}")
         if not path.is_dir():

@@ -11,6 +11,7 @@ import cv2
 from imgclf.core.config import Part, Recipe, Seed, TrainConfig
 from imgclf.core.errors import ImgclfError
 from imgclf.core.fields import Within, check
+from imgclf.core.files.paths import StrPath
 from imgclf.core.files.state_folder import check_outside, state_folder
 from imgclf.core.progress import Progress
 from imgclf.core.remedies import why
@@ -50,19 +51,21 @@ class Preview:
 
 
 def preview(
-    data: Path,
+    data: StrPath,
     *,
     part: Part | None = None,
     feed: TrainConfig | None = None,
     columns: int = 8,
     seed: int = 0,
-    out: Path | None = None,
+    out: StrPath | None = None,
     progress: Progress | None = None,
 ) -> Preview:
     """Count a data folder, or one part of its split, and write its contact sheet to `out` (DATA/.imgclf/preview.png if None).
 
     feed: show each image as a training with this configuration is fed it, instead of the photograph. Raises ImgclfError.
     """
+    data = Path(data)
+    out = None if out is None else Path(out)
     check("columns", columns, Annotated[int, Within(1, 40)])
     check("seed", seed, Seed)
     out = out or state_folder(data) / "preview.png"

@@ -30,7 +30,8 @@ class Leak:
 
 @dataclasses.dataclass(frozen=True)
 class Leakage:
-    """What leaks between the parts of a folder: `where` they come from, the number of images compared, and files without pixels."""
+    """What leaks between the parts of a folder: `where` they come from, how many images were compared,
+    and files without pixels."""
 
     data: Path
     where: str

@@ -9,6 +9,7 @@ from typing import Any
 from imgclf.core.config import Part, SplitConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.files import atomic, contained, locks
+from imgclf.core.files.paths import StrPath
 from imgclf.core.files.state_folder import numbered, state_folder
 from imgclf.core.progress import Stages
 from imgclf.data import allocation, layout
@@ -55,12 +56,13 @@ def exists(data: Path) -> bool:
     return manifest_path(data).exists()
 
 
-def split(data: Path, config: SplitConfig | None = None, *, force: bool = False, progress: Stages | None = None) -> Split:
+def split(data: StrPath, config: SplitConfig | None = None, *, force: bool = False, progress: Stages | None = None) -> Split:
     """Make the manifest of a data folder, or find that the one in force is the same.
 
     A folder with train, validation and test subfolders keeps them as they are; when it has no validation part, one is taken
     from train. Raises ImgclfError when another manifest is in force and `force` is not given; the old one is then kept beside.
     """
+    data = Path(data)
     config = config or SplitConfig()
     material = gather(data, config, progress)
     with locks.locked(state_folder(data), "split"):

@@ -185,7 +185,10 @@ def _side(work: Work, number: int, epochs: int) -> int:
 
 
 def _cost(work: Work, number: int, epochs: int) -> float:
-    """How many times as long as this epoch all those after it will take together: the time is proportional to the area of the images."""
+    """How many times as long as this epoch all those after it will take together.
+
+    The time is proportional to the area of the images.
+    """
     own = _side(work, number, epochs)
     return sum((_side(work, later, epochs) / own) ** 2 for later in range(number + 1, epochs + 1))
 

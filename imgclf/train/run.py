@@ -11,6 +11,7 @@ from imgclf.core import names, signals
 from imgclf.core.config import SCRATCH, TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.files import atomic, contained, locks
+from imgclf.core.files.paths import StrPath
 from imgclf.core.files.state_folder import check_outside
 from imgclf.data import dataset
 from imgclf.data.manifest import read_manifest
@@ -29,10 +30,10 @@ if TYPE_CHECKING:
 
 
 def train(
-    data: Path,
+    data: StrPath,
     config: TrainConfig | None = None,
     *,
-    run_dir: Path | None = None,
+    run_dir: StrPath | None = None,
     listener: Listener | None = None,
     device_count: int | None = None,
 ) -> Bundle | None:
@@ -43,6 +44,8 @@ def train(
     machine, every GPU by default. Where TF_CONFIG names several machines, each calls this; the chief alone writes, and the
     others get None. Raises ImgclfError.
     """
+    data = Path(data)
+    run_dir = None if run_dir is None else Path(run_dir)
     config = config or TrainConfig()
     listener = listener or Silent()
     check(config)

@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+StrPath = str | os.PathLike[str]
 STATE_NAME = ".imgclf"
 
 
