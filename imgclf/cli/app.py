@@ -15,6 +15,7 @@ from imgclf.cli import (
     evaluate,
     explain,
     export,
+    help_,
     info,
     predict,
     preview,
@@ -34,10 +35,10 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,  # plain help: the boxes took a third of the start-up time
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="From a folder of images per class to a classifier you can trust.\n\n"
-    "The usual order: clean, preview, split, train, evaluate, predict. "
-    "The data folder is `data` and the run the newest finished one under `runs/` unless you say otherwise.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    help="Train an image classifier that you can trust, from a folder with one folder of images per class.\n\n"
+    "The usual order is: clean, preview, split, train, evaluate, predict. "
+    "Defaults: the data folder `data`, and the newest finished run in `runs/`.",
 )
 
 
@@ -51,9 +52,9 @@ def _version(wanted: bool) -> None:
 def top(
     ctx: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="As after any command: no talk.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="As after any command: more is said.")] = False,
-    no_color: Annotated[bool, typer.Option("--no-color", help="As after any command: no colours.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show only results and errors.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show defaults, time and memory too.")] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="Turn colours off.")] = False,
 ) -> None:
     for wanted, does in ((quiet, console.be_quiet), (verbose, console.be_verbose), (no_color, console.be_colourless)):
         if wanted:
@@ -62,20 +63,21 @@ def top(
     shell.use_defaults(ctx)
 
 
-app.command(cls=clean.CleanCommand)(clean.clean)
-app.command(cls=Command)(preview.preview)
-app.command(cls=Command)(split.split)
-app.command(cls=train.TrainCommand)(train.train)
-app.command(cls=Command)(audit.audit)
-app.command(cls=Command)(evaluate.evaluate)
-app.command(cls=Command)(compare.compare)
-app.command(cls=Command)(predict.predict)
-app.command(cls=Command)(explain.explain)
-app.command(cls=Command)(export.export)
-app.command(cls=Command)(serve.serve)
-app.add_typer(runs.runs_app, name="runs")
-app.command(cls=Command)(info.info)
-app.command(cls=Command)(schema.schema)
+app.command(cls=clean.CleanCommand, rich_help_panel="Data")(clean.clean)
+app.command(cls=Command, rich_help_panel="Data")(preview.preview)
+app.command(cls=Command, rich_help_panel="Data")(split.split)
+app.command(cls=Command, rich_help_panel="Data")(audit.audit)
+app.command(cls=train.TrainCommand, rich_help_panel="Models", epilog=train.EXAMPLES)(train.train)
+app.command(cls=Command, rich_help_panel="Models")(evaluate.evaluate)
+app.command(cls=Command, rich_help_panel="Models")(compare.compare)
+app.command(cls=Command, rich_help_panel="Models")(explain.explain)
+app.add_typer(runs.runs_app, name="runs", rich_help_panel="Models")
+app.command(cls=Command, rich_help_panel="Models")(info.info)
+app.command(cls=Command, rich_help_panel="Use")(predict.predict)
+app.command(cls=Command, rich_help_panel="Use")(serve.serve)
+app.command(cls=Command, rich_help_panel="Use")(export.export)
+app.command(cls=Command, rich_help_panel="More")(schema.schema)
+app.command("help", cls=Command, rich_help_panel="More")(help_.help_)
 
 
 def main() -> None:

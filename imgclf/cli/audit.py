@@ -27,18 +27,22 @@ def audit(
     data: Data = Path("data"),
     model: Annotated[Backbone, typer.Option(help="The backbone whose features are compared.")] = "efficientnet-lite0",
     weights: Annotated[
-        str, typer.Option(metavar="imagenet|none|FILE", help="Of the backbone: ImageNet's, random ones, or a file.")
+        str, typer.Option(metavar="imagenet|none|FILE", help="Weights of the backbone: ImageNet's, random ones, or a file.")
     ] = "imagenet",
-    image_size: Annotated[int | None, typer.Option(help="Pixels a side.", show_default="the backbone's own, 224")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side length of the input in pixels.", show_default="the backbone's own, 224")
+    ] = None,
     seed: Seed = 0,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE.csv", help="Also write the suspects to this CSV, for `clean --apply`.")
+        Path | None, typer.Option(metavar="FILE.csv", help="Also write the issues to FILE.csv, for `clean --apply`.")
     ] = None,
     relabel: Annotated[
         float | None,
-        typer.Option(metavar="SCORE", help="Ask for `relabel` of labels that are wrong with at least this score."),
+        typer.Option(metavar="SCORE", help="Mark label issues with at least this score for relabelling in the report."),
     ] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Also write a page to decide on.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Also write a page on which to decide on each issue.")
+    ] = None,
     shard: ShardOf = None,
     as_json: Json = False,
 ) -> None:

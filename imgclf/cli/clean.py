@@ -48,35 +48,42 @@ class CleanCommand(Command):
 def clean(
     ctx: typer.Context,
     data: Data = Path("data"),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look and report, move nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only report; move nothing.")] = False,
     policy: Annotated[
-        Policy, typer.Option(help="Set aside broken files and exact copies (default), all that is doubtful, or nothing.")
+        Policy,
+        typer.Option(
+            help="Quarantine broken files and exact copies (default), all doubtful files (strict), or nothing (report)."
+        ),
     ] = "default",
     on: Annotated[
-        list[str] | None, typer.Option(metavar="CHECK=ACTION", help="Another action for a check: report, quarantine, ignore.")
+        list[str] | None, typer.Option(metavar="CHECK=ACTION", help="Change the action of a check: report, quarantine, ignore.")
     ] = None,
     threshold: Annotated[
-        list[str] | None, typer.Option(metavar="CHECK=SCORE", help="Find from this score on (0 to 1), for a quality check.")
+        list[str] | None,
+        typer.Option(metavar="CHECK=SCORE", help="Change the score (0 to 1) from which a quality check reports an issue."),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE.csv", help="Also write every file and finding to this CSV.")
+        Path | None, typer.Option(metavar="FILE.csv", help="Also write all files and issues to FILE.csv.")
     ] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Also write a page of what was found.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Also write a page of the issues with thumbnails.")
+    ] = None,
     apply: Annotated[
-        Path | None, typer.Option(metavar="FILE.csv", help="Carry out an edited report: its `quarantine` and `relabel` lines.")
+        Path | None,
+        typer.Option(metavar="FILE.csv", help="Carry out the `quarantine` and `relabel` lines of an edited report."),
     ] = None,
     undo: Annotated[
         int | None,
-        typer.Option("--undo", metavar="[N]", min=-1, help="Put back every file that was moved, or those of batch N."),
+        typer.Option("--undo", metavar="[N]", min=-1, help="Move all files back, or those of operation N."),
     ] = None,
-    history: Annotated[bool, typer.Option("--history", help="List the batches of moves made so far.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="List the operations so far.")] = False,
     recover: Annotated[
         bool, typer.Option("--recover", help="Finish the interrupted moves of another user or machine, if you trust them.")
     ] = False,
     shard: ShardOf = None,
     as_json: Json = False,
 ) -> None:
-    """Find what is broken, duplicated, mislabelled or poor; set it aside, undoably.
+    """Find broken, duplicated and doubtful images; quarantine them.
 
     Every file in every class folder is decoded to its end. What cannot be used and exact copies go to DATA/.imgclf/quarantine,
     the rest is reported; nothing is deleted or rewritten, and --undo puts every file back.

@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 
 def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="A run, as for --run.")],
+    first: Annotated[str, typer.Argument(metavar="A", help="A run folder or its name under runs/.")],
     second: Annotated[str, typer.Argument(metavar="B", help="Another run of the same classes.")],
     data: Annotated[
-        Path | None, typer.Argument(help="The first run's own data if not given, or another folder with the same classes.")
+        Path | None, typer.Argument(help="Another folder with the same classes; by default the data of the first run.")
     ] = None,
-    part: Annotated[Part | None, typer.Option("--split", help="Part to score.", show_default="test")] = None,
+    part: Annotated[Part | None, typer.Option("--split", help="Subset to score.", show_default="test")] = None,
     as_json: Json = False,
 ) -> None:
-    """Score two runs on the same images, and say whether they differ by more than chance.
+    """Compare two runs on the same images, with a significance test.
 
     Accuracies, their difference with a 95% interval, McNemar's exact test, and the images that one run alone gets right.
     """

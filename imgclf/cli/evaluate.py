@@ -29,20 +29,24 @@ if TYPE_CHECKING:
 
 def evaluate(
     data: Annotated[
-        Path | None, typer.Argument(help="The run's own data if not given, or another folder with the same classes.")
+        Path | None, typer.Argument(help="Another folder with the same classes; by default the data of the run.")
     ] = None,
     run: Run = "latest",
-    part: Annotated[Part | None, typer.Option("--split", help="Part to score.", show_default="test")] = None,
+    part: Annotated[Part | None, typer.Option("--split", help="Subset to score.", show_default="test")] = None,
     fail_under: Annotated[
         str | None,
-        typer.Option(metavar="FIGURE=LEAST,...", help="Exit with 1 when a figure is less, as accuracy=0.95,recall[cat]=0.9."),
+        typer.Option(
+            metavar="METRIC=MIN,...",
+            help="Exit with code 1 if a metric is below its minimum, as in accuracy=0.95,recall[cat]=0.9.",
+        ),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Also write a page: all of this, and the worst errors' images.")
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Also write a page with all results and the images of the worst errors."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score a run on images it was not fitted to.
+    """Measure a run on images that it was not trained on.
 
     Accuracy and F1 with their 95% intervals, ROC-AUC, calibration error, precision, recall and F1 per class, confusion matrix;
     written into the run folder.

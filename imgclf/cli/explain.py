@@ -27,17 +27,15 @@ def explain(
     run: Run = "latest",
     method: Annotated[
         Literal["occlusion", "grad-cam"],
-        typer.Option(help="Cover parts and ask again, or follow the gradients (slower to start, with TensorFlow)."),
+        typer.Option(help="Cover parts of the image, or follow the gradients (needs TensorFlow, starts slower)."),
     ] = "occlusion",
     target: Annotated[
         str | None, typer.Option("--class", metavar="NAME", help="The class to explain.", show_default="the run's answer")
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder of the sheets, a PNG for each image.")] = Path(
-        "explained"
-    ),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results, a PNG for each image.")] = Path("explained"),
     as_json: Json = False,
 ) -> None:
-    """Show where a run looks: the parts of an image that make for its answer.
+    """Show which parts of an image decide the prediction.
 
     Each sheet says how the probability falls when what is marked is covered, beside as much covered at random: a mark that
     explains nothing falls no faster than chance.

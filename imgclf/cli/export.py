@@ -23,27 +23,27 @@ if TYPE_CHECKING:
 
 
 def export(
-    data: Annotated[Path | None, typer.Argument(help="Where the run's images are now, if they were moved.")] = None,
+    data: Annotated[Path | None, typer.Argument(help="Folder of the run's images, if they were moved.")] = None,
     run: Run = "latest",
-    form: Annotated[Format, typer.Option("--format", help="For phones, other runtimes, servers, or Keras.")] = "litert",
+    form: Annotated[Format, typer.Option("--format", help="File format of the export.")] = "litert",
     quantize: Annotated[
-        Quantize, typer.Option(help="Fewer bits: float16 halves the file, int8 leaves a third or less.")
+        Quantize, typer.Option(help="Smaller numbers: float16 halves the file, int8 cuts it to a third or less.")
     ] = "none",
     out: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="The new file, or folder of a SavedModel.", show_default="in RUN/export"),
+        typer.Option(metavar="PATH", help="New file, or new folder for a SavedModel.", show_default="in RUN/export"),
     ] = None,
     tolerance: Annotated[
         float | None,
         typer.Option(
             metavar="T",
-            help="Largest probability difference to the run; for int8 the share of labels that may change.",
+            help="Largest allowed difference of a probability; for int8, largest share of labels that may change.",
             show_default="0.0001, or 0.02 for float16 and int8",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a run in a format that others can use.
+    """Export a run for other programs and devices.
 
     With class names, recipe and calibration inside. The file is run on the test part and compared with the run; one that
     differs by more than the tolerance is not kept, and the exit code is 1. Prints its path on stdout.

@@ -12,8 +12,13 @@ if TYPE_CHECKING:
     pass
 
 
-def info(run: Annotated[str, typer.Argument(help="As for --run.")] = "latest", as_json: Json = False) -> None:
-    """Show everything that a run knows of itself.
+def info(
+    run: Annotated[
+        str, typer.Argument(help="A run folder, its name under runs/, `latest` finished one, or `best`.")
+    ] = "latest",
+    as_json: Json = False,
+) -> None:
+    """Show the details of a run.
 
     Classes, recipe, options, metrics, calibration, data, versions, files and evaluations.
     """

@@ -20,42 +20,51 @@ def predict(
         typer.Argument(metavar="INPUT...", help="Files, folders, globs, archives, or - for paths on stdin, one a line."),
     ] = None,
     run: Run = "latest",
-    top: Annotated[int, typer.Option(min=1, help="Likeliest classes to give.")] = 1,
+    top: Annotated[int, typer.Option(min=1, help="Number of most likely classes to print.")] = 1,
     as_json: Json = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON record a line, as they are done.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with a header, as they are done.")] = False,
+    jsonl: Annotated[
+        bool, typer.Option("--jsonl", help="Print one JSON record per line, each as soon as it is ready.")
+    ] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header, each line as soon as it is ready.")] = False,
     form: Annotated[
         str | None,
-        typer.Option("--format", metavar="TEXT", help="A line each, as '{label}\\t{path}'; also {name} {probability} {error}."),
+        typer.Option(
+            "--format",
+            metavar="TEXT",
+            help="Print each prediction in this format, such as '{label}\\t{path}'; also {name} {probability} {error}.",
+        ),
     ] = None,
     threshold: Annotated[
         str | None,
-        typer.Option(metavar="P|auto:A", help="Label `unknown` below P, or below what was right on A of the validation part."),
+        typer.Option(
+            metavar="P|auto:A",
+            help="Print `unknown` below probability P, or below the one that gives accuracy A on the validation set.",
+        ),
     ] = None,
-    nul: Annotated[bool, typer.Option("-0", "--null", help="Paths on stdin end with NUL, as from find -print0.")] = False,
-    stdin_image: Annotated[bool, typer.Option("--stdin-image", help="Predict the image whose bytes are on stdin.")] = False,
+    nul: Annotated[
+        bool, typer.Option("-0", "--null", help="Read paths on stdin that end with NUL, as from find -print0.")
+    ] = False,
+    stdin_image: Annotated[bool, typer.Option("--stdin-image", help="Classify the image whose bytes are on stdin.")] = False,
     move_to: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Move each photo into DIR/<label>; --undo DIR moves them back.")
+        Path | None, typer.Option(metavar="DIR", help="Move each image into DIR/<label>; --undo DIR moves them back.")
     ] = None,
     link_to: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Link each photo into DIR/<label>; --undo DIR removes the links.")
+        Path | None, typer.Option(metavar="DIR", help="Link each image into DIR/<label>; --undo DIR removes the links.")
     ] = None,
     watch: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Predict the images of DIR and those that come, until Ctrl-C.")
+        Path | None, typer.Option(metavar="DIR", help="Classify the images of DIR, and new ones as they arrive, until Ctrl-C.")
     ] = None,
-    undo: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Take back all that --move-to and --link-to placed in DIR.")
-    ] = None,
+    undo: Annotated[Path | None, typer.Option(metavar="DIR", help="Undo all moves and links that were made in DIR.")] = None,
     recover: Annotated[
         bool,
-        typer.Option("--recover", help="With --undo: also take back what another user or machine sorted."),
+        typer.Option("--recover", help="With --undo: also undo moves of other users and machines."),
     ] = False,
     shard: ShardOf = None,
     merge: Annotated[
-        bool, typer.Option("--merge", help="The inputs are what --shard printed: give the records of all, in order.")
+        bool, typer.Option("--merge", help="Merge the output files of --shard and print all records in order.")
     ] = False,
 ) -> None:
-    """Say what is on images, one record per input.
+    """Classify images.
 
     Records come in the order of the inputs, unreadable ones with their error; the exit code is 1 if any failed.
     """

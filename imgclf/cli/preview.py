@@ -34,27 +34,28 @@ if TYPE_CHECKING:
 def preview(
     data: Data = Path("data"),
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="The sheet's file; DATA/.imgclf/preview.png if not given.")
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Write the contact sheet to FILE.png, by default DATA/.imgclf/preview.png."),
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Also show the sheet in a window until a key is pressed.")] = False,
-    part: Annotated[Part | None, typer.Option("--split", help="Only this part of the split.")] = None,
-    augmented: Annotated[
-        bool, typer.Option("--augmented", help="Show what the network is fed: its size, changed at random as in training.")
-    ] = False,
-    samples: Annotated[int, typer.Option(min=1, max=40, help="Images a class on the sheet.")] = 8,
+    part: Annotated[Part | None, typer.Option("--split", help="Show only this subset of the split.")] = None,
+    augmented: Annotated[bool, typer.Option("--augmented", help="Show images as in training: resized and augmented.")] = False,
+    samples: Annotated[int, typer.Option(min=1, max=40, help="Number of images per class on the sheet.")] = 8,
     image_size: Annotated[
         int | None,
-        typer.Option(**bounds(TrainConfig, "image_size"), help="Side length in pixels for --augmented, as in train."),
+        typer.Option(**bounds(TrainConfig, "image_size"), help="Side length in pixels with --augmented, as in train."),
     ] = None,
-    aspect: Annotated[Aspect, typer.Option(help="For --augmented, as for train.")] = "squash",
-    augment: Annotated[Augment, typer.Option(help="For --augmented, as for train.")] = "light",
-    flip: Annotated[bool, typer.Option("--flip/--no-flip", help="For --augmented, as for train.")] = True,
+    aspect: Annotated[Aspect, typer.Option(help="With --augmented, as in train.")] = "squash",
+    augment: Annotated[Augment, typer.Option(help="With --augmented, as in train.")] = "light",
+    flip: Annotated[bool, typer.Option("--flip/--no-flip", help="With --augmented, as in train.")] = True,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Also write a page to browse: thumbnails, filters, histograms.")
+        Path | None, typer.Option(metavar="FILE.html", help="Also write a page with thumbnails, filters and histograms.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Images on the page; of more, a sample of every class.")] = 5000,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Maximum number of images on the page; of more, a sample of each class.")
+    ] = 5000,
     histograms: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Also plot sizes, aspect ratios and brightness by class.")
+        Path | None, typer.Option(metavar="FILE.png", help="Also plot sizes, aspect ratios and brightness of each class.")
     ] = None,
     strip: Annotated[
         bool | None,
@@ -63,7 +64,7 @@ def preview(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Draw a contact sheet and list counts, sizes and formats.
+    """Show a contact sheet, and the counts, sizes and formats of each class.
 
     A row of samples per class as a PNG, and a table by class with the imbalance; a page, plots and thumbnails on request.
     """

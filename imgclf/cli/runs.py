@@ -17,7 +17,7 @@ from imgclf.cli.shell import Command
 if TYPE_CHECKING:
     from imgclf.runs import Run
 
-runs_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, show and put away runs.")
+runs_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, show and remove runs.")
 
 Folder = Annotated[Path, typer.Option("--in", metavar="DIR", help="The folder of runs.")]
 
@@ -31,8 +31,13 @@ def runs_list(folder: Folder = Path("runs"), as_json: Json = False) -> None:
 
 
 @runs_app.command("show", cls=Command)
-def runs_show(run: Annotated[str, typer.Argument(help="As for --run.")] = "latest", as_json: Json = False) -> None:
-    """Show everything that a run knows of itself."""
+def runs_show(
+    run: Annotated[
+        str, typer.Argument(help="A run folder, its name under runs/, `latest` finished one, or `best`.")
+    ] = "latest",
+    as_json: Json = False,
+) -> None:
+    """Show the details of a run."""
     info(run, as_json)
 
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     pass
 
 
-def schema(name: Annotated[str | None, typer.Argument(help="A schema; all are listed if not given.")] = None) -> None:
-    """Describe the JSON that commands print and folders keep.
+def schema(name: Annotated[str | None, typer.Argument(help="Name of a schema; by default list all.")] = None) -> None:
+    """Print the JSON Schemas of all outputs.
 
     As JSON Schemas (draft 2020-12), each with its number; one is printed whole, with those that it refers to inside.
     """

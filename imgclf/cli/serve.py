@@ -11,15 +11,15 @@ from imgclf.core.fields import bounds
 
 
 def serve(
-    run: Annotated[str, typer.Argument(help="As for --run.")] = "latest",
+    run: Annotated[
+        str, typer.Argument(help="A run folder, its name under runs/, `latest` finished one, or `best`.")
+    ] = "latest",
     port: Annotated[int, typer.Option(**bounds(ServeConfig, "port"), help="Port to listen on (0: any free port).")] = 8000,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 for every network this machine is in.")
-    ] = "127.0.0.1",
-    token: Annotated[
-        str | None, typer.Option(envvar="IMGCLF_TOKEN", help="Answer only who knows it, as a bearer token.")
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all networks of this machine.")] = "127.0.0.1",
+    token: Annotated[str | None, typer.Option(envvar="IMGCLF_TOKEN", help="Require this bearer token.")] = None,
+    threshold: Annotated[
+        str | None, typer.Option(metavar="P|auto:A", help="Answer `unknown` below probability P, as in predict.")
     ] = None,
-    threshold: Annotated[str | None, typer.Option(metavar="P|auto:A", help="Label `unknown` below P, as for predict.")] = None,
     timeout: Annotated[float, typer.Option(**bounds(ServeConfig, "timeout"), help="Maximum seconds per request.")] = 30,
     queue: Annotated[
         int,
@@ -42,7 +42,7 @@ def serve(
         str, typer.Option(metavar="/PREFIX", help="Strip this prefix from request paths if the proxy does not.")
     ] = "",
 ) -> None:
-    """Serve a run to browsers and programs: a page and an API.
+    """Serve a run as a web page and an API.
 
     For this machine alone unless you give --host. The URL is printed once it answers. SIGTERM and Ctrl-C let what is under way
     end.

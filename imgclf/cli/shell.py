@@ -38,9 +38,9 @@ class Command(TyperCommand):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         for names, words, does in (
-            (["--quiet", "-q"], "No talk: only results, errors and what was skipped.", console.be_quiet),
-            (["--verbose", "-v"], "Also say which defaults are used, and the time and memory taken.", console.be_verbose),
-            (["--no-color"], "No colours; the same as NO_COLOR=1 in the environment.", console.be_colourless),
+            (["--quiet", "-q"], "Show only results, errors and skipped files.", console.be_quiet),
+            (["--verbose", "-v"], "Show also the defaults used, the time and the memory.", console.be_verbose),
+            (["--no-color"], "Turn colours off, like NO_COLOR=1 in the environment.", console.be_colourless),
         ):  # fmt: skip
             self.params.append(
                 TyperOption(
@@ -53,6 +53,27 @@ class Command(TyperCommand):
                     callback=lambda _ctx, _param, given, does=does: does() if given else None,
                 )
             )
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, then the options by group (`rich_help_panel`), those without a group last."""
+        groups: dict[str, list[tuple[str, str]]] = {"Arguments": []}
+        rest = []
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record and param.param_type_name == "argument":
+                groups["Arguments"].append(record)
+            elif record and (group := getattr(param, "rich_help_panel", None)):
+                groups.setdefault(group, []).append(record)
+            elif record:
+                rest.append(record)
+        _write_sections(formatter, {**groups, "Options": rest})
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the examples, a line each."""
+        if self.epilog:
+            with formatter.section("Examples"):
+                for line in self.epilog.splitlines():
+                    formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
 
     def invoke(self, ctx: Any) -> Any:
         """Of options that exclude each other, one of the command line puts those of the project's file out of force."""
@@ -75,8 +96,27 @@ class Command(TyperCommand):
         return super().invoke(ctx)
 
 
+def _write_sections(formatter: Any, sections: dict[str, list[tuple[str, str]]]) -> None:
+    for name, rows in sections.items():
+        if rows:
+            with formatter.section(name):
+                formatter.write_dl(rows)
+
+
 class Commands(TyperGroup):
     """Where errors become one line and an exit code: 1 expected, 2 usage, 3 a bug, 130 interrupted."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands by group (`rich_help_panel`)."""
+        found = {name: command for name in self.list_commands(ctx) if (command := self.get_command(ctx, name)) is not None}
+        limit = formatter.width - 6 - max(map(len, found))
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for name, command in found.items():
+            if not command.hidden:
+                group = getattr(command, "rich_help_panel", None)
+                title = group if isinstance(group, str) else "Commands"
+                groups.setdefault(title, []).append((name, command.get_short_help_str(limit)))
+        _write_sections(formatter, groups)
 
     def invoke(self, ctx: Any) -> Any:
         try:

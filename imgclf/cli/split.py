@@ -34,36 +34,38 @@ def split(
     data: Data = Path("data"),
     train: Annotated[
         float | None,
-        typer.Option(help="Share for training, as 0.7 or 70; what is not given shares the rest.", show_default="0.7"),
+        typer.Option(help="Share of the training set, as 0.7 or 70.", show_default="0.7"),
     ] = None,
     val: Annotated[
-        float | None, typer.Option(help="Share for validation, which chooses the best epoch.", show_default="0.15")
+        float | None, typer.Option(help="Share of the validation set, which selects the best epoch.", show_default="0.15")
     ] = None,
-    test: Annotated[float | None, typer.Option(help="Share for the final test.", show_default="0.15")] = None,
+    test: Annotated[
+        float | None, typer.Option(help="Share of the test set, for the final measurement.", show_default="0.15")
+    ] = None,
     seed: Seed = 0,
     group_by: Annotated[
-        str | None, typer.Option(metavar="REGEX", help="Never part paths in which REGEX captures the same text.")
+        str | None, typer.Option(metavar="REGEX", help="Keep paths in one subset if REGEX captures the same text in them.")
     ] = None,
     groups: Annotated[
-        Path | None, typer.Option(metavar="FILE.csv", help="Never part paths of one group: columns path, group.")
+        Path | None, typer.Option(metavar="FILE.csv", help="Keep the images of a group in one subset; columns: path, group.")
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace another split that is in force; the old one is kept beside.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing split; the old one is kept beside it.")] = False,
     stable: Annotated[
-        bool, typer.Option("--stable", help="By hash instead of by shuffle: images added later move none that were there.")
+        bool, typer.Option("--stable", help="Assign images by hash: images added later do not move earlier ones.")
     ] = False,
     folds: Annotated[
-        int | None, typer.Option(metavar="K", help="Make K folds for cross-validation instead; `train --fold I` uses one.")
+        int | None, typer.Option(metavar="K", help="Make K folds for cross-validation; use one with `train --fold I`.")
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Only look for leakage in a folder that is split; exit code 1 if there is any.")
+        bool, typer.Option("--check", help="Only check an existing split for leakage; exit with code 1 if there is any.")
     ] = False,
-    export: Annotated[Path | None, typer.Option(metavar="DIR", help="Also make DIR/train/<class>/... for other tools.")] = None,
-    link: Annotated[Link | None, typer.Option(help="How --export places images.", show_default="hard")] = None,
+    export: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also export class folders, DIR/train/<class>/..., for other tools.")
+    ] = None,
+    link: Annotated[Link | None, typer.Option(help="How --export makes files.", show_default="hard")] = None,
     as_json: Json = False,
 ) -> None:
-    """Divide the images into train, validation and test parts.
+    """Divide the images into training, validation and test sets.
 
     The same share of each class in every part, near-duplicates in one part, the same for the same seed. The
     result is a manifest, DATA/.imgclf/split.csv; no image is copied. A folder with train/val/test folders is used as it is.

@@ -4,7 +4,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -18,17 +18,22 @@ from imgclf.cli.console import (
     printable,
     say,
 )
-from imgclf.cli.options import Data, Json, Seed, refuse
+from imgclf.cli.options import Data, refuse
 from imgclf.cli.shell import Command
 from imgclf.cli.split import print_split
 from imgclf.cli.training_display import TrainingDisplay
 from imgclf.core.config import Aspect, Augment, Model, Precision, Schedule, TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
+from imgclf.core.fields import bounds
 from imgclf.core.files.state_folder import command
 
 if TYPE_CHECKING:
     from imgclf.models.bundle import Bundle
     from imgclf.train import RateSearch
+
+
+EXAMPLES = """imgclf train --epochs 20
+imgclf train photos/ --model efficientnet-lite0 --fine-tune 2"""
 
 
 class TrainCommand(Command):
@@ -42,79 +47,114 @@ class TrainCommand(Command):
         return super().parse_args(ctx, args)
 
 
+def _option(group: str, help: str, *names: str, **more: Any) -> Any:
+    """An option of one group of --help."""
+    return typer.Option(*names, help=help, rich_help_panel=group, **more)
+
+
 def train(
     ctx: typer.Context,
     data: Data = Path("data"),
-    epochs: Annotated[int, typer.Option(help="Passes over the training part.")] = 30,
-    model: Annotated[Model, typer.Option(help="The network: its width and depth also follow the images' size.")] = "cnn",
-    weights: Annotated[
-        str, typer.Option(metavar="imagenet|none|FILE", help="Of a pretrained backbone: ImageNet's, random ones, or a file.")
-    ] = "imagenet",
-    views: Annotated[int, typer.Option(metavar="N", help="For a backbone: each training image, N - 1 times changed too.")] = 1,
-    fine_tune: Annotated[
-        int, typer.Option(metavar="N", help="For a backbone: once the head is trained, train its top N blocks too.")
-    ] = 0,
-    fine_tune_epochs: Annotated[
-        int | None, typer.Option(metavar="N", help="Epochs of that.", show_default="a fifth of --epochs, 3 at least")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 32,
-    image_size: Annotated[int | None, typer.Option(help="Pixels a side.", show_default="96, or less for small images")] = None,
+    image_size: Annotated[
+        int | None,
+        _option("Data", "Side length of the input in pixels.", show_default="96, or less for small images"),
+    ] = TrainConfig.image_size,
     aspect: Annotated[
-        Aspect, typer.Option(help="Fit an image to the square: squash it, crop its centre, or pad it.")
-    ] = "squash",
-    augment: Annotated[Augment, typer.Option(help="Random changes to training images.")] = "light",
-    flip: Annotated[bool, typer.Option("--flip/--no-flip", help="Whether those mirror; not for digits and text.")] = True,
-    progressive: Annotated[
-        bool, typer.Option("--progressive/--no-progressive", help="Whether the first epochs see smaller images: faster.")
-    ] = True,
-    precision: Annotated[
-        Precision, typer.Option(help="Number format to compute in; what is saved is float32 in any case.")
-    ] = "auto",
-    learning_rate: Annotated[float, typer.Option(help="Adam's step size at its peak.")] = 3e-3,
-    lr_schedule: Annotated[Schedule, typer.Option(help="How the step size changes.")] = "cosine",
-    lr_find: Annotated[bool, typer.Option("--lr-find", help="Only look for a learning rate: a plot and a suggestion.")] = False,
+        Aspect, _option("Data", "Make images square: squash them, crop the centre, or pad them.")
+    ] = TrainConfig.aspect,
+    augment: Annotated[Augment, _option("Data", "Strength of random changes to training images.")] = TrainConfig.augment,
+    flip: Annotated[
+        bool,
+        _option("Data", "Flip images horizontally at random. Use --no-flip for digits and text.", "--flip/--no-flip"),
+    ] = TrainConfig.flip,
+    class_weights: Annotated[
+        str,
+        _option("Data", "Loss weight of each class: auto, none, or a CSV file.", metavar="auto|none|FILE.csv"),
+    ] = TrainConfig.class_weights,
+    fold: Annotated[
+        int | None, _option("Data", "Train on fold I of `split --folds` instead of the split.", metavar="I")
+    ] = TrainConfig.fold,
+    model: Annotated[
+        Model,
+        _option(
+            "Model", f"The network: {', '.join(get_args(Model))}. Use auto to compare cnn with a backbone.", metavar="NAME"
+        ),
+    ] = TrainConfig.model,
+    weights: Annotated[
+        str,
+        _option("Model", "Weights of a backbone: ImageNet's, random ones, or a file.", metavar="imagenet|none|FILE"),
+    ] = TrainConfig.weights,
+    views: Annotated[
+        int,
+        _option(
+            "Model", "Use N views of each training image: the original and N-1 augmented copies (backbones only).", metavar="N"
+        ),
+    ] = TrainConfig.views,
+    fine_tune: Annotated[
+        int, _option("Fine-tuning", "Train the top N blocks of the backbone too, after the head.", metavar="N")
+    ] = TrainConfig.fine_tune,
+    fine_tune_epochs: Annotated[
+        int | None,
+        _option("Fine-tuning", "Epochs of fine-tuning.", metavar="N", show_default="a fifth of --epochs, 3 at least"),
+    ] = TrainConfig.fine_tune_epochs,
+    epochs: Annotated[int, _option("Training", "Number of passes over the training set.")] = TrainConfig.epochs,
+    batch_size: Annotated[int, _option("Training", "Images per step.")] = TrainConfig.batch_size,
+    learning_rate: Annotated[float, _option("Training", "Peak learning rate of Adam.")] = TrainConfig.learning_rate,
+    lr_schedule: Annotated[Schedule, _option("Training", "How the learning rate changes.")] = TrainConfig.lr_schedule,
+    lr_find: Annotated[
+        bool, _option("Training", "Only search for a learning rate: plot the losses and suggest one.", "--lr-find")
+    ] = False,
     early_stopping: Annotated[
         int | None,
-        typer.Option(
+        _option(
+            "Training",
+            "Stop after N epochs without improvement (0 turns it off).",
             metavar="N",
-            help="End after N epochs without a better one; 0 never.",
             show_default="half of the epochs, 10 at least",
         ),
-    ] = None,
-    label_smoothing: Annotated[float, typer.Option(help="How far targets move towards all classes alike.")] = 0.1,
+    ] = TrainConfig.early_stopping,
+    progressive: Annotated[
+        bool,
+        _option("Training", "Use smaller images in the first epochs, which is faster.", "--progressive/--no-progressive"),
+    ] = TrainConfig.progressive,
+    label_smoothing: Annotated[float, _option("Training", "Label smoothing (0 turns it off).")] = TrainConfig.label_smoothing,
     weight_decay: Annotated[
         float | None,
-        typer.Option(
-            help="Adam's decoupled weight decay, times the step size.", show_default="3 for a head on features, else 0"
-        ),
-    ] = None,
-    ema: Annotated[float, typer.Option(help="What a step keeps of a moving average of the weights; 0 for none.")] = 0.0,
-    class_weights: Annotated[
-        str, typer.Option(metavar="auto|none|FILE.csv", help="What an image of each class counts; auto when they are uneven.")
-    ] = "auto",
+        _option("Training", "Decoupled weight decay of Adam.", show_default="3 for a head on features, else 0"),
+    ] = TrainConfig.weight_decay,
+    ema: Annotated[
+        float, _option("Training", "Decay of the exponential moving average of the weights (0 turns it off).")
+    ] = TrainConfig.ema,
     time_budget: Annotated[
-        str | None, typer.Option(metavar="TIME", help="As many epochs as fit into 90s, 10m or 1h30m; --epochs at most.")
+        str | None,
+        _option("Training", "Train as many epochs as fit into this time, at most --epochs.", metavar="90s|10m|1h30m"),
     ] = None,
+    seed: Annotated[int, _option("Training", "Seed of every random choice.", **bounds(TrainConfig, "seed"))] = TrainConfig.seed,
+    precision: Annotated[
+        Precision, _option("Hardware", "Number format of the computation. Saved weights are always float32.")
+    ] = TrainConfig.precision,
     devices: Annotated[
-        str, typer.Option(metavar="auto|N", help="GPUs of this machine that share every batch; auto takes all.")
+        str, _option("Hardware", "Number of GPUs that share every batch; auto uses all.", metavar="auto|N")
     ] = "auto",
-    seed: Seed = 0,
-    fold: Annotated[int | None, typer.Option(metavar="I", help="Use fold I of `split --folds` instead of the split.")] = None,
     run_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the run; it must be new or empty.", show_default="runs/<time>-<model>")
+        Path | None,
+        _option("Output", "Folder of the run; it must be new or empty.", show_default="runs/<time>-<model>"),
     ] = None,
     resume: Annotated[
         str | None,
-        typer.Option("--resume", metavar="[RUN]", help="Go on with an unfinished run, the newest if none is named."),
+        _option("Output", "Resume an unfinished run, by default the newest.", "--resume", metavar="[RUN]"),
     ] = None,
-    summary: Annotated[bool, typer.Option("--summary", help="Only print the network's layers.")] = False,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write logs for TensorBoard into the run.")] = False,
-    as_json: Json = False,
+    summary: Annotated[bool, _option("Output", "Only print the layers of the network.", "--summary")] = False,
+    tensorboard: Annotated[
+        bool, _option("Output", "Also write logs for TensorBoard into the run.", "--tensorboard")
+    ] = TrainConfig.tensorboard,
+    as_json: Annotated[bool, _option("Output", "Print one JSON document instead of tables.", "--json")] = False,
 ) -> None:
-    """Train a network and keep its best epoch as a bundle.
+    """Train a network and keep its best epoch.
 
-    A Sequential CNN from scratch. Makes the default split when there is none. Prints the run folder on stdout. Ctrl-C once ends
-    after the epoch and keeps what there is; a run that was killed goes on with --resume.
+    Train a Sequential CNN from scratch, or a pretrained backbone with --model. Make the default split if there is none. Print
+    the run folder on stdout. Press Ctrl-C once to stop after the epoch and keep the result. Use --resume to continue a run
+    that was killed.
     """
     from imgclf import train as verb
     from imgclf.split import splitting
