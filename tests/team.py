@@ -24,14 +24,14 @@ PIXELS = """
 import numpy as np
 from imgclf.core.config import Recipe
 from imgclf.core.files.state_folder import state_folder
-from imgclf.data import file_index, layout, prepared_images
+from imgclf.data import dataset, file_index, prepared_images
 from imgclf.models import features
 
 class Mean:
     def vector(self, image):
         return image.mean(axis=(0, 1)).astype(np.float32)
 
-everything, _skipped = layout.index(folder)
+everything, _skipped = dataset.index(folder)
 prepared_images.prepare(folder, {"train": everything}, Recipe(16, 16))
 paths = [sample.path for sample in everything.samples]
 read = [(digest, lambda: np.zeros((4, 4, 3), np.uint8)) for digest in file_index.content_hashes(folder, paths).values()]

@@ -485,9 +485,9 @@ def test_fine_tuning_never_returns_what_is_worse(transferred: Path, tmp_path: Pa
     """With steps so large that they break the network, the head's best epoch is what is kept, and the user hears it."""
     import keras
 
-    from imgclf.train import run as whole
+    from imgclf.train import finishing
 
-    monkeypatch.setattr(whole, "patience", lambda _config, epochs: epochs)
+    monkeypatch.setattr(finishing, "patience", lambda _config, epochs: epochs)
     heard = Hears()
     config = dataclasses.replace(TUNED, learning_rate=3.0, lr_schedule="constant", epochs=4, ema=0.0)
     run = train(transferred / "data", config, run_dir=tmp_path / "run", listener=heard)

@@ -297,11 +297,11 @@ def test_a_read_only_folder_keeps_its_state_in_the_cache(tmp_path: Path) -> None
     child = """
 import os, sys
 from pathlib import Path
-from imgclf import split
-split.split(Path(sys.argv[2]))  # loads all that is imported late: the lesser user may not read our libraries
+from imgclf.split import splitting
+splitting.split(Path(sys.argv[2]))  # loads all that is imported late: the lesser user may not read our libraries
 if os.getuid() == 0:
     os.seteuid(65534)
-made = split.split(Path(sys.argv[1]))
+made = splitting.split(Path(sys.argv[1]))
 print(made.path, made.notes[0], sep="\\n")
 """
     try:

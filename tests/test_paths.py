@@ -22,7 +22,7 @@ NAMES = {
 
 def run(*arguments: object) -> str:
     """stdout of a command that goes well."""
-    done = CliRunner().invoke(app.app, [str(one) for one in arguments])
+    done = CliRunner().invoke(app, [str(one) for one in arguments])
     assert done.exit_code == 0, (arguments, done.output, done.exception)
     return done.stdout
 

@@ -238,10 +238,10 @@ def test_every_translator_asks_for_the_remedy() -> None:
     """No module gives the system's words to the user without the remedy, but for one file of many in a table."""
     package = Path(remedies.__file__).parents[1]
     single = {
-        "images/decode.py",
+        "images/header.py",
         "images/archives/__init__.py",
         "images/sources.py",
-        "data/layout.py",
+        "data/dataset.py",
         "serve/server.py",
         "core/files/placing.py",
         "core/remedies.py",

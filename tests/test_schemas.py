@@ -20,9 +20,9 @@ from served import served
 
 from imgclf import schema
 from imgclf.audit.results import CHECKS
-from imgclf.clean import cleaning
 from imgclf.core.config import Format, Model, Quantize, TrainConfig
 from imgclf.core.errors import UsageError
+from imgclf.data import checks
 from imgclf.models import bundle
 
 OPEN = {"contents", "options"}  # definitions that others add fields to, who close them
@@ -87,7 +87,7 @@ def test_what_is_written_alike_is_described_alike() -> None:
 
 def test_words_and_fields_are_those_of_the_code() -> None:
     outcome = shipped("clean")["$defs"]["outcome"]["properties"]
-    assert outcome["check"]["enum"] == [*cleaning.CHECKS, ""]
+    assert outcome["check"]["enum"] == [*checks.CHECKS, ""]
     assert shipped("audit")["properties"]["suspects"]["items"]["properties"]["check"]["enum"] == list(CHECKS)
     options = shipped("config")["$defs"]["options"]
     assert options["required"] == [field.name for field in dataclasses.fields(TrainConfig)]

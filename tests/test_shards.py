@@ -21,7 +21,7 @@ from imgclf.core import shards
 from imgclf.core.errors import UsageError
 from imgclf.core.shards import Shard
 from imgclf.data import file_index, layout
-from imgclf.data.index_tables import _path as catalogue_file
+from imgclf.data.index_tables import index_path as catalogue_file
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ print(len(prepared_images.prepare(root, parts, Recipe(72, 72)).files["train"]))
 AUDIT = """
 import resource, sys, tempfile
 import numpy as np
-from imgclf import audit
+from imgclf.audit import auditing as audit
 count = int(sys.argv[1])
 classes, random = max(2, count // 100), np.random.default_rng(0)
 true = np.concatenate([np.repeat(np.arange(classes), 2), random.integers(0, classes, count - 2 * classes)])
