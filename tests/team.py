@@ -127,7 +127,7 @@ def _command(words: list[str] | tuple[str, ...]) -> int:
     console.out = Console(highlight=False, width=1000)
     sys.argv = ["imgclf", *words]
     try:
-        app.app()
+        app()
     except SystemExit as error:
         return int(error.code or 0)
     return 0

@@ -52,7 +52,7 @@ def test_every_option_in_the_readme_exists(imgclf: Run) -> None:
 
 
 def test_every_verb_and_option_is_in_the_readme(imgclf: Run) -> None:
-    verbs = re.findall(r"^  ([a-z]+)  ", imgclf("--help").stdout.partition("Commands:")[2], re.MULTILINE)
+    verbs = re.findall(r"^  ([a-z]+)  ", imgclf("--help").stdout.partition("Data:")[2], re.MULTILINE)
     assert len(verbs) >= 13
     for verb in verbs:
         assert f"imgclf {verb}" in README

@@ -12,6 +12,7 @@ from imgclf.cli import (
     clean,
     compare,
     console,
+    defaults,
     evaluate,
     explain,
     export,
@@ -60,7 +61,7 @@ def top(
         if wanted:
             does()
     console.show_warnings()
-    shell.use_defaults(ctx)
+    defaults.use_defaults(ctx)
 
 
 app.command(cls=clean.CleanCommand, rich_help_panel="Data")(clean.clean)
