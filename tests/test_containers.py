@@ -1,7 +1,11 @@
 """Containers: where an image ends, what follows it, and images that lack nothing but their end."""
 
+import contextlib
+import struct
 import subprocess
 import sys
+import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +42,51 @@ def test_the_end_of_unusual_jpegs() -> None:
         assert containers.end(data, "JPEG") == len(data)
         assert containers.end(data + data, "JPEG") == len(data)
         assert containers.end(data[:-2], "JPEG") is None
+
+
+def _crumbs(number: int) -> dict[str, tuple[str, bytes]]:
+    """(format, content) of images in which so many empty segments, chunks or blocks lie before the pixels or the end."""
+    jpeg, png, gif = (encoded(scene(1), form) for form in ("JPEG", "PNG", "GIF"))
+    text = struct.pack(">I4sI", 0, b"tEXt", zlib.crc32(b"tEXt"))
+    behind = 13 + (3 << (gif[10] & 7) + 1)
+    codestream = encoded(scene(1), "JPEG2000", no_jp2=True)
+    return {
+        "nothing else": ("JPEG", b"\xff\xd8" + b"\xff\xe0\0\2" * number),
+        "markers alone": ("JPEG", b"\xff\xd8\xff\xe0\0\2" + b"\xff\x01" * number),
+        "an image behind": ("JPEG", jpeg[:2] + b"\xff\xfe\0\2" * number + jpeg[2:]),
+        "no end": ("JPEG", jpeg[:2] + b"\xff\xfe\0\2" * number + jpeg[2:-2]),
+        "many ends": ("JPEG", jpeg[:-2] + b"\xff\xfe\0\4\xff\xd9" * number + jpeg[-2:]),
+        "chunks": ("PNG", png[:33] + text * number + png[33:]),
+        "chunks without an end": ("PNG", png[:33] + text * number),
+        "blocks": ("GIF", gif[:behind] + b"\x21\xfe\0" * number + gif[behind:]),
+        "sub-blocks": ("GIF", gif[:behind] + b"\x21\xfe" + b"\1x" * number + b"\0" + gif[behind:]),
+        "codestream": ("JPEG 2000", codestream[:51] + b"\xff\x64\0\2" * number + codestream[51:]),
+        "boxes": ("JPEG 2000", b"\0\0\0\x0cjP  \r\n\x87\n\0\0\0\x14ftypjp2 \0\0\0\0jp2 " + b"\0\0\0\x08free" * number),
+    }
+
+
+@pytest.mark.parametrize("name", _crumbs(0))
+def test_many_empty_pieces_take_no_time(name: str, tmp_path: Path) -> None:
+    """Parsers in Python took three seconds for each 10 MB, and the one of sizes held up all clients of `serve` meanwhile."""
+    form, data = _crumbs(2_500_000)[name]
+    (tmp_path / "x.jpg").write_bytes(data)
+    actions = [
+        lambda: header.header(data), lambda: decode.decode(data), lambda: header.read_header(tmp_path / "x.jpg"),
+        lambda: containers.end(data, form), lambda: containers.is_animated(data, form),
+    ]  # fmt: skip
+    began = time.process_time()
+    for act in actions:
+        with contextlib.suppress(ImageError):
+            act()
+    assert time.process_time() - began < 2.5
+
+
+def test_a_few_thousand_pieces_are_read() -> None:
+    for name, (form, data) in _crumbs(5_000).items():
+        if name not in ("nothing else", "markers alone", "chunks without an end", "boxes"):
+            assert header.header(data).width == scene(1).width, name
+            assert decode.decode(data).shape[1] == scene(1).width, name
+            assert containers.end(data, form) == (None if name in ("no end", "codestream") else len(data)), name
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG 2000"])

@@ -16,6 +16,10 @@ import imagesize
 from imgclf.core.errors import ImageError
 from imgclf.images.formats import filetypes, jpeg, pnm, tiff
 
+# 134 megapixels, checked in the header before anything is allocated: 400 MB of RGB; `imgclf/__init__.py` tells OpenCV the same.
+MAX_PIXELS = 1 << 27
+_HEAD, _JPEG_HEAD = 1 << 16, 1 << 24  # bytes in which the size is searched; cameras write megabytes before that of a JPEG
+
 
 @dataclasses.dataclass(frozen=True)
 class Header:
@@ -37,8 +41,8 @@ def header(data: bytes, ending: str = "") -> Header:
 
     ending: extension of the file name, with the dot, if there is one: a file named .nef is not a TIFF.
     """
-    if data.startswith(b"\xff\xd8\xff") and (size := jpeg.jpeg_size(data)):  # the common case, five times faster
-        return _checked("JPEG", *size)
+    if data.startswith(b"\xff\xd8\xff"):  # the common case, five times faster
+        return _checked("JPEG", *(jpeg.jpeg_size(data) or (0, 0)))
     return _header(io.BytesIO(data), ending.lower())
 
 
@@ -66,8 +70,11 @@ def _header(file: BinaryIO, ending: str) -> Header:
             width, height = tiff.size(file)
         elif kind == "PNM":
             width, height = pnm.size(file.read(pnm.HEAD))
+        elif kind == "JPEG":
+            head = file.read(_HEAD)
+            width, height = jpeg.jpeg_size(head) or jpeg.jpeg_size(head + file.read(_JPEG_HEAD)) or (0, 0)
         elif kind == "AVIF":
-            width, height = _avif_size(file.read(1 << 16))
+            width, height = _avif_size(file.read(_HEAD))
         elif kind == "JPEG 2000" and (start := file.read(24)).startswith(b"\xff\x4f"):  # a bare codestream: its SIZ segment
             right, bottom, left, top = struct.unpack_from(">IIII", start, 8)
             width, height = right - left, bottom - top
@@ -75,7 +82,7 @@ def _header(file: BinaryIO, ending: str) -> Header:
             width, height = struct.unpack_from("<HH", start, 18)
         else:
             file.seek(0)
-            width, height = imagesize.get(file, exif_rotation=False)
+            width, height = imagesize.get(io.BytesIO(file.read(_HEAD)), exif_rotation=False)
     except ImageError:
         raise
     except Exception as error:  # whatever a parser of damaged bytes stumbles over means the same thing here
@@ -91,10 +98,6 @@ def _avif_size(data: bytes) -> tuple[int, int]:
         sizes.append(struct.unpack_from(">II", data, position + 8))
         position = data.find(b"ispe", position + 4, 1 << 16)
     return max(sizes, key=lambda size: size[0] * size[1])
-
-
-# 134 megapixels, checked in the header before anything is allocated: 400 MB of RGB; `imgclf/__init__.py` tells OpenCV the same.
-MAX_PIXELS = 1 << 27
 
 
 @contextlib.contextmanager

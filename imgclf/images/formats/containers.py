@@ -3,11 +3,13 @@
 import struct
 from collections.abc import Iterator
 
-from imgclf.images.formats.jpeg import FILLERS, JPEG_END, jpeg_end, jpeg_frame, jpeg_scans_are_there
+from imgclf.images.formats.jpeg import FILLERS, JPEG_END, MOST_SEGMENTS, jpeg_end, jpeg_frame, jpeg_scans_are_there
 
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 GIF_END = b"\x3b"
+_MOST_CHUNKS, _CHUNK = 1 << 16, 1 << 10  # of a PNG: so many, and one for so many bytes; encoders write 4 kB and more into each
+_BLOCK = 1 << 6  # the same for the blocks of a GIF, of which all but the last of a frame have 255 bytes
 
 
 def end(data: bytes, kind: str) -> int | None:
@@ -110,10 +112,11 @@ def still(data: bytes, kind: str) -> bytes:
 
 
 def _png_falls_short(data: bytes) -> bool:
-    position = 8
+    position, chunks = 8, 0
     while position + 8 <= len(data):
         (length,) = struct.unpack_from(">I", data, position)
-        if position + 8 + length > len(data):
+        chunks += 1
+        if position + 8 + length > len(data) or chunks > _MOST_CHUNKS + len(data) // _CHUNK:
             return True
         if data[position : position + 8] == b"\0\0\0\0IEND":  # one that has a length is not the end to OpenCV
             break
@@ -126,7 +129,9 @@ def _tiles_are_missing(data: bytes) -> bool:
     start = data.find(b"\xff\x4f\xff\x51")
     right, bottom, _left, _top, width, height, left, top = struct.unpack_from(">8I", data, start + 8)
     position = start + 2
-    while data[position : position + 2] != b"\xff\x90":  # the main header's segments
+    for _segment in range(MOST_SEGMENTS):  # the main header's
+        if data[position : position + 2] == b"\xff\x90":
+            break
         position += 2 + struct.unpack_from(">H", data, position + 2)[0]
     found = set()
     while data[position : position + 2] == b"\xff\x90":
@@ -138,7 +143,9 @@ def _tiles_are_missing(data: bytes) -> bool:
 
 def _png_end(data: bytes) -> int | None:
     position = 8
-    while position + 12 <= len(data):
+    for _chunk in range(_MOST_CHUNKS + len(data) // _CHUNK):
+        if position + 12 > len(data):
+            return None
         (length,) = struct.unpack_from(">I", data, position)
         kind = data[position + 4 : position + 8]
         position += 12 + length
@@ -151,8 +158,10 @@ def _gif_blocks(data: bytes) -> tuple[int | None, int]:
     """(offset behind the trailer or None, number of frames)."""
     position = 13 + (3 << ((data[10] & 7) + 1) if data[10] & 0x80 else 0)
     frames = 0
-    while position < len(data):
+    left = _MOST_CHUNKS + len(data) // _BLOCK
+    while position < len(data) and left > 0:
         kind = data[position]
+        left -= 1
         if kind == 0x3B:
             return position + 1, frames
         if kind == 0x21:  # extension: introducer, label, sub-blocks
@@ -165,7 +174,8 @@ def _gif_blocks(data: bytes) -> tuple[int | None, int]:
             return None, frames
         while data[position]:
             position += 1 + data[position]
-            if position >= len(data):
+            left -= 1
+            if position >= len(data) or left <= 0:
                 return None, frames
         position += 1
     return None, frames

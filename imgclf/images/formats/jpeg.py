@@ -11,6 +11,10 @@ _SEGMENT = re.compile(rb"\xff+[^\x00\xff]")  # the next marker of a header
 JPEG_END = b"\xff\xd9"
 FILLERS = (0x00, 0x3C, 0x55, 0x69, 0x96, 0xAA, 0xC3, 0xF0, 0xFE)
 
+# The parsers below are Python: megabytes of empty segments, which decoders skip at once, would take minutes. A real file has few
+# segments per scan, and one for every 64 kB of metadata.
+MOST_SEGMENTS = 1 << 14
+
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
     """(width, height) as stored, from the frame header; None when there is none."""
@@ -19,9 +23,14 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 
 def jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
-    """(marker, width, height) of the frame header that libjpeg finds: what lies between segments it skips, up to a marker."""
+    """(marker, width, height) of the frame header that libjpeg finds: what lies between segments it skips, up to a marker.
+
+    None if it is not among the first MOST_SEGMENTS.
+    """
     position = 2
-    while found := _SEGMENT.search(data, position):
+    for _segment in range(MOST_SEGMENTS):
+        if not (found := _SEGMENT.search(data, position)):
+            return None
         marker, position = data[found.end() - 1], found.end()
         if marker in (0xD8, 0xD9):  # a second beginning, or the end
             return None
@@ -44,8 +53,8 @@ def jpeg_end(data: bytes) -> int | None:
     if (marks := marks[values[marks + 1] == 0xD9]).tolist() == [len(data) - 2]:  # nothing inside to be mistaken for the end
         return len(data)
     position = 2
-    while position + 4 <= len(data) or data[position : position + 2] == JPEG_END:
-        if data[position] != 0xFF:
+    for _segment in range(MOST_SEGMENTS):
+        if (position + 4 > len(data) and data[position : position + 2] != JPEG_END) or data[position] != 0xFF:
             return None
         marker = data[position + 1]
         if marker == 0xD9:
@@ -78,9 +87,11 @@ def jpeg_scans_are_there(data: bytes) -> bool:
     scans = 0
     position = 2
     try:
-        while True:
+        for segment in range(MOST_SEGMENTS + 1):
             marker = data[position + 1]
             (length,) = struct.unpack_from(">H", data, position + 2)
+            if segment == MOST_SEGMENTS:
+                return False
             if marker in (0xC0, 0xC1, 0xC2):
                 progressive = marker == 0xC2
                 height, width, count = struct.unpack_from(">HHB", data, position + 5)
