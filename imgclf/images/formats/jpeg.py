@@ -11,7 +11,7 @@ _SEGMENT = re.compile(rb"\xff+[^\x00\xff]")  # the next marker of a header
 JPEG_END = b"\xff\xd9"
 FILLERS = (0x00, 0x3C, 0x55, 0x69, 0x96, 0xAA, 0xC3, 0xF0, 0xFE)
 
-# The parsers below are Python: megabytes of empty segments, which decoders skip at once, would take minutes. A real file has few
+# The parsers below are Python: megabytes of empty segments, that decoders skip at once, would take minutes. A real file has few
 # segments per scan, and one for every 64 kB of metadata.
 MOST_SEGMENTS = 1 << 14
 
