@@ -110,6 +110,9 @@ def test_the_run_of_the_file_is_that_of_every_command(project: Path, imgclf: Run
         ("[predict]\ntop = 2.7", "imgclf.toml: [predict] top = 2.7: give a whole number"),
         ("[runs]\nin = 'x'", "imgclf.toml: [runs] is no command with options"),
         ("[" * 5000, "imgclf.toml: cannot be read as TOML"),
+        (f"[train]\nepochs = 0x{'f' * 6000}", "imgclf.toml: epochs: the number is too large; give one below 2**63"),
+        (f"[train]\nepochs{'.a' * 20000} = 1", "imgclf.toml: a: nested too deeply; options are values, or lists of values"),
+        ("[clean]\non = [[['a']]]", "imgclf.toml: on: nested too deeply"),
         ("[clean]\non = 3", "imgclf.toml: [clean] on = 3: "),
     ],
 )

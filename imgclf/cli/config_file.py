@@ -1,7 +1,6 @@
 """The project's file, imgclf.toml or [tool.imgclf] in pyproject.toml: defaults for the options of commands."""
 
 import contextlib
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from imgclf.core.errors import UsageError
 from imgclf.core.remedies import why
 
 FILE = "imgclf.toml"
+_LARGEST = 1 << 63  # whole numbers are below
 
 
 # Finds our section in a file that is not valid TOML: [tool.imgclf...], tool.imgclf = ..., imgclf = {...}.
@@ -24,18 +24,20 @@ def defaults(folder: Path) -> tuple[Path | None, dict[str, Any]]:
     own, shared = folder / FILE, folder / "pyproject.toml"
     with contextlib.suppress(OSError):  # no permission to search the folder
         if own.is_file():
-            return own, _values(own, _content(own))
+            values = _values(own, _content(own))
+            _check_values(own, values)
+            return own, values
         if shared.is_file():
             content = shared.read_bytes()  # if unreadable, assume that it belongs to another program
             try:
-                values = _section(_values(shared, content, foreign=True))
+                section = _section(_values(shared, content, foreign=True))
             except UsageError:
                 if _OURS.search(content):
                     raise
                 return None, {}
-            if values is not None:
-                _check_text(shared, values)
-                return shared, values
+            if section is not None:
+                _check_values(shared, section)
+                return shared, section
     return None, {}
 
 
@@ -64,9 +66,22 @@ def _values(path: Path, content: bytes, *, foreign: bool = False) -> dict[str, A
         raise UsageError(f"{path}: cannot be read as TOML ({error}); mend it, or move it away") from error
 
 
-def _check_text(path: Path, values: object) -> None:
-    """Raise UsageError if one of our values is not UTF-8."""
-    try:
-        json.dumps(values, ensure_ascii=False, default=str).encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(f"{path}: [tool.imgclf] is not UTF-8; save the file as UTF-8") from error
+def _check_values(path: Path, values: dict[str, Any]) -> None:
+    """Raise UsageError for values that no option has: text that is not UTF-8, huge numbers, and what is nested deeper.
+
+    Tables of commands hold values and lists of values. The file may come from someone else, and messages show its values.
+    """
+    rest: list[tuple[str, Any, int]] = [(key, value, 1) for key, value in values.items()]
+    while rest:
+        name, value, depth = rest.pop()
+        try:
+            f"{name}{value if isinstance(value, str) else ''}".encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{path}: [tool.imgclf] is not UTF-8; save the file as UTF-8") from error
+        if isinstance(value, int) and not -_LARGEST < value < _LARGEST:
+            raise UsageError(f"{path}: {name[:60]}: the number is too large; give one below 2**63")
+        if isinstance(value, dict | list):
+            if depth > 3:
+                raise UsageError(f"{path}: {name[:60]}: nested too deeply; options are values, or lists of values")
+            inner = value.items() if isinstance(value, dict) else ((name, one) for one in value)
+            rest += [(key, one, depth + 1) for key, one in inner]
