@@ -394,6 +394,58 @@ def test_the_answer_to_what_is_not_http_has_the_same_headers(server: Server, con
     assert server.ask("GET", "/healthz")[0] == 200
 
 
+def head(lines: int, ending: str = "") -> bytes:
+    """A request for /healthz with so many lines, the first and the empty last one not counted."""
+    return (
+        f"GET /healthz HTTP/1.1\r\n{HOST}Connection: close\r\n{'a: b' + ending:s}".encode()
+        + b"\r\na: b" * (lines - 3)
+        + b"\r\n\r\n"
+    )
+
+
+def chunked(size: int, count: int, byte: bytes = b"\r\n") -> bytes:
+    block = (byte * size)[:size]
+    chunks = b"%x\r\n%s\r\n" % (size, block) * count
+    return (
+        f"POST /predict HTTP/1.1\r\n{HOST}Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+        + chunks
+        + b"0\r\n\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "words"),
+    [
+        (head(99), b"200", b""),
+        (head(120), b"400", b"100 lines and 16,384 bytes at most"),
+        (head(15_000), b"400", b"100 lines and 16,384 bytes at most"),
+        (head(5, "x" * 15_000), b"200", b""),
+        (head(5, "x" * 17_000), b"400", b"100 lines and 16,384 bytes at most"),
+        (chunked(1, 90), b"422", b""),
+        (chunked(1, 200_000), b"400", b"chunks of less than 64 bytes"),
+        (chunked(64, 2_000), b"422", b""),
+        (chunked(5_000, 100), b"422", b""),
+    ],
+    ids=["99 lines", "120 lines", "15,000 lines", "15 kB", "17 kB", "90 bytes", "single bytes", "small chunks", "chunks"],
+)
+@pytest.mark.parametrize("piece", [0, 7])
+def test_a_request_of_many_small_parts_is_refused(
+    server: Server, content: bytes, status: bytes, words: bytes, piece: int
+) -> None:
+    """A hundred clients with heads of 15,000 lines kept every other one waiting for eleven seconds."""
+    with contextlib.closing(connected(server)) as one:
+        with contextlib.suppress(ConnectionError):  # refused before all was sent
+            if piece and len(content) < 30_000:
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for start in range(0, len(content), piece):
+                    one.sendall(content[start : start + piece])
+            else:
+                one.sendall(content)
+        found = rest(one)
+    assert found.startswith(b"HTTP/1.1 " + status), found
+    assert words in found
+
+
 def test_guesses_are_limited_for_who_guesses(trained: Path) -> None:
     with served(trained / "runs" / "toy", cwd=trained, env={"IMGCLF_TOKEN": "right"}) as server:
 

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1 on h11 (which bounds a request's head at 64 kB), with bounds on what a client may leave undone."""
+"""uvicorn's HTTP/1.1 on h11, with bounds on what a client may leave undone."""
 
 import asyncio
 import json
@@ -10,6 +10,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from imgclf.serve import headers
 from imgclf.serve.clients import Clients
+from imgclf.serve.parser import Parser
 
 HEAD_SECONDS = 20.0  # for a request to begin, from the connection's start or the last answer on it
 READ_SECONDS = 20.0  # for a client to read an answer
@@ -26,6 +27,7 @@ class Protocol(H11Protocol):
 
     def __init__(self, *args: Any, clients: Clients, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.conn = self._parser = Parser()
         self._clients = clients
         self._idle_since = self.loop.time()
         self._unread_since: float | None = None
@@ -73,7 +75,7 @@ class Protocol(H11Protocol):
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.drop()
             return
-        body = json.dumps({"error": "not a valid HTTP/1.1 request (RFC 9112)"}).encode() + b"\n"
+        body = json.dumps({"error": self._parser.problem or "not a valid HTTP/1.1 request (RFC 9112)"}).encode() + b"\n"
         more = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), headers.CLOSE]
         for event in (
             h11.Response(status_code=400, headers=[*more, *headers.ENCODED], reason=b"Bad Request"),
