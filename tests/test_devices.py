@@ -67,8 +67,8 @@ def workers(
 
 def ends(processes: list["subprocess.Popen[str]"]) -> list[tuple[int, str, str]]:
     """(exit code, stdout, stderr) of each."""
-    outcomes = [process.communicate(timeout=200) for process in processes]
-    return [(process.returncode, *outcome) for process, outcome in zip(processes, outcomes, strict=True)]
+    issues = [process.communicate(timeout=200) for process in processes]
+    return [(process.returncode, *issue) for process, issue in zip(processes, issues, strict=True)]
 
 
 def state(folder: Path, worker: int, epoch: int) -> dict[str, np.ndarray]:
@@ -121,8 +121,8 @@ def test_a_worker_is_killed_and_resume_goes_on_as_if_nothing_had_been(together: 
     assert "imgclf: error: worker 1 was lost" in err
     assert "restart all workers with --resume and the run folder" in err
     assert not (tmp_path / "run" / "bundle.json").exists()
-    outcomes = ends(workers(tmp_path, 2, "train", "--resume", "run"))
-    assert [outcome[0] for outcome in outcomes] == [0, 0], outcomes
+    issues = ends(workers(tmp_path, 2, "train", "--resume", "run"))
+    assert [issue[0] for issue in issues] == [0, 0], issues
     last = max(int(path.stem.split("-")[2]) for path in tmp_path.glob("state-0-*.npz"))
     assert same(state(tmp_path, 0, last), state(together, 0, 4))
     assert same(state(tmp_path, 1, last), state(together, 1, 4))

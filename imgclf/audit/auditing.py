@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf.audit.results import Audit, Suspect
+from imgclf.audit.results import Audit
 from imgclf.core import components, shards
 from imgclf.core.config import Backbone, Recipe, Seed
 from imgclf.core.errors import ImgclfError, UsageError
@@ -18,6 +18,7 @@ from imgclf.core.files.paths import StrPath
 from imgclf.core.progress import Stages, stage
 from imgclf.core.shards import Shard
 from imgclf.data import dataset, layout, prepared_images
+from imgclf.data.checks import Issue
 from imgclf.evaluation import label_errors
 from imgclf.evaluation.baseline import baseline, largest
 from imgclf.evaluation.intervals import wilson_interval
@@ -133,16 +134,17 @@ def _found(
     near: label_errors.Neighbours,
     alike: NDArray[np.bool_],
     classes: tuple[str, ...],
-) -> Iterator[Suspect]:
+) -> Iterator[Issue]:
     for index in errors.order[: int(errors.wrong.sum())].tolist():
         own, other = classes[labels[index]], classes[errors.likelier[index]]
         likely, kept = errors.likely[index], errors.kept[index]
-        yield Suspect(paths[index], own, "label", float(1 - kept), other, f"{other} {likely:.2f}, {own} {kept:.2f}")
+        detail = f"{other} {likely:.2f}, {own} {kept:.2f}"
+        yield Issue(paths[index], "label", float(1 - kept), detail, label=own, suggestion=other)
     for index in np.argsort(-near.apart, kind="stable").tolist():
         if near.apart[index] < APART:
             break
         detail = f"lies {near.apart[index]:.0f} times as far from the others as is usual"
-        yield Suspect(paths[index], classes[labels[index]], "outlier", float(1 - 4 / near.apart[index]), "", detail)
+        yield Issue(paths[index], "outlier", float(1 - 4 / near.apart[index]), detail, label=classes[labels[index]])
     shown = set()
     for index in np.argsort(-near.similarity, kind="stable").tolist():
         if not alike[index]:
@@ -154,7 +156,7 @@ def _found(
                 f", but that one is {classes[labels[other]]}" if labels[other] != labels[index] else ""
             )
             score = float(np.clip(near.similarity[index], 0, 1))
-            yield Suspect(paths[index], classes[labels[index]], "near-duplicate", score, "", detail, paths[other])
+            yield Issue(paths[index], "similar", score, detail, paths[other], label=classes[labels[index]])
 
 
 def _alike(near: label_errors.Neighbours) -> NDArray[np.bool_]:

@@ -72,9 +72,9 @@ class Meters:
             for place, status in enumerate(STATUSES):
                 if count := total[_REQUESTS + number * len(STATUSES) + place]:
                     lines.append(f'imgclf_requests_total{{route="{route}",status="{status}"}} {count:.0f}')
-        lines += _head("imgclf_images_total", "counter", "Images, by outcome.")
-        for place, outcome in enumerate(OUTCOMES):
-            lines.append(f'imgclf_images_total{{outcome="{outcome}"}} {total[_IMAGES + place]:.0f}')
+        lines += _head("imgclf_images_total", "counter", "Images, by issue.")
+        for place, issue in enumerate(OUTCOMES):
+            lines.append(f'imgclf_images_total{{issue="{issue}"}} {total[_IMAGES + place]:.0f}')
         lines += _head("imgclf_queue_length", "gauge", "Images that wait for a thread.")
         lines.append(f"imgclf_queue_length {total[_QUEUE]:.0f}")
         lines += _head("imgclf_processes", "gauge", "Processes that answer.")
