@@ -67,8 +67,8 @@ def workers(
 
 def ends(processes: list["subprocess.Popen[str]"]) -> list[tuple[int, str, str]]:
     """(exit code, stdout, stderr) of each."""
-    issues = [process.communicate(timeout=200) for process in processes]
-    return [(process.returncode, *issue) for process, issue in zip(processes, issues, strict=True)]
+    results = [process.communicate(timeout=200) for process in processes]
+    return [(process.returncode, *result) for process, result in zip(processes, results, strict=True)]
 
 
 def state(folder: Path, worker: int, epoch: int) -> dict[str, np.ndarray]:
@@ -121,8 +121,8 @@ def test_a_worker_is_killed_and_resume_goes_on_as_if_nothing_had_been(together: 
     assert "imgclf: error: worker 1 was lost" in err
     assert "restart all workers with --resume and the run folder" in err
     assert not (tmp_path / "run" / "bundle.json").exists()
-    issues = ends(workers(tmp_path, 2, "train", "--resume", "run"))
-    assert [issue[0] for issue in issues] == [0, 0], issues
+    results = ends(workers(tmp_path, 2, "train", "--resume", "run"))
+    assert [result[0] for result in results] == [0, 0], results
     last = max(int(path.stem.split("-")[2]) for path in tmp_path.glob("state-0-*.npz"))
     assert same(state(tmp_path, 0, last), state(together, 0, 4))
     assert same(state(tmp_path, 1, last), state(together, 1, 4))

@@ -23,7 +23,7 @@ def apply(data: Path, report: Path, *, dry_run: bool = False) -> tuple[list[Issu
 
     `rename` mends its extension, as in the report of a dry run; the other words of a report leave a file alone. Needs the
     columns path and action. Every line is checked before anything moves; one that an interrupted --apply carried out already is
-    passed over. Returns what was done, and notes. Raises ImgclfError naming the line that is wrong.
+    skipped. Returns what was done, and notes. Raises ImgclfError naming the line that is wrong.
     """
     state = state_folder(data)
     if not is_inside(state, data):

@@ -51,7 +51,7 @@ def examine(root: Path, paths: Sequence[str], progress: Progress | None = None) 
 def examine_share(root: Path, paths: Sequence[str], shard: Shard, progress: Progress | None = None) -> tuple[int, int]:
     """Look at a share of the files for the next `examine`: (files inspected, of which so many cannot be used).
 
-    What the catalogue knows already is passed over. Any number of shares may run at once, from several machines.
+    What the catalogue knows already is skipped. Any number of shares may run at once, from several machines.
     """
     todo = [path for path in paths if shard.has(path)]
     path = index_path(root)
