@@ -100,14 +100,14 @@ def _grad_cam(bundle: Bundle) -> Look:
 
 def _one(bundle: Bundle, source: Source, look: Look, wish: str | None, out: Path, taken: set[Path]) -> Explanation:
     image = source.pixels()
-    fed = preprocess.apply(bundle.recipe, image)
+    fed = preprocess.apply(bundle.preprocessing, image)
     probabilities = bundle.probability(fed)
     best = int(probabilities.argmax())
     target = bundle.class_names.index(wish) if wish is not None else best
     heat = look(fed, target)
     found = saliency.fidelity(bundle.probability, fed, target, heat)
     small = preprocess.fit(image, min(SIDE, max(image.shape[:2])))
-    seen = saliency.onto(bundle.recipe, heat, *small.shape[:2])
+    seen = saliency.onto(bundle.preprocessing, heat, *small.shape[:2])
     marked = saliency.overlay(small, seen)
     blank = not heat.any()
     path = _place(out, source.name, taken)

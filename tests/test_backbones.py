@@ -378,7 +378,7 @@ assert "imgclf" not in sys.modules
     run = Bundle.load(transferred / "run")
     manifest = read_manifest(transferred / "run" / "split.csv")
     rows = [row for row in manifest.rows if row.split == "test"]
-    pixels = [preprocess.load(run.recipe, transferred / "data" / row.path) for row in rows]
+    pixels = [preprocess.load(run.preprocessing, transferred / "data" / row.path) for row in rows]
     right = [
         run.class_names[int(row.argmax())] == label.label for row, label in zip(run.probabilities(pixels), rows, strict=True)
     ]

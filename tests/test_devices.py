@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import Run, make_classes, write
 
-from imgclf.core.config import Recipe
+from imgclf.core.config import Preprocessing
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.data import loader, prepared_images
 from imgclf.data.manifest import load_parts, manifest_path, read_manifest
@@ -282,7 +282,7 @@ def test_shards_share_every_file_out(tmp_path: Path) -> None:
     make_classes(tmp_path / "data", {"a": 20, "b": 10})
     splitting.split(tmp_path / "data")
     parts, _notes = load_parts(tmp_path / "data", read_manifest(manifest_path(tmp_path / "data")))
-    whole = prepared_images.prepare(tmp_path / "data", {"train": parts["train"], "val": parts["val"]}, Recipe(16, 16))
+    whole = prepared_images.prepare(tmp_path / "data", {"train": parts["train"], "val": parts["val"]}, Preprocessing(16, 16))
     shards = [prepared_images.shard(whole, index, 3) for index in range(3)]
     for part, files in whole.files.items():
         assert sorted(name for shard in shards for name in shard.files[part]) == sorted(files)
@@ -296,7 +296,7 @@ def test_shards_share_every_file_out(tmp_path: Path) -> None:
 
 def test_workers_see_their_images_in_orders_of_their_own(project: Path) -> None:
     parts, _notes = load_parts(project / "data", read_manifest(manifest_path(project / "data")))
-    prepared = prepared_images.prepare(project / "data", {"train": parts["train"], "val": parts["val"]}, Recipe(16, 16))
+    prepared = prepared_images.prepare(project / "data", {"train": parts["train"], "val": parts["val"]}, Preprocessing(16, 16))
     images = loader.Images(prepared, "train")
 
     def order(shard: int, count: int | None = None) -> list[int]:

@@ -33,7 +33,7 @@ def test_figures_equal_kerases_on_the_test_part(project: Path) -> None:
     assert [p["path"] for p in result.predictions] == [row.path for row in rows]
     assert result.images == len(rows) == 9
     network = keras.models.load_model(run.path / "model.keras")
-    pixels = np.stack([preprocess.load(run.recipe, project / "data" / row.path) for row in rows]).astype(np.float32)
+    pixels = np.stack([preprocess.load(run.preprocessing, project / "data" / row.path) for row in rows]).astype(np.float32)
     labels = np.eye(3)[[run.class_names.index(row.label) for row in rows]]
     cooled = calibration.tempered(network.predict(pixels, verbose=0).astype(np.float64), run.temperature)
     measured = keras.metrics.CategoricalCrossentropy(), keras.metrics.CategoricalAccuracy(), keras.metrics.F1Score("macro")
@@ -72,7 +72,7 @@ def test_calibration_is_of_the_validation_part_and_holds_everywhere(project: Pat
     before, after = (evaluate(one, project / "data", "val") for one in (raw, run))
     true = np.array([run.class_names.index(said["label"]) for said in before.predictions])
     paths = [project / "data" / said["path"] for said in before.predictions]
-    pixels = [preprocess.load(run.recipe, path) for path in paths]
+    pixels = [preprocess.load(run.preprocessing, path) for path in paths]
     answers = raw.probabilities(pixels)
     assert known["fitted"] == pytest.approx(calibration.temperature(true, answers), rel=1e-6)
     assert known["temperature"] == (known["fitted"] if known["gain"] > 0 else 1.0)

@@ -12,7 +12,7 @@ from PIL import Image
 from tiffs import BLACK_0, Layout
 
 from imgclf.clean import cleaning
-from imgclf.core.config import Recipe
+from imgclf.core.config import Preprocessing
 from imgclf.core.errors import ImageError
 from imgclf.data import dataset
 from imgclf.images import decode, header, preprocess
@@ -186,7 +186,7 @@ def test_endings_that_are_right_are_left_alone(name: str, content: bytes, tmp_pa
     result = cleaning.clean(data, on={"blurry": "ignore"})
     assert [issue for issue in result.issues if issue.path == f"a/{name}"] == []
     assert (data / "a" / name).read_bytes() == content
-    assert preprocess.load(Recipe(60, 90), data / "a" / name).shape == (60, 90, 3)
+    assert preprocess.load(Preprocessing(60, 90), data / "a" / name).shape == (60, 90, 3)
 
 
 def test_an_mpo_is_its_first_image(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from conftest import Run, encoded, make_classes, photo, started, tree, write
 from PIL import Image
 from planted import recompressed, scene
 
-from imgclf.core.config import Recipe, TrainConfig
+from imgclf.core.config import Preprocessing, TrainConfig
 from imgclf.core.errors import ImgclfError
 from imgclf.images import decode, header, preprocess
 from imgclf.preview import overview, page
@@ -65,9 +65,9 @@ def test_the_sheet_is_the_same_for_the_same_seed(data: Path) -> None:
     assert (first != other).any()
 
 
-def test_fed_images_are_the_recipes(data: Path) -> None:
+def test_fed_images_are_the_preprocessing(data: Path) -> None:
     result = overview.preview(data, columns=6, feed=TrainConfig(image_size=16, augment="none"))
-    fed = {preprocess.load(Recipe(16, 16), path).tobytes() for path in (data / "red").iterdir()}
+    fed = {preprocess.load(Preprocessing(16, 16), path).tobytes() for path in (data / "red").iterdir()}
     step = TILE // 16
     for column in range(6):
         tile = result.sheet[GAP : GAP + TILE, TEXT + column * (TILE + GAP) :][:, :TILE]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from imgclf.audit.results import Audit
 from imgclf.core import components, shards
-from imgclf.core.config import Backbone, Recipe, Seed
+from imgclf.core.config import Backbone, Preprocessing, Seed
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.fields import Within, check
 from imgclf.core.files.paths import StrPath
@@ -45,11 +45,11 @@ def audit(
     """
     data = Path(data)
     images, skipped = dataset.index(data, minimum_classes=2)
-    recipe, extractor, store = _ready(data, name, weights, image_size, seed, progress)
+    preprocessing, extractor, store = _ready(data, name, weights, image_size, seed, progress)
     label = {sample.path: sample.label or "" for sample in images.samples}
-    usable, _fresh, unread = prepared_images.store_pixels(data, list(label), recipe, stage(progress, "preparing images"))
+    usable, _fresh, unread = prepared_images.store_pixels(data, list(label), preprocessing, stage(progress, "preparing images"))
     paths = sorted(usable, key=lambda path: (label[path], usable[path], path))
-    read = [_reading(data, recipe, usable[path]) for path in paths]
+    read = [_reading(data, preprocessing, usable[path]) for path in paths]
     taken = features.take_up(store)
     width = backbones.BACKBONES[name].features
     (seen,) = features.extract(extractor, store, read, width=width, progress=stage(progress, "computing features"))
@@ -94,10 +94,10 @@ def look(
     layout.classes(data, 2)
     files = [file.path for file in layout.scan(data) if file.label is not None and not file.ignored]
     own = [path for path in files if shard.has(path)]
-    recipe, extractor, store = _ready(data, name, weights, image_size, seed, progress)
-    usable, _fresh, unread = prepared_images.store_pixels(data, own, recipe, stage(progress, "preparing images"), shard)
+    preprocessing, extractor, store = _ready(data, name, weights, image_size, seed, progress)
+    usable, _fresh, unread = prepared_images.store_pixels(data, own, preprocessing, stage(progress, "preparing images"), shard)
     known = features.known(store)
-    read = [_reading(data, recipe, digest) for digest in sorted(set(usable.values()) - known)]
+    read = [_reading(data, preprocessing, digest) for digest in sorted(set(usable.values()) - known)]
     with shards.result(store, shard) as file:
         width = backbones.BACKBONES[name].features
         features.extract(extractor, file, read, width=width, progress=stage(progress, "computing features"))
@@ -109,8 +109,8 @@ def look(
 
 def _ready(
     data: Path, name: Backbone, weights: str, image_size: int | None, seed: int, progress: Stages | None
-) -> tuple[Recipe, features.Extractor, Path]:
-    """(recipe, backbone, where its features are kept); raises UsageError for a model that is no backbone."""
+) -> tuple[Preprocessing, features.Extractor, Path]:
+    """(preprocessing, backbone, where its features are kept); raises UsageError for a model that is no backbone."""
     if name not in backbones.BACKBONES:
         raise UsageError(f"--model {name}: an audit needs a pretrained backbone: {', '.join(backbones.BACKBONES)}")
     check("image-size", image_size, Annotated[int, Within(32, 1024)] | None)
@@ -118,13 +118,13 @@ def _ready(
     side = image_size or backbones.BACKBONES[name].side
     if progress:
         progress(f"making {name} ready", 0, 0)
-    recipe = Recipe(side, side)
-    return recipe, *features.opened(data, name, recipe, backbones.weights(weights), seed)
+    preprocessing = Preprocessing(side, side)
+    return preprocessing, *features.opened(data, name, preprocessing, backbones.weights(weights), seed)
 
 
-def _reading(data: Path, recipe: Recipe, digest: str) -> tuple[str, partial[decode.Image]]:
+def _reading(data: Path, preprocessing: Preprocessing, digest: str) -> tuple[str, partial[decode.Image]]:
     """A stored image as `features.extract` asks for it."""
-    return digest, partial(_pixels, prepared_images.stored(data, recipe, digest))
+    return digest, partial(_pixels, prepared_images.stored(data, preprocessing, digest))
 
 
 def _found(

@@ -70,7 +70,7 @@ def write_page(evaluation: Evaluation, bundle: Bundle, path: Path) -> None:
     if len(evaluation.class_names) > evaluation_page.MOST_CLASSES:
         drawn["confusion"] = plots.png(plots.confusion(evaluation.confusion, evaluation.class_names, "confusion"))
     about = (
-        f"{bundle.info['model']} at {bundle.recipe.width} x {bundle.recipe.height} pixels, trained "
+        f"{bundle.info['model']} at {bundle.preprocessing.width} x {bundle.preprocessing.height} pixels, trained "
         f"{bundle.info['finished'][:16].replace('T', ' ')} UTC"
     )
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import cv2
 
-from imgclf.core.config import Part, Recipe, Seed, TrainConfig
+from imgclf.core.config import Part, Preprocessing, Seed, TrainConfig
 from imgclf.core.errors import ImgclfError
 from imgclf.core.fields import Within, check
 from imgclf.core.files.paths import StrPath
@@ -76,7 +76,7 @@ def preview(
     fed = None
     if feed:
         side = feed.image_size or dataset.auto_image_size(shown, feed.seed)
-        fed = (Recipe(side, side, feed.aspect), augment.changes(feed.augment, feed.flip, len(shown.samples)))
+        fed = (Preprocessing(side, side, feed.aspect), augment.changes(feed.augment, feed.flip, len(shown.samples)))
     image = sheet(shown, classes, columns=columns, seed=seed, feed=fed)
     try:
         drawing.save(image, out)

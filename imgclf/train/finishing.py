@@ -44,7 +44,7 @@ def finish(work: Work, strategy: strategies.Strategy) -> Bundle:
         "task": "binary" if len(prepared.class_names) == 2 else "categorical",
         "model": config.model,
         "class_names": list(prepared.class_names),
-        "recipe": dataclasses.asdict(prepared.recipe),
+        "preprocessing": dataclasses.asdict(prepared.preprocessing),
         "metrics": {
             "best_epoch": best.epoch,
             "epochs": len(history),

@@ -148,4 +148,6 @@ def improves(history: Sequence[Epoch], val_accuracy: float, val_loss: float) -> 
 def content(work: Work) -> str:
     """What the result depends on beside the config: the images, in which part and class, and how they are fed."""
     names = sorted(f"{part}/{name}" for part, files in work.prepared.files.items() for name in files)
-    return hashlib.sha256("\n".join([*names, *work.prepared.class_names, work.prepared.recipe.hash]).encode()).hexdigest()
+    return hashlib.sha256(
+        "\n".join([*names, *work.prepared.class_names, work.prepared.preprocessing.hash]).encode()
+    ).hexdigest()
