@@ -60,7 +60,7 @@ def _read(path: Path) -> Run:
         run = Bundle.load(path)
     except ImgclfError as error:
         return Run(path.name, str(path), "broken", problem=str(error))
-    info, figures, problem = run.info, run.info["metrics"], ""
+    info, metrics, problem = run.info, run.info["metrics"], ""
     tested: dict[str, Any] = {}
     if os.path.lexists(path / evaluations.TEST):
         try:
@@ -68,8 +68,8 @@ def _read(path: Path) -> Run:
         except ImgclfError as error:
             problem = str(error)
     return Run(
-        path.name, str(path), "finished", info["model"], info["finished"], figures["epochs"],
-        figures["val_accuracy"], figures["val_interval"], run.val_baseline, tested.get("accuracy"),
+        path.name, str(path), "finished", info["model"], info["finished"], metrics["epochs"],
+        metrics["val_accuracy"], metrics["val_interval"], run.val_baseline, tested.get("accuracy"),
         tuple(tested["interval"]) if tested else None, Baseline(**tested["baseline"]) if tested else None,
         info["data"]["path"], problem,
     )  # fmt: skip

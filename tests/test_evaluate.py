@@ -100,17 +100,17 @@ def test_gates_are_read(text: str, expected: list) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "write FIGURE=LEAST"),
-        ("accuracy", "write FIGURE=LEAST"),
+        ("", "write METRIC=MIN"),
+        ("accuracy", "write METRIC=MIN"),
         ("accuracy=95", "the least is 0 to 1"),
         ("accuracy=nan", "the least is 0 to 1"),
-        ("accuracy=0.9;f1=0.9", "write FIGURE=LEAST"),
-        ("loss=0.5", "figures are accuracy, f1"),
+        ("accuracy=0.9;f1=0.9", "write METRIC=MIN"),
+        ("loss=0.5", "metrics are accuracy, f1"),
         ("recall=0.5", "of a class precision[CLASS]"),
-        ("accuracy[cat]=0.5", "write FIGURE=LEAST"),
+        ("accuracy[cat]=0.5", "write METRIC=MIN"),
         ("recall[cow]=0.5", "recall[cow]: no such class; there are cat, dog"),
         ("top2=0.5", "always 1 with 2 classes"),
-        ("accuracy=0.9 f1=0.9", "write FIGURE=LEAST"),
+        ("accuracy=0.9 f1=0.9", "write METRIC=MIN"),
     ],
 )
 def test_what_is_no_gate(text: str, words: str) -> None:

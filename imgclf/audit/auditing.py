@@ -89,7 +89,7 @@ def look(
 ) -> dict[str, Any]:
     """Compute the features of a share of the images, and keep them for the `audit` that comes after all shares.
 
-    Returns the share and its figures: files in the folder, files inspected, unusable ones.
+    Returns the shard and its counts: files in the folder, files inspected, unusable ones.
     """
     layout.classes(data, 2)
     files = [file.path for file in layout.scan(data) if file.label is not None and not file.ignored]

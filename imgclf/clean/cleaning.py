@@ -135,7 +135,7 @@ def _check_holds_images(data: Path, catalogue: Catalogue, issues: Sequence[Issue
 def look(data: Path, shard: shards.Shard, progress: Progress | None = None) -> dict[str, Any]:
     """Decode a share of the files, and keep what was seen for the `clean` that comes after all shares; nothing is moved.
 
-    Returns the share and its figures: files in the folder, files inspected (those that were known are not), unusable ones.
+    Returns the shard and its counts: files in the folder, files inspected (those that were known are not), unusable ones.
     """
     layout.classes(data)
     paths = [file.path for file in layout.scan(data) if not file.ignored]

@@ -92,7 +92,7 @@ def evaluate(
     try:
         write(evaluation, bundle.path)
     except ImgclfError as error:
-        return dataclasses.replace(evaluation, unwritten=str(error))  # the figures are worth having all the same
+        return dataclasses.replace(evaluation, unwritten=str(error))  # the metrics are worth having all the same
     return evaluation
 
 

@@ -63,7 +63,7 @@ def check_page(path: Path, bundle: Bundle, data: Path | None) -> None:
 
 
 def write_page(evaluation: Evaluation, bundle: Bundle, path: Path) -> None:
-    """A self-contained page: figures, confusion matrix, classes, calibration, slices, the worst errors with their images."""
+    """A self-contained page: metrics, confusion matrix, classes, calibration, slices, the worst errors with their images."""
     from imgclf.reports import plots
 
     drawn = {"calibration": plots.png(_calibration(evaluation))}

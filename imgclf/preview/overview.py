@@ -1,4 +1,4 @@
-"""`imgclf preview`: what is in a data folder, as figures and as a contact sheet drawn with OpenCV."""
+"""`imgclf preview`: what is in a data folder, as counts and as a contact sheet drawn with OpenCV."""
 
 import dataclasses
 import os
@@ -38,7 +38,7 @@ class Preview:
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: the figures and where the sheet lies."""
+        """For JSON: the counts and where the sheet lies."""
         return {
             "schema": "preview/1",
             "data": self.data,

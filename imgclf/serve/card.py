@@ -11,7 +11,7 @@ from imgclf.serve import bodies, uploads
 
 
 def card(bundle: Bundle, threshold: float) -> dict[str, Any]:
-    """What the page and a client may know of a run: names and figures, no path of this machine."""
+    """What the page and a client may know of a run: names and metrics, no path of this machine."""
     try:
         tested = evaluations.read(bundle.path / evaluations.TEST, ("accuracy", "interval", "baseline", "images"))
         accuracy = {
