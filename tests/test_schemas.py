@@ -100,7 +100,7 @@ def test_words_and_fields_are_those_of_the_code() -> None:
 
 
 def test_every_schema_is_held_against_what_is_written() -> None:
-    sources = "".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    sources = "".join(path.read_text("utf-8") for path in Path(__file__).parent.rglob("test_*.py"))
     assert set(re.findall(r'\bas_described\(\s*"([a-z-]+)"', sources)) == set(NAMES)
 
 

@@ -1,7 +1,7 @@
 """The decoder and the preprocessing as TensorFlow operations, for a SavedModel that takes files as they are.
 
 OpenCV decodes everywhere else. On a JPEG the two agree bit for bit, as long as TensorFlow is asked for the accurate transform;
-the resize below differs by rounding alone (`tests/test_graphs.py` measures both).
+the resize below differs by rounding alone (`tests/export/test_graphs.py` measures both).
 """
 
 from collections.abc import Callable

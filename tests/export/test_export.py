@@ -32,7 +32,7 @@ from imgclf.predict import predict
 from imgclf.split import splitting
 from imgclf.train import train
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 ALL: list[tuple[Format, Quantize]] = [(form, kind) for form, kinds in formats.QUANTIZED.items() for kind in kinds]
 EXACT: list[tuple[Format, Quantize]] = [(form, "none") for form in formats.QUANTIZED]
 OFF: dict[Quantize, float] = {"none": 2e-6, "float16": 2e-3, "int8": 0.05}  # a toy's answers differ by less

@@ -213,7 +213,7 @@ def test_an_evaluation_with_wrong_values(folder: Path) -> None:
 
 
 def test_a_checkpoint_of_a_stranger(tmp_path: Path) -> None:
-    sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
+    sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
     from fuzz_runs import _work
 
     work = _work(tmp_path)

@@ -311,7 +311,7 @@ def test_workers_see_their_images_in_orders_of_their_own(project: Path) -> None:
 
 # -- the examples ------------------------------------------------------------------------------------------------------
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def command(folder: Path, name: str, text: str) -> None:
