@@ -11,9 +11,9 @@ path, *images = sys.argv[1:]
 about = json.loads(zipfile.ZipFile(path).read("imgclf.json"))  # also in the file's metadata, under the name imgclf
 network = Interpreter(path)
 network.allocate_tensors()
-(image,), (answer,) = network.get_input_details(), network.get_output_details()
+(given,), (answer,) = network.get_input_details(), network.get_output_details()
 for image in images:
-    network.set_tensor(image["index"], prepare(image, about["preprocessing"]))
+    network.set_tensor(given["index"], prepare(image, about["preprocessing"]))
     network.invoke()
     probabilities = network.get_tensor(answer["index"])[0]
     best = probabilities.argmax()
