@@ -51,8 +51,8 @@ def test_an_image_has_one_decision_wherever_it_stands(page: Any, tmp_path: Path,
 def test_what_an_audit_asks_for_is_chosen_already(page: Any, tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 4, "b, the other": 4})
     issues = (
-        Issue("a/000.png", "a", "label", 0.97, "b, the other", "looks like b"),
-        Issue("a/001.png", "a", "label", 0.8, "b, the other", "looks like b"),
+        Issue("a/000.png", "label", 0.97, "looks like b", label="a", suggestion="b, the other"),
+        Issue("a/001.png", "label", 0.8, "looks like b", label="a", suggestion="b, the other"),
     )
     score = 0.75, (0.41, 0.93), Baseline("a", 0.5, (0.22, 0.78), "not better")
     found = Audit(str(data), "efficientnet-lite0", index(data)[0], issues, (), *score, (), "")
