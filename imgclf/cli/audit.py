@@ -15,7 +15,7 @@ from imgclf.cli.console import (
     say,
 )
 from imgclf.cli.options import Data, Json, Seed, ShardOf, print_share
-from imgclf.core.config import Backbone
+from imgclf.core.config import Backbone, TrainConfig
 from imgclf.core.errors import UsageError
 from imgclf.core.files.state_folder import command
 
@@ -32,7 +32,7 @@ def audit(
     image_size: Annotated[
         int | None, typer.Option(help="Side length of the input in pixels.", show_default="the backbone's own, 224")
     ] = None,
-    seed: Seed = 0,
+    seed: Seed = TrainConfig.seed,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.csv", help="Also write the issues to FILE.csv, for `clean --apply`.")
     ] = None,
