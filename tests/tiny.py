@@ -82,6 +82,7 @@ def tiny_run(path: Path, classes: tuple[str, ...] = CLASSES) -> Path:
             },
             "seed": 0, "precision": "float32", "devices": "1 device",
             "config": dataclasses.asdict(TrainConfig(image_size=32)), "patience": 10, "class_weights": None, "parameters": 127,
+            "weights_sha256": None,
             "packages": {"keras": "3.0.0"}, "litert_difference": 0.0,
             "calibration": {
                 "temperature": 1.0, "fitted": 1.0, "gain": 0.0, "images": 12, "error_before": 0.1, "error_after": 0.1,
