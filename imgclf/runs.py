@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from imgclf.core import names
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import contained, locks, reading
 from imgclf.evaluation.baseline import Baseline
@@ -97,9 +98,6 @@ def remove(name: str, folder: Path = Path("runs")) -> Path:
             pass
     place = path.resolve()
     with contained.Folder.named(place.parent) as beside, beside.below(TRASH, make=True) as trash:
-        name, number = place.name, 1
-        while trash.status(name):
-            number += 1
-            name = f"{place.name}-{number}"
+        name = names.free(place.name, "", lambda other: trash.status(other) is not None)
         beside.replace(place.name, name, trash)
         return trash.path / name

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from imgclf.core import names
 from imgclf.core.files import journal
 from imgclf.core.files.paths import STATE_NAME
 from imgclf.data import layout
@@ -104,8 +105,5 @@ def _lies_elsewhere(data: Path, path: str) -> bool:
 
 
 def free_name(stem: str, extension: str, taken: set[str], data: Path) -> str:
-    name, number = stem + extension, 1
-    while name in taken or os.path.lexists(data / name):
-        number += 1
-        name = f"{stem}-{number}{extension}"
-    return name
+    """A path in the data folder that neither exists nor is taken."""
+    return names.free(stem, extension, lambda name: name in taken or os.path.lexists(data / name))

@@ -15,6 +15,7 @@ from imgclf.core.config import Part, Preprocessing
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import contained
 from imgclf.core.files.state_folder import state_folder
+from imgclf.core.names import free
 from imgclf.core.parallel import process_map
 from imgclf.core.progress import Progress
 from imgclf.core.shards import Shard
@@ -140,11 +141,7 @@ def content_of(name: str) -> str:
 
 def _free_name(taken: Mapping[str, str], stem: str) -> str:
     """`stem.bmp`, or with a number behind it when the same content is there twice."""
-    name, number = f"{stem}.bmp", 1
-    while name in taken:
-        number += 1
-        name = f"{stem}-{number}.bmp"
-    return name
+    return free(stem, ".bmp", taken.__contains__)
 
 
 def _link_view(folder: Path, store: Path, files: Mapping[Part, Mapping[str, str]], class_names: Sequence[str]) -> None:
