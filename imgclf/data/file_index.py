@@ -144,7 +144,7 @@ def images(
 ) -> Iterator[tuple[Catalogue, list[Found], Dataset, list[tuple[str, str]]]]:
     """(catalogue of every file in a class folder, those files, the images that decode, (path, reason) of the others).
 
-    Raises ImgclfError as `folder.index` does.
+    Raises ImgclfError as `dataset.index` does.
     """
     names = classes(root, minimum_classes)
     files = [file for file in scan(root) if not file.ignored]
