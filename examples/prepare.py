@@ -1,4 +1,4 @@
-"""Prepare an opaque JPEG or PNG for an exported network: decode and resize it by the recipe in the export. OpenCV 5, NumPy."""
+"""Prepare an opaque JPEG or PNG for an exported network: decode and resize it as the export says. OpenCV 5, NumPy."""
 
 import cv2
 import numpy as np
@@ -10,20 +10,20 @@ def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def prepare(path: str, recipe: dict) -> np.ndarray:
+def prepare(path: str, preprocessing: dict) -> np.ndarray:
     """(1, height, width, 3) float32, RGB, 0 to 255."""
     image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
     if image is None:
         raise SystemExit(f"{path}: not an image that OpenCV can decode")
     if image.dtype == np.uint16:  # scale all 16 bits to 8
         image = cv2.convertScaleAbs(image, alpha=1 / 257)
-    (height, width), tall, wide = image.shape[:2], recipe["height"], recipe["width"]
-    if recipe["aspect"] == "crop":
+    (height, width), tall, wide = image.shape[:2], preprocessing["height"], preprocessing["width"]
+    if preprocessing["aspect"] == "crop":
         scale = max(wide / width, tall / height)
         w, h = min(width, max(1, round(wide / scale))), min(height, max(1, round(tall / scale)))
         left, top = (width - w) // 2, (height - h) // 2
         image = np.ascontiguousarray(image[top : top + h, left : left + w])
-    if recipe["aspect"] == "pad":
+    if preprocessing["aspect"] == "pad":
         scale = min(wide / width, tall / height)
         w, h = min(wide, max(1, round(width * scale))), min(tall, max(1, round(height * scale)))
         left, top = (wide - w) // 2, (tall - h) // 2

@@ -13,7 +13,7 @@ network = Interpreter(path)
 network.allocate_tensors()
 (given,), (answer,) = network.get_input_details(), network.get_output_details()
 for image in images:
-    network.set_tensor(given["index"], prepare(image, about["recipe"]))
+    network.set_tensor(given["index"], prepare(image, about["preprocessing"]))
     network.invoke()
     probabilities = network.get_tensor(answer["index"])[0]
     best = probabilities.argmax()

@@ -9,7 +9,7 @@ import tensorflow as tf
 path, *images = sys.argv[1:]
 about = json.loads(Path(path, "assets.extra", "imgclf.json").read_text("utf-8"))
 network = tf.saved_model.load(path)
-for image in images:  # decoded and resized inside, by the recipe
+for image in images:  # decoded and resized inside, by the preprocessing
     probabilities = network.signatures["serving_default"](bytes=tf.constant([Path(image).read_bytes()]))["probabilities"][0]
     best = int(tf.argmax(probabilities))
     print(f"{image}\t{about['class_names'][best]}\t{float(probabilities[best]):.6f}")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from imgclf.core import names
 from imgclf.core.errors import ImageError, ImgclfError, UsageError
 from imgclf.core.fields import check
 from imgclf.core.files.paths import StrPath
@@ -72,8 +73,8 @@ def explain(
     except OSError as error:
         raise ImgclfError(f"{out}: cannot create this folder: {why(error, 'choose another with --out')}") from error
     listed = [inputs] if isinstance(inputs, str | os.PathLike) else inputs if isinstance(inputs, list) else []
-    names = [os.fspath(name) for name in listed if not isinstance(name, Source)]
-    if any(os.path.isdir(name) and os.path.samefile(name, out) for name in names):
+    given = [os.fspath(name) for name in listed if not isinstance(name, Source)]
+    if any(os.path.isdir(name) and os.path.samefile(name, out) for name in given):
         raise UsageError(f"--out {out}: the folder that the images come from; choose another")
     look = _grad_cam(bundle) if method == "grad-cam" else _occlusion(bundle)
     taken: set[Path] = set()
@@ -100,14 +101,14 @@ def _grad_cam(bundle: Bundle) -> Look:
 
 def _one(bundle: Bundle, source: Source, look: Look, wish: str | None, out: Path, taken: set[Path]) -> Explanation:
     image = source.pixels()
-    fed = preprocess.apply(bundle.recipe, image)
+    fed = preprocess.apply(bundle.preprocessing, image)
     probabilities = bundle.probability(fed)
     best = int(probabilities.argmax())
     target = bundle.class_names.index(wish) if wish is not None else best
     heat = look(fed, target)
     found = saliency.fidelity(bundle.probability, fed, target, heat)
     small = preprocess.fit(image, min(SIDE, max(image.shape[:2])))
-    seen = saliency.onto(bundle.recipe, heat, *small.shape[:2])
+    seen = saliency.onto(bundle.preprocessing, heat, *small.shape[:2])
     marked = saliency.overlay(small, seen)
     blank = not heat.any()
     path = _place(out, source.name, taken)
@@ -121,10 +122,12 @@ def _one(bundle: Bundle, source: Source, look: Look, wish: str | None, out: Path
 def _place(out: Path, name: str, taken: set[Path]) -> Path:
     """A file for the sheet of this input: not one of another input, and no file that imgclf did not write."""
     stem = os.path.basename(name.rstrip("/")) or "image"
-    path, number = out / f"{stem}.png", 1
-    while path in taken or (os.path.lexists(path) and not drawing.is_ours(path)):
-        number += 1
-        path = out / f"{stem}-{number}.png"
+
+    def is_taken(other: str) -> bool:
+        path = out / other
+        return path in taken or (os.path.lexists(path) and not drawing.is_ours(path))
+
+    path = out / names.free(stem, ".png", is_taken)
     taken.add(path)
     return path
 

@@ -31,7 +31,7 @@ def predict(
 ) -> Generator[Prediction, None, None]:
     """Predict what `sources.expand` makes of the inputs, on all cores, each record as soon as it is its turn.
 
-    threshold: see `answers.answer`. without: a folder whose images are passed over.
+    threshold: see `prediction.answer`. without: a folder whose images are skipped.
     """
     check("top", top, Annotated[int, Within(1)])
     check("threshold", threshold, Share)

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from imgclf.core import names
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import contained, locks, reading
 from imgclf.evaluation.baseline import Baseline
@@ -60,7 +61,7 @@ def _read(path: Path) -> Run:
         run = Bundle.load(path)
     except ImgclfError as error:
         return Run(path.name, str(path), "broken", problem=str(error))
-    info, figures, problem = run.info, run.info["metrics"], ""
+    info, metrics, problem = run.info, run.info["metrics"], ""
     tested: dict[str, Any] = {}
     if os.path.lexists(path / evaluations.TEST):
         try:
@@ -68,8 +69,8 @@ def _read(path: Path) -> Run:
         except ImgclfError as error:
             problem = str(error)
     return Run(
-        path.name, str(path), "finished", info["model"], info["finished"], figures["epochs"],
-        figures["val_accuracy"], figures["val_interval"], run.val_baseline, tested.get("accuracy"),
+        path.name, str(path), "finished", info["model"], info["finished"], metrics["epochs"],
+        metrics["val_accuracy"], metrics["val_interval"], run.val_baseline, tested.get("accuracy"),
         tuple(tested["interval"]) if tested else None, Baseline(**tested["baseline"]) if tested else None,
         info["data"]["path"], problem,
     )  # fmt: skip
@@ -97,9 +98,6 @@ def remove(name: str, folder: Path = Path("runs")) -> Path:
             pass
     place = path.resolve()
     with contained.Folder.named(place.parent) as beside, beside.below(TRASH, make=True) as trash:
-        name, number = place.name, 1
-        while trash.status(name):
-            number += 1
-            name = f"{place.name}-{number}"
+        name = names.free(place.name, "", lambda other: trash.status(other) is not None)
         beside.replace(place.name, name, trash)
         return trash.path / name

@@ -22,7 +22,7 @@ ANNE, BEN, TEAM = 61001, 61002, 61100  # users, whose own groups have the same n
 # What train and audit keep in a data folder: prepared pixels and features, here of a network that averages colours.
 PIXELS = """
 import numpy as np
-from imgclf.core.config import Recipe
+from imgclf.core.config import Preprocessing
 from imgclf.core.files.state_folder import state_folder
 from imgclf.data import dataset, file_index, prepared_images
 from imgclf.models import features
@@ -32,7 +32,7 @@ class Mean:
         return image.mean(axis=(0, 1)).astype(np.float32)
 
 everything, _skipped = dataset.index(folder)
-prepared_images.prepare(folder, {"train": everything}, Recipe(16, 16))
+prepared_images.prepare(folder, {"train": everything}, Preprocessing(16, 16))
 paths = [sample.path for sample in everything.samples]
 read = [(digest, lambda: np.zeros((4, 4, 3), np.uint8)) for digest in file_index.content_hashes(folder, paths).values()]
 features.extract(Mean(), state_folder(folder) / "features" / "mean.sqlite", read, width=3)

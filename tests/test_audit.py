@@ -15,9 +15,10 @@ from described import as_described
 from sklearn.linear_model import Ridge
 
 from imgclf.audit import auditing, writing
-from imgclf.audit.results import CHECKS, Audit
+from imgclf.audit.results import Audit
 from imgclf.clean import applying, undoing
 from imgclf.core.errors import ImgclfError, UsageError
+from imgclf.data.checks import AUDIT_CHECKS
 from imgclf.evaluation import label_errors
 from imgclf.evaluation.folds import assign_folds
 from imgclf.images import preprocess
@@ -74,7 +75,7 @@ def test_an_image_under_two_classes_is_found(tmp_path: Path) -> None:
     def progress(what: str, done: int, total: int) -> None:
         seen.setdefault(what, []).append((done, total))
 
-    (found,) = auditing.audit(tmp_path / "data", image_size=64, progress=progress).by_check()["near-duplicate"]
+    (found,) = auditing.audit(tmp_path / "data", image_size=64, progress=progress).by_check()["similar"]
     # What takes long has a bar of its own that moves, behind the features too.
     assert list(seen)[-4:] == ["computing features", "comparing images", "judging labels", "ranking labels"]
     assert all(steps == sorted(steps) and steps[-1][0] == steps[-1][1] > 0 for steps in list(seen.values())[-4:])
@@ -119,8 +120,8 @@ def test_the_report_is_carried_out_and_undone_by_clean(planted: Path, found: Aud
     with open(tmp_path / "a.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["action"] == "relabel"]
     assert len(rows) == orders
-    outcomes, _notes = applying.apply(data, tmp_path / "a.csv")
-    assert {one.path for one in outcomes} == {row["path"] for row in rows}
+    issues, _notes = applying.apply(data, tmp_path / "a.csv")
+    assert {one.path for one in issues} == {row["path"] for row in rows}
     assert (data / surest.suggestion / Path(surest.path).name).exists()
     assert not (data / surest.path).exists()
     undoing.undo(data)
@@ -142,7 +143,7 @@ def test_command(planted: Path, tmp_path: Path, imgclf: Run) -> None:
     shutil.copytree(planted, tmp_path / "data", symlinks=True)
     done = imgclf("audit", "data", "--image-size", 64, "--report", "a.csv", "--html", "a.html", "--relabel", 0.9)
     assert done.returncode == 0, done.stderr
-    assert "120 images; suspects: label " in done.stdout
+    assert "120 images; issues: label " in done.stdout
     assert re.search(r"with \d+ moves?; carry them out with `imgclf clean data --apply a.csv`", done.stderr)
     done = imgclf("audit", "data", "--image-size", 64, "--report", "b.csv")
     words = "write quarantine or relabel into its column action, then run `imgclf clean data --apply b.csv`"
@@ -152,7 +153,7 @@ def test_command(planted: Path, tmp_path: Path, imgclf: Run) -> None:
     assert "http://" not in page.replace("http://www.w3.org", "")
     listed = as_described("audit", json.loads(imgclf("audit", "data", "--image-size", 64, "--json").stdout))
     assert listed["images"] == 120
-    assert {one["check"] for one in listed["suspects"]} <= set(CHECKS)
+    assert {one["check"] for one in listed["issues"]} <= set(AUDIT_CHECKS)
     for options, words in (
         (["--model", "cnn"], "'cnn' is not one of 'efficientnet-lite0'"),
         (["--relabel", 0.9], "needs --report or --html"),

@@ -13,7 +13,8 @@ from planted import all_at_once, cropped, plant, recompressed, scene
 
 from imgclf.clean import applying, cleaning, undoing, writing
 from imgclf.core.errors import ImgclfError, UsageError
-from imgclf.data.checks import CHECKS
+from imgclf.data import issue_report
+from imgclf.data.checks import CHECKS, CLEAN_CHECKS
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ COUNTS = {"kept": 5, "renamed": 5, "quarantined": 7, "ignored": 6, "stuck": 0, "
 
 
 def found(result: cleaning.Cleaning) -> dict[str, tuple[str, str, str]]:
-    return {outcome.path: (outcome.action, outcome.check, outcome.moved_to) for outcome in result.outcomes}
+    return {issue.path: (issue.action, issue.check, issue.moved_to) for issue in result.issues}
 
 
 def test_every_file_is_accounted_for(data: Path) -> None:
@@ -179,45 +180,45 @@ def test_planted_faults_are_found_and_nothing_else(tmp_path: Path) -> None:
     result = cleaning.clean(tmp_path, dry_run=True)
     assert len(result.files) >= 250
     found: dict[str, set[str]] = {}
-    for outcome in result.outcomes:
-        found.setdefault(outcome.path, set()).add(outcome.check)
+    for issue in result.issues:
+        found.setdefault(issue.path, set()).add(issue.check)
     assert found == expected
-    assert set().union(*expected.values()) == set(CHECKS) - {"leakage"}
+    assert set().union(*expected.values()) == set(CLEAN_CHECKS) - {"leakage"}
     by_check = result.by_check()
-    for outcomes in by_check.values():
-        scores = [outcome.score for outcome in outcomes]
+    for issues in by_check.values():
+        scores = [issue.score for issue in issues]
         assert scores == sorted(scores, reverse=True)
         assert all(0 <= score <= 1 for score in scores)
-    actions = {check: {outcome.action for outcome in outcomes} for check, outcomes in by_check.items()}
+    actions = {check: {issue.action for issue in issues} for check, issues in by_check.items()}
     assert actions == {check: {CHECKS[check].default} for check in actions}
 
 
 def test_copies_name_what_they_were_compared_with(tmp_path: Path) -> None:
     plant(tmp_path)
-    outcomes = cleaning.clean(tmp_path, dry_run=True).outcomes
-    for outcome in outcomes:
-        if outcome.check in ("near-duplicate", "mirrored"):
-            assert outcome.other == re.sub(r" copy.jpg$", ".png", outcome.path)
-        elif outcome.check == "conflict":
-            kind = Path(outcome.path).stem
-            assert Path(outcome.other).stem == kind
-            assert outcome.other.split("/")[0] != outcome.path.split("/")[0]
-        elif outcome.check == "duplicate":
-            assert Path(outcome.other).stem[:6] == Path(outcome.path).stem[:6] or outcome.path == "dog/no-exif.jpg"
+    issues = cleaning.clean(tmp_path, dry_run=True).issues
+    for issue in issues:
+        if issue.check in ("near-duplicate", "mirrored"):
+            assert issue.other == re.sub(r" copy.jpg$", ".png", issue.path)
+        elif issue.check == "conflict":
+            kind = Path(issue.path).stem
+            assert Path(issue.other).stem == kind
+            assert issue.other.split("/")[0] != issue.path.split("/")[0]
+        elif issue.check == "duplicate":
+            assert Path(issue.other).stem[:6] == Path(issue.path).stem[:6] or issue.path == "dog/no-exif.jpg"
         else:
-            assert outcome.other == ""
+            assert issue.other == ""
 
 
 def test_policies_and_actions(tmp_path: Path) -> None:
     plant(tmp_path)
 
     def moved(**options: object) -> set[str]:
-        outcomes = cleaning.clean(tmp_path, dry_run=True, **options).outcomes  # type: ignore[arg-type]
-        return {outcome.check for outcome in outcomes if outcome.moved_to}
+        issues = cleaning.clean(tmp_path, dry_run=True, **options).issues  # type: ignore[arg-type]
+        return {issue.check for issue in issues if issue.moved_to}
 
     assert moved() == {"broken", "extension", "duplicate"}
     assert moved(policy="report") == set()
-    assert moved(policy="strict") == set(CHECKS) - {
+    assert moved(policy="strict") == set(CLEAN_CHECKS) - {
         "unsupported",
         "leakage",
         "missing-end",
@@ -241,7 +242,7 @@ def test_a_lower_threshold_never_finds_fewer(tmp_path: Path) -> None:
     for name in ("blurry", "tiny", "grayscale", "dark", "low-contrast"):
         default = CHECKS[name].threshold or 0
         found = [
-            {o.path for o in cleaning.clean(tmp_path, dry_run=True, thresholds=given).outcomes if o.check == name}
+            {o.path for o in cleaning.clean(tmp_path, dry_run=True, thresholds=given).issues if o.check == name}
             for given in ({}, {name: default}, {name: default - 0.2}, {name: 0.0})
         ]
         assert found[0] <= found[1] <= found[2] <= found[3]
@@ -252,12 +253,12 @@ def test_likeness_can_be_asked_to_be_greater(tmp_path: Path) -> None:
     for seed in range(3):
         write(tmp_path / "cats" / f"{seed}.jpg", encoded(scene(seed)))
         write(tmp_path / "cats" / f"{seed} copy.jpg", (recompressed, cropped, all_at_once)[seed](scene(seed)))
-    scores = {one.path: one.score for one in cleaning.clean(tmp_path, dry_run=True).outcomes}
+    scores = {one.path: one.score for one in cleaning.clean(tmp_path, dry_run=True).issues}
     assert len(scores) == 3
     least = sorted(scores.values())[1]
     some = cleaning.clean(tmp_path, dry_run=True, thresholds={"near-duplicate": least - 1e-4})
-    assert [one.score for one in some.outcomes] == sorted(scores.values())[:0:-1]
-    assert len(cleaning.clean(tmp_path, dry_run=True).outcomes) == 3
+    assert [one.score for one in some.issues] == sorted(scores.values())[:0:-1]
+    assert len(cleaning.clean(tmp_path, dry_run=True).issues) == 3
 
 
 def test_strict_keeps_one_of_each_image(tmp_path: Path) -> None:
@@ -267,14 +268,14 @@ def test_strict_keeps_one_of_each_image(tmp_path: Path) -> None:
         write(tmp_path / "cats" / f"{number}.jpg", encoded(image.resize((240 - number, 180)), quality=92))
     write(tmp_path / "cats" / "other.jpg", encoded(scene(2)))
     result = cleaning.clean(tmp_path, policy="strict")
-    gone = {one.path for one in result.outcomes if one.action == "quarantined"}
-    assert result.outcomes
-    assert all(one.other not in gone for one in result.outcomes if one.action == "quarantined")
+    gone = {one.path for one in result.issues if one.action == "quarantined"}
+    assert result.issues
+    assert all(one.other not in gone for one in result.issues if one.action == "quarantined")
 
     write(tmp_path / "dogs" / "good.jpg", encoded(scene(3)))
     write(tmp_path / "dogs" / "more bytes.jpg", encoded(scene(3)) + b"trailing")
     trailing = cleaning.clean(tmp_path, on={"trailing": "quarantine"})
-    assert {one.path for one in trailing.outcomes if one.action == "quarantined"} == {"dogs/more bytes.jpg"}
+    assert {one.path for one in trailing.issues if one.action == "quarantined"} == {"dogs/more bytes.jpg"}
     assert trailing.images["dogs"] == (2, 1)
 
 
@@ -303,14 +304,14 @@ def test_soft_small_or_grey_images_are_no_fault_where_all_are(tmp_path: Path) ->
     for number in range(12):
         soft = scene(number).filter(ImageFilter.GaussianBlur(5)).convert("L").resize((24, 18))
         write(tmp_path / "cats" / f"{number}.png", encoded(soft, "PNG"))
-    assert cleaning.clean(tmp_path).outcomes == ()
+    assert cleaning.clean(tmp_path).issues == ()
 
 
 def test_the_copy_kept_is_the_better_one(tmp_path: Path) -> None:
     image = scene(1)
     write(tmp_path / "cats" / "a small.jpg", encoded(image.resize((120, 90))))
     write(tmp_path / "cats" / "z large.jpg", encoded(image))
-    (near,) = cleaning.clean(tmp_path, policy="strict").outcomes
+    (near,) = cleaning.clean(tmp_path, policy="strict").issues
     assert (near.path, near.check, near.action, near.other) == (
         "cats/a small.jpg",
         "near-duplicate",
@@ -326,12 +327,12 @@ def test_of_copies_in_a_folder_that_is_split_the_test_part_keeps_its_own(tmp_pat
         write(tmp_path / part / "cats" / f"{part}.jpg", encoded(scene(2 if part == "train" else 3)))
     write(tmp_path / "train" / "cats" / "1 copy.jpg", content)
     result = cleaning.clean(tmp_path)
-    assert [(outcome.path, outcome.check, outcome.action, outcome.other) for outcome in result.outcomes] == [
+    assert [(issue.path, issue.check, issue.action, issue.other) for issue in result.issues] == [
         ("train/cats/1 copy.jpg", "duplicate", "quarantined", "train/cats/1.jpg"),
         ("train/cats/1 copy.jpg", "leakage", "reported", "test/cats/1.jpg"),
         ("train/cats/1.jpg", "leakage", "reported", "test/cats/1.jpg"),
     ]
-    (again,) = cleaning.clean(tmp_path, on={"leakage": "quarantine"}).outcomes
+    (again,) = cleaning.clean(tmp_path, on={"leakage": "quarantine"}).issues
     assert (again.path, again.action) == ("train/cats/1.jpg", "quarantined")
 
 
@@ -344,7 +345,7 @@ def test_a_link_is_another_name_and_no_copy(tmp_path: Path) -> None:
     before = tree(tmp_path)
     result = cleaning.clean(tmp_path, policy="strict")
     assert tree(tmp_path) == before
-    assert [(outcome.path, outcome.check, outcome.action) for outcome in result.outcomes] == [
+    assert [(issue.path, issue.check, issue.action) for issue in result.issues] == [
         ("cats/a.jpg", "duplicate", "reported"),
         ("cats/b/1.jpg", "conflict", "reported"),
         ("other/1.jpg", "conflict", "reported"),
@@ -360,11 +361,11 @@ def test_what_a_link_leads_to_stays_where_it_is(tmp_path: Path) -> None:
     (tmp_path / "a" / "between").symlink_to("../a/1.png")
     (tmp_path / "a" / "to a copy.jpg").symlink_to(tmp_path / "a" / "z" / "copy.jpg")
     result = cleaning.clean(tmp_path)
-    actions = {(one.path, one.check): one.action for one in result.outcomes}
+    actions = {(one.path, one.check): one.action for one in result.issues}
     assert actions[("a/1.png", "extension")] == actions[("a/between", "extension")] == "reported"
     assert actions[("a/z/copy.jpg", "duplicate")] == "reported"
-    assert [one.moved_to for one in result.outcomes if one.moved_to] == ["a/3.jpg"]
-    assert not any(one.moved_to for one in cleaning.clean(tmp_path).outcomes)
+    assert [one.moved_to for one in result.issues if one.moved_to] == ["a/3.jpg"]
+    assert not any(one.moved_to for one in cleaning.clean(tmp_path).issues)
     assert all((tmp_path / "a" / name).exists() for name in ("link.jpg", "between", "to a copy.jpg"))
 
 
@@ -380,11 +381,11 @@ def test_an_image_that_cannot_be_read_stays_where_it_is(data: Path, monkeypatch:
     with monkeypatch.context() as patch:
         patch.setattr(decode.cv2, "imdecode", hungry)
         result = cleaning.clean(data)
-    assert {outcome.path for outcome in result.outcomes if outcome.action == "stuck"} == {
+    assert {issue.path for issue in result.issues if issue.action == "stuck"} == {
         "cats/good.jpg", "cats/deep/inside/good copy.JPEG", "cats/truncated.jpg", "dogs/really-a-jpeg.png"}  # fmt: skip
     assert (data / "cats/good.jpg").read_bytes() == before["cats/good.jpg"]
     again = cleaning.clean(data)  # and is looked at anew next time
-    assert {outcome.path for outcome in again.outcomes if outcome.moved_to} == {
+    assert {issue.path for issue in again.issues if issue.moved_to} == {
         "cats/truncated.jpg", "cats/deep/inside/good copy.JPEG", "dogs/really-a-jpeg.png"}  # fmt: skip
 
 
@@ -400,7 +401,7 @@ def test_odd_files(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(root / "cats" / "socket"))
         result = cleaning.clean(root)
-    assert [outcome.path for outcome in result.outcomes if outcome.action == "quarantined"] == [
+    assert [issue.path for issue in result.issues if issue.action == "quarantined"] == [
         "cats/dangling.jpg", "cats/loop.jpg", "cats/pipe.jpg", "cats/socket"]  # fmt: skip
     assert result.counts()["kept"] == 6
     undoing.undo(root)
@@ -411,8 +412,8 @@ def test_odd_files(tmp_path: Path) -> None:
 def test_two_files_that_want_the_same_new_name(tmp_path: Path) -> None:
     for name in ("pic", "pic.png", "pic.webp"):
         write(tmp_path / "cats" / name, encoded(photo(1)))
-    outcomes = cleaning.clean(tmp_path, dry_run=True, on={"duplicate": "ignore"}).outcomes
-    assert [(outcome.path, outcome.moved_to) for outcome in outcomes] == [
+    issues = cleaning.clean(tmp_path, dry_run=True, on={"duplicate": "ignore"}).issues
+    assert [(issue.path, issue.moved_to) for issue in issues] == [
         ("cats/pic", "cats/pic.jpg"), ("cats/pic.png", "cats/pic-2.jpg"), ("cats/pic.webp", "cats/pic-3.jpg")]  # fmt: skip
 
 
@@ -426,7 +427,7 @@ def test_what_cannot_be_moved_is_stuck_and_said(tmp_path: Path, imgclf: Run) -> 
     assert done.returncode == 1
     answer = json.loads(done.stdout)
     assert answer["counts"] == {"kept": 1, "renamed": 0, "quarantined": 0, "ignored": 0, "stuck": 1, "reported": 0}
-    (stuck,) = answer["findings"]
+    (stuck,) = answer["issues"]
     assert (stuck["path"], stuck["action"], stuck["moved_to"]) == ("dogs/bad.jpg", "stuck", "")
     assert "could not be moved: " in stuck["detail"]
     assert tree(tmp_path / "data") == before
@@ -441,7 +442,7 @@ def test_what_lies_in_a_linked_folder_is_only_reported(tmp_path: Path) -> None:
     (tmp_path / "data" / "dogs" / "link").symlink_to(tmp_path / "data" / "cats")
     before = tree(tmp_path / "data")
     result = cleaning.clean(tmp_path / "data")
-    assert {one.path: one.action for one in result.outcomes if one.check == "broken"} == {
+    assert {one.path: one.action for one in result.issues if one.check == "broken"} == {
         "cats/bad.jpg": "quarantined", "dogs/link/bad.jpg": "reported",
     }  # fmt: skip
     undoing.undo(tmp_path / "data")
@@ -486,7 +487,7 @@ def test_an_older_report_with_orders_is_kept(data: Path) -> None:
     assert note.endswith("r-1.csv")
     assert (data.parent / "r-1.csv").read_text(encoding="utf-8", errors="surrogateescape") == edited
     words = [line.split(",")[2] for line in report.read_text(encoding="utf-8", errors="surrogateescape").splitlines()[1:]]
-    assert words.index("") == sum(word != "" for word in words)  # findings first
+    assert words.index("") == sum(word != "" for word in words)  # issues first
 
 
 # -- an edited report -------------------------------------------------------------------------------------------------
@@ -499,7 +500,7 @@ def edited(report: Path, changes: dict[str, tuple[str, str]]) -> Path:
     for row in rows:
         row["action"], row["new_label"] = changes.get(row["path"], (row["action"], ""))
     with open(report, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, writing.COLUMNS)
+        writer = csv.DictWriter(file, issue_report.COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
     return report
@@ -541,8 +542,8 @@ def test_the_report_of_what_was_done_asks_for_nothing(data: Path) -> None:
 
 def test_the_report_of_a_dry_run_asks_for_what_clean_would_do(data: Path) -> None:
     writing.write_report(cleaning.clean(data, dry_run=True), data.parent / "r.csv")
-    outcomes, _notes = applying.apply(data, data.parent / "r.csv")
-    assert {outcome.path: (outcome.action, outcome.moved_to) for outcome in outcomes} == {
+    issues, _notes = applying.apply(data, data.parent / "r.csv")
+    assert {issue.path: (issue.action, issue.moved_to) for issue in issues} == {
         path: (action, target) for path, (action, _check, target) in EXPECTED.items()}  # fmt: skip
 
 
@@ -587,7 +588,7 @@ def test_command_reports_json_csv_and_html(data: Path, imgclf: Run) -> None:
     assert answer["counts"] == COUNTS
     assert answer["files"] == 23
     assert answer["checks"] == {"broken": 6, "extension": 5, "duplicate": 1}
-    assert {row["path"]: (row["action"], row["check"], row["moved_to"]) for row in answer["findings"]} == EXPECTED
+    assert {row["path"]: (row["action"], row["check"], row["moved_to"]) for row in answer["issues"]} == EXPECTED
     assert {row["path"] for row in answer["ignored"]} == IGNORED
     with open(data.parent / "out.csv", newline="", encoding="utf-8") as file:
         rows = {row["path"]: row for row in csv.DictReader(file)}
@@ -686,8 +687,8 @@ def test_a_class_that_lost_all_its_images_is_named_by_the_next_verb(data: Path, 
     assert done.stderr == "imgclf: error: data: the class folder birds has no images; add some, or remove the folder\n"
 
 
-def test_a_check_counts_files_and_not_findings(tmp_path: Path, imgclf: Run) -> None:
-    """One image under three classes: two of the files have a finding each, and the third one with either of them."""
+def test_a_check_counts_files_and_not_issues(tmp_path: Path, imgclf: Run) -> None:
+    """One image under three classes: two of the files have an issue each, and the third one with either of them."""
     data = make_classes(tmp_path / "data", {"a": 2, "b": 2, "c": 2}, size=40)
     for label in "abc":
         write(data / label / "same.png", encoded(scene(1), "PNG"))

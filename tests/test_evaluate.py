@@ -33,7 +33,7 @@ def test_figures_equal_kerases_on_the_test_part(project: Path) -> None:
     assert [p["path"] for p in result.predictions] == [row.path for row in rows]
     assert result.images == len(rows) == 9
     network = keras.models.load_model(run.path / "model.keras")
-    pixels = np.stack([preprocess.load(run.recipe, project / "data" / row.path) for row in rows]).astype(np.float32)
+    pixels = np.stack([preprocess.load(run.preprocessing, project / "data" / row.path) for row in rows]).astype(np.float32)
     labels = np.eye(3)[[run.class_names.index(row.label) for row in rows]]
     cooled = calibration.tempered(network.predict(pixels, verbose=0).astype(np.float64), run.temperature)
     measured = keras.metrics.CategoricalCrossentropy(), keras.metrics.CategoricalAccuracy(), keras.metrics.F1Score("macro")
@@ -72,7 +72,7 @@ def test_calibration_is_of_the_validation_part_and_holds_everywhere(project: Pat
     before, after = (evaluate(one, project / "data", "val") for one in (raw, run))
     true = np.array([run.class_names.index(said["label"]) for said in before.predictions])
     paths = [project / "data" / said["path"] for said in before.predictions]
-    pixels = [preprocess.load(run.recipe, path) for path in paths]
+    pixels = [preprocess.load(run.preprocessing, path) for path in paths]
     answers = raw.probabilities(pixels)
     assert known["fitted"] == pytest.approx(calibration.temperature(true, answers), rel=1e-6)
     assert known["temperature"] == (known["fitted"] if known["gain"] > 0 else 1.0)
@@ -100,17 +100,17 @@ def test_gates_are_read(text: str, expected: list) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "write FIGURE=LEAST"),
-        ("accuracy", "write FIGURE=LEAST"),
+        ("", "write METRIC=MIN"),
+        ("accuracy", "write METRIC=MIN"),
         ("accuracy=95", "the least is 0 to 1"),
         ("accuracy=nan", "the least is 0 to 1"),
-        ("accuracy=0.9;f1=0.9", "write FIGURE=LEAST"),
-        ("loss=0.5", "figures are accuracy, f1"),
+        ("accuracy=0.9;f1=0.9", "write METRIC=MIN"),
+        ("loss=0.5", "metrics are accuracy, f1"),
         ("recall=0.5", "of a class precision[CLASS]"),
-        ("accuracy[cat]=0.5", "write FIGURE=LEAST"),
+        ("accuracy[cat]=0.5", "write METRIC=MIN"),
         ("recall[cow]=0.5", "recall[cow]: no such class; there are cat, dog"),
         ("top2=0.5", "always 1 with 2 classes"),
-        ("accuracy=0.9 f1=0.9", "write FIGURE=LEAST"),
+        ("accuracy=0.9 f1=0.9", "write METRIC=MIN"),
     ],
 )
 def test_what_is_no_gate(text: str, words: str) -> None:

@@ -63,7 +63,7 @@ def test_no_more_interpreters_than_work_at_once(learnt: Path, tmp_path: Path, mo
     inputs = [str(learnt / f"data/marked/{index:02d}.png") for index in range(3)]
     assert len(list(explain(run, inputs, tmp_path / "out"))) == 3
     assert 1 <= len(made) <= cpu_count()
-    pixels = [preprocess.load(run.recipe, Path(path)) for path in inputs]
+    pixels = [preprocess.load(run.preprocessing, Path(path)) for path in inputs]
     for _again in range(3):
         run.probabilities(pixels)
     assert len(made) <= cpu_count()
@@ -76,7 +76,7 @@ def test_both_methods_look_at_the_square(learnt: Path) -> None:
     run = Bundle.load(learnt / "runs/square")
     network = keras.saving.load_model(run.path / "model.keras", compile=False)
     for index in range(3):
-        fed = preprocess.load(run.recipe, learnt / f"data/marked/{index:02d}.png")
+        fed = preprocess.load(run.preprocessing, learnt / f"data/marked/{index:02d}.png")
         assert run.probability(fed)[0] > 0.7
         random = np.random.default_rng([index, True])
         random.integers(80, 170, (48, 48, 3))
@@ -106,7 +106,7 @@ def test_sheets_and_records(learnt: Path, tmp_path: Path) -> None:
         assert len(list((tmp_path / "out").iterdir())) == 3
     for sheet in sheets:
         assert header.header(sheet.read_bytes()).format == "PNG"
-    assert records[1].probability == run.probability(preprocess.load(run.recipe, tmp_path / "a/x.png")).max()
+    assert records[1].probability == run.probability(preprocess.load(run.preprocessing, tmp_path / "a/x.png")).max()
     with pytest.raises(UsageError, match="--class cow: no such class; there are marked, plain"):
         list(explain(run, [], tmp_path / "out", target="cow"))
 

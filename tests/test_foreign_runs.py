@@ -54,9 +54,9 @@ COMMANDS = {
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (replaced("recipe", "width", by=25_000), "recipe: width must be a whole number, 1 to 1024, not 25000"),
-        (replaced("recipe", "width", by="64"), "recipe: width must be a whole number, 1 to 1024, not '64'"),
-        (replaced("recipe", "height", by=-5), "recipe: height must be a whole number, 1 to 1024, not -5"),
+        (replaced("preprocessing", "width", by=25_000), "preprocessing: width must be a whole number, 1 to 1024, not 25000"),
+        (replaced("preprocessing", "width", by="64"), "preprocessing: width must be a whole number, 1 to 1024, not '64'"),
+        (replaced("preprocessing", "height", by=-5), "preprocessing: height must be a whole number, 1 to 1024, not -5"),
         (replaced("calibration", "temperature", by=float("nan")), "cannot be read: NaN is not a finite number"),
         (replaced("calibration", "temperature", by=float("inf")), "cannot be read: Infinity is not a finite number"),
         (replaced("calibration", "temperature", by="1"), 'temperature is invalid: it is "1", but must be a number'),
@@ -100,7 +100,7 @@ def test_a_value_that_is_wrong(folder: Path, change: Callable[[dict[str, Any]], 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_network_of_25000_pixels_costs_no_memory(command: str, folder: Path) -> None:
     """It took 1.9 GB for one photo, and 7.3 GB for thirty."""
-    rewrite(folder / "runs/bad", lambda info: info["recipe"].update(width=25_000, height=25_000))
+    rewrite(folder / "runs/bad", lambda info: info["preprocessing"].update(width=25_000, height=25_000))
     code = (
         "import resource, subprocess, sys\n"
         "done = subprocess.run([sys.executable, '-m', 'imgclf', *sys.argv[1:]], capture_output=True, text=True)\n"
@@ -110,7 +110,7 @@ def test_a_network_of_25000_pixels_costs_no_memory(command: str, folder: Path) -
     exit_code, megabytes, said = done.stdout.split(" ", 2)
     assert exit_code == "1"
     assert int(megabytes) < 150
-    assert "runs/bad/bundle.json: recipe: height must be a whole number, 1 to 1024, not 25000" in said
+    assert "runs/bad/bundle.json: preprocessing: height must be a whole number, 1 to 1024, not 25000" in said
     assert said.strip().count("\n") == 0
 
 

@@ -117,7 +117,7 @@ def turned(project: Path, name: str) -> Bundle:
     scores = info["metrics"]
     worse = baseline(scores["val_baseline"]["class_name"], 4, 0, 12)
     scores |= {"val_accuracy": 0.0, "val_interval": wilson_interval(0, 12), "val_baseline": dataclasses.asdict(worse)}
-    for key in ("format", "recipe_hash", "files", "finished", "checksum"):
+    for key in ("format", "preprocessing_hash", "files", "finished", "checksum"):
         del info[key]
     return bundle.write(place, info)
 

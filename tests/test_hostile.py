@@ -114,7 +114,7 @@ def looked(dirty: Planted) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def broken(looked: dict[str, Any]) -> dict[str, str]:
     """Why each file cannot be used that `clean` calls broken or unsupported."""
-    return {found["path"]: found["detail"] for found in looked["findings"] if found["check"] in ("broken", "unsupported")}
+    return {found["path"]: found["detail"] for found in looked["issues"] if found["check"] in ("broken", "unsupported")}
 
 
 TRAIN = ("--epochs", 1, "--model", "cnn-small", "--image-size", 16, "--augment", "none", "--precision", "float32",
@@ -210,7 +210,7 @@ def test_clean_accounts_for_every_file(dirty: Planted, looked: dict[str, Any], b
     assert looked["files"] == len(dirty.kinds)
     assert sum(counts[name] for name in ("kept", "renamed", "quarantined", "ignored", "stuck")) == len(dirty.kinds)
     assert {one["path"] for one in looked["ignored"]} == dirty.ignored
-    assert {found["path"] for found in looked["findings"] if found["action"] == "stuck"} == {UNREADABLE}
+    assert {found["path"] for found in looked["issues"] if found["action"] == "stuck"} == {UNREADABLE}
     counted = {path for path in dirty.kinds if path not in dirty.ignored}
     assert [path for path in counted if dirty.usable[path] is True and path in broken] == []
     assert [path for path in counted if dirty.usable[path] is False and path not in broken] == []
@@ -228,7 +228,7 @@ def test_its_report_and_page_name_every_file(dirty: Planted, looked: dict[str, A
     page = (dirty.root.parent / "found.html").read_text("utf-8")
     assert shows_no_raw_name(page)
     by_check: dict[str, list[str]] = collections.defaultdict(list)
-    for found in looked["findings"]:
+    for found in looked["issues"]:
         by_check[found["check"]].append(found["path"])
     assert {one["path"] for one in images_of(page)} == {
         path for paths in by_check.values() for path in paths[: writing.PAGE_LIMIT]
@@ -407,11 +407,11 @@ def outside(found: dict[str, tuple[str, bytes | str]]) -> dict[str, tuple[str, b
 
 
 def test_clean_loses_no_byte(cleaned: Cleaned) -> None:
-    moved = {found["path"]: found["moved_to"] for found in cleaned.said["findings"] if found["moved_to"]}
+    moved = {found["path"]: found["moved_to"] for found in cleaned.said["issues"] if found["moved_to"]}
     counts = cleaned.said["counts"]
     assert len(moved) == counts["quarantined"] + counts["renamed"] > 500
     assert sum(counts[name] for name in ("kept", "renamed", "quarantined", "ignored", "stuck")) == len(cleaned.planted.kinds)
-    stuck = {found["path"] for found in cleaned.said["findings"] if found["action"] == "stuck"}
+    stuck = {found["path"] for found in cleaned.said["issues"] if found["action"] == "stuck"}
     assert {Path(path).name for path in stuck} == {Path(UNREADABLE).name, TOO_LONG}
     expected = {
         f"data/{moved.get(path.removeprefix('data/'), path.removeprefix('data/'))}" if path.startswith("data/") else path: what
@@ -434,7 +434,7 @@ def test_a_second_clean_finds_nothing_to_do(cleaned: Cleaned) -> None:
 def test_what_clean_keeps_can_be_trained_on(cleaned: Cleaned) -> None:
     done = run(cleaned.planted.root.parent, "train", "data", *TRAIN)
     assert done.code == 0
-    unsupported = [found for found in cleaned.said["findings"] if found["check"] == "unsupported"]
+    unsupported = [found for found in cleaned.said["issues"] if found["check"] == "unsupported"]
     assert {found["action"] for found in unsupported} == {"reported"}
     reasons = {f"skipped {found['path']}: {found['detail']}" for found in unsupported}
     reasons.add(f"skipped {UNREADABLE}: cannot be read: Input/output error")
@@ -456,7 +456,7 @@ def test_what_may_not_be_read_stays_and_is_said(tmp_path: Path) -> None:
     make_classes(tmp_path, {"a": 3, "b": 3})
     write(tmp_path / "a" / "forbidden.jpg", encoded(photo(1))).chmod(0)
     result = cleaning.clean(tmp_path)
-    assert [(one.path, one.action, one.detail) for one in result.outcomes] == [
+    assert [(one.path, one.action, one.detail) for one in result.issues] == [
         ("a/forbidden.jpg", "stuck", "cannot be read: Permission denied")
     ]
     assert result.counts()["kept"] == 6

@@ -153,7 +153,7 @@ def test_a_notebook_runs_everything_but_the_server(trained: Path, tmp_path: Path
 
     async def cell() -> None:
         assert splitting.exists(trained / "data")
-        assert run.probability(np.zeros((run.recipe.height, run.recipe.width, 3), np.uint8)).shape == (3,)
+        assert run.probability(np.zeros((run.preprocessing.height, run.preprocessing.width, 3), np.uint8)).shape == (3,)
         with pytest.raises(ImgclfError, match="this thread already runs an event loop, as in a notebook"):
             serve(run, ServeConfig(port=0), ready=print)
 

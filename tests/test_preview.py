@@ -17,7 +17,7 @@ from conftest import Run, encoded, make_classes, photo, started, tree, write
 from PIL import Image
 from planted import recompressed, scene
 
-from imgclf.core.config import Recipe, TrainConfig
+from imgclf.core.config import Preprocessing, TrainConfig
 from imgclf.core.errors import ImgclfError
 from imgclf.images import decode, header, preprocess
 from imgclf.preview import overview, page
@@ -65,9 +65,9 @@ def test_the_sheet_is_the_same_for_the_same_seed(data: Path) -> None:
     assert (first != other).any()
 
 
-def test_fed_images_are_the_recipes(data: Path) -> None:
+def test_fed_images_are_the_preprocessing(data: Path) -> None:
     result = overview.preview(data, columns=6, feed=TrainConfig(image_size=16, augment="none"))
-    fed = {preprocess.load(Recipe(16, 16), path).tobytes() for path in (data / "red").iterdir()}
+    fed = {preprocess.load(Preprocessing(16, 16), path).tobytes() for path in (data / "red").iterdir()}
     step = TILE // 16
     for column in range(6):
         tile = result.sheet[GAP : GAP + TILE, TEXT + column * (TILE + GAP) :][:, :TILE]
@@ -173,7 +173,7 @@ def content_of(path: Path) -> dict[str, Any]:
     return json.loads(found[1])  # type: ignore[no-any-return]
 
 
-def test_the_page_has_every_image_with_findings_parts_and_histograms(tmp_path: Path, imgclf: Run) -> None:
+def test_the_page_has_every_image_with_issues_parts_and_histograms(tmp_path: Path, imgclf: Run) -> None:
     data = tmp_path / "data"
     for number in range(10):
         write(data / "ab"[number % 2] / f"{number}.jpg", encoded(scene(number, 200, 100 + 50 * (number % 2))))
@@ -186,7 +186,7 @@ def test_the_page_has_every_image_with_findings_parts_and_histograms(tmp_path: P
     content = content_of(tmp_path / "p.html")
     images = {image["path"]: image for image in content["images"]}
     assert len(images) == 13
-    assert {path for path, image in images.items() if image["findings"]} == {"a/dark.png", "b/copy.jpg", "b/empty.jpg"}
+    assert {path for path, image in images.items() if image["issues"]} == {"a/dark.png", "b/copy.jpg", "b/empty.jpg"}
     assert images["b/copy.jpg"]["other"] == "b/1.jpg"
     assert images["b/copy.jpg"]["part"] == images["b/1.jpg"]["part"] != ""
     assert (images["a/0.jpg"]["width"], images["a/0.jpg"]["height"], images["a/0.jpg"]["format"]) == (200, 100, "JPEG")
@@ -194,7 +194,7 @@ def test_the_page_has_every_image_with_findings_parts_and_histograms(tmp_path: P
     assert small.shape == (80, 160, 3)
     assert images["b/empty.jpg"]["thumbnail"] == ""
     assert (tmp_path / images["a/0.jpg"]["href"]).resolve() == (data / "a/0.jpg").resolve()
-    assert content["about"] == "13 files, 3 with findings"
+    assert content["about"] == "13 files, 3 with issues"
     assert {name: check["count"] for name, check in content["checks"].items()} == {"broken": 1, "near-duplicate": 1, "blank": 1}
     histograms = {one["label"]: one for one in content["histograms"]}
     assert (histograms["a"]["count"], histograms["b"]["count"]) == (6, 6)

@@ -19,7 +19,6 @@ from PIL import Image
 from served import served
 
 from imgclf import schema
-from imgclf.audit.results import CHECKS
 from imgclf.core.config import Format, Model, Quantize, TrainConfig
 from imgclf.core.errors import UsageError
 from imgclf.data import checks
@@ -86,9 +85,8 @@ def test_what_is_written_alike_is_described_alike() -> None:
 
 
 def test_words_and_fields_are_those_of_the_code() -> None:
-    outcome = shipped("clean")["$defs"]["outcome"]["properties"]
-    assert outcome["check"]["enum"] == [*checks.CHECKS, ""]
-    assert shipped("audit")["properties"]["suspects"]["items"]["properties"]["check"]["enum"] == list(CHECKS)
+    issue = shipped("clean")["$defs"]["issue"]["properties"]
+    assert issue["check"]["enum"] == [*checks.CHECKS, ""]
     options = shipped("config")["$defs"]["options"]
     assert options["required"] == [field.name for field in dataclasses.fields(TrainConfig)]
     assert [*options["properties"]["model"]["enum"], "auto"] == list(get_args(Model))  # `auto` has become one of them
@@ -102,7 +100,7 @@ def test_words_and_fields_are_those_of_the_code() -> None:
 
 
 def test_every_schema_is_held_against_what_is_written() -> None:
-    sources = "".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    sources = "".join(path.read_text("utf-8") for path in Path(__file__).parent.rglob("test_*.py"))
     assert set(re.findall(r'\bas_described\(\s*"([a-z-]+)"', sources)) == set(NAMES)
 
 
@@ -141,10 +139,10 @@ def faulty(tmp_path: Path) -> Path:
 def test_clean(faulty: Path, tmp_path: Path, imgclf: Run) -> None:
     assert said(imgclf("clean", "--history", "--json")) == []
     found = as_described("clean", said(imgclf("clean", "--dry-run", "--report", "r.csv", "--json")))
-    assert {one["action"] for one in found["findings"]} == {"quarantine", "rename", "report"}
+    assert {one["action"] for one in found["issues"]} == {"quarantine", "rename", "report"}
     assert found["ignored"]
     done = as_described("clean", said(imgclf("clean", "--json")))
-    assert {one["action"] for one in done["findings"]} == {"quarantined", "renamed", "reported"}
+    assert {one["action"] for one in done["issues"]} == {"quarantined", "renamed", "reported"}
     (plan,) = (faulty / ".imgclf" / "journal").iterdir()
     as_described("journal", read(plan))
     plan.rename(plan.with_name("0001-clean.undoing.json"))

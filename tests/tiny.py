@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from imgclf.core.config import Recipe, TrainConfig
+from imgclf.core.config import Preprocessing, TrainConfig
 from imgclf.evaluation import baseline
 from imgclf.models import bundle, litert_head
 
@@ -70,7 +70,7 @@ def tiny_run(path: Path, classes: tuple[str, ...] = CLASSES) -> Path:
         path,
         {
             "imgclf": "0.1.0", "task": "categorical", "model": "cnn", "class_names": list(classes),
-            "recipe": dataclasses.asdict(Recipe(SIDE, SIDE)),
+            "preprocessing": dataclasses.asdict(Preprocessing(SIDE, SIDE)),
             "metrics": {
                 "best_epoch": 1, "epochs": 1, "train_loss": 0.5, "train_accuracy": 0.5, "val_loss": 0.5, "val_accuracy": 0.75,
                 "val_interval": share, "val_groups": groups,
@@ -82,6 +82,7 @@ def tiny_run(path: Path, classes: tuple[str, ...] = CLASSES) -> Path:
             },
             "seed": 0, "precision": "float32", "devices": "1 device",
             "config": dataclasses.asdict(TrainConfig(image_size=32)), "patience": 10, "class_weights": None, "parameters": 127,
+            "weights_sha256": None,
             "packages": {"keras": "3.0.0"}, "litert_difference": 0.0,
             "calibration": {
                 "temperature": 1.0, "fitted": 1.0, "gain": 0.0, "images": 12, "error_before": 0.1, "error_after": 0.1,
@@ -95,11 +96,11 @@ def tiny_run(path: Path, classes: tuple[str, ...] = CLASSES) -> Path:
 def signed(info: dict[str, Any], run: Path) -> dict[str, Any]:
     """The content of a bundle.json with fresh hashes, as a stranger would write it."""
     info = dict(info)
-    if isinstance(info.get("recipe"), dict):
-        recipe = object.__new__(Recipe)
-        for name in (field.name for field in dataclasses.fields(Recipe)):
-            object.__setattr__(recipe, name, info["recipe"].get(name))
-        info["recipe_hash"] = recipe.hash
+    if isinstance(info.get("preprocessing"), dict):
+        preprocessing = object.__new__(Preprocessing)
+        for name in (field.name for field in dataclasses.fields(Preprocessing)):
+            object.__setattr__(preprocessing, name, info["preprocessing"].get(name))
+        info["preprocessing_hash"] = preprocessing.hash
     if isinstance(info.get("files"), dict) and isinstance(info["files"].get(bundle.LITERT), dict):
         content = (run / bundle.LITERT).read_bytes()
         info["files"][bundle.LITERT] |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}

@@ -9,15 +9,16 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf.audit.results import Audit, Suspect
+from imgclf.audit.results import Audit
 from imgclf.core import components, shards
-from imgclf.core.config import Backbone, Recipe, Seed
+from imgclf.core.config import Backbone, Preprocessing, Seed
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.fields import Within, check
 from imgclf.core.files.paths import StrPath
 from imgclf.core.progress import Stages, stage
 from imgclf.core.shards import Shard
 from imgclf.data import dataset, layout, prepared_images
+from imgclf.data.checks import Issue
 from imgclf.evaluation import label_errors
 from imgclf.evaluation.baseline import baseline, largest
 from imgclf.evaluation.intervals import wilson_interval
@@ -44,11 +45,11 @@ def audit(
     """
     data = Path(data)
     images, skipped = dataset.index(data, minimum_classes=2)
-    recipe, extractor, store = _ready(data, name, weights, image_size, seed, progress)
+    preprocessing, extractor, store = _ready(data, name, weights, image_size, seed, progress)
     label = {sample.path: sample.label or "" for sample in images.samples}
-    usable, _fresh, unread = prepared_images.store_pixels(data, list(label), recipe, stage(progress, "preparing images"))
+    usable, _fresh, unread = prepared_images.store_pixels(data, list(label), preprocessing, stage(progress, "preparing images"))
     paths = sorted(usable, key=lambda path: (label[path], usable[path], path))
-    read = [_reading(data, recipe, usable[path]) for path in paths]
+    read = [_reading(data, preprocessing, usable[path]) for path in paths]
     taken = features.take_up(store)
     width = backbones.BACKBONES[name].features
     (seen,) = features.extract(extractor, store, read, width=width, progress=stage(progress, "computing features"))
@@ -88,15 +89,15 @@ def look(
 ) -> dict[str, Any]:
     """Compute the features of a share of the images, and keep them for the `audit` that comes after all shares.
 
-    Returns the share and its figures: files in the folder, files inspected, unusable ones.
+    Returns the shard and its counts: files in the folder, files inspected, unusable ones.
     """
     layout.classes(data, 2)
     files = [file.path for file in layout.scan(data) if file.label is not None and not file.ignored]
     own = [path for path in files if shard.has(path)]
-    recipe, extractor, store = _ready(data, name, weights, image_size, seed, progress)
-    usable, _fresh, unread = prepared_images.store_pixels(data, own, recipe, stage(progress, "preparing images"), shard)
+    preprocessing, extractor, store = _ready(data, name, weights, image_size, seed, progress)
+    usable, _fresh, unread = prepared_images.store_pixels(data, own, preprocessing, stage(progress, "preparing images"), shard)
     known = features.known(store)
-    read = [_reading(data, recipe, digest) for digest in sorted(set(usable.values()) - known)]
+    read = [_reading(data, preprocessing, digest) for digest in sorted(set(usable.values()) - known)]
     with shards.result(store, shard) as file:
         width = backbones.BACKBONES[name].features
         features.extract(extractor, file, read, width=width, progress=stage(progress, "computing features"))
@@ -108,8 +109,8 @@ def look(
 
 def _ready(
     data: Path, name: Backbone, weights: str, image_size: int | None, seed: int, progress: Stages | None
-) -> tuple[Recipe, features.Extractor, Path]:
-    """(recipe, backbone, where its features are kept); raises UsageError for a model that is no backbone."""
+) -> tuple[Preprocessing, features.Extractor, Path]:
+    """(preprocessing, backbone, where its features are kept); raises UsageError for a model that is no backbone."""
     if name not in backbones.BACKBONES:
         raise UsageError(f"--model {name}: an audit needs a pretrained backbone: {', '.join(backbones.BACKBONES)}")
     check("image-size", image_size, Annotated[int, Within(32, 1024)] | None)
@@ -117,13 +118,13 @@ def _ready(
     side = image_size or backbones.BACKBONES[name].side
     if progress:
         progress(f"making {name} ready", 0, 0)
-    recipe = Recipe(side, side)
-    return recipe, *features.opened(data, name, recipe, backbones.weights(weights), seed)
+    preprocessing = Preprocessing(side, side)
+    return preprocessing, *features.opened(data, name, preprocessing, backbones.weights(weights), seed)
 
 
-def _reading(data: Path, recipe: Recipe, digest: str) -> tuple[str, partial[decode.Image]]:
+def _reading(data: Path, preprocessing: Preprocessing, digest: str) -> tuple[str, partial[decode.Image]]:
     """A stored image as `features.extract` asks for it."""
-    return digest, partial(_pixels, prepared_images.stored(data, recipe, digest))
+    return digest, partial(_pixels, prepared_images.stored(data, preprocessing, digest))
 
 
 def _found(
@@ -133,16 +134,17 @@ def _found(
     near: label_errors.Neighbours,
     alike: NDArray[np.bool_],
     classes: tuple[str, ...],
-) -> Iterator[Suspect]:
+) -> Iterator[Issue]:
     for index in errors.order[: int(errors.wrong.sum())].tolist():
         own, other = classes[labels[index]], classes[errors.likelier[index]]
         likely, kept = errors.likely[index], errors.kept[index]
-        yield Suspect(paths[index], own, "label", float(1 - kept), other, f"{other} {likely:.2f}, {own} {kept:.2f}")
+        detail = f"{other} {likely:.2f}, {own} {kept:.2f}"
+        yield Issue(paths[index], "label", float(1 - kept), detail, label=own, suggestion=other)
     for index in np.argsort(-near.apart, kind="stable").tolist():
         if near.apart[index] < APART:
             break
         detail = f"lies {near.apart[index]:.0f} times as far from the others as is usual"
-        yield Suspect(paths[index], classes[labels[index]], "outlier", float(1 - 4 / near.apart[index]), "", detail)
+        yield Issue(paths[index], "outlier", float(1 - 4 / near.apart[index]), detail, label=classes[labels[index]])
     shown = set()
     for index in np.argsort(-near.similarity, kind="stable").tolist():
         if not alike[index]:
@@ -154,7 +156,7 @@ def _found(
                 f", but that one is {classes[labels[other]]}" if labels[other] != labels[index] else ""
             )
             score = float(np.clip(near.similarity[index], 0, 1))
-            yield Suspect(paths[index], classes[labels[index]], "near-duplicate", score, "", detail, paths[other])
+            yield Issue(paths[index], "similar", score, detail, paths[other], label=classes[labels[index]])
 
 
 def _alike(near: label_errors.Neighbours) -> NDArray[np.bool_]:

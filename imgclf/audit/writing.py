@@ -1,19 +1,18 @@
 """Write the results of `imgclf audit` as a CSV file and as an HTML page."""
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
-from imgclf.audit.results import CHECKS, Audit, Suspect
-from imgclf.core import csv_files, report_actions
+from imgclf.audit.results import Audit
 from imgclf.core.fields import Within, check
-from imgclf.core.files import atomic
 from imgclf.core.files.state_folder import check_output
 from imgclf.core.progress import Progress
-from imgclf.data import layout
+from imgclf.data import issue_report, layout
+from imgclf.data.checks import CHECKS, Issue
 from imgclf.images import header
 from imgclf.reports import image_page
 
-COLUMNS = ("path", "label", "check", "score", "action", "new_label", "suggestion", "detail", "other")
 PAGE_LIMIT = 1000  # images of each check on the page
 
 
@@ -23,32 +22,23 @@ def _size(path: Path) -> tuple[int, int]:
     return head.width, head.height
 
 
-def check_report(path: Path, data: Path) -> None:
-    """Refuse a place for the CSV before anything is computed."""
-    check_output(path, data, ".csv", ",".join(COLUMNS), "--report")
-
-
 def check_page(path: Path, data: Path) -> None:
     """Refuse a place for the HTML page before anything is computed."""
     check_output(path, data, ".html", image_page.START, "--html")
 
 
 def write_report(result: Audit, path: Path, relabel: float | None = None) -> tuple[int, list[str]]:
-    """One CSV row a suspect for `clean --apply`, which changes nothing until `action` says so.
+    """One CSV row an issue for `clean --apply`, which changes nothing until `action` says so.
 
     relabel: labels at least so surely wrong get the action `relabel` into the likelier class. An older report that asks for
     anything is kept beside the new one. Returns how many lines ask for a move, and what to tell of the older report.
     """
-    rows: list[tuple[object, ...]] = [COLUMNS]
-    asked = 0
-    for one in result.suspects:
-        order = _asks(one, relabel)
-        asked += order
-        wish = ("relabel", one.suggestion) if order else ("keep", "")
-        rows.append((one.path, one.label, one.check, f"{one.score:.4f}", *wish, one.suggestion, one.detail, one.other))
-    notes = report_actions.keep(path)
-    atomic.write_lines(path, (csv_files.line(row) for row in rows))
-    return asked, notes
+    rows = []
+    for one in result.issues:
+        is_asked = _asks(one, relabel)
+        asking = dataclasses.replace(one, action="relabel" if is_asked else "keep")
+        rows.append(issue_report.row(asking, one.suggestion if is_asked else ""))
+    return sum(_asks(one, relabel) for one in result.issues), issue_report.write(path, rows)
 
 
 def check_relabel(score: float | None) -> None:
@@ -56,18 +46,18 @@ def check_relabel(score: float | None) -> None:
     check("relabel", score, Annotated[float, Within(0, 1, above=True)] | None)
 
 
-def _asks(one: Suspect, relabel: float | None) -> bool:
+def _asks(one: Issue, relabel: float | None) -> bool:
     return relabel is not None and one.check == "label" and one.score >= relabel
 
 
 def write_page(result: Audit, path: Path, relabel: float | None = None, progress: Progress | None = None) -> None:
-    """A self-contained page of the suspects, the worst first, on which a reader decides and saves a CSV for `clean --apply`.
+    """A self-contained page of the issues, the worst first, on which a reader decides and saves a CSV for `clean --apply`.
 
     relabel: what `write_report` would write is chosen already.
     """
     label = {sample.path: sample.label or "" for sample in result.images.samples}
     data, images = Path(result.data), []
-    by_path: dict[str, list[Suspect]] = {}
+    by_path: dict[str, list[Issue]] = {}
     for found in result.by_check().values():
         for one in found[:PAGE_LIMIT]:
             by_path.setdefault(one.path, []).append(one)
@@ -85,8 +75,8 @@ def write_page(result: Audit, path: Path, relabel: float | None = None, progress
             )
         )  # fmt: skip
     image_page.write(
-        path, data, images, title=f"{result.data}: what an audit found", group="finding",
+        path, data, images, title=f"{result.data}: what an audit found", group="issue",
         about=f"{len(result.images.samples):,} images; {result.model}, each judged by a classifier that had not seen it",
-        checks={name: (len(found), CHECKS[name]) for name, found in result.by_check().items() if found},
+        checks={name: (len(found), CHECKS[name].meaning) for name, found in result.by_check().items() if found},
         classes=layout.class_folders(data), progress=progress,
     )  # fmt: skip

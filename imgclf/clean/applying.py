@@ -5,24 +5,25 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
 from imgclf.clean.cleaning import act
-from imgclf.clean.outcomes import DONE, Outcome
+from imgclf.clean.done import DONE
 from imgclf.clean.planning import free_name
-from imgclf.core import csv_files, names, report_actions
+from imgclf.core import csv_files, names
 from imgclf.core.errors import ImageError, ImgclfError
 from imgclf.core.files import journal, locks
 from imgclf.core.files.paths import STATE_NAME
 from imgclf.core.files.state_folder import is_inside, not_writable, state_folder
-from imgclf.data import layout
+from imgclf.data import issue_report, layout
+from imgclf.data.checks import Issue
 from imgclf.images import header
 from imgclf.images.formats import filetypes
 
 
-def apply(data: Path, report: Path, *, dry_run: bool = False) -> tuple[list[Outcome], list[str]]:
+def apply(data: Path, report: Path, *, dry_run: bool = False) -> tuple[list[Issue], list[str]]:
     """Carry out an edited report: `quarantine` moves a file there, `relabel` into the class folder named in `new_label`.
 
     `rename` mends its extension, as in the report of a dry run; the other words of a report leave a file alone. Needs the
     columns path and action. Every line is checked before anything moves; one that an interrupted --apply carried out already is
-    passed over. Returns what was done, and notes. Raises ImgclfError naming the line that is wrong.
+    skipped. Returns what was done, and notes. Raises ImgclfError naming the line that is wrong.
     """
     state = state_folder(data)
     if not is_inside(state, data):
@@ -40,7 +41,7 @@ def apply(data: Path, report: Path, *, dry_run: bool = False) -> tuple[list[Outc
             notes.append(f"{passed:,} lines were carried out by an earlier --apply")
         batch = journal.next_number(state)
         taken = set(known)
-        outcomes = []
+        issues = []
         for path, (action, label) in wanted.items():
             if action == "quarantine":
                 target = f"{STATE_NAME}/quarantine/{batch:04d}/{path}"
@@ -51,8 +52,8 @@ def apply(data: Path, report: Path, *, dry_run: bool = False) -> tuple[list[Outc
                 stem, suffix = os.path.splitext(f"{names.spelled(data, _class_folder(known[path], label))}/{inner}")
                 target = free_name(stem, suffix, taken, data)
             taken.add(target)
-            outcomes.append(Outcome(path, "", 0.0, action, f"line of {report.name}", "", target))
-        return (outcomes if dry_run else act(data, state, "clean--apply", outcomes)), notes
+            issues.append(Issue(path, "", 0.0, f"line of {report.name}", action=action, moved_to=target))
+        return (issues if dry_run else act(data, state, "clean--apply", issues)), notes
 
 
 def _class_folder(file: layout.Found, label: str) -> str:
@@ -81,10 +82,10 @@ def _orders(
     for number, row in csv_files.records(report, "path", "action"):
         path, action, label = row["path"], row["action"].strip().lower(), names.nfc(row.get("new_label", "").strip())
         path = path if path in known else spelling.get(names.nfc(path), path)
-        if action not in report_actions.WORDS:
+        if action not in issue_report.MOVES:
             if action not in _WORDS:
                 raise ImgclfError(
-                    f"{report}, line {number}: {action!r} is no action; choose {', '.join(report_actions.WORDS)}, or keep"
+                    f"{report}, line {number}: {action!r} is no action; choose {', '.join(issue_report.MOVES)}, or keep"
                 )
             if label:
                 raise ImgclfError(f"{report}, line {number}: new_label is {label!r}, but the action is {action!r}, not relabel")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from imgclf.clean.outcomes import DONE, Outcome, paths
+from imgclf.clean.done import DONE, paths
 from imgclf.clean.planning import plan
 from imgclf.clean.policies import actions, limits
 from imgclf.core import shards
@@ -19,17 +19,18 @@ from imgclf.core.files import journal, locks, plans
 from imgclf.core.files.paths import StrPath
 from imgclf.core.files.state_folder import is_inside, not_writable, state_folder
 from imgclf.core.progress import Progress, Stages, stage
-from imgclf.data import file_index, issues, layout
+from imgclf.data import file_index, inspection, layout
 from imgclf.data.catalogue import Catalogue
+from imgclf.data.checks import Issue
 
 
 @dataclasses.dataclass(frozen=True)
 class Cleaning:
-    """What was found and done. outcomes: in the order of CHECKS, the worst first; ignored: (path, rule); notes: to be told."""
+    """What was found and done. issues: in the order of CHECKS, the worst first; ignored: (path, rule); notes: to be told."""
 
     data: Path
     dry_run: bool
-    outcomes: tuple[Outcome, ...]
+    issues: tuple[Issue, ...]
     ignored: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     images: dict[str, tuple[int, int]]  # usable images of each class: before, and without what was or would be set aside
@@ -39,8 +40,8 @@ class Cleaning:
     def counts(self) -> dict[str, int]:
         """Files by what became of them; `reported` ones are among the kept."""
         by_action: dict[str, set[str]] = collections.defaultdict(set)
-        for outcome in self.outcomes:
-            by_action[DONE.get(outcome.action, outcome.action)].add(outcome.path)
+        for issue in self.issues:
+            by_action[DONE.get(issue.action, issue.action)].add(issue.path)
         quarantined, stuck, renamed = by_action["quarantined"], by_action["stuck"], by_action["renamed"]
         return {
             "kept": len(self.files) - len(quarantined | stuck | renamed),
@@ -51,11 +52,11 @@ class Cleaning:
             "reported": len(by_action["reported"] - quarantined - stuck),
         }
 
-    def by_check(self) -> dict[str, list[Outcome]]:
-        """Outcomes by check, those checks that found something."""
-        found: dict[str, list[Outcome]] = {}
-        for outcome in self.outcomes:
-            found.setdefault(outcome.check, []).append(outcome)
+    def by_check(self) -> dict[str, list[Issue]]:
+        """Issues by check, those checks that found something."""
+        found: dict[str, list[Issue]] = {}
+        for issue in self.issues:
+            found.setdefault(issue.check, []).append(issue)
         return found
 
     def to_dict(self) -> dict[str, Any]:
@@ -68,7 +69,7 @@ class Cleaning:
             "counts": self.counts(),
             "images": {label: {"before": before, "after": after} for label, (before, after) in self.images.items()},
             "checks": {name: len(paths(found)) for name, found in self.by_check().items()},
-            "findings": [dataclasses.asdict(outcome) for outcome in self.outcomes],
+            "issues": [dataclasses.asdict(issue) for issue in self.issues],
             "ignored": [{"path": path, "rule": rule} for path, rule in self.ignored],
             "notes": list(self.notes),
         }
@@ -95,35 +96,35 @@ def clean(
     layout.classes(data)  # says what is missing
     state = state_folder(data)
     if not dry_run and not is_inside(state, data):
-        raise ImgclfError(not_writable(data, "nothing can be moved (use --dry-run to see the findings)"))
+        raise ImgclfError(not_writable(data, "nothing can be moved (use --dry-run to see the issues)"))
     with locks.locked(state, "clean"):
         notes = [] if dry_run else journal.recover(data, state)
         everything = layout.scan(data)
         files = tuple(file for file in everything if not file.ignored)
         ignored = tuple((file.path, file.ignored) for file in everything if file.ignored)
         with file_index.examine(data, [file.path for file in files], stage(progress, "decoding")) as catalogue:
-            findings = issues.find(catalogue, files, scores, stage(progress, "comparing"))
-        outcomes = plan(data, state, findings, todo, catalogue)
+            issues = inspection.find(catalogue, files, scores, stage(progress, "comparing"))
+        issues = plan(data, state, issues, todo, catalogue)
         if not dry_run:
             if "broken" not in (on or {}):
-                _check_holds_images(data, catalogue, outcomes)
-            outcomes = act(data, state, "clean", outcomes)
+                _check_holds_images(data, catalogue, issues)
+            issues = act(data, state, "clean", issues)
     if catalogue.taken:
         notes.append(shards.said(catalogue.taken))
-    images = _images(files, catalogue.usable().tolist(), outcomes)
+    images = _images(files, catalogue.usable().tolist(), issues)
     notes += layout.merged_note(data, (file.path for file in files if file.label))
     notes += layout.unlabelled_note(data)
     notes += [f"the class folder {label} holds no image" for label in layout.class_folders(data) if label not in images]
-    return Cleaning(data, dry_run, tuple(outcomes), ignored, tuple(notes), images, files, catalogue)
+    return Cleaning(data, dry_run, tuple(issues), ignored, tuple(notes), images, files, catalogue)
 
 
 _FEW = 10  # files that are not images; so many may lie in any data folder
 
 
-def _check_holds_images(data: Path, catalogue: Catalogue, outcomes: Sequence[Outcome]) -> None:
+def _check_holds_images(data: Path, catalogue: Catalogue, issues: Sequence[Issue]) -> None:
     """Raise ImgclfError if most files are not images and would be moved: the path is probably wrong."""
     strangers = {catalogue.paths[index] for index in np.flatnonzero(catalogue.facts["problem"] == b"not-an-image").tolist()}
-    moving = {outcome.path for outcome in outcomes if outcome.check == "broken" and outcome.moved_to} & strangers
+    moving = {issue.path for issue in issues if issue.check == "broken" and issue.moved_to} & strangers
     if len(moving) > max(_FEW, int(catalogue.usable().sum())):
         raise ImgclfError(
             f"{data}: {len(moving):,} of {len(catalogue.paths):,} files are not images, so this is probably not a data folder; "
@@ -134,7 +135,7 @@ def _check_holds_images(data: Path, catalogue: Catalogue, outcomes: Sequence[Out
 def look(data: Path, shard: shards.Shard, progress: Progress | None = None) -> dict[str, Any]:
     """Decode a share of the files, and keep what was seen for the `clean` that comes after all shares; nothing is moved.
 
-    Returns the share and its figures: files in the folder, files inspected (those that were known are not), unusable ones.
+    Returns the shard and its counts: files in the folder, files inspected (those that were known are not), unusable ones.
     """
     layout.classes(data)
     paths = [file.path for file in layout.scan(data) if not file.ignored]
@@ -145,28 +146,28 @@ def look(data: Path, shard: shards.Shard, progress: Progress | None = None) -> d
     }  # fmt: skip
 
 
-def _images(files: Sequence[layout.Found], usable: Sequence[bool], outcomes: Sequence[Outcome]) -> dict[str, tuple[int, int]]:
-    gone = {outcome.path for outcome in outcomes if DONE.get(outcome.action, outcome.action) == "quarantined"}
+def _images(files: Sequence[layout.Found], usable: Sequence[bool], issues: Sequence[Issue]) -> dict[str, tuple[int, int]]:
+    gone = {issue.path for issue in issues if DONE.get(issue.action, issue.action) == "quarantined"}
     before = collections.Counter(file.label for file, good in zip(files, usable, strict=True) if good and file.label)
     lost = collections.Counter(file.label for file, good in zip(files, usable, strict=True) if good and file.path in gone)
     return {label: (count, count - lost[label]) for label, count in sorted(before.items())}
 
 
-def act(data: Path, state: Path, command: str, outcomes: Sequence[Outcome]) -> list[Outcome]:
+def act(data: Path, state: Path, command: str, issues: Sequence[Issue]) -> list[Issue]:
     """Make the moves, each file once, and say what was done."""
-    moves = dict.fromkeys(plans.Move(outcome.path, outcome.moved_to) for outcome in outcomes if outcome.moved_to)
+    moves = dict.fromkeys(plans.Move(issue.path, issue.moved_to) for issue in issues if issue.moved_to)
     try:
         stuck = {failure.move: failure.reason for failure in journal.apply(data, state, command, moves)}
     except KeyboardInterrupt:
         raise KeyboardInterrupt("; ".join(journal.recover(data, state))) from None
     done = []
-    for outcome in outcomes:
-        reason = stuck.get(plans.Move(outcome.path, outcome.moved_to))
-        if outcome.moved_to and reason:
-            detail = f"{outcome.detail}; could not be moved: {reason}"
-            done.append(dataclasses.replace(outcome, action="stuck", moved_to="", detail=detail))
+    for issue in issues:
+        reason = stuck.get(plans.Move(issue.path, issue.moved_to))
+        if issue.moved_to and reason:
+            detail = f"{issue.detail}; could not be moved: {reason}"
+            done.append(dataclasses.replace(issue, action="stuck", moved_to="", detail=detail))
         else:
-            done.append(dataclasses.replace(outcome, action=DONE.get(outcome.action, outcome.action)))
+            done.append(dataclasses.replace(issue, action=DONE.get(issue.action, issue.action)))
     return done
 
 

@@ -1,17 +1,18 @@
 """Plan what to do about each issue. Nothing is moved here."""
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from imgclf.clean.outcomes import Outcome
+from imgclf.core import names
 from imgclf.core.files import journal
 from imgclf.core.files.paths import STATE_NAME
 from imgclf.data import layout
 from imgclf.data.catalogue import Catalogue
-from imgclf.data.checks import Finding
+from imgclf.data.checks import Issue
 from imgclf.images.formats import filetypes
 
 _COPIES = ("duplicate", "leakage", "near-duplicate", "mirrored")  # of two images, one may go
@@ -20,65 +21,63 @@ _COPIES = ("duplicate", "leakage", "near-duplicate", "mirrored")  # of two image
 def plan(
     data: Path,
     state: Path,
-    findings: Sequence[Finding],
+    issues: Sequence[Issue],
     todo: Mapping[str, str],
     catalogue: Catalogue,
-) -> list[Outcome]:
-    """What to do about each finding, with a free name for every file that will move; a file moves once.
+) -> list[Issue]:
+    """What to do about each issue, with a free name for every file that will move; a file moves once.
 
     A copy leaves only when the file that it was compared with stays: what is like something that is like a third need not be
     like that, and of every image one stays.
     """
     unreadable = {catalogue.paths[index] for index in np.flatnonzero(catalogue.facts["problem"] == b"unreadable").tolist()}
-    misnamed = {finding.path for finding in findings if finding.check == "extension"}
+    misnamed = {issue.path for issue in issues if issue.check == "extension"}
     formats = {
         path: catalogue.facts["format"][index].decode() for index, path in enumerate(catalogue.paths) if path in misnamed
     }
     planned = []
     led_to = _led_to(data, catalogue.paths)
-    for finding in findings:
-        action = todo[finding.check]
+    for issue in issues:
+        action = todo[issue.check]
         if action == "ignore":
             continue
-        if action == "rename" and filetypes.names_another(PurePosixPath(finding.path).suffix):
+        if action == "rename" and filetypes.names_another(PurePosixPath(issue.path).suffix):
             action = "report"  # trust the name more than the first bytes
-        if (action == "rename" or finding.other) and _place(data / finding.path) in led_to:
+        if (action == "rename" or issue.other) and _place(data / issue.path) in led_to:
             action = "report"  # a link would lead nowhere afterwards, and what it shows is no worse than before
-        if action == "quarantine" and finding.path in unreadable:  # by no fault of the image, perhaps: it stays where it is
+        if action == "quarantine" and issue.path in unreadable:  # by no fault of the image, perhaps: it stays where it is
             action = "stuck"
-        if action in ("quarantine", "rename") and _lies_elsewhere(data, finding.path):
+        if action in ("quarantine", "rename") and _lies_elsewhere(data, issue.path):
             action = "report"  # in a folder that is linked here, which may belong to something else
-        if action == "quarantine" and finding.other and any(layout.is_linked(data, p) for p in (finding.path, finding.other)):
+        if action == "quarantine" and issue.other and any(layout.is_linked(data, p) for p in (issue.path, issue.other)):
             action = "report"  # perhaps two names of one file: to move it would take the file itself away
-        planned.append((finding, action))
-    leaving = {
-        finding.path for finding, action in planned if action in ("quarantine", "stuck") and finding.check not in _COPIES
-    }
+        planned.append((issue, action))
+    leaving = {issue.path for issue, action in planned if action in ("quarantine", "stuck") and issue.check not in _COPIES}
     staying: set[str] = set()
-    for number, (finding, action) in enumerate(planned):
-        if action == "quarantine" and finding.check in _COPIES and finding.path not in leaving:
-            if finding.path in staying or finding.other in leaving:
-                planned[number] = finding, "report"
+    for number, (issue, action) in enumerate(planned):
+        if action == "quarantine" and issue.check in _COPIES and issue.path not in leaving:
+            if issue.path in staying or issue.other in leaving:
+                planned[number] = issue, "report"
             else:
-                leaving.add(finding.path)
-                staying.add(finding.other)
+                leaving.add(issue.path)
+                staying.add(issue.other)
     batch = journal.next_number(state)
     taken = set(catalogue.paths)
-    outcomes = []
-    for finding, action in planned:
+    result = []
+    for issue, action in planned:
         target = ""
         if action == "quarantine":
             # A folder of its own for each batch, so that two files of the same name never meet.
-            target = f"{STATE_NAME}/quarantine/{batch:04d}/{finding.path}"
-        elif action == "rename" and finding.path in leaving:
+            target = f"{STATE_NAME}/quarantine/{batch:04d}/{issue.path}"
+        elif action == "rename" and issue.path in leaving:
             action = "report"
         elif action == "rename":
             target = free_name(
-                filetypes.without_wrong_ending(finding.path), filetypes.FORMATS[formats[finding.path]][0], taken, data
+                filetypes.without_wrong_ending(issue.path), filetypes.FORMATS[formats[issue.path]][0], taken, data
             )
             taken.add(target)
-        outcomes.append(Outcome(finding.path, finding.check, finding.score, action, finding.detail, finding.other, target))
-    return outcomes
+        result.append(dataclasses.replace(issue, action=action, moved_to=target))
+    return result
 
 
 def _led_to(data: Path, paths: Sequence[str]) -> set[str]:
@@ -106,8 +105,5 @@ def _lies_elsewhere(data: Path, path: str) -> bool:
 
 
 def free_name(stem: str, extension: str, taken: set[str], data: Path) -> str:
-    name, number = stem + extension, 1
-    while name in taken or os.path.lexists(data / name):
-        number += 1
-        name = f"{stem}-{number}{extension}"
-    return name
+    """A path in the data folder that neither exists nor is taken."""
+    return names.free(stem, extension, lambda name: name in taken or os.path.lexists(data / name))

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 
 from imgclf.core.config import Policy
 from imgclf.core.errors import UsageError
-from imgclf.data.checks import CHECKS
+from imgclf.data.checks import CLEAN_CHECKS
 
 
 def actions(policy: Policy, on: Mapping[str, str]) -> dict[str, str]:
     """What to do about each check; raises UsageError for a check or action that there is not."""
     chosen: dict[str, str] = {
-        name: {"default": check.default, "strict": check.strict, "report": "report"}[policy] for name, check in CHECKS.items()
+        name: {"default": one.default, "strict": one.strict, "report": "report"}[policy] for name, one in CLEAN_CHECKS.items()
     }
     for name, action in on.items():
         _check_name(name)
@@ -25,16 +25,16 @@ def limits(given: Mapping[str, float]) -> dict[str, float]:
     """Thresholds as given; raises UsageError for a check that has none, or a value outside 0 to 1."""
     for name, value in given.items():
         _check_name(name)
-        if CHECKS[name].threshold is None:
-            scored = ", ".join(check.name for check in CHECKS.values() if check.threshold is not None)
+        if CLEAN_CHECKS[name].threshold is None:
+            scored = ", ".join(check.name for check in CLEAN_CHECKS.values() if check.threshold is not None)
             raise UsageError(f"--threshold {name}: this check has no threshold; those that have: {scored}")
         if not 0 <= value <= 1:
             raise UsageError(f"--threshold {name}={value:g}: a score lies between 0 and 1")
-        if name == "near-duplicate" and value < (least := CHECKS[name].threshold or 0):
+        if name == "near-duplicate" and value < (least := CLEAN_CHECKS[name].threshold or 0):
             raise UsageError(f"--threshold {name}={value:g}: below {least:g} images are strangers; give more")
     return dict(given)
 
 
 def _check_name(name: str) -> None:
-    if name not in CHECKS:
-        raise UsageError(f"{name!r} is no check; there are: {', '.join(CHECKS)}")
+    if name not in CLEAN_CHECKS:
+        raise UsageError(f"{name!r} is no check; there are: {', '.join(CLEAN_CHECKS)}")

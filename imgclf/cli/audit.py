@@ -15,7 +15,7 @@ from imgclf.cli.console import (
     say,
 )
 from imgclf.cli.options import Data, Json, Seed, ShardOf, print_share
-from imgclf.core.config import Backbone
+from imgclf.core.config import Backbone, TrainConfig
 from imgclf.core.errors import UsageError
 from imgclf.core.files.state_folder import command
 
@@ -32,7 +32,7 @@ def audit(
     image_size: Annotated[
         int | None, typer.Option(help="Side length of the input in pixels.", show_default="the backbone's own, 224")
     ] = None,
-    seed: Seed = 0,
+    seed: Seed = TrainConfig.seed,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.csv", help="Also write the issues to FILE.csv, for `clean --apply`.")
     ] = None,
@@ -53,6 +53,7 @@ def audit(
     """
     from imgclf.audit import auditing as verb
     from imgclf.audit import writing
+    from imgclf.data import issue_report
 
     writing.check_relabel(relabel)
     if relabel is not None and not (report or html):
@@ -71,7 +72,7 @@ def audit(
         print_share(share, "audit", as_json)
         return
     if report:
-        writing.check_report(report, data)
+        issue_report.check_place(report, data)
     if html:
         writing.check_page(html, data)
     orders, kept = 0, list[str]()
@@ -95,7 +96,7 @@ def audit(
 
 
 def print_audited(result: "Audit", json: bool) -> None:
-    """The surest suspects of each check, and how many there are."""
+    """The surest issues of each check, and how many there are."""
     if json:
         as_json(result.to_dict())
         return
@@ -107,7 +108,7 @@ def print_audited(result: "Audit", json: bool) -> None:
                 out.print(f"... and {len(found) - 10:,} more; --report FILE.csv lists all, --html FILE.html shows them")
             out.print()
     counts = ", ".join(f"{name} {len(found):,}" for name, found in result.by_check().items())
-    out.print(printable(f"{len(result.images.samples):,} images; suspects: {counts}"))
+    out.print(printable(f"{len(result.images.samples):,} images; issues: {counts}"))
     for path, reason in result.skipped[:LONGEST_LIST]:
         say(f"skipped {path}: {reason}", style="yellow")
     if result.note:
@@ -116,7 +117,7 @@ def print_audited(result: "Audit", json: bool) -> None:
         f"Held-out accuracy with the current labels: {result.accuracy:.4f} (95% interval {result.interval[0]:.3f} to "
         f"{result.interval[1]:.3f}; {result.model}); {result.baseline.words}"
     )
-    remedy = "do not rely on the suspects; try another --model"
+    remedy = "do not rely on the issues; try another --model"
     if text := result.baseline.warning("held-out accuracy", result.accuracy, result.interval, remedy):
         say(text, style="yellow")
     carry_out = command("clean", Path(result.data), "--apply", "FILE.csv")

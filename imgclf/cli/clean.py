@@ -30,8 +30,8 @@ from imgclf.core.files.state_folder import command
 
 if TYPE_CHECKING:
     from imgclf.clean.cleaning import Cleaning
-    from imgclf.clean.outcomes import Outcome
     from imgclf.core.files.journal import Batch
+    from imgclf.data.checks import Issue
 
 
 class CleanCommand(Command):
@@ -90,6 +90,7 @@ def clean(
     """
     from imgclf.clean import applying, undoing, writing
     from imgclf.clean import cleaning as verb
+    from imgclf.data import issue_report
 
     alone = [
         name
@@ -119,9 +120,9 @@ def clean(
         print_history(undoing.history(data), as_json)
         return
     if apply:
-        outcomes, notes = applying.apply(data, apply, dry_run=dry_run)
-        print_applied(outcomes, notes, data, dry_run, as_json)
-        raise typer.Exit(1 if any(outcome.action == "stuck" for outcome in outcomes) else 0)
+        issues, notes = applying.apply(data, apply, dry_run=dry_run)
+        print_applied(issues, notes, data, dry_run, as_json)
+        raise typer.Exit(1 if any(issue.action == "stuck" for issue in issues) else 0)
     if shard:
         from imgclf.core import shards
 
@@ -130,7 +131,7 @@ def clean(
         print_share(share, "clean", as_json)
         return
     if report:
-        writing.check_report(report, data)
+        issue_report.check_place(report, data)
     if html:
         writing.check_page(html, data)
     actions = _pairs("--on", on)
@@ -174,19 +175,19 @@ def _number(option: str, name: str, value: str) -> float:
 def print_cleaning(result: "Cleaning") -> None:
     """A table by check with the worst example, every file that was or would be moved, and the counts."""
     counts = result.counts()
-    if result.outcomes:
+    if result.issues:
         colours = {"quarantined": "red", "quarantine": "red", "stuck": "red", "renamed": "yellow", "rename": "yellow"}
         lines = []
         for name, found in result.by_check().items():
-            actions = ", ".join(sorted({outcome.action for outcome in found}))
-            lines.append((name, f"{len({outcome.path for outcome in found}):,}", actions, f"{found[0].path}: {_why(found[0])}"))
+            actions = ", ".join(sorted({issue.action for issue in found}))
+            lines.append((name, f"{len({issue.path for issue in found}):,}", actions, f"{found[0].path}: {_why(found[0])}"))
         one_line_each(lines, "check", "files", "action", "worst", styles=colours)  # the report has it whole
         out.print()
-    moved = [outcome for outcome in result.outcomes if outcome.moved_to or outcome.action == "stuck"]
-    if len(moved) > len({outcome.check for outcome in moved}):  # the table above names one a check
+    moved = [issue for issue in result.issues if issue.moved_to or issue.action == "stuck"]
+    if len(moved) > len({issue.check for issue in moved}):  # the table above names one a check
         table = new_table("action", "file", "why", numbers=False)
-        for outcome in moved[:LONGEST_LIST]:
-            table.add_row(printable(outcome.action), printable(outcome.path), printable(_why(outcome)))
+        for issue in moved[:LONGEST_LIST]:
+            table.add_row(printable(issue.action), printable(issue.path), printable(_why(issue)))
         out.print(table)
         if len(moved) > LONGEST_LIST:
             out.print(f"... and {len(moved) - LONGEST_LIST} more; --report FILE.csv lists all")
@@ -208,7 +209,7 @@ def print_cleaning(result: "Cleaning") -> None:
         say(note)
     if counts["reported"]:
         say("To see what was reported: --html FILE.html; to decide on it: --report FILE.csv, edit, --apply FILE.csv.")
-    if any(outcome.moved_to for outcome in moved) and not result.dry_run:
+    if any(issue.moved_to for issue in moved) and not result.dry_run:
         say(_undo_hint(result.data))
 
 
@@ -216,10 +217,10 @@ def _undo_hint(folder: Path) -> str:
     return f"Nothing was deleted; {command('clean', folder, '--undo')} puts every file back."
 
 
-def _why(outcome: "Outcome") -> str:
-    if outcome.action in ("rename", "renamed"):
-        return f"{outcome.detail}, {'now' if outcome.action == 'renamed' else 'to become'} {Path(outcome.moved_to).name}"
-    return outcome.detail
+def _why(issue: "Issue") -> str:
+    if issue.action in ("rename", "renamed"):
+        return f"{issue.detail}, {'now' if issue.action == 'renamed' else 'to become'} {Path(issue.moved_to).name}"
+    return issue.detail
 
 
 def print_undone(restored: Sequence[str], problems: Sequence[str], notes: Sequence[str], dry_run: bool, json: bool) -> None:
@@ -263,23 +264,23 @@ def print_history(batches: "Sequence[Batch]", json: bool) -> None:
     one_line_each(lines, "batch", "when (UTC)", "command", "files", "state", "first")
 
 
-def print_applied(outcomes: "Sequence[Outcome]", notes: "Sequence[str]", folder: Path, dry_run: bool, json: bool) -> None:
+def print_applied(issues: "Sequence[Issue]", notes: "Sequence[str]", folder: Path, dry_run: bool, json: bool) -> None:
     """Every file that an edited report moved or would move."""
     for note in notes:
         say(note)
     if json:
-        moves = [dataclasses.asdict(outcome) for outcome in outcomes]
+        moves = [dataclasses.asdict(issue) for issue in issues]
         as_json({"schema": "clean-apply/1", "data": str(folder), "dry_run": dry_run, "moves": moves})
         return
-    if outcomes:
+    if issues:
         table = new_table("action", "file", "to", numbers=False)
-        for outcome in outcomes[:LONGEST_LIST]:
-            add_row(table, outcome.action, outcome.path, outcome.moved_to or outcome.detail)
+        for issue in issues[:LONGEST_LIST]:
+            add_row(table, issue.action, issue.path, issue.moved_to or issue.detail)
         out.print(table)
-        if len(outcomes) > LONGEST_LIST:
-            out.print(f"... and {len(outcomes) - LONGEST_LIST} more")
-    stuck = sum(outcome.action == "stuck" for outcome in outcomes)
+        if len(issues) > LONGEST_LIST:
+            out.print(f"... and {len(issues) - LONGEST_LIST} more")
+    stuck = sum(issue.action == "stuck" for issue in issues)
     verb = "to be moved" if dry_run else "moved"
-    out.print(f"{counted(len(outcomes) - stuck, 'file')} {verb}" + (f", {stuck:,} could not be moved" if stuck else ""))
-    if any(outcome.moved_to for outcome in outcomes) and not dry_run:
+    out.print(f"{counted(len(issues) - stuck, 'file')} {verb}" + (f", {stuck:,} could not be moved" if stuck else ""))
+    if any(issue.moved_to for issue in issues) and not dry_run:
         say(_undo_hint(folder))

@@ -68,7 +68,7 @@ def evaluate(
         print_evaluation(result)
     if html:
         console.say(f"wrote {html}")
-    missed = [gate for gate in asked if not result.figure(gate.name) >= gate.least]
+    missed = [gate for gate in asked if not result.metric(gate.name) >= gate.least]
     for gate in asked:
         print_gate(gate, result, gate in missed)
     if result.unwritten:
@@ -138,7 +138,7 @@ def print_gate(asked: "Gate", result: "Evaluation", missed: bool) -> None:
     word, style = ("missed", "red") if missed else ("met", None)
     interval = result.between(asked.name)
     between = f" (95% interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
-    say(f"{word}: {asked.name} {result.figure(asked.name):.4f}{between}, minimum {asked.least:g}", style=style)
+    say(f"{word}: {asked.name} {result.metric(asked.name):.4f}{between}, minimum {asked.least:g}", style=style)
     trivial = result.baseline
     if asked.name == "accuracy" and asked.least <= trivial.accuracy:
         say(

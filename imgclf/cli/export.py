@@ -45,7 +45,7 @@ def export(
 ) -> None:
     """Export a run for other programs and devices.
 
-    With class names, recipe and calibration inside. The file is run on the test part and compared with the run; one that
+    With class names, preprocessing and calibration inside. The file is run on the test part and compared with the run; one that
     differs by more than the tolerance is not kept, and the exit code is 1. Prints its path on stdout.
     """
     from imgclf.export import exporting as verb

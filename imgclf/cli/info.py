@@ -20,7 +20,7 @@ def info(
 ) -> None:
     """Show the details of a run.
 
-    Classes, recipe, options, metrics, calibration, data, versions, files and evaluations.
+    Classes, preprocessing, options, metrics, calibration, data, versions, files and evaluations.
     """
     from imgclf import runs as verb
 

@@ -49,14 +49,14 @@ def refuse(*cases: tuple[object, str]) -> None:
             raise UsageError(words)
 
 
-def print_share(figures: "Mapping[str, Any]", verb: str, json: bool) -> None:
+def print_share(share: "Mapping[str, Any]", verb: str, json: bool) -> None:
     """Which files one of several shares inspected, and what comes next."""
     if json:
-        as_json({"schema": "share/1", **figures})
+        as_json({"schema": "share/1", **share})
         return
-    broken = f", of which {figures['broken']:,} cannot be used" if figures["broken"] else ""
+    broken = f", of which {share['broken']:,} cannot be used" if share["broken"] else ""
     say(
-        f"share {figures['shard']} of {figures['shards']}: inspected {counted(figures['inspected'], 'file')} of "
-        f"{figures['files']:,}{broken}; when all shares are done, "
-        f"{command(verb, Path(figures['data']))} takes them up"
+        f"share {share['shard']} of {share['shards']}: inspected {counted(share['inspected'], 'file')} of "
+        f"{share['files']:,}{broken}; when all shares are done, "
+        f"{command(verb, Path(share['data']))} takes them up"
     )

@@ -44,10 +44,10 @@ def preview(
     image_size: Annotated[
         int | None,
         typer.Option(**bounds(TrainConfig, "image_size"), help="Side length in pixels with --augmented, as in train."),
-    ] = None,
-    aspect: Annotated[Aspect, typer.Option(help="With --augmented, as in train.")] = "squash",
-    augment: Annotated[Augment, typer.Option(help="With --augmented, as in train.")] = "light",
-    flip: Annotated[bool, typer.Option("--flip/--no-flip", help="With --augmented, as in train.")] = True,
+    ] = TrainConfig.image_size,
+    aspect: Annotated[Aspect, typer.Option(help="With --augmented, as in train.")] = TrainConfig.aspect,
+    augment: Annotated[Augment, typer.Option(help="With --augmented, as in train.")] = TrainConfig.augment,
+    flip: Annotated[bool, typer.Option("--flip/--no-flip", help="With --augmented, as in train.")] = TrainConfig.flip,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Also write a page with thumbnails, filters and histograms.")
     ] = None,
@@ -61,7 +61,7 @@ def preview(
         bool | None,
         typer.Option("--strip/--no-strip", help="Show thumbnails in the terminal.", show_default="where there is no display"),
     ] = None,
-    seed: Seed = 0,
+    seed: Seed = TrainConfig.seed,
     as_json: Json = False,
 ) -> None:
     """Show a contact sheet, and the counts, sizes and formats of each class.

@@ -14,22 +14,28 @@ def serve(
     run: Annotated[
         str, typer.Argument(help="A run folder, its name under runs/, `latest` finished one, or `best`.")
     ] = "latest",
-    port: Annotated[int, typer.Option(**bounds(ServeConfig, "port"), help="Port to listen on (0: any free port).")] = 8000,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all networks of this machine.")] = "127.0.0.1",
-    token: Annotated[str | None, typer.Option(envvar="IMGCLF_TOKEN", help="Require this bearer token.")] = None,
+    port: Annotated[
+        int, typer.Option(**bounds(ServeConfig, "port"), help="Port to listen on (0: any free port).")
+    ] = ServeConfig.port,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for all networks of this machine.")
+    ] = ServeConfig.host,
+    token: Annotated[str | None, typer.Option(envvar="IMGCLF_TOKEN", help="Require this bearer token.")] = ServeConfig.token,
     threshold: Annotated[
         str | None, typer.Option(metavar="P|auto:A", help="Answer `unknown` below probability P, as in predict.")
     ] = None,
-    timeout: Annotated[float, typer.Option(**bounds(ServeConfig, "timeout"), help="Maximum seconds per request.")] = 30,
+    timeout: Annotated[
+        float, typer.Option(**bounds(ServeConfig, "timeout"), help="Maximum seconds per request.")
+    ] = ServeConfig.timeout,
     queue: Annotated[
         int,
         typer.Option(
             **bounds(ServeConfig, "queue"), help="Images that may wait in each process. If more wait, requests get status 503."
         ),
-    ] = 128,
+    ] = ServeConfig.queue,
     workers: Annotated[
         int, typer.Option(**bounds(ServeConfig, "workers"), help="Number of processes. A single one uses all cores.")
-    ] = 1,
+    ] = ServeConfig.workers,
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Also accept requests for this host name, such as a proxy's. Repeatable."),
@@ -40,7 +46,7 @@ def serve(
     ] = None,
     root_path: Annotated[
         str, typer.Option(metavar="/PREFIX", help="Strip this prefix from request paths if the proxy does not.")
-    ] = "",
+    ] = ServeConfig.root_path,
 ) -> None:
     """Serve a run as a web page and an API.
 

@@ -34,15 +34,17 @@ def split(
     data: Data = Path("data"),
     train: Annotated[
         float | None,
-        typer.Option(help="Share of the training set, as 0.7 or 70.", show_default="0.7"),
+        typer.Option(help="Share of the training set, as 0.7 or 70.", show_default=f"{SplitConfig.train:g}"),
     ] = None,
     val: Annotated[
-        float | None, typer.Option(help="Share of the validation set, which selects the best epoch.", show_default="0.15")
+        float | None,
+        typer.Option(help="Share of the validation set, which selects the best epoch.", show_default=f"{SplitConfig.val:g}"),
     ] = None,
     test: Annotated[
-        float | None, typer.Option(help="Share of the test set, for the final measurement.", show_default="0.15")
+        float | None,
+        typer.Option(help="Share of the test set, for the final measurement.", show_default=f"{SplitConfig.test:g}"),
     ] = None,
-    seed: Seed = 0,
+    seed: Seed = SplitConfig.seed,
     group_by: Annotated[
         str | None, typer.Option(metavar="REGEX", help="Keep paths in one subset if REGEX captures the same text in them.")
     ] = None,
@@ -52,7 +54,7 @@ def split(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing split; the old one is kept beside it.")] = False,
     stable: Annotated[
         bool, typer.Option("--stable", help="Assign images by hash: images added later do not move earlier ones.")
-    ] = False,
+    ] = SplitConfig.stable,
     folds: Annotated[
         int | None, typer.Option(metavar="K", help="Make K folds for cross-validation; use one with `train --fold I`.")
     ] = None,

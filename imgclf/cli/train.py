@@ -251,10 +251,10 @@ def print_trained(bundle: "Bundle | None", json: bool) -> None:
     if json:
         as_json({"schema": "train/1", "run": str(bundle.path), **bundle.info})
         return
-    figures = bundle.info["metrics"]
-    low, high = figures["val_interval"]
+    metrics = bundle.info["metrics"]
+    low, high = metrics["val_interval"]
     say(
-        f"best epoch {figures['best_epoch']} of {figures['epochs']} saved: validation accuracy {figures['val_accuracy']:.4f} "
+        f"best epoch {metrics['best_epoch']} of {metrics['epochs']} saved: validation accuracy {metrics['val_accuracy']:.4f} "
         f"(95% interval {low:.3f} to {high:.3f})"
     )
     say(bundle.val_baseline.words)

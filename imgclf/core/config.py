@@ -32,7 +32,7 @@ DECODER_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe(Checked):
+class Preprocessing(Checked):
     """How decoded pixels become the model's input; stored in the bundle and the only way back in.
 
     height, width: the model's input size in pixels. aspect: `squash` ignores the aspect ratio, `crop` takes the
@@ -62,7 +62,7 @@ class Recipe(Checked):
 
     @staticmethod
     def _called(name: str) -> str:
-        return f"recipe: {name}"
+        return f"preprocessing: {name}"
 
     @property
     def hash(self) -> str:

@@ -1,8 +1,9 @@
 """Names of files and folders: one Unicode spelling for each, and the names that operating systems leave behind."""
 
+import itertools
 import os
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 # Folders that operating systems, network disks and notebooks create. Names are compared in lower case.
@@ -83,3 +84,13 @@ def unreadable(text: str) -> str:
 def problem(name: str) -> str:
     """Why a folder name is not a valid class name; "" if it is."""
     return unreadable(name) or ("a space at the beginning or end" if name != name.strip() else "")
+
+
+def free(stem: str, ending: str, is_taken: Callable[[str], bool]) -> str:
+    """The name `stem` + `ending`, or the first of stem-2, stem-3 and so on with this ending that is not taken."""
+    return next(name for name in itertools.chain([stem + ending], numbered(stem, ending)) if not is_taken(name))
+
+
+def numbered(stem: str, ending: str, start: int = 2) -> Iterator[str]:
+    """stem-2, stem-3 and so on, each with the ending."""
+    return (f"{stem}-{number}{ending}" for number in itertools.count(start))

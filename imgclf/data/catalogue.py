@@ -100,7 +100,7 @@ class Catalogue:
         return pairs
 
     def likeness(self, first: int, others: Sequence[int]) -> tuple[int, float, bool]:
-        """(the one of the others most similar to the first, how similar, whether as a mirror image); see `duplicates`."""
+        """(the one of the others most similar to the first, how similar, whether as a mirror image); see `similarity`."""
         nearest = np.array(others)
         if len(nearest) > _MOST_COMPARED:
             nearest = nearest[

@@ -10,13 +10,16 @@ Action = Literal["report", "quarantine", "rename", "ignore"]
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One thing to look for. default, strict: what `clean` does by either policy. threshold: it is found from this score on."""
+    """A test that finds issues. default, strict: the action of `clean` by either policy. threshold: the lowest score that is an
+    issue. by: the command that runs it.
+    """
 
     name: str
     meaning: str
     default: Action = "report"
     strict: Action = "quarantine"
     threshold: float | None = None
+    by: Literal["clean", "audit"] = "clean"
 
 
 CHECKS = {
@@ -41,21 +44,35 @@ CHECKS = {
         Check("tiny", "few pixels, where the folder's images usually have more", threshold=0.50),
         Check("odd-aspect", "much longer than wide", threshold=0.70),
         Check("grayscale", "without colour, where nearly all the folder's images have it", strict="report", threshold=0.99),
+        Check("label", "another class is more likely, by a classifier that was not trained on the image", by="audit"),
+        Check("outlier", "unlike every other image of the folder", by="audit"),
+        Check("similar", "nearly the same as another image of the folder, by the features of a backbone", by="audit"),
     )
 }
+CLEAN_CHECKS = {name: check for name, check in CHECKS.items() if check.by == "clean"}
+AUDIT_CHECKS = {name: check for name, check in CHECKS.items() if check.by == "audit"}
 # What a score says when another fault is there already: a blank image is dark or bright, without contrast and never sharp.
-_IMPLIED = {
+IMPLIED = {
     "dark": ("blank",), "bright": ("blank",), "low-contrast": ("blank", "dark", "bright"),
     "blurry": ("blank", "low-contrast", "tiny"), "grayscale": ("blank", "dark", "bright"),
 }  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Finding:
-    """One fault of one file. score: 0 to 1, the worse the higher. other: the file that it resembles."""
+class Issue:
+    """A problem of one file, and what is done about it.
+
+    label: the class of the file. score: 0 to 1, the worse the higher. other: the file that it resembles. suggestion: the
+    likelier class, for `label`. action: report, quarantine, rename or relabel; in the past tense once it is done, and stuck for
+    a file that should have moved and could not. moved_to: where the file lies afterwards, if it moves.
+    """
 
     path: str
     check: str
     score: float
     detail: str
     other: str = ""
+    label: str = ""
+    suggestion: str = ""
+    action: str = "report"
+    moved_to: str = ""

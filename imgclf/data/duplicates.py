@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from imgclf.core import components
 from imgclf.core.progress import Progress
 from imgclf.data.catalogue import Catalogue
-from imgclf.data.checks import Finding
+from imgclf.data.checks import Issue
 from imgclf.data.layout import Found, is_linked
 
 
@@ -65,7 +65,7 @@ def _how(exact: bool, mirrored: bool) -> str:
     return "the same pixels as" if exact else "a mirror image of" if mirrored else "nearly the same as"
 
 
-def _resemblances(catalogue: Catalogue, files: Sequence[Found], at_least: float, progress: Progress | None) -> list[Finding]:
+def _resemblances(catalogue: Catalogue, files: Sequence[Found], at_least: float, progress: Progress | None) -> list[Issue]:
     """Duplicates, near-duplicates, mirror images, and such across classes and parts.
 
     Of the files that show the same the best is kept: one in the test part before one in another, no link, the most pixels, the
@@ -78,14 +78,14 @@ def _resemblances(catalogue: Catalogue, files: Sequence[Found], at_least: float,
         area = -int(facts["width"]) * int(facts["height"])
         return _RANK[files[index].part], is_linked(catalogue.root, path), area, -int(facts["bytes"]), len(path), path
 
-    found: list[Finding] = []
+    found: list[Issue] = []
     leaking = set()
     for leak in leaks(catalogue, files, progress):
         if leak.similarity >= at_least:
             leaking.add(leak.index)
             other = catalogue.paths[leak.other]
             detail = f"{_how(leak.exact, leak.mirrored)} {other}"
-            found.append(Finding(catalogue.paths[leak.index], "leakage", leak.similarity, detail, other))
+            found.append(Issue(catalogue.paths[leak.index], "leakage", leak.similarity, detail, other))
     copies: dict[int, list[int]] = collections.defaultdict(list)  # files by image, where there are several
     for index in np.flatnonzero(same != np.arange(len(same))).tolist():
         copies[int(same[index])].append(index)
@@ -98,7 +98,7 @@ def _resemblances(catalogue: Catalogue, files: Sequence[Found], at_least: float,
             if first != index:
                 alike = "byte for byte" if catalogue.sha256[first] == catalogue.sha256[index] else "pixel for pixel"
                 path, other = catalogue.paths[index], catalogue.paths[first]
-                found.append(Finding(path, "duplicate", 1.0, f"{alike} the same as {other}", other))
+                found.append(Issue(path, "duplicate", 1.0, f"{alike} the same as {other}", other))
         top, *rest = kept.values()
         best[image] = top
         for index in rest:
@@ -127,10 +127,10 @@ def _resemblances(catalogue: Catalogue, files: Sequence[Found], at_least: float,
     return found
 
 
-def _resemblance(kept: Found, other: Found, score: float, how: str) -> list[Finding]:
-    """The finding about `other`, which shows the same as `kept`; about both when their classes differ."""
+def _resemblance(kept: Found, other: Found, score: float, how: str) -> list[Issue]:
+    """The issue about `other`, which shows the same as `kept`; about both when their classes differ."""
     about = f"{how} {kept.path}"
     if kept.label != other.label:
-        back = Finding(kept.path, "conflict", score, f"{how} {other.path}", other.path)
-        return [Finding(other.path, "conflict", score, about, kept.path), back]
-    return [Finding(other.path, "mirrored" if how.startswith("a mirror") else "near-duplicate", score, about, kept.path)]
+        back = Issue(kept.path, "conflict", score, f"{how} {other.path}", other.path)
+        return [Issue(other.path, "conflict", score, about, kept.path), back]
+    return [Issue(other.path, "mirrored" if how.startswith("a mirror") else "near-duplicate", score, about, kept.path)]

@@ -51,7 +51,7 @@ def examine(root: Path, paths: Sequence[str], progress: Progress | None = None) 
 def examine_share(root: Path, paths: Sequence[str], shard: Shard, progress: Progress | None = None) -> tuple[int, int]:
     """Look at a share of the files for the next `examine`: (files inspected, of which so many cannot be used).
 
-    What the catalogue knows already is passed over. Any number of shares may run at once, from several machines.
+    What the catalogue knows already is skipped. Any number of shares may run at once, from several machines.
     """
     todo = [path for path in paths if shard.has(path)]
     path = index_path(root)
@@ -144,7 +144,7 @@ def images(
 ) -> Iterator[tuple[Catalogue, list[Found], Dataset, list[tuple[str, str]]]]:
     """(catalogue of every file in a class folder, those files, the images that decode, (path, reason) of the others).
 
-    Raises ImgclfError as `folder.index` does.
+    Raises ImgclfError as `dataset.index` does.
     """
     names = classes(root, minimum_classes)
     files = [file for file in scan(root) if not file.ignored]

@@ -106,7 +106,7 @@ class Images(Labelled):
 
     def __init__(self, prepared: Prepared, part: Part, progress: Progress | None = None) -> None:
         super().__init__(_labels(prepared, names_in_order(prepared, part)), len(prepared.class_names))
-        shape = (len(self.labels), prepared.recipe.height, prepared.recipe.width, 3)
+        shape = (len(self.labels), prepared.preprocessing.height, prepared.preprocessing.width, 3)
         if int(np.prod(shape)) <= memory_budget():
             self.pixels = np.empty(shape, np.uint8)
             _read(prepared, part, self.pixels, self.labels, progress)
@@ -169,7 +169,7 @@ def _read(
         label_mode="int",
         class_names=list(prepared.class_names),
         batch_size=64,
-        image_size=(prepared.recipe.height, prepared.recipe.width),
+        image_size=(prepared.preprocessing.height, prepared.preprocessing.width),
         shuffle=False,
         verbose=False,
     )

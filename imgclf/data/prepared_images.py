@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from imgclf.core.config import Part, Recipe
+from imgclf.core.config import Part, Preprocessing
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import contained
 from imgclf.core.files.state_folder import state_folder
+from imgclf.core.names import free
 from imgclf.core.parallel import process_map
 from imgclf.core.progress import Progress
 from imgclf.core.shards import Shard
@@ -28,22 +29,24 @@ class Prepared:
     """A folder `<part>/<class>/<content hash>.bmp` at the model's size, complete and never changed once it has its name."""
 
     folder: Path
-    recipe: Recipe
+    preprocessing: Preprocessing
     class_names: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...]  # (path, reason) of every sample without usable pixels
     made: int  # images decoded now; the others were there from before
     files: Mapping[Part, Mapping[str, str]]  # part -> prepared file below that part's folder -> source path
 
 
-def prepare(root: Path, parts: Mapping[Part, Dataset], recipe: Recipe, progress: Progress | None = None) -> Prepared:
+def prepare(
+    root: Path, parts: Mapping[Part, Dataset], preprocessing: Preprocessing, progress: Progress | None = None
+) -> Prepared:
     """Decode every sample once into a lossless file at the model's size, on all cores.
 
     Pixels are stored by content (`store/`), so a new split, a renamed file or a second run decodes nothing again. The folders
     that Keras reads are hard links into that store (copies where links are not to be had), named after exactly what is in them.
     """
     samples = [sample for part in parts.values() for sample in part.samples]
-    usable, fresh, skipped = store_pixels(root, [sample.path for sample in samples], recipe, progress)
-    base = _base(root, recipe)
+    usable, fresh, skipped = store_pixels(root, [sample.path for sample in samples], preprocessing, progress)
+    base = _base(root, preprocessing)
     store = base / "store"
     files: dict[Part, dict[str, str]] = {}
     for part, dataset in parts.items():
@@ -63,20 +66,20 @@ def prepare(root: Path, parts: Mapping[Part, Dataset], recipe: Recipe, progress:
                     place.replace(temporary, file.name)
     if not folder.exists():
         _link_view(folder, store, files, class_names)
-    return Prepared(folder, recipe, class_names, tuple(skipped), len(fresh), files)
+    return Prepared(folder, preprocessing, class_names, tuple(skipped), len(fresh), files)
 
 
 def store_pixels(
-    root: Path, paths: Sequence[str], recipe: Recipe, progress: Progress | None = None, shard: Shard | None = None
+    root: Path, paths: Sequence[str], preprocessing: Preprocessing, progress: Progress | None = None, shard: Shard | None = None
 ) -> tuple[dict[str, str], set[str], list[tuple[str, str]]]:
     """Decode images into the store: (content hash by path, hashes decoded now, (path, reason) of those that cannot be used).
 
     shard: where the paths are a share of the folder's.
     """
-    base = _base(root, recipe)
+    base = _base(root, preprocessing)
     hashes = content_hashes(root, paths, shard=shard)
-    size = len(preprocess.encode(np.zeros((recipe.height, recipe.width, 3), np.uint8), ".bmp"))
-    shared = (str(root), str(base / "store"), recipe, size)
+    size = len(preprocess.encode(np.zeros((preprocessing.height, preprocessing.width, 3), np.uint8), ".bmp"))
+    shared = (str(root), str(base / "store"), preprocessing, size)
     usable: dict[str, str] = {}
     skipped = []
     fresh: set[str] = set()
@@ -103,13 +106,13 @@ def store_pixels(
     return usable, fresh, skipped
 
 
-def stored(root: Path, recipe: Recipe, digest: str) -> Path:
+def stored(root: Path, preprocessing: Preprocessing, digest: str) -> Path:
     """The file of one stored image, lossless and at the model's size."""
-    return pixel_files.place(_base(root, recipe) / "store", digest)
+    return pixel_files.place(_base(root, preprocessing) / "store", digest)
 
 
-def _base(root: Path, recipe: Recipe) -> Path:
-    return state_folder(root) / "prepared" / recipe.hash
+def _base(root: Path, preprocessing: Preprocessing) -> Path:
+    return state_folder(root) / "prepared" / preprocessing.hash
 
 
 def shard(prepared: Prepared, index: int, count: int) -> Prepared:
@@ -138,11 +141,7 @@ def content_of(name: str) -> str:
 
 def _free_name(taken: Mapping[str, str], stem: str) -> str:
     """`stem.bmp`, or with a number behind it when the same content is there twice."""
-    name, number = f"{stem}.bmp", 1
-    while name in taken:
-        number += 1
-        name = f"{stem}-{number}.bmp"
-    return name
+    return free(stem, ".bmp", taken.__contains__)
 
 
 def _link_view(folder: Path, store: Path, files: Mapping[Part, Mapping[str, str]], class_names: Sequence[str]) -> None:

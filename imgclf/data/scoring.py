@@ -107,7 +107,7 @@ def answers(bundles: Sequence[Bundle], on: Images, progress: Callable[[int, int]
             return error
         grey = preprocess.thumbnail(image, quality.SIDE)
         measured = (float(min(image.shape[:2])), quality.brightness(quality.levels(grey)), quality.blurry(grey))
-        return [bundle.probability(preprocess.apply(bundle.recipe, image)) for bundle in bundles], measured
+        return [bundle.probability(preprocess.apply(bundle.preprocessing, image)) for bundle in bundles], measured
 
     kept, skipped = [], list(on.skipped)
     rows: list[list[NDArray[np.float64]]] = []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from imgclf.core import names
 from imgclf.core.config import Part
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files.paths import StrPath
@@ -92,17 +93,17 @@ def evaluate(
     try:
         write(evaluation, bundle.path)
     except ImgclfError as error:
-        return dataclasses.replace(evaluation, unwritten=str(error))  # the figures are worth having all the same
+        return dataclasses.replace(evaluation, unwritten=str(error))  # the metrics are worth having all the same
     return evaluation
 
 
 def _name(run_dir: Path, on: scoring.Images) -> str:
     """What the results are called in the run's folder; with a number where another folder of the same name has been scored."""
-    name, number = on.name, 1
-    while name.startswith("other-") and _scored(run_dir, name) not in (None, on.root.resolve()):
-        number += 1
-        name = f"{on.name}-{number}"
-    return name
+
+    def is_taken(name: str) -> bool:
+        return name.startswith("other-") and _scored(run_dir, name) not in (None, on.root.resolve())
+
+    return names.free(on.name, "", is_taken)
 
 
 def _scored(run_dir: Path, name: str) -> Path | None:

@@ -18,7 +18,7 @@ OF_CLASS = ("precision", "recall", "f1")
 
 @dataclasses.dataclass(frozen=True)
 class Gate:
-    """The least that a figure must be; `name` as it was asked for, such as recall[cat]."""
+    """The minimum of a metric; `name` as it was asked for, such as recall[cat]."""
 
     name: str
     least: float
@@ -46,7 +46,7 @@ def gates(text: str, class_names: Sequence[str]) -> list[Gate]:
         end = match.end()
     if not found or end != len(text):
         raise UsageError(
-            f"--fail-under {text}: write FIGURE=LEAST, with commas between; figures are {', '.join(WHOLE)}, and of a class "
+            f"--fail-under {text}: write METRIC=MIN, separated by commas; metrics are {', '.join(WHOLE)}, and of a class "
             f"{', '.join(f'{name}[CLASS]' for name in OF_CLASS)}; the least is 0 to 1"
         )
     return found

@@ -80,7 +80,7 @@ class Evaluation:
         wrong = [one for one in self.predictions if one["predicted"] != one["label"]]
         return sorted(wrong, key=lambda one: -one["probability"])
 
-    def figure(self, name: str) -> float:
+    def metric(self, name: str) -> float:
         """What a gate asks for by this name, as recall[cat]."""
         name, _bracket, rest = name.partition("[")
         if rest:

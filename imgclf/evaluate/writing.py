@@ -63,14 +63,14 @@ def check_page(path: Path, bundle: Bundle, data: Path | None) -> None:
 
 
 def write_page(evaluation: Evaluation, bundle: Bundle, path: Path) -> None:
-    """A self-contained page: figures, confusion matrix, classes, calibration, slices, the worst errors with their images."""
+    """A self-contained page: metrics, confusion matrix, classes, calibration, slices, the worst errors with their images."""
     from imgclf.reports import plots
 
     drawn = {"calibration": plots.png(_calibration(evaluation))}
     if len(evaluation.class_names) > evaluation_page.MOST_CLASSES:
         drawn["confusion"] = plots.png(plots.confusion(evaluation.confusion, evaluation.class_names, "confusion"))
     about = (
-        f"{bundle.info['model']} at {bundle.recipe.width} x {bundle.recipe.height} pixels, trained "
+        f"{bundle.info['model']} at {bundle.preprocessing.width} x {bundle.preprocessing.height} pixels, trained "
         f"{bundle.info['finished'][:16].replace('T', ' ')} UTC"
     )
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf.core.config import Recipe
+from imgclf.core.config import Preprocessing
 from imgclf.core.parallel import ordered_map
 from imgclf.images import preprocess
 from imgclf.images.decode import Image
@@ -124,9 +124,9 @@ def _most(order: Map, share: float) -> NDArray[np.bool_]:
 # -- on the photograph --------------------------------------------------------------------------------------------------------
 
 
-def onto(recipe: Recipe, heat: Map, height: int, width: int) -> Map:
+def onto(preprocessing: Preprocessing, heat: Map, height: int, width: int) -> Map:
     """A map of the model's input as one of the (height, width) image it was made from; NaN where the model saw nothing."""
-    (rows, columns), filled = preprocess.framed(recipe, width, height)
+    (rows, columns), filled = preprocess.framed(preprocessing, width, height)
     whole = np.full((height, width), np.nan)
     whole[rows, columns] = _resized(heat[filled], columns.stop - columns.start, rows.stop - rows.start)
     return whole

@@ -90,7 +90,7 @@ def on_bytes(path: Path, run: Bundle, root: Path, rows: list[Row], report: Stage
             data = decode.read(root / row.path)
             if filetypes.sniff(data) not in ("JPEG", "PNG"):
                 return None
-            return run.probability(preprocess.apply(run.recipe, decode.decode(data))), answer(data)
+            return run.probability(preprocess.apply(run.preprocessing, decode.decode(data))), answer(data)
         except ImageError:
             return None
 
@@ -121,6 +121,6 @@ def milliseconds(answer: Callable[[decode.Image], Any], pixels: list[decode.Imag
 
 def load_image(run: Bundle, root: Path, row: Row) -> decode.Image | None:
     try:
-        return preprocess.load(run.recipe, root / row.path)
+        return preprocess.load(run.preprocessing, root / row.path)
     except ImageError:
         return None

@@ -220,7 +220,7 @@ def _note(run: Bundle, quantize: Quantize) -> dict[str, Any]:
     return {
         "format": 1,
         "class_names": list(run.class_names),
-        "recipe": dataclasses.asdict(run.recipe),
+        "preprocessing": dataclasses.asdict(run.preprocessing),
         "temperature": run.temperature,
         "calibrated": "calibration" in run.info,
         "quantize": quantize,

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.core import extras
-from imgclf.core.config import Format, Quantize, Recipe
+from imgclf.core.config import Format, Preprocessing, Quantize
 from imgclf.core.errors import ImgclfError
 from imgclf.core.remedies import why
 from imgclf.export import graphs
@@ -78,8 +78,8 @@ def write(
 ) -> None:
     """Write a `calibrated` network to a file, or a folder for a SavedModel; `path` has the format's ending.
 
-    note: travels inside; its class_names and recipe are those of the network. examples: (h, w, 3) uint8 images that int8 is
-    fitted to. Raises ImgclfError where TensorFlow cannot write.
+    note: travels inside; its class_names and preprocessing are those of the network. examples: (h, w, 3) uint8 images that
+    int8 is fitted to. Raises ImgclfError where TensorFlow cannot write.
     """
     with keras_settings.pinned(), warnings.catch_warnings(), _no_talk("tf2onnx"), _written(path.parent):
         warnings.simplefilter("ignore")  # of the converters about NumPy, which nobody here could act on
@@ -178,12 +178,12 @@ def _without_magic(folder: Path) -> Iterator[Path]:
 
 
 def _write_saved_model(network: "keras.Sequential", path: Path, note: Mapping[str, Any]) -> None:
-    """Two signatures: `serving_default` takes files' bytes, `pixels` what the recipe makes of them."""
+    """Two signatures: `serving_default` takes files' bytes, `pixels` what the preprocessing makes of them."""
     import keras
     import tensorflow as tf
 
-    recipe = Recipe(**note["recipe"])
-    shape = (recipe.height, recipe.width, 3)
+    preprocessing = Preprocessing(**note["preprocessing"])
+    shape = (preprocessing.height, preprocessing.width, 3)
 
     def pixels(image: Any) -> dict[str, Any]:
         probabilities = network(image, training=False)
@@ -192,7 +192,7 @@ def _write_saved_model(network: "keras.Sequential", path: Path, note: Mapping[st
 
     def of_bytes(bytes: Any) -> dict[str, Any]:
         prepare = tf.TensorSpec(shape, tf.float32)
-        return pixels(tf.map_fn(lambda one: graphs.pixels(recipe, one), bytes, fn_output_signature=prepare))
+        return pixels(tf.map_fn(lambda one: graphs.pixels(preprocessing, one), bytes, fn_output_signature=prepare))
 
     archive = keras.export.ExportArchive()
     archive.track(network)

@@ -1,18 +1,18 @@
-"""The decoder and the recipe as TensorFlow operations, for a SavedModel that takes files as they are.
+"""The decoder and the preprocessing as TensorFlow operations, for a SavedModel that takes files as they are.
 
 OpenCV decodes everywhere else. On a JPEG the two agree bit for bit, as long as TensorFlow is asked for the accurate transform;
-the resize below differs by rounding alone (`tests/test_graphs.py` measures both).
+the resize below differs by rounding alone (`tests/export/test_graphs.py` measures both).
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from imgclf.core.config import Recipe
+from imgclf.core.config import Preprocessing
 
 _HEAD = 1 << 17  # bytes of a file that may hold the beginning of its EXIF block
 
 
-def pixels(recipe: Recipe, data: Any) -> Any:
+def pixels(preprocessing: Preprocessing, data: Any) -> Any:
     """(height, width, 3) float32 of whole numbers, 0 to 255, from a scalar string tensor: a JPEG's or PNG's bytes."""
     import tensorflow as tf
 
@@ -22,7 +22,7 @@ def pixels(recipe: Recipe, data: Any) -> Any:
         lambda: _on_white(_png(data)),
     )
     image = tf.ensure_shape(image, (None, None, 3))
-    return tf.ensure_shape(_applied(recipe, tf.cast(image, tf.float32)), (recipe.height, recipe.width, 3))
+    return tf.ensure_shape(_applied(preprocessing, tf.cast(image, tf.float32)), (preprocessing.height, preprocessing.width, 3))
 
 
 def _png(data: Any) -> Any:
@@ -117,29 +117,29 @@ def _turned(image: Any, orientation: Any) -> Any:
     return tf.switch_case(orientation - 1, ways)
 
 
-def _applied(recipe: Recipe, image: Any) -> Any:
+def _applied(preprocessing: Preprocessing, image: Any) -> Any:
     """`images.decode.apply` on (h, w, 3) float32."""
     import tensorflow as tf
 
-    if recipe.aspect == "squash":
-        return _resized(image, recipe.height, recipe.width)
+    if preprocessing.aspect == "squash":
+        return _resized(image, preprocessing.height, preprocessing.width)
     height, width = tf.shape(image)[0], tf.shape(image)[1]
-    across = recipe.width / tf.cast(width, tf.float64)
-    down = recipe.height / tf.cast(height, tf.float64)
+    across = preprocessing.width / tf.cast(width, tf.float64)
+    down = preprocessing.height / tf.cast(height, tf.float64)
 
     def part(length: Any, most: Any) -> Any:
         return tf.minimum(most, tf.maximum(1, tf.cast(tf.round(length), tf.int32)))
 
-    if recipe.aspect == "crop":
+    if preprocessing.aspect == "crop":
         scale = tf.maximum(across, down)
-        part_height, part_width = part(recipe.height / scale, height), part(recipe.width / scale, width)
+        part_height, part_width = part(preprocessing.height / scale, height), part(preprocessing.width / scale, width)
         top, left = (height - part_height) // 2, (width - part_width) // 2
-        return _resized(image[top : top + part_height, left : left + part_width], recipe.height, recipe.width)
+        return _resized(image[top : top + part_height, left : left + part_width], preprocessing.height, preprocessing.width)
     scale = tf.minimum(across, down)
-    inner_height = part(tf.cast(height, tf.float64) * scale, recipe.height)
-    inner_width = part(tf.cast(width, tf.float64) * scale, recipe.width)
-    top, left = (recipe.height - inner_height) // 2, (recipe.width - inner_width) // 2
-    below, right = recipe.height - inner_height - top, recipe.width - inner_width - left
+    inner_height = part(tf.cast(height, tf.float64) * scale, preprocessing.height)
+    inner_width = part(tf.cast(width, tf.float64) * scale, preprocessing.width)
+    top, left = (preprocessing.height - inner_height) // 2, (preprocessing.width - inner_width) // 2
+    below, right = preprocessing.height - inner_height - top, preprocessing.width - inner_width - left
     inner = _resized(image, inner_height, inner_width)
     return tf.pad(inner, [[top, below], [left, right], [0, 0]], constant_values=128.0)
 

@@ -1,4 +1,4 @@
-"""THE decoder, bytes to pixels, and THE resize recipe. Nothing else in imgclf decodes or resizes an image.
+"""THE decoder, bytes to pixels, and THE resize preprocessing. Nothing else in imgclf decodes or resizes an image.
 
 Every image comes out as (height, width, 3) uint8 RGB: EXIF orientation applied, grey copied to three channels, palettes
 expanded, CMYK converted, transparency laid over white, deeper samples scaled by the declared depth, first frame of an
@@ -200,6 +200,3 @@ def _avif_orient(image: NDArray[Any], data: bytes) -> Image:
     if mirror >= 0 and mirror + 8 < len(data):
         image = image[:, ::-1] if data[mirror + 8] & 1 else image[::-1]
     return np.ascontiguousarray(image)
-
-
-# -- the recipe -------------------------------------------------------------------------------------------------------------

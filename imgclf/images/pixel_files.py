@@ -5,7 +5,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from imgclf.core.config import Recipe
+from imgclf.core.config import Preprocessing
 from imgclf.core.errors import ImageError
 from imgclf.core.files import contained
 from imgclf.images import decode, preprocess
@@ -24,18 +24,18 @@ def is_whole(path: Path, size: int) -> bool:
         return False
 
 
-def keep(shared: tuple[str, str, Recipe, int], item: tuple[str, str]) -> tuple[str, bool, str]:
+def keep(shared: tuple[str, str, Preprocessing, int], item: tuple[str, str]) -> tuple[str, bool, str]:
     """(content hash, whether it was decoded now, why it cannot be used) of an image.
 
-    shared: the data folder, the store, the recipe, bytes of a stored file. item: path and content hash, "" if not known.
+    shared: the data folder, the store, the preprocessing, bytes of a stored file. item: path and content hash, "" if not known.
     """
-    root, store, recipe, size = shared
+    root, store, preprocessing, size = shared
     path, digest = item
     if digest and is_whole(place(Path(store), digest), size):
         return digest, False, ""
     try:
         data = decode.read(Path(root, path))
-        pixels = preprocess.apply(recipe, decode.decode(data))
+        pixels = preprocess.apply(preprocessing, decode.decode(data))
     except ImageError as error:
         return "", False, str(error)
     digest = hashlib.sha256(data).hexdigest()

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf.core.config import Recipe
+from imgclf.core.config import Preprocessing
 from imgclf.core.errors import ImageError
 from imgclf.images.decode import Image, decode, read
 
@@ -53,17 +53,20 @@ def grid(image: Image, side: int) -> Image:
 Part = tuple[slice, slice]  # rows, columns
 
 
-def framed(recipe: Recipe, width: int, height: int) -> tuple[Part, Part]:
-    """(the part of an image that the recipe takes, the part of the model's input that it fills); the rest is not seen."""
-    taken, filled = (height, width), (recipe.height, recipe.width)
-    across, down = recipe.width / width, recipe.height / height
-    if recipe.aspect == "crop":
+def framed(preprocessing: Preprocessing, width: int, height: int) -> tuple[Part, Part]:
+    """(the part of an image that is used, the part of the model's input that it fills)."""
+    taken, filled = (height, width), (preprocessing.height, preprocessing.width)
+    across, down = preprocessing.width / width, preprocessing.height / height
+    if preprocessing.aspect == "crop":
         scale = max(across, down)
-        taken = min(height, max(1, round(recipe.height / scale))), min(width, max(1, round(recipe.width / scale)))
-    elif recipe.aspect == "pad":
+        taken = min(height, max(1, round(preprocessing.height / scale))), min(width, max(1, round(preprocessing.width / scale)))
+    elif preprocessing.aspect == "pad":
         scale = min(across, down)
-        filled = min(recipe.height, max(1, round(height * scale))), min(recipe.width, max(1, round(width * scale)))
-    return _middle(taken, (height, width)), _middle(filled, (recipe.height, recipe.width))
+        filled = (
+            min(preprocessing.height, max(1, round(height * scale))),
+            min(preprocessing.width, max(1, round(width * scale))),
+        )
+    return _middle(taken, (height, width)), _middle(filled, (preprocessing.height, preprocessing.width))
 
 
 def _middle(size: tuple[int, int], whole: tuple[int, int]) -> Part:
@@ -71,21 +74,21 @@ def _middle(size: tuple[int, int], whole: tuple[int, int]) -> Part:
     return slice(top, top + size[0]), slice(left, left + size[1])
 
 
-def apply(recipe: Recipe, image: Image) -> Image:
-    """A decoded image as the model's input: (recipe.height, recipe.width, 3) uint8 RGB."""
+def apply(preprocessing: Preprocessing, image: Image) -> Image:
+    """A decoded image as the model's input: (preprocessing.height, preprocessing.width, 3) uint8 RGB."""
     height, width = image.shape[:2]
-    part, (rows, columns) = framed(recipe, width, height)
+    part, (rows, columns) = framed(preprocessing, width, height)
     shown = resize(np.ascontiguousarray(image[part]), columns.stop - columns.start, rows.stop - rows.start)
-    if recipe.aspect != "pad":
+    if preprocessing.aspect != "pad":
         return shown
-    canvas = np.full((recipe.height, recipe.width, 3), 128, np.uint8)
+    canvas = np.full((preprocessing.height, preprocessing.width, 3), 128, np.uint8)
     canvas[rows, columns] = shown
     return canvas
 
 
-def load(recipe: Recipe, path: Path) -> Image:
+def load(preprocessing: Preprocessing, path: Path) -> Image:
     """A file as the model's input; raises ImageError."""
-    return apply(recipe, decode(read(path)))
+    return apply(preprocessing, decode(read(path)))
 
 
 def encode(image: Image, extension: str) -> bytes:

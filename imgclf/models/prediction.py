@@ -81,7 +81,7 @@ def answer(bundle: Bundle, source: Source, *, top: int = 1, threshold: float = 0
     """
     is_file = source.file is not None
     try:
-        probabilities = bundle.probability(preprocess.apply(bundle.recipe, source.pixels()))
+        probabilities = bundle.probability(preprocess.apply(bundle.preprocessing, source.pixels()))
     except ImageError as error:
         return Prediction(source.name, None, None, (), str(error), is_file=is_file)
     ranked = sorted(zip(bundle.class_names, probabilities, strict=True), key=lambda pair: -pair[1])
@@ -123,7 +123,7 @@ def threshold(bundle: Bundle, text: str) -> tuple[float, str]:
 
 def look(bundle: Bundle, image: decode.Image, shown: decode.Image, label: str | None = None) -> decode.Image:
     """Where a run looks on a decoded image, laid over `shown`, the same at any size; for its answer, or for another class."""
-    fed = preprocess.apply(bundle.recipe, image)
+    fed = preprocess.apply(bundle.preprocessing, image)
     target = int(bundle.probability(fed).argmax()) if label is None else bundle.class_names.index(label)
     heat = saliency.occlusion(bundle.probability, fed, target)
-    return saliency.overlay(shown, saliency.onto(bundle.recipe, heat, *shown.shape[:2]))
+    return saliency.overlay(shown, saliency.onto(bundle.preprocessing, heat, *shown.shape[:2]))

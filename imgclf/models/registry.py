@@ -110,7 +110,7 @@ def find(run: str | None, runs: Path = Path("runs")) -> Bundle:
         return Bundle.load(runs / path if path.name == run and (runs / path).is_dir() else path)
     newest: tuple[str, str] | None = None
     for file in runs.glob(f"*/{FILE}"):
-        # One broken run must not hide the others, nor be passed over when it is the newest: it sorts by its file's time.
+        # One broken run must not hide the others, nor be skipped when it is the newest: it sorts by its file's time.
         try:
             finished = str(reading.read_json(file)["finished"])
         except (ImgclfError, KeyError):
@@ -121,6 +121,6 @@ def find(run: str | None, runs: Path = Path("runs")) -> Bundle:
         raise ImgclfError(f"{runs}: no finished run here; train one with `imgclf train`, or give --run FOLDER")
     try:
         return Bundle.load(runs / newest[1])
-    except ImgclfError as error:  # not passed over: nobody would know that another one answers
+    except ImgclfError as error:  # not skipped: nobody would know that another one answers
         rest = f"it is the newest run: `imgclf runs rm {shlex.quote(newest[1])}` puts it away, or give --run another"
         raise ImgclfError(f"{error}; {rest}") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from imgclf.core.config import Recipe
+from imgclf.core.config import Preprocessing
 from imgclf.core.errors import ImageError
 from imgclf.core.parallel import ordered_map
 from imgclf.data.dataset import Dataset, Sample
@@ -26,11 +26,11 @@ def sheet(
     *,
     columns: int = 8,
     seed: int = 0,
-    feed: tuple[Recipe, augment.ChangeOne] | None = None,
+    feed: tuple[Preprocessing, augment.ChangeOne] | None = None,
 ) -> decode.Image:
     """A contact sheet, (h, w, 3) uint8 RGB: a row of drawn samples a class, with name, count and sizes.
 
-    feed: (recipe, what changes an image by a seed) to show each image as the network is fed it, instead of the photograph.
+    feed: (preprocessing, augmentation by a seed) to show each image as the network is fed it, instead of the file.
     """
     drawn = _drawn(shown, columns, seed)
     flat = [sample for samples in drawn.values() for sample in samples]
@@ -51,7 +51,7 @@ def sheet(
     return canvas
 
 
-def _tile(root: Path, sample: Sample, seed: int, feed: tuple[Recipe, augment.ChangeOne] | None) -> decode.Image:
+def _tile(root: Path, sample: Sample, seed: int, feed: tuple[Preprocessing, augment.ChangeOne] | None) -> decode.Image:
     try:
         image = decode.decode(decode.read(root / sample.path))
     except ImageError:
@@ -59,9 +59,9 @@ def _tile(root: Path, sample: Sample, seed: int, feed: tuple[Recipe, augment.Cha
         drawing.write(tile, "unreadable", 18, TILE // 2, (160, 40, 40), 13)
         return tile
     if feed:
-        recipe, change = feed
-        image = change(preprocess.apply(recipe, image), random.Random(f"{seed}:{sample.path}").getrandbits(62))
-        if max(recipe.width, recipe.height) > TILE:
+        preprocessing, change = feed
+        image = change(preprocess.apply(preprocessing, image), random.Random(f"{seed}:{sample.path}").getrandbits(62))
+        if max(preprocessing.width, preprocessing.height) > TILE:
             return preprocess.resize(image, TILE, TILE)
         # Enlarged without smoothing, so that the pixels are seen as they are.
         return cv2.resize(image, (TILE, TILE), interpolation=cv2.INTER_NEAREST)  # type: ignore[return-value]

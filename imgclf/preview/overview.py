@@ -1,4 +1,4 @@
-"""`imgclf preview`: what is in a data folder, as figures and as a contact sheet drawn with OpenCV."""
+"""`imgclf preview`: what is in a data folder, as counts and as a contact sheet drawn with OpenCV."""
 
 import dataclasses
 import os
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import cv2
 
-from imgclf.core.config import Part, Recipe, Seed, TrainConfig
+from imgclf.core.config import Part, Preprocessing, Seed, TrainConfig
 from imgclf.core.errors import ImgclfError
 from imgclf.core.fields import Within, check
 from imgclf.core.files.paths import StrPath
@@ -38,7 +38,7 @@ class Preview:
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: the figures and where the sheet lies."""
+        """For JSON: the counts and where the sheet lies."""
         return {
             "schema": "preview/1",
             "data": self.data,
@@ -76,7 +76,7 @@ def preview(
     fed = None
     if feed:
         side = feed.image_size or dataset.auto_image_size(shown, feed.seed)
-        fed = (Recipe(side, side, feed.aspect), augment.changes(feed.augment, feed.flip, len(shown.samples)))
+        fed = (Preprocessing(side, side, feed.aspect), augment.changes(feed.augment, feed.flip, len(shown.samples)))
     image = sheet(shown, classes, columns=columns, seed=seed, feed=fed)
     try:
         drawing.save(image, out)

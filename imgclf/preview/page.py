@@ -14,21 +14,21 @@ from imgclf.core.config import Part
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files.state_folder import check_output, command
 from imgclf.core.progress import Progress, Stages, stage
-from imgclf.data import file_index, issues, layout
+from imgclf.data import file_index, inspection, layout
 from imgclf.data.catalogue import Catalogue
-from imgclf.data.checks import CHECKS, Finding
+from imgclf.data.checks import CHECKS, Issue
 from imgclf.data.manifest import as_spelled, manifest_path, read_manifest
 from imgclf.reports import image_page
 
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """Everything that a page or histograms show: facts by file, findings, and each file's part (by folder or manifest)."""
+    """Everything that a page or histograms show: facts by file, issues, and each file's part (by folder or manifest)."""
 
     data: Path
     files: tuple[layout.Found, ...]
     catalogue: Catalogue
-    findings: tuple[Finding, ...]
+    issues: tuple[Issue, ...]
 
     def histograms(self) -> list[image_page.Histogram]:
         """Sizes, aspect ratios and brightness by class, of the images that decode."""
@@ -54,7 +54,7 @@ def survey(data: Path, part: Part | None, progress: Stages | None = None) -> Sur
             manifest = as_spelled(read_manifest(path), catalogue.paths)
             part_of = {row.path: row.split for row in manifest.rows}
             found = [dataclasses.replace(file, part=part_of.get(file.path, file.part)) for file in found]
-        findings = issues.find(catalogue, found, progress=stage(progress, "comparing"))
+        issues = inspection.find(catalogue, found, progress=stage(progress, "comparing"))
     if part:
         kept = [index for index, file in enumerate(found) if file.part == part]
         if not kept:
@@ -62,8 +62,8 @@ def survey(data: Path, part: Part | None, progress: Stages | None = None) -> Sur
         catalogue = catalogue.subset(kept)
         found = [found[index] for index in kept]
         paths = set(catalogue.paths)
-        findings = [finding for finding in findings if finding.path in paths]
-    return Survey(data, tuple(found), catalogue, tuple(findings))
+        issues = [issue for issue in issues if issue.path in paths]
+    return Survey(data, tuple(found), catalogue, tuple(issues))
 
 
 def check_page(path: Path, data: Path) -> None:
@@ -73,9 +73,9 @@ def check_page(path: Path, data: Path) -> None:
 
 def write_page(result: Survey, path: Path, *, limit: int, seed: int, progress: Progress | None = None) -> None:
     """A self-contained page with thumbnails, filters and histograms; of more than `limit` images a sample of every class."""
-    by_path: dict[str, list[Finding]] = collections.defaultdict(list)
-    for finding in result.findings:
-        by_path[finding.path].append(finding)
+    by_path: dict[str, list[Issue]] = collections.defaultdict(list)
+    for issue in result.issues:
+        by_path[issue.path].append(issue)
     label = {file.path: file.label or "" for file in result.files}
     size = {
         file.path: (int(facts["width"]), int(facts["height"]))
@@ -86,16 +86,16 @@ def write_page(result: Survey, path: Path, *, limit: int, seed: int, progress: P
     for index, (file, facts) in enumerate(zip(result.files, result.catalogue.facts, strict=True)):
         if index in chosen:
             own = by_path.get(file.path, [])
-            findings = tuple((finding.check, finding.score, "", finding.detail) for finding in own)
-            other = next((finding.other for finding in own if finding.other), "")
+            issues = tuple((issue.check, issue.score, "", issue.detail) for issue in own)
+            other = next((issue.other for issue in own if issue.other), "")
             images.append(
                 image_page.Image(
-                    file.path, file.label or "", file.part or "", facts["format"].decode(), *size[file.path], findings,
+                    file.path, file.label or "", file.part or "", facts["format"].decode(), *size[file.path], issues,
                     other=other, other_label=label.get(other, ""), other_size=size.get(other, (0, 0)),
                 )
             )  # fmt: skip
-    counted = collections.Counter(check for _path, check in {(finding.path, finding.check) for finding in result.findings})
-    about = f"{len(result.files):,} files, {len(by_path):,} with findings"
+    counted = collections.Counter(check for _path, check in {(issue.path, issue.check) for issue in result.issues})
+    about = f"{len(result.files):,} files, {len(by_path):,} with issues"
     if len(chosen) < len(result.files):
         about += f"; {len(chosen):,} of them shown, drawn from every class (--limit shows more)"
     image_page.write(

@@ -1,4 +1,4 @@
-"""One self-contained HTML page on how good a run is: figures, tables, plots, the worst errors. It has no script."""
+"""One self-contained HTML page on how good a run is: metrics, tables, plots, the worst errors. It has no script."""
 
 import base64
 import html
@@ -28,25 +28,25 @@ Overlay = Callable[[decode.Image, decode.Image, str], decode.Image]
 def write(
     path: Path,
     root: Path,
-    figures: Mapping[str, Any],
+    metrics: Mapping[str, Any],
     errors: Sequence[Mapping[str, Any]],
     about: str,
     plots: Mapping[str, bytes],
     overlay: Overlay,
 ) -> None:
-    """Write the page. figures: as in evaluation-<name>.json; errors: the surest first, paths below `root`; plots: PNGs.
+    """Write the page. metrics: as in evaluation-<name>.json; errors: the surest first, paths below `root`; plots: PNGs.
 
     overlay: where the run looks on an image for the class that it called it; asked for the first MOST_OVERLAYS errors.
     """
-    low, high = figures["interval"]
-    title = f"{figures['accuracy']:.1%} correct ({low:.1%} to {high:.1%}): {Path(figures['run']).name}"
+    low, high = metrics["interval"]
+    title = f"{metrics['accuracy']:.1%} correct ({low:.1%} to {high:.1%}): {Path(metrics['run']).name}"
     body = "".join(
         (
-            _head(title, figures, about),
-            _section("Confusion", _confusion(figures, plots)),
-            _section("Classes", _classes(figures)),
-            _section("How sure, how right", _calibration(figures, plots)),
-            _section("By kind of image", _slices(figures)),
+            _head(title, metrics, about),
+            _section("Confusion", _confusion(metrics, plots)),
+            _section("Classes", _classes(metrics)),
+            _section("How sure, how right", _calibration(metrics, plots)),
+            _section("By kind of image", _slices(metrics)),
             _section("Worst errors", _errors(path, root, errors, overlay)),
         )
     )
@@ -74,40 +74,40 @@ def _bar(share: float) -> str:
     return f"<td class=bar style='--share:{100 * share:.1f}%'>{share:.3f}"
 
 
-def _head(title: str, figures: Mapping[str, Any], about: str) -> str:
-    low, high = figures["interval"]
-    trivial = figures["baseline"]
+def _head(title: str, metrics: Mapping[str, Any], about: str) -> str:
+    low, high = metrics["interval"]
+    trivial = metrics["baseline"]
     rows = [
-        ("F1, mean of classes", _number(figures["macro_f1"]), _between(figures["macro_f1_interval"])),
-        ("F1, weighted by images", _number(figures["weighted_f1"]), _between(figures["weighted_f1_interval"])),
-        *((f"top-{k} accuracy", _number(share), _between(figures["top_intervals"][k])) for k, share in figures["top"].items()),
-        ("ROC-AUC", _number(figures["auc"]), ""),
-        ("average precision", _number(figures["average_precision"]), ""),
-        ("log loss", _number(figures["loss"]), ""),
-        ("calibration error", _number(figures["calibration_error"]), ""),
+        ("F1, mean of classes", _number(metrics["macro_f1"]), _between(metrics["macro_f1_interval"])),
+        ("F1, weighted by images", _number(metrics["weighted_f1"]), _between(metrics["weighted_f1_interval"])),
+        *((f"top-{k} accuracy", _number(share), _between(metrics["top_intervals"][k])) for k, share in metrics["top"].items()),
+        ("ROC-AUC", _number(metrics["auc"]), ""),
+        ("average precision", _number(metrics["average_precision"]), ""),
+        ("log loss", _number(metrics["loss"]), ""),
+        ("calibration error", _number(metrics["calibration_error"]), ""),
     ]
     table = "".join(f"<tr><th>{_e(name)}<td>{value}<td>{between}" for name, value, between in rows)
-    notes = "".join(f"<p class=note>{_e(note)}" for note in figures["notes"])
-    if figures["skipped"]:
-        files = "".join(f"<li>{_e(path)}: {_e(reason)}" for path, reason in figures["skipped"][:20])
-        notes += f"<p class=note>skipped, since they cannot be read: {len(figures['skipped'])}<ul>{files}</ul>"
+    notes = "".join(f"<p class=note>{_e(note)}" for note in metrics["notes"])
+    if metrics["skipped"]:
+        files = "".join(f"<li>{_e(path)}: {_e(reason)}" for path, reason in metrics["skipped"][:20])
+        notes += f"<p class=note>skipped, since they cannot be read: {len(metrics['skipped'])}<ul>{files}</ul>"
     return (
-        f"<header><h1>{_e(title)}</h1><p>{_e(figures['run'])} on {_e(figures['on'])}, {figures['images']:,} images of "
-        f"{_e(figures['data'])}<br>{_e(about)}</p>{notes}"
-        f"<div class=score><strong>{figures['accuracy']:.1%}</strong>"
+        f"<header><h1>{_e(title)}</h1><p>{_e(metrics['run'])} on {_e(metrics['on'])}, {metrics['images']:,} images of "
+        f"{_e(metrics['data'])}<br>{_e(about)}</p>{notes}"
+        f"<div class=score><strong>{metrics['accuracy']:.1%}</strong>"
         f"<span>accuracy; 95% interval {low:.1%} to {high:.1%}</span>"
         f"<i><b style='left:{100 * low:.2f}%;width:{max(0.5, 100 * (high - low)):.2f}%'></b>"
         f"<s style='left:{100 * trivial['accuracy']:.2f}%'></s></i>"
         f"<p class=baseline>The line on the bar is the baseline: {trivial['accuracy']:.1%} ({trivial['interval'][0]:.1%} to "
         f"{trivial['interval'][1]:.1%}), always predicting {_e(trivial['class_name'])}, the largest training class.</p></div>"
-        f"<table class=figures><tr><th><td><td class=soft>95% interval{table}</table></header>\n"
+        f"<table class=metrics><tr><th><td><td class=soft>95% interval{table}</table></header>\n"
     )
 
 
-def _confusion(figures: Mapping[str, Any], plots: Mapping[str, bytes]) -> str:
+def _confusion(metrics: Mapping[str, Any], plots: Mapping[str, bytes]) -> str:
     if "confusion" in plots:
         return _plot(plots["confusion"], "confusion matrix")
-    names, matrix = figures["class_names"], figures["confusion"]
+    names, matrix = metrics["class_names"], metrics["confusion"]
     heads = "".join(f"<th scope=col>{_e(name)}" for name in names)
     rows = []
     for place, (name, row) in enumerate(zip(names, matrix, strict=True)):
@@ -123,39 +123,39 @@ def _confusion(figures: Mapping[str, Any], plots: Mapping[str, bytes]) -> str:
     )
 
 
-def _classes(figures: Mapping[str, Any]) -> str:
+def _classes(metrics: Mapping[str, Any]) -> str:
     rows = "".join(
         f"<tr><th scope=row>{_e(one['name'])}"
         + "".join(f"{_bar(one[what])} <small>{_between(one[f'{what}_interval'])}</small>" for what in ("precision", "recall"))
         + _bar(one["f1"])
         + f"<td>{one['support']:,}"
-        for one in sorted(figures["classes"], key=lambda one: float(one["f1"]))
+        for one in sorted(metrics["classes"], key=lambda one: float(one["f1"]))
     )
     heads = "".join(f"<th scope=col>{name}" for name in ("class", "precision", "recall", "F1", "images"))
     return f"<div class=wide><table class=list><tr>{heads}{rows}</table></div>"
 
 
-def _calibration(figures: Mapping[str, Any], plots: Mapping[str, bytes]) -> str:
+def _calibration(metrics: Mapping[str, Any], plots: Mapping[str, bytes]) -> str:
     return (
-        f"<p>Expected calibration error {figures['calibration_error']:.4f}; before the probabilities were calibrated on the "
-        f"validation images {figures['uncalibrated_error']:.4f} (temperature {figures['temperature']:.2f}).</p>"
+        f"<p>Expected calibration error {metrics['calibration_error']:.4f}; before the probabilities were calibrated on the "
+        f"validation images {metrics['uncalibrated_error']:.4f} (temperature {metrics['temperature']:.2f}).</p>"
         + _plot(plots["calibration"], "calibration and risk-coverage curves")
     )
 
 
-def _slices(figures: Mapping[str, Any]) -> str:
-    if not figures["slices"]:
+def _slices(metrics: Mapping[str, Any]) -> str:
+    if not metrics["slices"]:
         return "<p>Too few images to tell parts of them apart.</p>"
     rows = "".join(
         f"<tr{' class=worse' if one['is_worse'] else ''}><th scope=row>{_e(one['by'])}<td>{_e(one['value'])}"
         f"{_bar(one['accuracy'])}<td>{_between(one['interval'])}"
         f"<td>{one['images']:,}"
-        for one in figures["slices"]
+        for one in metrics["slices"]
     )
     heads = "".join(f"<th scope=col>{name}" for name in ("by", "is", "accuracy", "95% interval", "images"))
     return (
         "<p>Marked are those that do worse than all images together by more than chance explains: "
-        f"{sum(one['is_worse'] for one in figures['slices'])} of {len(figures['slices'])}.</p>"
+        f"{sum(one['is_worse'] for one in metrics['slices'])} of {len(metrics['slices'])}.</p>"
         f"<div class=wide><table class=list><tr>{heads}{rows}</table></div>"
     )
 
@@ -164,10 +164,10 @@ def _errors(path: Path, root: Path, errors: Sequence[Mapping[str, Any]], overlay
     if not errors:
         return "<p>None: every image is right.</p>"
     shown = errors[:MOST_ERRORS]
-    figures = "".join(_error(path, root, one, overlay if place < MOST_OVERLAYS else None) for place, one in enumerate(shown))
+    listed = "".join(_error(path, root, one, overlay if place < MOST_OVERLAYS else None) for place, one in enumerate(shown))
     more = f"{len(shown):,} of {len(errors):,}, the surest first." if len(shown) < len(errors) else "The surest first."
     more += " Beside each, what made the run say so: where a patch blurred away takes most from its answer."
-    return f"<p>{more}</p><div class=grid>{figures}</div>"
+    return f"<p>{more}</p><div class=grid>{listed}</div>"
 
 
 def _error(path: Path, root: Path, error: Mapping[str, Any], overlay: Overlay | None) -> str:

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of images: thumbnails, findings, filters, histograms. No script or style from elsewhere."""
+"""One self-contained HTML page of images: thumbnails, issues, filters, histograms. No script or style from elsewhere."""
 
 import base64
 import dataclasses
@@ -30,7 +30,7 @@ BRIGHTNESSES = tuple(step / 16 for step in range(17))
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Image:
-    """One image of the page. findings: (check, score, action, detail). other: an image to show beside it.
+    """One image of the page. issues: (check, score, action, detail). other: an image to show beside it.
 
     other_label, other_size: its class, and (width, height). now, other_now: where the files lie, if not at `path` and `other`.
     """
@@ -41,7 +41,7 @@ class Image:
     format: str
     width: int
     height: int
-    findings: tuple[tuple[str, float, str, str], ...]
+    issues: tuple[tuple[str, float, str, str], ...]
     other: str = ""
     other_label: str = ""
     other_size: tuple[int, int] = (0, 0)
@@ -84,7 +84,7 @@ def write(
 ) -> None:
     """Write the page, image by image: thumbnails are never all in memory.
 
-    group: what sections are made by at first: finding, class or split. checks: by name how many findings, and what it means.
+    group: what sections are made by at first: issue, class or split. checks: by name how many issues, and what it means.
     classes: where given, the page lets its reader decide on each image, and saves a CSV for `clean --apply`.
     """
     head = {

@@ -50,8 +50,8 @@ class Service:
 
     def warm(self) -> None:
         """Load the network on every thread; raises ImgclfError for one that does not load."""
-        recipe = self.bundle.recipe
-        blank = np.zeros((recipe.height, recipe.width, 3), np.uint8)
+        preprocessing = self.bundle.preprocessing
+        blank = np.zeros((preprocessing.height, preprocessing.width, 3), np.uint8)
         self.pool.warm(lambda: self.bundle.probability(blank))
         self.meters.answers(True)
 

@@ -11,7 +11,7 @@ from imgclf.serve import bodies, uploads
 
 
 def card(bundle: Bundle, threshold: float) -> dict[str, Any]:
-    """What the page and a client may know of a run: names and figures, no path of this machine."""
+    """What the page and a client may know of a run: names and metrics, no path of this machine."""
     try:
         tested = evaluations.read(bundle.path / evaluations.TEST, ("accuracy", "interval", "baseline", "images"))
         accuracy = {
@@ -25,7 +25,7 @@ def card(bundle: Bundle, threshold: float) -> dict[str, Any]:
             "value": known["val_accuracy"], "interval": known["val_interval"], "baseline": known["val_baseline"],
             "images": count, "on": "validation",
         }  # fmt: skip
-    recipe = bundle.recipe
+    preprocessing = bundle.preprocessing
     return {
         "schema": "serve-model/1",
         "run": bundle.path.resolve().name,
@@ -35,7 +35,7 @@ def card(bundle: Bundle, threshold: float) -> dict[str, Any]:
         "trained": bundle.info.get("finished"),
         "data": Path(str(bundle.info.get("data", {}).get("path", ""))).name or None,
         "images": bundle.info.get("data", {}).get("images"),
-        "recipe": {"width": recipe.width, "height": recipe.height, "aspect": recipe.aspect},
+        "preprocessing": {"width": preprocessing.width, "height": preprocessing.height, "aspect": preprocessing.aspect},
         "parameters": bundle.info.get("parameters"),
         "calibrated": "calibration" in bundle.info,
         "threshold": threshold or None,

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 ROUTES = ("/", "/predict", "/explain", "/model", "/healthz", "/readyz", "/metrics", "/openapi.json", "other")
 STATUSES = (200, 400, 401, 403, 404, 405, 408, 413, 421, 422, 429, 500, 503)
-OUTCOMES = ("predicted", "failed")
+RESULTS = ("predicted", "failed")
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds, of both histograms
 _HISTOGRAM = len(BOUNDS) + 2  # a count a bucket, those beyond the last, and the sum of seconds
 
 _REQUESTS = 0
 _IMAGES = _REQUESTS + len(ROUTES) * len(STATUSES)
-_QUEUE = _IMAGES + len(OUTCOMES)
+_QUEUE = _IMAGES + len(RESULTS)
 _REQUEST_SECONDS = _QUEUE + 1
 _IMAGE_SECONDS = _REQUEST_SECONDS + len(ROUTES) * _HISTOGRAM
 _ANSWERS = _IMAGE_SECONDS + _HISTOGRAM  # 1 while the process does
@@ -72,9 +72,9 @@ class Meters:
             for place, status in enumerate(STATUSES):
                 if count := total[_REQUESTS + number * len(STATUSES) + place]:
                     lines.append(f'imgclf_requests_total{{route="{route}",status="{status}"}} {count:.0f}')
-        lines += _head("imgclf_images_total", "counter", "Images, by outcome.")
-        for place, outcome in enumerate(OUTCOMES):
-            lines.append(f'imgclf_images_total{{outcome="{outcome}"}} {total[_IMAGES + place]:.0f}')
+        lines += _head("imgclf_images_total", "counter", "Images, by result.")
+        for place, result in enumerate(RESULTS):
+            lines.append(f'imgclf_images_total{{result="{result}"}} {total[_IMAGES + place]:.0f}')
         lines += _head("imgclf_queue_length", "gauge", "Images that wait for a thread.")
         lines.append(f"imgclf_queue_length {total[_QUEUE]:.0f}")
         lines += _head("imgclf_processes", "gauge", "Processes that answer.")

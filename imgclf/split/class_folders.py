@@ -78,11 +78,7 @@ def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: P
 
 def _free(name: str, taken: set[str]) -> str:
     """Reserve a name that is also unique on disks that ignore case and Unicode form."""
-    stem, ending = os.path.splitext(name)
-    number = 1
-    while names.folded(name) in taken:
-        number += 1
-        name = f"{stem}-{number}{ending}"
+    name = names.free(*os.path.splitext(name), lambda other: names.folded(other) in taken)
     taken.add(names.folded(name))
     return name
 

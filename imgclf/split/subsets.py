@@ -4,7 +4,7 @@ import collections
 import math
 from collections.abc import Mapping
 
-from imgclf.core.config import PARTS, Part
+from imgclf.core.config import PARTS, Part, SplitConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.data import allocation
 from imgclf.data.manifest import Manifest
@@ -17,7 +17,7 @@ def shares(train: float | None, val: float | None, test: float | None) -> dict[P
 
     Raises UsageError when they cannot add up.
     """
-    default = {"train": 0.70, "val": 0.15, "test": 0.15}
+    default = {"train": SplitConfig.train, "val": SplitConfig.val, "test": SplitConfig.test}
     given = {part: value for part, value in zip(PARTS, (train, val, test), strict=True) if value is not None}
     if any(not math.isfinite(value) or value < 0 for value in given.values()):
         raise UsageError("--train, --val and --test must be numbers of 0 or more")

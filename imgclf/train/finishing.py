@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import imgclf
-from imgclf.core.errors import ImgclfError
+from imgclf.core.config import SCRATCH, TrainConfig
+from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.files import atomic
 from imgclf.core.parallel import ordered_map
 from imgclf.data import prepared_images
 from imgclf.data.manifest import Manifest
 from imgclf.evaluation import calibration
 from imgclf.images import decode
-from imgclf.models import bundle
+from imgclf.models import backbones, bundle
 from imgclf.models.bundle import Bundle
 from imgclf.train import strategies, validation
 from imgclf.train.loop import patience, save
@@ -44,7 +45,7 @@ def finish(work: Work, strategy: strategies.Strategy) -> Bundle:
         "task": "binary" if len(prepared.class_names) == 2 else "categorical",
         "model": config.model,
         "class_names": list(prepared.class_names),
-        "recipe": dataclasses.asdict(prepared.recipe),
+        "preprocessing": dataclasses.asdict(prepared.preprocessing),
         "metrics": {
             "best_epoch": best.epoch,
             "epochs": len(history),
@@ -72,6 +73,7 @@ def finish(work: Work, strategy: strategies.Strategy) -> Bundle:
         "parameters": int(network.count_params()),
         "packages": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy", "ai-edge-litert")}
         | {"opencv": _opencv_version()},
+        "weights_sha256": _weights_sha256(config),
     }
     difference = _difference(network, run_dir, info, prepared)
     if not difference <= TOLERANCE:
@@ -84,6 +86,15 @@ def finish(work: Work, strategy: strategies.Strategy) -> Bundle:
     finished = bundle.write(run_dir, info)
     (run_dir / CHECKPOINT).unlink(missing_ok=True)
     return finished
+
+
+def _weights_sha256(config: TrainConfig) -> str | None:
+    if config.model in SCRATCH:
+        return None
+    try:
+        return backbones.weights_sha256(config.model, backbones.weights(config.weights))
+    except (OSError, UsageError):  # the file was removed while the run trained
+        return None
 
 
 def _opencv_version() -> str:

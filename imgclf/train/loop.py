@@ -180,7 +180,7 @@ def _fit_budget(work: Work, elapsed: float, first: float) -> None:
 
 def _side(work: Work, number: int, epochs: int) -> int:
     """Pixels a side of the training images of an epoch."""
-    full = work.prepared.recipe.height
+    full = work.prepared.preprocessing.height
     return schedule.side(full, number, epochs) if work.config.progressive else full
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imgclf.core.config import SCRATCH, Model, Part, Recipe, TrainConfig
+from imgclf.core.config import SCRATCH, Model, Part, Preprocessing, TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.files.state_folder import command
 from imgclf.data import allocation, dataset, file_index, prepared_images
@@ -62,14 +62,14 @@ def of_backbone(
     chosen = _sample(training, max(SAMPLE, 10 * len(training.class_names)), config.seed)
     name = backbones.OFFLINE
     side = config.image_size or backbones.BACKBONES[name].side
-    recipe = Recipe(side, side, config.aspect)
+    preprocessing = Preprocessing(side, side, config.aspect)
     hashes = file_index.content_hashes(data, [sample.path for sample in chosen])
     there = [sample for sample in chosen if sample.path in hashes]
     if _too_few(there, training):
         return None
     listener.stage(f"making {name} ready")
-    extractor, store = features.opened(data, name, recipe)
-    read = [(hashes[sample.path], partial(preprocess.load, recipe, data / sample.path)) for sample in there]
+    extractor, store = features.opened(data, name, preprocessing)
+    read = [(hashes[sample.path], partial(preprocess.load, preprocessing, data / sample.path)) for sample in there]
     width, unread = backbones.BACKBONES[name].features, list[int]()
     (values,) = features.extract(extractor, store, read, width=width, progress=listener.computing, unread=unread)
     good = np.setdiff1d(np.arange(len(there)), unread)
@@ -201,7 +201,7 @@ def of_scratch(
     side = min(TRIAL_SIDE, config.image_size or dataset.auto_image_size(training, config.seed))
     trial = dataclasses.replace(config, model="cnn", epochs=TRIAL_EPOCHS, image_size=side, progressive=False, ema=0.0)
     views: dict[Part, dataset.Dataset] = {"train": training.subset(inside), "val": training.subset(held_out)}
-    prepared = prepared_images.prepare(data, views, Recipe(side, side, config.aspect), listener.preparing)
+    prepared = prepared_images.prepare(data, views, Preprocessing(side, side, config.aspect), listener.preparing)
     if not all(prepared.files.values()):
         raise ImgclfError(f"{data}: too few usable images for --model auto; name a model")
     work = Work(data, trial, manifest, prepared, None, Path(), Silent(), machine, TRIAL_EPOCHS)

@@ -70,7 +70,7 @@ def train(
         if machine.is_chief:
             run_dir = registry.new_run_folder(config.model, run_dir)
             atomic.write_atomic(run_dir / "split.csv", manifest.to_csv())
-            write_config(run_dir, Stored(config, prepared.recipe, data.resolve(), weights))  # last: --resume needs it
+            write_config(run_dir, Stored(config, prepared.preprocessing, data.resolve(), weights))  # last: --resume needs it
         work = Work(
             data,
             config,
@@ -134,8 +134,8 @@ def resume(
             with contained.at(run_dir) as folder:
                 atomic.remove_leftovers(folder)
         prepared, config = prepare(data, manifest, stored.config, machine, listener)
-        if prepared.recipe != stored.recipe:
-            raise ImgclfError(f"{run_dir}: config.json was edited: its recipe does not match its options; train again")
+        if prepared.preprocessing != stored.preprocessing:
+            raise ImgclfError(f"{run_dir}: config.json was edited: its preprocessing does not match its options; train again")
         epochs = config.epochs
         work = Work(data, config, manifest, prepared, stored.weights, run_dir, listener, machine, epochs, resumed=True)
         return _run(work, began)
@@ -180,7 +180,7 @@ def _run(work: Work, began: float) -> Bundle | None:
     counts = {part: len(files) for part, files in prepared.files.items()}
     about = [
         f"{counts['train']:,} training and {counts['val']:,} validation images, {len(prepared.class_names)} classes, "
-        f"{prepared.recipe.width} x {prepared.recipe.height} pixels",
+        f"{prepared.preprocessing.width} x {prepared.preprocessing.height} pixels",
         *strategy.about,
     ]
     if machine.count > 1:

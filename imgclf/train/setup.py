@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf.core.config import SCRATCH, Part, Recipe, TrainConfig
+from imgclf.core.config import SCRATCH, Part, Preprocessing, TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.fields import wrong_content
 from imgclf.core.files import atomic, reading
@@ -49,7 +49,7 @@ class Stored:
     """Content of a run's config.json. data: the data folder. weights: loss weight of each class, None for equal weights."""
 
     config: TrainConfig
-    recipe: Recipe
+    preprocessing: Preprocessing
     data: Path
     weights: NDArray[np.float32] | None
 
@@ -59,7 +59,7 @@ def write_config(run_dir: Path, stored: Stored) -> None:
     values = dataclasses.asdict(stored.config)
     if stored.config.weights not in ("imagenet", "none"):
         values["weights"] = str(Path(stored.config.weights).resolve())  # resuming must work from any folder
-    values |= {"recipe": dataclasses.asdict(stored.recipe), "data": str(stored.data)}
+    values |= {"preprocessing": dataclasses.asdict(stored.preprocessing), "data": str(stored.data)}
     weights = None if stored.weights is None else stored.weights.tolist()
     atomic.write_json(run_dir / "config.json", {"schema": SCHEMA, **values, "weights_of_classes": weights})
 
@@ -70,7 +70,7 @@ def read_config(run_dir: Path) -> Stored:
     try:
         values = reading.read_json(file)
         schema, data, weights = values.pop("schema"), Path(values.pop("data")), values.pop("weights_of_classes")
-        recipe = values.pop("recipe")
+        preprocessing = values.pop("preprocessing")
         with np.errstate(over="ignore"):  # refused below
             weights = None if weights is None else np.array(weights, np.float32)
         if schema != SCHEMA:
@@ -81,7 +81,7 @@ def read_config(run_dir: Path) -> Stored:
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ImgclfError(f"{file}: cannot be read ({error}); train again") from error
     try:
-        stored = Stored(TrainConfig.from_dict(values), Recipe.from_dict(recipe), data, weights)
+        stored = Stored(TrainConfig.from_dict(values), Preprocessing.from_dict(preprocessing), data, weights)
         check(stored.config)
     except UsageError as error:
         raise wrong_content(file, error) from error
@@ -124,8 +124,8 @@ def prepare(
     else:
         side = config.image_size or backbones.BACKBONES[config.model].side
         config = dataclasses.replace(config, progressive=False)
-    recipe = Recipe(height=side, width=side, aspect=config.aspect)
-    prepared = prepared_images.prepare(data, chosen, recipe, listener.preparing)
+    preprocessing = Preprocessing(height=side, width=side, aspect=config.aspect)
+    prepared = prepared_images.prepare(data, chosen, preprocessing, listener.preparing)
     for path, reason in prepared.skipped:
         listener.note(f"skipped {path}: {reason}")
     _check_parts(data, prepared)

@@ -71,7 +71,7 @@ class Scratch:
         config, prepared, machine = work.config, work.prepared, work.machine
         self._config = config
         self.kind, why = precision.choose(config.precision)
-        sizes = len(prepared.class_names), prepared.recipe.height, prepared.recipe.width
+        sizes = len(prepared.class_names), prepared.preprocessing.height, prepared.preprocessing.width
         with machine.strategy.scope():
             network = cnn.build(config.model, *sizes, seed=config.seed, for_training=precision.POLICIES[self.kind])
         stock = cnn.build(config.model, *sizes, seed=config.seed)
@@ -105,7 +105,7 @@ class Frozen:
         self._work = work
         listener.stage(f"making {config.model} ready")
         self._extractor, self._store = features.opened(
-            work.data, config.model, work.prepared.recipe, backbones.weights(config.weights), config.seed
+            work.data, config.model, work.prepared.preprocessing, backbones.weights(config.weights), config.seed
         )
         own = prepared_images.shard(work.prepared, machine.index, machine.workers)
         seen, held_out = self._features(own, "train", config.views), self._features(own, "val", 1)
@@ -155,7 +155,7 @@ class Frozen:
         """With the standardisation inside the dense layer: w (x - m) / d + b is (w / d) x + (b - w m / d)."""
         config, prepared = self._work.config, self._work.prepared
         whole = cnn.transferred(
-            config.model, len(prepared.class_names), prepared.recipe.height,
+            config.model, len(prepared.class_names), prepared.preprocessing.height,
             weights=backbones.weights(config.weights), seed=config.seed,
         )  # fmt: skip
         kernel, bias = (np.asarray(value, np.float64) for value in weights[-2:])
@@ -178,7 +178,7 @@ class Tuned:
         config, prepared, machine = work.config, work.prepared, work.machine
         self._config = config
         build = partial(
-            cnn.transferred, config.model, len(prepared.class_names), prepared.recipe.height,
+            cnn.transferred, config.model, len(prepared.class_names), prepared.preprocessing.height,
             weights="none", seed=config.seed, trainable=config.fine_tune,
         )  # fmt: skip
         stock = build()

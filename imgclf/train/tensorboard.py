@@ -8,7 +8,7 @@ from imgclf.core.files import contained
 
 
 def writer(folder: Path) -> Callable[[int, Mapping[str, float]], None]:
-    """A function to call with an epoch and its figures, which come to lie in a file of this folder."""
+    """A function to call with an epoch and its metrics, which come to lie in a file of this folder."""
     import tensorflow as tf
 
     with contained.Folder.named(folder.parent) as run:
@@ -17,8 +17,8 @@ def writer(folder: Path) -> Callable[[int, Mapping[str, float]], None]:
     event, summary = tf.compat.v1.Event, tf.compat.v1.Summary
     file.write(event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
 
-    def write(epoch: int, figures: Mapping[str, float]) -> None:
-        values = [summary.Value(tag=name, simple_value=value) for name, value in figures.items()]
+    def write(epoch: int, metrics: Mapping[str, float]) -> None:
+        values = [summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
         file.write(event(wall_time=time.time(), step=epoch, summary=summary(value=values)).SerializeToString())
         file.flush()
 

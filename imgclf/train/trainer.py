@@ -75,8 +75,8 @@ class Trainer:
 
     def _global_step(self, images: Any, targets: Any, weights: Any, count: Any) -> tuple[Any, Any]:
         """(loss, how many are right) of a batch of `count` images, added up over all devices."""
-        outcome = self.devices.strategy.run(self._one_step, args=(images, targets, weights, count))
-        loss, right = (self.devices.strategy.reduce("SUM", value, axis=None) for value in outcome)
+        result = self.devices.strategy.run(self._one_step, args=(images, targets, weights, count))
+        loss, right = (self.devices.strategy.reduce("SUM", value, axis=None) for value in result)
         return loss, right
 
     def _one_step(self, images: Any, targets: Any, weights: Any, count: Any) -> tuple[Any, Any]:

@@ -24,7 +24,7 @@ _Size = Annotated[float, Within(0, 1e30)]
 
 @dataclasses.dataclass(frozen=True)
 class Epoch(Checked):
-    """The figures of one epoch; `images_per_second` counts training images, `seconds` the whole epoch with validation."""
+    """The metrics of one epoch; `images_per_second` counts training images, `seconds` the whole epoch with validation."""
 
     epoch: Annotated[int, Within(1, 1_000_000)]
     loss: _Size
@@ -88,7 +88,7 @@ class Silent:
 
 
 class OfWorker(Silent):
-    """What a worker that is not the chief has to say: not the figures, which are the same as the chief's."""
+    """What a worker that is not the chief has to say: not the metrics, which are the same as the chief's."""
 
     def __init__(self, listener: Listener, machine: devices.Devices) -> None:
         self._listener = listener
@@ -148,4 +148,6 @@ def improves(history: Sequence[Epoch], val_accuracy: float, val_loss: float) -> 
 def content(work: Work) -> str:
     """What the result depends on beside the config: the images, in which part and class, and how they are fed."""
     names = sorted(f"{part}/{name}" for part, files in work.prepared.files.items() for name in files)
-    return hashlib.sha256("\n".join([*names, *work.prepared.class_names, work.prepared.recipe.hash]).encode()).hexdigest()
+    return hashlib.sha256(
+        "\n".join([*names, *work.prepared.class_names, work.prepared.preprocessing.hash]).encode()
+    ).hexdigest()

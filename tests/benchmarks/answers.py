@@ -2,8 +2,8 @@
 
     python tests/benchmarks/answers.py PHOTOS_FOLDER RUN_FOLDER [--rounds 5] [--inputs 1000 20000]
 
-Decoding with the recipe alone, the network alone on pixels that are at hand, and both as `predict` runs them, in turn on the
-same photos and threads; then whole commands that are given their paths on stdin, with the peak memory of each.
+Decoding with the preprocessing alone, the network alone on pixels that are at hand, and both as `predict` runs them, in turn on
+the same photos and threads; then whole commands that are given their paths on stdin, with the peak memory of each.
 """
 
 import argparse
@@ -62,10 +62,10 @@ def main() -> None:
     run = Bundle.load(options.run)
     found = [source.name for source in expand([str(options.photos)])]
     paths = found[: max(1, min(len(found), 1000))]
-    loaded = [preprocess.load(run.recipe, Path(path)) for path in paths[:128]]
+    loaded = [preprocess.load(run.preprocessing, Path(path)) for path in paths[:128]]
     pixels = list(itertools.islice(itertools.cycle(loaded), len(paths)))
     ways: dict[str, Callable[[], Iterable[Any]]] = {
-        "decode and resize alone": lambda: ordered_map(lambda path: preprocess.load(run.recipe, Path(path)), paths),
+        "decode and resize alone": lambda: ordered_map(lambda path: preprocess.load(run.preprocessing, Path(path)), paths),
         "network alone": lambda: ordered_map(run.probability, pixels),
         "predict": lambda: predict(run, paths),
     }
@@ -73,8 +73,9 @@ def main() -> None:
     for _round in range(options.rounds):
         for name, work in ways.items():
             rates[name].append(rate(work))
+    side = f"{run.preprocessing.width} x {run.preprocessing.height}"
     print(
-        f"{platform.machine()}, {cpu_count()} cores; {run.info['model']} at {run.recipe.width} x {run.recipe.height}, "
+        f"{platform.machine()}, {cpu_count()} cores; {run.info['model']} at {side}, "
         f"{len(paths)} photos, medians of {options.rounds} rounds in turn"
     )
     medians = {name: statistics.median(values) for name, values in rates.items()}

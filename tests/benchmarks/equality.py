@@ -29,7 +29,7 @@ def main(run_dir: Path) -> None:
     run = Bundle.load(run_dir)
     root = Path(run.info["data"]["path"])
     parts, _notes = load_parts(root, read_manifest(run_dir / "split.csv"))
-    prepared = prepared_images.prepare(root, {"test": parts["test"]}, run.recipe)
+    prepared = prepared_images.prepare(root, {"test": parts["test"]}, run.preprocessing)
     files = sorted(prepared.files["test"])
     network = keras.models.load_model(run_dir / "model.keras")
     batches = loader.Images(prepared, "test").in_order(32)

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 
 CHILD = "--child"  # the first argument of the process that is fuzzed
 MAX_PIXELS = 1 << 18  # instead of 134 million: what is beyond it is refused by the same line

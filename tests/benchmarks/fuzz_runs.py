@@ -14,7 +14,7 @@ from conftest import photo
 from tiny import SIDE, signed, tiny_run
 
 from imgclf import runs
-from imgclf.core.config import Recipe, TrainConfig
+from imgclf.core.config import Preprocessing, TrainConfig
 from imgclf.models import evaluations
 from imgclf.models.bundle import Bundle
 from imgclf.train import checkpoint, setup
@@ -75,7 +75,7 @@ def targets(folder: Path, changed: Callable[[bytes, random.Random], bytes]) -> l
 
     unfinished = folder / "unfinished"
     unfinished.mkdir()
-    setup.write_config(unfinished, setup.Stored(TrainConfig(), Recipe(32, 32), folder, np.ones(3, np.float32)))
+    setup.write_config(unfinished, setup.Stored(TrainConfig(), Preprocessing(32, 32), folder, np.ones(3, np.float32)))
     (folder / "begun").mkdir()
     work = _work(folder / "begun")
     trainer: Any = types.SimpleNamespace(state=lambda: {"0000": np.zeros((3, 4), np.float32), "0001": np.int64(3)[...]})
@@ -95,7 +95,9 @@ def targets(folder: Path, changed: Callable[[bytes, random.Random], bytes]) -> l
 
 def _work(run: Path) -> Any:
     """What a checkpoint needs of a training."""
-    prepared = types.SimpleNamespace(files={"train": ("red/0",)}, class_names=("blue", "red"), recipe=Recipe(32, 32))
+    prepared = types.SimpleNamespace(
+        files={"train": ("red/0",)}, class_names=("blue", "red"), preprocessing=Preprocessing(32, 32)
+    )
     history = [Epoch(1, 0.5, 0.5, 0.5, 0.5, 100.0, 1.0, True)]
     best = [np.ones((3, 4), np.float32)]
     return types.SimpleNamespace(

@@ -39,9 +39,9 @@ def main() -> None:
         root = Path(folder) / "data"
         shutil.copytree(options.photos, root, ignore=shutil.ignore_patterns(".*"))
         alone = cleaning.clean(root, dry_run=True)
-        for outcome in alone.outcomes:
-            if outcome.other:
-                print(f"without copies: {outcome.check} {outcome.path}, {outcome.other}, {outcome.score}")
+        for issue in alone.issues:
+            if issue.other:
+                print(f"without copies: {issue.check} {issue.path}, {issue.other}, {issue.score}")
         photos = [file.path for file in alone.files]
         kin = {}
         for number, path in enumerate(random.Random(options.seed).sample(photos, options.copies)):

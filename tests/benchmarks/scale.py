@@ -46,12 +46,12 @@ def make(root: Path, count: int) -> None:
 PREPARE = """
 import sys
 from pathlib import Path
-from imgclf.core.config import Recipe
+from imgclf.core.config import Preprocessing
 from imgclf.data import prepared_images
 from imgclf.data.manifest import load_parts, manifest_path, read_manifest
 root = Path(sys.argv[1])
 parts, _skipped, *_rest = load_parts(root, read_manifest(manifest_path(root)))
-print(len(prepared_images.prepare(root, parts, Recipe(72, 72)).files["train"]))
+print(len(prepared_images.prepare(root, parts, Preprocessing(72, 72)).files["train"]))
 """
 
 

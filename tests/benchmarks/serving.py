@@ -166,13 +166,13 @@ def main() -> None:
     size = sum(map(len, contents)) / len(paths) / 1000
     print(
         f"{platform.machine()}, {cpu_count()} cores, which server and client share; {run.info['model']} at "
-        f"{run.recipe.width} x {run.recipe.height}, {len(paths)} photos of {size:.0f} kB; "
+        f"{run.preprocessing.width} x {run.preprocessing.height}, {len(paths)} photos of {size:.0f} kB; "
         f"load average at the start {os.getloadavg()[0]:.1f}",
         flush=True,
     )
 
     def once(content: bytes) -> Any:
-        return run.probability(preprocess.apply(run.recipe, decode.decode(content)))
+        return run.probability(preprocess.apply(run.preprocessing, decode.decode(content)))
 
     list(ordered_map(once, contents[:32]))
     with tempfile.TemporaryDirectory() as name:

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imgclf.core.config import Recipe, SplitConfig, TrainConfig
+from imgclf.core.config import Preprocessing, SplitConfig, TrainConfig
 from imgclf.core.parallel import cpu_count
 from imgclf.data import dataset, loader, prepared_images
 from imgclf.data.manifest import load_parts, manifest_path, read_manifest
@@ -47,13 +47,13 @@ def prepared(data: Path, config: TrainConfig) -> prepared_images.Prepared:
     manifest = read_manifest(manifest_path(data))
     parts, _notes = load_parts(data, manifest)
     side = config.image_size or dataset.auto_image_size(parts["train"], 0)
-    return prepared_images.prepare(data, {"train": parts["train"], "val": parts["val"]}, Recipe(side, side))
+    return prepared_images.prepare(data, {"train": parts["train"], "val": parts["val"]}, Preprocessing(side, side))
 
 
 def throughput(data: Path) -> None:
     config = TrainConfig()
     made = prepared(data, config)
-    side = made.recipe.height
+    side = made.preprocessing.height
     manifest, machine = read_manifest(manifest_path(data)), devices.choose(None)
 
     def begun(config: TrainConfig) -> strategies.Strategy:
@@ -110,7 +110,7 @@ def usual_epoch(made: prepared_images.Prepared, config: TrainConfig) -> "object"
     import keras
     from keras import layers
 
-    side, plan = made.recipe.height, cnn.blocks(config.model, made.recipe.height, made.recipe.width)
+    side, plan = made.preprocessing.height, cnn.blocks(config.model, made.preprocessing.height, made.preprocessing.width)
     network = keras.Sequential([keras.Input((side, side, 3)), layers.Rescaling(1 / 127.5, offset=-1.0)])
     network.add(layers.RandomFlip("horizontal"))
     network.add(layers.RandomRotation(15 / 360))
@@ -146,7 +146,7 @@ def preparation(data: Path) -> None:
     paths = [data / source for files in made.files.values() for source in files.values()]
 
     def one(path: Path) -> None:
-        preprocess.load(made.recipe, path)
+        preprocess.load(made.preprocessing, path)
 
     def alone() -> float:
         started = time.perf_counter()

@@ -120,13 +120,15 @@ def _free(source: str, root: Folder, label: str, planned: dict[str, tuple[str, s
     """A path below the folder that neither exists nor is planned; "" when the file lies there already, under any such name."""
     stem, ending = os.path.splitext(os.path.basename(source))
     label = names.spelled(root.path, label)
-    target, number = f"{label}/{stem}{ending}", 1
-    while target in planned or contained.status(root, target):
-        if os.path.exists(root.path / target) and os.path.samefile(root.path / target, source):
-            return ""
-        number += 1
-        target = f"{label}/{stem}-{number}{ending}"
-    return target
+
+    def is_there(target: str) -> bool:
+        return os.path.exists(root.path / target) and os.path.samefile(root.path / target, source)
+
+    def is_taken(target: str) -> bool:
+        return not is_there(target) and (target in planned or contained.status(root, target) is not None)
+
+    target = names.free(f"{label}/{stem}", ending, is_taken)
+    return "" if is_there(target) else target
 
 
 @contextlib.contextmanager

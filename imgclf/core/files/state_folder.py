@@ -5,6 +5,7 @@ import os
 import shlex
 from pathlib import Path
 
+from imgclf.core import names
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import contained, owners
 from imgclf.core.files.paths import STATE_NAME, cache_folder, home
@@ -86,10 +87,8 @@ def check_output(path: Path, data: Path, ending: str, start: str, option: str) -
 
 def numbered(path: Path) -> Path:
     """The first free name of `path` with a number behind its stem, as report-1.csv: where an older file is kept."""
-    number = 1
-    while os.path.lexists(other := path.with_name(f"{path.stem}-{number}{path.suffix}")):
-        number += 1
-    return other
+    others = (path.with_name(name) for name in names.numbered(path.stem, path.suffix, 1))
+    return next(other for other in others if not os.path.lexists(other))
 
 
 def state_folder(data: Path) -> Path:

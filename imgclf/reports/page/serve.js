@@ -380,7 +380,7 @@ async function loadModel() {
   const answer = await ask("model");
   if (answer.status !== 200) throw await refusal(answer);
   model = await answer.json();
-  const { accuracy, recipe } = model;
+  const { accuracy, preprocessing } = model;
   const between = ({ interval }) => `${percent(interval[0])} to ${percent(interval[1])}`;
   const right = `${percent(accuracy.value)} (${between(accuracy)}) correct on ${accuracy.on} images`;
   by("about").textContent = [model.model, `${model.classes.length} classes`, right].filter(Boolean).join(" · ");
@@ -396,7 +396,7 @@ async function loadModel() {
     ["Trained", model.trained && new Date(model.trained).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" })],
     ["On the data", model.data && `${model.data}${model.images?.train ? `, ${model.images.train.toLocaleString("en")} images` : ""}`],
     ["Network", model.model && `${model.model}${model.parameters ? `, ${model.parameters.toLocaleString("en")} parameters` : ""}`],
-    ["It is given", `${recipe.width} × ${recipe.height} pixels (${recipe.aspect})`],
+    ["It is given", `${preprocessing.width} × ${preprocessing.height} pixels (${preprocessing.aspect})`],
     ["Probabilities", model.calibrated ? "calibrated on the validation images" : "as the network gives them"],
     ["Unknown below", model.threshold ? percent(model.threshold) : null],
     ["Run", model.run],

@@ -21,7 +21,7 @@ from described import as_described
 
 from imgclf.cli.train import print_rate_search
 from imgclf.cli.training_display import TrainingDisplay
-from imgclf.core.config import Part, Recipe, TrainConfig
+from imgclf.core.config import Part, Preprocessing, TrainConfig
 from imgclf.core.errors import ImgclfError
 from imgclf.data import file_index, loader, prepared_images
 from imgclf.data.manifest import Manifest, Row, load_parts, manifest_path, read_manifest
@@ -43,7 +43,7 @@ def test_a_run_leaves_everything(trained: Path) -> None:
     manifest = read_manifest(trained / "data" / ".imgclf" / "split.csv")
     assert info["class_names"] == ["blue", "green", "red"]
     assert info["task"] == "categorical"
-    assert info["recipe"] == {
+    assert info["preprocessing"] == {
         "height": 32,
         "width": 32,
         "aspect": "squash",
@@ -92,7 +92,7 @@ def test_predictions_equal_the_keras_model_on_prepared_pixels(trained: Path) -> 
 
     run = Bundle.load(trained / "runs" / "toy")
     parts, _ = load_parts(trained / "data", read_manifest(run.path / "split.csv"))
-    prepared = prepared_images.prepare(trained / "data", {"test": parts["test"]}, run.recipe)
+    prepared = prepared_images.prepare(trained / "data", {"test": parts["test"]}, run.preprocessing)
     network = keras.models.load_model(run.path / "model.keras")
     files = sorted(prepared.files["test"])
     fed = loader.Images(prepared, "test").pixels
@@ -114,7 +114,7 @@ def test_two_classes_have_one_sigmoid_unit(tmp_path: Path) -> None:
     assert run.info["task"] == "binary"
     network = keras.models.load_model(run.path / "model.keras")
     assert network.output_shape == (None, 1)
-    pixels = preprocess.load(run.recipe, data / "yes" / "000.png")
+    pixels = preprocess.load(run.preprocessing, data / "yes" / "000.png")
     answer = run.probability(pixels)
     assert answer.sum() == pytest.approx(1)
     raw = float(network.predict_on_batch(pixels[None].astype(np.float32))[0, 0])
@@ -237,7 +237,7 @@ def test_find_takes_the_newest_finished_run(project: Path, monkeypatch: pytest.M
     [
         (lambda run: (run / "bundle.json").write_text("{"), r"bundle.json: cannot be read: Expecting property name"),
         (lambda run: (run / "bundle.json").write_text("[]"), r"bundle.json: cannot be read: not a JSON object"),
-        (lambda run: (run / "bundle.json").write_text('{"format": 1}'), r"bundle.json: Recipe: expected a JSON object"),
+        (lambda run: (run / "bundle.json").write_text('{"format": 1}'), r"bundle.json: Preprocessing: expected a JSON object"),
         (lambda run: (run / "bundle.json").write_text('{"format": 99}'), r"written by a newer imgclf \(format 99"),
         (lambda run: (run / "model.tflite").unlink(), r"model.tflite: broken bundle, the file is missing"),
         (
@@ -245,8 +245,8 @@ def test_find_takes_the_newest_finished_run(project: Path, monkeypatch: pytest.M
             r"model.keras: broken bundle, the file was changed after training",
         ),
         (lambda run: _flip(run / "model.tflite"), r"model.tflite: broken bundle, the file was changed after training"),
-        (lambda run: _edit(run, "recipe", {"height": 64, "width": 64}), r"recipe: aspect is missing"),
-        (lambda run: _edit(run, "recipe", {"tall": 64}), r"recipe: tall is unknown"),
+        (lambda run: _edit(run, "preprocessing", {"height": 64, "width": 64}), r"preprocessing: aspect is missing"),
+        (lambda run: _edit(run, "preprocessing", {"tall": 64}), r"preprocessing: tall is unknown"),
         (lambda run: _edit(run, "files", []), r"broken bundle"),
         (lambda run: shutil.rmtree(run), "no such run folder"),
         (lambda run: _replace(run / "bundle.json", '"blue"', '"violet"'), "broken bundle, it was edited after it was written"),
@@ -417,7 +417,7 @@ def test_killed_and_resumed_is_the_same_bit_for_bit(instant: float, whole: Path,
 SCRIPT = """
 import dataclasses, sys
 from pathlib import Path
-from imgclf.core.config import Part, Recipe, TrainConfig
+from imgclf.core.config import Part, Preprocessing, TrainConfig
 from imgclf.train import Silent, train
 
 class Lines(Silent):
@@ -637,7 +637,7 @@ def test_a_plateau_is_a_third_of_the_patience(early_stopping: int | None, wait: 
     """Of the usual one, a fifth of 100 epochs, where early stopping is off."""
     config = TrainConfig(epochs=100, lr_schedule="plateau", early_stopping=early_stopping)
     manifest = read_manifest(manifest_path(whole / "data"))
-    prepared = prepared_images.Prepared(Path(), Recipe(96, 96), ("a", "b"), (), 0, {"train": {}, "val": {}})
+    prepared = prepared_images.Prepared(Path(), Preprocessing(96, 96), ("a", "b"), (), 0, {"train": {}, "val": {}})
     work = Work(Path(), config, manifest, prepared, None, Path(), Silent(), devices.choose(None), config.epochs)
     factors = []
     for number, loss in enumerate([0.5] + [0.6] * 12, 1):
@@ -653,7 +653,7 @@ def test_many_epochs_are_fitted_into_a_time_budget_at_once(whole: Path) -> None:
     """As many as fit, by the growing area of the images; and no slower to find for being many."""
     manifest = read_manifest(manifest_path(whole / "data"))
     files: dict[Part, dict[str, str]] = {"train": {}, "val": {}}
-    prepared = prepared_images.Prepared(Path(), Recipe(96, 96), ("a", "b"), (), 0, files)
+    prepared = prepared_images.Prepared(Path(), Preprocessing(96, 96), ("a", "b"), (), 0, files)
     for progressive, budget, fitting in ((False, 110.0, 99), (False, 1.0, 1), (True, 110.0, 49), (True, 1e9, 30_000)):
         config = TrainConfig(epochs=30_000, time_budget=budget, progressive=progressive)
         machine = devices.choose(None)
@@ -709,7 +709,7 @@ def test_bad_class_weights_are_named(content: bytes, words: str, tmp_path: Path)
 def test_smoothing_moves_targets_and_weights_follow_what_is_mixed(project: Path) -> None:
     """A batch in which every image is mixed counts by its shares, not by the class it was of before."""
     parts, _notes = load_parts(project / "data", read_manifest(manifest_path(project / "data")))
-    prepared = prepared_images.prepare(project / "data", {"train": parts["train"], "val": parts["val"]}, Recipe(16, 16))
+    prepared = prepared_images.prepare(project / "data", {"train": parts["train"], "val": parts["val"]}, Preprocessing(16, 16))
     images = loader.Images(prepared, "train")
     weights = np.array([0.5, 1.0, 3.0], np.float32)
 

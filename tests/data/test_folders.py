@@ -164,9 +164,9 @@ def test_a_copy_in_another_spelling_is_the_same_data(tmp_path: Path) -> None:
     assert len({row.group for row in splitting.split(other, SplitConfig(groups=str(groups)), force=True).manifest.rows}) == 12
 
     before = tree(other)
-    outcomes, _notes = applying.apply(other, report)
-    assert [outcome.action for outcome in outcomes] == ["quarantined", "relabelled"]
-    assert outcomes[1].moved_to == nfd("é/002.png")
+    issues, _notes = applying.apply(other, report)
+    assert [issue.action for issue in issues] == ["quarantined", "relabelled"]
+    assert issues[1].moved_to == nfd("é/002.png")
     assert sorted(path.name for path in other.iterdir()) == [".imgclf", "b", nfd("é")]
     again, notes = applying.apply(other, write(report, report.read_bytes().replace("é/ü".encode(), nfd("é/ü").encode())))
     assert (again, notes) == ([], ["2 lines were carried out by an earlier --apply"])

@@ -18,7 +18,7 @@ from conftest import Run, encoded, make_classes, photo, with_temperature, write
 from described import as_described
 from PIL import Image
 
-from imgclf.core.config import Format, Model, Quantize, Recipe, SplitConfig, TrainConfig
+from imgclf.core.config import Format, Model, Preprocessing, Quantize, SplitConfig, TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.data.manifest import read_manifest
 from imgclf.evaluation.intervals import wilson_interval
@@ -32,7 +32,7 @@ from imgclf.predict import predict
 from imgclf.split import splitting
 from imgclf.train import train
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 ALL: list[tuple[Format, Quantize]] = [(form, kind) for form, kinds in formats.QUANTIZED.items() for kind in kinds]
 EXACT: list[tuple[Format, Quantize]] = [(form, "none") for form in formats.QUANTIZED]
 OFF: dict[Quantize, float] = {"none": 2e-6, "float16": 2e-3, "int8": 0.05}  # a toy's answers differ by less
@@ -74,7 +74,7 @@ def made(runs: dict[str, Bundle], tmp_path_factory: pytest.TempPathFactory) -> M
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Images of other shapes than the network's, which the recipe has to bring into it."""
+    """Images of other shapes than the network's, which the preprocessing has to bring into it."""
     root = tmp_path_factory.mktemp("photos")
     shapes = [(60, 40), (40, 60), (300, 200), (20, 25), (32, 32)]
     paths = [write(root / f"{number}.jpg", encoded(photo(number, *shape))) for number, shape in enumerate(shapes)]
@@ -121,7 +121,7 @@ def test_an_export_is_measured(name: str, form: Format, quantize: Quantize, made
     assert (result.part, result.images) == ("test", 3 * len(run.class_names))
     answer = formats.open_(Path(result.path), form)
     rows = [row for row in read_manifest(run.path / "split.csv").rows if row.split == "test"]
-    pixels = [preprocess.load(run.recipe, Path(run.info["data"]["path"]) / row.path) for row in rows]
+    pixels = [preprocess.load(run.preprocessing, Path(run.info["data"]["path"]) / row.path) for row in rows]
     after, before = np.array([answer(image) for image in pixels]), run.probabilities(pixels)
     assert after.shape == (len(rows), len(run.class_names))
     np.testing.assert_allclose(after.sum(axis=1), 1, atol=1e-6)
@@ -158,11 +158,11 @@ def test_the_answers_are_calibrated(made: Made, runs: dict[str, Bundle]) -> None
 
 
 @pytest.mark.parametrize(("form", "quantize"), ALL)
-def test_names_and_recipe_travel_inside(form: Format, quantize: Quantize, made: Made, runs: dict[str, Bundle]) -> None:
+def test_names_and_preprocessing_travel_inside(form: Format, quantize: Quantize, made: Made, runs: dict[str, Bundle]) -> None:
     for name, classes in (("three", ["blue", "green", "red"]), ("two", ["no", "yes"])):
         known = as_described("exported", about(made(name, form, quantize)))
         assert known["class_names"] == classes
-        assert Recipe(**known["recipe"]) == runs[name].recipe
+        assert Preprocessing(**known["preprocessing"]) == runs[name].preprocessing
         assert (known["temperature"], known["quantize"]) == (runs[name].temperature, quantize)
         assert (known["format"], known["calibrated"], known["model"], known["run"]) == (1, True, "cnn", "toy")
 
@@ -210,7 +210,7 @@ def test_a_saved_model_takes_files_and_names_the_label(made: Made, runs: dict[st
     expected = list(predict(runs["two"], photos))
     assert [label.decode() for label in answer["labels"].numpy()] == [record.label for record in expected]
     assert answer["probabilities"].shape == (len(photos), 2)
-    pixels = np.stack([preprocess.load(runs["two"].recipe, Path(path)) for path in photos])
+    pixels = np.stack([preprocess.load(runs["two"].preprocessing, Path(path)) for path in photos])
     of_pixels = network.signatures["pixels"](image=tf.constant(pixels.astype(np.float32)))["probabilities"].numpy()
     np.testing.assert_allclose(of_pixels.max(axis=1), [record.probability for record in expected], atol=1e-6)
 
@@ -229,13 +229,13 @@ print({{type(layer).__module__.split(".")[0] for layer in network.layers}}, netw
 @pytest.mark.parametrize("aspect", ["squash", "crop", "pad"])
 def test_the_example_prepares_pixels_as_imgclf_does(aspect: Any, tmp_path: Path) -> None:
     prepare = runpy.run_path(str(EXAMPLES / "prepare.py"))["prepare"]
-    recipe = Recipe(48, 64, aspect)
+    preprocessing = Preprocessing(48, 64, aspect)
     for shape in ((60, 40), (40, 60), (300, 200), (20, 25), (64, 48), (31, 400)):
         deep = np.random.default_rng(1).integers(0, 65536, (shape[1], shape[0])).astype(np.uint16)
         for content in (encoded(photo(1, *shape)), encoded(photo(2, *shape), "PNG"), encoded(Image.fromarray(deep), "PNG")):
             path = write(tmp_path / "photo.jpg", content)
-            expected = preprocess.load(recipe, path)[np.newaxis].astype(np.float32)
-            np.testing.assert_array_equal(prepare(str(path), dataclasses.asdict(recipe)), expected)
+            expected = preprocess.load(preprocessing, path)[np.newaxis].astype(np.float32)
+            np.testing.assert_array_equal(prepare(str(path), dataclasses.asdict(preprocessing)), expected)
 
 
 def test_the_path_alone_is_on_stdout(project: Path, imgclf: Run) -> None:
@@ -386,7 +386,7 @@ def test_folders_of_an_export_are_made(project: Path) -> None:
 
 def test_a_place_that_tensorflow_cannot_write_is_one_line(project: Path) -> None:
     run, file = run_of(project), write(project / "file", b"")
-    note = {"class_names": list(run.class_names), "recipe": dataclasses.asdict(run.recipe)}
+    note = {"class_names": list(run.class_names), "preprocessing": dataclasses.asdict(run.preprocessing)}
     with pytest.raises(ImgclfError, match=r"file: the export cannot be written: .*[Nn]ot a directory; .* --out"):
         formats.write(run.network(), file / "served", "saved-model", "none", note)
 
@@ -455,7 +455,7 @@ def test_a_backbone_whose_layers_onnx_lacks_is_written_with_others(name: Model, 
             weight.assign(weight.numpy() + random.uniform(0.05, 0.3, weight.shape))
     whole = formats.calibrated(network, 1.7)
     pixels = random.integers(0, 256, (4, 64, 64, 3)).astype(np.uint8)
-    note = {"class_names": ["a", "b", "c"], "recipe": dataclasses.asdict(Recipe(64, 64))}
+    note = {"class_names": ["a", "b", "c"], "preprocessing": dataclasses.asdict(Preprocessing(64, 64))}
     formats.write(whole, tmp_path / "model.onnx", "onnx", "none", note)
     answer = formats.open_(tmp_path / "model.onnx", "onnx")
     expected = whole.predict_on_batch(pixels.astype(np.float32))

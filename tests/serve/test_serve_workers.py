@@ -57,14 +57,14 @@ def test_workers_share_the_port_and_the_counts_and_are_replaced(server: Server, 
     def counted() -> str:
         return server.ask("GET", "/metrics")[2].decode()
 
-    assert 'imgclf_images_total{outcome="predicted"} 20\n' in counted()
+    assert 'imgclf_images_total{result="predicted"} 20\n' in counted()
     assert "imgclf_processes 2\n" in counted()
     first = children(server)
     assert (len(first), ready(server)) == (2, "ready\n")
     os.kill(first[0], signal.SIGKILL)
     wait(lambda: len(children(server)) == 2 and first[0] not in children(server) and ready(server) == "ready\n")
     assert server.predict(good(trained))[0] == 200
-    assert 'imgclf_images_total{outcome="predicted"} 21\n' in counted()
+    assert 'imgclf_images_total{result="predicted"} 21\n' in counted()
     second = children(server)
     server.process.kill()  # the others see that they are alone
     wait(lambda: not any(map(lives, second)))

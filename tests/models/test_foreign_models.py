@@ -17,7 +17,7 @@ from tiny import CLASSES, SIDE, SPECIAL, network, rewrite, special, tiny_run
 
 from imgclf import runs
 from imgclf.core import json_schema
-from imgclf.core.config import Recipe, TrainConfig
+from imgclf.core.config import Preprocessing, TrainConfig
 from imgclf.core.errors import ImgclfError
 from imgclf.models import evaluations, litert_head, litert_probe
 from imgclf.models.bundle import Bundle
@@ -183,7 +183,7 @@ def test_an_unfinished_run_that_is_no_file(kind: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("value", [[1e300, 1, 1], [10**400, 1, 1], [[1, 1, 1]], ["x"], {}, "auto", [-1, 1, 1]])
 def test_wrong_weights_in_config_json(value: Any, tmp_path: Path) -> None:
-    setup.write_config(tmp_path, setup.Stored(TrainConfig(), Recipe(32, 32), tmp_path, np.ones(3, np.float32)))
+    setup.write_config(tmp_path, setup.Stored(TrainConfig(), Preprocessing(32, 32), tmp_path, np.ones(3, np.float32)))
     file = tmp_path / "config.json"
     file.write_text(json.dumps(json.loads(file.read_bytes()) | {"weights_of_classes": value}))
     with pytest.raises(ImgclfError, match=r"config.json: cannot be read .*; train again") as raised:
@@ -213,7 +213,7 @@ def test_an_evaluation_with_wrong_values(folder: Path) -> None:
 
 
 def test_a_checkpoint_of_a_stranger(tmp_path: Path) -> None:
-    sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
+    sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
     from fuzz_runs import _work
 
     work = _work(tmp_path)
@@ -258,7 +258,7 @@ def test_a_checkpoint_of_a_stranger(tmp_path: Path) -> None:
 def test_a_schema_in_our_own_hand() -> None:
     """The few keywords, against the package that knows them all: tests/test_schemas.py holds what is written against it."""
     with pytest.raises(json_schema.MismatchError, match=r"^height is missing$"):
-        json_schema.check({}, "bundle", "recipe")
+        json_schema.check({}, "bundle", "preprocessing")
     with pytest.raises(
         json_schema.MismatchError, match="interval is invalid: it is a list of 3, but must be a list of 2 items"
     ):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import Run, make_classes, write
 
-from imgclf.core.config import Recipe
+from imgclf.core.config import Preprocessing
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.data import loader, prepared_images
 from imgclf.data.manifest import load_parts, manifest_path, read_manifest
@@ -67,8 +67,8 @@ def workers(
 
 def ends(processes: list["subprocess.Popen[str]"]) -> list[tuple[int, str, str]]:
     """(exit code, stdout, stderr) of each."""
-    outcomes = [process.communicate(timeout=200) for process in processes]
-    return [(process.returncode, *outcome) for process, outcome in zip(processes, outcomes, strict=True)]
+    results = [process.communicate(timeout=200) for process in processes]
+    return [(process.returncode, *result) for process, result in zip(processes, results, strict=True)]
 
 
 def state(folder: Path, worker: int, epoch: int) -> dict[str, np.ndarray]:
@@ -121,8 +121,8 @@ def test_a_worker_is_killed_and_resume_goes_on_as_if_nothing_had_been(together: 
     assert "imgclf: error: worker 1 was lost" in err
     assert "restart all workers with --resume and the run folder" in err
     assert not (tmp_path / "run" / "bundle.json").exists()
-    outcomes = ends(workers(tmp_path, 2, "train", "--resume", "run"))
-    assert [outcome[0] for outcome in outcomes] == [0, 0], outcomes
+    results = ends(workers(tmp_path, 2, "train", "--resume", "run"))
+    assert [result[0] for result in results] == [0, 0], results
     last = max(int(path.stem.split("-")[2]) for path in tmp_path.glob("state-0-*.npz"))
     assert same(state(tmp_path, 0, last), state(together, 0, 4))
     assert same(state(tmp_path, 1, last), state(together, 1, 4))
@@ -282,7 +282,7 @@ def test_shards_share_every_file_out(tmp_path: Path) -> None:
     make_classes(tmp_path / "data", {"a": 20, "b": 10})
     splitting.split(tmp_path / "data")
     parts, _notes = load_parts(tmp_path / "data", read_manifest(manifest_path(tmp_path / "data")))
-    whole = prepared_images.prepare(tmp_path / "data", {"train": parts["train"], "val": parts["val"]}, Recipe(16, 16))
+    whole = prepared_images.prepare(tmp_path / "data", {"train": parts["train"], "val": parts["val"]}, Preprocessing(16, 16))
     shards = [prepared_images.shard(whole, index, 3) for index in range(3)]
     for part, files in whole.files.items():
         assert sorted(name for shard in shards for name in shard.files[part]) == sorted(files)
@@ -296,7 +296,7 @@ def test_shards_share_every_file_out(tmp_path: Path) -> None:
 
 def test_workers_see_their_images_in_orders_of_their_own(project: Path) -> None:
     parts, _notes = load_parts(project / "data", read_manifest(manifest_path(project / "data")))
-    prepared = prepared_images.prepare(project / "data", {"train": parts["train"], "val": parts["val"]}, Recipe(16, 16))
+    prepared = prepared_images.prepare(project / "data", {"train": parts["train"], "val": parts["val"]}, Preprocessing(16, 16))
     images = loader.Images(prepared, "train")
 
     def order(shard: int, count: int | None = None) -> list[int]:
@@ -311,7 +311,7 @@ def test_workers_see_their_images_in_orders_of_their_own(project: Path) -> None:
 
 # -- the examples ------------------------------------------------------------------------------------------------------
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def command(folder: Path, name: str, text: str) -> None:

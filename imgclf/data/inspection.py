@@ -1,5 +1,6 @@
-"""What is wrong with which file: the facts of a catalogue turned into findings. Nothing is read and nothing is moved here."""
+"""What is wrong with which file: the facts of a catalogue turned into issues. Nothing is read and nothing is moved here."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from imgclf.core.progress import Progress
 from imgclf.data.catalogue import Catalogue
-from imgclf.data.checks import _IMPLIED, CHECKS, Finding
+from imgclf.data.checks import CHECKS, CLEAN_CHECKS, IMPLIED, Issue
 from imgclf.data.duplicates import _resemblances
 from imgclf.data.layout import Found
 from imgclf.images import quality
@@ -20,8 +21,8 @@ def find(
     files: Sequence[Found],
     thresholds: Mapping[str, float] | None = None,
     progress: Progress | None = None,
-) -> list[Finding]:
-    """Every finding, sorted by check in the order of CHECKS, then the worst first.
+) -> list[Issue]:
+    """Every issue, sorted by check in the order of CHECKS, then the worst first.
 
     files: for each of the catalogue's paths its class and part, in the same order.
     """
@@ -30,9 +31,11 @@ def find(
     found = [*_files(catalogue), *_resemblances(catalogue, files, least, progress)]
     for name, flagged, scores in _flagged(catalogue, given):
         for index in _where(flagged):
-            found.append(Finding(catalogue.paths[index], name, round(float(scores[index]), 4), _words(catalogue, name, index)))
+            found.append(Issue(catalogue.paths[index], name, round(float(scores[index]), 4), _words(catalogue, name, index)))
     place = {name: number for number, name in enumerate(CHECKS)}
-    return sorted(found, key=lambda finding: (place[finding.check], -finding.score, finding.path))
+    label = {file.path: file.label or "" for file in files}
+    found = [dataclasses.replace(issue, label=label[issue.path]) for issue in found]
+    return sorted(found, key=lambda issue: (place[issue.check], -issue.score, issue.path))
 
 
 def scores(catalogue: Catalogue) -> dict[str, NDArray[np.float64]]:
@@ -47,13 +50,13 @@ def scores(catalogue: Catalogue) -> dict[str, NDArray[np.float64]]:
 
 
 def _flagged(catalogue: Catalogue, given: Mapping[str, float]) -> list[tuple[str, NDArray[np.bool_], NDArray[np.float64]]]:
-    """(check, which files are found, every file's score), with what follows from other findings skipped.
+    """(check, which files are found, every file's score), with what follows from other issues skipped.
 
     Three faults depend on what is usual in the folder: soft scans, thumbnails and grey photographs are no faults where all are.
     For a check whose threshold is given, what is usual does not matter: a lower one never finds fewer files.
     """
     columns, usable = scores(catalogue), catalogue.usable()
-    limits = {name: check.threshold for name, check in CHECKS.items() if check.threshold is not None} | dict(given)
+    limits = {name: check.threshold for name, check in CLEAN_CHECKS.items() if check.threshold is not None} | dict(given)
     flags = {name: usable & (column >= limits[name]) for name, column in columns.items()}
     if usable.any() and "blurry" not in given:
         sharpness = columns["blurry"][usable]
@@ -65,10 +68,10 @@ def _flagged(catalogue: Catalogue, given: Mapping[str, float]) -> list[tuple[str
         flags["tiny"] &= short < np.median(short[usable]) / 2
     if "grayscale" not in given and flags["grayscale"].sum() > 0.1 * usable.sum():
         flags["grayscale"][:] = False
-    for name, others in _IMPLIED.items():
+    for name, others in IMPLIED.items():
         for other in others:
             flags[name] = flags[name] & ~flags[other]
-    return [(name, flags[name], columns[name]) for name in CHECKS if name in flags]
+    return [(name, flags[name], columns[name]) for name in CLEAN_CHECKS if name in flags]
 
 
 def _where(flags: NDArray[np.bool_]) -> list[int]:
@@ -89,25 +92,25 @@ def _words(catalogue: Catalogue, name: str, index: int) -> str:
     }[name]
 
 
-def _files(catalogue: Catalogue) -> list[Finding]:
-    """Findings about a file by itself, other than how it looks."""
+def _files(catalogue: Catalogue) -> list[Issue]:
+    """Issues about a file by itself, other than how it looks."""
     facts, found = catalogue.facts, []
     for index in _where(~catalogue.usable()):
         detail = catalogue.problems.get(index, "")
         check = "unsupported" if facts["problem"][index] == b"unsupported" else "broken"
-        found.append(Finding(catalogue.paths[index], check, 1.0, detail, ""))
+        found.append(Issue(catalogue.paths[index], check, 1.0, detail, ""))
     usable = catalogue.usable()
     for index in _where(usable & facts["endless"]):
-        found.append(Finding(catalogue.paths[index], "missing-end", 1.0, CHECKS["missing-end"].meaning))
+        found.append(Issue(catalogue.paths[index], "missing-end", 1.0, CHECKS["missing-end"].meaning))
     for index in _where(usable & (facts["trailing"] > 0)):
         if catalogue.paths[index].lower().endswith(".mpo"):
             continue  # a stereo photo's second image
         trailing, size = int(facts["trailing"][index]), int(facts["bytes"][index])
         found.append(
-            Finding(catalogue.paths[index], "trailing", round(trailing / size, 4), f"{trailing:,} bytes behind the image's end")
+            Issue(catalogue.paths[index], "trailing", round(trailing / size, 4), f"{trailing:,} bytes behind the image's end")
         )
     for index in _where(usable & facts["animated"]):
-        found.append(Finding(catalogue.paths[index], "animated", 1.0, CHECKS["animated"].meaning))
+        found.append(Issue(catalogue.paths[index], "animated", 1.0, CHECKS["animated"].meaning))
     formats = facts["format"]
     for kind in np.unique(formats[usable]):
         name = kind.decode()
@@ -115,7 +118,7 @@ def _files(catalogue: Catalogue) -> list[Finding]:
             suffix = PurePosixPath(catalogue.paths[index]).suffix
             if not filetypes.is_right(suffix, name):
                 detail = f"{name} named {suffix}" if suffix else f"{name} without an extension"
-                found.append(Finding(catalogue.paths[index], "extension", 1.0, detail))
+                found.append(Issue(catalogue.paths[index], "extension", 1.0, detail))
     return found
 
 

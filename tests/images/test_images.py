@@ -1,4 +1,4 @@
-"""The decoder and the recipe, on small real files of every kind."""
+"""The decoder and the preprocessing, on small real files of every kind."""
 
 import io
 import socket
@@ -15,7 +15,7 @@ from conftest import bomb, encoded, photo, png_chunk, write
 from hostile import png
 from PIL import Image, ImageOps
 
-from imgclf.core.config import Recipe
+from imgclf.core.config import Preprocessing
 from imgclf.core.errors import ImageError
 from imgclf.images import decode, header, preprocess
 from imgclf.images.formats import filetypes, pnm
@@ -388,33 +388,33 @@ def test_damaged_headers_raise_image_errors_only() -> None:
                     assert str(error)
 
 
-# -- the recipe ---------------------------------------------------------------------------------------------------------
+# -- the preprocessing ---------------------------------------------------------------------------------------------------------
 
 
 def test_shrinking_is_area_averaging() -> None:
     """One bright pixel in the corner of each block of 4 x 4: averaging sees it, sampling between the middle ones does not."""
     dots = np.zeros((64, 64, 3), np.uint8)
     dots[::4, ::4] = 160
-    np.testing.assert_array_equal(preprocess.apply(Recipe(16, 16), dots), np.full((16, 16, 3), 10))
+    np.testing.assert_array_equal(preprocess.apply(Preprocessing(16, 16), dots), np.full((16, 16, 3), 10))
 
 
 def test_one_side_shrinks_while_the_other_grows() -> None:
     stripes = np.zeros((4, 64, 3), np.uint8)
     stripes[:, ::4] = 160
-    np.testing.assert_array_equal(preprocess.apply(Recipe(16, 16), stripes), np.full((16, 16, 3), 40))
+    np.testing.assert_array_equal(preprocess.apply(Preprocessing(16, 16), stripes), np.full((16, 16, 3), 40))
 
 
 def test_the_right_size_is_left_alone() -> None:
     image = np.asarray(photo(10, 24, 24))
     for aspect in ("squash", "crop", "pad"):
-        np.testing.assert_array_equal(preprocess.apply(Recipe(24, 24, aspect), image), image)
+        np.testing.assert_array_equal(preprocess.apply(Preprocessing(24, 24, aspect), image), image)
 
 
 def test_crop_takes_the_centre_and_pad_keeps_all() -> None:
     wide = np.zeros((10, 30, 3), np.uint8)
     wide[:, :10], wide[:, 10:20], wide[:, 20:] = 10, 20, 30
-    np.testing.assert_array_equal(preprocess.apply(Recipe(10, 10, "crop"), wide), np.full((10, 10, 3), 20))
-    padded = preprocess.apply(Recipe(30, 30, "pad"), wide)
+    np.testing.assert_array_equal(preprocess.apply(Preprocessing(10, 10, "crop"), wide), np.full((10, 10, 3), 20))
+    padded = preprocess.apply(Preprocessing(30, 30, "pad"), wide)
     np.testing.assert_array_equal(padded[10:20], wide)
     assert (padded[:10] == 128).all()
     assert (padded[20:] == 128).all()
@@ -424,18 +424,18 @@ def test_crop_takes_the_centre_and_pad_keeps_all() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (3, 7), (40, 40)])
 def test_any_image_fits(aspect: str, size: tuple[int, int]) -> None:
     image = np.full((*size, 3), 77, np.uint8)
-    shaped = preprocess.apply(Recipe(20, 28, aspect), image)
+    shaped = preprocess.apply(Preprocessing(20, 28, aspect), image)
     assert shaped.shape == (20, 28, 3)
     assert set(np.unique(shaped)) <= {77, 128}
 
 
-def test_the_hash_of_a_recipe_changes_with_anything_in_it() -> None:
-    hashes = {Recipe(20, 28).hash, Recipe(28, 20).hash, Recipe(20, 28, "pad").hash}
+def test_the_hash_of_a_preprocessing_changes_with_anything_in_it() -> None:
+    hashes = {Preprocessing(20, 28).hash, Preprocessing(28, 20).hash, Preprocessing(20, 28, "pad").hash}
     for name in ("kernel", "colour", "decoder"):  # with one allowed value each
-        object.__setattr__(other := Recipe(20, 28), name, "other")
+        object.__setattr__(other := Preprocessing(20, 28), name, "other")
         hashes.add(other.hash)
     assert len(hashes) == 6
-    assert Recipe(20, 28).hash == Recipe(height=20, width=28, aspect="squash").hash
+    assert Preprocessing(20, 28).hash == Preprocessing(height=20, width=28, aspect="squash").hash
 
 
 def test_encode_is_lossless() -> None:

@@ -172,8 +172,8 @@ def test_metrics_count_what_happens(trained: Path) -> None:
     assert found['imgclf_requests_total{route="/predict",status="422"}'] == "1"
     assert found['imgclf_requests_total{route="other",status="404"}'] == "2"
     assert 'status="500"' not in text
-    assert found['imgclf_images_total{outcome="predicted"}'] == "1"
-    assert found['imgclf_images_total{outcome="failed"}'] == "2"
+    assert found['imgclf_images_total{result="predicted"}'] == "1"
+    assert found['imgclf_images_total{result="failed"}'] == "2"
     assert found["imgclf_image_seconds_count"] == "3"
     assert found['imgclf_request_seconds_bucket{route="/predict",le="+Inf"}'] == "2"
     assert found["imgclf_queue_length"] == "0"

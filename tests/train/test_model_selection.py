@@ -73,7 +73,7 @@ def test_each_image_is_decoded_once_and_none_that_is_known(
     write(tmp_path / "data" / damaged, (tmp_path / "data" / damaged).read_bytes()[:300])
     decoded: list[Path] = []
     original = preprocess.load
-    monkeypatch.setattr(preprocess, "load", lambda recipe, path: decoded.append(path) or original(recipe, path))
+    monkeypatch.setattr(preprocess, "load", lambda preprocessing, path: decoded.append(path) or original(preprocessing, path))
     found = model_selection.of_backbone(tmp_path / "data", manifest(tmp_path), TrainConfig(image_size=32), Silent())
     assert found is not None
     assert found.images == len(set(decoded)) - (tmp_path / "data" / damaged in decoded)

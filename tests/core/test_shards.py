@@ -263,7 +263,7 @@ def test_shares_at_once_and_killed(folder: Path, imgclf: Run, tmp_path: Path) ->
 
 
 def test_the_job_array_for_slurm(project: Path, imgclf: Run) -> None:
-    script = Path(__file__).parent.parent / "examples" / "slurm_array.sh"
+    script = Path(__file__).parents[2] / "examples" / "slurm_array.sh"
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
     def task(number: int, *words: str, **variables: str) -> int:

@@ -14,7 +14,7 @@ from imgclf.data import allocation
 from imgclf.data.dataset import Sample
 from imgclf.data.manifest import Manifest, Row
 
-sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import fairness
 
 DEFAULT = {"train": 0.70, "val": 0.15, "test": 0.15}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import photo
 
-from imgclf.core.config import Recipe
+from imgclf.core.config import Preprocessing
 from imgclf.evaluation import saliency
 from imgclf.images import decode, preprocess
 from imgclf.models import backbones
@@ -117,15 +117,15 @@ def test_as_many_pixels_as_asked_for() -> None:
 @pytest.mark.parametrize("aspect", ["squash", "crop", "pad"])
 @pytest.mark.parametrize(("height", "width"), [(120, 240), (240, 120), (100, 100), (30, 200)])
 def test_back_onto_the_photograph(aspect: str, height: int, width: int) -> None:
-    """A mark at a known place of the photograph, fed through the recipe, comes back to that place."""
-    recipe = Recipe(96, 96, aspect)  # type: ignore[arg-type]
+    """A mark at a known place of the photograph, fed through the preprocessing, comes back to that place."""
+    preprocessing = Preprocessing(96, 96, aspect)  # type: ignore[arg-type]
     photo = np.zeros((height, width, 3), np.uint8)
     row, column = height // 2 + 5, width // 2 - 5
     photo[row - 4 : row + 4, column - 4 : column + 4] = 255
-    heat = preprocess.apply(recipe, photo)[..., 0] / 255.0
+    heat = preprocess.apply(preprocessing, photo)[..., 0] / 255.0
     if aspect == "pad":
-        heat[preprocess.apply(recipe, photo + 1)[..., 0] == 128] = 0  # the bars
-    whole = saliency.onto(recipe, heat, height, width)
+        heat[preprocess.apply(preprocessing, photo + 1)[..., 0] == 128] = 0  # the bars
+    whole = saliency.onto(preprocessing, heat, height, width)
     assert whole.shape == (height, width)
     seen = ~np.isnan(whole)
     assert middle(np.nan_to_num(whole)) == pytest.approx((row - 0.5, column - 0.5), abs=2.5)

@@ -1,4 +1,4 @@
-"""The recipe as TensorFlow operations gives what OpenCV gives: what a SavedModel decodes by itself."""
+"""The preprocessing as TensorFlow operations gives what OpenCV gives: what a SavedModel decodes by itself."""
 
 import functools
 from typing import Any
@@ -9,27 +9,27 @@ from conftest import encoded, photo, png_chunk
 from hostile import _rows, png
 from PIL import Image
 
-from imgclf.core.config import Aspect, Recipe
+from imgclf.core.config import Aspect, Preprocessing
 from imgclf.export import graphs
 from imgclf.images import decode, preprocess
 
 
 @functools.cache
-def graph(recipe: Recipe) -> Any:
+def graph(preprocessing: Preprocessing) -> Any:
     import tensorflow as tf
 
-    return tf.function(lambda one: graphs.pixels(recipe, one), input_signature=[tf.TensorSpec((), tf.string)])
+    return tf.function(lambda one: graphs.pixels(preprocessing, one), input_signature=[tf.TensorSpec((), tf.string)])
 
 
-def both(recipe: Recipe, data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    return graph(recipe)(data).numpy().astype(int), preprocess.apply(recipe, decode.decode(data)).astype(int)
+def both(preprocessing: Preprocessing, data: bytes) -> tuple[np.ndarray, np.ndarray]:
+    return graph(preprocessing)(data).numpy().astype(int), preprocess.apply(preprocessing, decode.decode(data)).astype(int)
 
 
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_a_jpeg_decodes_to_the_same_bits(mode: str, subsampling: int) -> None:
     data = encoded(photo(1, 61, 43).convert(mode), subsampling=subsampling, quality=80)
-    found, expected = both(Recipe(43, 61), data)
+    found, expected = both(Preprocessing(43, 61), data)
     np.testing.assert_array_equal(found, expected)
 
 
@@ -44,7 +44,7 @@ def test_a_jpeg_is_turned_as_its_exif_says(orientation: int, endian: str) -> Non
     assert (b"MM\0" in data) == (endian == ">")
     turned = decode.decode(data)
     assert turned.shape == ((60, 40, 3) if orientation > 4 else (40, 60, 3))
-    found, expected = both(Recipe(*turned.shape[:2]), data)
+    found, expected = both(Preprocessing(*turned.shape[:2]), data)
     np.testing.assert_array_equal(found, expected)
 
 
@@ -52,7 +52,7 @@ def test_a_jpeg_is_turned_as_its_exif_says(orientation: int, endian: str) -> Non
 def test_a_broken_exif_block_turns_nothing(content: bytes) -> None:
     data = encoded(photo(2))
     data = data[:2] + b"\xff\xe1" + (len(content) + 2).to_bytes(2, "big") + content + data[2:]
-    found, expected = both(Recipe(40, 60), data)
+    found, expected = both(Preprocessing(40, 60), data)
     np.testing.assert_array_equal(found, expected)
 
 
@@ -60,7 +60,7 @@ def test_a_broken_exif_block_turns_nothing(content: bytes) -> None:
 @pytest.mark.parametrize("size", [(400, 300), (31, 400), (400, 31), (20, 17), (64, 64), (97, 64), (1, 1)])
 def test_the_resize_differs_by_rounding_alone(size: tuple[int, int], aspect: Aspect) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    found, expected = both(Recipe(64, 64, aspect), preprocess.encode(noise, ".png"))
+    found, expected = both(Preprocessing(64, 64, aspect), preprocess.encode(noise, ".png"))
     difference = np.abs(found - expected)
     assert difference.max() <= 1
     assert difference.mean() < 0.3
@@ -70,7 +70,7 @@ def test_the_resize_differs_by_rounding_alone(size: tuple[int, int], aspect: Asp
 def test_a_png_shows_white_where_it_is_transparent(mode: str) -> None:
     image = photo(3).convert("RGBA")
     image.putalpha(Image.linear_gradient("L").resize(image.size))
-    found, expected = both(Recipe(40, 60), encoded(image.convert(mode), "PNG"))
+    found, expected = both(Preprocessing(40, 60), encoded(image.convert(mode), "PNG"))
     np.testing.assert_array_equal(found, expected)
 
 
@@ -81,10 +81,10 @@ def test_a_png_of_any_depth_and_with_a_transparent_colour(depth: int, transparen
     bits = (values[..., None] >> np.arange(depth - 1, -1, -1)) & 1
     rows = np.packbits(bits.reshape(40, -1).astype(np.uint8), axis=1)
     level = png_chunk(b"tRNS", int(values[7, 7]).to_bytes(2, "big")) if transparent else b""
-    found, expected = both(Recipe(40, 64), png((64, 40), _rows(rows), depth=depth, colour=0, before=level))
+    found, expected = both(Preprocessing(40, 64), png((64, 40), _rows(rows), depth=depth, colour=0, before=level))
     np.testing.assert_array_equal(found, expected)
     if depth == 16:
         colours = np.random.default_rng(3).integers(0, 65536, (40, 64, 3)).astype(">u2")
         level = png_chunk(b"tRNS", colours[7, 7].tobytes()) if transparent else b""
-        found, expected = both(Recipe(40, 64), png((64, 40), _rows(colours), depth=16, before=level))
+        found, expected = both(Preprocessing(40, 64), png((64, 40), _rows(colours), depth=16, before=level))
         np.testing.assert_array_equal(found, expected)

@@ -1,4 +1,4 @@
-"""Every field of every config is checked, wherever the config comes from; every field of a recipe counts or is refused."""
+"""Every field of every config is checked, wherever it comes from; every field of the preprocessing counts or is refused."""
 
 import dataclasses
 import json
@@ -13,7 +13,7 @@ import pytest
 from conftest import Run, photo
 
 from imgclf.core import fields
-from imgclf.core.config import DECODER_VERSION, Recipe, ServeConfig, SplitConfig, TrainConfig
+from imgclf.core.config import DECODER_VERSION, Preprocessing, ServeConfig, SplitConfig, TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.fields import Checked, Within
 from imgclf.images import preprocess
@@ -48,7 +48,7 @@ WRONG: dict[type[Checked], dict[str, tuple[list[Any], str]]] = {
         "seed": ([-1, 2**31], "a whole number, 0 to 2147483647"),
         "fold": ([0], "a whole number, 1 or more, or none"),
     },
-    Recipe: {
+    Preprocessing: {
         "height": ([0, -5, 1025, 10**9, 10**5000], "a whole number, 1 to 1024"),
         "width": ([0, -5, 200_000], "a whole number, 1 to 1024"),
         "aspect": (["centre"], "one of squash, crop, pad"),
@@ -78,7 +78,7 @@ WRONG: dict[type[Checked], dict[str, tuple[list[Any], str]]] = {
         "proxy": ([(1,)], "several texts"),
     },
 }
-SOUND: dict[type[Checked], dict[str, Any]] = {config: {} for config in WRONG} | {Recipe: {"height": 16, "width": 24}}
+SOUND: dict[type[Checked], dict[str, Any]] = {config: {} for config in WRONG} | {Preprocessing: {"height": 16, "width": 24}}
 FIELDS = [(config, field.name) for config in WRONG for field in dataclasses.fields(config)]  # type: ignore[arg-type]
 
 
@@ -87,7 +87,7 @@ def test_every_field_is_checked(config: type[Checked], name: str) -> None:
     """A field that is new needs a line above."""
     wrong, words = WRONG[config][name]
     allows = [json.loads(json.dumps(getattr(config(**SOUND[config]), name)))]
-    label = f"recipe: {name}" if config is Recipe else f"--{name.replace('_', '-')}"
+    label = f"preprocessing: {name}" if config is Preprocessing else f"--{name.replace('_', '-')}"
     for value in [*wrong, [], {}, b"x", object(), *([None] if None not in allows and "none" not in words else [])]:
         with pytest.raises(UsageError) as raised:
             config(**{**SOUND[config], name: value})
@@ -141,17 +141,17 @@ def test_what_a_config_can_be_made_of() -> None:
     assert Nested(3, "b") == Nested(value=3, other="b")
 
 
-# -- recipes: every field selects code, or a file with another value is refused -----------------------------------------------
+# -- preprocessing: every field selects code, or a file with another value is refused -----
 
 
 def signed(run: Path, **changes: Any) -> Path:
-    """A run whose recipe is changed, signed as if imgclf had written it."""
+    """A run whose preprocessing is changed, signed as if imgclf had written it."""
     info = json.loads((run / "bundle.json").read_bytes())
-    info["recipe"] |= changes
-    recipe = object.__new__(Recipe)
-    for name, value in info["recipe"].items():
-        object.__setattr__(recipe, name, value)
-    return sign(run, info | {"recipe_hash": recipe.hash})
+    info["preprocessing"] |= changes
+    preprocessing = object.__new__(Preprocessing)
+    for name, value in info["preprocessing"].items():
+        object.__setattr__(preprocessing, name, value)
+    return sign(run, info | {"preprocessing_hash": preprocessing.hash})
 
 
 def sign(run: Path, info: dict[str, Any]) -> Path:
@@ -187,16 +187,16 @@ OTHER: dict[str, list[Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Recipe)])
-def test_every_field_of_a_recipe_counts(name: str, trained: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Preprocessing)])
+def test_every_field_of_a_preprocessing_counts(name: str, trained: Path, tmp_path: Path) -> None:
     """Another value gives other pixels, or does not load; a field that is new needs a line above."""
-    sound = bundle.Bundle.load(trained / "runs/toy").recipe
+    sound = bundle.Bundle.load(trained / "runs/toy").preprocessing
     image = np.asarray(photo(1, 90, 60))
     for value in OTHER[name]:
         run = shutil.copytree(trained / "runs/toy", tmp_path / "toy", dirs_exist_ok=True)
         try:
             found = bundle.Bundle.load(signed(run, **{name: value}))
-            pixels = preprocess.apply(found.recipe, image)
+            pixels = preprocess.apply(found.preprocessing, image)
             found.probability(pixels)
         except ImgclfError as error:
             assert str(error).startswith(str(run))
@@ -237,13 +237,13 @@ def test_every_command_refuses_other_pixels(command: str, project: Path, imgclf:
 def test_an_older_decoder_asks_for_a_new_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imgclf.core.config.DECODER_VERSION", 7)
     with pytest.raises(ImgclfError, match=r"made with image decoder 6, but .* has decoder 7; train again with `imgclf train`"):
-        Recipe(16, 16, decoder=6)
+        Preprocessing(16, 16, decoder=6)
     with pytest.raises(ImgclfError, match="made with image decoder 8 of a newer imgclf; this version has decoder 7: update"):
-        Recipe(16, 16, decoder=8)
+        Preprocessing(16, 16, decoder=8)
 
 
 def test_resume_takes_nothing_that_training_would_not(project: Path) -> None:
-    """Options and recipe of config.json are checked before anything is prepared."""
+    """Options and preprocessing of config.json are checked before anything is prepared."""
     run = project / "runs/toy"
     (run / "bundle.json").unlink()
     stored = json.loads((run / "config.json").read_bytes())
@@ -254,12 +254,15 @@ def test_resume_takes_nothing_that_training_would_not(project: Path) -> None:
         ({"learning_rate": 10}, "--learning-rate must be a number, above 0 and below 10, not 10"),
         ({"gamma": 1}, "--gamma is unknown"),
         ({"views": 2}, "are for pretrained backbones, not for --model cnn"),
-        ({"recipe": {**stored["recipe"], "decoder": 99}}, "made with image decoder 99 of a newer imgclf"),
-        ({"recipe": {**stored["recipe"], "kernel": "nearest"}}, "recipe: kernel must be area-linear, not 'nearest'"),
-        ({"recipe": {**stored["recipe"], "height": 48}}, "its recipe does not match its options"),
+        ({"preprocessing": {**stored["preprocessing"], "decoder": 99}}, "made with image decoder 99 of a newer imgclf"),
+        (
+            {"preprocessing": {**stored["preprocessing"], "kernel": "nearest"}},
+            "preprocessing: kernel must be area-linear, not 'nearest'",
+        ),
+        ({"preprocessing": {**stored["preprocessing"], "height": 48}}, "its preprocessing does not match its options"),
         ({"weights_of_classes": [0, 1, 1]}, "weights_of_classes must be positive numbers"),
         ({"schema": "config/2"}, "schema 'config/2', but this version of imgclf reads config/1"),
-        ({"recipe": None}, "Recipe: expected a JSON object with height, width"),
+        ({"preprocessing": None}, "Preprocessing: expected a JSON object with height, width"),
     ):
         (run / "config.json").write_text(json.dumps(stored | changes))
         with pytest.raises(ImgclfError) as raised:
@@ -280,7 +283,7 @@ def test_resume_takes_nothing_that_training_would_not(project: Path) -> None:
         (("metrics", "val_accuracy"), math.nan), (("metrics", "val_accuracy"), 2), (("metrics", "epochs"), 1e400),
         (("metrics", "epochs"), True), (("data", "path"), 3), (("config", "aspect"), "centre"), (("config", "seed"), "0"),
         (("calibration", "thresholds"), [[math.nan, 1, 1]]), (("calibration", "thresholds"), [["x", "y", "z"]]),
-        (("recipe",), None), (("recipe",), []), (("config",), None),
+        (("preprocessing",), None), (("preprocessing",), []), (("config",), None),
     ],
 )  # fmt: skip
 def test_absurd_values_of_a_bundle_are_one_line(place: tuple[str, ...], value: Any, trained: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import encoded, make_classes, photo, tree, write
 
-from imgclf.core.config import Recipe
+from imgclf.core.config import Preprocessing
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files.state_folder import state_folder
 from imgclf.data import dataset, file_index, loader, prepared_images
@@ -18,7 +18,7 @@ from imgclf.data.prepared_images import Prepared
 from imgclf.images import augment, decode, preprocess
 from imgclf.split import splitting
 
-RECIPE = Recipe(16, 24)
+RECIPE = Preprocessing(16, 24)
 
 
 @pytest.fixture
@@ -33,13 +33,13 @@ def data(tmp_path: Path) -> Path:
     return root
 
 
-def prepare(data: Path, recipe: Recipe = RECIPE) -> Prepared:
+def prepare(data: Path, preprocessing: Preprocessing = RECIPE) -> Prepared:
     manifest = splitting.split(data, force=True).manifest
     parts, _notes = load_parts(data, manifest)
-    return prepared_images.prepare(data, parts, recipe)
+    return prepared_images.prepare(data, parts, preprocessing)
 
 
-def test_prepared_files_are_the_recipes_pixels_bit_for_bit(data: Path) -> None:
+def test_prepared_files_are_the_preprocessing_pixels_bit_for_bit(data: Path) -> None:
     prepared = prepare(data)
     seen = 0
     for part, files in prepared.files.items():
@@ -53,7 +53,7 @@ def test_prepared_files_are_the_recipes_pixels_bit_for_bit(data: Path) -> None:
 
 
 def test_keras_returns_exactly_those_pixels(data: Path) -> None:
-    """The contract: what a network is fed is OpenCV's decode and the stored recipe, bit for bit."""
+    """The contract: what a network is fed is OpenCV's decode and the stored preprocessing, bit for bit."""
     prepared = prepare(data)
     for part, files in prepared.files.items():
         fed = [image for pixels, _targets, _weights in loader.Images(prepared, part).in_order(4) for image in pixels]
@@ -90,7 +90,7 @@ def test_another_split_or_name_decodes_nothing_and_another_size_everything(data:
     moved = prepare(data)
     assert moved.made == 0
     assert "a/renamed.png" in {source for files in moved.files.values() for source in files.values()}
-    assert prepare(data, Recipe(8, 8)).made == 19
+    assert prepare(data, Preprocessing(8, 8)).made == 19
 
 
 def test_an_edited_image_is_prepared_anew(data: Path) -> None:

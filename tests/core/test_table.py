@@ -82,8 +82,8 @@ def test_every_table_may_come_from_a_spreadsheet(tmp_path: Path) -> None:
     assert read_manifest(file) == manifest
     weights = class_weights(str(table_of("class;weight", "a;0,5", "b;1,5")), ("a", "b"), [10, 10])
     assert weights is not None and weights.tolist() == [0.5, 1.5]
-    outcomes, _notes = applying.apply(data, table_of("path;action;new_label", "a/000.png;relabel;b", "a/001.png;quarantine;"))
-    assert [outcome.moved_to for outcome in outcomes] == ["b/000-2.png", ".imgclf/quarantine/0001/a/001.png"]
+    issues, _notes = applying.apply(data, table_of("path;action;new_label", "a/000.png;relabel;b", "a/001.png;quarantine;"))
+    assert [issue.moved_to for issue in issues] == ["b/000-2.png", ".imgclf/quarantine/0001/a/001.png"]
 
 
 def test_another_encoding_is_named(tmp_path: Path) -> None:
@@ -154,8 +154,8 @@ def test_every_table_that_is_written(project: Path, imgclf: Run) -> None:
     assert "=red" in manifest.class_names
     assert all((project / "data" / row.path).is_file() for row in manifest.rows)
     write(project / "found.csv", b"path,action,new_label\n'=red/000.png,relabel,blue\nblue/000.png,relabel,'=red\n")
-    outcomes, _notes = applying.apply(project / "data", project / "found.csv")
-    assert [outcome.moved_to for outcome in outcomes] == ["blue/000-2.png", "=red/000-2.png"]
+    issues, _notes = applying.apply(project / "data", project / "found.csv")
+    assert [issue.moved_to for issue in issues] == ["blue/000-2.png", "=red/000-2.png"]
     done = imgclf("predict", "=red/001.png", "--run", "../runs/new", "--csv", cwd=project / "data")
     assert done.stdout.splitlines()[1].startswith("'=red/001.png,")
 

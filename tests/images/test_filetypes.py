@@ -12,7 +12,7 @@ from PIL import Image
 from tiffs import BLACK_0, Layout
 
 from imgclf.clean import cleaning
-from imgclf.core.config import Recipe
+from imgclf.core.config import Preprocessing
 from imgclf.core.errors import ImageError
 from imgclf.data import dataset
 from imgclf.images import decode, header, preprocess
@@ -154,9 +154,9 @@ def test_clean_reports_what_is_unsupported_and_never_moves_it(tmp_path: Path) ->
     before = tree(data)
     for policy in ("default", "strict"):
         result = cleaning.clean(data, policy=policy)
-        found = {outcome.path: outcome.action for outcome in result.outcomes if outcome.check == "unsupported"}
+        found = {issue.path: issue.action for issue in result.issues if issue.check == "unsupported"}
         assert found == {path: "reported" for path in before if not path.endswith(".png")}
-        assert not [outcome for outcome in result.outcomes if outcome.check in ("broken", "extension")]
+        assert not [issue for issue in result.issues if issue.check in ("broken", "extension")]
         assert tree(data) == before
     _samples, skipped = dataset.index(data)
     assert {path for path, _reason in skipped} == set(found)
@@ -184,9 +184,9 @@ def test_endings_that_are_right_are_left_alone(name: str, content: bytes, tmp_pa
     data = make_classes(tmp_path, {"a": 3, "b": 3}, size=40)
     write(data / "a" / name, content)
     result = cleaning.clean(data, on={"blurry": "ignore"})
-    assert [outcome for outcome in result.outcomes if outcome.path == f"a/{name}"] == []
+    assert [issue for issue in result.issues if issue.path == f"a/{name}"] == []
     assert (data / "a" / name).read_bytes() == content
-    assert preprocess.load(Recipe(60, 90), data / "a" / name).shape == (60, 90, 3)
+    assert preprocess.load(Preprocessing(60, 90), data / "a" / name).shape == (60, 90, 3)
 
 
 def test_an_mpo_is_its_first_image(tmp_path: Path) -> None:
@@ -206,8 +206,8 @@ def test_a_jpeg_under_another_name(name: str, action: str, target: str, tmp_path
     """Renamed, unless the name is that of a format which is not read; HEIC's is what phones call JPEGs."""
     data = make_classes(tmp_path, {"a": 3, "b": 3}, size=40)
     write(data / "a" / name, encoded(photo(9, 90, 60)))
-    outcomes = [outcome for outcome in cleaning.clean(data, on={"blurry": "ignore"}).outcomes if outcome.path == f"a/{name}"]
-    assert [(one.check, one.action, one.moved_to) for one in outcomes] == [("extension", action, target)]
+    issues = [issue for issue in cleaning.clean(data, on={"blurry": "ignore"}).issues if issue.path == f"a/{name}"]
+    assert [(one.check, one.action, one.moved_to) for one in issues] == [("extension", action, target)]
 
 
 def test_one_table_of_endings() -> None:

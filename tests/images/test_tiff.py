@@ -278,7 +278,7 @@ def test_every_decode_is_the_same_whatever_lay_in_memory_before() -> None:
     """MALLOC_PERTURB_ fills what is allocated: a byte that no decoder writes differs between the two."""
     outputs = []
     for value in ("1", "200"):
-        command = [sys.executable, str(Path(__file__).parent / "decodes.py")]
+        command = [sys.executable, str(Path(__file__).parents[1] / "decodes.py")]
         environment = os.environ | {"MALLOC_PERTURB_": value}
         outputs.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL))
     first, second = (child.communicate()[0].decode().splitlines() for child in outputs)

@@ -9,7 +9,8 @@ import pytest
 from conftest import Run, chromium, encoded, make_classes, photo, write
 
 from imgclf.audit import writing
-from imgclf.audit.results import Audit, Suspect
+from imgclf.audit.results import Audit
+from imgclf.data.checks import Issue
 from imgclf.data.dataset import index
 from imgclf.evaluation.baseline import Baseline
 
@@ -49,12 +50,12 @@ def test_an_image_has_one_decision_wherever_it_stands(page: Any, tmp_path: Path,
 
 def test_what_an_audit_asks_for_is_chosen_already(page: Any, tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 4, "b, the other": 4})
-    suspects = (
-        Suspect("a/000.png", "a", "label", 0.97, "b, the other", "looks like b"),
-        Suspect("a/001.png", "a", "label", 0.8, "b, the other", "looks like b"),
+    issues = (
+        Issue("a/000.png", "label", 0.97, "looks like b", label="a", suggestion="b, the other"),
+        Issue("a/001.png", "label", 0.8, "looks like b", label="a", suggestion="b, the other"),
     )
     score = 0.75, (0.41, 0.93), Baseline("a", 0.5, (0.22, 0.78), "not better")
-    found = Audit(str(data), "efficientnet-lite0", index(data)[0], suspects, (), *score, (), "")
+    found = Audit(str(data), "efficientnet-lite0", index(data)[0], issues, (), *score, (), "")
     writing.write_page(found, tmp_path / "found.html", 0.9)
     page.goto((tmp_path / "found.html").as_uri())
     assert page.get_by_label("what to do with a/001.png").input_value() == ""

