@@ -82,13 +82,10 @@ class Service:
         client = request.scope["state"]["client"]
         if self.pool.is_full(client):
             raise Refused(503, "the queue is full; try again in a second", wait=1)
-        body = await self.room.read(request.receive, request.headers, deadline, client)
-        try:
+        async with self.room.body(request.receive, request.headers, deadline, client) as body:
             found = bodies.images(body, request.headers.get("content-type", ""))
             jobs = [self._job(name, content, top) for name, content in found]
             records = await _unless_gone(request, self.pool.run(jobs, deadline, client))
-        finally:
-            self.room.free(body, client)
         status = 200 if any(record.error is None for record in records) else 422
         return json_response([record.to_dict() for record in records], status)
 
@@ -99,8 +96,7 @@ class Service:
             raise Refused(400, "label: no such class; /model lists them")
         client = request.scope["state"]["client"]
         deadline = asyncio.get_running_loop().time() + self.config.timeout
-        body = await self.room.read(request.receive, request.headers, deadline, client)
-        try:
+        async with self.room.body(request.receive, request.headers, deadline, client) as body:
             found = bodies.images(body, request.headers.get("content-type", ""))
             if len(found) != 1:
                 raise Refused(400, "give one image")
@@ -109,8 +105,6 @@ class Service:
                 image = (await _unless_gone(request, self.lookers.run([looking], deadline, client)))[0]
             except ImageError as error:
                 raise Refused(422, str(error)) from None
-        finally:
-            self.room.free(body, client)
         return Response(image, media_type="image/jpeg")
 
     async def model(self, _request: Request) -> Response:

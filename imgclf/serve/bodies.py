@@ -1,8 +1,9 @@
 """Request bodies, in memory and within limits; nothing that is uploaded touches the disk."""
 
 import asyncio
+import contextlib
 import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from imgclf.serve.clients import largest
@@ -29,77 +30,86 @@ class Gone(Exception):
     """The client has hung up."""
 
 
-class _Reading:
-    """A body that comes in. limit: ends its reading."""
+class _Held:
+    """A body in memory: it comes in, or its request is being answered. limit: ends either. size: bytes that count."""
 
-    def __init__(self, client: str, body: bytearray, limit: asyncio.Timeout) -> None:
-        self.client, self.body, self.limit, self.gives_way = client, body, limit, False
+    def __init__(self, client: str, limit: asyncio.Timeout) -> None:
+        self.client, self.limit = client, limit
+        self.body, self.size, self.gives_way = bytearray(), 0, False
 
 
 class Room:
-    """The memory for bodies: what is read is counted until it is given back.
+    """The memory for bodies, counted by client until their requests are answered.
 
-    Where there is no more, the client that holds the most gives way with the newest body that is still coming in.
+    Where there is no more, the client that holds the most gives way with its newest request, whether its body is still coming
+    in or all there: one that waits for a thread could hold the memory for as long as requests may take.
     """
 
     def __init__(self) -> None:
         self.held: dict[str, int] = {}  # bytes by client
-        self._coming: list[_Reading] = []
+        self._all: list[_Held] = []
 
-    async def read(self, receive: Receive, headers: Mapping[str, str], deadline: float, client: str = "") -> bytearray:
-        """A whole body; raises Refused (408, 413, 503) or Gone. To be given back with `free`."""
+    @contextlib.asynccontextmanager
+    async def body(
+        self, receive: Receive, headers: Mapping[str, str], deadline: float, client: str = ""
+    ) -> AsyncIterator[bytearray]:
+        """A whole body, in memory until the block ends. Raises Refused (408, 413, 503), the last in the block too, or Gone."""
         declared = headers.get("content-length", "")
-        too_large = Refused(413, f"more than {MAX_REQUEST:,} bytes, the limit of one request")
         if declared.isdecimal() and int(declared) > MAX_REQUEST:
-            raise too_large
-        body = bytearray()
-        reading = _Reading(client, body, asyncio.timeout_at(deadline))
-        self._coming.append(reading)
+            raise _too_large()
+        held = _Held(client, asyncio.timeout_at(deadline))
+        self._all.append(held)
         try:
-            async with reading.limit:
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise Gone
-                    if reading.gives_way:
-                        raise _full()
-                    block = message.get("body", b"")
-                    if len(body) + len(block) > MAX_REQUEST:
-                        raise too_large
-                    if sum(self.held.values()) + len(block) > MAX_HELD and not self._make_room(client):
-                        raise _full()
-                    body += block
-                    self.held[client] = self.held.get(client, 0) + len(block)
-                    if not message.get("more_body"):
-                        return body
-        except BaseException as error:
-            if not reading.gives_way:
-                self.free(body, client)
-            if isinstance(error, TimeoutError):
-                late = Refused(
-                    408, "the request body did not arrive within the time limit; try again with fewer or smaller images"
-                )
-                raise (_full() if reading.gives_way else late) from None
-            raise
+            async with held.limit:
+                await self._read(held, receive)
+                held.limit.reschedule(None)
+                yield held.body
+        except TimeoutError:
+            late = "the request body did not arrive within the time limit; try again with fewer or smaller images"
+            raise (_full() if held.gives_way else Refused(408, late)) from None
         finally:
-            self._coming.remove(reading)
+            self._all.remove(held)
+            self._free(held)
+
+    async def _read(self, held: _Held, receive: Receive) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Gone
+            if held.gives_way:
+                raise _full()
+            block = message.get("body", b"")
+            if held.size + len(block) > MAX_REQUEST:
+                raise _too_large()
+            if sum(self.held.values()) + len(block) > MAX_HELD and not self._make_room(held.client):
+                raise _full()
+            held.body += block
+            held.size += len(block)
+            self.held[held.client] = self.held.get(held.client, 0) + len(block)
+            if not message.get("more_body"):
+                return
 
     def _make_room(self, client: str) -> bool:
-        """Have another client give way, if it holds the most and a body of it is coming in."""
-        most = largest(self.held)
-        newest = next((one for one in reversed(self._coming) if one.client == most and not one.gives_way), None)
+        """Have another client give way, if it holds the most."""
+        most = largest(self.held) if self.held else client
+        newest = next((one for one in reversed(self._all) if one.client == most and one.size), None)
         if most == client or newest is None:
             return False
         newest.gives_way = True
-        self.free(newest.body, most)  # now, or the next block would find no room either
+        self._free(newest)  # now, or the next block would find no room either
         newest.limit.reschedule(asyncio.get_running_loop().time())
         return True
 
-    def free(self, body: bytearray, client: str = "") -> None:
-        """Give back the memory of a body that `read` gave."""
-        self.held[client] = self.held.get(client, 0) - len(body)
-        if not self.held[client]:
-            del self.held[client]
+    def _free(self, held: _Held) -> None:
+        if held.size:
+            self.held[held.client] -= held.size
+            held.size = 0
+            if not self.held[held.client]:
+                del self.held[held.client]
+
+
+def _too_large() -> Refused:
+    return Refused(413, f"more than {MAX_REQUEST:,} bytes, the limit of one request")
 
 
 def _full() -> Refused:

@@ -260,7 +260,7 @@ def test_the_client_with_the_most_bytes_gives_way(monkeypatch: pytest.MonkeyPatc
     async def all_of_it() -> None:
         room, until = Room(), asyncio.get_running_loop().time() + 60
 
-        async def read(client: str, *sizes: int) -> bytearray:
+        async def read(client: str, *sizes: int, seconds: float = 0.0) -> int:
             sent = iter(sizes)
 
             async def receive() -> dict[str, Any]:
@@ -269,7 +269,9 @@ def test_the_client_with_the_most_bytes_gives_way(monkeypatch: pytest.MonkeyPatc
                     await asyncio.sleep(60)
                 return {"type": "http.request", "body": bytes(size or 0), "more_body": size is not None and size != 7}
 
-            return await room.read(receive, {}, until, client)
+            async with room.body(receive, {}, until, client) as body:
+                await asyncio.sleep(seconds)
+                return len(body)
 
         first = asyncio.create_task(read("hog", 400))
         second = asyncio.create_task(read("hog", 500))
@@ -278,18 +280,28 @@ def test_the_client_with_the_most_bytes_gives_way(monkeypatch: pytest.MonkeyPatc
         with pytest.raises(Refused) as refused:  # its own bytes are the most
             await read("hog", 200, 7)
         assert refused.value.status == 503
-        body = await read("honest", 200, 7)
-        assert len(body) == 207
+        honest = asyncio.create_task(read("honest", 200, 7, seconds=60))
+        await asyncio.sleep(0.01)
         with pytest.raises(Refused) as refused:
             await second
         assert (refused.value.status, refused.value.wait) == (503, 1)
         assert not first.done()
         assert room.held == {"hog": 400, "honest": 207}
-        first.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await first
-        room.free(body, "honest")
+        for task in (first, honest):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
         assert room.held == {}
+        whole = [asyncio.create_task(read("hog", 493, 7, seconds=60)) for _request in range(2)]  # which wait for a thread
+        await asyncio.sleep(0.01)
+        assert room.held == {"hog": 1000}
+        assert await read("honest", 200, 7) == 207
+        with pytest.raises(Refused) as refused:
+            await whole[1]
+        assert (refused.value.status, refused.value.wait) == (503, 1)
+        assert not whole[0].done()
+        assert room.held == {"hog": 500}
+        whole[0].cancel()
 
     asyncio.run(all_of_it())
 
