@@ -169,12 +169,3 @@ def act(data: Path, state: Path, command: str, issues: Sequence[Issue]) -> list[
         else:
             done.append(dataclasses.replace(issue, action=DONE.get(issue.action, issue.action)))
     return done
-
-
-# -- the report -------------------------------------------------------------------------------------------------------------
-
-
-# -- an edited report -------------------------------------------------------------------------------------------------------
-
-
-# -- taking back ------------------------------------------------------------------------------------------------------------

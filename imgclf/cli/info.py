@@ -1,15 +1,12 @@
 """`imgclf info`: everything that a run knows of itself."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from imgclf.cli.console import as_json, out, printable
 from imgclf.cli.options import Json, found
-
-if TYPE_CHECKING:
-    pass
 
 
 def info(

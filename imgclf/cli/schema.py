@@ -1,15 +1,12 @@
 """`imgclf schema`: the JSON Schemas of all outputs."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from imgclf.cli import console
 from imgclf.cli.console import data
-
-if TYPE_CHECKING:
-    pass
 
 
 def schema(name: Annotated[str | None, typer.Argument(help="Name of a schema; by default list all.")] = None) -> None:

@@ -65,7 +65,7 @@ def _how(exact: bool, mirrored: bool) -> str:
     return "the same pixels as" if exact else "a mirror image of" if mirrored else "nearly the same as"
 
 
-def _resemblances(catalogue: Catalogue, files: Sequence[Found], at_least: float, progress: Progress | None) -> list[Issue]:
+def resemblances(catalogue: Catalogue, files: Sequence[Found], at_least: float, progress: Progress | None) -> list[Issue]:
     """Duplicates, near-duplicates, mirror images, and such across classes and parts.
 
     Of the files that show the same the best is kept: one in the test part before one in another, no link, the most pixels, the

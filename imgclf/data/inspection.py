@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from imgclf.core.progress import Progress
 from imgclf.data.catalogue import Catalogue
 from imgclf.data.checks import CHECKS, CLEAN_CHECKS, IMPLIED, Issue
-from imgclf.data.duplicates import _resemblances
+from imgclf.data.duplicates import resemblances
 from imgclf.data.layout import Found
 from imgclf.images import quality
 from imgclf.images.formats import filetypes
@@ -28,7 +28,7 @@ def find(
     """
     given = dict(thresholds or {})
     least = given.pop("near-duplicate", 0.0)
-    found = [*_files(catalogue), *_resemblances(catalogue, files, least, progress)]
+    found = [*_files(catalogue), *resemblances(catalogue, files, least, progress)]
     for name, flagged, scores in _flagged(catalogue, given):
         for index in _where(flagged):
             found.append(Issue(catalogue.paths[index], name, round(float(scores[index]), 4), _words(catalogue, name, index)))
@@ -120,6 +120,3 @@ def _files(catalogue: Catalogue) -> list[Issue]:
                 detail = f"{name} named {suffix}" if suffix else f"{name} without an extension"
                 found.append(Issue(catalogue.paths[index], "extension", 1.0, detail))
     return found
-
-
-# -- images that show the same --------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +18,6 @@ from imgclf.evaluation import baseline, calibration, grouped, metrics, slices
 from imgclf.evaluation.intervals import wilson_interval
 from imgclf.models import evaluations
 from imgclf.models.bundle import Bundle
-
-if TYPE_CHECKING:
-    pass
 
 
 def evaluate(

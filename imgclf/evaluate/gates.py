@@ -3,14 +3,9 @@
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from imgclf.core import names
 from imgclf.core.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
-
 
 WHOLE = ("accuracy", "f1", "weighted_f1", "auc", "average_precision", "top2", "top3", "top5")  # what a gate may ask for
 OF_CLASS = ("precision", "recall", "f1")

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,6 @@ from imgclf.data import scoring
 from imgclf.evaluation import metrics, slices
 from imgclf.evaluation.baseline import Baseline
 from imgclf.evaluation.grouped import Groups
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,16 +2,10 @@
 
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    pass
-if TYPE_CHECKING:
-    pass
-
 
 NOTE = "imgclf"  # the name of what a file knows of itself, with .json where it is a file in an archive or a folder
 Answer = Callable[[NDArray[np.uint8]], NDArray[np.float64]]

@@ -111,9 +111,6 @@ def check_png(out: Path, data: Path, option: str = "--out") -> None:
     check_outside(out, option, data)
 
 
-# -- in the terminal, and as a page -------------------------------------------------------------------------------------------
-
-
 def has_display() -> bool:
     """Whether a window could be opened here."""
     return not sys.platform.startswith("linux") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

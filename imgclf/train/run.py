@@ -5,7 +5,6 @@ import shlex
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from imgclf.core import names, signals
 from imgclf.core.config import SCRATCH, TrainConfig
@@ -24,9 +23,6 @@ from imgclf.train.finishing import finish
 from imgclf.train.loop import fit, remedies, save, tuning_epochs
 from imgclf.train.setup import Stored, check, check_agreement, chosen_manifest, prepare, read_config, weigh, write_config
 from imgclf.train.work import Listener, OfWorker, Silent, Work
-
-if TYPE_CHECKING:
-    pass
 
 
 def train(
