@@ -34,6 +34,7 @@ def imports(path: Path) -> set[str]:
     """The modules of imgclf that a file imports anywhere, also inside functions; `sys.numpy` for others."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: write imports in full, they are checked here"
         names = [alias.name for alias in getattr(node, "names", ())] if isinstance(node, ast.Import | ast.ImportFrom) else []
         for name in names:
             whole = f"{node.module}.{name}" if isinstance(node, ast.ImportFrom) else name
@@ -70,6 +71,16 @@ def test_only_the_command_line_prints_and_core_needs_only_the_standard_library()
     }
     assert [name for name, found in others.items() if floor(name) and found & {"typer", "rich"}] == []
     assert [name for name, found in others.items() if floor(name) == 4 and found - sys.stdlib_module_names - {"imgclf"}] == []
+
+
+def test_only_the_decoder_decodes() -> None:
+    decoders = {
+        name
+        for name, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr.startswith(("imdecode", "imread"))
+    }
+    assert decoders == {"images.decode", "images.formats.tiff"}
 
 
 def test_every_verb_has_a_command_of_its_name() -> None:

@@ -1,4 +1,4 @@
-"""THE decoder, bytes to pixels, and THE resize preprocessing. Nothing else in imgclf decodes or resizes an image.
+"""THE decoder, bytes to pixels. Nothing else in imgclf decodes an image.
 
 Every image comes out as (height, width, 3) uint8 RGB: EXIF orientation applied, grey copied to three channels, palettes
 expanded, CMYK converted, transparency laid over white, deeper samples scaled by the declared depth, first frame of an
