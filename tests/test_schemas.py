@@ -87,6 +87,8 @@ def test_what_is_written_alike_is_described_alike() -> None:
 def test_words_and_fields_are_those_of_the_code() -> None:
     issue = shipped("clean")["$defs"]["issue"]["properties"]
     assert issue["check"]["enum"] == [*checks.CHECKS, ""]
+    for name, own in (("clean", checks.CLEAN_CHECKS), ("audit", checks.AUDIT_CHECKS)):
+        assert shipped(name)["properties"]["issues"]["items"]["properties"]["check"]["enum"] == list(own)
     options = shipped("config")["$defs"]["options"]
     assert options["required"] == [field.name for field in dataclasses.fields(TrainConfig)]
     assert [*options["properties"]["model"]["enum"], "auto"] == list(get_args(Model))  # `auto` has become one of them
