@@ -1,4 +1,4 @@
-"""The changes that mutation.py makes: each a small mistake that a programmer could have made."""
+"""The changes that mutation.py makes: each a small mistake that a programmer could have made, and how processes load it."""
 
 import ast
 import dataclasses
@@ -134,3 +134,56 @@ def _constant(value: object) -> Iterator[str]:
         yield repr(f"{value}X")
     elif isinstance(value, bytes):
         yield repr(value + b"X")
+
+
+def hook() -> None:
+    """Load the package as the variable MUTATION says: one module changed, or every statement reporting that it ran.
+
+    The source of this function is also the `sitecustomize` of processes that tests start.
+    """
+    import ast
+    import builtins
+    import json
+    import os
+    from importlib.machinery import SourceFileLoader
+
+    plan = json.loads(os.environ.get("MUTATION", "{}"))
+    plain: Any = SourceFileLoader.get_code
+    seen: set[str] = set()
+    opened, written, closed = os.open, os.write, os.close  # tests replace these
+
+    def hit(key: str) -> None:
+        if key not in seen:
+            seen.add(key)
+            try:
+                file = opened(plan["hits"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+                written(file, f"{key}\n".encode())
+                closed(file)
+            except OSError:
+                seen.discard(key)
+
+    def reporting(node: Any, name: str, inside: bool) -> None:
+        for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+            block = getattr(node, field, None)
+            for child in block if isinstance(block, list) else ():
+                reporting(child, name, inside or type(node).__name__.endswith("FunctionDef"))
+            if isinstance(block, list) and field not in ("handlers", "cases"):
+                for child in list(block) if inside or type(node).__name__.endswith("FunctionDef") else ():
+                    if not (isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)):
+                        call = ast.parse(f"__hit__({f'{name}:{child.lineno}'!r})").body[0]
+                        for part in ast.walk(call):
+                            ast.copy_location(part, child)
+                        block.insert(block.index(child), call)
+
+    def get_code(self: SourceFileLoader, name: str) -> Any:
+        if self.path == plan.get("file"):
+            return compile(plan["source"], self.path, "exec", dont_inherit=True)
+        if plan.get("hits") and self.path.startswith(plan["package"]):
+            with open(self.path, "rb") as file:
+                tree = ast.parse(file.read())
+            reporting(tree, self.path.removeprefix(plan["root"]), False)
+            return compile(tree, self.path, "exec", dont_inherit=True)
+        return plain(self, name)
+
+    builtins.__dict__.update(__hit__=hit, __seen__=seen)
+    SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]

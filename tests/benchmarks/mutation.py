@@ -34,64 +34,21 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from mutants import Mutant, mutants
+from mutants import Mutant, hook, mutants
 
 WARM = ("numpy", "cv2", "PIL.Image", "PIL.ImageOps", "sqlite3", "typer.testing", "rich.console", "xxhash")
-TESTS = ("core", "data", "evaluation", "images", "test_clean.py", "test_split.py", "test_settings.py")
+TESTS = (
+    "core",
+    "data",
+    "evaluation",
+    "images",
+    "test_clean.py",
+    "test_split.py",
+    "test_settings.py",
+    "test_audit.py",
+    "test_compare.py",
+)
 HERE = Path(__file__).parents[1]
-
-
-def hook() -> None:
-    """Load the package as the variable MUTATION says: one module changed, or every statement reporting that it ran.
-
-    The source of this function is also the `sitecustomize` of processes that tests start.
-    """
-    import ast
-    import builtins
-    import json
-    import os
-    from importlib.machinery import SourceFileLoader
-
-    plan = json.loads(os.environ.get("MUTATION", "{}"))
-    plain: Any = SourceFileLoader.get_code
-    seen: set[str] = set()
-    opened, written, closed = os.open, os.write, os.close  # tests replace these
-
-    def hit(key: str) -> None:
-        if key not in seen:
-            seen.add(key)
-            try:
-                file = opened(plan["hits"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-                written(file, f"{key}\n".encode())
-                closed(file)
-            except OSError:
-                seen.discard(key)
-
-    def reporting(node: Any, name: str, inside: bool) -> None:
-        for field in ("body", "orelse", "finalbody", "handlers", "cases"):
-            block = getattr(node, field, None)
-            for child in block if isinstance(block, list) else ():
-                reporting(child, name, inside or type(node).__name__.endswith("FunctionDef"))
-            if isinstance(block, list) and field not in ("handlers", "cases"):
-                for child in list(block) if inside or type(node).__name__.endswith("FunctionDef") else ():
-                    if not (isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)):
-                        call = ast.parse(f"__hit__({f'{name}:{child.lineno}'!r})").body[0]
-                        for part in ast.walk(call):
-                            ast.copy_location(part, child)
-                        block.insert(block.index(child), call)
-
-    def get_code(self: SourceFileLoader, name: str) -> Any:
-        if self.path == plan.get("file"):
-            return compile(plan["source"], self.path, "exec", dont_inherit=True)
-        if plan.get("hits") and self.path.startswith(plan["package"]):
-            with open(self.path, "rb") as file:
-                tree = ast.parse(file.read())
-            reporting(tree, self.path.removeprefix(plan["root"]), False)
-            return compile(tree, self.path, "exec", dont_inherit=True)
-        return plain(self, name)
-
-    builtins.__dict__.update(__hit__=hit, __seen__=seen)
-    SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]
 
 
 class Recorder:
@@ -260,11 +217,11 @@ def main() -> None:
     parser.add_argument("--longest", type=float, default=6, help="seconds that the tests of each change may take unchanged")
     parser.add_argument("--results", type=Path, help="file of JSON lines to continue and to extend")
     parser.add_argument("--lines", type=Path, help="where to keep which test executes which lines")
+    parser.add_argument("--warm", nargs="*", default=[], help="more modules to import before, such as keras")
     parser.add_argument("--again", action="store_true", help="try the survivors in --results again")
-    options = parser.parse_args()
-    for name in WARM:
+    options, start = parser.parse_args(), time.monotonic()
+    for name in (*WARM, *options.warm):
         importlib.import_module(name)
-    start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         options.package = options.package.resolve()
