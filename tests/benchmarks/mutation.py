@@ -14,6 +14,7 @@ import argparse
 import builtins
 import collections
 import contextlib
+import gc
 import hashlib
 import importlib
 import inspect
@@ -52,12 +53,24 @@ HERE = Path(__file__).parents[1]
 
 
 class Recorder:
-    """Which lines each test runs, and how long it takes. Tests that fail or are skipped are left out."""
+    """Which lines each test that passes runs, and how long it takes, with the fixtures that it shares with others."""
 
     def __init__(self, hits: Path) -> None:
         self.hits = hits
         self.tests: dict[str, dict[str, Any]] = {}
         self.bad: set[str] = set()
+        self.shared: dict[str, tuple[float, set[str]]] = {}  # seconds and lines by fixture
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[object]) -> Generator[None, object, object]:
+        start = time.perf_counter()
+        done = yield
+        if fixturedef.scope != "function":
+            self.shared[fixturedef.argname] = time.perf_counter() - start, self.lines()
+        return done
+
+    def lines(self) -> set[str]:
+        return set(self.hits.read_text().split()) if self.hits.exists() else set()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -65,9 +78,11 @@ class Recorder:
         self.hits.unlink(missing_ok=True)
         start = time.perf_counter()
         done = yield
-        lines = sorted(set(self.hits.read_text().split())) if self.hits.exists() else []
         if item.nodeid not in self.bad:
-            self.tests[item.nodeid] = {"seconds": round(time.perf_counter() - start, 3), "lines": lines}
+            shared = [self.shared[name] for name in getattr(item, "fixturenames", ()) if name in self.shared]
+            seconds = time.perf_counter() - start + sum(one for one, _lines in shared)
+            lines = self.lines().union(*(lines for _seconds, lines in shared))
+            self.tests[item.nodeid] = {"seconds": round(seconds, 3), "lines": sorted(lines)}
         return done
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -109,8 +124,17 @@ def forked(work: Path, plan: dict[str, Any], files: list[str], plugin: Recorder 
             os.dup2(log, 1), os.dup2(log, 2)
             os.environ["MUTATION"] = json.dumps(plan)
             hook()
-            options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "xdist.plugin", f"--basetemp={work / 'tests'}"]
-            status = int(pytest.main([*files, *options[isinstance(plugin, Recorder) :]], [plugin]))
+            options = [
+                "-x",
+                "--assert=plain",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                "-p",
+                "xdist.plugin",
+                f"--basetemp={work / 'tests'}",
+            ]
+            status = int(pytest.main([*files, *options[2 * isinstance(plugin, Recorder) :]], [plugin]))
             answer.write_text(json.dumps(plugin.result()))
             os._exit(status)
         except BaseException:
@@ -165,7 +189,7 @@ def choose(mutant: Mutant, tests: dict[str, Any], source: list[str], count: int,
     return taken
 
 
-def attempt(mutant: Mutant, tests: dict[str, Any], options: argparse.Namespace, work: Path, plan: dict[str, Any]) -> str:
+def attempt(mutant: Mutant, tests: dict[str, Any], options: argparse.Namespace, work: Path) -> str:
     """The test that fails with this change, `timeout`, or "" for none."""
     path = options.package.parent / mutant.file
     source = path.read_bytes()
@@ -222,6 +246,7 @@ def main() -> None:
     options, start = parser.parse_args(), time.monotonic()
     for name in (*WARM, *options.warm):
         importlib.import_module(name)
+    gc.freeze()  # a child need not go through all that for its garbage
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         options.package = options.package.resolve()
@@ -244,10 +269,11 @@ def main() -> None:
             if by is None or (options.again and not by):
                 if time.monotonic() - start > options.seconds:
                     continue
-                by = attempt(mutant, tests, options, work, plan)
+                begun = time.monotonic()
+                by = attempt(mutant, tests, options, work)
                 shutil.rmtree(work / "tests", ignore_errors=True)
                 with options.results.open("a") as file:
-                    file.write(json.dumps({"key": mutant.key, "by": by}) + "\n")
+                    file.write(json.dumps({"key": mutant.key, "by": by, "seconds": round(time.monotonic() - begun, 1)}) + "\n")
                 print(f"{by or 'SURVIVED':60.60} {mutant}", file=sys.stderr, flush=True)
             tried.append((mutant, by))
         report(tried)
