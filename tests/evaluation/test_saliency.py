@@ -147,3 +147,111 @@ def test_overlay() -> None:
     assert drawn[40, 40].tolist() == [120, 120, 120]
     assert drawn[20, 60].astype(int).sum() > 500
     assert np.array_equal(saliency.overlay(photo, np.zeros((50, 80))), photo)
+
+
+def test_overlay_by_the_formula() -> None:
+    """Half in the colours of matplotlib's inferno, the stronger the hotter; a white line around what is half as hot or more."""
+    from matplotlib import colormaps
+
+    photo = np.full((60, 90, 3), (200, 100, 50), np.uint8)
+    grey = 0.299 * 200 + 0.587 * 100 + 0.114 * 50
+    pale = 0.55 * np.array([200, 100, 50]) + 0.45 * grey
+    for level in (0.1, 0.3, 0.49):
+        heat = np.full((60, 90), level)
+        heat[:10] = np.nan
+        drawn = saliency.overlay(photo, heat)
+        glow, share = 255 * np.array(colormaps["inferno"](level)[:3]), 0.65 * level**0.8
+        np.testing.assert_allclose(drawn[40, 40], pale * (1 - share) + glow * share, atol=3)
+        np.testing.assert_allclose(drawn[5, 40], 0.3 * pale, atol=1)
+        assert len(np.unique(drawn[10:].reshape(-1, 3), axis=0)) == 1
+    heat = np.full((60, 90), 0.2)
+    heat[20:40, 30:60] = 0.5
+    drawn = saliency.overlay(photo, heat)
+    edge = np.zeros((60, 90), bool)
+    edge[20:40, 30:60] = True
+    edge[21:39, 31:59] = False
+    np.testing.assert_array_equal(drawn[..., 1] > 200, edge)
+
+
+def test_occlusion_is_the_mean_of_what_covering_each_patch_costs() -> None:
+    """A classifier whose logit is the number of bright pixels: each patch takes away as many as it covers."""
+    canvas = np.zeros((32, 48, 3), np.uint8)
+    canvas[12:16, 20:28] = 255
+
+    def bright(image: decode.Image) -> np.ndarray:
+        logit = (image[..., 0] > 128).sum() / 8
+        return np.array([1 / (1 + np.exp(logit)), 1 / (1 + np.exp(-logit))])
+
+    total, weight = np.zeros((32, 48)), np.zeros((32, 48))
+    for top in range(0, 25, 4):
+        for left in range(0, 41, 4):
+            covered = (canvas[top : top + 8, left : left + 8, 0] > 128).sum() / 8
+            window = np.outer(np.hanning(10)[1:-1], np.hanning(10)[1:-1])
+            total[top : top + 8, left : left + 8] += covered * window
+            weight[top : top + 8, left : left + 8] += window
+    found = saliency.occlusion(bright, canvas, 1)
+    np.testing.assert_allclose(found, (total / weight) / (total / weight).max(), atol=1e-6)
+
+
+def test_patches_are_a_quarter_of_the_shorter_side_and_overlap_by_half() -> None:
+    found = saliency._patches(32, 64)
+    assert found[0] == (slice(0, 8), slice(0, 8))
+    assert sorted({rows.start for rows, _columns in found}) == [0, 4, 8, 12, 16, 20, 24]
+    assert sorted({columns.start for _rows, columns in found}) == list(range(0, 57, 4))
+    assert saliency._patches(3, 3)[0] == (slice(0, 2), slice(0, 2))
+
+
+def test_what_is_too_faint_is_blank_and_the_rest_reaches_one() -> None:
+    assert saliency._scaled(np.array([[0.05, 0.01]])).tolist() == [[0.0, 0.0]]
+    assert saliency._scaled(np.array([[0.06, 0.03]])).tolist() == [[1.0, 0.5]]
+
+
+def test_random_patches_are_a_tenth_of_each_side() -> None:
+    found = saliency._patchwork((20, 40), np.random.default_rng(0))
+    assert found.shape == (20, 40)
+    expected = np.random.default_rng(0).random((10, 10))
+    np.testing.assert_array_equal(found, expected.repeat(2, axis=0).repeat(4, axis=1))
+
+
+def test_fidelity_covers_the_shares_with_the_blurred_image() -> None:
+    """A classifier that measures how many pixels are still as they were."""
+    canvas = np.random.default_rng(0).integers(0, 256, (20, 40, 3)).astype(np.uint8)
+    hidden = saliency.blurred(canvas)
+
+    def kept(image: decode.Image) -> np.ndarray:
+        assert ((image == canvas) | (image == hidden)).all()
+        share = (image == canvas).all(axis=2).mean()
+        return np.array([1 - share, share])
+
+    heat = np.linspace(1, 0, 800).reshape(20, 40)
+    found = saliency.fidelity(kept, canvas, 1, heat, rounds=2)
+    assert found.before == 1
+    assert found.marked == pytest.approx((0.95, 0.9, 0.8, 0.7))
+    assert found.random == pytest.approx((0.95, 0.9, 0.8, 0.7))
+
+    def first(image: decode.Image) -> np.ndarray:
+        share = (image[:2] == canvas[:2]).all(axis=2).mean()
+        return np.array([1 - share, share])
+
+    seeds = [saliency.fidelity(first, canvas, 1, heat, seed=seed, rounds=1) for seed in (0, 0, 1)]
+    assert seeds[0] == seeds[1] != seeds[2]
+    assert seeds[0].marked == pytest.approx((0.5, 0, 0, 0))
+    masks = [saliency._most(saliency._patchwork((20, 40), np.random.default_rng(0)), share) for share in saliency.SHARES]
+    assert seeds[0].random == pytest.approx([1 - mask[:2].mean() for mask in masks])
+
+
+def test_blurring_takes_half_the_shorter_side_twice() -> None:
+    """A single bright pixel becomes a triangle as wide as two windows of 17, and nothing is lost at the edges."""
+    canvas = np.zeros((33, 60, 3), np.uint8)
+    canvas[16, 30] = 255
+    spread = saliency.blurred(np.full((33, 60, 3), 7, np.uint8))
+    assert (spread == 7).all()
+    step = np.zeros((33, 60, 3), np.uint8)
+    step[:, 30:] = 255
+    line = saliency.blurred(step)[16, :, 0].astype(int)
+    window = 17  # 33 // 2, made odd
+    once = np.clip((np.arange(60) - 30 + window // 2 + 1) / window, 0, 1) * 255
+    padded = np.pad(once, window // 2, mode="edge")
+    expected = np.convolve(padded, np.ones(window) / window, mode="valid")
+    np.testing.assert_allclose(line, expected, atol=1.5)
+    assert (saliency.blurred(np.zeros((2, 2, 3), np.uint8)) == 0).all()
