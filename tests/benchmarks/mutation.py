@@ -168,20 +168,23 @@ def record(options: argparse.Namespace, work: Path, plan: dict[str, Any]) -> dic
     return {test: {**one, "lines": set(one["lines"])} for test, one in facts.items()}
 
 
-def choose(mutant: Mutant, tests: dict[str, Any], source: list[str], count: int, seconds: float) -> list[str]:
-    """The fastest tests of the changed line; of what is run by the import, those of lines that name it come first."""
-    named = {mutant.line}
-    if mutant.names:
-        pattern = re.compile(rf"\b({'|'.join(mutant.names)})\b")
-        named = {number for number, line in enumerate(source, 1) if pattern.search(line)}
-    hit = {test for test, facts in tests.items() if any(f"{mutant.file}:{line}" in facts["lines"] for line in named)}
+def choose(mutant: Mutant, tests: dict[str, Any], package: Path, count: int, seconds: float) -> list[str]:
+    """The fastest tests of the changed line. No test runs what the import runs: then those of lines that name it come first."""
+    hit = {test for test, facts in tests.items() if f"{mutant.file}:{mutant.line}" in facts["lines"]}
+    others = hit
     if mutant.names or not hit:
-        others = {test for test, facts in tests.items() if any(line.startswith(f"{mutant.file}:") for line in facts["lines"])}
-    else:
-        others = hit
-    ordered = sorted(others | hit, key=lambda test: (test not in hit, tests[test]["seconds"]))
+        module = mutant.file.removesuffix(".py").replace("/", ".")
+        module = rf"{module}\b|from {module.rpartition('.')[0]} import .*\b{module.rpartition('.')[2]}\b"
+        name = re.compile(rf"\b({'|'.join(mutant.names or ['$'])})\b")
+        sources = {path.relative_to(package.parent).as_posix(): path.read_text("utf-8") for path in package.rglob("*.py")}
+        near = {file: text for file, text in sources.items() if file == mutant.file or re.search(module, text)}
+        lines = {
+            f"{file}:{n}" for file, text in near.items() for n, line in enumerate(text.splitlines(), 1) if name.search(line)
+        }
+        hit |= {test for test, facts in tests.items() if not lines.isdisjoint(facts["lines"])}
+        others = {test for test, facts in tests.items() if any(line.split(":")[0] in near for line in facts["lines"])}
     taken: list[str] = []
-    for test in ordered[:count]:
+    for test in sorted(others | hit, key=lambda test: (test not in hit, tests[test]["seconds"]))[:count]:
         seconds -= tests[test]["seconds"]
         if taken and seconds < 0:
             break
@@ -193,7 +196,7 @@ def attempt(mutant: Mutant, tests: dict[str, Any], options: argparse.Namespace, 
     """The test that fails with this change, `timeout`, or "" for none."""
     path = options.package.parent / mutant.file
     source = path.read_bytes()
-    chosen = choose(mutant, tests, source.decode().splitlines(), options.most, options.longest)
+    chosen = choose(mutant, tests, options.package, options.most, options.longest)
     if not chosen:
         return ""
     changed = source[: mutant.start] + mutant.after.encode() + source[mutant.end :]
