@@ -359,3 +359,35 @@ def test_risk_coverage_by_hand() -> None:
     assert accurate == pytest.approx([1, 2 / 3, 3 / 4])
     assert calibration.useful_thresholds(true, probabilities) == [(0.6, 0.75, 1.0), (0.9, 1.0, 0.25)]
     assert calibration.useful_thresholds(np.array([1, 1, 0, 0]), probabilities) == [(0.6, 0.0, 1.0)]
+
+
+def test_a_class_that_nothing_is_or_is_called_scores_nothing() -> None:
+    """The second class has no images, the third is never predicted, the fourth is neither."""
+    scores = metrics.class_scores(np.array([[4, 1, 0, 0], [0, 0, 0, 0], [2, 0, 0, 0], [0, 0, 0, 0]]), ("a", "b", "c", "d"))
+    assert [(one.precision, one.recall, one.f1, one.support) for one in scores[1:]] == [
+        (0, 0, 0, 0),
+        (0, 0, 0, 2),
+        (0, 0, 0, 0),
+    ]
+    assert [(one.precision_interval, one.recall_interval) for one in scores[1:]] == [
+        (wilson_interval(0, 1), (0.0, 1.0)),
+        ((0.0, 1.0), wilson_interval(0, 2)),
+        ((0.0, 1.0), (0.0, 1.0)),
+    ]
+
+
+def test_the_bootstrap_takes_the_percentiles_of_images_drawn_again() -> None:
+    """Beside another bootstrap of the same images, which draws images and not cells."""
+    matrix = np.array([[45, 15], [10, 30]])
+    random = np.random.default_rng(1)
+    hits = np.stack([random.binomial(60, 45 / 60, 40_000), random.binomial(40, 30 / 40, 40_000)])
+    f1 = 2 * hits / (np.array([[60], [40]]) + hits + (np.array([[40], [60]]) - hits[::-1]))
+    for found, values in zip(
+        metrics.bootstrap_f1(matrix, rounds=40_000), (f1.mean(axis=0), np.array([0.6, 0.4]) @ f1), strict=True
+    ):
+        assert found == pytest.approx(np.percentile(values, [2.5, 97.5]), abs=0.003)
+
+
+def test_a_temperature_without_gain_is_not_used() -> None:
+    assert calibration.Calibration(2.0, 0.0).temperature == 1.0
+    assert calibration.Calibration(2.0, 1e-9).temperature == 2.0
