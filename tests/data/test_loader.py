@@ -1,5 +1,6 @@
 """What the network is fed of images and features that lie in memory."""
 
+import io
 import threading
 from pathlib import Path
 from typing import Any
@@ -138,13 +139,8 @@ def test_batches_are_made_ahead_in_order_and_no_more_than_three(count: int) -> N
     assert sorted(made) == list(range(count))
 
 
-def test_memory_for_images_is_a_quarter_of_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = {
-        "MemTotal: 9 kB\nMemAvailable:   8000 kB\n": 2_048_000,
-        "MemTotal: 9 kB\n": 1 << 30,
-        "MemAvailable: x kB\n": 1 << 30,
-    }
+def test_memory_for_images_is_a_quarter_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = {"MemTotal: 9 kB\nMemAvailable:   8000 kB\n": 2_048_000, "MemTotal: 9 kB\n": 1 << 30, "MemAvailable: x\n": 1 << 30}
     for text, expected in texts.items():
-        (tmp_path / "meminfo").write_text(text)
-        monkeypatch.setattr(loader, "open", lambda *_place, **_options: open(tmp_path / "meminfo"), raising=False)
+        monkeypatch.setattr(loader, "open", lambda *_place, text=text, **_options: io.StringIO(text), raising=False)
         assert loader.memory_budget() == expected
