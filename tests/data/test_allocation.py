@@ -244,3 +244,50 @@ def test_stable_parts_follow_the_users_groups() -> None:
     some = {sample.path: hashes[sample.path] for sample in fewer}
     again, _skipped = allocation.allocate_stably(fewer, some, allocation.group(some, keys), keys, DEFAULT, 0, None)
     assert all(again[path] == parts[path] for path in again)
+
+
+def test_a_subset_without_a_share_gets_nothing() -> None:
+    made, hashes = samples({"a": 12})
+    keys = {sample.path: str(number // 3) for number, sample in enumerate(made)}
+    for seed in range(20):
+        for groups in (allocation.group(hashes, {}), allocation.group(hashes, keys)):
+            parts = allocation.allocate(made, groups, {"train": 0.75, "val": 0.0, "test": 0.25}, seed)
+            assert set(parts.values()) == {"train", "test"}
+
+
+def test_samples_without_a_part_are_not_in_the_manifest() -> None:
+    made, hashes = samples({"a": 3})
+    manifest = allocation.manifest_of(made[::-1], hashes, dict.fromkeys(hashes, "0123456789abcdef"), {"a/0.jpg": "train"})
+    assert manifest.rows == (Row("a/0.jpg", "a", "train", "0123456789ab", hashes["a/0.jpg"]),)
+
+
+def test_stable_places_are_those_of_the_hash() -> None:
+    """The first eight bytes of a SHA-256 as a number between 0 and 1, also of names that are no UTF-8."""
+    import hashlib
+
+    made, hashes = samples({"a": 50})
+    keys = {path: f"k\udcff{number}" for number, path in enumerate(hashes)}
+    parts, _skipped = allocation.allocate_stably(made, hashes, dict(hashes), keys, DEFAULT, 7, None)
+    for path, key in keys.items():
+        digest = hashlib.sha256(b"7:" + key.encode("utf-8", "surrogateescape")).digest()
+        place = int.from_bytes(digest[:8], "big") / 2**64
+        assert parts[path] == ("train" if place < 0.7 else "val" if place < 0.85 else "test")
+    assert allocation._part_at(1.0, {"train": 0.5, "val": 0.5, "test": 0.0}) == "val"
+
+
+def test_how_single_images_of_a_class_are_wished_for() -> None:
+    """Room for 6, 2 and 2 images of which groups took some: rows add up to the classes, columns to the room."""
+    made, hashes = samples({"a": 10, "b": 10})
+    keys = {f"a/{number}.jpg": "group" for number in range(4)}
+    groups = allocation.group(hashes, keys)
+    for seed in range(200):
+        parts = allocation.allocate(made, groups, {"train": 0.6, "val": 0.2, "test": 0.2}, seed)
+        counts = collections.Counter(parts.values())
+        own = collections.Counter(part for path, part in parts.items() if path[0] == "a")
+        place = parts["a/0.jpg"]
+        if place == "train":
+            assert counts == {"train": 12, "val": 4, "test": 4}
+            assert own == {"train": 6, "val": 2, "test": 2}
+        else:
+            assert counts == {"train": 12, "val": 4, "test": 4}, "the other class makes up for it"
+            assert own[place] == 4

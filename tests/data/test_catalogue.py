@@ -498,6 +498,60 @@ def test_an_image_turned_is_not_the_same_pixels(tmp_path: Path) -> None:
         assert catalogue.same_pixels().tolist() == [0, 1]
 
 
+def test_the_most_similar_of_others(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of very many, those with the nearest hashes are compared; a mirror image is told as one."""
+    from PIL import ImageOps
+
+    from imgclf.data import catalogue as columns
+
+    write(data / "a" / "copy.jpg", encoded(scene(3, 60, 40), quality=95))
+    write(data / "a" / "turned.png", encoded(ImageOps.mirror(scene(4, 60, 40)), "PNG"))
+    for most in (64, 1):
+        monkeypatch.setattr(columns, "_MOST_COMPARED", most)
+        with look(data) as catalogue:
+            place = {path: index for index, path in enumerate(catalogue.paths)}
+            others = [place[f"a/{number}.png"] for number in (0, 1, 2, 3, 4, 5)]
+            nearest, similarity, mirrored = catalogue.likeness(place["a/copy.jpg"], others)
+            assert (catalogue.paths[nearest], mirrored) == ("a/3.png", False)
+            assert 0.9 < similarity <= 1
+    monkeypatch.setattr(columns, "_MOST_COMPARED", 64)
+    with look(data) as catalogue:
+        nearest, similarity, mirrored = catalogue.likeness(place["a/turned.png"], others)
+        assert (catalogue.paths[nearest], mirrored) == ("a/4.png", True)
+        assert similarity == pytest.approx(1, abs=1e-3)
+
+
+def test_some_files_of_a_catalogue(data: Path) -> None:
+    catalogue = looked(data)
+    some = catalogue.subset([7, 2, 0])
+    assert some.paths == [catalogue.paths[index] for index in (7, 2, 0)]
+    assert some.problems == {new: catalogue.problems[old] for new, old in enumerate((7, 2, 0)) if old in catalogue.problems}
+    assert some.problems
+    for column in ("facts", "sha256", "thumbnails"):
+        np.testing.assert_array_equal(getattr(some, column), getattr(catalogue, column)[[7, 2, 0]])
+    assert some.hashes() == {path: digest for path, digest in catalogue.hashes().items() if path in some.paths}
+
+
+def test_progress_begins_with_what_is_known(data: Path) -> None:
+    (data / "a" / "page.jpg").unlink()  # what is no image is looked at each time
+    files = [file.path for file in layout.scan(data)]
+    told: list[tuple[int, int]] = []
+    with file_index.examine(data, files, lambda *step: told.append(step)) as catalogue:
+        assert catalogue.read == len(files) == 7
+    assert told == [(number, 7) for number in range(8)]
+    write(data / "a" / "0.png", encoded(photo(50), "PNG"))
+    told.clear()
+    with file_index.examine(data, files, lambda *step: told.append(step)) as catalogue:
+        assert catalogue.read == 1
+    assert told == [(6, 7), (7, 7)]
+    told.clear()
+    write(data / "a" / "1.png", encoded(photo(51), "PNG"))
+    (data / "a" / "2.png").unlink()
+    hashes = file_index.content_hashes(data, files, lambda *step: told.append(step))
+    assert sorted(hashes) == [path for path in files if path != "a/2.png"]
+    assert told == [(6, 7), (7, 7)]
+
+
 # -- processes --------------------------------------------------------------------------------------------------------
 
 
