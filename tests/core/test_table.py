@@ -209,3 +209,56 @@ def test_lines_that_no_manifest_has(line: str, tmp_path: Path) -> None:
     write(tmp_path / "split.csv", f"path,label,split,group,sha256\n{line}\n".encode())
     with pytest.raises(ImgclfError, match=r"split.csv, line 2: expected path,label"):
         read_manifest(tmp_path / "split.csv")
+
+
+@pytest.mark.parametrize("text", ["=1", "+1", "-1", "@x", "\tx", "\rx", "\nx", "\uff1dx", "\uff20x", "'=1", "''-", "'@"])
+def test_every_text_that_begins_like_a_formula_is_quoted_once(text: str) -> None:
+    assert csv_files.cell(text) == f"'{text}"
+    last = 1 + text.count("\n") + text.count("\r")
+    assert list(csv_files.rows(csv_files.line([text, "b"]).encode())) == [(last, [text, "b"])]
+
+
+@pytest.mark.parametrize("text", ["'", "'x", "1=", "x", "", "''", " =1", "'x=1"])
+def test_other_texts_stay(text: str) -> None:
+    assert csv_files.cell(text) == text
+    assert list(csv_files.rows(csv_files.line([text, "b"]).encode())) == [(1, [text, "b"])]
+
+
+def test_the_separator_is_that_of_the_needed_columns(tmp_path: Path) -> None:
+    for separator in ",;\t":
+        text = separator.join(("path, with; all\tof them".replace(separator, " "), "action", "path"))
+        file = write(tmp_path / "t.csv", f"{text}\n{separator.join('123')}\n\n{separator * 2}\n".encode())
+        ((number, row),) = csv_files.records(file, "path", "action")
+        assert (number, row["action"], row["path"]) == (2, "2", "3")
+    assert list(csv_files.rows(b"a;b,c;d\n")) == [(1, ["a", "b,c", "d"])], "the most fields, where no column is needed"
+    assert list(csv_files.rows(b"a,b;c\n")) == [(1, ["a", "b;c"])], "the first of equal ones"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("a,b\n", "needs the columns path and action, has a, b"),
+        ("", "needs the columns path and action, has none"),
+        ("path,action,x,x\n", "has the column x twice (path, action, x, x); remove one of them"),
+        ("path,action\na\n", "line 2: 1 fields where the header has 2"),
+        ("path,action\na,b,c\n", "line 2: 3 fields where the header has 2"),
+        ("PK\x03\x04", "a workbook or archive, not a CSV file; save it as CSV (UTF-8)"),
+        ("p" * 61 + "\n", "has " + "p" * 60),
+        ("a\x07,b\n", "has a?, b"),
+    ],
+)
+def test_what_is_wrong_with_a_header_or_a_row(content: str, words: str, tmp_path: Path) -> None:
+    file = write(tmp_path / "t.csv", content.encode())
+    with pytest.raises(ImgclfError) as error:
+        list(csv_files.records(file, "path", "action"))
+    assert str(error.value) == f"{file}, {words}" or str(error.value).endswith(words)
+    assert str(error.value).startswith(str(file))
+
+
+def test_columns_without_a_name_may_be_several_and_fields_behind_the_last_may_be_empty(tmp_path: Path) -> None:
+    file = write(tmp_path / "t.csv", b"path,,\na,,\nb,,,,\n")
+    assert [row["path"] for _number, row in csv_files.records(file, "path")] == ["a", "b"]
+    assert csv_files.not_utf8("a") == ""
+    assert csv_files.not_utf8("a\udcff") == '; the file is not UTF-8: save it as "CSV UTF-8"'
+    assert all(csv_files.not_utf8(half) for half in ("\ud800", "\udfff"))
+    assert csv_files.not_utf8("\ue000\ud7ff") == ""

@@ -1,5 +1,6 @@
 """Files and folders that are whole or not there."""
 
+import json
 import os
 import signal
 import subprocess
@@ -66,3 +67,26 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) ->
     with contained.at(tmp_path) as folder:
         atomic.remove_leftovers(folder)
     assert sorted(tmp_path.iterdir()) == sorted(others)
+
+
+def test_writers_leave_nothing_open_and_write_what_they_are_given(tmp_path: Path) -> None:
+    """Line ends, names that are no UTF-8 and accents stay; of a folder every file is there."""
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    name = os.fsdecode(b"caf\xc3\xa9 \xff")
+    atomic.write_atomic(tmp_path / "text", f"{name}\r\n")
+    atomic.write_lines(tmp_path / "lines", (f"{name}\n", "b\r\n"))
+    atomic.write_json(tmp_path / "json", {"name": name, "more": [1]})
+    with atomic.atomic_path(tmp_path / "path.npz") as temporary:
+        assert temporary.suffix == ".npz"
+        temporary.unlink()
+        temporary.write_bytes(b"another file in its place")
+    with atomic.atomic_file(tmp_path / "file") as file:
+        file.write(b"x")
+    assert tree(tmp_path) == {
+        "text": b"caf\xc3\xa9 \xff\r\n", "lines": b"caf\xc3\xa9 \xff\nb\r\n", "path.npz": b"another file in its place",
+        "file": b"x", "json": b'{\n  "name": "caf\xc3\xa9 \\udcff",\n  "more": [\n    1\n  ]\n}\n',
+    }  # fmt: skip
+    assert json.loads((tmp_path / "json").read_bytes())["name"] == name
+    assert atomic.json_text({"a": "\u00e9"}) == '{"a": "\u00e9"}'
+    if before:
+        assert len(os.listdir("/proc/self/fd")) == before
