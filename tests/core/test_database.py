@@ -247,3 +247,100 @@ def test_a_statement_without_end_is_stopped(file: Path, monkeypatch: pytest.Monk
         monkeypatch.setattr(Database, "_size", lambda _self: 0)
         db.put("INSERT INTO words VALUES (?)", ((str(number),) for number in range(200_000)))
         assert sum(1 for _row in db.rows("SELECT word FROM words")) == 200_000
+
+
+def test_settings_and_limits_of_an_open_file(file: Path) -> None:
+    """No other file may be attached; a value of more than LONGEST bytes is none of ours."""
+    with database.opened(file, TABLES) as db:
+        for name, expected in (("synchronous", 0), ("trusted_schema", 0), ("cell_size_check", 1), ("mmap_size", 0)):
+            assert db.one(f"PRAGMA {name}") in ((expected,), None)
+        assert db.one("PRAGMA user_version") == (3,)
+        with pytest.raises(sqlite3.OperationalError, match="too many attached databases"):
+            db.one("ATTACH ':memory:' AS other")
+        assert db._db.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) == database.LONGEST
+        assert db._size() == os.stat(file).st_size
+        file.rename(file.with_name("aside"))
+        assert db._size() == 1 << 40
+        file.with_name("aside").rename(file)
+
+
+def test_rows_come_in_the_order_that_was_asked_for(file: Path) -> None:
+    with database.opened(file, TABLES) as db:
+        for word in ("second", "third"):
+            keep(db, word)
+        assert list(db.rows("SELECT word FROM words ORDER BY word", key=1)) == [("first",), ("second",), ("third",)]
+        assert db.one("SELECT count(*) FROM words WHERE word > ?", ("first",)) == (2,)
+        assert db.one("SELECT word FROM words WHERE word = 'none'") is None
+    for sql in ("SELECT word FROM words ORDER BY word DESC", "SELECT 1 FROM words", "SELECT iif(rowid > 1, 'x', 1) FROM words"):
+        with pytest.raises(Damaged, match="rows that are not in order"), database.opened(file, TABLES) as db:
+            list(db.rows(sql, key=1))
+        file.with_name("a-1.sqlite").rename(file)
+
+
+def test_errors_that_a_user_can_mend_and_others(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(sqlite3.Error):
+        sqlite_errorcode = 0
+
+    def told(code: int) -> str:
+        error = Failing("words of SQLite")
+        error.sqlite_errorcode = code
+        with pytest.raises(ImgclfError) as caught, database.opened(file, TABLES) as db, db._told():
+            raise error
+        return str(caught.value)
+
+    monkeypatch.setattr(database.owners, "closed", lambda path: f"{path} is closed")
+    extended = sqlite3.SQLITE_IOERR | 13 << 8
+    remedy = "check whether it is full or failing, then run again (words of SQLite)"
+    assert told(extended) == f"{file}: the disk reports an error; {remedy}"
+    assert told(sqlite3.SQLITE_FULL).startswith(f"{file}: the disk is full; ")
+    assert told(sqlite3.SQLITE_BUSY) == told(sqlite3.SQLITE_LOCKED)
+    assert told(sqlite3.SQLITE_READONLY) == told(sqlite3.SQLITE_CANTOPEN) == f"{file} is closed"
+    monkeypatch.setattr(database.owners, "closed", lambda _path: "")
+    assert told(sqlite3.SQLITE_READONLY).startswith(f"{file}: no write permission; ask its owner for it and run again")
+    with pytest.raises(KeyboardInterrupt), database.opened(file, TABLES) as db, db._told():
+        error = Failing("interrupted")
+        error.sqlite_errorcode = sqlite3.SQLITE_INTERRUPT
+        raise error
+    with pytest.raises(Failing), database.opened(file, TABLES) as db, db._told():
+        raise Failing("a bug")
+
+
+def test_damage_travels_between_processes(file: Path) -> None:
+    import pickle
+
+    damage = Damaged(file, (1, 2), "why")
+    again = pickle.loads(pickle.dumps(damage))
+    assert (again.path, again.identity, again.why, str(again)) == (file, (1, 2), "why", str(damage))
+    assert str(damage) == f"{file}: damaged (why); run the command again to rebuild it; old file: "
+
+
+@pytest.mark.parametrize("ending", ["", "-journal", "-wal", "-shm"])
+def test_links_beside_a_file_are_not_followed(ending: str, tmp_path: Path) -> None:
+    """Neither is the file itself written through one, nor what SQLite keeps beside it."""
+    other = write(tmp_path / "other", b"mine")
+    path = tmp_path / "kept" / "a.sqlite"
+    makers = {"is a link": lambda place: place.symlink_to(other), "has several names": lambda place: os.link(other, place)}
+    for words, make in makers.items():
+        path.parent.mkdir(exist_ok=True)
+        make(path.with_name(path.name + ending))
+        with pytest.raises(Damaged, match=rf"a\.sqlite{ending} {words}"), database.opened(path, TABLES):
+            pass
+        assert other.read_bytes() == b"mine"
+        assert not os.path.lexists(path.with_name(path.name + ending))
+        with database.opened(path, TABLES) as db:
+            keep(db, "word")
+        for file in path.parent.iterdir():
+            file.unlink()
+
+
+def test_damage_of_another_file_is_handed_on(file: Path, tmp_path: Path) -> None:
+    begun: list[int] = []
+
+    def begin(db: Database) -> int:
+        begun.append(1)
+        raise Damaged(tmp_path / "another", (0, 0), "why")
+
+    with pytest.raises(Damaged, match="another"), database.begun(file, TABLES, begin):
+        pass
+    assert begun == [1]
+    assert [path.name for path in file.parent.iterdir()] == ["a.sqlite"]

@@ -56,6 +56,56 @@ def test_every_path_belongs_to_one_share_and_shares_are_alike() -> None:
     assert max(sizes) < 600
 
 
+def test_which_share_a_path_belongs_to_is_the_same_everywhere() -> None:
+    """By the CRC-32 of its bytes, so that machines of any kind agree."""
+    import zlib
+
+    for path in ("a/1.jpg", "b/\u00e9.png", "c/\udcff.png"):
+        owner = zlib.crc32(path.encode("utf-8", "surrogateescape")) % 5 + 1
+        assert [index for index in range(1, 6) if Shard(index, 5).has(path)] == [owner]
+    assert shards.parse("3/8") == Shard(3, 8)
+    assert shards.parse("8/8") == Shard(8, 8)
+    assert str(Shard(3, 8)) == "3 of 8"
+    wrong = {"9/8": "shares are numbered from 1 to 8", "0/8": "from 1 to 8", "\u0663/8": "expected the number of the share"}
+    for text, words in wrong.items():
+        with pytest.raises(UsageError, match=words):
+            shards.parse(text)
+
+
+def test_the_file_of_a_share_takes_its_name_when_it_is_done(tmp_path: Path) -> None:
+    """One that is done again begins with what it had; of two commands the first has done it for both."""
+    path = tmp_path / "state" / "files.sqlite"
+    with pytest.raises(ZeroDivisionError), shards.result(path, Shard(2, 3)) as working:
+        working.write_bytes(b"half")
+        raise ZeroDivisionError
+    assert (working.name, shards.results(path)) == (".files.shard-2-of-3.sqlite", [])
+    with shards.result(path, Shard(2, 3)) as working:
+        assert working.read_bytes() == b"half"
+        working.write_bytes(b"whole")
+    done = path.with_name("files.shard-2-of-3.sqlite")
+    assert shards.results(path) == [(Shard(2, 3), done)]
+    assert [file.name for file in path.parent.iterdir()] == [done.name]
+    with shards.result(path, Shard(2, 3)) as working:
+        assert (working.read_bytes(), done.exists()) == (b"whole", False)
+        working.rename(done)  # as the other command does
+    assert done.read_bytes() == b"whole"
+    with pytest.raises(FileNotFoundError), shards.result(path, Shard(2, 3)) as working:
+        working.unlink()
+    for name in ("files.shard-1-of-10.sqlite", "files.shard-2-of-10.sqlite", "files.shard-1-of-3.sqlite"):
+        write(path.with_name(name), b"")
+    for name in ("other.shard-1-of-3.sqlite", "files.shard-1-of-3.sqlite-journal", "files.shard-x-of-3.sqlite"):
+        write(path.with_name(name), b"")
+    assert [(shard.index, shard.count) for shard, _file in shards.results(path)] == [(1, 3), (1, 10), (2, 10)]
+
+
+def test_what_is_said_of_shares() -> None:
+    assert shards.said([]) == ""
+    assert shards.said([Shard(2, 2), Shard(1, 2)]) == "took up 2 of 2 shares"
+    assert shards.said([Shard(3, 4), Shard(1, 2), Shard(3, 4)]) == (
+        "took up 1 of 2 shares; missing, and done here: 2; took up 1 of 4 shares; missing, and done here: 1, 2, 4"
+    )
+
+
 def test_clean_after_its_shares_decodes_nothing_and_finds_the_same(folder: Path, imgclf: Run) -> None:
     whole = found(imgclf)
     shutil.rmtree(folder / ".imgclf")
