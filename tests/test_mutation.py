@@ -1,8 +1,11 @@
 """The mutation tester finds what tests notice and what they do not."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 MODULE = '''
 LIMIT = 5  # tested
@@ -30,6 +33,7 @@ def test_in_a_process():
 """
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="each change runs in a fork")
 def test_what_tests_notice_and_what_not(tmp_path: Path) -> None:
     for name, text in {"tiny/core/caps.py": MODULE, "tiny/__init__.py": "", "test_caps.py": TESTS}.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
