@@ -2,12 +2,14 @@
 
     python tests/benchmarks/mutation.py core data evaluation images --seed 23 --results /tmp/mutants.jsonl
 
-From all changes that the rules below allow, --count are drawn for each folder of the package. A change that no test notices has
-survived: a test is missing, or the change makes no difference (such are not told apart). The first run records which test
-executes which line, in other processes too, and repeats this only for test files that have changed. Then each change runs in a
-fork of this process, which has imported everything slow, with the fastest tests first. Nothing in the tree is written.
+Of all changes that `mutants.py` allows, --count are drawn for each folder of the package. A change that no test notices has
+survived: a test is missing, or the change makes no difference (the two are not told apart). First it is recorded which test
+executes which lines, in processes that tests start too. Then each change is tried in a fork of this process, which has imported
+everything slow, by the fastest tests of the changed line, up to --most of them and --longest seconds. Nothing in the tree is
+written.
 
---results: continue where the last run ended. --again: try only the survivors in that file once more, with more tests.
+--lines: keep what is recorded, so that only test files that have changed are run again. --results: continue where the last run
+ended. --again: try the survivors in that file once more, after new tests, or with more of them.
 """
 
 import argparse
@@ -39,16 +41,9 @@ from mutants import Mutant, hook, mutants
 
 WARM = ("numpy", "cv2", "PIL.Image", "PIL.ImageOps", "sqlite3", "typer.testing", "rich.console", "xxhash")
 TESTS = (
-    "core",
-    "data",
-    "evaluation",
-    "images",
-    "test_clean.py",
-    "test_split.py",
-    "test_settings.py",
-    "test_audit.py",
+    "core", "data", "evaluation", "images", "test_clean.py", "test_split.py", "test_settings.py", "test_audit.py",
     "test_compare.py",
-)
+)  # fmt: skip
 HERE = Path(__file__).parents[1]
 
 
