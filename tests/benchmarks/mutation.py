@@ -5,7 +5,7 @@
 Of all changes that `mutants.py` allows, --count are drawn for each folder of the package. A change that no test notices has
 survived: a test is missing, or the change makes no difference (the two are not told apart). First it is recorded which test
 executes which lines, in processes that tests start too. Then each change is tried in a fork of this process, which has imported
-everything slow, by the fastest tests of the changed line, up to --most of them and --longest seconds. Nothing in the tree is
+everything slow, by up to --most tests of the changed line that take up to --longest seconds together. Nothing in the tree is
 written.
 
 --lines: keep what is recorded, so that only test files that have changed are run again. --results: continue where the last run
@@ -164,7 +164,10 @@ def record(options: argparse.Namespace, work: Path, plan: dict[str, Any]) -> dic
 
 
 def choose(mutant: Mutant, tests: dict[str, Any], package: Path, count: int, seconds: float) -> list[str]:
-    """The fastest tests of the changed line. No test runs what the import runs: then those of lines that name it come first."""
+    """The tests of the changed line: those in the module's own test file first, then those of its folder, each the fastest first.
+
+    No test runs what the import runs. Then tests of lines that name it come first, in other modules that import it too.
+    """
     hit = {test for test, facts in tests.items() if f"{mutant.file}:{mutant.line}" in facts["lines"]}
     others = hit
     if mutant.names or not hit:
@@ -178,12 +181,17 @@ def choose(mutant: Mutant, tests: dict[str, Any], package: Path, count: int, sec
         }
         hit |= {test for test, facts in tests.items() if not lines.isdisjoint(facts["lines"])}
         others = {test for test, facts in tests.items() if any(line.split(":")[0] in near for line in facts["lines"])}
+    own, folder = f"test_{Path(mutant.file).stem}.py", Path(mutant.file).parts[1]
+
+    def order(test: str) -> tuple[bool, bool, bool, float]:
+        file = Path(test.split("::")[0])
+        return test not in hit, file.name != own, folder not in file.parts, tests[test]["seconds"]
+
     taken: list[str] = []
-    for test in sorted(others | hit, key=lambda test: (test not in hit, tests[test]["seconds"]))[:count]:
-        seconds -= tests[test]["seconds"]
-        if taken and seconds < 0:
-            break
-        taken.append(test)
+    for test in sorted(others | hit, key=order):
+        if len(taken) < count and (not taken or tests[test]["seconds"] <= seconds):
+            taken.append(test)
+            seconds -= tests[test]["seconds"]
     return taken
 
 
