@@ -59,8 +59,8 @@ def mutants(path: Path, name: str) -> list[Mutant]:
 def _names(statement: Any) -> Iterator[str]:
     """What a statement that runs at the import defines."""
     for target in getattr(statement, "targets", [getattr(statement, "target", statement)]):
-        name = getattr(target, "id", getattr(target, "name", None))
-        yield from [name] if name else []
+        yield from (one.id for one in ast.walk(target) if isinstance(one, ast.Name))
+        yield from [target.name] if hasattr(target, "name") else []
 
 
 def _changes(node: ast.AST, statement: Any, inside: bool) -> Iterator[tuple[Any, bool, Any, str]]:

@@ -164,9 +164,9 @@ def record(options: argparse.Namespace, work: Path, plan: dict[str, Any]) -> dic
 
 
 def choose(mutant: Mutant, tests: dict[str, Any], package: Path, count: int, seconds: float) -> list[str]:
-    """The tests of the changed line: those in the module's own test file first, then those of its folder, each the fastest first.
+    """Tests of the changed line: first those in the module's own test file, then those of its folder, the fastest first.
 
-    No test runs what the import runs. Then tests of lines that name it come first, in other modules that import it too.
+    No test runs what the import runs. Then tests of lines that name it come first, in other modules and tests that import it.
     """
     hit = {test for test, facts in tests.items() if f"{mutant.file}:{mutant.line}" in facts["lines"]}
     others = hit
@@ -180,6 +180,8 @@ def choose(mutant: Mutant, tests: dict[str, Any], package: Path, count: int, sec
             f"{file}:{n}" for file, text in near.items() for n, line in enumerate(text.splitlines(), 1) if name.search(line)
         }
         hit |= {test for test, facts in tests.items() if not lines.isdisjoint(facts["lines"])}
+        files = {file for file in {test.split("::")[0] for test in tests} if re.search(module, Path(file).read_text("utf-8"))}
+        hit |= {test for test in tests if test.split("::")[0] in files}
         others = {test for test, facts in tests.items() if any(line.split(":")[0] in near for line in facts["lines"])}
     own, folder = f"test_{Path(mutant.file).stem}.py", Path(mutant.file).parts[1]
 
