@@ -521,6 +521,38 @@ def test_the_most_similar_of_others(data: Path, monkeypatch: pytest.MonkeyPatch)
         assert similarity == pytest.approx(1, abs=1e-3)
 
 
+def test_pairs_that_are_read_lie_in_the_folder(data: Path) -> None:
+    """Both ends below the number of images, a finite similarity, and a switch that is on or off."""
+    from imgclf.core.database_files import Damaged
+    from imgclf.images import similarity
+
+    def read(**changes: object) -> int:
+        pairs = np.zeros(2, similarity.PAIRS)
+        pairs["second"], pairs["similarity"] = 1, 0.95
+        for name, value in changes.items():
+            if name == "mirrored":
+                pairs[name].view("u1")[1] = value
+            else:
+                pairs[name][1] = value
+        with look(data) as catalogue:
+            return len(catalogue._pairs(pairs.tobytes(), 3))
+
+    assert read() == read(first=2, second=0) == read(mirrored=1) == 2
+    for changes in ({"first": 3}, {"second": -1}, {"similarity": np.nan}, {"mirrored": 2}):
+        with pytest.raises(Damaged, match="pairs that cannot be read"):
+            read(**changes)
+
+
+def test_searches_of_other_images_are_forgotten(data: Path) -> None:
+    for number in (7, 8):
+        write(data / "a" / f"{number}.png", encoded(scene(number, 60, 40), "PNG"))
+        with look(data) as catalogue:
+            for at_least in (0.0, 0.95):
+                catalogue.similar_pairs(at_least=at_least)
+    with sql(data) as db:
+        assert db.execute("SELECT count(DISTINCT images), count(*) FROM searches").fetchone() == (1, 2)
+
+
 def test_some_files_of_a_catalogue(data: Path) -> None:
     catalogue = looked(data)
     some = catalogue.subset([7, 2, 0])

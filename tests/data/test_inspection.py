@@ -263,3 +263,10 @@ def test_leaks_are_named_from_the_later_part_to_the_earlier() -> None:
     ], "what leaks is told once"
     assert [one[1] for one in resembling(catalogue, parts, at_least=0.95) if one[0] == "leakage"] == ["train/a/0.png"]
     assert duplicates.leaks(catalogue, found(catalogue.paths)) == []
+
+
+def test_an_image_in_a_part_is_better_than_a_larger_one_in_none() -> None:
+    catalogue = known({"extra/a/1.png": {**SAME, "width": 900}, "train/a/2.png": {**SAME}})
+    assert resembling(catalogue, [None, "train"]) == [
+        ("near-duplicate", "extra/a/1.png", "train/a/2.png", "1.0", "the same pixels as train/a/2.png"),
+    ]

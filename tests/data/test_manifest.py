@@ -122,6 +122,7 @@ def test_changes_since_a_split(tmp_path: Path) -> None:
     write(tmp_path / "b/1.png", encoded(photo(90), "PNG"))
     write(tmp_path / "b/2.png", b"<html>")
     write(tmp_path / "b/added.png", encoded(photo(91), "PNG"))
+    write(tmp_path / "b/.hidden.png", encoded(photo(95), "PNG"))
     write(tmp_path / "d/1.png", encoded(photo(92), "PNG"))
     write(tmp_path / "d/2.png", encoded(photo(93), "PNG"))
     write(tmp_path / "e/1.png", encoded(photo(94), "PNG"))

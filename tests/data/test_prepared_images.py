@@ -11,7 +11,7 @@ from conftest import encoded, make_classes, photo, write
 from imgclf.core.config import PARTS, Preprocessing
 from imgclf.core.errors import ImgclfError
 from imgclf.data import dataset, prepared_images
-from imgclf.data.dataset import Dataset, Sample
+from imgclf.data.dataset import Dataset
 from imgclf.data.prepared_images import Prepared
 
 PREPROCESSING = Preprocessing(8, 12)
@@ -97,41 +97,6 @@ def test_a_full_disk_is_told_in_megabytes(number: int, tmp_path: Path, monkeypat
         prepared_images.store_pixels(root, ["a/000.png"] * 10_000, PREPROCESSING)
     if number != errno.EIO:
         assert ": the disk is full: 10,000 prepared images take 3 MB there; make room" in str(error.value)
-
-
-def test_files_that_are_no_images_have_reasons(tmp_path: Path) -> None:
-    root = make_classes(tmp_path, {"a": 1}, size=12)
-    os.mkfifo(root / "a/pipe.png")
-    (root / "a/dangling.png").symlink_to("nowhere")
-    write(root / "a/empty.png", b"")
-    found, skipped = dataset.index(root)
-    assert found.samples == (Sample("a/000.png", "a"),)
-    assert dict(skipped) == {
-        "a/pipe.png": "not a regular file", "a/dangling.png": "cannot be read: No such file or directory",
-        "a/empty.png": "zero bytes",
-    }  # fmt: skip
-    (root / "b").mkdir()
-    with pytest.raises(ImgclfError, match="the class folder b has no images; add some, or remove the folder"):
-        dataset.index(root)
-
-
-def test_the_size_of_many_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """96 pixels, and 128 from MANY on; the median of what can be read, in steps of 8."""
-    for number in range(3):
-        write(tmp_path / f"a/{number}.png", encoded(photo(number, 300, 200), "PNG"))
-    some = Dataset(tmp_path, tuple(Sample(f"a/{number}.png", "a") for number in range(3)), ("a",))
-    assert dataset.MANY == 10_000
-    monkeypatch.setattr(dataset, "MANY", 4)
-    assert dataset.auto_image_size(some, 0) == 96
-    monkeypatch.setattr(dataset, "MANY", 3)
-    assert dataset.auto_image_size(some, 0) == 128
-    write(tmp_path / "a/0.png", encoded(photo(0, 90, 79), "PNG"))
-    write(tmp_path / "a/1.png", b"nothing")
-    write(tmp_path / "a/2.png", encoded(photo(0, 70, 90), "PNG"))
-    assert dataset.auto_image_size(some, 0) == 72  # 74.5 in steps of 8
-    for number in range(3):
-        write(tmp_path / f"a/{number}.png", b"nothing")
-    assert dataset.auto_image_size(some, 0) == 128
 
 
 def test_parts_without_images_have_folders_too(tmp_path: Path) -> None:

@@ -175,8 +175,12 @@ def test_answers_are_those_of_each_run_and_measures_those_of_the_image(tmp_path:
             assert rows[place].tolist() == bundle.probability(pixels).tolist()
         image = decode.decode((on.root / sample.path).read_bytes())
         grey = preprocess.thumbnail(image, quality.SIDE)
-        expected = [min(image.shape[:2]), quality.brightness(quality.levels(grey)), quality.blurry(grey)]
-        assert found.measures[place].tolist() == expected
+        expected = {
+            "size": min(image.shape[:2]),
+            "brightness": quality.brightness(quality.levels(grey)),
+            "blur": quality.blurry(grey),
+        }
+        assert dict(zip(scoring.MEASURES, found.measures[place].tolist(), strict=True)) == expected
     assert scoring.groups(on, found) == grouped.Groups(images=5, groups=5, largest=1)
     assert scoring.groups(dataclasses.replace(on, group_of=None), found) is None
     name = run.val_baseline.class_name
