@@ -78,6 +78,9 @@ def test_folders_below(folder: Folder) -> None:
         with pytest.raises(kind) as error:
             folder.below(*names)
         assert error.value.filename == str(folder.path.joinpath(*names))
+    for name in ("..", ".", "", "inner/deep"):
+        with pytest.raises(ValueError, match="is no name of a file or folder"):
+            folder.below(name)
     for name in ("to folder", "to nothing", "to file"):
         with pytest.raises(LinkError, match=f"{name}: a link, which imgclf does not follow here") as link:
             folder.below(name, make=True)
@@ -259,7 +262,7 @@ def test_temporary_names_are_hidden_and_keep_the_ending() -> None:
 
 def test_new_entries_below_the_state_folder_get_the_permissions_of_the_data(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
-    umask = os.umask(0o077)
+    umask, before = os.umask(0o077), descriptors()
     try:
         with contained.at(tmp_path / ".imgclf" / "index", make=True) as folder:
             os.close(folder.create("file"))
@@ -267,6 +270,7 @@ def test_new_entries_below_the_state_folder_get_the_permissions_of_the_data(tmp_
             os.close(folder.create("file"))
     finally:
         os.umask(umask)
+    assert descriptors() == before
     modes = {path.relative_to(tmp_path).as_posix(): oct(path.stat().st_mode & 0o777) for path in tmp_path.rglob("*")}
     assert modes == {
         ".imgclf": "0o777", ".imgclf/index": "0o777", ".imgclf/index/file": "0o666", "elsewhere": "0o700",

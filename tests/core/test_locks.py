@@ -55,10 +55,10 @@ def test_the_lock_says_who_holds_it_and_is_empty_afterwards(tmp_path: Path) -> N
     with locks.locked(tmp_path, "clean"):
         said = (tmp_path / "lock").read_text()
         assert re.fullmatch(rf"imgclf clean \(process {os.getpid()}, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\)", said)
-        (tmp_path / "lock").write_bytes(b"y" * 300)
+        (tmp_path / "lock").write_bytes(b"z" + b"y" * 300)
         with pytest.raises(locks.InUseError) as error, locks.locked(tmp_path, "split"):
             pass
-        assert str(error.value) == f"{tmp_path.parent}: in use by {'y' * 200}; wait for it to finish and try again"
+        assert str(error.value) == f"{tmp_path.parent}: in use by z{'y' * 199}; wait for it to finish and try again"
         (tmp_path / "lock").write_bytes(b"  ")
         with pytest.raises(locks.InUseError, match="in use by another command; wait"), locks.locked(tmp_path, "split"):
             pass

@@ -41,6 +41,24 @@ def test_outputs_lie_outside_data_folders(data: Path, mark: str | None) -> None:
     check_outside(data.parent / "other" / "out.csv", "--out", *known, itself=True)
 
 
+def test_outputs_replace_only_what_imgclf_wrote(data: Path, tmp_path: Path) -> None:
+    def refused(place: Path) -> str:
+        try:
+            state_folder.check_output(place, data, ".csv", "path,label", "--report")
+        except ImgclfError as error:
+            return str(error)
+        return ""
+
+    assert refused(tmp_path / "new.csv") == refused(tmp_path / "NEW.CSV") == ""
+    assert refused(write(tmp_path / "ours.csv", b"path,label,more\n")) == refused(write(tmp_path / "empty.csv", b"")) == ""
+    assert "is inside the data folder" in refused(data / "new.csv")
+    assert refused(tmp_path / "new.txt").endswith("give --report a file name that ends in .csv")
+    assert "was not written by imgclf" in refused(write(tmp_path / "mine.csv", b"name\npath,label"))
+    os.mkfifo(tmp_path / "pipe.csv")
+    assert refused(tmp_path / "pipe.csv").endswith("exists and is not a regular file; choose another name")
+    assert refused(tmp_path / "none" / "new.csv").endswith("none is missing or cannot be written; choose another place")
+
+
 def test_other_things_in_the_state_folder_make_no_data_folder(data: Path) -> None:
     (data / ".imgclf" / "journal").mkdir(parents=True)
     check_outside(data / "out.csv", "--out")
