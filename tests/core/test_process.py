@@ -16,7 +16,8 @@ BEGIN = "from imgclf.core import process; process.begin()\n"
 def test_a_second_sigterm_ends_the_clean_up() -> None:
     code = f"import time\n{BEGIN}try:\n    print('ready', flush=True); time.sleep(60)\nfinally:\n    print('end', flush=True)\n"
     for again in (False, True):
-        whole = code + ("    time.sleep(60)\n" if again else "")
+        late = "    try:\n        time.sleep(60)\n    finally:\n        print('late', flush=True)\n"
+        whole = code + (late if again else "")
         with subprocess.Popen([sys.executable, "-c", whole], stdout=subprocess.PIPE, text=True) as child:
             assert child.stdout
             assert child.stdout.readline() == "ready\n"
@@ -24,6 +25,7 @@ def test_a_second_sigterm_ends_the_clean_up() -> None:
             assert child.stdout.readline() == "end\n"
             if again:
                 child.send_signal(signal.SIGTERM)
+            assert child.stdout.read() == ""
             assert child.wait(timeout=30) == process.TERMINATED == 143
 
 
