@@ -274,16 +274,15 @@ def main() -> None:
         tried = []
         for mutant in (one for name in options.folders for one in draw(options, name)):
             by = known.get(mutant.key)
-            if by is None or (options.again and not by):
-                if time.monotonic() - start > options.seconds:
-                    continue
+            if time.monotonic() - start < options.seconds and (by is None or (options.again and not by)):
                 begun = time.monotonic()
                 by = attempt(mutant, tests, options, work)
                 shutil.rmtree(work / "tests", ignore_errors=True)
                 with options.results.open("a") as file:
                     file.write(json.dumps({"key": mutant.key, "by": by, "seconds": round(time.monotonic() - begun, 1)}) + "\n")
                 print(f"{by or 'SURVIVED':60.60} {mutant}", file=sys.stderr, flush=True)
-            tried.append((mutant, by))
+            if by is not None:
+                tried.append((mutant, by))
         report(tried)
 
 
