@@ -10,6 +10,7 @@ from conftest import encoded, photo, png_chunk
 from PIL import Image
 
 from imgclf.core.errors import ImageError
+from imgclf.images import decode
 from imgclf.images.formats import declared, filetypes, jpeg, scaling
 
 SIGNATURES: dict[str, tuple[tuple[int, bytes], ...]] = {
@@ -358,3 +359,17 @@ def test_orientations_as_pillow_has_them(orientation: int) -> None:
     exif[0x0112] = orientation
     turned = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded(image, "PNG", exif=exif))))
     np.testing.assert_array_equal(scaling.orient(np.asarray(image), orientation), np.asarray(turned))
+
+
+@pytest.mark.parametrize(
+    "content", [b"P1\n3 2\n0 1 0\n1 1 0\n", b"P1 3 2 010110", b"P1\n3 2\n01 01\n10\n", b"P4\n3 2\n\x40\xc0"]
+)
+def test_images_of_bits_as_pillow_has_them(content: bytes) -> None:
+    """1 is black; in the plain form digits need no spaces between them."""
+    expected = np.array([[255, 0, 255], [0, 0, 255]], np.uint8)
+    np.testing.assert_array_equal(decode.decode(content), np.repeat(expected[..., None], 3, axis=2))
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content)).convert("L")), expected)
+    if content.startswith(b"P1"):
+        for wrong in (content.replace(b"0", b"2"), content[:-4]):
+            with pytest.raises(ImageError, match="PNM"):
+                decode.decode(wrong)
