@@ -67,7 +67,7 @@ def explain(
     target = None if target is None else nfc(target)
     if target is not None and target not in bundle.class_names:
         raise UsageError(f"--class {target}: no such class; there are {', '.join(bundle.class_names)}")
-    check_outside(out, "--out", Path(bundle.info["data"]["path"]), itself=True)
+    check_outside(out, "--out", Path(bundle.info.data.path), itself=True)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

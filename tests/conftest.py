@@ -191,7 +191,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def with_temperature(run: Path, temperature: float) -> None:
     """Give a finished run another temperature: whether its own differs from 1 hangs on the processor that trained it."""
-    from imgclf.models.bundle import checksum
+    from imgclf.models.run_info import checksum
 
     info = json.loads((run / "bundle.json").read_bytes())
     info["calibration"]["temperature"] = temperature

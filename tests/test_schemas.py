@@ -22,7 +22,7 @@ from imgclf import schema
 from imgclf.core.config import Format, Model, Quantize, TrainConfig
 from imgclf.core.errors import UsageError
 from imgclf.data import checks
-from imgclf.models import bundle
+from imgclf.models import run_info
 
 OPEN = {"contents", "options"}  # definitions that others add fields to, who close them
 
@@ -101,7 +101,7 @@ def test_words_and_fields_are_those_of_the_code() -> None:
     exported = shipped("export")["properties"]
     assert exported["format"]["enum"] == list(get_args(Format))
     assert exported["quantize"]["enum"] == list(get_args(Quantize))
-    assert shipped("bundle")["$id"] == f"urn:imgclf:bundle:{bundle.FORMAT}"
+    assert shipped("bundle")["$id"] == f"urn:imgclf:bundle:{run_info.FORMAT}"
 
 
 def test_every_schema_is_held_against_what_is_written() -> None:

@@ -111,7 +111,7 @@ def predict(
         raise ImgclfError(f"{watch}: no folder that could be watched")
     line = line_format(form if form is not None else WATCHED) if form is not None or watch else None
     model = None if merge else found(run)
-    known = [Path(model.info["data"]["path"])] if model else []
+    known = [Path(model.info.data.path)] if model else []
     sorting = verb.Sorting(place, "move" if move_to else "link", console.Notes("not placed"), known) if place else None
     if sorting:
         sorting.check([str(watch)] if watch else () if merge else inputs or ())

@@ -14,7 +14,7 @@ from imgclf.core.files.paths import StrPath
 from imgclf.data import scoring
 from imgclf.evaluate.scores import Evaluation
 from imgclf.evaluate.writing import write
-from imgclf.evaluation import baseline, calibration, grouped, metrics, slices
+from imgclf.evaluation import calibration, grouped, metrics, slices
 from imgclf.evaluation.intervals import wilson_interval
 from imgclf.models import evaluations
 from imgclf.models.bundle import Bundle
@@ -43,7 +43,7 @@ def evaluate(
     top = {k: metrics.top_k(truth, probabilities, k) for k in (2, 3, 5) if k < classes}
     absent = metrics.note_on_absent(matrix.sum(axis=1), bundle.class_names)
     trivial, groups = scoring.beside(bundle, found, right), scoring.groups(on, found)
-    warning = trivial.warning("accuracy", right / len(truth), interval, baseline.remedy(bundle.info))
+    warning = trivial.warning("accuracy", right / len(truth), interval, bundle.info.next_step)
     macro, weighted = (float(value) for value in metrics.f1_scores(matrix))
     macro_interval, weighted_interval = metrics.bootstrap_f1(matrix)
     evaluation = Evaluation(

@@ -25,7 +25,6 @@ from imgclf.evaluation.baseline import Baseline
 from imgclf.evaluation.intervals import wilson_interval
 from imgclf.export import formats
 from imgclf.export.comparing import COMPARED, FromBytes, both, hold, load_image, milliseconds, on_bytes
-from imgclf.models import bundle
 from imgclf.models.bundle import Bundle
 
 FOLDER = "export"  # of a run: what is exported without a name of the user's
@@ -155,9 +154,9 @@ def export(
         ms_before, ms_after = milliseconds(run.probability, pixels), milliseconds(answer, pixels)
     right_before, right_after = (int((found.argmax(1) == true).sum()) for found in (before, after))
     interval = wilson_interval(right_after, len(true))
-    name = run.val_baseline.class_name
+    name = run.info.metrics.val_baseline.class_name
     trivial = baseline.baseline(name, int((true == run.class_names.index(name)).sum()), right_after, len(true))
-    if warning := trivial.warning("accuracy", right_after / len(true), interval, baseline.remedy(run.info)):
+    if warning := trivial.warning("accuracy", right_after / len(true), interval, run.info.next_step):
         notes.append(warning)
     return Export(
         run=str(run.path),
@@ -175,7 +174,7 @@ def export(
         accuracy_after=right_after / len(true),
         interval_after=interval,
         baseline=trivial,
-        size_before=(run.path / bundle.LITERT).stat().st_size,
+        size_before=run.file.stat().st_size,
         size_after=size,
         ms_before=ms_before,
         ms_after=ms_after,
@@ -187,7 +186,7 @@ def export(
 
 def _images(run: Bundle, data: Path | None) -> tuple[Path, list[Row], list[str]]:
     """The data folder, the rows of the run's split whose images are there and unchanged, and a note on the others."""
-    root = data or Path(run.info["data"]["path"])
+    root = data or Path(run.info.data.path)
     if data is None and not root.is_dir():
         raise ImgclfError(
             f"{root}: the run's data folder is no longer there, and an export is held against the run on its images; "
@@ -222,11 +221,11 @@ def _note(run: Bundle, quantize: Quantize) -> dict[str, Any]:
         "class_names": list(run.class_names),
         "preprocessing": dataclasses.asdict(run.preprocessing),
         "temperature": run.temperature,
-        "calibrated": "calibration" in run.info,
+        "calibrated": True,
         "quantize": quantize,
-        "model": run.info["model"],
+        "model": run.info.model,
         "run": run.path.resolve().name,
-        "finished": run.info["finished"],
+        "finished": run.info.finished,
         "imgclf": imgclf.__version__,
     }
 

@@ -27,7 +27,7 @@ from imgclf.predict import predict
 
 def main(run_dir: Path) -> None:
     run = Bundle.load(run_dir)
-    root = Path(run.info["data"]["path"])
+    root = Path(run.info.data.path)
     parts, _notes = load_parts(root, read_manifest(run_dir / "split.csv"))
     prepared = prepared_images.prepare(root, {"test": parts["test"]}, run.preprocessing)
     files = sorted(prepared.files["test"])

@@ -17,7 +17,8 @@ from imgclf.core.config import DECODER_VERSION, Preprocessing, ServeConfig, Spli
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.fields import Checked, Within
 from imgclf.images import preprocess
-from imgclf.models import bundle
+from imgclf.models import run_info
+from imgclf.models.bundle import Bundle
 from imgclf.train import resume
 
 # Values that each field refuses beside those that no field takes: (values, words).
@@ -155,7 +156,7 @@ def signed(run: Path, **changes: Any) -> Path:
 
 
 def sign(run: Path, info: dict[str, Any]) -> Path:
-    (run / "bundle.json").write_text(json.dumps({**info, "checksum": bundle.checksum(info)}))
+    (run / "bundle.json").write_text(json.dumps({**info, "checksum": run_info.checksum(info)}))
     return run
 
 
@@ -174,7 +175,7 @@ def test_what_commands_read_of_a_bundle_is_there(
     info = json.loads((run / "bundle.json").read_bytes())
     change(info)
     with pytest.raises(ImgclfError, match=f"broken bundle, {word} is (missing|invalid: )"):
-        bundle.Bundle.load(sign(run, info))
+        Bundle.load(sign(run, info))
 
 
 OTHER: dict[str, list[Any]] = {
@@ -190,12 +191,12 @@ OTHER: dict[str, list[Any]] = {
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Preprocessing)])
 def test_every_field_of_a_preprocessing_counts(name: str, trained: Path, tmp_path: Path) -> None:
     """Another value gives other pixels, or does not load; a field that is new needs a line above."""
-    sound = bundle.Bundle.load(trained / "runs/toy").preprocessing
+    sound = Bundle.load(trained / "runs/toy").preprocessing
     image = np.asarray(photo(1, 90, 60))
     for value in OTHER[name]:
         run = shutil.copytree(trained / "runs/toy", tmp_path / "toy", dirs_exist_ok=True)
         try:
-            found = bundle.Bundle.load(signed(run, **{name: value}))
+            found = Bundle.load(signed(run, **{name: value}))
             pixels = preprocess.apply(found.preprocessing, image)
             found.probability(pixels)
         except ImgclfError as error:
@@ -294,7 +295,7 @@ def test_absurd_values_of_a_bundle_are_one_line(place: tuple[str, ...], value: A
         inner = inner[key]
     inner[place[-1]] = value
     with pytest.raises(ImgclfError) as raised:
-        bundle.Bundle.load(sign(run, info))
+        Bundle.load(sign(run, info))
     assert str(raised.value).startswith(f"{run}/bundle.json: ")
     assert "\n" not in str(raised.value).replace("\\n", "")
 
@@ -308,7 +309,7 @@ def test_arguments_of_functions_are_checked_like_options(trained: Path, tmp_path
     from imgclf.export import exporting
     from imgclf.preview import overview
 
-    run, data = bundle.Bundle.load(trained / "runs/toy"), trained / "data"
+    run, data = Bundle.load(trained / "runs/toy"), trained / "data"
     odd: Any = "odd"
     for call, words in (
         (lambda: auditing.audit(data, image_size=8), "--image-size must be a whole number, 32 to 1024, or none, not 8"),

@@ -100,7 +100,7 @@ def test_the_example_scripts_say_what_predict_says(
     script = EXAMPLES / f"use_{form.replace('-', '_')}.py"
     assert "import imgclf" not in script.read_text() and "from imgclf" not in script.read_text()
     if quantize == "int8":  # which is fitted to the run's own images and no others
-        photos = [str(path) for path in sorted(Path(runs[name].info["data"]["path"]).rglob("*.png"))[::5]]
+        photos = [str(path) for path in sorted(Path(runs[name].info.data.path).rglob("*.png"))[::5]]
     done = subprocess.run(
         [sys.executable, script, made(name, form, quantize).path, *photos],
         capture_output=True, text=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
@@ -121,7 +121,7 @@ def test_an_export_is_measured(name: str, form: Format, quantize: Quantize, made
     assert (result.part, result.images) == ("test", 3 * len(run.class_names))
     answer = formats.open_(Path(result.path), form)
     rows = [row for row in read_manifest(run.path / "split.csv").rows if row.split == "test"]
-    pixels = [preprocess.load(run.preprocessing, Path(run.info["data"]["path"]) / row.path) for row in rows]
+    pixels = [preprocess.load(run.preprocessing, Path(run.info.data.path) / row.path) for row in rows]
     after, before = np.array([answer(image) for image in pixels]), run.probabilities(pixels)
     assert after.shape == (len(rows), len(run.class_names))
     np.testing.assert_allclose(after.sum(axis=1), 1, atol=1e-6)
@@ -403,7 +403,7 @@ def test_a_missing_package_is_one_line(project: Path, monkeypatch: pytest.Monkey
 
 def test_images_that_moved_changed_or_are_gone(project: Path, runs: dict[str, Bundle]) -> None:
     run = run_of(project)
-    moved = Bundle(run.path, {**run.info, "data": {**run.info["data"], "path": str(project / "gone")}})
+    moved = Bundle(run.path, dataclasses.replace(run.info, data=dataclasses.replace(run.info.data, path=str(project / "gone"))))
     with pytest.raises(ImgclfError, match=r"data folder is no longer there.*imgclf export FOLDER"):
         verb.export(moved)
     rows = [row for row in read_manifest(run.path / "split.csv").rows if row.split == "test"]
@@ -413,7 +413,7 @@ def test_images_that_moved_changed_or_are_gone(project: Path, runs: dict[str, Bu
     assert result.images == 7
     assert result.notes == ("images of the run's split that are gone or have changed, and were skipped: 2",)
     with pytest.raises(ImgclfError, match="no image of the run's"):
-        verb.export(run, data=Path(runs["two"].info["data"]["path"]))
+        verb.export(run, data=Path(runs["two"].info.data.path))
 
 
 def test_without_a_test_part_the_validation_part_is_asked(tmp_path: Path) -> None:

@@ -501,11 +501,11 @@ def test_fine_tuning_never_returns_what_is_worse(transferred: Path, tmp_path: Pa
     assert run is not None
     best = max(heard.epochs[:4], key=lambda epoch: (epoch.val_accuracy, -epoch.val_loss))
     assert max(epoch.val_accuracy for epoch in heard.epochs[4:]) < best.val_accuracy
-    assert run.info["metrics"]["best_epoch"] == best.epoch
-    assert run.info["metrics"]["val_accuracy"] == best.val_accuracy
+    assert run.info.metrics.best_epoch == best.epoch
+    assert run.info.metrics.val_accuracy == best.val_accuracy
     assert any("the frozen backbone is kept" in note for note in heard.notes)
     assert "top 2 of 16 blocks" in heard.tuned[0]
-    assert run.info["patience"] == 2  # by the epochs of fine-tuning alone, as it is stopped
+    assert run.info.patience == 2  # by the epochs of fine-tuning alone, as it is stopped
     kept = keras.models.load_model(run.path / "model.keras").layers[1].get_weights()
     assert all(np.array_equal(one, other) for one, other in zip(kept, backbones._lite0_weights(), strict=True))
 
@@ -514,7 +514,7 @@ def test_no_fine_tuning_begins_when_the_time_budget_is_spent(transferred: Path, 
     heard = Hears()
     run = train(transferred / "data", dataclasses.replace(TUNED, time_budget=0.001), run_dir=tmp_path / "run", listener=heard)
     assert run is not None
-    assert run.info["metrics"]["epochs"] == 1
+    assert run.info.metrics.epochs == 1
     assert heard.tuned == []
     assert heard.notes[-1] == "stopped after epoch 1, since the time budget of 0.001 s is spent; the best epoch so far is kept"
 
