@@ -51,8 +51,7 @@ def audit(
     paths = sorted(usable, key=lambda path: (label[path], usable[path], path))
     read = [_reading(data, preprocessing, usable[path]) for path in paths]
     taken = features.take_up(store)
-    width = backbones.BACKBONES[name].features
-    (seen,) = features.extract(extractor, store, read, width=width, progress=stage(progress, "computing features"))
+    (seen,) = features.extract(extractor, store, read, progress=stage(progress, "computing features"))
     labels = np.array([images.class_names.index(label[path]) for path in paths])
     if len(paths) < 20 or min(np.bincount(labels, minlength=len(images.class_names))) < 2:
         raise ImgclfError(f"{data}: too few images to tell what is usual; an audit needs 20, and 2 of every class")
@@ -99,8 +98,7 @@ def look(
     known = features.known(store)
     read = [_reading(data, preprocessing, digest) for digest in sorted(set(usable.values()) - known)]
     with shards.result(store, shard) as file:
-        width = backbones.BACKBONES[name].features
-        features.extract(extractor, file, read, width=width, progress=stage(progress, "computing features"))
+        features.extract(extractor, file, read, progress=stage(progress, "computing features"))
     return {
         "data": str(data), "shard": shard.index, "shards": shard.count, "files": len(files), "inspected": len(own),
         "broken": len(unread),

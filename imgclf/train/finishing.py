@@ -21,7 +21,8 @@ from imgclf.models.bundle import Bundle
 from imgclf.models.inference import LITERT, InferenceModel
 from imgclf.models.run_info import Calibration, Metrics, RunInfo, TrainingData
 from imgclf.train import strategies, validation
-from imgclf.train.loop import patience, save
+from imgclf.train.loop import patience
+from imgclf.train.run_files import save
 from imgclf.train.work import CHECKPOINT, Work
 
 if TYPE_CHECKING:

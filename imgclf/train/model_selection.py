@@ -70,8 +70,8 @@ def of_backbone(
     listener.stage(f"making {name} ready")
     extractor, store = features.opened(data, name, preprocessing)
     read = [(hashes[sample.path], partial(preprocess.load, preprocessing, data / sample.path)) for sample in there]
-    width, unread = backbones.BACKBONES[name].features, list[int]()
-    (values,) = features.extract(extractor, store, read, width=width, progress=listener.computing, unread=unread)
+    unread: list[int] = []
+    (values,) = features.extract(extractor, store, read, progress=listener.computing, unread=unread)
     good = np.setdiff1d(np.arange(len(there)), unread)
     usable = [there[place] for place in good.tolist()]
     if _too_few(usable, training):

@@ -448,7 +448,7 @@ def test_a_backbone_exports_in_every_way(tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["convnext-tiny", "densenet121"])
 def test_a_backbone_whose_layers_onnx_lacks_is_written_with_others(name: Model, tmp_path: Path) -> None:
-    network = cnn.transferred(name, 3, 64, weights="none", seed=0)
+    network = cnn.transferred(cnn.Pretrained(name, 64, "none"), 3, seed=0)
     random = np.random.default_rng(0)
     for weight in network.weights:  # those that start alike, as a normalisation's, would hide each other
         if np.ptp(weight.numpy()) == 0:

@@ -189,7 +189,7 @@ def test_a_diverging_training_says_so_and_is_never_taken_for_finished(tmp_path: 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cnn, "build", hopeless)
-        with pytest.raises(ImgclfError, match=r"no longer a number in epoch 1.*train again with --learning-rate 0.0003"):
+        with pytest.raises(ImgclfError, match=r"loss is NaN or infinite in epoch 1.*again with --learning-rate 0.0003"):
             train(data, TrainConfig(epochs=1), run_dir=tmp_path / "runs" / "x")
     with pytest.raises(ImgclfError, match="not a finished run"):
         Bundle.load(tmp_path / "runs" / "x")
