@@ -8,7 +8,6 @@ import math
 import shlex
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from imgclf.core.config import TrainConfig
 from imgclf.core.errors import ImgclfError
@@ -18,9 +17,6 @@ from imgclf.train.run_files import RunFiles, kept
 from imgclf.train.strategies import Strategy
 from imgclf.train.trainer import values
 from imgclf.train.work import Epoch, Work, improves
-
-if TYPE_CHECKING:
-    pass
 
 TUNING_RATE = 1 / 10  # of --learning-rate, when blocks of a backbone are fine-tuned
 
