@@ -741,15 +741,15 @@ def test_label_smoothing_reaches_the_loss(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_said_with_what_to_do(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from imgclf.train import loop
+    from imgclf.train import run_files
 
-    original = loop.write_checkpoint
+    original = run_files.write_checkpoint
 
     def full(work: object, trainer: object) -> None:
         original(work, trainer)  # type: ignore[arg-type]
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(loop, "write_checkpoint", full)
+    monkeypatch.setattr(run_files, "write_checkpoint", full)
     with pytest.raises(
         ImgclfError,
         match=r"disk is full; .* go on with `imgclf train --resume .*best epoch that was saved is in .*model.keras",
