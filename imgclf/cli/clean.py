@@ -92,27 +92,11 @@ def clean(
     from imgclf.clean import cleaning as verb
     from imgclf.data import issue_report
 
-    alone = [
-        name
-        for name, given in (
-            ("--undo", undo is not None),
-            ("--history", history),
-            ("--apply", apply),
-            ("--shard", shard),
-            ("--recover", recover),
-        )
-        if given
-    ]
-    others = shell.given(ctx) & {"report", "html", "on", "threshold", "policy"} or (dry_run and (history or shard or recover))
-    if alone and (others or len(alone) > 1):
-        with_it = "" if history or shard or recover else ", or with --dry-run"
-        raise UsageError(f"{alone[0]} goes alone{with_it}: leave the other options out")
-    if undo == 0:
-        raise UsageError("--undo 0: batches count from 1; --history lists them")
+    tasks = {"--undo": undo is not None, "--history": history, "--apply": apply, "--shard": shard, "--recover": recover}
+    _check_alone([name for name, wanted in tasks.items() if wanted], shell.given(ctx), dry_run)
     if undo is not None:
-        restored, problems, notes = undoing.undo(data, None if undo == -1 else undo, dry_run=dry_run)
-        print_undone(restored, problems, notes, dry_run, as_json)
-        raise typer.Exit(1 if problems else 0)
+        _undo(data, undo, dry_run, as_json)
+        return
     if recover:
         print_recovered(undoing.recover(data), as_json)
         return
@@ -153,6 +137,26 @@ def clean(
         if path:
             console.say(f"wrote {path}")
     if result.counts()["stuck"]:
+        raise typer.Exit(1)
+
+
+def _check_alone(alone: list[str], given: set[str], dry_run: bool) -> None:
+    """Refuse other options beside one of another task than cleaning. alone: those; given: the names of all options."""
+    is_dry = {"--undo", "--apply"}.issuperset(alone)  # whether --dry-run goes with them
+    others = given & {"report", "html", "on", "threshold", "policy"} or (dry_run and not is_dry)
+    if alone and (others or len(alone) > 1):
+        raise UsageError(f"{alone[0]} goes alone{', or with --dry-run' if is_dry else ''}: leave the other options out")
+
+
+def _undo(folder: Path, number: int, dry_run: bool, as_json: bool) -> None:
+    """Undo one operation, or all for -1."""
+    from imgclf.clean import undoing
+
+    if number == 0:
+        raise UsageError("--undo 0: batches count from 1; --history lists them")
+    restored, problems, notes = undoing.undo(folder, None if number == -1 else number, dry_run=dry_run)
+    print_undone(restored, problems, notes, dry_run, as_json)
+    if problems:
         raise typer.Exit(1)
 
 
