@@ -94,6 +94,11 @@ class SplitConfig(Checked):
         if abs(self.train + self.val + self.test - 1) > 1e-6:
             raise UsageError(f"--train, --val and --test must add up to 1, not {self.train + self.val + self.test:g}")
 
+    @property
+    def fractions(self) -> dict[Part, float]:
+        """The share of each subset."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
 
 @dataclasses.dataclass(frozen=True)
 class ServeConfig(Checked):
