@@ -15,6 +15,7 @@ from imgclf.core import csv_files
 from imgclf.core.config import TrainConfig
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import atomic
+from imgclf.data.loader import Feed
 from imgclf.models import bundle, keras_file
 from imgclf.train import schedule, tensorboard, validation
 from imgclf.train.checkpoint import write_checkpoint
@@ -72,10 +73,7 @@ def fit(
             batch,
             seed=config.seed,
             epoch=number,
-            change=change,
-            weights=work.weights,
-            smoothing=config.label_smoothing,
-            side=side,
+            feed=Feed(change, work.weights, config.label_smoothing, side),
             count=share,
             shard=machine.index,
         )

@@ -12,6 +12,7 @@ from imgclf.core.config import SCRATCH, Model, Part, Preprocessing, TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.files.state_folder import command
 from imgclf.data import allocation, dataset, file_index, prepared_images
+from imgclf.data.loader import Feed
 from imgclf.data.manifest import Manifest, load_parts
 from imgclf.evaluation import label_errors
 from imgclf.evaluation.intervals import wilson_interval
@@ -209,11 +210,10 @@ def of_scratch(
     strategy = Scratch(work)
     steps = math.ceil(len(strategy.images) / config.batch_size)
     rates = (schedule.rate("cosine", config.learning_rate, step, TRIAL_EPOCHS * steps) for step in range(TRIAL_EPOCHS * steps))
-    count, change = len(strategy.images), strategy.change(len(strategy.images))
+    count = len(strategy.images)
+    feed = Feed(strategy.change(count), smoothing=config.label_smoothing)
     for epoch in range(1, TRIAL_EPOCHS + 1):
-        batches = strategy.images.shuffled(
-            config.batch_size, seed=config.seed, epoch=epoch, change=change, smoothing=config.label_smoothing
-        )
+        batches = strategy.images.shuffled(config.batch_size, seed=config.seed, epoch=epoch, feed=feed)
         strategy.trainer.epoch(batches, rates)
         listener.batch(epoch, count, count)
     strategy.trainer.freeze()
