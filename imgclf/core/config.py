@@ -123,6 +123,24 @@ class ServeConfig(Checked):
 
 
 @dataclasses.dataclass(frozen=True)
+class ExportConfig(Checked):
+    """An exported file.
+
+    tolerance: the largest difference of a probability from the run's; for int8 the largest share of images with another label.
+    None for 0.0001, and 0.02 for float16 and int8.
+    """
+
+    format: Format = "litert"
+    quantize: Quantize = "none"
+    tolerance: Share | None = None
+
+    @property
+    def limit(self) -> float:
+        """The tolerance, or the default of this kind of numbers."""
+        return (1e-4 if self.quantize == "none" else 0.02) if self.tolerance is None else self.tolerance
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainConfig(Checked):
     """One training run.
 

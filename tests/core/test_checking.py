@@ -13,7 +13,7 @@ import pytest
 from conftest import Run, photo
 
 from imgclf.core import fields
-from imgclf.core.config import DECODER_VERSION, Preprocessing, ServeConfig, SplitConfig, TrainConfig
+from imgclf.core.config import DECODER_VERSION, ExportConfig, Preprocessing, ServeConfig, SplitConfig, TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.fields import Checked, Within
 from imgclf.images import preprocess
@@ -321,9 +321,18 @@ def test_arguments_of_functions_are_checked_like_options(trained: Path, tmp_path
             lambda: list(explain.explain(run, [], tmp_path, method=odd)),
             "--method must be one of occlusion, grad-cam, not 'odd'",
         ),
-        (lambda: exporting.export(run, odd), "--format must be one of litert, onnx, saved-model, keras, not 'odd'"),
-        (lambda: exporting.export(run, "litert", odd), "--quantize must be one of none, float16, int8, not 'odd'"),
-        (lambda: exporting.export(run, tolerance=math.nan), "--tolerance must be a number, 0 to 1, or none, not nan"),
+        (
+            lambda: exporting.export(run, ExportConfig(odd)),
+            "--format must be one of litert, onnx, saved-model, keras, not 'odd'",
+        ),
+        (
+            lambda: exporting.export(run, ExportConfig("litert", odd)),
+            "--quantize must be one of none, float16, int8, not 'odd'",
+        ),
+        (
+            lambda: exporting.export(run, ExportConfig(tolerance=math.nan)),
+            "--tolerance must be a number, 0 to 1, or none, not nan",
+        ),
         (lambda: evaluating.evaluate(run, None, odd), "--split must be one of train, val, test, or none, not 'odd'"),
         (lambda: cleaning.clean(data, policy=odd, dry_run=True), "--policy must be one of default, strict, report, not 'odd'"),
     ):
