@@ -123,6 +123,25 @@ class ServeConfig(Checked):
 
 
 @dataclasses.dataclass(frozen=True)
+class PreviewConfig(Checked):
+    """What a contact sheet shows. part: one subset of the split; None for all images. columns: images per class."""
+
+    part: Part | None = None
+    columns: Annotated[int, Within(1, 40)] = 8
+    seed: Seed = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class AuditConfig(Checked):
+    """The backbone whose features are compared, its weights and side in pixels (None: its own), and the seed."""
+
+    model: Backbone = "efficientnet-lite0"
+    weights: str = "imagenet"
+    image_size: Annotated[int, Within(32, 1024)] | None = None
+    seed: Seed = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class ExportConfig(Checked):
     """An exported file.
 
