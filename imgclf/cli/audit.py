@@ -54,6 +54,7 @@ def audit(
     from imgclf.audit import auditing as verb
     from imgclf.audit import writing
     from imgclf.data import issue_report
+    from imgclf.reports import image_page
 
     config = AuditConfig(model, weights, image_size, seed)
     writing.check_relabel(relabel)
@@ -73,7 +74,7 @@ def audit(
     if report:
         issue_report.check_place(report, data)
     if html:
-        writing.check_page(html, data)
+        image_page.check_place(html, data)
     orders, kept = 0, list[str]()
     with console.stages() as stage:
         result = verb.audit(data, config, progress=stage)

@@ -91,6 +91,7 @@ def clean(
     from imgclf.clean import applying, undoing, writing
     from imgclf.clean import cleaning as verb
     from imgclf.data import issue_report
+    from imgclf.reports import image_page
 
     tasks = {"--undo": undo is not None, "--history": history, "--apply": apply, "--shard": shard, "--recover": recover}
     _check_alone([name for name, wanted in tasks.items() if wanted], shell.given(ctx), dry_run)
@@ -117,7 +118,7 @@ def clean(
     if report:
         issue_report.check_place(report, data)
     if html:
-        writing.check_page(html, data)
+        image_page.check_place(html, data)
     actions = _pairs("--on", on)
     limits = {name: _number("--threshold", name, value) for name, value in _pairs("--threshold", threshold).items()}
     kept: list[str] = []

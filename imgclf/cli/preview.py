@@ -72,10 +72,11 @@ def preview(
     """
     from imgclf.preview import contact_sheet, page
     from imgclf.preview import overview as verb
+    from imgclf.reports import image_page
 
     feed = TrainConfig(image_size=image_size, aspect=aspect, augment=augment, flip=flip, seed=seed) if augmented else None
     if html:
-        page.check_page(html, data)
+        image_page.check_place(html, data)
     if histograms:
         verb.check_png(histograms, data, "--histograms")
     with console.stages() as stage:
