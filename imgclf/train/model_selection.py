@@ -111,8 +111,9 @@ def choose(
 
     The listener gets the reason.
 
-    The backbone where it is as good as sure or images are few; else whatever promises more on all the training images, by
-    how errors have been seen to fall with their number. Raises UsageError when there are several machines.
+    The backbone if its accuracy is SURE or more, or if there are few images; else the model with the higher expected accuracy
+    on all the training images, by how errors have been seen to fall with their number. Raises UsageError when there are
+    several machines.
     """
     if machine.workers > 1:
         raise UsageError("--model auto chooses on one machine; name a model where TF_CONFIG names several")
