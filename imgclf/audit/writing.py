@@ -7,10 +7,10 @@ from typing import Annotated
 from imgclf.audit.results import Audit
 from imgclf.core.fields import Within, check
 from imgclf.core.progress import Progress
-from imgclf.data import issue_report, layout
+from imgclf.data import issue_page, issue_report, layout
 from imgclf.data.checks import Issue
 from imgclf.images import header
-from imgclf.reports import image_page, issue_page
+from imgclf.reports import image_page
 
 PAGE_LIMIT = 1000  # images of each check on the page
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from imgclf.clean.cleaning import Cleaning
 from imgclf.core.progress import Progress
-from imgclf.data import issue_report, layout
+from imgclf.data import issue_page, issue_report, layout
 from imgclf.data.checks import Issue
-from imgclf.reports import image_page, issue_page
+from imgclf.reports import image_page
 
 PAGE_LIMIT = 500  # images of each issue on the HTML page
 

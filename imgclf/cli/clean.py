@@ -109,11 +109,7 @@ def clean(
         print_applied(issues, notes, data, dry_run, as_json)
         raise typer.Exit(1 if any(issue.action == "stuck" for issue in issues) else 0)
     if shard:
-        from imgclf.core import shards
-
-        with console.progress("decoding") as progress:
-            share = verb.look(data, shards.parse(shard), progress)
-        print_share(share, "clean", as_json)
+        _inspect_shard(data, shard, as_json)
         return
     if report:
         issue_report.check_place(report, data)
@@ -147,6 +143,16 @@ def _check_alone(alone: list[str], given: set[str], dry_run: bool) -> None:
     others = given & {"report", "html", "on", "threshold", "policy"} or (dry_run and not is_dry)
     if alone and (others or len(alone) > 1):
         raise UsageError(f"{alone[0]} goes alone{', or with --dry-run' if is_dry else ''}: leave the other options out")
+
+
+def _inspect_shard(folder: Path, shard: str, as_json: bool) -> None:
+    """Inspect one shard of the files, for a later `clean` to use."""
+    from imgclf.clean import cleaning
+    from imgclf.core import shards
+
+    with console.progress("decoding") as progress:
+        share = cleaning.look(folder, shards.parse(shard), progress)
+    print_share(share, "clean", as_json)
 
 
 def _undo(folder: Path, number: int, dry_run: bool, as_json: bool) -> None:

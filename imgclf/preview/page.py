@@ -14,11 +14,11 @@ from imgclf.core.config import Part
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files.state_folder import command
 from imgclf.core.progress import Progress, Stages, stage
-from imgclf.data import file_index, inspection, layout
+from imgclf.data import file_index, inspection, issue_page, layout
 from imgclf.data.catalogue import Catalogue
 from imgclf.data.checks import Issue
 from imgclf.data.manifest import as_spelled, manifest_path, read_manifest
-from imgclf.reports import image_page, issue_page
+from imgclf.reports import image_page
 
 
 @dataclasses.dataclass(frozen=True)
