@@ -199,11 +199,16 @@ def _compared(root: Path, rows: list[Row]) -> tuple[Part, list[Row]]:
     return part, compared
 
 
-def _examples(run: Bundle, root: Path, rows: list[Row]) -> list[decode.Image]:
+def _fitting(rows: list[Row]) -> list[Row]:
     """Images that int8 is fitted to: validation ones, which the test does not see, or else training ones."""
     validation = [row for row in rows if row.split == "val"]
-    fitted = _some(validation or [row for row in rows if row.split == "train"], _FITTED)
-    examples = [image for image in ordered_map(lambda row: load_image(run, root, row), fitted) if image is not None]
+    return _some(validation or [row for row in rows if row.split == "train"], _FITTED)
+
+
+def _examples(run: Bundle, root: Path, rows: list[Row]) -> list[decode.Image]:
+    """The images that int8 is fitted to, of those that can be read. Raises ImgclfError when there are none."""
+    found = ordered_map(lambda row: load_image(run, root, row), _fitting(rows))
+    examples = [image for image in found if image is not None]
     if not examples:
         raise ImgclfError(f"{root}: none of the images for int8 quantization can be read; run {command('clean', root)}")
     return examples
