@@ -139,7 +139,7 @@ def clean(
 
 def _check_alone(alone: list[str], given: set[str], dry_run: bool) -> None:
     """Refuse other options beside one of another task than cleaning. alone: those; given: the names of all options."""
-    is_dry = {"--undo", "--apply"}.issuperset(alone)  # whether --dry-run goes with them
+    is_dry = {"--undo", "--apply"}.issuperset(alone)  # whether --dry-run is allowed beside them
     others = given & {"report", "html", "on", "threshold", "policy"} or (dry_run and not is_dry)
     if alone and (others or len(alone) > 1):
         raise UsageError(f"{alone[0]} goes alone{', or with --dry-run' if is_dry else ''}: leave the other options out")
