@@ -209,3 +209,15 @@ def shuffled(items: list[Any], seed: int) -> list[Any]:
     items = list(items)
     random.Random(seed).shuffle(items)
     return items
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with two runs, `good` and `bad`, and a photo."""
+    from tiny import tiny_run
+
+    monkeypatch.chdir(tmp_path)
+    tiny_run(tmp_path / "runs/good")
+    shutil.copytree("runs/good", "runs/bad")
+    write(tmp_path / "photo.png", encoded(photo(1), "PNG"))
+    return tmp_path

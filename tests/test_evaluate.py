@@ -1,4 +1,4 @@
-"""evaluate: honest figures on the right images, equal to what Keras and predict say."""
+"""evaluate: honest metrics on the right images, equal to what Keras and predict say."""
 
 import csv
 import dataclasses
@@ -25,7 +25,7 @@ def run_of(project: Path) -> Bundle:
     return Bundle.load(project / "runs" / "toy")
 
 
-def test_figures_equal_kerases_on_the_test_part(project: Path) -> None:
+def test_metrics_equal_kerases_on_the_test_part(project: Path) -> None:
     import keras
 
     run = run_of(project)
@@ -121,7 +121,7 @@ def test_what_is_no_gate(text: str, words: str) -> None:
 
 
 def test_command_as_a_gate(project: Path, imgclf: Run) -> None:
-    """Exit code 1 where a figure is less than asked for, and the figures are shown all the same."""
+    """Exit code 1 where a metric is below its minimum, and all metrics are shown all the same."""
     result = evaluate(run_of(project), project / "data")
     low = min(result.classes, key=lambda score: score.recall)
     asked = f"accuracy={result.accuracy - 1e-6},f1={result.macro_f1 - 1e-6},recall[{low.name}]={low.recall - 1e-6}"
@@ -135,7 +135,7 @@ def test_command_as_a_gate(project: Path, imgclf: Run) -> None:
     assert (done.returncode, done.stdout) == (2, "")
 
 
-def test_figures_that_are_undefined_are_null(project: Path, imgclf: Run) -> None:
+def test_metrics_that_are_undefined_are_null(project: Path, imgclf: Run) -> None:
     """A folder with images of one class alone has no ROC curve."""
     for index in range(3):
         write(project / "other" / "red" / f"{index}.png", encoded(photo(index), "PNG"))

@@ -1,8 +1,9 @@
 """`imgclf evaluate`: how good a finished run is on images it was not fitted to, written into the run."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,24 +73,33 @@ def evaluate(
         classes=tuple(metrics.class_scores(matrix, bundle.class_names)),
         confusion=matrix,
         slices=tuple(slices.slices(predicted == truth, _grouped(found))),
-        predictions=tuple(
-            {
-                "path": sample.path,
-                "label": sample.label,
-                "predicted": bundle.class_names[best],
-                "probability": float(row[best]),
-                **dict(zip(scoring.MEASURES, measured.round(4).tolist(), strict=True)),
-            }
-            for sample, best, row, measured in zip(found.samples, predicted, probabilities, found.measures, strict=True)
-        ),
+        predictions=tuple(_predictions(bundle, found)),
         answers=found,
         skipped=found.skipped,
         notes=tuple(note for note in (*on.notes, absent, grouped.note(groups, "the intervals"), warning) if note),
     )
+    return _written(evaluation, bundle.path)
+
+
+def _predictions(bundle: Bundle, found: scoring.Answers) -> Iterator[dict[str, Any]]:
+    """For each image its label, the prediction and the measures, as `Evaluation.predictions` has them."""
+    for sample, row, measured in zip(found.samples, found.probabilities[0], found.measures, strict=True):
+        best = int(row.argmax())
+        yield {
+            "path": sample.path,
+            "label": sample.label,
+            "predicted": bundle.class_names[best],
+            "probability": float(row[best]),
+            **dict(zip(scoring.MEASURES, measured.round(4).tolist(), strict=True)),
+        }
+
+
+def _written(evaluation: Evaluation, run_dir: Path) -> Evaluation:
+    """Write the evaluation into the run; returns it, with the reason where it could not be written."""
     try:
-        write(evaluation, bundle.path)
+        write(evaluation, run_dir)
     except ImgclfError as error:
-        return dataclasses.replace(evaluation, unwritten=str(error))  # the metrics are worth having all the same
+        return dataclasses.replace(evaluation, unwritten=str(error))
     return evaluation
 
 

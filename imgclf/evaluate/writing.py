@@ -77,4 +77,5 @@ def write_page(evaluation: Evaluation, bundle: Bundle, path: Path) -> None:
     def overlay(image: decode.Image, small: decode.Image, label: str) -> decode.Image:
         return prediction.look(bundle, image, small, label)
 
-    evaluation_page.write(path, Path(evaluation.data), evaluation.to_dict(), evaluation.errors, about, drawn, overlay)
+    page = evaluation_page.Page(evaluation.to_dict(), evaluation.errors, about, drawn)
+    evaluation_page.write(path, Path(evaluation.data), page, overlay)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from imgclf.core.config import TrainConfig
 from imgclf.core.errors import ImgclfError
+from imgclf.data.loader import Feed
 from imgclf.images.augment import Change
 from imgclf.train import schedule
 from imgclf.train.run_files import RunFiles, kept
@@ -107,10 +108,7 @@ def _epoch(work: Work, strategy: Strategy, batches: _Batches) -> tuple[Epoch, fl
         batches.size,
         seed=config.seed,
         epoch=number,
-        change=batches.change,
-        weights=work.weights,
-        smoothing=config.label_smoothing,
-        side=_side(work, number, work.epochs),
+        feed=Feed(batches.change, work.weights, config.label_smoothing, _side(work, number, work.epochs)),
         count=batches.own,
         shard=work.machine.index,
     )

@@ -13,7 +13,16 @@ import pytest
 from conftest import Run, photo
 
 from imgclf.core import fields
-from imgclf.core.config import DECODER_VERSION, Preprocessing, ServeConfig, SplitConfig, TrainConfig
+from imgclf.core.config import (
+    DECODER_VERSION,
+    AuditConfig,
+    ExportConfig,
+    Preprocessing,
+    PreviewConfig,
+    ServeConfig,
+    SplitConfig,
+    TrainConfig,
+)
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.fields import Checked, Within
 from imgclf.images import preprocess
@@ -312,19 +321,31 @@ def test_arguments_of_functions_are_checked_like_options(trained: Path, tmp_path
     run, data = Bundle.load(trained / "runs/toy"), trained / "data"
     odd: Any = "odd"
     for call, words in (
-        (lambda: auditing.audit(data, image_size=8), "--image-size must be a whole number, 32 to 1024, or none, not 8"),
-        (lambda: auditing.audit(data, seed=-1), "--seed must be a whole number, 0 to 2147483647, not -1"),
+        (
+            lambda: auditing.audit(data, AuditConfig(image_size=8)),
+            "--image-size must be a whole number, 32 to 1024, or none, not 8",
+        ),
+        (lambda: auditing.audit(data, AuditConfig(seed=-1)), "--seed must be a whole number, 0 to 2147483647, not -1"),
         (lambda: writing.check_relabel(math.nan), "--relabel must be a number, above 0 and up to 1, or none, not nan"),
-        (lambda: overview.preview(data, columns=0), "--columns must be a whole number, 1 to 40, not 0"),
+        (lambda: overview.preview(data, PreviewConfig(columns=0)), "--columns must be a whole number, 1 to 40, not 0"),
         (lambda: predict.predict(run, [], top=0), "--top must be a whole number, 1 or more, not 0"),
         (lambda: predict.predict(run, [], threshold=2), "--threshold must be a number, 0 to 1, not 2"),
         (
             lambda: list(explain.explain(run, [], tmp_path, method=odd)),
             "--method must be one of occlusion, grad-cam, not 'odd'",
         ),
-        (lambda: exporting.export(run, odd), "--format must be one of litert, onnx, saved-model, keras, not 'odd'"),
-        (lambda: exporting.export(run, "litert", odd), "--quantize must be one of none, float16, int8, not 'odd'"),
-        (lambda: exporting.export(run, tolerance=math.nan), "--tolerance must be a number, 0 to 1, or none, not nan"),
+        (
+            lambda: exporting.export(run, ExportConfig(odd)),
+            "--format must be one of litert, onnx, saved-model, keras, not 'odd'",
+        ),
+        (
+            lambda: exporting.export(run, ExportConfig("litert", odd)),
+            "--quantize must be one of none, float16, int8, not 'odd'",
+        ),
+        (
+            lambda: exporting.export(run, ExportConfig(tolerance=math.nan)),
+            "--tolerance must be a number, 0 to 1, or none, not nan",
+        ),
         (lambda: evaluating.evaluate(run, None, odd), "--split must be one of train, val, test, or none, not 'odd'"),
         (lambda: cleaning.clean(data, policy=odd, dry_run=True), "--policy must be one of default, strict, report, not 'odd'"),
     ):

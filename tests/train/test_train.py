@@ -717,9 +717,8 @@ def test_smoothing_moves_targets_and_weights_follow_what_is_mixed(project: Path)
     def turned(pixels: np.ndarray, targets: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return pixels, 0.25 * targets + 0.75 * np.roll(targets, 1, axis=1)
 
-    options = {"seed": 1, "epoch": 1, "weights": weights}
-    plain = np.concatenate([targets for _pixels, targets, _own in images.shuffled(8, **options)])
-    (_pixels, targets, own), *_rest = images.shuffled(64, change=turned, smoothing=0.1, **options)
+    plain = np.concatenate([targets for _pixels, targets, _own in images.shuffled(8, seed=1, epoch=1)])
+    (_pixels, targets, own), *_rest = images.shuffled(64, seed=1, epoch=1, feed=loader.Feed(turned, weights, 0.1))
     mixed = 0.25 * plain + 0.75 * np.roll(plain, 1, axis=1)
     np.testing.assert_allclose(targets, 0.9 * mixed + 0.1 / 3, atol=1e-6)
     np.testing.assert_allclose(own, mixed @ weights, atol=1e-6)
