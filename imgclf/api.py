@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from imgclf.clean.cleaning import clean
     from imgclf.clean.undoing import undo
     from imgclf.compare import compare
-    from imgclf.core.config import SplitConfig, TrainConfig
+    from imgclf.core.config import AuditConfig, ExportConfig, PreviewConfig, SplitConfig, TrainConfig
     from imgclf.core.errors import ImageError, ImgclfError
     from imgclf.evaluate.evaluating import evaluate
     from imgclf.explain import explain
@@ -25,15 +25,20 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "audit": "audit.auditing", "clean": "clean.cleaning", "undo": "clean.undoing", "compare": "compare",
-    "SplitConfig": "core.config", "TrainConfig": "core.config", "ImageError": "core.errors", "ImgclfError": "core.errors",
-    "evaluate": "evaluate.evaluating", "explain": "explain", "export": "export.exporting", "Bundle": "models.bundle",
-    "predict": "predict", "preview": "preview.overview", "split": "split.splitting", "train": "train.run",
+    "AuditConfig": "core.config", "ExportConfig": "core.config", "PreviewConfig": "core.config",
+    "SplitConfig": "core.config", "TrainConfig": "core.config",
+    "ImageError": "core.errors", "ImgclfError": "core.errors", "evaluate": "evaluate.evaluating", "explain": "explain",
+    "export": "export.exporting", "Bundle": "models.bundle", "predict": "predict", "preview": "preview.overview",
+    "split": "split.splitting", "train": "train.run",
 }  # fmt: skip
 
 __all__ = [
+    "AuditConfig",
     "Bundle",
+    "ExportConfig",
     "ImageError",
     "ImgclfError",
+    "PreviewConfig",
     "SplitConfig",
     "TrainConfig",
     "audit",

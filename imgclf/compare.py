@@ -12,7 +12,7 @@ from imgclf.core.config import Part
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files.paths import StrPath
 from imgclf.data import scoring
-from imgclf.evaluation import baseline, grouped, metrics
+from imgclf.evaluation import grouped, metrics
 from imgclf.evaluation.baseline import Baseline
 from imgclf.evaluation.grouped import Groups
 from imgclf.evaluation.intervals import mcnemar, paired_interval, wilson_interval
@@ -124,7 +124,7 @@ def _side(bundle: Bundle, right: NDArray[np.bool_], probabilities: NDArray[np.fl
     hits, total = int(right.sum()), len(right)
     return Side(
         run=str(bundle.path),
-        model=str(bundle.info["model"]),
+        model=bundle.info.model,
         accuracy=hits / total,
         interval=wilson_interval(hits, total),
         loss=metrics.cross_entropy(found.true, probabilities),
@@ -139,6 +139,5 @@ def _notes(first: Bundle, second: Bundle, on: scoring.Images, sides: Sequence[Si
     if note := grouped.note(groups, "the intervals and McNemar's test"):
         yield note
     for bundle, side in zip((first, second), sides, strict=True):
-        remedy = baseline.remedy(bundle.info)
-        if warning := side.baseline.warning(f"{side.run}: accuracy", side.accuracy, side.interval, remedy):
+        if warning := side.baseline.warning(f"{side.run}: accuracy", side.accuracy, side.interval, bundle.info.next_step):
             yield warning

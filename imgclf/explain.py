@@ -67,13 +67,14 @@ def explain(
     target = None if target is None else nfc(target)
     if target is not None and target not in bundle.class_names:
         raise UsageError(f"--class {target}: no such class; there are {', '.join(bundle.class_names)}")
-    check_outside(out, "--out", Path(bundle.info["data"]["path"]), itself=True)
+    check_outside(out, "--out", Path(bundle.info.data.path), itself=True)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ImgclfError(f"{out}: cannot create this folder: {why(error, 'choose another with --out')}") from error
-    listed = [inputs] if isinstance(inputs, str | os.PathLike) else inputs if isinstance(inputs, list) else []
-    given = [os.fspath(name) for name in listed if not isinstance(name, Source)]
+    listed = sources.listed(inputs)
+    known = listed if isinstance(listed, list) else []  # an iterator would be used up
+    given = [os.fspath(name) for name in known if not isinstance(name, Source)]
     if any(os.path.isdir(name) and os.path.samefile(name, out) for name in given):
         raise UsageError(f"--out {out}: the folder that the images come from; choose another")
     look = _grad_cam(bundle) if method == "grad-cam" else _occlusion(bundle)

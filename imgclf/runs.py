@@ -9,7 +9,7 @@ from imgclf.core import names
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import contained, locks, reading
 from imgclf.evaluation.baseline import Baseline
-from imgclf.models import bundle, evaluations, registry
+from imgclf.models import evaluations, registry, run_info
 from imgclf.models.bundle import Bundle
 
 TRASH = ".trash"  # below the folder of runs
@@ -40,7 +40,7 @@ def runs(folder: Path = Path("runs")) -> list[Run]:
     registry.check_runs(folder)
     found = []
     for path in sorted(folder.iterdir() if folder.is_dir() else []):
-        kept = [file for file in (path / "config.json", path / bundle.FILE) if os.path.lexists(file)]
+        kept = [file for file in (path / "config.json", path / run_info.FILE) if os.path.lexists(file)]
         if path.name != TRASH and kept:
             found.append((os.lstat(kept[0]).st_mtime, path))
     return [_read(path) for _time, path in sorted(found, reverse=True)]
@@ -48,7 +48,7 @@ def runs(folder: Path = Path("runs")) -> list[Run]:
 
 def _read(path: Path) -> Run:
     file = path / "config.json"
-    if not os.path.lexists(path / bundle.FILE):
+    if not os.path.lexists(path / run_info.FILE):
         try:
             config = reading.read_json(file)
             for name in ("model", "data"):
@@ -61,7 +61,7 @@ def _read(path: Path) -> Run:
         run = Bundle.load(path)
     except ImgclfError as error:
         return Run(path.name, str(path), "broken", problem=str(error))
-    info, metrics, problem = run.info, run.info["metrics"], ""
+    info, metrics, problem = run.info, run.info.metrics, ""
     tested: dict[str, Any] = {}
     if os.path.lexists(path / evaluations.TEST):
         try:
@@ -69,10 +69,10 @@ def _read(path: Path) -> Run:
         except ImgclfError as error:
             problem = str(error)
     return Run(
-        path.name, str(path), "finished", info["model"], info["finished"], metrics["epochs"],
-        metrics["val_accuracy"], metrics["val_interval"], run.val_baseline, tested.get("accuracy"),
-        tuple(tested["interval"]) if tested else None, Baseline(**tested["baseline"]) if tested else None,
-        info["data"]["path"], problem,
+        path.name, str(path), "finished", info.model, info.finished, metrics.epochs,
+        metrics.val_accuracy, metrics.val_interval, metrics.val_baseline, tested.get("accuracy"),
+        tuple(tested["interval"]) if tested else None, Baseline.from_dict(tested["baseline"]) if tested else None,
+        info.data.path, problem,
     )  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def show(run: Bundle) -> dict[str, Any]:
     for path in sorted(run.path.glob("evaluation-*.json")):
         content = evaluations.read(path)
         found[path.stem.removeprefix("evaluation-")] = {name: content[name] for name in evaluations.SCORES}
-    return {"run": str(run.path), **run.info, "evaluations": found}
+    return {"run": str(run.path), **run.info.to_dict(), "evaluations": found}
 
 
 def remove(name: str, folder: Path = Path("runs")) -> Path:
@@ -91,7 +91,7 @@ def remove(name: str, folder: Path = Path("runs")) -> Path:
     Raises ImgclfError when there is no such run, or when a process trains it.
     """
     path = folder / name if Path(name).name == name and (folder / name).is_dir() else Path(name)
-    if not (path / bundle.FILE).exists() and not (path / "config.json").exists():
+    if not (path / run_info.FILE).exists() and not (path / "config.json").exists():
         raise ImgclfError(f"{name}: no run; `imgclf runs list` shows what there is")
     if (path / "config.json").exists():
         with locks.held(path / "config.json", f"{path}: being trained by another process; wait for it, or stop it first"):

@@ -191,7 +191,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def with_temperature(run: Path, temperature: float) -> None:
     """Give a finished run another temperature: whether its own differs from 1 hangs on the processor that trained it."""
-    from imgclf.models.bundle import checksum
+    from imgclf.models.run_info import checksum
 
     info = json.loads((run / "bundle.json").read_bytes())
     info["calibration"]["temperature"] = temperature
@@ -209,3 +209,15 @@ def shuffled(items: list[Any], seed: int) -> list[Any]:
     items = list(items)
     random.Random(seed).shuffle(items)
     return items
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with two runs, `good` and `bad`, and a photo."""
+    from tiny import tiny_run
+
+    monkeypatch.chdir(tmp_path)
+    tiny_run(tmp_path / "runs/good")
+    shutil.copytree("runs/good", "runs/bad")
+    write(tmp_path / "photo.png", encoded(photo(1), "PNG"))
+    return tmp_path

@@ -45,11 +45,7 @@ class Server:
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as one:
             with contextlib.suppress(ConnectionError):
                 one.sendall(content)
-            found = b""
-            with contextlib.suppress(ConnectionError):
-                while block := one.recv(65536):
-                    found += block
-            return found
+            return rest(one)
 
     def memory(self) -> float:
         """Resident megabytes."""
@@ -61,6 +57,15 @@ class Server:
         self.process.send_signal(how)
         _out, err = self.process.communicate(timeout=60)
         return self.process.returncode, err
+
+
+def rest(one: socket.socket) -> bytes:
+    """All that comes until the other end closes."""
+    found = b""
+    with contextlib.suppress(ConnectionError):
+        while block := one.recv(65536):
+            found += block
+    return found
 
 
 def form(files: list[tuple[str, bytes]]) -> tuple[bytes, str]:

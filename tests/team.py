@@ -28,6 +28,8 @@ from imgclf.data import dataset, file_index, prepared_images
 from imgclf.models import features
 
 class Mean:
+    width = 3
+
     def vector(self, image):
         return image.mean(axis=(0, 1)).astype(np.float32)
 
@@ -35,7 +37,7 @@ everything, _skipped = dataset.index(folder)
 prepared_images.prepare(folder, {"train": everything}, Preprocessing(16, 16))
 paths = [sample.path for sample in everything.samples]
 read = [(digest, lambda: np.zeros((4, 4, 3), np.uint8)) for digest in file_index.content_hashes(folder, paths).values()]
-features.extract(Mean(), state_folder(folder) / "features" / "mean.sqlite", read, width=3)
+features.extract(Mean(), state_folder(folder) / "features" / "mean.sqlite", read)
 """
 
 

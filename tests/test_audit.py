@@ -17,6 +17,7 @@ from sklearn.linear_model import Ridge
 from imgclf.audit import auditing, writing
 from imgclf.audit.results import Audit
 from imgclf.clean import applying, undoing
+from imgclf.core.config import AuditConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.data.checks import AUDIT_CHECKS
 from imgclf.evaluation import label_errors
@@ -52,7 +53,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(planted: Path) -> Audit:
-    return auditing.audit(planted, image_size=64)
+    return auditing.audit(planted, AuditConfig(image_size=64))
 
 
 def test_planted_errors_are_found(found: Audit) -> None:
@@ -75,7 +76,7 @@ def test_an_image_under_two_classes_is_found(tmp_path: Path) -> None:
     def progress(what: str, done: int, total: int) -> None:
         seen.setdefault(what, []).append((done, total))
 
-    (found,) = auditing.audit(tmp_path / "data", image_size=64, progress=progress).by_check()["similar"]
+    (found,) = auditing.audit(tmp_path / "data", AuditConfig(image_size=64), progress=progress).by_check()["similar"]
     # What takes long has a bar of its own that moves, behind the features too.
     assert list(seen)[-4:] == ["computing features", "comparing images", "judging labels", "ranking labels"]
     assert all(steps == sorted(steps) and steps[-1][0] == steps[-1][1] > 0 for steps in list(seen.values())[-4:])
@@ -171,9 +172,9 @@ def test_too_few_images_are_said(tmp_path: Path) -> None:
             preprocess.encode(texture("dots", number), ".png"),
         )
     with pytest.raises(ImgclfError, match="too few images to tell what is usual"):
-        auditing.audit(tmp_path / "data", image_size=32)
-    with pytest.raises(UsageError, match="needs a pretrained backbone"):
-        auditing.audit(tmp_path / "data", name="cnn-small")
+        auditing.audit(tmp_path / "data", AuditConfig(image_size=32))
+    with pytest.raises(UsageError, match=r"--model must be one of efficientnet-lite0, .*, not 'cnn-small'"):
+        auditing.audit(tmp_path / "data", AuditConfig("cnn-small"))
 
 
 # -- the arithmetic ---------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """compare: the same images, exact counts, and a difference called real only when it is."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -90,7 +91,7 @@ def test_command(two: Path, imgclf: Run) -> None:
 
 def test_runs_of_other_classes(two: Path, tmp_path: Path) -> None:
     good = Bundle.load(two / "runs" / "good")
-    other = Bundle(tmp_path, {**good.info, "class_names": ["blue", "green", "rot"]})
+    other = Bundle(tmp_path, dataclasses.replace(good.info, class_names=("blue", "green", "rot")))
     with pytest.raises(ImgclfError, match="know other classes and cannot be compared: red, rot"):
         compare(good, other, two / "data")
     copy = shutil.copytree(two / "runs" / "good", tmp_path / "copy")

@@ -1,6 +1,7 @@
-"""evaluate: honest figures on the right images, equal to what Keras and predict say."""
+"""evaluate: honest metrics on the right images, equal to what Keras and predict say."""
 
 import csv
+import dataclasses
 import json
 import os
 import shutil
@@ -24,7 +25,7 @@ def run_of(project: Path) -> Bundle:
     return Bundle.load(project / "runs" / "toy")
 
 
-def test_figures_equal_kerases_on_the_test_part(project: Path) -> None:
+def test_metrics_equal_kerases_on_the_test_part(project: Path) -> None:
     import keras
 
     run = run_of(project)
@@ -65,24 +66,24 @@ def test_results_are_written_into_the_run(project: Path) -> None:
 
 def test_calibration_is_of_the_validation_part_and_holds_everywhere(project: Path) -> None:
     """The stored temperature is that of the raw predictions on the validation images; every output is after it."""
-    known = run_of(project).info["calibration"]
+    known = run_of(project).info.calibration
     with_temperature(project / "runs" / "toy", 1.7)
     run = run_of(project)
-    raw = Bundle(run.path, {**run.info, "calibration": {"temperature": 1.0}})
+    raw = Bundle(run.path, dataclasses.replace(run.info, calibration=dataclasses.replace(known, temperature=1.0)))
     before, after = (evaluate(one, project / "data", "val") for one in (raw, run))
     true = np.array([run.class_names.index(said["label"]) for said in before.predictions])
     paths = [project / "data" / said["path"] for said in before.predictions]
     pixels = [preprocess.load(run.preprocessing, path) for path in paths]
     answers = raw.probabilities(pixels)
-    assert known["fitted"] == pytest.approx(calibration.temperature(true, answers), rel=1e-6)
-    assert known["temperature"] == (known["fitted"] if known["gain"] > 0 else 1.0)
-    kept = calibration.tempered(answers, known["temperature"])
-    assert known["error_after"] == pytest.approx(calibration.calibration_error(true, kept))
+    assert known.fitted == pytest.approx(calibration.temperature(true, answers), rel=1e-6)
+    assert known.temperature == (known.fitted if known.gain > 0 else 1.0)
+    kept = calibration.tempered(answers, known.temperature)
+    assert known.error_after == pytest.approx(calibration.calibration_error(true, kept))
     np.testing.assert_allclose(run.probabilities(pixels), calibration.tempered(answers, 1.7), atol=1e-12)
     assert [one["predicted"] for one in before.predictions] == [one["predicted"] for one in after.predictions]
     assert after.uncalibrated_error == pytest.approx(before.calibration_error, abs=1e-6)
-    assert known["images"] == 12
-    assert known["error_before"] == pytest.approx(before.calibration_error)
+    assert known.images == 12
+    assert known.error_before == pytest.approx(before.calibration_error)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_what_is_no_gate(text: str, words: str) -> None:
 
 
 def test_command_as_a_gate(project: Path, imgclf: Run) -> None:
-    """Exit code 1 where a figure is less than asked for, and the figures are shown all the same."""
+    """Exit code 1 where a metric is below its minimum, and all metrics are shown all the same."""
     result = evaluate(run_of(project), project / "data")
     low = min(result.classes, key=lambda score: score.recall)
     asked = f"accuracy={result.accuracy - 1e-6},f1={result.macro_f1 - 1e-6},recall[{low.name}]={low.recall - 1e-6}"
@@ -134,7 +135,7 @@ def test_command_as_a_gate(project: Path, imgclf: Run) -> None:
     assert (done.returncode, done.stdout) == (2, "")
 
 
-def test_figures_that_are_undefined_are_null(project: Path, imgclf: Run) -> None:
+def test_metrics_that_are_undefined_are_null(project: Path, imgclf: Run) -> None:
     """A folder with images of one class alone has no ROC curve."""
     for index in range(3):
         write(project / "other" / "red" / f"{index}.png", encoded(photo(index), "PNG"))
@@ -359,7 +360,7 @@ def test_a_lost_split_or_data_folder_is_named(project: Path) -> None:
     with pytest.raises(ImgclfError, match="the run's data folder is no longer there"):
         os.rename(project / "data", project / "moved")
         run = run_of(project)
-        run.info["data"]["path"] = str(project / "data")
+        run.info = dataclasses.replace(run.info, data=dataclasses.replace(run.info.data, path=str(project / "data")))
         evaluate(run)
     table = project / "runs" / "toy" / "split.csv"
     table.write_text(table.read_text().replace(",test,", ",train,", 1))

@@ -1,6 +1,5 @@
 """Runs from someone else: one line for whatever is wrong with them, little memory, nothing that hangs."""
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,24 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Run, encoded, make_classes, photo, write
-from tiny import SPECIAL, rewrite, special, tiny_run
+from conftest import Run, make_classes
+from tiny import SPECIAL, rewrite, special
 
 from imgclf import runs
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import reading
 from imgclf.models.bundle import Bundle
 from imgclf.split import splitting
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with two runs, `good` and `bad`, and a photo."""
-    monkeypatch.chdir(tmp_path)
-    tiny_run(tmp_path / "runs/good")
-    shutil.copytree("runs/good", "runs/bad")
-    write(tmp_path / "photo.png", encoded(photo(1), "PNG"))
-    return tmp_path
 
 
 def replaced(*way: str | int, by: Any) -> Callable[[dict[str, Any]], None]:

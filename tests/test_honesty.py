@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Run, encoded, photo, write
+from tiny import finish, tiny_run
 
 from imgclf.compare import compare
 from imgclf.core.config import SplitConfig, TrainConfig
 from imgclf.data.manifest import read_manifest
 from imgclf.evaluate.evaluating import evaluate
 from imgclf.evaluation import grouped
-from imgclf.evaluation.baseline import baseline, largest, remedy
+from imgclf.evaluation.baseline import baseline, largest
 from imgclf.evaluation.intervals import wilson_interval
-from imgclf.models import bundle
 from imgclf.models.bundle import Bundle
 from imgclf.split import splitting
 from imgclf.train import Silent, train
@@ -86,9 +86,12 @@ def test_the_next_step_is_one_not_taken_yet(
     model: str, weights: str, class_weights: Any, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    info = {"model": model, "config": {"weights": weights}, "class_weights": class_weights}
-    assert remedy({**info, "data": {"path": str(tmp_path / "my photos")}}) == words
-    assert remedy({**info, "data": {"path": str(tmp_path / "data")}}) == words.replace("'my photos'", "data")
+    info = Bundle.load(tiny_run(tmp_path / "run")).info
+    config = dataclasses.replace(info.config, weights=weights)
+    for folder, shown in (("my photos", "'my photos'"), ("data", "data")):
+        data = dataclasses.replace(info.data, path=str(tmp_path / folder))
+        found = dataclasses.replace(info, model=model, config=config, class_weights=class_weights, data=data)
+        assert found.next_step == words.replace("'my photos'", shown)
 
 
 def test_groups_are_counted_and_told() -> None:
@@ -112,14 +115,12 @@ class Ears(Silent):
 def turned(project: Path, name: str) -> Bundle:
     """A copy of the run `toy` with its classes' names turned, so that it is wrong wherever `toy` is right."""
     place = shutil.copytree(project / "runs" / "toy", project / "runs" / name)
-    info: dict[str, Any] = json.loads((place / bundle.FILE).read_bytes())
+    info: dict[str, Any] = json.loads((place / "bundle.json").read_bytes())
     info["class_names"] = [*info["class_names"][1:], info["class_names"][0]]
     scores = info["metrics"]
     worse = baseline(scores["val_baseline"]["class_name"], 4, 0, 12)
     scores |= {"val_accuracy": 0.0, "val_interval": wilson_interval(0, 12), "val_baseline": dataclasses.asdict(worse)}
-    for key in ("format", "preprocessing_hash", "files", "finished", "checksum"):
-        del info[key]
-    return bundle.write(place, info)
+    return finish(place, info)
 
 
 def numbers_alone(shown: Mapping[str, Any], path: str = "") -> list[str]:
@@ -209,7 +210,7 @@ def test_groups_are_told_wherever_intervals_count_images(project: Path) -> None:
     assert run is not None
     count = len([row for row in read_manifest(run.path / "split.csv").rows if row.split == "val"])
     counted = {"images": count, "groups": count // 4, "largest": 4}
-    assert run.info["metrics"]["val_groups"] == counted
+    assert run.info.metrics.val_groups == grouped.Groups(**counted)
     words = f"{count} images in {count // 4} groups of up to 4: {{}} treat all images as independent, so they are overconfident"
     assert words.format("validation intervals") in ears.about
     result = evaluate(run, project / "data", "val")

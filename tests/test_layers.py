@@ -90,3 +90,27 @@ def test_every_verb_has_a_command_of_its_name() -> None:
 
 def test_no_file_is_over_300_lines() -> None:
     assert [name for name, path in MODULES.items() if len(path.read_text("utf-8").splitlines()) > 300] == []
+
+
+def test_functions_have_at_most_50_lines_and_six_parameters() -> None:
+    """A function's body without its docstring, parameters without self; the parameters of a command are its options."""
+    commands = {
+        (command.callback.__module__, command.callback.__name__)
+        for typer_app in (app, *(group.typer_instance for group in app.registered_groups))
+        for command in typer_app.registered_commands
+        if command.callback
+    }
+    long, wide = [], []
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+            if body and (node.end_lineno or 0) - body[0].lineno >= 50:
+                long.append(f"{module}.{node.name}")
+            given = node.args
+            names = [one.arg for one in (*given.posonlyargs, *given.args, *given.kwonlyargs) if one.arg not in ("self", "cls")]
+            is_command = (f"imgclf.{module}", node.name) in commands
+            if len(names) + bool(given.vararg) + bool(given.kwarg) > 6 and not is_command:
+                wide.append(f"{module}.{node.name}")
+    assert (long, wide) == ([], [])

@@ -1,6 +1,7 @@
 """predict: one record for every input, in order, whatever happens to it."""
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -253,8 +254,9 @@ def test_format_and_threshold(project: Path, imgclf: Run) -> None:
 def test_automatic_threshold(project: Path) -> None:
     """The lowest that reaches the accuracy on the validation images, and none that does not."""
     run = Bundle.load(project / "runs/toy")
-    points = [[0.4, 0.75, 1.0], [0.62, 0.9, 0.5], [0.8, 0.97, 0.25]]
-    run.info["calibration"] = {"images": 40, "thresholds": points}
+    points = ((0.4, 0.75, 1.0), (0.62, 0.9, 0.5), (0.8, 0.97, 0.25))
+    calibration = dataclasses.replace(run.info.calibration, images=40, thresholds=points)
+    run.info = dataclasses.replace(run.info, calibration=calibration)
     assert threshold(run, "auto:0.7")[0] == 0.4
     least, said = threshold(run, "auto:0.9")
     assert least == 0.62

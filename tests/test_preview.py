@@ -17,7 +17,7 @@ from conftest import Run, encoded, make_classes, photo, started, tree, write
 from PIL import Image
 from planted import recompressed, scene
 
-from imgclf.core.config import Preprocessing, TrainConfig
+from imgclf.core.config import Preprocessing, PreviewConfig, TrainConfig
 from imgclf.core.errors import ImgclfError
 from imgclf.images import decode, header, preprocess
 from imgclf.preview import overview, page
@@ -48,7 +48,7 @@ def test_figures(data: Path) -> None:
 
 
 def test_the_sheet_shows_the_images(data: Path) -> None:
-    result = overview.preview(data, columns=3)
+    result = overview.preview(data, PreviewConfig(columns=3))
     written = decode.decode(result.path.read_bytes())
     np.testing.assert_array_equal(written, result.sheet)
     assert written.shape == (2 * (TILE + 2 * GAP) + GAP, TEXT + 3 * (TILE + GAP) + GAP, 3)
@@ -60,13 +60,13 @@ def test_the_sheet_shows_the_images(data: Path) -> None:
 
 
 def test_the_sheet_is_the_same_for_the_same_seed(data: Path) -> None:
-    first, again, other = (overview.preview(data, columns=2, seed=seed).sheet for seed in (1, 1, 2))
+    first, again, other = (overview.preview(data, PreviewConfig(columns=2, seed=seed)).sheet for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
 
 def test_fed_images_are_the_preprocessing(data: Path) -> None:
-    result = overview.preview(data, columns=6, feed=TrainConfig(image_size=16, augment="none"))
+    result = overview.preview(data, PreviewConfig(columns=6), feed=TrainConfig(image_size=16, augment="none"))
     fed = {preprocess.load(Preprocessing(16, 16), path).tobytes() for path in (data / "red").iterdir()}
     step = TILE // 16
     for column in range(6):
@@ -77,7 +77,7 @@ def test_fed_images_are_the_preprocessing(data: Path) -> None:
 def test_augmented_differs_and_is_seeded(data: Path) -> None:
     config = TrainConfig(image_size=32)
     plain = overview.preview(data, feed=TrainConfig(image_size=32, augment="none")).sheet
-    first, again = (overview.preview(data, feed=config, seed=3).sheet for _ in range(2))
+    first, again = (overview.preview(data, PreviewConfig(seed=3), feed=config).sheet for _ in range(2))
     assert (first != plain).any()
     np.testing.assert_array_equal(first, again)
 
@@ -87,7 +87,7 @@ def test_one_part_only(tmp_path: Path) -> None:
         for index in range(10):
             write(tmp_path / "data" / label / f"{index}.jpg", encoded(photo(index * 2 + ord(label))))
     splitting.split(tmp_path / "data")
-    result = overview.preview(tmp_path / "data", part="val")
+    result = overview.preview(tmp_path / "data", PreviewConfig("val"))
     assert [info.count for info in result.classes] == [2, 1]  # 15% of 20 images
 
 
@@ -97,12 +97,12 @@ def test_a_part_of_a_folder_that_is_split_already(tmp_path: Path) -> None:
             for index in range(count):
                 write(tmp_path / "data" / part / label / f"{index}.jpg", encoded(photo(index * 2 + ord(label))))
     write(tmp_path / "data" / "train" / "a" / "notes.txt", b"milk")
-    result = overview.preview(tmp_path / "data", part="train", out=tmp_path / "sheet.png")
+    result = overview.preview(tmp_path / "data", PreviewConfig("train"), out=tmp_path / "sheet.png")
     assert [info.count for info in result.classes] == [3, 3]
     assert result.skipped == (("train/a/notes.txt", "not an image"),)
-    assert overview.preview(tmp_path / "data", part="test", out=tmp_path / "sheet.png").skipped == ()
+    assert overview.preview(tmp_path / "data", PreviewConfig("test"), out=tmp_path / "sheet.png").skipped == ()
     with pytest.raises(ImgclfError, match="no val folder with images; it has test, train"):
-        overview.preview(tmp_path / "data", part="val", out=tmp_path / "sheet.png")
+        overview.preview(tmp_path / "data", PreviewConfig("val"), out=tmp_path / "sheet.png")
 
 
 def test_a_class_that_a_part_lacks_is_no_part_of_the_imbalance(tmp_path: Path, imgclf: Run) -> None:

@@ -13,7 +13,8 @@ from imgclf.core.errors import ImgclfError
 from imgclf.core.files import locks
 from imgclf.evaluation.baseline import Baseline
 from imgclf.models import registry
-from imgclf.models.bundle import Bundle, checksum
+from imgclf.models.bundle import Bundle
+from imgclf.models.run_info import checksum
 
 
 def copy(project: Path, name: str, accuracy: float, finished: str) -> Path:
@@ -59,7 +60,7 @@ def test_list_tells_of_every_run(folder: Path) -> None:
         3,
         0.5,
     )
-    assert (found["toy"].test_interval, found["toy"].test_baseline) == ((0.4, 0.6), Baseline(**beside))
+    assert (found["toy"].test_interval, found["toy"].test_baseline) == ((0.4, 0.6), Baseline.from_dict(beside))
     assert (found["equal"].test_accuracy, found["equal"].test_interval, found["equal"].test_baseline) == (None, None, None)
     assert (found["better"].val_accuracy, found["better"].test_accuracy) == (0.995, None)
     assert (found["broken"].state, found["broken"].val_accuracy) == ("broken", None)

@@ -1,6 +1,7 @@
 """A finished run of two files, made in milliseconds without TensorFlow: a LiteRT network of four operators."""
 
 import dataclasses
+import datetime
 import hashlib
 import json
 import os
@@ -13,7 +14,9 @@ import numpy as np
 
 from imgclf.core.config import Preprocessing, TrainConfig
 from imgclf.evaluation import baseline
-from imgclf.models import bundle, litert_head
+from imgclf.models import bundle, inference, litert_head, run_info
+from imgclf.models.bundle import Bundle
+from imgclf.models.run_info import RunInfo
 
 CLASSES = ("blue", "green", "red")
 SIDE = 8
@@ -63,10 +66,10 @@ def network(classes: int = len(CLASSES), side: int = SIDE) -> bytes:
 def tiny_run(path: Path, classes: tuple[str, ...] = CLASSES) -> Path:
     """Make the run folder `path`. Its model.keras is no network."""
     path.mkdir(parents=True)
-    (path / bundle.LITERT).write_bytes(network(len(classes)))
+    (path / inference.LITERT).write_bytes(network(len(classes)))
     (path / bundle.MODEL).write_bytes(b"no network")
     share, groups = [0.5, 1.0], {"images": 12, "groups": 12, "largest": 1}
-    bundle.write(
+    finish(
         path,
         {
             "imgclf": "0.1.0", "task": "categorical", "model": "cnn", "class_names": list(classes),
@@ -93,6 +96,13 @@ def tiny_run(path: Path, classes: tuple[str, ...] = CLASSES) -> Path:
     return path
 
 
+def finish(run: Path, document: dict[str, Any]) -> Bundle:
+    """Write the bundle.json of a run folder with this content and its files as they are now."""
+    files = {name: dataclasses.asdict(file) for name, file in bundle.saved_files(run).items()}
+    info = RunInfo.from_dict({**document, "files": files, "finished": datetime.datetime.now(datetime.UTC).isoformat()})
+    return bundle.write(run, info)
+
+
 def signed(info: dict[str, Any], run: Path) -> dict[str, Any]:
     """The content of a bundle.json with fresh hashes, as a stranger would write it."""
     info = dict(info)
@@ -101,10 +111,10 @@ def signed(info: dict[str, Any], run: Path) -> dict[str, Any]:
         for name in (field.name for field in dataclasses.fields(Preprocessing)):
             object.__setattr__(preprocessing, name, info["preprocessing"].get(name))
         info["preprocessing_hash"] = preprocessing.hash
-    if isinstance(info.get("files"), dict) and isinstance(info["files"].get(bundle.LITERT), dict):
-        content = (run / bundle.LITERT).read_bytes()
-        info["files"][bundle.LITERT] |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    info["checksum"] = bundle.checksum(info)
+    if isinstance(info.get("files"), dict) and isinstance(info["files"].get(inference.LITERT), dict):
+        content = (run / inference.LITERT).read_bytes()
+        info["files"][inference.LITERT] |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    info["checksum"] = run_info.checksum(info)
     return info
 
 

@@ -4,16 +4,15 @@ import collections
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.audit.results import Audit
 from imgclf.core import components, shards
-from imgclf.core.config import Backbone, Preprocessing, Seed
-from imgclf.core.errors import ImgclfError, UsageError
-from imgclf.core.fields import Within, check
+from imgclf.core.config import AuditConfig, Preprocessing
+from imgclf.core.errors import ImgclfError
 from imgclf.core.files.paths import StrPath
 from imgclf.core.progress import Stages, stage
 from imgclf.core.shards import Shard
@@ -30,40 +29,32 @@ ALIKE = 0.85  # cosine of features from which two images may show nearly the sam
 NEARER = 1 / 3  # and how far they lie apart at most, as a share of the distance to the tenth nearest
 
 
-def audit(
-    data: StrPath,
-    *,
-    name: Backbone = "efficientnet-lite0",
-    weights: str = "imagenet",
-    image_size: int | None = None,
-    seed: int = 0,
-    progress: Stages | None = None,
-) -> Audit:
+def audit(data: StrPath, config: AuditConfig | None = None, *, progress: Stages | None = None) -> Audit:
     """Compute every image's features (kept, and shared with `train`), and look for what does not fit. Nothing is moved.
 
     Raises ImgclfError and UsageError.
     """
     data = Path(data)
+    config = config or AuditConfig()
     images, skipped = dataset.index(data, minimum_classes=2)
-    preprocessing, extractor, store = _ready(data, name, weights, image_size, seed, progress)
+    preprocessing, extractor, store = _ready(data, config, progress)
     label = {sample.path: sample.label or "" for sample in images.samples}
     usable, _fresh, unread = prepared_images.store_pixels(data, list(label), preprocessing, stage(progress, "preparing images"))
     paths = sorted(usable, key=lambda path: (label[path], usable[path], path))
     read = [_reading(data, preprocessing, usable[path]) for path in paths]
     taken = features.take_up(store)
-    width = backbones.BACKBONES[name].features
-    (seen,) = features.extract(extractor, store, read, width=width, progress=stage(progress, "computing features"))
+    (seen,) = features.extract(extractor, store, read, progress=stage(progress, "computing features"))
     labels = np.array([images.class_names.index(label[path]) for path in paths])
     if len(paths) < 20 or min(np.bincount(labels, minlength=len(images.class_names))) < 2:
         raise ImgclfError(f"{data}: too few images to tell what is usual; an audit needs 20, and 2 of every class")
-    near, alike, errors = compare(seen, labels, seed, progress)
+    near, alike, errors = compare(seen, labels, config.seed, progress)
     found = list(_found(paths, labels, errors, near, alike, images.class_names))
     ranked = tuple(paths[index] for index in errors.order.tolist())
     right, total = int((errors.predicted == labels).sum()), len(labels)
     counts = collections.Counter(label[path] for path in paths)
     trivial = baseline(largest(counts), max(counts.values()), right, total)
     score = right / total, wilson_interval(right, total), trivial
-    return Audit(str(data), name, images, tuple(found), ranked, *score, (*skipped, *unread), shards.said(taken))
+    return Audit(str(data), config.model, images, tuple(found), ranked, *score, (*skipped, *unread), shards.said(taken))
 
 
 def compare(
@@ -77,49 +68,35 @@ def compare(
     return near, alike, label_errors.label_errors(judged, labels, stage(progress, "ranking labels"))
 
 
-def look(
-    data: Path,
-    shard: Shard,
-    *,
-    name: Backbone = "efficientnet-lite0",
-    weights: str = "imagenet",
-    image_size: int | None = None,
-    seed: int = 0,
-    progress: Stages | None = None,
-) -> dict[str, Any]:
+def look(data: Path, shard: Shard, config: AuditConfig | None = None, *, progress: Stages | None = None) -> dict[str, Any]:
     """Compute the features of a share of the images, and keep them for the `audit` that comes after all shares.
 
     Returns the shard and its counts: files in the folder, files inspected, unusable ones.
     """
+    config = config or AuditConfig()
     layout.classes(data, 2)
     files = [file.path for file in layout.scan(data) if file.label is not None and not file.ignored]
     own = [path for path in files if shard.has(path)]
-    preprocessing, extractor, store = _ready(data, name, weights, image_size, seed, progress)
+    preprocessing, extractor, store = _ready(data, config, progress)
     usable, _fresh, unread = prepared_images.store_pixels(data, own, preprocessing, stage(progress, "preparing images"), shard)
     known = features.known(store)
     read = [_reading(data, preprocessing, digest) for digest in sorted(set(usable.values()) - known)]
     with shards.result(store, shard) as file:
-        width = backbones.BACKBONES[name].features
-        features.extract(extractor, file, read, width=width, progress=stage(progress, "computing features"))
+        features.extract(extractor, file, read, progress=stage(progress, "computing features"))
     return {
         "data": str(data), "shard": shard.index, "shards": shard.count, "files": len(files), "inspected": len(own),
         "broken": len(unread),
     }  # fmt: skip
 
 
-def _ready(
-    data: Path, name: Backbone, weights: str, image_size: int | None, seed: int, progress: Stages | None
-) -> tuple[Preprocessing, features.Extractor, Path]:
-    """(preprocessing, backbone, where its features are kept); raises UsageError for a model that is no backbone."""
-    if name not in backbones.BACKBONES:
-        raise UsageError(f"--model {name}: an audit needs a pretrained backbone: {', '.join(backbones.BACKBONES)}")
-    check("image-size", image_size, Annotated[int, Within(32, 1024)] | None)
-    check("seed", seed, Seed)
-    side = image_size or backbones.BACKBONES[name].side
+def _ready(data: Path, config: AuditConfig, progress: Stages | None) -> tuple[Preprocessing, features.Extractor, Path]:
+    """(preprocessing, backbone, where its features are kept)."""
+    side = config.image_size or backbones.BACKBONES[config.model].side
     if progress:
-        progress(f"making {name} ready", 0, 0)
+        progress(f"making {config.model} ready", 0, 0)
     preprocessing = Preprocessing(side, side)
-    return preprocessing, *features.opened(data, name, preprocessing, backbones.weights(weights), seed)
+    weights = backbones.weights(config.weights)
+    return preprocessing, *features.opened(data, config.model, preprocessing, weights, config.seed)
 
 
 def _reading(data: Path, preprocessing: Preprocessing, digest: str) -> tuple[str, partial[decode.Image]]:

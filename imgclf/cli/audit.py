@@ -15,7 +15,7 @@ from imgclf.cli.console import (
     say,
 )
 from imgclf.cli.options import Data, Json, Seed, ShardOf, print_share
-from imgclf.core.config import Backbone, TrainConfig
+from imgclf.core.config import AuditConfig, Backbone
 from imgclf.core.errors import UsageError
 from imgclf.core.files.state_folder import command
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 def audit(
     data: Data = Path("data"),
-    model: Annotated[Backbone, typer.Option(help="The backbone whose features are compared.")] = "efficientnet-lite0",
+    model: Annotated[Backbone, typer.Option(help="The backbone whose features are compared.")] = AuditConfig.model,
     weights: Annotated[
         str, typer.Option(metavar="imagenet|none|FILE", help="Weights of the backbone: ImageNet's, random ones, or a file.")
-    ] = "imagenet",
+    ] = AuditConfig.weights,
     image_size: Annotated[
         int | None, typer.Option(help="Side length of the input in pixels.", show_default="the backbone's own, 224")
-    ] = None,
-    seed: Seed = TrainConfig.seed,
+    ] = AuditConfig.image_size,
+    seed: Seed = AuditConfig.seed,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.csv", help="Also write the issues to FILE.csv, for `clean --apply`.")
     ] = None,
@@ -54,7 +54,9 @@ def audit(
     from imgclf.audit import auditing as verb
     from imgclf.audit import writing
     from imgclf.data import issue_report
+    from imgclf.reports import image_page
 
+    config = AuditConfig(model, weights, image_size, seed)
     writing.check_relabel(relabel)
     if relabel is not None and not (report or html):
         raise UsageError(f"--relabel {relabel:g} needs --report or --html")
@@ -66,18 +68,16 @@ def audit(
         from imgclf.core import shards
 
         with console.stages() as stage:
-            share = verb.look(
-                data, shards.parse(shard), name=model, weights=weights, image_size=image_size, seed=seed, progress=stage
-            )
+            share = verb.look(data, shards.parse(shard), config, progress=stage)
         print_share(share, "audit", as_json)
         return
     if report:
         issue_report.check_place(report, data)
     if html:
-        writing.check_page(html, data)
+        image_page.check_place(html, data)
     orders, kept = 0, list[str]()
     with console.stages() as stage:
-        result = verb.audit(data, name=model, weights=weights, image_size=image_size, seed=seed, progress=stage)
+        result = verb.audit(data, config, progress=stage)
         if report:
             orders, kept = writing.write_report(result, report, relabel)
         if html:

@@ -91,28 +91,13 @@ def clean(
     from imgclf.clean import applying, undoing, writing
     from imgclf.clean import cleaning as verb
     from imgclf.data import issue_report
+    from imgclf.reports import image_page
 
-    alone = [
-        name
-        for name, given in (
-            ("--undo", undo is not None),
-            ("--history", history),
-            ("--apply", apply),
-            ("--shard", shard),
-            ("--recover", recover),
-        )
-        if given
-    ]
-    others = shell.given(ctx) & {"report", "html", "on", "threshold", "policy"} or (dry_run and (history or shard or recover))
-    if alone and (others or len(alone) > 1):
-        with_it = "" if history or shard or recover else ", or with --dry-run"
-        raise UsageError(f"{alone[0]} goes alone{with_it}: leave the other options out")
-    if undo == 0:
-        raise UsageError("--undo 0: batches count from 1; --history lists them")
+    tasks = {"--undo": undo is not None, "--history": history, "--apply": apply, "--shard": shard, "--recover": recover}
+    _check_alone([name for name, wanted in tasks.items() if wanted], shell.given(ctx), dry_run)
     if undo is not None:
-        restored, problems, notes = undoing.undo(data, None if undo == -1 else undo, dry_run=dry_run)
-        print_undone(restored, problems, notes, dry_run, as_json)
-        raise typer.Exit(1 if problems else 0)
+        _undo(data, undo, dry_run, as_json)
+        return
     if recover:
         print_recovered(undoing.recover(data), as_json)
         return
@@ -124,16 +109,12 @@ def clean(
         print_applied(issues, notes, data, dry_run, as_json)
         raise typer.Exit(1 if any(issue.action == "stuck" for issue in issues) else 0)
     if shard:
-        from imgclf.core import shards
-
-        with console.progress("decoding") as progress:
-            share = verb.look(data, shards.parse(shard), progress)
-        print_share(share, "clean", as_json)
+        _inspect_shard(data, shard, as_json)
         return
     if report:
         issue_report.check_place(report, data)
     if html:
-        writing.check_page(html, data)
+        image_page.check_place(html, data)
     actions = _pairs("--on", on)
     limits = {name: _number("--threshold", name, value) for name, value in _pairs("--threshold", threshold).items()}
     kept: list[str] = []
@@ -153,6 +134,36 @@ def clean(
         if path:
             console.say(f"wrote {path}")
     if result.counts()["stuck"]:
+        raise typer.Exit(1)
+
+
+def _check_alone(alone: list[str], given: set[str], dry_run: bool) -> None:
+    """Refuse other options beside one of another task than cleaning. alone: those; given: the names of all options."""
+    is_dry = {"--undo", "--apply"}.issuperset(alone)  # whether --dry-run is allowed beside them
+    others = given & {"report", "html", "on", "threshold", "policy"} or (dry_run and not is_dry)
+    if alone and (others or len(alone) > 1):
+        raise UsageError(f"{alone[0]} goes alone{', or with --dry-run' if is_dry else ''}: leave the other options out")
+
+
+def _inspect_shard(folder: Path, shard: str, as_json: bool) -> None:
+    """Inspect one shard of the files, for a later `clean` to use."""
+    from imgclf.clean import cleaning
+    from imgclf.core import shards
+
+    with console.progress("decoding") as progress:
+        share = cleaning.look(folder, shards.parse(shard), progress)
+    print_share(share, "clean", as_json)
+
+
+def _undo(folder: Path, number: int, dry_run: bool, as_json: bool) -> None:
+    """Undo one operation, or all for -1."""
+    from imgclf.clean import undoing
+
+    if number == 0:
+        raise UsageError("--undo 0: batches count from 1; --history lists them")
+    restored, problems, notes = undoing.undo(folder, None if number == -1 else number, dry_run=dry_run)
+    print_undone(restored, problems, notes, dry_run, as_json)
+    if problems:
         raise typer.Exit(1)
 
 

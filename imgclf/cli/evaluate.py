@@ -82,6 +82,27 @@ def print_evaluation(result: "Evaluation") -> None:
     for note in result.notes:
         say(note, style="yellow")
     say_skipped(result.skipped)
+    _print_scores(result)
+    out.print()
+    _print_classes(result)
+    if result.errors:
+        out.print()
+        lines = [(one["label"], one["predicted"], f"{one['probability']:.3f}", one["path"]) for one in result.errors[:5]]
+        one_line_each(lines, "true", "predicted", "sure", f"worst of {counted(len(result.errors), 'error')}")
+    worse = [one for one in result.slices if one.is_worse]
+    if worse:
+        out.print()
+        table = new_table("does worse where", "is", "accuracy", "images", numbers=False)
+        for one in worse:
+            add_row(table, one.by, one.value, f"{one.accuracy:.3f} ({_between(one.interval)})", f"{one.images:,}")
+        out.print(table)
+    if not result.unwritten:
+        files = (f"predictions-{result.name}.csv", f"confusion-{result.name}.png", f"calibration-{result.name}.png")
+        say(f"wrote {result.run}/evaluation-{result.name}.json, {', '.join(files)}")
+
+
+def _print_scores(result: "Evaluation") -> None:
+    """The metrics of all images together."""
     low, high = result.interval
     out.print(printable(f"{result.run} on {result.on}: {counted(result.images, 'image')}"))
     out.print(f"accuracy {result.accuracy:.4f} (95% interval {low:.3f} to {high:.3f}), loss {result.loss:.4f}")
@@ -102,7 +123,10 @@ def print_evaluation(result: "Evaluation") -> None:
         f"calibration error {result.calibration_error:.4f}, before calibration {result.uncalibrated_error:.4f} "
         f"(temperature {result.temperature:.2f})"
     )
-    out.print()
+
+
+def _print_classes(result: "Evaluation") -> None:
+    """A table by class, and the confusion matrix of a few classes."""
     table = new_table("class", "precision", "recall", "f1", "images")
     for score in result.classes:
         rates = (score.precision, score.precision_interval), (score.recall, score.recall_interval)
@@ -117,20 +141,6 @@ def print_evaluation(result: "Evaluation") -> None:
         out.print(table)
     else:
         say(f"confusion matrix of {len(result.class_names)} classes: see the PNG")
-    if result.errors:
-        out.print()
-        lines = [(one["label"], one["predicted"], f"{one['probability']:.3f}", one["path"]) for one in result.errors[:5]]
-        one_line_each(lines, "true", "predicted", "sure", f"worst of {counted(len(result.errors), 'error')}")
-    worse = [one for one in result.slices if one.is_worse]
-    if worse:
-        out.print()
-        table = new_table("does worse where", "is", "accuracy", "images", numbers=False)
-        for one in worse:
-            add_row(table, one.by, one.value, f"{one.accuracy:.3f} ({_between(one.interval)})", f"{one.images:,}")
-        out.print(table)
-    if not result.unwritten:
-        files = (f"predictions-{result.name}.csv", f"confusion-{result.name}.png", f"calibration-{result.name}.png")
-        say(f"wrote {result.run}/evaluation-{result.name}.json, {', '.join(files)}")
 
 
 def print_gate(asked: "Gate", result: "Evaluation", missed: bool) -> None:

@@ -16,7 +16,7 @@ from imgclf.cli.console import (
     say,
 )
 from imgclf.cli.options import Json, Run, found
-from imgclf.core.config import Format, Quantize
+from imgclf.core.config import ExportConfig, Format, Quantize
 
 if TYPE_CHECKING:
     from imgclf.export.exporting import Export
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 def export(
     data: Annotated[Path | None, typer.Argument(help="Folder of the run's images, if they were moved.")] = None,
     run: Run = "latest",
-    form: Annotated[Format, typer.Option("--format", help="File format of the export.")] = "litert",
+    form: Annotated[Format, typer.Option("--format", help="File format of the export.")] = ExportConfig.format,
     quantize: Annotated[
         Quantize, typer.Option(help="Smaller numbers: float16 halves the file, int8 cuts it to a third or less.")
-    ] = "none",
+    ] = ExportConfig.quantize,
     out: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="New file, or new folder for a SavedModel.", show_default="in RUN/export"),
@@ -40,7 +40,7 @@ def export(
             help="Largest allowed difference of a probability; for int8, largest share of labels that may change.",
             show_default="0.0001, or 0.02 for float16 and int8",
         ),
-    ] = None,
+    ] = ExportConfig.tolerance,
     as_json: Json = False,
 ) -> None:
     """Export a run for other programs and devices.
@@ -50,10 +50,11 @@ def export(
     """
     from imgclf.export import exporting as verb
 
-    verb.check(form, quantize, tolerance, out)
+    config = ExportConfig(form, quantize, tolerance)
+    verb.check(config, out)
     model = found(run)
     with console.stages() as stage:
-        result = verb.export(model, form, quantize, data=data, out=out, tolerance=tolerance, progress=stage)
+        result = verb.export(model, config, data=data, out=out, progress=stage)
     print_exported(result, as_json)
 
 

@@ -1,8 +1,9 @@
 """`imgclf predict`: options and call."""
 
 import contextlib
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +12,10 @@ from imgclf.cli.options import Json, Run, ShardOf, found, refuse
 from imgclf.cli.predictions import WATCHED, line_format, print_predictions, print_sorted_into, print_unsorted
 from imgclf.cli.stdin import open_stdin, with_stdin
 from imgclf.core.errors import ImgclfError, UsageError
+
+if TYPE_CHECKING:
+    from imgclf.models.prediction import Prediction
+    from imgclf.predict import Sorting
 
 
 def predict(
@@ -76,42 +81,25 @@ def predict(
     forms = [name for name, wanted in (("json", as_json), ("jsonl", jsonl), ("csv", as_csv)) if wanted]
     if len(forms) + (form is not None) > 1:
         raise UsageError("--json, --jsonl, --csv and --format exclude each other")
-    given = [
-        name for name, one in (("INPUT", inputs), ("--stdin-image", stdin_image), ("--watch", watch), ("--undo", undo)) if one
-    ]
-    if len(given) != 1:
-        raise UsageError(
-            f"give images, or --stdin-image, --watch DIR or --undo DIR; {' and '.join(given) or 'nothing'} is given"
-        )
+    _check_one({"INPUT": inputs, "--stdin-image": stdin_image, "--watch": watch, "--undo": undo})
+    given = shell.given(ctx)
     if undo:
-        if shell.given(ctx) - {"undo", "recover"}:
-            raise UsageError("--undo goes alone or with --recover: leave the other options out")
-        back, problems = verb.undo(undo, foreign=recover)
-        print_unsorted(back, problems, undo)
-        raise typer.Exit(1 if problems else 0)
+        _undo(undo, recover, given)
+        return
     place = move_to or link_to
     refuse(
         (recover, "--recover needs --undo"),
-        ("nul" in shell.given(ctx) and "-" not in (inputs or ()), "--null is for paths on stdin; give - as an input"),
+        ("nul" in given and "-" not in (inputs or ()), "--null is for paths on stdin; give - as an input"),
         (move_to and link_to, "--move-to and --link-to: give one of them"),
         (watch and as_json, "--watch never ends, and --json is one document; use --jsonl"),
         (place and stdin_image, "--stdin-image: what comes from a pipe has no file that could be moved or linked"),
-        (merge and not inputs, "--merge needs INPUT..."),
-        (shard and not inputs, "--shard needs INPUT..."),
-        (
-            shard and (place or merge or forms != ["jsonl"]),
-            "--shard needs --jsonl; `imgclf predict --merge` then puts the shares together, and prints or sorts them",
-        ),
-        (
-            merge and shell.given(ctx) & {"run", "threshold", "nul"},
-            "--merge runs no network: leave --run, --threshold and --null out, which the shares had",
-        ),
     )
+    _check_shards(given, inputs, shard, merge, is_plain=forms == ["jsonl"] and not place and not merge)
     if watch and not watch.is_dir():
         raise ImgclfError(f"{watch}: no folder that could be watched")
     line = line_format(form if form is not None else WATCHED) if form is not None or watch else None
     model = None if merge else found(run)
-    known = [Path(model.info["data"]["path"])] if model else []
+    known = [Path(model.info.data.path)] if model else []
     sorting = verb.Sorting(place, "move" if move_to else "link", console.Notes("not placed"), known) if place else None
     if sorting:
         sorting.check([str(watch)] if watch else () if merge else inputs or ())
@@ -132,9 +120,53 @@ def predict(
         wanted = [Source("stdin", open_stdin().read())] if stdin_image else with_stdin(inputs or (), nul)
         records = verb.predict(model, wanted, top=top, threshold=least, without=place)
         records = sorting.through(records) if sorting else records
+    _print(records, forms[0] if forms else line or "table", top, sorting)
+
+
+def _check_one(tasks: dict[str, object]) -> None:
+    """Refuse a call that asks for none of these tasks or for several."""
+    given = [name for name, wanted in tasks.items() if wanted]
+    if len(given) != 1:
+        raise UsageError(
+            f"give images, or --stdin-image, --watch DIR or --undo DIR; {' and '.join(given) or 'nothing'} is given"
+        )
+
+
+def _undo(folder: Path, recover: bool, given: set[str]) -> None:
+    """Undo the moves and links that were made in a folder. given: the names of all options."""
+    from imgclf import predict as verb
+
+    if given - {"undo", "recover"}:
+        raise UsageError("--undo goes alone or with --recover: leave the other options out")
+    back, problems = verb.undo(folder, foreign=recover)
+    print_unsorted(back, problems, folder)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _check_shards(given: set[str], inputs: list[str] | None, shard: str | None, merge: bool, *, is_plain: bool) -> None:
+    """Refuse what --shard and --merge exclude. is_plain: whether records are printed as JSON lines and go nowhere else."""
+    refuse(
+        (merge and not inputs, "--merge needs INPUT..."),
+        (shard and not inputs, "--shard needs INPUT..."),
+        (
+            shard and not is_plain,
+            "--shard needs --jsonl; `imgclf predict --merge` then puts the shares together, and prints or sorts them",
+        ),
+        (
+            merge and given & {"run", "threshold", "nul"},
+            "--merge runs no network: leave --run, --threshold and --null out, which the shares had",
+        ),
+    )
+
+
+def _print(
+    records: "Generator[Prediction, None, None]", form: "str | Callable[[Prediction], str]", top: int, sorting: "Sorting | None"
+) -> None:
+    """Print the records and where the images went; exit with 1 if any image failed."""
     try:
         with contextlib.closing(records):  # so that what was predicted is placed too when printing is cut short
-            failed = print_predictions(records, forms[0] if forms else line or "table", top)
+            failed = print_predictions(records, form, top)
     finally:
         if sorting:
             print_sorted_into(sorting.counts, sorting.there, sorting.failed, sorting.folder)

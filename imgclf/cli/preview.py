@@ -21,7 +21,7 @@ from imgclf.cli.console import (
     say_skipped,
 )
 from imgclf.cli.options import Data, Json, Seed
-from imgclf.core.config import Aspect, Augment, Part, TrainConfig
+from imgclf.core.config import Aspect, Augment, Part, PreviewConfig, TrainConfig
 from imgclf.core.fields import bounds
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ def preview(
     show: Annotated[bool, typer.Option("--show", help="Also show the sheet in a window until a key is pressed.")] = False,
     part: Annotated[Part | None, typer.Option("--split", help="Show only this subset of the split.")] = None,
     augmented: Annotated[bool, typer.Option("--augmented", help="Show images as in training: resized and augmented.")] = False,
-    samples: Annotated[int, typer.Option(min=1, max=40, help="Number of images per class on the sheet.")] = 8,
+    samples: Annotated[
+        int, typer.Option(min=1, max=40, help="Number of images per class on the sheet.")
+    ] = PreviewConfig.columns,
     image_size: Annotated[
         int | None,
         typer.Option(**bounds(TrainConfig, "image_size"), help="Side length in pixels with --augmented, as in train."),
@@ -70,17 +72,21 @@ def preview(
     """
     from imgclf.preview import contact_sheet, page
     from imgclf.preview import overview as verb
+    from imgclf.reports import image_page
 
-    config = TrainConfig(image_size=image_size, aspect=aspect, augment=augment, flip=flip, seed=seed) if augmented else None
+    feed = TrainConfig(image_size=image_size, aspect=aspect, augment=augment, flip=flip, seed=seed) if augmented else None
     if html:
-        page.check_page(html, data)
+        image_page.check_place(html, data)
     if histograms:
         verb.check_png(histograms, data, "--histograms")
     with console.stages() as stage:
         result = verb.preview(
-            data, part=part, feed=config, columns=samples, seed=seed, out=out,
+            data,
+            PreviewConfig(part, samples, seed),
+            feed=feed,
+            out=out,
             progress=lambda done, total: stage("reading headers", done, total),
-        )  # fmt: skip
+        )
         survey = page.survey(data, part, stage) if html or histograms else None
         if survey and html:
             page.write_page(survey, html, limit=limit, seed=seed, progress=lambda done, total: stage("drawing", done, total))

@@ -249,15 +249,15 @@ def print_trained(bundle: "Bundle | None", json: bool) -> None:
     if bundle is None:
         return
     if json:
-        as_json({"schema": "train/1", "run": str(bundle.path), **bundle.info})
+        as_json({"schema": "train/1", "run": str(bundle.path), **bundle.info.to_dict()})
         return
-    metrics = bundle.info["metrics"]
-    low, high = metrics["val_interval"]
+    metrics = bundle.info.metrics
+    low, high = metrics.val_interval
     say(
-        f"best epoch {metrics['best_epoch']} of {metrics['epochs']} saved: validation accuracy {metrics['val_accuracy']:.4f} "
+        f"best epoch {metrics.best_epoch} of {metrics.epochs} saved: validation accuracy {metrics.val_accuracy:.4f} "
         f"(95% interval {low:.3f} to {high:.3f})"
     )
-    say(bundle.val_baseline.words)
+    say(metrics.val_baseline.words)
     run = "" if bundle.path.parent == Path("runs") else f" --run {shlex.quote(str(bundle.path))}"
     say(f"`imgclf evaluate{run}` scores it on the test set; `imgclf predict IMAGE{run}` classifies an image")
     data(str(bundle.path))

@@ -37,9 +37,9 @@ class TrainingDisplay:
     def __exit__(self, *details: Any) -> None:
         self._stack.close()
         if details[0] is not None and self._run_dir and self._spent:
-            from imgclf.models import bundle
+            from imgclf.models import run_info
 
-            if not (self._run_dir / bundle.FILE).exists():
+            if not (self._run_dir / run_info.FILE).exists():
                 say(f"unfinished run: go on with `imgclf train --resume {shlex.quote(str(self._run_dir))}`")
 
     def _interrupt(self, *_signal: Any) -> None:

@@ -94,6 +94,11 @@ class SplitConfig(Checked):
         if abs(self.train + self.val + self.test - 1) > 1e-6:
             raise UsageError(f"--train, --val and --test must add up to 1, not {self.train + self.val + self.test:g}")
 
+    @property
+    def fractions(self) -> dict[Part, float]:
+        """The share of each subset."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
 
 @dataclasses.dataclass(frozen=True)
 class ServeConfig(Checked):
@@ -115,6 +120,43 @@ class ServeConfig(Checked):
     root_path: str = ""
     allowed_host: tuple[str, ...] = ()
     proxy: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class PreviewConfig(Checked):
+    """What a contact sheet shows. part: one subset of the split; None for all images. columns: images per class."""
+
+    part: Part | None = None
+    columns: Annotated[int, Within(1, 40)] = 8
+    seed: Seed = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class AuditConfig(Checked):
+    """The backbone whose features are compared, its weights and side in pixels (None: its own), and the seed."""
+
+    model: Backbone = "efficientnet-lite0"
+    weights: str = "imagenet"
+    image_size: Annotated[int, Within(32, 1024)] | None = None
+    seed: Seed = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportConfig(Checked):
+    """An exported file.
+
+    tolerance: the largest difference of a probability from the run's; for int8 the largest share of images with another label.
+    None for 0.0001, and 0.02 for float16 and int8.
+    """
+
+    format: Format = "litert"
+    quantize: Quantize = "none"
+    tolerance: Share | None = None
+
+    @property
+    def limit(self) -> float:
+        """The tolerance, or the default of this kind of numbers."""
+        return (1e-4 if self.quantize == "none" else 0.02) if self.tolerance is None else self.tolerance
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from imgclf.core import components
-from imgclf.core.config import PARTS, Part
+from imgclf.core.config import PARTS, Part, SplitConfig
 from imgclf.data.dataset import Sample
 from imgclf.data.manifest import Manifest, Row
 
@@ -215,8 +215,7 @@ def allocate_stably(
     hashes: Mapping[str, str],
     groups: Mapping[str, str],
     keys: Mapping[str, str],
-    fractions: Mapping[Part, float],
-    seed: int,
+    config: SplitConfig,
     old: Manifest | None,
 ) -> tuple[dict[str, Part], list[tuple[str, str]]]:
     """(the part of every path, (path, reason) of new images that fit into none): images added later move none.
@@ -238,14 +237,14 @@ def allocate_stably(
             own = {sample.path: part_at[sample.path] for sample in group_ if sample.path in part_at}
         before = set(own.values())
         key = min((keys[sample.path] for sample in group_ if sample.path in keys), default=name)
-        place = int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode("utf-8", "surrogateescape")).digest()[:8]) / 2**64
+        place = int.from_bytes(hashlib.sha256(f"{config.seed}:{key}".encode("utf-8", "surrogateescape")).digest()[:8]) / 2**64
         for sample in group_:
             if sample.path in own:
                 parts[sample.path] = own[sample.path]
             elif len(before) > 1:
                 skipped.append((sample.path, f"shows the same as images in {' and in '.join(sorted(before))}"))
             else:
-                parts[sample.path] = next(iter(before)) if before else _part_at(place, fractions)
+                parts[sample.path] = next(iter(before)) if before else _part_at(place, config.fractions)
     return parts, skipped
 
 

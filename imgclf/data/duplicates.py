@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,60 +71,81 @@ def resemblances(catalogue: Catalogue, files: Sequence[Found], at_least: float, 
     Of the files that show the same the best is kept: one in the test part before one in another, no link, the most pixels, the
     most bytes, the shortest name. Every other one is found once, beside the file it was compared with.
     """
-    same = catalogue.same_pixels()
 
     def goodness(index: int) -> tuple[int, bool, int, int, int, str]:
         facts, path = catalogue.facts[index], catalogue.paths[index]
         area = -int(facts["width"]) * int(facts["height"])
         return _RANK[files[index].part], is_linked(catalogue.root, path), area, -int(facts["bytes"]), len(path), path
 
-    found: list[Issue] = []
-    leaking = set()
-    for leak in leaks(catalogue, files, progress):
-        if leak.similarity >= at_least:
-            leaking.add(leak.index)
-            other = catalogue.paths[leak.other]
-            detail = f"{_how(leak.exact, leak.mirrored)} {other}"
-            found.append(Issue(catalogue.paths[leak.index], "leakage", leak.similarity, detail, other))
-    copies: dict[int, list[int]] = collections.defaultdict(list)  # files by image, where there are several
-    for index in np.flatnonzero(same != np.arange(len(same))).tolist():
-        copies[int(same[index])].append(index)
+    leaking = {leak.index: leak for leak in leaks(catalogue, files, progress) if leak.similarity >= at_least}
+    found = [_leakage(catalogue, leak) for leak in leaking.values()]
+    edges: _Edges = collections.defaultdict(list)
     best: dict[int, int] = {}  # the best file of each image
-    edges: dict[int, list[tuple[int, float, str]]] = collections.defaultdict(list)
-    for image, others in copies.items():
+    for image, others in _copies(catalogue).items():
         kept: dict[tuple[str | None, str | None], int] = {}
         for index in sorted([image, *others], key=goodness):
             first = kept.setdefault((files[index].label, files[index].part), index)
             if first != index:
-                alike = "byte for byte" if catalogue.sha256[first] == catalogue.sha256[index] else "pixel for pixel"
-                path, other = catalogue.paths[index], catalogue.paths[first]
-                found.append(Issue(path, "duplicate", 1.0, f"{alike} the same as {other}", other))
-        top, *rest = kept.values()
-        best[image] = top
+                found.append(_duplicate(catalogue, index, first))
+        best[image], *rest = kept.values()
         for index in rest:
-            edges[top].append((index, 1.0, _how(True, False)))
-            edges[index].append((top, 1.0, _how(True, False)))
+            _join(edges, best[image], index, 1.0, _how(True, False))
     for pair in catalogue.similar_pairs(progress, at_least):
         one, two = (best.get(int(index), int(index)) for index in (pair["first"], pair["second"]))
-        score, how = float(pair["similarity"]), _how(False, bool(pair["mirrored"]))
-        edges[one].append((two, score, how))
-        edges[two].append((one, score, how))
+        _join(edges, one, two, float(pair["similarity"]), _how(False, bool(pair["mirrored"])))
+    for one, two, score, how in _outwards(edges, sorted(edges, key=goodness), catalogue.paths):
+        if files[one].label != files[two].label or two not in leaking:
+            found += _resemblance(files[one], files[two], round(score, 4), how)
+    return found
 
+
+def _leakage(catalogue: Catalogue, leak: Leak) -> Issue:
+    other = catalogue.paths[leak.other]
+    detail = f"{_how(leak.exact, leak.mirrored)} {other}"
+    return Issue(catalogue.paths[leak.index], "leakage", leak.similarity, detail, other)
+
+
+def _duplicate(catalogue: Catalogue, index: int, kept: int) -> Issue:
+    alike = "byte for byte" if catalogue.sha256[kept] == catalogue.sha256[index] else "pixel for pixel"
+    other = catalogue.paths[kept]
+    return Issue(catalogue.paths[index], "duplicate", 1.0, f"{alike} the same as {other}", other)
+
+
+def _copies(catalogue: Catalogue) -> dict[int, list[int]]:
+    """For the first file of each image that has several: the others."""
+    same = catalogue.same_pixels()
+    copies: dict[int, list[int]] = collections.defaultdict(list)
+    for index in np.flatnonzero(same != np.arange(len(same))).tolist():
+        copies[int(same[index])].append(index)
+    return copies
+
+
+_Edges = dict[int, list[tuple[int, float, str]]]  # for each file: (a file that shows the same, similarity, how)
+
+
+def _join(edges: _Edges, one: int, two: int, score: float, how: str) -> None:
+    edges[one].append((two, score, how))
+    edges[two].append((one, score, how))
+
+
+def _outwards(edges: _Edges, roots: Sequence[int], paths: Sequence[str]) -> Iterator[tuple[int, int, float, str]]:
+    """(a file, another one reached from it, similarity, how): every file but the root of its group is reached once.
+
+    Outwards from the first of `roots` in the group, so that each file is compared with one at least as close to it.
+    """
     seen: set[int] = set()
-    for root in sorted(edges, key=goodness):
+    for root in roots:
         if root in seen:
             continue
         seen.add(root)
         queue = collections.deque([root])
-        while queue:  # outwards from the best of the group, so that each file is compared with one at least as close to it
+        while queue:
             one = queue.popleft()
-            for two, score, how in sorted(edges[one], key=lambda edge: (-edge[1], catalogue.paths[edge[0]])):
+            for two, score, how in sorted(edges[one], key=lambda edge: (-edge[1], paths[edge[0]])):
                 if two not in seen:
                     seen.add(two)
                     queue.append(two)
-                    if files[one].label != files[two].label or two not in leaking:
-                        found += _resemblance(files[one], files[two], round(score, 4), how)
-    return found
+                    yield one, two, score, how
 
 
 def _resemblance(kept: Found, other: Found, score: float, how: str) -> list[Issue]:

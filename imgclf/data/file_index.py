@@ -5,6 +5,7 @@ not rebuild it again and again. Files of old versions may be deleted.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import os
 import time
@@ -71,71 +72,102 @@ def _unchanged(db: Database, root: Path, paths: Sequence[str]) -> set[str]:
     return {path for path, row in known if row[1] == stamp(root / path)}
 
 
+class _Columns:
+    """The columns of a catalogue that is being filled, as `Catalogue` describes them."""
+
+    def __init__(self, count: int) -> None:
+        self.records = np.zeros(count, measurements.FACTS)
+        self.digests = np.zeros(count, "V32")
+        self.problems: dict[int, str] = {}
+        self.thumbnails = np.zeros(count, np.int64)
+
+    def put(self, index: int, digest: bytes, record: bytes, problem: str, thumbnail: int) -> None:
+        """The measurements of one file; digest: empty where it has to be read again next time."""
+        self.records[index] = np.frombuffer(record, measurements.FACTS)[0]
+        if problem:
+            self.problems[index] = problem
+        if digest:
+            self.digests[index] = np.frombuffer(digest, "V32")[0]
+            self.thumbnails[index] = thumbnail
+
+
+@dataclasses.dataclass(frozen=True)
+class _Changes:
+    """How the files differ from what the index knows."""
+
+    todo: list[tuple[int, bytes]]  # (index, stamp) of files that are new or changed
+    moved: dict[bytes, tuple[bytes, str, int]]  # content -> the rest of the row, where the path is gone or changed
+    gone: list[tuple[bytes]]  # paths
+
+
 def _examine(db: Database, root: Path, paths: Sequence[str], progress: Progress | None, taken: list[Shard]) -> Catalogue:
-    count = len(paths)
-    records = np.zeros(count, measurements.FACTS)
-    digests = np.zeros(count, "V32")
-    problems: dict[int, str] = {}
-    todo: list[int] = []
-    stamps: list[bytes] = []
-    places = np.zeros(count, np.int64)
-    moved: dict[bytes, tuple[bytes, str, int]] = {}  # content -> the rest of the row, where the path is gone or changed
-    gone: list[tuple[bytes]] = []
+    columns = _Columns(len(paths))
+    changes = _compare(db, root, paths, columns)
+    if not measurements.are_sound(np.delete(columns.records, [index for index, _now in changes.todo])):
+        raise db.damaged("measurements that no image has")
+    read = _read(db, root, paths, changes, columns, progress)
+    if changes.gone:
+        with db.writing():
+            db.put("DELETE FROM files WHERE path = ?", changes.gone)
+            db.put("DELETE FROM thumbnails WHERE id NOT IN (SELECT thumbnail FROM files)")
+    return Catalogue(root, paths, columns.records, columns.digests, columns.problems, columns.thumbnails, read, taken, db)
+
+
+def _compare(db: Database, root: Path, paths: Sequence[str], columns: _Columns) -> _Changes:
+    """Fill the columns of unchanged files from the index; returns what differs."""
+    changes = _Changes([], {}, [])
     for index, row in known_rows(db, paths):
         if index is None:
-            if row and row[3]:
-                moved[row[2]] = row[3:]
-            gone += [(row[0],)] if row else []
+            if row:
+                changes.gone.append((row[0],))
+                if row[3]:
+                    changes.moved[row[2]] = row[3:]
             continue
         now = stamp(root / paths[index])
         if row and row[3] and row[1] == now:
-            records[index], digests[index] = np.frombuffer(row[3], measurements.FACTS)[0], np.frombuffer(row[2], "V32")[0]
-            places[index] = row[5]
-            if row[4]:
-                problems[index] = row[4]
+            columns.put(index, *row[2:])
         else:
             if row and row[3]:
-                moved[row[2]] = row[3:]
-            todo.append(index)
-            stamps.append(now)
-    if not measurements.are_sound(np.delete(records, todo)):
-        raise db.damaged("measurements that no image has")
+                changes.moved[row[2]] = row[3:]
+            changes.todo.append((index, now))
+    return changes
+
+
+def _read(
+    db: Database, root: Path, paths: Sequence[str], changes: _Changes, columns: _Columns, progress: Progress | None
+) -> int:
+    """Read the new and changed files, fill their columns and save them in the index; returns how many were decoded."""
+    known = len(paths) - len(changes.todo)
     if progress:
-        progress(count - len(todo), count)
+        progress(known, len(paths))
     rows: dict[int, Row] = {}
     thumbnails: dict[int, bytes] = {}
     saved = time.monotonic()
     read = 0
-    looks = process_map(measurements.look_at, (str(root), frozenset(moved)), [paths[index] for index in todo])
+    todo = [paths[index] for index, _now in changes.todo]
+    looks = process_map(measurements.look_at, (str(root), frozenset(changes.moved)), todo)
     with contextlib.closing(looks):
-        for done, (index, now, (digest, record, problem, thumbnail)) in enumerate(zip(todo, stamps, looks, strict=True), 1):
+        for done, ((index, now), look) in enumerate(zip(changes.todo, looks, strict=True), 1):
+            digest, record, problem, thumbnail = look
             place = 0
             if not record:
-                record, problem, place = moved[digest]
+                record, problem, place = changes.moved[digest]
             else:
                 read += 1
                 if thumbnail:
                     thumbnails[index] = thumbnail
-            records[index] = np.frombuffer(record, measurements.FACTS)[0]
-            if place and not measurements.are_sound(records[index : index + 1]):
+            columns.put(index, digest, record, problem, place)
+            if place and not measurements.are_sound(columns.records[index : index + 1]):
                 raise db.damaged("measurements that no image has")
-            if problem:
-                problems[index] = problem
             if digest:
-                digests[index] = np.frombuffer(digest, "V32")[0]
-                places[index] = place
                 rows[index] = (os.fsencode(paths[index]), now, digest, record, problem, place)
             if len(rows) >= 1000 or time.monotonic() - saved > _COMMIT_EVERY:
-                save(db, rows, thumbnails, places)
+                save(db, rows, thumbnails, columns.thumbnails)
                 saved = time.monotonic()
             if progress:
-                progress(count - len(todo) + done, count)
-    save(db, rows, thumbnails, places)
-    if gone:
-        with db.writing():
-            db.put("DELETE FROM files WHERE path = ?", gone)
-            db.put("DELETE FROM thumbnails WHERE id NOT IN (SELECT thumbnail FROM files)")
-    return Catalogue(root, paths, records, digests, problems, places, read, taken, db)
+                progress(known + done, len(paths))
+    save(db, rows, thumbnails, columns.thumbnails)
+    return read
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ CREATE TABLE searches (images BLOB, at_least REAL, pairs BLOB, PRIMARY KEY (imag
 """
 TABLES = database.Tables(_SQL, zlib.crc32(f"{MEASURES} {DECODER_VERSION} {measurements.FACTS} {_SQL}".encode()) & 0x7FFFFFFF)
 _MOST = 1 << 62  # more thumbnails than there will ever be
-_LONGEST_TEXT = 1 << 16  # of a path, and of what is said of a problem
+_LONGEST_TEXT = 1 << 16  # of a path, and of the words for a problem
 # What another process found; a hash alone does not displace the facts of an image.
 _TAKE = """
 INSERT INTO files VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE

@@ -1,6 +1,7 @@
 """Batches for training and scoring: prepared pixels through `keras.utils.image_dataset_from_directory`, in a known order."""
 
 import concurrent.futures
+import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -29,6 +30,24 @@ def memory_budget() -> int:
             return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024 // 4
     except (OSError, ValueError, StopIteration):
         return 1 << 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Feed:
+    """What the network is fed of the images of a batch.
+
+    change: makes it of pixels, targets and a random seed for each image; it runs on threads, ahead of the reader. weights: of
+    each class; a mixed image counts by what it is mixed of. smoothing: how far targets then move towards all classes alike
+    (Szegedy et al., 2016). side: pixels, to make images smaller first.
+    """
+
+    change: Change | None = None
+    weights: NDArray[np.float32] | None = None
+    smoothing: float = 0.0
+    side: int | None = None
+
+
+PLAIN = Feed()
 
 
 class Labelled:
@@ -62,29 +81,22 @@ class Labelled:
         *,
         seed: int,
         epoch: int,
-        change: Change | None = None,
-        weights: NDArray[np.float32] | None = None,
-        smoothing: float = 0.0,
-        side: int | None = None,
+        feed: Feed = PLAIN,
         count: int | None = None,
         shard: int = 0,
     ) -> Iterator[Batch]:
-        """Every image once, or `count` of them, in an order that follows from seed, epoch and shard alone.
-
-        change: makes of pixels, targets and a random seed for each image what the network is fed; it runs on threads, ahead
-        of the reader. weights: of each class; a mixed image counts by what it is mixed of. smoothing: how far targets then
-        move towards all classes alike (Szegedy et al., 2016). side: pixels, to make them smaller first.
-        """
+        """Every image once, or `count` of them, in an order that follows from seed, epoch and shard alone."""
         random = np.random.default_rng((seed, epoch, shard))
         order, seeds = random.permutation(len(self))[:count], random.integers(0, 2**62, len(self))
 
         def make(top: int) -> Batch:
             some = order[top : top + batch_size]
-            fed, targets = self.inputs(some, seeds[some], side), self.targets(some)
-            if change:
-                fed, targets = change(fed, targets, seeds[some])
-            own = np.ones(len(some), np.float32) if weights is None else _weighed(targets, weights)
-            return fed, targets * np.float32(1 - smoothing) + np.float32(smoothing / max(2, targets.shape[1])), own
+            fed, targets = self.inputs(some, seeds[some], feed.side), self.targets(some)
+            if feed.change:
+                fed, targets = feed.change(fed, targets, seeds[some])
+            own = np.ones(len(some), np.float32) if feed.weights is None else _weighed(targets, feed.weights)
+            even = np.float32(feed.smoothing / max(2, targets.shape[1]))
+            return fed, targets * np.float32(1 - feed.smoothing) + even, own
 
         return ahead(make, range(0, len(order), batch_size))
 

@@ -62,7 +62,7 @@ def images(bundle: Bundle, data: Path | None = None, part: Part | None = None) -
     is nothing to score.
     """
     check("split", part, Part | None)
-    root = data or Path(bundle.info["data"]["path"])
+    root = data or Path(bundle.info.data.path)
     manifest = manifest_of(bundle)
     if data is None and not root.is_dir():
         raise ImgclfError(f"{root}: the run's data folder is no longer there; give the folder where its images are now")
@@ -91,7 +91,7 @@ def groups(on: Images, found: Answers) -> grouped.Groups | None:
 
 def beside(bundle: Bundle, found: Answers, right: int) -> baseline.Baseline:
     """The baseline on the scored images, compared with a run that has `right` correct images."""
-    name = bundle.val_baseline.class_name
+    name = bundle.info.metrics.val_baseline.class_name
     of_class = sum(sample.label == name for sample in found.samples)
     return baseline.baseline(name, of_class, right, len(found.samples))
 
@@ -136,7 +136,7 @@ def manifest_of(bundle: Bundle) -> Manifest:
     if not path.exists():
         raise ImgclfError(f"{path}: broken bundle, the file is missing; copy the run folder again or retrain")
     manifest = read_manifest(path)
-    if manifest.hash != bundle.info["data"]["split_hash"]:
+    if manifest.hash != bundle.info.data.split_hash:
         raise ImgclfError(f"{path}: broken bundle, not the split that was written; copy the run folder again")
     return manifest
 
@@ -177,7 +177,7 @@ def seen_in_training(bundle: Bundle, root: Path, samples: Sequence[Sample]) -> l
 
 def _is_own(root: Path, manifest: Manifest, bundle: Bundle) -> bool:
     """Whether a folder is the run's data: the recorded one, or one that holds most of the split's files under their paths."""
-    if root.resolve() == Path(bundle.info["data"]["path"]):
+    if root.resolve() == Path(bundle.info.data.path):
         return True
     some = manifest.rows[:: max(1, len(manifest.rows) // 50)]
     paths = {row: names.spelled(root, row.path) for row in some}

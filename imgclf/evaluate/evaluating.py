@@ -1,8 +1,9 @@
 """`imgclf evaluate`: how good a finished run is on images it was not fitted to, written into the run."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from imgclf.core.files.paths import StrPath
 from imgclf.data import scoring
 from imgclf.evaluate.scores import Evaluation
 from imgclf.evaluate.writing import write
-from imgclf.evaluation import baseline, calibration, grouped, metrics, slices
+from imgclf.evaluation import calibration, grouped, metrics, slices
 from imgclf.evaluation.intervals import wilson_interval
 from imgclf.models import evaluations
 from imgclf.models.bundle import Bundle
@@ -43,7 +44,7 @@ def evaluate(
     top = {k: metrics.top_k(truth, probabilities, k) for k in (2, 3, 5) if k < classes}
     absent = metrics.note_on_absent(matrix.sum(axis=1), bundle.class_names)
     trivial, groups = scoring.beside(bundle, found, right), scoring.groups(on, found)
-    warning = trivial.warning("accuracy", right / len(truth), interval, baseline.remedy(bundle.info))
+    warning = trivial.warning("accuracy", right / len(truth), interval, bundle.info.next_step)
     macro, weighted = (float(value) for value in metrics.f1_scores(matrix))
     macro_interval, weighted_interval = metrics.bootstrap_f1(matrix)
     evaluation = Evaluation(
@@ -72,24 +73,33 @@ def evaluate(
         classes=tuple(metrics.class_scores(matrix, bundle.class_names)),
         confusion=matrix,
         slices=tuple(slices.slices(predicted == truth, _grouped(found))),
-        predictions=tuple(
-            {
-                "path": sample.path,
-                "label": sample.label,
-                "predicted": bundle.class_names[best],
-                "probability": float(row[best]),
-                **dict(zip(scoring.MEASURES, measured.round(4).tolist(), strict=True)),
-            }
-            for sample, best, row, measured in zip(found.samples, predicted, probabilities, found.measures, strict=True)
-        ),
+        predictions=tuple(_predictions(bundle, found)),
         answers=found,
         skipped=found.skipped,
         notes=tuple(note for note in (*on.notes, absent, grouped.note(groups, "the intervals"), warning) if note),
     )
+    return _written(evaluation, bundle.path)
+
+
+def _predictions(bundle: Bundle, found: scoring.Answers) -> Iterator[dict[str, Any]]:
+    """For each image its label, the prediction and the measures, as `Evaluation.predictions` has them."""
+    for sample, row, measured in zip(found.samples, found.probabilities[0], found.measures, strict=True):
+        best = int(row.argmax())
+        yield {
+            "path": sample.path,
+            "label": sample.label,
+            "predicted": bundle.class_names[best],
+            "probability": float(row[best]),
+            **dict(zip(scoring.MEASURES, measured.round(4).tolist(), strict=True)),
+        }
+
+
+def _written(evaluation: Evaluation, run_dir: Path) -> Evaluation:
+    """Write the evaluation into the run; returns it, with the reason where it could not be written."""
     try:
-        write(evaluation, bundle.path)
+        write(evaluation, run_dir)
     except ImgclfError as error:
-        return dataclasses.replace(evaluation, unwritten=str(error))  # the metrics are worth having all the same
+        return dataclasses.replace(evaluation, unwritten=str(error))
     return evaluation
 
 

@@ -59,7 +59,7 @@ def _wilson(counts: NDArray[Any], shares: NDArray[np.float64]) -> NDArray[np.flo
 
 def check_page(path: Path, bundle: Bundle, data: Path | None) -> None:
     """Refuse a place for the page before anything is computed."""
-    check_output(path, data or Path(bundle.info["data"]["path"]), ".html", evaluation_page.START, "--html")
+    check_output(path, data or Path(bundle.info.data.path), ".html", evaluation_page.START, "--html")
 
 
 def write_page(evaluation: Evaluation, bundle: Bundle, path: Path) -> None:
@@ -70,11 +70,12 @@ def write_page(evaluation: Evaluation, bundle: Bundle, path: Path) -> None:
     if len(evaluation.class_names) > evaluation_page.MOST_CLASSES:
         drawn["confusion"] = plots.png(plots.confusion(evaluation.confusion, evaluation.class_names, "confusion"))
     about = (
-        f"{bundle.info['model']} at {bundle.preprocessing.width} x {bundle.preprocessing.height} pixels, trained "
-        f"{bundle.info['finished'][:16].replace('T', ' ')} UTC"
+        f"{bundle.info.model} at {bundle.preprocessing.width} x {bundle.preprocessing.height} pixels, trained "
+        f"{bundle.info.finished[:16].replace('T', ' ')} UTC"
     )
 
     def overlay(image: decode.Image, small: decode.Image, label: str) -> decode.Image:
         return prediction.look(bundle, image, small, label)
 
-    evaluation_page.write(path, Path(evaluation.data), evaluation.to_dict(), evaluation.errors, about, drawn, overlay)
+    page = evaluation_page.Page(evaluation.to_dict(), evaluation.errors, about, drawn)
+    evaluation_page.write(path, Path(evaluation.data), page, overlay)

@@ -2,11 +2,8 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
-from imgclf.core.config import SCRATCH
-from imgclf.core.files.state_folder import command
 from imgclf.evaluation.intervals import wilson_interval
 
 Verdict = Literal["better", "not better", "worse"]
@@ -25,6 +22,11 @@ class Baseline:
     accuracy: float
     interval: tuple[float, float]
     verdict: Verdict
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "Baseline":
+        """A baseline that was stored as JSON."""
+        return Baseline(**{**values, "interval": tuple(values["interval"])})
 
     @property
     def words(self) -> str:
@@ -67,13 +69,3 @@ def baseline(class_name: str, of_class: int, right: int, total: int) -> Baseline
     low, high = wilson_interval(right, total)
     verdict: Verdict = "better" if low > share else "worse" if high < share else "not better"
     return Baseline(class_name, share, wilson_interval(of_class, total), verdict)
-
-
-def remedy(info: Mapping[str, Any]) -> str:
-    """The next step for a run that is not better than the baseline. info: content of its bundle.json."""
-    path, here = Path(str(info["data"]["path"])), Path.cwd()
-    path = path.relative_to(here) if path.is_relative_to(here) else path
-    if info["model"] not in SCRATCH and info["config"]["weights"] != "none":
-        return f"look for wrong labels with {command('audit', path)}, or add images"
-    weights = ", or `--class-weights none`" if info["class_weights"] is not None else ""
-    return f"try {command('train', path, '--model', 'efficientnet-lite0')}{weights}"

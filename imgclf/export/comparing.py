@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf.core.config import Part, Quantize
+from imgclf.core.config import ExportConfig, Part
 from imgclf.core.errors import ImageError, ImgclfError
 from imgclf.core.files.state_folder import command
 from imgclf.core.parallel import ordered_map
@@ -37,10 +37,40 @@ class FromBytes:
     agreement_interval: tuple[float, float]
 
 
-def both(
-    run: Bundle, answer: Answer, root: Path, rows: list[Row], report: Stages
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], list[decode.Image]]:
-    """Probabilities (n, classes) by the run and by the file, the true classes, and some of the images."""
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What the run and the exported file answer to the same images.
+
+    before, after: probabilities (n, classes) of the run and of the file. true: (n,) classes. pixels: some of the images.
+    """
+
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+    true: NDArray[np.int64]
+    pixels: list[decode.Image]
+
+    @property
+    def images(self) -> int:
+        return len(self.true)
+
+    @property
+    def right(self) -> tuple[int, int]:
+        """How many labels are right, of the run and of the file."""
+        return int((self.before.argmax(1) == self.true).sum()), int((self.after.argmax(1) == self.true).sum())
+
+    @property
+    def difference(self) -> float:
+        """The largest of any class's probability."""
+        return float(np.abs(self.after - self.before).max())
+
+    @property
+    def agreement(self) -> float:
+        """The share of images with the same label."""
+        return float((self.after.argmax(1) == self.before.argmax(1)).mean())
+
+
+def compare(run: Bundle, answer: Answer, root: Path, rows: list[Row], report: Stages) -> Comparison:
+    """Classify the images by the run and by the file. Raises ImgclfError when none of them can be read."""
 
     def one(row: Row) -> tuple[NDArray[np.float64], NDArray[np.float64], decode.Image] | None:
         image = load_image(run, root, row)
@@ -60,29 +90,29 @@ def both(
         raise ImgclfError(
             f"{root}: none of the {len(rows)} images for the comparison can be read; run {command('clean', root)}"
         )
-    return np.array(before), np.array(after), np.array(true), pixels
+    return Comparison(np.array(before), np.array(after), np.array(true), pixels)
 
 
-def hold(path: Path, quantize: Quantize, limit: float, difference: float, agreement: float, count: int, part: Part) -> None:
+def hold(path: Path, config: ExportConfig, comparison: Comparison, part: Part) -> None:
     """Raise ImgclfError when an exported file is not what the run is."""
-    on = f"on {count} {part} images"
-    if quantize == "int8":
-        changed = round((1 - agreement) * count)
-        if not 1 - agreement <= limit + 1e-9:
+    on = f"on {comparison.images} {part} images"
+    if config.quantize == "int8":
+        apart = 1 - comparison.agreement
+        if not apart <= config.limit + 1e-9:
             raise ImgclfError(
-                f"{path}: not exported: another label than the run's {changed} times {on}, and {limit:g} of them are allowed; "
-                "take --quantize float16, or allow more with --tolerance"
+                f"{path}: not exported: another label than the run's {round(apart * comparison.images)} times {on}, and "
+                f"{config.limit:g} of them are allowed; take --quantize float16, or allow more with --tolerance"
             )
-    elif not difference <= limit:
-        lossless = "take --quantize none, or " if quantize != "none" else ""
+    elif not comparison.difference <= config.limit:
+        lossless = "take --quantize none, or " if config.quantize != "none" else ""
         raise ImgclfError(
-            f"{path}: not exported: a probability differs from the run's by {difference:.2g} {on}, and {limit:g} is allowed; "
-            f"{lossless}allow more with --tolerance"
+            f"{path}: not exported: a probability differs from the run's by {comparison.difference:.2g} {on}, and "
+            f"{config.limit:g} is allowed; {lossless}allow more with --tolerance"
         )
 
 
-def on_bytes(path: Path, run: Bundle, root: Path, rows: list[Row], report: Stages) -> tuple[FromBytes | None, int]:
-    """A SavedModel that decodes by itself, against the run that does so with OpenCV; and how many files it refuses."""
+def on_bytes(path: Path, run: Bundle, root: Path, rows: list[Row], report: Stages) -> tuple[FromBytes | None, list[str]]:
+    """A SavedModel that decodes by itself, against the run that does so with OpenCV; and a note on the files it refuses."""
     answer = formats.open_bytes(path)
 
     def one(row: Row) -> tuple[NDArray[np.float64], NDArray[np.float64] | None] | None:
@@ -101,12 +131,14 @@ def on_bytes(path: Path, run: Bundle, root: Path, rows: list[Row], report: Stage
         elif found:
             refused += 1
         report("comparing files", done, len(rows))
+    words = "JPEG and PNG files whose bytes the SavedModel refuses, as where the mark at their end is missing"
+    notes = [f"{words}: {refused}"] if refused else []
     if not pairs:
-        return None, refused
+        return None, notes
     before, after = np.array(pairs).transpose(1, 0, 2)
     agreement = float((before.argmax(1) == after.argmax(1)).mean())
     interval = wilson_interval(round(agreement * len(pairs)), len(pairs))
-    return FromBytes(len(pairs), float(np.abs(before - after).max()), agreement, interval), refused
+    return FromBytes(len(pairs), float(np.abs(before - after).max()), agreement, interval), notes
 
 
 def milliseconds(answer: Callable[[decode.Image], Any], pixels: list[decode.Image]) -> float:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import imgclf
-from imgclf.core.config import Format, Part, Quantize, Share
+from imgclf.core.config import ExportConfig, Format, Part, Quantize
 from imgclf.core.errors import ImgclfError, UsageError
-from imgclf.core.fields import check as check_value
 from imgclf.core.files import atomic, contained
 from imgclf.core.files.paths import StrPath
 from imgclf.core.files.state_folder import check_data_folder, check_outside, command
@@ -24,12 +24,11 @@ from imgclf.evaluation import baseline
 from imgclf.evaluation.baseline import Baseline
 from imgclf.evaluation.intervals import wilson_interval
 from imgclf.export import formats
-from imgclf.export.comparing import COMPARED, FromBytes, both, hold, load_image, milliseconds, on_bytes
-from imgclf.models import bundle
+from imgclf.export.comparing import COMPARED, FromBytes, compare, hold, load_image, milliseconds, on_bytes
+from imgclf.images import decode
 from imgclf.models.bundle import Bundle
 
 FOLDER = "export"  # of a run: what is exported without a name of the user's
-TOLERANCE: dict[Quantize, float] = {"none": 1e-4, "float16": 0.02, "int8": 0.02}
 
 _FITTED = 200  # images at most that int8 is fitted to
 
@@ -70,11 +69,9 @@ class Export:
         return {"schema": "export/1", **dataclasses.asdict(self)}
 
 
-def check(form: Format, quantize: Quantize, tolerance: float | None, out: Path | None) -> None:
+def check(config: ExportConfig, out: Path | None) -> None:
     """Raise UsageError for what cannot be asked for, ImgclfError for what is not installed or in the way."""
-    check_value("format", form, Format)
-    check_value("quantize", quantize, Quantize)
-    check_value("tolerance", tolerance, Share | None)
+    form, quantize = config.format, config.quantize
     known = formats.QUANTIZED[form]
     if quantize not in known:
         having = ", ".join(name for name, kinds in formats.QUANTIZED.items() if quantize in kinds)
@@ -92,102 +89,85 @@ def check(form: Format, quantize: Quantize, tolerance: float | None, out: Path |
     formats.check_packages(form)
 
 
-def default_path(run: Path, form: Format, quantize: Quantize) -> Path:
+def default_path(run: Path, config: ExportConfig) -> Path:
     """Where an export goes without a name: `export/model-int8.tflite` and the like in the run's folder.
 
     Raises LinkError when the folder `export` of the run, which may come from someone else, is a link.
     """
     with contained.Folder.named(run) as folder, contextlib.suppress(FileNotFoundError):
         folder.below(FOLDER).close()
-    stem = "saved-model" if form == "saved-model" else "model"
-    return run / FOLDER / f"{stem}{'' if quantize == 'none' else '-' + quantize}{formats.ENDINGS[form]}"
+    stem = "saved-model" if config.format == "saved-model" else "model"
+    return run / FOLDER / f"{stem}{'' if config.quantize == 'none' else '-' + config.quantize}{formats.ENDINGS[config.format]}"
 
 
 def export(
     run: Bundle,
-    form: Format = "litert",
-    quantize: Quantize = "none",
+    config: ExportConfig | None = None,
     *,
     data: StrPath | None = None,
     out: StrPath | None = None,
-    tolerance: float | None = None,
     progress: Stages | None = None,
 ) -> Export:
     """Write a run in another format, run that file on the test part (validation where there is none), and keep it if it agrees.
 
-    The probabilities of every format are the calibrated ones, one a class. tolerance: the largest probability difference, by
-    default 0.0001, and 0.02 in float16; for int8 the share of images with another label, by default 0.02. data: where the
-    run's images are now, if they were moved. out: a new file or folder; by default `default_path`, where an earlier export is
-    replaced. Raises ImgclfError, and leaves nothing behind, when the file differs by more.
+    The probabilities of every format are the calibrated ones, one a class. data: where the run's images are now, if they were
+    moved. out: a new file or folder; by default `default_path`, where an earlier export is replaced. Raises ImgclfError, and
+    leaves nothing behind, when the file differs by more than the config's tolerance.
     """
+    config = config or ExportConfig()
     data = None if data is None else Path(data)
     out = None if out is None else Path(out)
-    check(form, quantize, tolerance, out)
-    limit = TOLERANCE[quantize] if tolerance is None else tolerance
+    check(config, out)
     report: Stages = progress or (lambda stage, done, total: None)
     root, rows, notes = _images(run, data)
-    part: Part = "test" if any(row.split == "test" for row in rows) else "val"
-    compared = _some([row for row in rows if row.split == part], COMPARED)
-    if not compared:
-        raise ImgclfError(f"{root}: no image of the run's {part} part is there to hold the export against")
-    fitted = _fitting(rows) if quantize == "int8" else []
-    path = out or default_path(run.path, form, quantize)
+    part, compared = _compared(root, rows)
+    path = out or default_path(run.path, config)
     check_outside(path, "--out", root)
     report("loading TensorFlow", 0, 1)
     network = formats.calibrated(run.network(), run.temperature)
-    with _place(path, form) as temporary:
+    with _place(path, config.format) as temporary:
         report("converting", 0, 1)
-        examples = [image for image in ordered_map(lambda row: load_image(run, root, row), fitted) if image is not None]
-        if quantize == "int8" and not examples:
-            raise ImgclfError(f"{root}: none of the images for int8 quantization can be read; run {command('clean', root)}")
-        formats.write(network, temporary, form, quantize, _note(run, quantize), examples)
-        answer = formats.open_(temporary, form)
-        before, after, true, pixels = both(run, answer, root, compared, report)
-        difference = float(np.abs(after - before).max())
-        agreement = float((after.argmax(1) == before.argmax(1)).mean())
-        hold(path, quantize, limit, difference, agreement, len(true), part)
-        from_bytes, refused = on_bytes(temporary, run, root, compared, report) if form == "saved-model" else (None, 0)
-        if refused:
-            notes.append(
-                f"JPEG and PNG files whose bytes the SavedModel refuses, as where the mark at their end is missing: {refused}"
-            )
+        examples = _examples(run, root, rows) if config.quantize == "int8" else []
+        formats.write(network, temporary, config.format, config.quantize, _note(run, config.quantize), examples)
+        answer = formats.open_(temporary, config.format)
+        found = compare(run, answer, root, compared, report)
+        hold(path, config, found, part)
+        from_bytes, more = on_bytes(temporary, run, root, compared, report) if config.format == "saved-model" else (None, [])
         size = sum(file.stat().st_size for file in (temporary, *temporary.rglob("*")) if file.is_file())
-        ms_before, ms_after = milliseconds(run.probability, pixels), milliseconds(answer, pixels)
-    right_before, right_after = (int((found.argmax(1) == true).sum()) for found in (before, after))
-    interval = wilson_interval(right_after, len(true))
-    name = run.val_baseline.class_name
-    trivial = baseline.baseline(name, int((true == run.class_names.index(name)).sum()), right_after, len(true))
-    if warning := trivial.warning("accuracy", right_after / len(true), interval, baseline.remedy(run.info)):
-        notes.append(warning)
+        ms_before, ms_after = milliseconds(run.probability, found.pixels), milliseconds(answer, found.pixels)
+    right_before, right_after = found.right
+    interval = wilson_interval(right_after, found.images)
+    trivial = _baseline(run, found.true, right_after)
+    warning = trivial.warning("accuracy", right_after / found.images, interval, run.info.next_step)
     return Export(
         run=str(run.path),
         path=str(path),
-        format=form,
-        quantize=quantize,
-        tolerance=limit,
+        format=config.format,
+        quantize=config.quantize,
+        tolerance=config.limit,
         part=part,
-        images=len(true),
-        difference=difference,
-        agreement=agreement,
-        agreement_interval=wilson_interval(round(agreement * len(true)), len(true)),
-        accuracy_before=right_before / len(true),
-        interval_before=wilson_interval(right_before, len(true)),
-        accuracy_after=right_after / len(true),
+        images=found.images,
+        difference=found.difference,
+        agreement=found.agreement,
+        agreement_interval=wilson_interval(round(found.agreement * found.images), found.images),
+        accuracy_before=right_before / found.images,
+        interval_before=wilson_interval(right_before, found.images),
+        accuracy_after=right_after / found.images,
         interval_after=interval,
         baseline=trivial,
-        size_before=(run.path / bundle.LITERT).stat().st_size,
+        size_before=run.file.stat().st_size,
         size_after=size,
         ms_before=ms_before,
         ms_after=ms_after,
         fitted_to=len(examples),
         from_bytes=from_bytes,
-        notes=tuple(notes),
+        notes=(*notes, *more, *filter(None, [warning])),
     )
 
 
 def _images(run: Bundle, data: Path | None) -> tuple[Path, list[Row], list[str]]:
     """The data folder, the rows of the run's split whose images are there and unchanged, and a note on the others."""
-    root = data or Path(run.info["data"]["path"])
+    root = data or Path(run.info.data.path)
     if data is None and not root.is_dir():
         raise ImgclfError(
             f"{root}: the run's data folder is no longer there, and an export is held against the run on its images; "
@@ -209,10 +189,34 @@ def _some(rows: list[Row], most: int) -> list[Row]:
     return rows[:: math.ceil(len(rows) / most)] if rows else []
 
 
+def _compared(root: Path, rows: list[Row]) -> tuple[Part, list[Row]]:
+    """The subset that the export is compared on, test or else validation, and some of its rows."""
+    part: Part = "test" if any(row.split == "test" for row in rows) else "val"
+    compared = _some([row for row in rows if row.split == part], COMPARED)
+    if not compared:
+        raise ImgclfError(f"{root}: no image of the run's {part} part is there to hold the export against")
+    return part, compared
+
+
 def _fitting(rows: list[Row]) -> list[Row]:
     """Images that int8 is fitted to: validation ones, which the test does not see, or else training ones."""
     validation = [row for row in rows if row.split == "val"]
     return _some(validation or [row for row in rows if row.split == "train"], _FITTED)
+
+
+def _examples(run: Bundle, root: Path, rows: list[Row]) -> list[decode.Image]:
+    """The images that int8 is fitted to, of those that can be read. Raises ImgclfError when there are none."""
+    found = ordered_map(lambda row: load_image(run, root, row), _fitting(rows))
+    examples = [image for image in found if image is not None]
+    if not examples:
+        raise ImgclfError(f"{root}: none of the images for int8 quantization can be read; run {command('clean', root)}")
+    return examples
+
+
+def _baseline(run: Bundle, true: NDArray[np.int64], right: int) -> Baseline:
+    """Always predict the largest class, on images of these classes (n,), of which the exported file has `right` right."""
+    name = run.info.metrics.val_baseline.class_name
+    return baseline.baseline(name, int((true == run.class_names.index(name)).sum()), right, len(true))
 
 
 def _note(run: Bundle, quantize: Quantize) -> dict[str, Any]:
@@ -222,11 +226,11 @@ def _note(run: Bundle, quantize: Quantize) -> dict[str, Any]:
         "class_names": list(run.class_names),
         "preprocessing": dataclasses.asdict(run.preprocessing),
         "temperature": run.temperature,
-        "calibrated": "calibration" in run.info,
+        "calibrated": True,
         "quantize": quantize,
-        "model": run.info["model"],
+        "model": run.info.model,
         "run": run.path.resolve().name,
-        "finished": run.info["finished"],
+        "finished": run.info.finished,
         "imgclf": imgclf.__version__,
     }
 

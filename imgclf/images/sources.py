@@ -42,6 +42,11 @@ class Source:
 Inputs = StrPath | Source | Iterable[StrPath | Source]
 
 
+def listed(inputs: Inputs) -> Iterable[StrPath | Source]:
+    """The inputs; a single one as the only one."""
+    return [inputs] if isinstance(inputs, str | os.PathLike | Source) else inputs
+
+
 def expand(inputs: Inputs, without: Path | None = None) -> Iterator[Source]:
     """Every image asked for, in order; a source with a problem where an input stands for none.
 
@@ -50,7 +55,7 @@ def expand(inputs: Inputs, without: Path | None = None) -> Iterator[Source]:
     `Thumbs.db`) and the folder `without` are skipped. An archive, recognised by its extension, expands to its images. A name
     with *, ? or [ that is not an existing file is a glob. Files in a folder that it matches are returned once.
     """
-    for one in [inputs] if isinstance(inputs, str | os.PathLike | Source) else inputs:
+    for one in listed(inputs):
         if isinstance(one, Source):
             yield one
             continue

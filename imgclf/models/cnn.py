@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 # Channels of the first block, and convolutions a block from the third on: depth helps where images are small already.
 _WIDTH = {"cnn-small": 16, "cnn": 32, "cnn-large": 48}
 _MOMENTUM, _EPSILON = 0.9, 1e-3
+DROPOUT = 0.3  # share of the features that are dropped before the last layer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +36,15 @@ def blocks(name: Model, height: int, width: int) -> Blocks:
 
 @keras_settings.pinned()
 def build(
-    name: Model, num_classes: int, height: int, width: int, *, seed: int, dropout: float = 0.3, for_training: str | None = None
+    name: Model,
+    num_classes: int,
+    size: tuple[int, int],
+    *,
+    seed: int,
+    dropout: float = DROPOUT,
+    for_training: str | None = None,
 ) -> "keras.Sequential":
-    """A convolutional network from scratch for (height, width, 3) images of 0..255.
+    """A convolutional network from scratch for images of size (height, width), 3 channels of 0..255.
 
     Rescaling, then blocks of Conv2D, MaxPooling2D, BatchNormalization, ReLU: pooling first means that the two cheap-looking
     but slow layers work on a quarter of the values. Two classes: one sigmoid unit (the probability of the second class);
@@ -60,9 +67,9 @@ def build(
 
     with seeds.seeded(seed):
         network = keras.Sequential(name="imgclf_cnn")
-        network.add(keras.Input((None, None, 3) if for_training else (height, width, 3), name="image"))
+        network.add(keras.Input((None, None, 3) if for_training else (*size, 3), name="image"))
         network.add(layers.Rescaling(1 / 127.5, offset=-1.0, **policy))
-        plan = blocks(name, height, width)
+        plan = blocks(name, *size)
         for channels, convolutions in zip(plan.channels, plan.convolutions, strict=True):
             for number in range(convolutions):
                 network.add(layers.Conv2D(channels, 3, padding="same", use_bias=False, **policy))
@@ -87,38 +94,40 @@ def _head(num_classes: int, dropout: float, seed: int, policy: dict[str, Any]) -
 
 
 @keras_settings.pinned()
-def head(num_classes: int, width: int, *, seed: int, dropout: float = 0.3) -> "keras.Sequential":
+def head(num_classes: int, width: int, *, seed: int) -> "keras.Sequential":
     """What answers from (width,) features: dropout and one dense layer."""
     import keras
 
     with seeds.seeded(seed):
         return keras.Sequential(
-            [keras.Input((width,), name="features"), *_head(num_classes, dropout, seed, {})], name="imgclf_head"
+            [keras.Input((width,), name="features"), *_head(num_classes, DROPOUT, seed, {})], name="imgclf_head"
         )
 
 
-def transferred(
-    name: Model,
-    num_classes: int,
-    side: int,
-    *,
-    weights: backbones.Weights,
-    seed: int,
-    dropout: float = 0.3,
-    trainable: int = 0,
-    policy: str = "float32",
-) -> "keras.Sequential":
-    """A pretrained backbone with a new head, for (side, side, 3) images of 0..255: backbone, pooling, dropout, dense.
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """A backbone for (side, side, 3) images of 0..255.
 
     trainable: blocks of the backbone, from the top, that can be trained. policy: the Keras dtype policy to compute in.
     """
-    with keras_settings.pinned(policy):  # keras.applications read the policy only from here
+
+    name: Model
+    side: int
+    weights: backbones.Weights
+    trainable: int = 0
+    policy: str = "float32"
+
+
+def transferred(backbone: Pretrained, num_classes: int, *, seed: int) -> "keras.Sequential":
+    """A pretrained backbone with a new head: backbone, pooling, dropout, dense."""
+    side = backbone.side
+    with keras_settings.pinned(backbone.policy):  # keras.applications read the policy only from here
         import keras
 
         with seeds.seeded(seed):
             inputs = keras.Input((side, side, 3), name="image", dtype="float32")
-            below = backbones.layers(name, side, weights, trainable)
-            return keras.Sequential([inputs, *below, *_head(num_classes, dropout, seed, {})], name="imgclf_transfer")
+            below = backbones.layers(backbone.name, side, backbone.weights, backbone.trainable)
+            return keras.Sequential([inputs, *below, *_head(num_classes, DROPOUT, seed, {})], name="imgclf_transfer")
 
 
 @keras_settings.pinned()

@@ -1,6 +1,7 @@
 """Features of images by a frozen backbone: computed once, on LiteRT and all cores, and kept by content."""
 
 import contextlib
+import dataclasses
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,10 +32,10 @@ _COMMIT_EVERY = 2.0  # seconds: what a kill may lose
 
 
 class Extractor:
-    """A backbone as a LiteRT file; `vector` may be called from any thread."""
+    """A backbone as a LiteRT file; `vector` may be called from any thread. width: number of features of an image."""
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+    def __init__(self, file: Path, width: int) -> None:
+        self.file, self.width = file, width
         self._engines = Engines(file)
 
     def vector(self, image: Image) -> NDArray[np.float32]:
@@ -47,7 +48,7 @@ def opened(
 ) -> tuple[Extractor, Path]:
     """A backbone that is ready to be asked, made the first time, and where its features of a folder's images are kept."""
     identity = backbones.identity(name, weights, seed)
-    extractor = Extractor(backbones.extractor(name, preprocessing.height, weights, seed))
+    extractor = Extractor(backbones.extractor(name, preprocessing.height, weights, seed), backbones.BACKBONES[name].features)
     return extractor, state_folder(data) / "features" / f"{name}-{preprocessing.hash}-{identity}-{_TABLES.version}.sqlite"
 
 
@@ -88,76 +89,84 @@ def seed_of(digest: str, view: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{digest} {view}".encode()).digest()[:7])
 
 
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """Views of each image, by name: "" is the image as it is, others are drawn by `change` from the image and the name."""
+
+    names: tuple[str, ...] = ("",)
+    change: ChangeOne | None = None
+
+
 def extract(
     extractor: Extractor,
     store: Path,
     images: Sequence[tuple[str, Callable[[], Image]]],
     *,
-    width: int,
-    views: Sequence[str] = ("",),
-    change: ChangeOne | None = None,
+    views: Views = Views(),
     progress: Progress | None = None,
     unread: list[int] | None = None,
 ) -> NDArray[np.float32]:
     """(views, n, width): the features of every image, from `store` where they are known and computed where not.
 
-    images: (content hash, a function that reads the pixels). views: names of views; "" is the image as it is, others are
-    drawn by `change` from the image and the position of the view. unread: list that receives the positions of unreadable
+    images: (content hash, a function that reads the pixels). unread: list that receives the positions of unreadable
     images, whose features are 0; without it they are errors. An interrupted extraction continues where it stopped.
     """
-    result = np.zeros((len(views), len(images), width), np.float32)
-    with database.begun(store, _TABLES, lambda db: _extract(extractor, db, images, views, change, result, progress, unread)):
-        return result
+    work = _Extraction(extractor, images, views, unread, np.zeros((len(views.names), len(images), extractor.width), np.float32))
+    with database.begun(store, _TABLES, lambda db: work.run(db, progress)):
+        return work.result
 
 
-def _extract(
-    extractor: Extractor,
-    db: Database,
-    images: Sequence[tuple[str, Callable[[], Image]]],
-    views: Sequence[str],
-    change: ChangeOne | None,
-    result: NDArray[np.float32],
-    progress: Progress | None,
-    unread: list[int] | None,
-) -> None:
-    todo: list[tuple[int, int]] = []
-    for number, view in enumerate(views):
-        for index, (digest, _read) in enumerate(images):
-            row = db.one("SELECT vector FROM features WHERE image = ? AND view = ?", (digest, view))
-            if row:
-                if not _is_vector(row[0], result.shape[2]):
-                    raise db.damaged("features that cannot be read")
-                result[number, index] = np.frombuffer(row[0], "<f4")
-            else:
-                todo.append((index, number))
-    todo.sort()  # the views of an image follow each other
-    total = len(views) * len(images)
+@dataclasses.dataclass
+class _Extraction:
+    extractor: Extractor
+    images: Sequence[tuple[str, Callable[[], Image]]]
+    views: Views
+    unread: list[int] | None
+    result: NDArray[np.float32]  # (views, n, width)
 
-    def one(item: tuple[int, int]) -> NDArray[np.float32] | None:
-        digest, read = images[item[0]]
+    def run(self, db: Database, progress: Progress | None) -> None:
+        """Fill the result, and store features as they are computed."""
+        todo = self._unknown(db)
+        total = self.result.shape[0] * self.result.shape[1]
+        rows: list[tuple[str, str, bytes]] = []
+        saved = time.monotonic()
+        with contextlib.closing(ordered_map(self._vector, todo)) as vectors:
+            for done, ((index, number), vector) in enumerate(zip(todo, vectors, strict=True), 1):
+                if vector is not None:
+                    self.result[number, index] = vector
+                    rows.append((self.images[index][0], self.views.names[number], vector.astype("<f4").tobytes()))
+                elif self.unread is not None and index not in self.unread:
+                    self.unread.append(index)
+                if time.monotonic() - saved > _COMMIT_EVERY or done == len(todo):
+                    with db.writing():
+                        db.put(_KEEP, rows)
+                    rows.clear()
+                    saved = time.monotonic()
+                if progress:
+                    progress(total - len(todo) + done, total)
+
+    def _unknown(self, db: Database) -> list[tuple[int, int]]:
+        """(image, view) positions of the features that are not stored. The views of an image follow each other."""
+        todo: list[tuple[int, int]] = []
+        for number, view in enumerate(self.views.names):
+            for index, (digest, _read) in enumerate(self.images):
+                row = db.one("SELECT vector FROM features WHERE image = ? AND view = ?", (digest, view))
+                if row:
+                    if not _is_vector(row[0], self.extractor.width):
+                        raise db.damaged("features that cannot be read")
+                    self.result[number, index] = np.frombuffer(row[0], "<f4")
+                else:
+                    todo.append((index, number))
+        return sorted(todo)
+
+    def _vector(self, place: tuple[int, int]) -> NDArray[np.float32] | None:
+        (digest, read), view = self.images[place[0]], place[1]
         try:
             image = read()
         except (ImageError, OSError):
-            if unread is None:
+            if self.unread is None:
                 raise
             return None
-        if views[item[1]] and change:
-            image = change(image, seed_of(digest, item[1]))
-        return extractor.vector(image)
-
-    rows: list[tuple[str, str, bytes]] = []
-    saved = time.monotonic()
-    with contextlib.closing(ordered_map(one, todo)) as vectors:
-        for done, ((index, number), vector) in enumerate(zip(todo, vectors, strict=True), 1):
-            if vector is not None:
-                result[number, index] = vector
-                rows.append((images[index][0], views[number], vector.astype("<f4").tobytes()))
-            elif unread is not None and index not in unread:
-                unread.append(index)
-            if time.monotonic() - saved > _COMMIT_EVERY or done == len(todo):
-                with db.writing():
-                    db.put(_KEEP, rows)
-                rows.clear()
-                saved = time.monotonic()
-            if progress:
-                progress(total - len(todo) + done, total)
+        if self.views.names[view] and self.views.change:
+            image = self.views.change(image, seed_of(digest, view))
+        return self.extractor.vector(image)

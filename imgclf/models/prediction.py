@@ -107,16 +107,15 @@ def threshold(bundle: Bundle, text: str) -> tuple[float, str]:
         raise UsageError(f"--threshold: {bundle.path} has a class of the name {UNKNOWN}, which would be mixed up with it")
     if not automatic:
         return value, ""
-    known = bundle.info.get("calibration", {})
-    points = known.get("thresholds", [])
+    points, images = bundle.info.calibration.thresholds, bundle.info.calibration.images
     found = next((point for point in points if point[1] >= value), None)
     if found is None:
         best = f"; {points[-1][1]:.4f} is the most, from {points[-1][0]:.4f} on" if points else ""
         raise ImgclfError(f"--threshold {text}: no probability was enough on the validation images of {bundle.path}{best}")
-    answered = round(found[2] * known["images"])
+    answered = round(found[2] * images)
     low, high = wilson_interval(round(found[1] * answered), answered)
     return found[0], (
-        f"threshold {found[0]:.4f}: {answered} of {known['images']} validation images reach this confidence, "
+        f"threshold {found[0]:.4f}: {answered} of {images} validation images reach this confidence, "
         f"and {found[1]:.1%} of these are correct (95% interval {low:.1%} to {high:.1%})"
     )
 

@@ -7,9 +7,10 @@ import shlex
 from pathlib import Path
 
 from imgclf.core.errors import ImgclfError
-from imgclf.core.files import reading
 from imgclf.core.remedies import why
-from imgclf.models.bundle import FILE, Bundle
+from imgclf.models import run_info
+from imgclf.models.bundle import Bundle
+from imgclf.models.run_info import FILE
 
 
 def new_run_folder(model: str, run_dir: Path | None, runs: Path = Path("runs")) -> Path:
@@ -85,11 +86,11 @@ def best(runs: Path) -> tuple[Bundle, str]:
     for file in runs.glob(f"*/{FILE}"):
         with contextlib.suppress(ImgclfError):
             one = Bundle.load(file.parent)
-            found.append((one.info["metrics"]["val_accuracy"], one.info["finished"], one))
+            found.append((one.info.metrics.val_accuracy, one.info.finished, one))
     if not found:
         raise ImgclfError(f"{runs}: no finished run here; train one with `imgclf train`, or give --run FOLDER")
-    split = max(found, key=lambda item: item[1])[2].info["data"]["split_hash"]
-    same = [item for item in found if item[2].info["data"]["split_hash"] == split]
+    split = max(found, key=lambda item: item[1])[2].info.data.split_hash
+    same = [item for item in found if item[2].info.data.split_hash == split]
     chosen = max(same, key=lambda item: item[:2])[2]
     others = len(found) - len(same)
     note = (
@@ -112,8 +113,8 @@ def find(run: str | None, runs: Path = Path("runs")) -> Bundle:
     for file in runs.glob(f"*/{FILE}"):
         # One broken run must not hide the others, nor be skipped when it is the newest: it sorts by its file's time.
         try:
-            finished = str(reading.read_json(file)["finished"])
-        except (ImgclfError, KeyError):
+            finished = run_info.finished(file.parent)
+        except ImgclfError:
             modified = datetime.datetime.fromtimestamp(os.stat(file).st_mtime, datetime.UTC)
             finished = modified.isoformat(timespec="microseconds")
         newest = max(newest or ("", ""), (finished, file.parent.name))

@@ -4,13 +4,12 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import cv2
 
-from imgclf.core.config import Part, Preprocessing, Seed, TrainConfig
+from imgclf.core.config import Part, Preprocessing, PreviewConfig, TrainConfig
 from imgclf.core.errors import ImgclfError
-from imgclf.core.fields import Within, check
 from imgclf.core.files.paths import StrPath
 from imgclf.core.files.state_folder import check_outside, state_folder
 from imgclf.core.progress import Progress
@@ -52,11 +51,9 @@ class Preview:
 
 def preview(
     data: StrPath,
+    config: PreviewConfig | None = None,
     *,
-    part: Part | None = None,
     feed: TrainConfig | None = None,
-    columns: int = 8,
-    seed: int = 0,
     out: StrPath | None = None,
     progress: Progress | None = None,
 ) -> Preview:
@@ -65,19 +62,18 @@ def preview(
     feed: show each image as a training with this configuration is fed it, instead of the photograph. Raises ImgclfError.
     """
     data = Path(data)
+    config = config or PreviewConfig()
     out = None if out is None else Path(out)
-    check("columns", columns, Annotated[int, Within(1, 40)])
-    check("seed", seed, Seed)
     out = out or state_folder(data) / "preview.png"
     check_png(out, data)
-    shown, skipped, notes = load(data, part)
+    shown, skipped, notes = load(data, config.part)
     classes = summarize(shown, progress)
     counts = [info.count for info in classes]
     fed = None
     if feed:
         side = feed.image_size or dataset.auto_image_size(shown, feed.seed)
         fed = (Preprocessing(side, side, feed.aspect), augment.changes(feed.augment, feed.flip, len(shown.samples)))
-    image = sheet(shown, classes, columns=columns, seed=seed, feed=fed)
+    image = sheet(shown, classes, columns=config.columns, seed=config.seed, feed=fed)
     try:
         drawing.save(image, out)
     except OSError as error:

@@ -12,11 +12,11 @@ import numpy as np
 
 from imgclf.core.config import Part
 from imgclf.core.errors import ImgclfError
-from imgclf.core.files.state_folder import check_output, command
+from imgclf.core.files.state_folder import command
 from imgclf.core.progress import Progress, Stages, stage
-from imgclf.data import file_index, inspection, layout
+from imgclf.data import file_index, inspection, issue_page, layout
 from imgclf.data.catalogue import Catalogue
-from imgclf.data.checks import CHECKS, Issue
+from imgclf.data.checks import Issue
 from imgclf.data.manifest import as_spelled, manifest_path, read_manifest
 from imgclf.reports import image_page
 
@@ -66,43 +66,16 @@ def survey(data: Path, part: Part | None, progress: Stages | None = None) -> Sur
     return Survey(data, tuple(found), catalogue, tuple(issues))
 
 
-def check_page(path: Path, data: Path) -> None:
-    """Refuse a place for the page before anything is read."""
-    check_output(path, data, ".html", image_page.START, "--html")
-
-
 def write_page(result: Survey, path: Path, *, limit: int, seed: int, progress: Progress | None = None) -> None:
     """A self-contained page with thumbnails, filters and histograms; of more than `limit` images a sample of every class."""
-    by_path: dict[str, list[Issue]] = collections.defaultdict(list)
-    for issue in result.issues:
-        by_path[issue.path].append(issue)
-    label = {file.path: file.label or "" for file in result.files}
-    size = {
-        file.path: (int(facts["width"]), int(facts["height"]))
-        for file, facts in zip(result.files, result.catalogue.facts, strict=True)
-    }
-    chosen = _sampled(result.files, limit, seed)
-    images = []
-    for index, (file, facts) in enumerate(zip(result.files, result.catalogue.facts, strict=True)):
-        if index in chosen:
-            own = by_path.get(file.path, [])
-            issues = tuple((issue.check, issue.score, "", issue.detail) for issue in own)
-            other = next((issue.other for issue in own if issue.other), "")
-            images.append(
-                image_page.Image(
-                    file.path, file.label or "", file.part or "", facts["format"].decode(), *size[file.path], issues,
-                    other=other, other_label=label.get(other, ""), other_size=size.get(other, (0, 0)),
-                )
-            )  # fmt: skip
-    counted = collections.Counter(check for _path, check in {(issue.path, issue.check) for issue in result.issues})
-    about = f"{len(result.files):,} files, {len(by_path):,} with issues"
+    chosen = sorted(_sampled(result.files, limit, seed))
+    known = issue_page.measured(result.files, result.catalogue.facts)
+    images = issue_page.with_issues(known, (result.files[index].path for index in chosen), result.issues, lambda _issue: "")
+    about = f"{len(result.files):,} files, {len({issue.path for issue in result.issues}):,} with issues"
     if len(chosen) < len(result.files):
         about += f"; {len(chosen):,} of them shown, drawn from every class (--limit shows more)"
-    image_page.write(
-        path, result.data, images, title=str(result.data), about=about, group="class", histograms=result.histograms(),
-        checks={name: (counted[name], CHECKS[name].meaning) for name in CHECKS if counted[name]},
-        progress=progress,
-    )  # fmt: skip
+    page = image_page.Page(str(result.data), about, "class", issue_page.checks(result.issues), result.histograms())
+    image_page.write(path, result.data, images, page, progress)
 
 
 def _sampled(files: Sequence[layout.Found], limit: int, seed: int) -> set[int]:

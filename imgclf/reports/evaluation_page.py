@@ -1,6 +1,7 @@
 """One self-contained HTML page on how good a run is: metrics, tables, plots, the worst errors. It has no script."""
 
 import base64
+import dataclasses
 import html
 import os
 import urllib.parse
@@ -25,33 +26,36 @@ SIDE = 200  # pixels of a thumbnail's longer side
 Overlay = Callable[[decode.Image, decode.Image, str], decode.Image]
 
 
-def write(
-    path: Path,
-    root: Path,
-    metrics: Mapping[str, Any],
-    errors: Sequence[Mapping[str, Any]],
-    about: str,
-    plots: Mapping[str, bytes],
-    overlay: Overlay,
-) -> None:
-    """Write the page. metrics: as in evaluation-<name>.json; errors: the surest first, paths below `root`; plots: PNGs.
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """What the page shows. metrics: as in evaluation-<name>.json. errors: the surest first. plots: PNGs by name."""
 
-    overlay: where the run looks on an image for the class that it called it; asked for the first MOST_OVERLAYS errors.
+    metrics: Mapping[str, Any]
+    errors: Sequence[Mapping[str, Any]]
+    about: str
+    plots: Mapping[str, bytes]
+
+
+def write(path: Path, root: Path, page: Page, overlay: Overlay) -> None:
+    """Write the page. root: the data folder.
+
+    overlay: the saliency map of an image for the class that was predicted; used for the first MOST_OVERLAYS errors.
     """
+    metrics = page.metrics
     low, high = metrics["interval"]
     title = f"{metrics['accuracy']:.1%} correct ({low:.1%} to {high:.1%}): {Path(metrics['run']).name}"
     body = "".join(
         (
-            _head(title, metrics, about),
-            _section("Confusion", _confusion(metrics, plots)),
+            _head(title, metrics, page.about),
+            _section("Confusion", _confusion(metrics, page.plots)),
             _section("Classes", _classes(metrics)),
-            _section("How sure, how right", _calibration(metrics, plots)),
+            _section("How sure, how right", _calibration(metrics, page.plots)),
             _section("By kind of image", _slices(metrics)),
-            _section("Worst errors", _errors(path, root, errors, overlay)),
+            _section("Worst errors", _errors(path, root, page.errors, overlay)),
         )
     )
-    page = TEMPLATE.read_text("utf-8").replace("@TITLE@", _e(title)).replace("@VERSION@", _e(imgclf.__version__))
-    atomic.write_atomic(path, page.replace("@BODY@", body))
+    text = TEMPLATE.read_text("utf-8").replace("@TITLE@", _e(title)).replace("@VERSION@", _e(imgclf.__version__))
+    atomic.write_atomic(path, text.replace("@BODY@", body))
 
 
 def _e(text: object) -> str:

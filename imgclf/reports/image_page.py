@@ -7,13 +7,14 @@ import os
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.core.errors import ImageError
 from imgclf.core.files import atomic
+from imgclf.core.files.state_folder import check_output
 from imgclf.core.parallel import ordered_map
 from imgclf.core.progress import Progress
 from imgclf.images import decode, preprocess
@@ -41,7 +42,7 @@ class Image:
     format: str
     width: int
     height: int
-    issues: tuple[tuple[str, float, str, str], ...]
+    issues: tuple[tuple[str, float, str, str], ...] = ()
     other: str = ""
     other_label: str = ""
     other_size: tuple[int, int] = (0, 0)
@@ -69,32 +70,37 @@ def histogram(label: str, width: NDArray[Any], height: NDArray[Any], brightness:
     return Histogram(label, len(width), *counts)
 
 
-def write(
-    path: Path,
-    root: Path,
-    images: Sequence[Image],
-    *,
-    title: str,
-    about: str,
-    group: str,
-    checks: Mapping[str, tuple[int, str]],
-    histograms: Sequence[Histogram] = (),
-    classes: Sequence[str] = (),
-    progress: Progress | None = None,
-) -> None:
-    """Write the page, image by image: thumbnails are never all in memory.
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """What the page says beside the images.
 
-    group: what sections are made by at first: issue, class or split. checks: by name how many issues, and what it means.
+    group: what sections are made by at first: issue, class or split. checks: by name how many files, and what it means.
     classes: where given, the page lets its reader decide on each image, and saves a CSV for `clean --apply`.
     """
+
+    title: str
+    about: str
+    group: Literal["issue", "class", "split"]
+    checks: Mapping[str, tuple[int, str]]
+    histograms: Sequence[Histogram] = ()
+    classes: Sequence[str] = ()
+
+
+def check_place(path: Path, data: Path) -> None:
+    """Raise ImgclfError, before anything is computed, for a place that cannot be written and for a file that is no page."""
+    check_output(path, data, ".html", START, "--html")
+
+
+def write(path: Path, root: Path, images: Sequence[Image], page: Page, progress: Progress | None = None) -> None:
+    """Write the page, image by image: thumbnails are never all in memory."""
     head = {
-        "title": title,
-        "about": about,
-        "group": group,
-        "checks": {name: {"count": count, "meaning": meaning} for name, (count, meaning) in checks.items()},
+        "title": page.title,
+        "about": page.about,
+        "group": page.group,
+        "checks": {name: {"count": count, "meaning": meaning} for name, (count, meaning) in page.checks.items()},
         "ends": {"size": ["0", "4096+"], "aspect": ["1:3", "3:1"], "brightness": ["black", "white"]},
-        "classes": list(classes),
-        "histograms": [dataclasses.asdict(one) for one in histograms],
+        "classes": list(page.classes),
+        "histograms": [dataclasses.asdict(one) for one in page.histograms],
     }
     before, after = TEMPLATE.read_text("utf-8").split("@DATA@")
 

@@ -1,5 +1,6 @@
 """What the page and a client may know of a run."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from imgclf.serve import bodies, uploads
 
 def card(bundle: Bundle, threshold: float) -> dict[str, Any]:
     """What the page and a client may know of a run: names and metrics, no path of this machine."""
+    info = bundle.info
     try:
         tested = evaluations.read(bundle.path / evaluations.TEST, ("accuracy", "interval", "baseline", "images"))
         accuracy = {
@@ -19,25 +21,24 @@ def card(bundle: Bundle, threshold: float) -> dict[str, Any]:
             "images": tested["images"], "on": "test",
         }  # fmt: skip
     except ImgclfError:
-        known = bundle.info["metrics"]
-        count = bundle.info.get("data", {}).get("images", {}).get("val")
+        known = info.metrics
         accuracy = {
-            "value": known["val_accuracy"], "interval": known["val_interval"], "baseline": known["val_baseline"],
-            "images": count, "on": "validation",
+            "value": known.val_accuracy, "interval": known.val_interval, "baseline": dataclasses.asdict(known.val_baseline),
+            "images": info.data.images["val"], "on": "validation",
         }  # fmt: skip
-    preprocessing = bundle.preprocessing
+    preprocessing = info.preprocessing
     return {
         "schema": "serve-model/1",
         "run": bundle.path.resolve().name,
-        "model": bundle.info.get("model"),
+        "model": info.model,
         "classes": list(bundle.class_names),
         "accuracy": accuracy,
-        "trained": bundle.info.get("finished"),
-        "data": Path(str(bundle.info.get("data", {}).get("path", ""))).name or None,
-        "images": bundle.info.get("data", {}).get("images"),
+        "trained": info.finished,
+        "data": Path(info.data.path).name or None,
+        "images": dict(info.data.images),
         "preprocessing": {"width": preprocessing.width, "height": preprocessing.height, "aspect": preprocessing.aspect},
-        "parameters": bundle.info.get("parameters"),
-        "calibrated": "calibration" in bundle.info,
+        "parameters": info.parameters,
+        "calibrated": True,
         "threshold": threshold or None,
         "limits": {
             "file_bytes": bodies.MAX_FILE, "request_bytes": bodies.MAX_REQUEST, "files": bodies.MAX_FILES,

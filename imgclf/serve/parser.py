@@ -25,7 +25,7 @@ class Parser(h11.Connection):
         self._last = b""
 
     def receive_data(self, data: bytes) -> None:
-        if self.their_state is h11.IDLE and not self.trailing_data[1]:
+        if self.their_state is h11.IDLE:
             head, end, _rest = (self._last + data).partition(_END)
             self._lines += head.count(b"\n") - self._last.count(b"\n")
             self._bytes += len(head) - len(self._last)

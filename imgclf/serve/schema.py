@@ -11,19 +11,6 @@ from imgclf.serve import bodies
 
 def openapi(class_names: Sequence[str], with_token: bool) -> dict[str, Any]:
     """The whole document; its examples speak of the run's own classes."""
-    first = class_names[0]
-    record = {
-        "input": "cat.jpg", "label": first, "probability": 0.97, "top": [{"label": first, "probability": 0.97}], "error": None,
-    }  # fmt: skip
-    failure: dict[str, Any] = {
-        "input": "page.html",
-        "label": None,
-        "probability": None,
-        "top": [],
-        "error": "not an image but an HTML page",
-    }
-    one = {"type": "string", "format": "binary"}
-    several = {"type": "array", "items": one, "minItems": 1, "description": f"{bodies.MAX_FILES} at most."}
     refusals = {
         "400": _error("The request is malformed."),
         "408": _error("The body came too slowly."),
@@ -32,7 +19,6 @@ def openapi(class_names: Sequence[str], with_token: bool) -> dict[str, Any]:
         "503": _error("Too much is waiting; Retry-After says when to try again."),
         **({"401": _error("The token is missing or wrong.")} if with_token else {}),
     }
-    records = {"type": "array", "items": {"$ref": "#/components/schemas/Record"}}
     document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
@@ -41,45 +27,8 @@ def openapi(class_names: Sequence[str], with_token: bool) -> dict[str, Any]:
             "description": "Predictions of one trained image classifier. Images are decoded in memory and not kept.",
         },
         "paths": {
-            "/predict": {
-                "post": {
-                    "operationId": "predict",
-                    "summary": "What is on images: a record for each, in order",
-                    "parameters": [
-                        {
-                            "name": "top", "in": "query", "required": False, "description": "Likeliest classes to give.",
-                            "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999, "default": 1}, "example": 3,
-                        }
-                    ],
-                    "requestBody": _body(several),
-                    "responses": {
-                        "200": _answer("At least one image was predicted.", records, [record, failure]),
-                        "422": _answer("None could be; each record says why.", records, [failure]),
-                        **refusals,
-                    },
-                }
-            },
-            "/explain": {
-                "post": {
-                    "operationId": "explain",
-                    "summary": "Where the model looks: the image with what speaks for a class lit up",
-                    "parameters": [
-                        {
-                            "name": "label", "in": "query", "required": False, "description": "The class; else the likeliest.",
-                            "schema": {"type": "string", "enum": list(class_names)}, "example": first,
-                        }
-                    ],
-                    "requestBody": _body(one),
-                    "responses": {
-                        "200": {
-                            "description": "A JPEG.",
-                            "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
-                        },
-                        "422": _error("No image that can be decoded."),
-                        **refusals,
-                    },
-                }
-            },
+            "/predict": {"post": _predict(class_names[0], refusals)},
+            "/explain": {"post": _explain(class_names, refusals)},
             "/model": {"get": _get("model", "What the model is, how good, and the limits", "application/json", with_token)},
             "/healthz": {"get": _get("health", "Whether the process lives", "text/plain", False)},
             "/readyz": {
@@ -99,11 +48,66 @@ def openapi(class_names: Sequence[str], with_token: bool) -> dict[str, Any]:
                 },
             }
         },
-    }  # fmt: skip
+    }
     if with_token:
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"token": []}]
     return document
+
+
+def _predict(label: str, refusals: dict[str, Any]) -> dict[str, Any]:
+    """POST /predict; label: a class for the example."""
+    record = {
+        "input": "cat.jpg", "label": label, "probability": 0.97, "top": [{"label": label, "probability": 0.97}], "error": None,
+    }  # fmt: skip
+    failure: dict[str, Any] = {
+        "input": "page.html",
+        "label": None,
+        "probability": None,
+        "top": [],
+        "error": "not an image but an HTML page",
+    }
+    several = {"type": "array", "items": _FILE, "minItems": 1, "description": f"{bodies.MAX_FILES} at most."}
+    records = {"type": "array", "items": {"$ref": "#/components/schemas/Record"}}
+    return {
+        "operationId": "predict",
+        "summary": "What is on images: a record for each, in order",
+        "parameters": [
+            {
+                "name": "top", "in": "query", "required": False, "description": "Likeliest classes to give.",
+                "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999, "default": 1}, "example": 3,
+            }
+        ],
+        "requestBody": _body(several),
+        "responses": {
+            "200": _answer("At least one image was predicted.", records, [record, failure]),
+            "422": _answer("None could be; each record says why.", records, [failure]),
+            **refusals,
+        },
+    }  # fmt: skip
+
+
+def _explain(class_names: Sequence[str], refusals: dict[str, Any]) -> dict[str, Any]:
+    """POST /explain."""
+    return {
+        "operationId": "explain",
+        "summary": "Where the model looks: the image with what speaks for a class lit up",
+        "parameters": [
+            {
+                "name": "label", "in": "query", "required": False, "description": "The class; else the likeliest.",
+                "schema": {"type": "string", "enum": list(class_names)}, "example": class_names[0],
+            }
+        ],
+        "requestBody": _body(_FILE),
+        "responses": {
+            "200": {"description": "A JPEG.", "content": {"image/jpeg": {"schema": _FILE}}},
+            "422": _error("No image that can be decoded."),
+            **refusals,
+        },
+    }  # fmt: skip
+
+
+_FILE = {"type": "string", "format": "binary"}
 
 
 def _shipped(name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imgclf.core import extras, signals
 from imgclf.core.config import ServeConfig
@@ -22,6 +22,9 @@ from imgclf.models.bundle import Bundle
 from imgclf.serve import processes
 from imgclf.serve.meters import Meters
 from imgclf.serve.proxies import Hosts, Proxies, is_loopback
+
+if TYPE_CHECKING:
+    from imgclf.serve.app import Service
 
 
 def warning(host: str, token: str | None) -> str:
@@ -65,7 +68,7 @@ def serve(
         if config.workers > 1:
             processes.supervise(bundle.path, config, listening, lambda: ready(url), told)
         else:
-            _answer(bundle, config, listening, cpu_count(), None, lambda: ready(url))
+            _answer(_service(bundle, config, cpu_count()), listening, lambda: ready(url))
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -85,28 +88,32 @@ _REMEDIES = {
 }
 
 
+def _service(bundle: Bundle, config: ServeConfig, threads: int, meters: Meters | None = None) -> "Service":
+    """What answers for a run, with the network loaded on every thread."""
+    from imgclf.serve.app import Service
+
+    service = Service(bundle, config, threads, meters)
+    service.warm()
+    return service
+
+
 def _answer(
-    bundle: Bundle,
-    config: ServeConfig,
+    service: "Service",
     listening: socket.socket,
-    threads: int,
-    meters: Meters | None,
     ready: Callable[[], None],
     stop: Callable[[Callable[[], None]], None] = lambda stopping: None,
 ) -> None:
     """Answer on a socket until a signal; stop: given a function that ends it, which another thread may call."""
     import uvicorn
 
-    from imgclf.serve.app import Service
     from imgclf.serve.protocol import Protocol
 
-    service = Service(bundle, config, threads, meters)
-    service.warm()
+    grace = int(service.config.timeout) + 1
     server_config = uvicorn.Config(
         service.app(),
         http=functools.partial(Protocol, clients=service.clients), ws="none",  # type: ignore[arg-type]
         loop="asyncio", lifespan="off", log_config=None, log_level="critical", access_log=False,
-        server_header=False, proxy_headers=False, timeout_keep_alive=20, timeout_graceful_shutdown=int(config.timeout) + 1,
+        server_header=False, proxy_headers=False, timeout_keep_alive=20, timeout_graceful_shutdown=grace,
     )  # fmt: skip
 
     class Server(uvicorn.Server):
@@ -162,7 +169,8 @@ def _work() -> None:
     threads = max(1, cpu_count() // config.workers)
     with socket.socket(fileno=task["socket"]) as listening:
         try:
-            _answer(Bundle.load(Path(task["run"])), config, listening, threads, meters, ready, stop)
+            service = _service(Bundle.load(Path(task["run"])), config, threads, meters)
+            _answer(service, listening, ready, stop)
         except ImgclfError as error:
             sys.stdout.write(f"{error}\n")  # to who started this process, which says it
             sys.exit(1)

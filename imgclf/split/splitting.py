@@ -72,7 +72,7 @@ def split(data: StrPath, config: SplitConfig | None = None, *, force: bool = Fal
 def _put_in_force(data: Path, config: SplitConfig, material: Material, *, force: bool) -> Split:
     """Make the manifest and write it, unless the one that is there forbids it."""
     samples, hashes, groups = material.samples, material.hashes, material.groups
-    fractions: dict[Part, float] = {"train": config.train, "val": config.val, "test": config.test}
+    fractions = config.fractions
     notes = elsewhere_note(data) + ([] if material.folders else material.notes)
     notes += layout.merged_note(data, hashes)
     skipped = list(material.skipped)
@@ -88,7 +88,7 @@ def _put_in_force(data: Path, config: SplitConfig, material: Material, *, force:
             notes.append("--group-by and --groups are not used: the folder's own parts stay as they are")
     elif config.stable:
         anchor = None if force else old
-        parts, unfit = allocation.allocate_stably(samples, hashes, groups, material.keys, fractions, config.seed, anchor)
+        parts, unfit = allocation.allocate_stably(samples, hashes, groups, material.keys, config, anchor)
         skipped += unfit
         if anchor:
             extends = True

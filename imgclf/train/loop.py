@@ -8,121 +8,143 @@ import math
 import shlex
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from imgclf.core import csv_files
 from imgclf.core.config import TrainConfig
 from imgclf.core.errors import ImgclfError
-from imgclf.core.files import atomic
-from imgclf.models import bundle, keras_file
-from imgclf.train import schedule, tensorboard, validation
-from imgclf.train.checkpoint import write_checkpoint
+from imgclf.data.loader import Feed
+from imgclf.images.augment import Change
+from imgclf.train import schedule
+from imgclf.train.run_files import RunFiles, kept
 from imgclf.train.strategies import Strategy
 from imgclf.train.trainer import values
 from imgclf.train.work import Epoch, Work, improves
 
-if TYPE_CHECKING:
-    import keras
-
 TUNING_RATE = 1 / 10  # of --learning-rate, when blocks of a backbone are fine-tuned
-_LOGGED = ("loss", "accuracy", "val_loss", "val_accuracy", "images_per_second")
-_CURVES_EVERY = 20.0  # seconds: drawing them takes half a one
 
 
-def fit(
-    work: Work,
-    strategy: Strategy,
-    began: float,
-) -> bool:
-    """Train the epochs that are left of the present stage; returns whether all is over, by Ctrl-C or the time budget.
+def fit(work: Work, strategy: Strategy, began: float) -> bool:
+    """Train the remaining epochs of this stage.
 
-    What is reached is in `work` and, but for the bundle, in the run's folder.
+    Everything reached is in `work` and, except for the bundle, in the run's folder. began: when the training started, by
+    `time.monotonic`. Returns whether the whole training ends here, by Ctrl-C or by the time budget.
     """
-    config, listener, machine = work.config, work.listener, work.machine
-    trainer, images = strategy.trainer, strategy.images
-    share = int(machine.total([len(images)])[0]) // machine.workers  # images of each worker, as many of all
-    count, batch = share * machine.workers, config.batch_size // machine.workers
-    steps = math.ceil(share / batch)
-    change = strategy.change(count)
-    lower = f"train again with --learning-rate {config.learning_rate / 10:g}"
-    log = tensorboard.writer(work.run_dir / "tensorboard") if config.tensorboard and machine.is_chief else None
-    drawn = 0.0
-    asked = work.epochs
-    is_last_stage = not config.fine_tune or work.tuned_from is not None
-    over = False
+    config, listener = work.config, work.listener
+    batches = _Batches.of(work, strategy)
+    files = RunFiles(work, strategy)
+    asked, over = work.epochs, False
     while len(work.history) < work.epochs and not _is_over(work):
-        number = len(work.history) + 1
-        is_first = number == work.began + 1
-        start = ended = time.perf_counter()
-        first = (0, start)
-
-        def after(done: int, loss: float, number: int = number) -> None:
-            nonlocal ended, first
-            ended = time.perf_counter()
-            first = first if first[0] else (done, ended)
-            if not math.isfinite(loss):
-                raise ImgclfError(
-                    f"the loss is no longer a number in epoch {number}: the steps are too large; {lower}{kept(work)}"
-                )
-            listener.batch(number, done, count)
-
-        side = _side(work, number, work.epochs)
-        batches = images.shuffled(
-            batch,
-            seed=config.seed,
-            epoch=number,
-            change=change,
-            weights=work.weights,
-            smoothing=config.label_smoothing,
-            side=side,
-            count=share,
-            shard=machine.index,
-        )
-        score = trainer.epoch(batches, _rates(work, steps, number), after)
-        trainer.freeze()
-        valued = trainer.evaluate(strategy.validation.in_order())
-        if not math.isfinite(valued.loss):
-            raise ImgclfError(f"the network's answers are no longer numbers in epoch {number}; {lower}{kept(work)}")
-        entry = Epoch(
-            epoch=number, loss=score.loss, accuracy=score.accuracy, val_loss=valued.loss, val_accuracy=valued.accuracy,
-            images_per_second=count / max(1e-9, ended - start), seconds=time.perf_counter() - start,
-            is_best=improves(work.history, valued.accuracy, valued.loss),
-        )  # fmt: skip
-        _slow_down(work, valued.loss)
-        work.history.append(entry)
-        if entry.is_best:
-            work.best = [values(variable) for variable in trainer.stock.weights]
-        seconds = entry.seconds
-        if 0 < first[0] < count:
-            seconds -= (first[1] - start) - (ended - first[1]) * first[0] / (count - first[0])  # the first step compiles
+        entry, seconds = _epoch(work, strategy, batches)
+        is_first = entry.epoch == work.began + 1
         if is_first and config.time_budget:
             _fit_budget(work, time.monotonic() - began, seconds)
-        if machine.is_chief:
-            if entry.is_best and strategy.saves:
-                save(trainer.stock, work.run_dir / bundle.MODEL)
-            write_checkpoint(work, trainer)
-            due = time.monotonic() - drawn > _CURVES_EVERY
-            write_history(work, draw=due)
-            drawn = time.monotonic() if due else drawn
-            if log:
-                log(number, {name: getattr(entry, name) for name in _LOGGED})
-        listener.epoch(entry, seconds * _cost(work, number, work.epochs))
+        files.save_epoch(entry)
+        listener.epoch(entry, seconds * _cost(work, entry.epoch, work.epochs))
         if is_first and work.epochs < asked:
             listener.note(f"epochs that fit into the time budget of {config.time_budget:g} s: {work.length}")
-        late = config.time_budget is not None and time.monotonic() - began > config.time_budget
-        stop, late = machine.told([listener.stop(), late]).astype(bool).tolist()
-        if stop or (late and (number < work.epochs or not is_last_stage)):
-            why = "as asked" if stop else f"since the time budget of {config.time_budget:g} s is spent"
-            listener.note(f"stopped after epoch {number}, {why}; the best epoch so far is kept")
-            over, work.stopped = True, stop
+        over = _must_stop(work, began)
+        if over:
             break
     if len(work.history) < work.epochs and not over:
         listener.note(f"stopped early: {patience(config, work.length)} epochs without a better one (--early-stopping)")
-    if machine.is_chief:
-        write_history(work, draw=True)
-        save(strategy.network(trainer.stock.get_weights()), work.run_dir / "last.keras")
+    files.finish()
     return over
+
+
+@dataclasses.dataclass(frozen=True)
+class _Batches:
+    """Sizes of an epoch: training images of each worker, of all workers, and in each worker's batch; and their augmentation."""
+
+    own: int
+    images: int
+    size: int
+    change: Change | None
+
+    @staticmethod
+    def of(work: Work, strategy: Strategy) -> "_Batches":
+        machine = work.machine
+        own = int(machine.total([len(strategy.images)])[0]) // machine.workers  # the same number for every worker
+        images = own * machine.workers
+        return _Batches(own, images, work.config.batch_size // machine.workers, strategy.change(images))
+
+    @property
+    def steps(self) -> int:
+        return math.ceil(self.own / self.size)
+
+
+class _Steps:
+    """The steps of one epoch: reports each, and times the first apart, because TensorFlow compiles in it."""
+
+    def __init__(self, work: Work, number: int, images: int) -> None:
+        self._work, self._number, self._images = work, number, images
+        self.start = self._last = time.perf_counter()
+        self._first = (0, self.start)  # (images done, when)
+
+    def __call__(self, done: int, loss: float) -> None:
+        self._last = time.perf_counter()
+        self._first = self._first if self._first[0] else (done, self._last)
+        if not math.isfinite(loss):
+            raise ImgclfError(
+                f"the loss is NaN or infinite in epoch {self._number}: the steps are too large; {_lower_rate(self._work)}"
+            )
+        self._work.listener.batch(self._number, done, self._images)
+
+    @property
+    def images_per_second(self) -> float:
+        return self._images / max(1e-9, self._last - self.start)
+
+    def without_compiling(self, seconds: float) -> float:
+        """The epoch's time, with the first step as fast as the others."""
+        done, when = self._first
+        if not 0 < done < self._images:
+            return seconds
+        return seconds - ((when - self.start) - (self._last - when) * done / (self._images - done))
+
+
+def _epoch(work: Work, strategy: Strategy, batches: _Batches) -> tuple[Epoch, float]:
+    """Train and validate one epoch; returns its record and its time in seconds without compiling."""
+    config, trainer, number = work.config, strategy.trainer, len(work.history) + 1
+    steps = _Steps(work, number, batches.images)
+    images = strategy.images.shuffled(
+        batches.size,
+        seed=config.seed,
+        epoch=number,
+        feed=Feed(batches.change, work.weights, config.label_smoothing, _side(work, number, work.epochs)),
+        count=batches.own,
+        shard=work.machine.index,
+    )
+    score = trainer.epoch(images, _rates(work, batches.steps, number), steps)
+    trainer.freeze()
+    valued = trainer.evaluate(strategy.validation.in_order())
+    if not math.isfinite(valued.loss):
+        raise ImgclfError(f"the validation loss is NaN or infinite in epoch {number}; {_lower_rate(work)}")
+    entry = Epoch(
+        epoch=number, loss=score.loss, accuracy=score.accuracy, val_loss=valued.loss, val_accuracy=valued.accuracy,
+        images_per_second=steps.images_per_second, seconds=time.perf_counter() - steps.start,
+        is_best=improves(work.history, valued.accuracy, valued.loss),
+    )  # fmt: skip
+    _slow_down(work, valued.loss)
+    work.history.append(entry)
+    if entry.is_best:
+        work.best = [values(variable) for variable in trainer.stock.weights]
+    return entry, steps.without_compiling(entry.seconds)
+
+
+def _must_stop(work: Work, began: float) -> bool:
+    """Whether the training ends after this epoch, by Ctrl-C or by the time budget; all workers decide alike."""
+    budget, number = work.config.time_budget, len(work.history)
+    late = budget is not None and time.monotonic() - began > budget
+    stop, late = work.machine.told([work.listener.stop(), late]).astype(bool).tolist()
+    is_last_stage = not work.config.fine_tune or work.tuned_from is not None
+    if not (stop or (late and (number < work.epochs or not is_last_stage))):
+        return False
+    why = "as asked" if stop else f"because the time budget of {budget:g} s is used up"
+    work.listener.note(f"stopped after epoch {number}, {why}; the best epoch so far is kept")
+    work.stopped = stop
+    return True
+
+
+def _lower_rate(work: Work) -> str:
+    return f"train again with --learning-rate {work.config.learning_rate / 10:g}{kept(work)}"
 
 
 def patience(config: TrainConfig, epochs: int) -> int:
@@ -193,12 +215,6 @@ def _cost(work: Work, number: int, epochs: int) -> float:
     return sum((_side(work, later, epochs) / own) ** 2 for later in range(number + 1, epochs + 1))
 
 
-def kept(work: Work) -> str:
-    if not (work.run_dir / bundle.MODEL).exists() or not work.history:
-        return ""
-    return f"; the best epoch that was saved is in {work.run_dir / bundle.MODEL}"
-
-
 @contextlib.contextmanager
 def remedies(work: Work) -> Iterator[None]:
     """Running out of memory or disk becomes one line that says what to do."""
@@ -219,21 +235,3 @@ def remedies(work: Work) -> Iterator[None]:
             f"{work.run_dir}: the disk is full; make room, then go on with "
             f"`imgclf train --resume {shlex.quote(str(work.run_dir))}`{kept(work)}"
         ) from error
-
-
-def save(network: "keras.Sequential", path: Path) -> None:
-    with atomic.atomic_path(path) as temporary:
-        keras_file.save(network, temporary)
-
-
-def write_history(work: Work, *, draw: bool) -> None:
-    rows = [dataclasses.asdict(entry) for entry in work.history]
-    if rows:
-        lines = [list(rows[0]), *(list(row.values()) for row in rows)]
-        atomic.write_lines(work.run_dir / "history.csv", (csv_files.line(line) for line in lines))
-    if rows and draw:
-        from imgclf.reports import plots
-
-        best = next(entry for entry in reversed(work.history) if entry.is_best)
-        score = validation.interval(work, best.val_accuracy), validation.beside(work, best.val_accuracy)
-        plots.save(plots.curves(rows, *score), work.run_dir / "curves.png")

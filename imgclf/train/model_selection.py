@@ -12,6 +12,7 @@ from imgclf.core.config import SCRATCH, Model, Part, Preprocessing, TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.files.state_folder import command
 from imgclf.data import allocation, dataset, file_index, prepared_images
+from imgclf.data.loader import Feed
 from imgclf.data.manifest import Manifest, load_parts
 from imgclf.evaluation import label_errors
 from imgclf.evaluation.intervals import wilson_interval
@@ -70,8 +71,8 @@ def of_backbone(
     listener.stage(f"making {name} ready")
     extractor, store = features.opened(data, name, preprocessing)
     read = [(hashes[sample.path], partial(preprocess.load, preprocessing, data / sample.path)) for sample in there]
-    width, unread = backbones.BACKBONES[name].features, list[int]()
-    (values,) = features.extract(extractor, store, read, width=width, progress=listener.computing, unread=unread)
+    unread: list[int] = []
+    (values,) = features.extract(extractor, store, read, progress=listener.computing, unread=unread)
     good = np.setdiff1d(np.arange(len(there)), unread)
     usable = [there[place] for place in good.tolist()]
     if _too_few(usable, training):
@@ -110,8 +111,9 @@ def choose(
 
     The listener gets the reason.
 
-    The backbone where it is as good as sure or images are few; else whatever promises more on all the training images, by
-    how errors have been seen to fall with their number. Raises UsageError when there are several machines.
+    The backbone if its accuracy is SURE or more, or if there are few images; else the model with the higher expected accuracy
+    on all the training images, by how errors have been seen to fall with their number. Raises UsageError when there are
+    several machines.
     """
     if machine.workers > 1:
         raise UsageError("--model auto chooses on one machine; name a model where TF_CONFIG names several")
@@ -209,11 +211,10 @@ def of_scratch(
     strategy = Scratch(work)
     steps = math.ceil(len(strategy.images) / config.batch_size)
     rates = (schedule.rate("cosine", config.learning_rate, step, TRIAL_EPOCHS * steps) for step in range(TRIAL_EPOCHS * steps))
-    count, change = len(strategy.images), strategy.change(len(strategy.images))
+    count = len(strategy.images)
+    feed = Feed(strategy.change(count), smoothing=config.label_smoothing)
     for epoch in range(1, TRIAL_EPOCHS + 1):
-        batches = strategy.images.shuffled(
-            config.batch_size, seed=config.seed, epoch=epoch, change=change, smoothing=config.label_smoothing
-        )
+        batches = strategy.images.shuffled(config.batch_size, seed=config.seed, epoch=epoch, feed=feed)
         strategy.trainer.epoch(batches, rates)
         listener.batch(epoch, count, count)
     strategy.trainer.freeze()

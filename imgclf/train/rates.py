@@ -11,6 +11,7 @@ import numpy as np
 from imgclf.core.config import TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.files.state_folder import command, state_folder
+from imgclf.data.loader import Feed
 from imgclf.data.manifest import read_manifest
 from imgclf.models import keras_settings
 from imgclf.train import devices, strategies
@@ -71,19 +72,12 @@ def _losses(work: Work, rates: Sequence[float]) -> list[float]:
     """The loss of one step at each rate, up to the first NaN or infinite loss."""
     strategy, config = strategies.begin(work), work.config
     images = strategy.images
-    change = strategy.change(len(images))
+    feed = Feed(strategy.change(len(images)), work.weights, config.label_smoothing)
     seen: list[float] = []
     epoch = 0
     while len(seen) < len(rates) and all(math.isfinite(loss) for loss in seen):
         epoch += 1
-        batches = images.shuffled(
-            config.batch_size,
-            seed=config.seed,
-            epoch=epoch,
-            change=change,
-            weights=work.weights,
-            smoothing=config.label_smoothing,
-        )
+        batches = images.shuffled(config.batch_size, seed=config.seed, epoch=epoch, feed=feed)
         strategy.trainer.epoch(batches, iter(rates[len(seen) :]), lambda _done, loss: seen.append(loss))
         work.listener.batch(epoch, len(seen), len(rates))
     return seen

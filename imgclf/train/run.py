@@ -20,7 +20,8 @@ from imgclf.train import devices, model_selection, precision, strategies, valida
 from imgclf.train.checkpoint import restore, take_up
 from imgclf.train.class_weights import weights_in_words
 from imgclf.train.finishing import finish
-from imgclf.train.loop import fit, remedies, save, tuning_epochs
+from imgclf.train.loop import fit, remedies, tuning_epochs
+from imgclf.train.run_files import save
 from imgclf.train.setup import Stored, check, check_agreement, chosen_manifest, prepare, read_config, weigh, write_config
 from imgclf.train.work import Listener, OfWorker, Silent, Work
 
@@ -146,11 +147,12 @@ def summary(data: Path, config: TrainConfig) -> tuple[str, list[tuple[str, str, 
     classes = len(images.class_names)
     if config.model in SCRATCH:
         side = config.image_size or dataset.auto_image_size(images, config.seed)
-        network = cnn.build(config.model, classes, side, side, seed=config.seed)
+        network = cnn.build(config.model, classes, (side, side), seed=config.seed)
         kind, why = precision.choose(config.precision)
     else:
         side = config.image_size or backbones.BACKBONES[config.model].side
-        network = cnn.transferred(config.model, classes, side, weights=backbones.weights(config.weights), seed=config.seed)
+        backbone = cnn.Pretrained(config.model, side, backbones.weights(config.weights))
+        network = cnn.transferred(backbone, classes, seed=config.seed)
         kind, why = "float32", "the backbone stays as it is"
     layers = [
         (layer.name, type(layer).__name__, " x ".join(str(number) for number in layer.output.shape[1:]), layer.count_params())

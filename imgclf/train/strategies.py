@@ -1,5 +1,6 @@
 """What a training trains: a network from scratch on images, or a new head on the features of a pretrained backbone."""
 
+import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -71,10 +72,10 @@ class Scratch:
         config, prepared, machine = work.config, work.prepared, work.machine
         self._config = config
         self.kind, why = precision.choose(config.precision)
-        sizes = len(prepared.class_names), prepared.preprocessing.height, prepared.preprocessing.width
+        shape = len(prepared.class_names), (prepared.preprocessing.height, prepared.preprocessing.width)
         with machine.strategy.scope():
-            network = cnn.build(config.model, *sizes, seed=config.seed, for_training=precision.POLICIES[self.kind])
-        stock = cnn.build(config.model, *sizes, seed=config.seed)
+            network = cnn.build(config.model, *shape, seed=config.seed, for_training=precision.POLICIES[self.kind])
+        stock = cnn.build(config.model, *shape, seed=config.seed)
         cnn.compile(stock, config.learning_rate)
         self.trainer = Trainer(network, stock, machine, **_options(work), loss_scaling=self.kind == "float16")
         self.images, self.validation = _images(work)
@@ -137,9 +138,7 @@ class Frozen:
             self._store,
             [(prepared_images.content_of(name), partial(_pixels, prepared.folder / part / name))
              for name in loader.names_in_order(prepared, part)],
-            width=backbones.BACKBONES[config.model].features,
-            views=["", *drawn],
-            change=change,
+            views=features.Views(("", *drawn), change),
             progress=self._work.listener.computing,
         )  # fmt: skip
 
@@ -154,10 +153,8 @@ class Frozen:
     def network(self, weights: Sequence[NDArray[Any]]) -> "keras.Sequential":
         """With the standardisation inside the dense layer: w (x - m) / d + b is (w / d) x + (b - w m / d)."""
         config, prepared = self._work.config, self._work.prepared
-        whole = cnn.transferred(
-            config.model, len(prepared.class_names), prepared.preprocessing.height,
-            weights=backbones.weights(config.weights), seed=config.seed,
-        )  # fmt: skip
+        backbone = cnn.Pretrained(config.model, prepared.preprocessing.height, backbones.weights(config.weights))
+        whole = cnn.transferred(backbone, len(prepared.class_names), seed=config.seed)
         kernel, bias = (np.asarray(value, np.float64) for value in weights[-2:])
         kernel = kernel / self._deviation[:, None]
         whole.layers[-1].set_weights([kernel.astype(np.float32), (bias - self._mean @ kernel).astype(np.float32)])
@@ -177,14 +174,12 @@ class Tuned:
     def __init__(self, work: Work) -> None:
         config, prepared, machine = work.config, work.prepared, work.machine
         self._config = config
-        build = partial(
-            cnn.transferred, config.model, len(prepared.class_names), prepared.preprocessing.height,
-            weights="none", seed=config.seed, trainable=config.fine_tune,
-        )  # fmt: skip
-        stock = build()
+        backbone = cnn.Pretrained(config.model, prepared.preprocessing.height, "none", config.fine_tune)
+        build = partial(cnn.transferred, num_classes=len(prepared.class_names), seed=config.seed)
+        stock = build(backbone)
         self.kind, why = precision.choose(config.precision, is_depthwise=backbones.is_depthwise(stock))
         with machine.strategy.scope():
-            network = build(policy=precision.POLICIES[self.kind])
+            network = build(dataclasses.replace(backbone, policy=precision.POLICIES[self.kind]))
         try:
             checkpoint.fits(work.best, stock.weights)
         except ValueError as error:

@@ -41,7 +41,7 @@ def about(work: Work) -> list[str]:
 
 def warn(work: Work, finished: Bundle) -> None:
     """Send the listener a warning if the best epoch is not better than the baseline."""
-    scores = finished.info["metrics"]
-    score = "validation accuracy", scores["val_accuracy"], scores["val_interval"]
-    if warning := finished.val_baseline.warning(*score, baseline.remedy(finished.info)):
+    scores = finished.info.metrics
+    score = "validation accuracy", scores.val_accuracy, scores.val_interval
+    if warning := scores.val_baseline.warning(*score, finished.info.next_step):
         work.listener.note(warning)

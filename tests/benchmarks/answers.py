@@ -75,7 +75,7 @@ def main() -> None:
             rates[name].append(rate(work))
     side = f"{run.preprocessing.width} x {run.preprocessing.height}"
     print(
-        f"{platform.machine()}, {cpu_count()} cores; {run.info['model']} at {side}, "
+        f"{platform.machine()}, {cpu_count()} cores; {run.info.model} at {side}, "
         f"{len(paths)} photos, medians of {options.rounds} rounds in turn"
     )
     medians = {name: statistics.median(values) for name, values in rates.items()}

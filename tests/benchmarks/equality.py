@@ -14,7 +14,7 @@ from typing import get_args
 import keras
 import numpy as np
 
-from imgclf.core.config import Format
+from imgclf.core.config import ExportConfig, Format
 from imgclf.data import loader, prepared_images
 from imgclf.data.manifest import load_parts, read_manifest
 from imgclf.evaluate.evaluating import evaluate
@@ -27,7 +27,7 @@ from imgclf.predict import predict
 
 def main(run_dir: Path) -> None:
     run = Bundle.load(run_dir)
-    root = Path(run.info["data"]["path"])
+    root = Path(run.info.data.path)
     parts, _notes = load_parts(root, read_manifest(run_dir / "split.csv"))
     prepared = prepared_images.prepare(root, {"test": parts["test"]}, run.preprocessing)
     files = sorted(prepared.files["test"])
@@ -52,7 +52,7 @@ def main(run_dir: Path) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         for form in get_args(Format):
-            done = export(run, form, out=Path(folder, f"model{formats.ENDINGS[form]}"))
+            done = export(run, ExportConfig(form), out=Path(folder, f"model{formats.ENDINGS[form]}"))
             same = round(done.agreement * done.images)
             print(f"{form}: largest probability difference {done.difference:.2e}, {same} of {done.images} labels agree")
 

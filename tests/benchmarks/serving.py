@@ -165,7 +165,7 @@ def main() -> None:
     contents = [path.read_bytes() for path in paths]
     size = sum(map(len, contents)) / len(paths) / 1000
     print(
-        f"{platform.machine()}, {cpu_count()} cores, which server and client share; {run.info['model']} at "
+        f"{platform.machine()}, {cpu_count()} cores, which server and client share; {run.info.model} at "
         f"{run.preprocessing.width} x {run.preprocessing.height}, {len(paths)} photos of {size:.0f} kB; "
         f"load average at the start {os.getloadavg()[0]:.1f}",
         flush=True,

@@ -63,15 +63,16 @@ def throughput(data: Path) -> None:
     trainer, kind, images = strategy.trainer, strategy.kind, strategy.images
     plain = begun(dataclasses.replace(config, precision="float32")).trainer
     change = strategy.change(len(images))
+    feed = loader.Feed(change)
 
     def epoch(number: int, trainer: Trainer = trainer) -> float:
         started = time.perf_counter()
-        batches = images.shuffled(config.batch_size, seed=0, epoch=number, change=change)
+        batches = images.shuffled(config.batch_size, seed=0, epoch=number, feed=feed)
         trainer.epoch(batches, iter([1e-3] * len(images)))
         return len(images) / (time.perf_counter() - started)
 
     def constant() -> float:
-        batch = next(iter(images.shuffled(config.batch_size, seed=0, epoch=1, change=change)))
+        batch = next(iter(images.shuffled(config.batch_size, seed=0, epoch=1, feed=feed)))
         started = time.perf_counter()
         steps = len(images) // config.batch_size
         trainer.epoch([batch] * steps, iter([1e-3] * steps))

@@ -96,8 +96,8 @@ def audit(folder: Path, model: str, seeds: int) -> None:
             path.rename(target)
             flipped.add(target.relative_to(data).as_posix())
         program = (
-            "import json, sys; from pathlib import Path; from imgclf.audit.auditing import audit; "
-            f"found = audit(Path(sys.argv[1]), name={model!r}); "
+            "import json, sys; from pathlib import Path; from imgclf.api import AuditConfig, audit; "
+            f"found = audit(Path(sys.argv[1]), AuditConfig({model!r})); "
             "named = found.by_check(); "
             "print(json.dumps([found.ranked, [one.path for one in named['label']], *(len(named[one]) for one in named)]))"
         )

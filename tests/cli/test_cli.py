@@ -143,7 +143,7 @@ def test_a_folder_that_may_not_be_written(project: Path, imgclf: Run) -> None:
     (project / "runs" / "toy" / "evaluation-test.json").mkdir()
     done = imgclf("evaluate", "data")
     assert done.returncode == 1
-    assert "accuracy " in done.stdout, "the figures are shown all the same"
+    assert "accuracy " in done.stdout, "the metrics are shown all the same"
     assert done.stderr.startswith("imgclf: error: runs/toy: the results cannot be written: Is a directory")
 
 

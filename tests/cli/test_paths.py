@@ -10,6 +10,7 @@ from conftest import Run, make_classes
 from typer.testing import CliRunner
 
 from imgclf.cli.app import app
+from imgclf.core.config import ExportConfig
 from imgclf.export import exporting, formats
 from imgclf.models.bundle import Bundle
 
@@ -70,7 +71,7 @@ def test_exports_into_folders_of_any_name(form: Any, trained: Path, tmp_path: Pa
     folder = tmp_path / NAMES["shell"]
     folder.mkdir()
     path = folder / f"{folder.name}{formats.ENDINGS[form]}"
-    done = exporting.export(bundle, form, data=trained / "data", out=path)
+    done = exporting.export(bundle, ExportConfig(form), data=trained / "data", out=path)
     assert path.exists()
     assert done.difference < 1e-4
     assert [one.name for one in folder.iterdir()] == [path.name]

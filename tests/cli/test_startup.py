@@ -18,9 +18,14 @@ SLOW = {"sqlite3", "tempfile", "tomllib", "hashlib", "zipfile", "socket", "email
 
 def loaded(*arguments: str, cwd: Path, of: set[str] = HEAVY) -> set[str]:
     """The packages `of` a kind that one command has imported when it ends."""
+    return loaded_after(f"import sys; sys.argv = ['imgclf', *{list(arguments)!r}]", cwd, of)
+
+
+def loaded_after(preparation: str, cwd: Path, of: set[str] = HEAVY) -> set[str]:
+    """The packages `of` a kind that are imported when a command ends. preparation: code that runs before it."""
     code = f"""
 import json, sys
-sys.argv = ["imgclf", *{list(arguments)!r}]
+{preparation}
 from imgclf.cli.app import app
 try:
     app()
@@ -29,7 +34,7 @@ except SystemExit as end:
 finally:
     print(json.dumps(sorted(set(sys.modules) & set({sorted(of)!r}))), file=sys.stderr)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd, timeout=120)
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stderr.splitlines()[-1]))
 
@@ -62,8 +67,8 @@ def test_help_loads_no_more_than_it_needs(arguments: list[str], tmp_path: Path) 
 
 def test_serve_never_loads_tensorflow(project: Path) -> None:
     """Until it answers, and after a prediction and a look."""
-    code = f"""
-import json, sys, threading, time, urllib.request, os, signal
+    preparation = """
+import sys, threading, urllib.request, os, signal
 sys.argv = ["imgclf", "serve", "--port", "0"]
 from imgclf.cli import console
 def ready(url):
@@ -74,17 +79,8 @@ def ready(url):
         os.kill(os.getpid(), signal.SIGTERM)
     threading.Thread(target=ask).start()
 console.data_now = ready
-from imgclf.cli.app import app
-try:
-    app()
-except SystemExit as end:
-    assert not end.code, end.code
-finally:
-    print(json.dumps(sorted(set(sys.modules) & set({sorted(HEAVY)!r}))), file=sys.stderr)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=project, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert set(json.loads(done.stderr.splitlines()[-1])) == {"cv2", "numpy", "ai_edge_litert", "starlette", "uvicorn"}
+    assert loaded_after(preparation, project) == {"cv2", "numpy", "ai_edge_litert", "starlette", "uvicorn"}
 
 
 def test_importing_imgclf_costs_nothing() -> None:

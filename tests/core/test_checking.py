@@ -13,11 +13,21 @@ import pytest
 from conftest import Run, photo
 
 from imgclf.core import fields
-from imgclf.core.config import DECODER_VERSION, Preprocessing, ServeConfig, SplitConfig, TrainConfig
+from imgclf.core.config import (
+    DECODER_VERSION,
+    AuditConfig,
+    ExportConfig,
+    Preprocessing,
+    PreviewConfig,
+    ServeConfig,
+    SplitConfig,
+    TrainConfig,
+)
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.fields import Checked, Within
 from imgclf.images import preprocess
-from imgclf.models import bundle
+from imgclf.models import run_info
+from imgclf.models.bundle import Bundle
 from imgclf.train import resume
 
 # Values that each field refuses beside those that no field takes: (values, words).
@@ -155,7 +165,7 @@ def signed(run: Path, **changes: Any) -> Path:
 
 
 def sign(run: Path, info: dict[str, Any]) -> Path:
-    (run / "bundle.json").write_text(json.dumps({**info, "checksum": bundle.checksum(info)}))
+    (run / "bundle.json").write_text(json.dumps({**info, "checksum": run_info.checksum(info)}))
     return run
 
 
@@ -174,7 +184,7 @@ def test_what_commands_read_of_a_bundle_is_there(
     info = json.loads((run / "bundle.json").read_bytes())
     change(info)
     with pytest.raises(ImgclfError, match=f"broken bundle, {word} is (missing|invalid: )"):
-        bundle.Bundle.load(sign(run, info))
+        Bundle.load(sign(run, info))
 
 
 OTHER: dict[str, list[Any]] = {
@@ -190,12 +200,12 @@ OTHER: dict[str, list[Any]] = {
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Preprocessing)])
 def test_every_field_of_a_preprocessing_counts(name: str, trained: Path, tmp_path: Path) -> None:
     """Another value gives other pixels, or does not load; a field that is new needs a line above."""
-    sound = bundle.Bundle.load(trained / "runs/toy").preprocessing
+    sound = Bundle.load(trained / "runs/toy").preprocessing
     image = np.asarray(photo(1, 90, 60))
     for value in OTHER[name]:
         run = shutil.copytree(trained / "runs/toy", tmp_path / "toy", dirs_exist_ok=True)
         try:
-            found = bundle.Bundle.load(signed(run, **{name: value}))
+            found = Bundle.load(signed(run, **{name: value}))
             pixels = preprocess.apply(found.preprocessing, image)
             found.probability(pixels)
         except ImgclfError as error:
@@ -294,7 +304,7 @@ def test_absurd_values_of_a_bundle_are_one_line(place: tuple[str, ...], value: A
         inner = inner[key]
     inner[place[-1]] = value
     with pytest.raises(ImgclfError) as raised:
-        bundle.Bundle.load(sign(run, info))
+        Bundle.load(sign(run, info))
     assert str(raised.value).startswith(f"{run}/bundle.json: ")
     assert "\n" not in str(raised.value).replace("\\n", "")
 
@@ -308,22 +318,34 @@ def test_arguments_of_functions_are_checked_like_options(trained: Path, tmp_path
     from imgclf.export import exporting
     from imgclf.preview import overview
 
-    run, data = bundle.Bundle.load(trained / "runs/toy"), trained / "data"
+    run, data = Bundle.load(trained / "runs/toy"), trained / "data"
     odd: Any = "odd"
     for call, words in (
-        (lambda: auditing.audit(data, image_size=8), "--image-size must be a whole number, 32 to 1024, or none, not 8"),
-        (lambda: auditing.audit(data, seed=-1), "--seed must be a whole number, 0 to 2147483647, not -1"),
+        (
+            lambda: auditing.audit(data, AuditConfig(image_size=8)),
+            "--image-size must be a whole number, 32 to 1024, or none, not 8",
+        ),
+        (lambda: auditing.audit(data, AuditConfig(seed=-1)), "--seed must be a whole number, 0 to 2147483647, not -1"),
         (lambda: writing.check_relabel(math.nan), "--relabel must be a number, above 0 and up to 1, or none, not nan"),
-        (lambda: overview.preview(data, columns=0), "--columns must be a whole number, 1 to 40, not 0"),
+        (lambda: overview.preview(data, PreviewConfig(columns=0)), "--columns must be a whole number, 1 to 40, not 0"),
         (lambda: predict.predict(run, [], top=0), "--top must be a whole number, 1 or more, not 0"),
         (lambda: predict.predict(run, [], threshold=2), "--threshold must be a number, 0 to 1, not 2"),
         (
             lambda: list(explain.explain(run, [], tmp_path, method=odd)),
             "--method must be one of occlusion, grad-cam, not 'odd'",
         ),
-        (lambda: exporting.export(run, odd), "--format must be one of litert, onnx, saved-model, keras, not 'odd'"),
-        (lambda: exporting.export(run, "litert", odd), "--quantize must be one of none, float16, int8, not 'odd'"),
-        (lambda: exporting.export(run, tolerance=math.nan), "--tolerance must be a number, 0 to 1, or none, not nan"),
+        (
+            lambda: exporting.export(run, ExportConfig(odd)),
+            "--format must be one of litert, onnx, saved-model, keras, not 'odd'",
+        ),
+        (
+            lambda: exporting.export(run, ExportConfig("litert", odd)),
+            "--quantize must be one of none, float16, int8, not 'odd'",
+        ),
+        (
+            lambda: exporting.export(run, ExportConfig(tolerance=math.nan)),
+            "--tolerance must be a number, 0 to 1, or none, not nan",
+        ),
         (lambda: evaluating.evaluate(run, None, odd), "--split must be one of train, val, test, or none, not 'odd'"),
         (lambda: cleaning.clean(data, policy=odd, dry_run=True), "--policy must be one of default, strict, report, not 'odd'"),
     ):

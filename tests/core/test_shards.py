@@ -110,11 +110,11 @@ def test_clean_after_its_shares_decodes_nothing_and_finds_the_same(folder: Path,
     whole = found(imgclf)
     shutil.rmtree(folder / ".imgclf")
     before = tree(folder)
-    figures = [json.loads(imgclf("clean", "data", "--shard", f"{index}/3", "--json").stdout) for index in (2, 3, 1)]
-    as_described("share", figures[0])
-    assert sum(one["inspected"] for one in figures) == 63
-    assert sum(one["broken"] for one in figures) == 1
-    assert {one["files"] for one in figures} == {63}
+    counts = [json.loads(imgclf("clean", "data", "--shard", f"{index}/3", "--json").stdout) for index in (2, 3, 1)]
+    as_described("share", counts[0])
+    assert sum(one["inspected"] for one in counts) == 63
+    assert sum(one["broken"] for one in counts) == 1
+    assert {one["files"] for one in counts} == {63}
     assert tree(folder) == before
     files = [file.path for file in layout.scan(folder)]
     with file_index.examine(folder, files) as catalogue:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import shuffled
 
-from imgclf.core.config import PARTS
+from imgclf.core.config import PARTS, SplitConfig
 from imgclf.data import allocation
 from imgclf.data.dataset import Sample
 from imgclf.data.manifest import Manifest, Row
@@ -204,12 +204,12 @@ def test_stable_shares_are_those_asked_for() -> None:
     made, hashes = samples({"a": 2000})
     groups = allocation.group(hashes, {})
     for fractions in (DEFAULT, {"train": 0.5, "val": 0.5, "test": 0.0}):
-        parts, skipped = allocation.allocate_stably(made, hashes, groups, {}, fractions, 0, None)
+        parts, skipped = allocation.allocate_stably(made, hashes, groups, {}, SplitConfig(**fractions), None)
         counts = collections.Counter(parts.values())
         assert skipped == []
         for part, share in fractions.items():
             assert abs(counts[part] - 2000 * share) <= 4 * (2000 * share * (1 - share)) ** 0.5  # four standard deviations
-        other, _skipped = allocation.allocate_stably(made, hashes, groups, {}, fractions, 1, None)
+        other, _skipped = allocation.allocate_stably(made, hashes, groups, {}, SplitConfig(**fractions, seed=1), None)
         assert other != parts
 
 
@@ -220,7 +220,7 @@ def test_what_the_split_in_force_has_keeps_its_part() -> None:
         hashes = {"a/0.jpg": "saved anew", "a/renamed.jpg": "1", "a/2.jpg": "2", "a/like 2.jpg": "new"}
         groups = {**hashes, "a/like 2.jpg": "2"}
         made = [Sample(path, "a") for path in hashes]
-        parts, skipped = allocation.allocate_stably(made, hashes, groups, {}, DEFAULT, seed, old)
+        parts, skipped = allocation.allocate_stably(made, hashes, groups, {}, SplitConfig(seed=seed), old)
         assert parts == {"a/0.jpg": "train", "a/renamed.jpg": "val", "a/2.jpg": "test", "a/like 2.jpg": "test"}
         assert skipped == []
 
@@ -230,7 +230,7 @@ def test_an_image_that_would_join_two_parts_is_skipped() -> None:
     hashes = {"a/1.jpg": "1", "a/2.jpg": "2", "a/3.jpg": "3"}
     manifest = Manifest((Row("a/1.jpg", "a", "train", "1", "1"), Row("a/2.jpg", "a", "test", "2", "2")))
     groups = dict.fromkeys(hashes, "1")  # the new image shows the same as both
-    parts, skipped = allocation.allocate_stably([*old, Sample("a/3.jpg", "a")], hashes, groups, {}, DEFAULT, 0, manifest)
+    parts, skipped = allocation.allocate_stably([*old, Sample("a/3.jpg", "a")], hashes, groups, {}, SplitConfig(), manifest)
     assert parts == {"a/1.jpg": "train", "a/2.jpg": "test"}
     assert skipped == [("a/3.jpg", "shows the same as images in test and in train")]
 
@@ -238,11 +238,11 @@ def test_an_image_that_would_join_two_parts_is_skipped() -> None:
 def test_stable_parts_follow_the_users_groups() -> None:
     made, hashes = samples({"a": 400})
     keys = {path: f"patient {number % 40}" for number, path in enumerate(hashes)}
-    parts, _skipped = allocation.allocate_stably(made, hashes, allocation.group(hashes, keys), keys, DEFAULT, 0, None)
+    parts, _skipped = allocation.allocate_stably(made, hashes, allocation.group(hashes, keys), keys, SplitConfig(), None)
     assert all(len({parts[path] for path in hashes if keys[path] == key}) == 1 for key in set(keys.values()))
     fewer = made[::3]  # a patient's part does not depend on which of the images are there
     some = {sample.path: hashes[sample.path] for sample in fewer}
-    again, _skipped = allocation.allocate_stably(fewer, some, allocation.group(some, keys), keys, DEFAULT, 0, None)
+    again, _skipped = allocation.allocate_stably(fewer, some, allocation.group(some, keys), keys, SplitConfig(), None)
     assert all(again[path] == parts[path] for path in again)
 
 

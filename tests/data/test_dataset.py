@@ -201,7 +201,7 @@ def test_order_and_augmentation_follow_seed_and_epoch(data: Path) -> None:
     images = loader.Images(prepare(data), "train")
 
     def epoch(seed: int, number: int) -> list[bytes]:
-        batches = images.shuffled(4, seed=seed, epoch=number, change=augment.changer("light", True, 1))
+        batches = images.shuffled(4, seed=seed, epoch=number, feed=loader.Feed(augment.changer("light", True, 1)))
         return [pixels.tobytes() for pixels, _targets, _weights in batches]
 
     first = epoch(3, 1)
@@ -215,7 +215,7 @@ def test_an_epoch_has_every_image_once_with_its_own_label(data: Path) -> None:
     label_of = {image.tobytes(): label for image, label in zip(images.pixels, images.labels.tolist(), strict=True)}
     weights = np.array([1.0, 3.0], np.float32)
     seen = []
-    for pixels, targets, own in images.shuffled(4, seed=1, epoch=1, weights=weights):
+    for pixels, targets, own in images.shuffled(4, seed=1, epoch=1, feed=loader.Feed(weights=weights)):
         for image, target, weight in zip(pixels, targets[:, 0].tolist(), own.tolist(), strict=True):
             seen.append(image.tobytes())
             assert (target, weight) == (label_of[image.tobytes()], weights[label_of[image.tobytes()]])

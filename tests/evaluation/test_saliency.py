@@ -86,8 +86,10 @@ def test_grad_cam_of_every_network(name: str) -> None:
 
     from imgclf.models import cnn
 
-    build = cnn.build if name == "cnn" else cnn.transferred
-    network = build(name, 3, 64, *([64] if name == "cnn" else []), seed=1, **({} if name == "cnn" else {"weights": "none"}))
+    if name == "cnn":
+        network = cnn.build(name, 3, (64, 64), seed=1)
+    else:
+        network = cnn.transferred(cnn.Pretrained(name, 64, "none"), 3, seed=1)
     image = np.asarray(photo(3, 64, 64))
     below = network.layers[: next(n for n, one in enumerate(network.layers) if "GlobalAverage" in type(one).__name__)]
     maps = keras.Sequential([keras.Input((64, 64, 3)), *below]).predict_on_batch(image[None].astype(np.float32))[0]

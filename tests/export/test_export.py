@@ -18,7 +18,7 @@ from conftest import Run, encoded, make_classes, photo, with_temperature, write
 from described import as_described
 from PIL import Image
 
-from imgclf.core.config import Format, Model, Preprocessing, Quantize, SplitConfig, TrainConfig
+from imgclf.core.config import ExportConfig, Format, Model, Preprocessing, Quantize, SplitConfig, TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.data.manifest import read_manifest
 from imgclf.evaluation.intervals import wilson_interval
@@ -66,7 +66,7 @@ def made(runs: dict[str, Bundle], tmp_path_factory: pytest.TempPathFactory) -> M
     def make(name: str, form: Format, quantize: Quantize) -> verb.Export:
         key = f"{name}-{form}-{quantize}"
         if key not in done:
-            done[key] = verb.export(runs[name], form, quantize, out=root / f"{key}{formats.ENDINGS[form]}")
+            done[key] = verb.export(runs[name], ExportConfig(form, quantize), out=root / f"{key}{formats.ENDINGS[form]}")
         return done[key]
 
     return make
@@ -100,7 +100,7 @@ def test_the_example_scripts_say_what_predict_says(
     script = EXAMPLES / f"use_{form.replace('-', '_')}.py"
     assert "import imgclf" not in script.read_text() and "from imgclf" not in script.read_text()
     if quantize == "int8":  # which is fitted to the run's own images and no others
-        photos = [str(path) for path in sorted(Path(runs[name].info["data"]["path"]).rglob("*.png"))[::5]]
+        photos = [str(path) for path in sorted(Path(runs[name].info.data.path).rglob("*.png"))[::5]]
     done = subprocess.run(
         [sys.executable, script, made(name, form, quantize).path, *photos],
         capture_output=True, text=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
@@ -121,7 +121,7 @@ def test_an_export_is_measured(name: str, form: Format, quantize: Quantize, made
     assert (result.part, result.images) == ("test", 3 * len(run.class_names))
     answer = formats.open_(Path(result.path), form)
     rows = [row for row in read_manifest(run.path / "split.csv").rows if row.split == "test"]
-    pixels = [preprocess.load(run.preprocessing, Path(run.info["data"]["path"]) / row.path) for row in rows]
+    pixels = [preprocess.load(run.preprocessing, Path(run.info.data.path) / row.path) for row in rows]
     after, before = np.array([answer(image) for image in pixels]), run.probabilities(pixels)
     assert after.shape == (len(rows), len(run.class_names))
     np.testing.assert_allclose(after.sum(axis=1), 1, atol=1e-6)
@@ -291,7 +291,7 @@ def test_files_that_only_imgclf_reads_are_said(tmp_path: Path) -> None:
     paths = [tmp_path / "data" / row.path for row in read_manifest(run.path / "split.csv").rows if row.split == "test"]
     endless = sum(not path.read_bytes().endswith(b"\xff\xd9") for path in paths)
     assert 0 < endless < len(paths)
-    result = verb.export(run, "saved-model")
+    result = verb.export(run, ExportConfig("saved-model"))
     assert result.images == len(paths)
     assert result.from_bytes is not None
     assert result.from_bytes.images == len(paths) - endless
@@ -304,12 +304,12 @@ def test_files_that_only_imgclf_reads_are_said(tmp_path: Path) -> None:
 def test_what_an_earlier_export_left_stays_when_the_next_fails(form: Format, project: Path) -> None:
     with_temperature(project / "runs" / "toy", 1.3)  # so that an export differs from the run
     run = run_of(project)
-    verb.export(run, form)
+    verb.export(run, ExportConfig(form))
     before = everything(project / "runs")
     with pytest.raises(ImgclfError, match="not exported"):
-        verb.export(run, form, tolerance=0)
+        verb.export(run, ExportConfig(form, tolerance=0))
     assert everything(project / "runs") == before
-    again = verb.export(run, form)
+    again = verb.export(run, ExportConfig(form))
     assert set(everything(project / "runs")) == set(before)
     assert Path(again.path) == run.path / "export" / ("saved-model" if form == "saved-model" else "model.tflite")
 
@@ -323,9 +323,9 @@ def test_int8_is_held_to_its_labels(project: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(formats, "open_", turned)
     with pytest.raises(ImgclfError, match=r"another label than the run's 6 times on 9 test images, and 0.02 of them are allow"):
-        verb.export(run, "litert", "int8")
+        verb.export(run, ExportConfig("litert", "int8"))
     assert not (run.path / "export").exists()
-    assert verb.export(run, "litert", "int8", tolerance=0.67).agreement == pytest.approx(3 / 9)
+    assert verb.export(run, ExportConfig("litert", "int8", 0.67)).agreement == pytest.approx(3 / 9)
 
 
 def test_int8_is_fitted_to_training_images_where_there_are_no_others(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,7 +345,7 @@ def test_an_interrupted_export_leaves_nothing(project: Path, monkeypatch: pytest
     run, before = run_of(project), everything(project / "runs")
     monkeypatch.setattr(formats, "write", half)
     with pytest.raises(KeyboardInterrupt):
-        verb.export(run, "onnx")
+        verb.export(run, ExportConfig("onnx"))
     assert everything(project / "runs") == before
 
 
@@ -366,7 +366,7 @@ def test_a_file_of_the_users_is_never_written_over(name: str, form: Format, proj
     write(project / "mine" / "file", b"mine")
     write(project / "mine.tflite", b"mine")
     with pytest.raises(ImgclfError, match="exists already, and an export never writes over it"):
-        verb.export(run_of(project), form, out=project / name)
+        verb.export(run_of(project), ExportConfig(form), out=project / name)
     assert (project / "mine.tflite").read_bytes() == (project / "mine" / "file").read_bytes() == b"mine"
 
 
@@ -397,13 +397,13 @@ def test_a_missing_package_is_one_line(project: Path, monkeypatch: pytest.Monkey
         ImgclfError,
         match=r"--format onnx needs onnx and onnxruntime and tf2onnx, not installed here; run: python -m pip install 'onnx>=",
     ):
-        verb.check("onnx", "none", None, None)
-    verb.check("litert", "int8", None, None)
+        verb.check(ExportConfig("onnx"), None)
+    verb.check(ExportConfig("litert", "int8"), None)
 
 
 def test_images_that_moved_changed_or_are_gone(project: Path, runs: dict[str, Bundle]) -> None:
     run = run_of(project)
-    moved = Bundle(run.path, {**run.info, "data": {**run.info["data"], "path": str(project / "gone")}})
+    moved = Bundle(run.path, dataclasses.replace(run.info, data=dataclasses.replace(run.info.data, path=str(project / "gone"))))
     with pytest.raises(ImgclfError, match=r"data folder is no longer there.*imgclf export FOLDER"):
         verb.export(moved)
     rows = [row for row in read_manifest(run.path / "split.csv").rows if row.split == "test"]
@@ -413,7 +413,7 @@ def test_images_that_moved_changed_or_are_gone(project: Path, runs: dict[str, Bu
     assert result.images == 7
     assert result.notes == ("images of the run's split that are gone or have changed, and were skipped: 2",)
     with pytest.raises(ImgclfError, match="no image of the run's"):
-        verb.export(run, data=Path(runs["two"].info["data"]["path"]))
+        verb.export(run, data=Path(runs["two"].info.data.path))
 
 
 def test_without_a_test_part_the_validation_part_is_asked(tmp_path: Path) -> None:
@@ -428,7 +428,7 @@ def test_without_a_test_part_the_validation_part_is_asked(tmp_path: Path) -> Non
 
 def test_usage_errors_come_from_python_too(project: Path) -> None:
     with pytest.raises(UsageError, match="there is none"):
-        verb.export(run_of(project), "saved-model", "float16")
+        verb.export(run_of(project), ExportConfig("saved-model", "float16"))
 
 
 @pytest.mark.long
@@ -439,7 +439,7 @@ def test_a_backbone_exports_in_every_way(tmp_path: Path) -> None:
     run = train(tmp_path / "data", config, run_dir=tmp_path / "run")
     assert run is not None
     for form, quantize in ALL:
-        result = verb.export(run, form, quantize)
+        result = verb.export(run, ExportConfig(form, quantize))
         assert result.agreement == 1
         assert result.difference < {"none": 1e-4, "float16": 0.02, "int8": 0.3}[quantize]
         assert about(result)["model"] == "efficientnet-lite0"
@@ -448,7 +448,7 @@ def test_a_backbone_exports_in_every_way(tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["convnext-tiny", "densenet121"])
 def test_a_backbone_whose_layers_onnx_lacks_is_written_with_others(name: Model, tmp_path: Path) -> None:
-    network = cnn.transferred(name, 3, 64, weights="none", seed=0)
+    network = cnn.transferred(cnn.Pretrained(name, 64, "none"), 3, seed=0)
     random = np.random.default_rng(0)
     for weight in network.weights:  # those that start alike, as a normalisation's, would hide each other
         if np.ptp(weight.numpy()) == 0:

@@ -145,7 +145,7 @@ def test_every_backbone_answers_alike_in_litert_and_keras(name: str, tmp_path: P
     from imgclf.models import cnn
 
     side = 64
-    network = cnn.transferred(name, 3, side, weights="none", seed=1)  # type: ignore[arg-type]
+    network = cnn.transferred(cnn.Pretrained(name, side, "none"), 3, seed=1)  # type: ignore[arg-type]
     assert type(network) is keras.Sequential
     assert [type(layer).__name__ for layer in network.layers[-3:]] == ["GlobalAveragePooling2D", "Dropout", "Dense"]
     below = keras.Sequential([keras.Input((side, side, 3)), *network.layers[:-2]])
@@ -239,6 +239,8 @@ def test_weights_from_a_file_of_either_kind(tmp_path: Path) -> None:
 class Counting(features.Extractor):
     """Means of the channels instead of a network, counted."""
 
+    width = 3
+
     def __init__(self, fail_at: int = 10**9) -> None:
         self.calls, self.fail_at = 0, fail_at
 
@@ -255,23 +257,23 @@ def test_features_are_computed_once_an_image_and_view(tmp_path: Path, caplog: py
     store = tmp_path / "features" / "a.sqlite"
     change = lambda image, seed: image + np.uint8(100 + seed % 7)  # noqa: E731
     first = Counting()
-    result = features.extract(first, store, images[:6], width=3)
+    result = features.extract(first, store, images[:6])
     np.testing.assert_array_equal(result, np.repeat(np.arange(6)[None, :, None], 3, axis=2))
     assert first.calls == 6
     second = Counting()
-    result = features.extract(second, store, images, width=3, views=["", "changed"], change=change)
+    result = features.extract(second, store, images, views=features.Views(("", "changed"), change))
     assert second.calls == 4 + 10  # the four that are new, and the changed view of all
     np.testing.assert_array_equal(result[0, :, 0], np.arange(10))
     drawn = [100 + value + features.seed_of(f"{value:064x}", 1) % 7 for value in range(10)]
     np.testing.assert_array_equal(result[1, :, 0], drawn)
     third = Counting()
     np.testing.assert_array_equal(
-        features.extract(third, store, images[::-1], width=3, views=["changed"], change=change)[0], result[1, ::-1]
+        features.extract(third, store, images[::-1], views=features.Views(("changed",), change))[0], result[1, ::-1]
     )
     assert third.calls == 0
     store.write_bytes(b"no database" * 500)
     fourth = Counting()
-    assert features.extract(fourth, store, images, width=3).shape == (1, 10, 3)
+    assert features.extract(fourth, store, images).shape == (1, 10, 3)
     assert fourth.calls == 10
     (line,) = caplog.messages
     assert line == f"{store}: damaged (file is not a database) and rebuilt; old file: a-1.sqlite"
@@ -279,7 +281,7 @@ def test_features_are_computed_once_an_image_and_view(tmp_path: Path, caplog: py
     with contextlib.closing(sqlite3.connect(store)) as db, db:
         db.execute("UPDATE features SET vector = x'00' WHERE image LIKE '%7'")
     fifth = Counting()
-    features.extract(fifth, store, images, width=3)
+    features.extract(fifth, store, images)
     assert fifth.calls == 10
     assert sorted(path.name for path in store.parent.iterdir()) == ["a-1.sqlite", "a-2.sqlite", "a.sqlite"]
 
@@ -287,13 +289,13 @@ def test_features_are_computed_once_an_image_and_view(tmp_path: Path, caplog: py
 def test_features_that_another_command_writes_are_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = tmp_path / "a.sqlite"
     images = [(f"{value:064x}", lambda: np.zeros((4, 4, 3), np.uint8)) for value in range(3)]
-    features.extract(Counting(), store, images[:2], width=3)
+    features.extract(Counting(), store, images[:2])
     connect = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda *places, **options: connect(*places, **{**options, "timeout": 0.1}))
     with contextlib.closing(connect(store)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(ImgclfError, match=r"a.sqlite: in use by another command; wait"):
-            features.extract(Counting(), store, images, width=3)
+            features.extract(Counting(), store, images)
     assert features.known(store) == {digest for digest, _read in images[:2]}
     assert [path.name for path in tmp_path.iterdir()] == ["a.sqlite"]
 
@@ -302,12 +304,12 @@ def test_a_stopped_extraction_goes_on_where_it_was(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(features, "_COMMIT_EVERY", 0.0)
     images = [(f"{value:064x}", lambda: np.zeros((4, 4, 3), np.uint8)) for value in range(200)]
     with pytest.raises(KeyboardInterrupt):
-        features.extract(Counting(fail_at=100), tmp_path / "a.sqlite", images, width=3)
+        features.extract(Counting(fail_at=100), tmp_path / "a.sqlite", images)
     with contextlib.closing(sqlite3.connect(tmp_path / "a.sqlite")) as db:
         (kept,) = db.execute("SELECT count(*) FROM features").fetchone()
     assert 0 < kept <= 100
     rest = Counting()
-    features.extract(rest, tmp_path / "a.sqlite", images, width=3)
+    features.extract(rest, tmp_path / "a.sqlite", images)
     assert rest.calls == 200 - kept
 
 
@@ -323,10 +325,10 @@ def test_shares_are_taken_up_and_what_is_damaged_is_what_is_set_aside(tmp_path: 
 
     def share() -> Path:
         with shards.result(store, shards.Shard(1, 2)) as working:
-            features.extract(Counting(), working, images[1000:], width=3)
+            features.extract(Counting(), working, images[1000:])
         return tmp_path / "a.shard-1-of-2.sqlite"
 
-    features.extract(Counting(), store, images[:2000], width=3)
+    features.extract(Counting(), store, images[:2000])
     damage(share())
     assert features.take_up(store) == []
     aside = tmp_path / "a.shard-1-of-2-1.sqlite"
@@ -501,11 +503,11 @@ def test_fine_tuning_never_returns_what_is_worse(transferred: Path, tmp_path: Pa
     assert run is not None
     best = max(heard.epochs[:4], key=lambda epoch: (epoch.val_accuracy, -epoch.val_loss))
     assert max(epoch.val_accuracy for epoch in heard.epochs[4:]) < best.val_accuracy
-    assert run.info["metrics"]["best_epoch"] == best.epoch
-    assert run.info["metrics"]["val_accuracy"] == best.val_accuracy
+    assert run.info.metrics.best_epoch == best.epoch
+    assert run.info.metrics.val_accuracy == best.val_accuracy
     assert any("the frozen backbone is kept" in note for note in heard.notes)
     assert "top 2 of 16 blocks" in heard.tuned[0]
-    assert run.info["patience"] == 2  # by the epochs of fine-tuning alone, as it is stopped
+    assert run.info.patience == 2  # by the epochs of fine-tuning alone, as it is stopped
     kept = keras.models.load_model(run.path / "model.keras").layers[1].get_weights()
     assert all(np.array_equal(one, other) for one, other in zip(kept, backbones._lite0_weights(), strict=True))
 
@@ -514,9 +516,11 @@ def test_no_fine_tuning_begins_when_the_time_budget_is_spent(transferred: Path, 
     heard = Hears()
     run = train(transferred / "data", dataclasses.replace(TUNED, time_budget=0.001), run_dir=tmp_path / "run", listener=heard)
     assert run is not None
-    assert run.info["metrics"]["epochs"] == 1
+    assert run.info.metrics.epochs == 1
     assert heard.tuned == []
-    assert heard.notes[-1] == "stopped after epoch 1, since the time budget of 0.001 s is spent; the best epoch so far is kept"
+    assert (
+        heard.notes[-1] == "stopped after epoch 1, because the time budget of 0.001 s is used up; the best epoch so far is kept"
+    )
 
 
 @pytest.mark.parametrize("name", list(backbones.BACKBONES))

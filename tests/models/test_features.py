@@ -16,6 +16,8 @@ from imgclf.models import features
 
 
 class Ones(features.Extractor):
+    width = 3
+
     def __init__(self) -> None:
         """Without a file of a network."""
 
@@ -25,7 +27,7 @@ class Ones(features.Extractor):
 
 def extract(store: Path) -> list[list[float]]:
     images = [("a", lambda: np.zeros((4, 4, 3), np.uint8)), ("b", lambda: np.zeros((4, 4, 3), np.uint8))]
-    return features.extract(Ones(), store, images, width=3)[0].tolist()
+    return features.extract(Ones(), store, images)[0].tolist()
 
 
 @pytest.mark.parametrize(

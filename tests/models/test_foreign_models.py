@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Run, encoded, photo, write
+from conftest import Run, photo, write
 from tiny import CLASSES, SIDE, SPECIAL, network, rewrite, special, tiny_run
 
 from imgclf import runs
@@ -24,16 +24,6 @@ from imgclf.models.bundle import Bundle
 from imgclf.train import checkpoint, setup
 
 IMAGE = np.asarray(photo(1, SIDE, SIDE))
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with two runs, `good` and `bad`, and a photo."""
-    monkeypatch.chdir(tmp_path)
-    tiny_run(tmp_path / "runs/good")
-    shutil.copytree("runs/good", "runs/bad")
-    write(tmp_path / "photo.png", encoded(photo(1), "PNG"))
-    return tmp_path
 
 
 # -- model.tflite -----------------------------------------------------------------------------------------------------------

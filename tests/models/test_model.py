@@ -17,11 +17,11 @@ STOCK = {
 
 @pytest.mark.parametrize(("side", "blocks"), [(16, 2), (32, 3), (48, 3), (64, 4), (96, 4), (128, 5), (224, 5)])
 def test_depth_follows_the_size(side: int, blocks: int) -> None:
-    network = cnn.build("cnn", 2, side, side, seed=0)
+    network = cnn.build("cnn", 2, (side, side), seed=0)
     assert isinstance(network, keras.Sequential)
     assert sum(isinstance(layer, keras.layers.MaxPooling2D) for layer in network.layers) == blocks
     assert {type(layer).__name__ for layer in network.layers} <= STOCK
-    small, large = (cnn.build(name, 2, side, side, seed=0).count_params() for name in ("cnn-small", "cnn-large"))
+    small, large = (cnn.build(name, 2, (side, side), seed=0).count_params() for name in ("cnn-small", "cnn-large"))
     assert small < network.count_params() < large
 
 
@@ -30,7 +30,7 @@ def test_depth_follows_the_size(side: int, blocks: int) -> None:
     [(2, 1, "sigmoid", "binary_crossentropy"), (3, 3, "softmax", "categorical_crossentropy")],
 )
 def test_head_and_loss(classes: int, units: int, activation: str, loss: str) -> None:
-    network = cnn.build("cnn", classes, 32, 32, seed=0)
+    network = cnn.build("cnn", classes, (32, 32), seed=0)
     cnn.compile(network, 1e-3)
     assert network.output_shape == (None, units)
     assert network.layers[-1].activation.__name__ == activation
@@ -40,13 +40,13 @@ def test_head_and_loss(classes: int, units: int, activation: str, loss: str) -> 
 
 def test_one_class_is_an_error() -> None:
     with pytest.raises(ValueError, match="2 or more, not 1"):
-        cnn.build("cnn", 1, 32, 32, seed=0)
+        cnn.build("cnn", 1, (32, 32), seed=0)
 
 
 @pytest.mark.parametrize("for_training", [None, "float32"])
 def test_the_seed_decides_the_weights(for_training: str | None) -> None:
     def weights(seed: int) -> np.ndarray:
-        network = cnn.build("cnn", 3, 32, 32, seed=seed, for_training=for_training)
+        network = cnn.build("cnn", 3, (32, 32), seed=seed, for_training=for_training)
         return np.concatenate([w.ravel() for w in network.get_weights()])
 
     np.testing.assert_array_equal(weights(1), weights(1))
@@ -57,8 +57,8 @@ def test_the_seed_decides_the_weights(for_training: str | None) -> None:
 
 
 def both(name: Model = "cnn", side: int = 32, policy: str = "float32") -> tuple[keras.Sequential, keras.Sequential]:
-    network = cnn.build(name, 3, side, side, seed=4, dropout=0.0, for_training=policy)
-    stock = cnn.build(name, 3, side, side, seed=4, dropout=0.0)
+    network = cnn.build(name, 3, (side, side), seed=4, dropout=0.0, for_training=policy)
+    stock = cnn.build(name, 3, (side, side), seed=4, dropout=0.0)
     return network, stock
 
 
@@ -78,7 +78,7 @@ def test_training_steps_are_those_of_the_stock_network() -> None:
     From the third on rounding decides, which differs by processor: Adam makes a whole step of a gradient next to nothing.
     """
     network, stock = both(side=24)
-    reference = cnn.build("cnn", 3, 24, 24, seed=4, dropout=0.0)
+    reference = cnn.build("cnn", 3, (24, 24), seed=4, dropout=0.0)
     reference.compile(keras.optimizers.Adam(0.01), "categorical_crossentropy")
     trainer = Trainer(network, stock, devices.choose(None), weight_decay=0.0, ema=0.0, loss_scaling=False)
     random = np.random.default_rng(0)
@@ -105,8 +105,8 @@ def test_a_state_taken_up_goes_on_bit_for_bit() -> None:
         return [(pixels[n], np.eye(3, dtype=np.float32)[labels[n]], np.ones(8, np.float32)) for n in range(4)]
 
     def make() -> Trainer:
-        network = cnn.build("cnn", 3, 24, 24, seed=4, for_training="mixed_bfloat16")
-        stock = cnn.build("cnn", 3, 24, 24, seed=4)
+        network = cnn.build("cnn", 3, (24, 24), seed=4, for_training="mixed_bfloat16")
+        stock = cnn.build("cnn", 3, (24, 24), seed=4)
         return Trainer(network, stock, devices.choose(None), weight_decay=0.01, ema=0.9, loss_scaling=False)
 
     whole, first, second = make(), make(), make()

@@ -18,7 +18,7 @@ import pytest
 import uvicorn
 from conftest import encoded
 from PIL import Image
-from served import Server, served
+from served import Server, rest, served
 
 from imgclf.serve import bodies, clients, headers, protocol
 from imgclf.serve.bodies import Refused, Room
@@ -43,15 +43,6 @@ def connected(server: Server, address: str = "127.0.0.1", buffer: int = 0) -> so
     one.bind((address, 0))
     one.connect(("127.0.0.1", server.port))
     return one
-
-
-def rest(one: socket.socket) -> bytes:
-    """All that comes until the other end closes."""
-    found = b""
-    with contextlib.suppress(ConnectionError):
-        while block := one.recv(65536):
-            found += block
-    return found
 
 
 def is_closed(one: socket.socket) -> bool:

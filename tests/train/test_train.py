@@ -27,7 +27,7 @@ from imgclf.data import file_index, loader, prepared_images
 from imgclf.data.manifest import Manifest, Row, load_parts, manifest_path, read_manifest
 from imgclf.evaluation import calibration
 from imgclf.images import header, preprocess
-from imgclf.models import bundle, registry
+from imgclf.models import registry, run_info
 from imgclf.models.bundle import Bundle
 from imgclf.split import splitting
 from imgclf.train import Epoch, RateSearch, Silent, devices, find_rate, improves, loop, patience, resume, train
@@ -111,7 +111,7 @@ def test_two_classes_have_one_sigmoid_unit(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"no": 10, "yes": 10})
     splitting.split(data)
     run = train(data, TrainConfig(epochs=1, batch_size=4), run_dir=tmp_path / "run")
-    assert run.info["task"] == "binary"
+    assert run.info.task == "binary"
     network = keras.models.load_model(run.path / "model.keras")
     assert network.output_shape == (None, 1)
     pixels = preprocess.load(run.preprocessing, data / "yes" / "000.png")
@@ -132,7 +132,7 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
         weights = [keras.models.load_model(run.path / name).get_weights() for run in (first, second)]
         for one, other in zip(*weights, strict=True):
             np.testing.assert_array_equal(one, other)
-    assert first.info["metrics"] == second.info["metrics"]
+    assert first.info.metrics == second.info.metrics
 
 
 def test_damaged_and_missing_images_are_named_and_stop_nothing(tmp_path: Path) -> None:
@@ -157,8 +157,8 @@ def test_damaged_and_missing_images_are_named_and_stop_nothing(tmp_path: Path) -
     assert heard[1].startswith(f"images skipped because they changed after the split: 1 ({training[0]})")
     assert heard[2].startswith("skipped a/broken-")
     assert "damaged or truncated PNG" in heard[2]
-    assert len(run.info["data"]["skipped"]) == 2
-    assert run.info["data"]["images"]["train"] == len(training) - 2
+    assert len(run.info.data.skipped) == 2
+    assert run.info.data.images["train"] == len(training) - 2
 
 
 def test_the_best_epoch_is_by_accuracy_then_by_loss() -> None:
@@ -189,7 +189,7 @@ def test_a_diverging_training_says_so_and_is_never_taken_for_finished(tmp_path: 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cnn, "build", hopeless)
-        with pytest.raises(ImgclfError, match=r"no longer a number in epoch 1.*train again with --learning-rate 0.0003"):
+        with pytest.raises(ImgclfError, match=r"loss is NaN or infinite in epoch 1.*again with --learning-rate 0.0003"):
             train(data, TrainConfig(epochs=1), run_dir=tmp_path / "runs" / "x")
     with pytest.raises(ImgclfError, match="not a finished run"):
         Bundle.load(tmp_path / "runs" / "x")
@@ -274,7 +274,7 @@ def _edit(run: Path, key: str, value: object) -> None:
 
 
 def _sign(run: Path, info: dict[str, object]) -> None:
-    (run / "bundle.json").write_text(json.dumps({**info, "checksum": bundle.checksum(info)}))
+    (run / "bundle.json").write_text(json.dumps({**info, "checksum": run_info.checksum(info)}))
 
 
 def test_run_folders_never_mix(tmp_path: Path) -> None:
@@ -477,7 +477,7 @@ def test_what_can_not_be_resumed_is_named(whole: Path, tmp_path: Path, monkeypat
         with pytest.raises(ImgclfError, match=r"checkpoint.npz: cannot be used .*start a new run"):
             resume("x")
     checkpoint.write_bytes(content)
-    assert resume("x").info["metrics"]["epochs"] == 4
+    assert resume("x").info.metrics.epochs == 4
 
 
 def test_a_run_is_trained_by_one_process_at_a_time_and_its_data_may_move(whole: Path, tmp_path: Path) -> None:
@@ -497,7 +497,7 @@ def test_a_run_is_trained_by_one_process_at_a_time_and_its_data_may_move(whole: 
     ears = Watch()
     resumed = resume(str(tmp_path / "run"), data=tmp_path / "after", listener=ears)
     assert ears.about[-1] == "begun anew: no epoch had ended"
-    assert resumed.info["data"]["path"] == str(tmp_path / "after")
+    assert resumed.info.data.path == str(tmp_path / "after")
     for one, two in zip(weights(tmp_path / "run"), weights(whole / "runs" / "whole"), strict=True):
         np.testing.assert_array_equal(one, two)
 
@@ -563,11 +563,12 @@ def test_a_network_that_always_says_the_same_is_said_to(tmp_path: Path) -> None:
     run = train(tmp_path / "data", config, run_dir=tmp_path / "run", listener=ears)
     counts = [sum(row.label == name for row in _validation(run.path)) for name in "ab"]
     share = counts[0] / sum(counts)
-    scores = run.info["metrics"]
-    low, high = scores["val_interval"]
-    assert 0 <= low <= scores["val_accuracy"] <= high <= 1
-    assert (run.val_baseline.class_name, run.val_baseline.accuracy) == ("a", share)
-    assert run.val_baseline.verdict == ("better" if low > share else "worse" if high < share else "not better") != "better"
+    scores = run.info.metrics
+    low, high = scores.val_interval
+    assert 0 <= low <= scores.val_accuracy <= high <= 1
+    beside = scores.val_baseline
+    assert (beside.class_name, beside.accuracy) == ("a", share)
+    assert beside.verdict == ("better" if low > share else "worse" if high < share else "not better") != "better"
     words = f"the baseline: always predicting a scores {share:.4f} on the same images; "
     assert [words in note for note in ears.notes if note.startswith("Warning: validation accuracy ")] == [True]
     assert "always predicting a, the largest class in training" in " ".join(ears.about)
@@ -580,7 +581,7 @@ def _validation(run: Path) -> list[Row]:
 def test_a_stop_after_an_epoch_finishes_the_run(whole: Path, tmp_path: Path) -> None:
     ears = Watch(2, stop=True)
     run = train(whole / "data", FULL, run_dir=tmp_path / "run", listener=ears)
-    assert run.info["metrics"]["epochs"] == 2
+    assert run.info.metrics.epochs == 2
     assert "stopped after epoch 2, as asked; the best epoch so far is kept" in ears.notes
 
 
@@ -614,9 +615,9 @@ def test_early_stopping(whole: Path, tmp_path: Path) -> None:
     ears = Watch()
     run = train(whole / "data", config, run_dir=tmp_path / "run", listener=ears)
     assert ears.notes[0] == "stopped early: 2 epochs without a better one (--early-stopping)"
-    assert run.info["patience"] == 2
-    assert run.info["metrics"]["epochs"] - run.info["metrics"]["best_epoch"] == 2
-    assert run.info["metrics"]["epochs"] < 30
+    assert run.info.patience == 2
+    assert run.info.metrics.epochs - run.info.metrics.best_epoch == 2
+    assert run.info.metrics.epochs < 30
     assert [patience(TrainConfig(), n) for n in (5, 20, 100)] == [10, 10, 50]
     assert patience(TrainConfig(lr_schedule="constant"), 50) == 10
     assert patience(TrainConfig(early_stopping=0), 30) == 0
@@ -627,8 +628,8 @@ def test_a_time_budget_makes_fewer_epochs_and_a_whole_schedule(whole: Path, tmp_
     config = dataclasses.replace(FULL, epochs=500, time_budget=20.0, early_stopping=0)
     began = time.monotonic()
     run = train(whole / "data", config, run_dir=tmp_path / "run", listener=ears)
-    assert 1 <= run.info["metrics"]["epochs"] < 500
-    assert f"epochs that fit into the time budget of 20 s: {run.info['metrics']['epochs']}" in ears.notes
+    assert 1 <= run.info.metrics.epochs < 500
+    assert f"epochs that fit into the time budget of 20 s: {run.info.metrics.epochs}" in ears.notes
     assert time.monotonic() - began < 90  # on a machine that does many things at once
 
 
@@ -716,9 +717,8 @@ def test_smoothing_moves_targets_and_weights_follow_what_is_mixed(project: Path)
     def turned(pixels: np.ndarray, targets: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return pixels, 0.25 * targets + 0.75 * np.roll(targets, 1, axis=1)
 
-    options = {"seed": 1, "epoch": 1, "weights": weights}
-    plain = np.concatenate([targets for _pixels, targets, _own in images.shuffled(8, **options)])
-    (_pixels, targets, own), *_rest = images.shuffled(64, change=turned, smoothing=0.1, **options)
+    plain = np.concatenate([targets for _pixels, targets, _own in images.shuffled(8, seed=1, epoch=1)])
+    (_pixels, targets, own), *_rest = images.shuffled(64, seed=1, epoch=1, feed=loader.Feed(turned, weights, 0.1))
     mixed = 0.25 * plain + 0.75 * np.roll(plain, 1, axis=1)
     np.testing.assert_allclose(targets, 0.9 * mixed + 0.1 / 3, atol=1e-6)
     np.testing.assert_allclose(own, mixed @ weights, atol=1e-6)
@@ -740,22 +740,22 @@ def test_label_smoothing_reaches_the_loss(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_said_with_what_to_do(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from imgclf.train import loop
+    from imgclf.train import run_files
 
-    original = loop.write_checkpoint
+    original = run_files.write_checkpoint
 
     def full(work: object, trainer: object) -> None:
         original(work, trainer)  # type: ignore[arg-type]
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(loop, "write_checkpoint", full)
+    monkeypatch.setattr(run_files, "write_checkpoint", full)
     with pytest.raises(
         ImgclfError,
         match=r"disk is full; .* go on with `imgclf train --resume .*best epoch that was saved is in .*model.keras",
     ):
         train(whole / "data", FULL, run_dir=tmp_path / "run")
     monkeypatch.undo()
-    assert resume(str(tmp_path / "run")).info["metrics"]["epochs"] == 4
+    assert resume(str(tmp_path / "run")).info.metrics.epochs == 4
 
 
 def test_command_summary_rates_and_board(whole: Path, imgclf: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """The structure of a JPEG file: frame header, scans, and its end."""
 
+import dataclasses
 import re
 import struct
 
@@ -74,61 +75,88 @@ def jpeg_end(data: bytes) -> int | None:
     return None
 
 
+@dataclasses.dataclass
+class _Scans:
+    """What the segments of a JPEG say of its scans, up to where the file breaks off in the last of them."""
+
+    width: int = 0
+    height: int = 0
+    is_progressive: bool = False
+    interval: int = 0  # units between restart markers; 0 for none
+    components: dict[int, tuple[int, int]] = dataclasses.field(default_factory=dict)  # sampling factors, across and down
+    finest: dict[tuple[int, int], int] = dataclasses.field(default_factory=dict)  # (component, coefficient) -> lowest bit given
+    last: bytes = b""  # components of the last scan
+    start: int = 0  # of the last scan's data
+
+    def add_frame(self, data: bytes, position: int, length: int) -> bool:
+        """Read a frame header; False for one that cannot be."""
+        self.is_progressive = data[position + 1] == 0xC2
+        self.height, self.width, count = struct.unpack_from(">HHB", data, position + 5)
+        if count > 4 or length < 8 + 3 * count:
+            return False
+        for at in range(position + 10, position + 10 + 3 * count, 3):
+            self.components[data[at]] = (data[at + 1] >> 4, data[at + 1] & 15)
+        return True
+
+    def add_scan(self, data: bytes, position: int, length: int) -> bool:
+        """Read the header of a scan; False for one that cannot be."""
+        count = data[position + 4]
+        self.last = data[position + 5 : position + 5 + 2 * count : 2]
+        first, last, bits = data[position + length - 1 : position + length + 2]
+        if count > 4 or length != 6 + 2 * count or not first <= last <= 63:
+            return False
+        self.finest.update({(name, index): bits & 15 for name in self.last for index in range(first, last + 1)})
+        self.start = position + 2 + length
+        return True
+
+
+def _scans(data: bytes) -> _Scans | None:
+    """The scans of a JPEG that breaks off; None for one whose segments cannot be, or that goes on. Raises as data ends."""
+    found = _Scans()
+    scans = 0
+    position = 2
+    for _segment in range(MOST_SEGMENTS):
+        marker = data[position + 1]
+        (length,) = struct.unpack_from(">H", data, position + 2)
+        if marker in (0xC0, 0xC1, 0xC2):
+            if not found.add_frame(data, position, length):
+                return None
+        elif marker == 0xDD:
+            (found.interval,) = struct.unpack_from(">H", data, position + 4)
+        elif marker == 0xDA:
+            scans += 1
+            if scans > 500 or not found.add_scan(data, position, length):
+                return None
+            end = _MARKER.search(data, found.start)
+            if end is None:
+                return found
+            position = end.start()
+            continue
+        elif not 0xC0 <= marker <= 0xFE:
+            return None
+        position += 2 + length
+    return None
+
+
 def jpeg_scans_are_there(data: bytes) -> bool:
     """Whether a JPEG that breaks off has begun its last scan and, with restart markers, that scan's last interval.
 
     A decoder would make up a missing scan or interval without a trace; what is missing of the last one shows (`completions`).
     """
-    interval = 0
-    finest: dict[tuple[int, int], int] = {}  # (component, coefficient) -> lowest bit that a progressive scan gave
-    components: dict[int, tuple[int, int]] = {}
-    width = height = 0
-    progressive = False
-    scans = 0
-    position = 2
     try:
-        for segment in range(MOST_SEGMENTS + 1):
-            marker = data[position + 1]
-            (length,) = struct.unpack_from(">H", data, position + 2)
-            if segment == MOST_SEGMENTS:
-                return False
-            if marker in (0xC0, 0xC1, 0xC2):
-                progressive = marker == 0xC2
-                height, width, count = struct.unpack_from(">HHB", data, position + 5)
-                if count > 4 or length < 8 + 3 * count:
-                    return False
-                for at in range(position + 10, position + 10 + 3 * count, 3):
-                    components[data[at]] = (data[at + 1] >> 4, data[at + 1] & 15)
-            elif marker == 0xDD:
-                (interval,) = struct.unpack_from(">H", data, position + 4)
-            elif marker == 0xDA:
-                count = data[position + 4]
-                names = data[position + 5 : position + 5 + 2 * count : 2]
-                first, last, bits = data[position + length - 1 : position + length + 2]
-                scans += 1
-                if count > 4 or length != 6 + 2 * count or not first <= last <= 63 or scans > 500:
-                    return False
-                finest.update({(name, index): bits & 15 for name in names for index in range(first, last + 1)})
-                start = position + 2 + length
-                found = _MARKER.search(data, start)
-                if found is None:
-                    break
-                position = found.start()
-                continue
-            elif not 0xC0 <= marker <= 0xFE:
-                return False
-            position += 2 + length
+        found = _scans(data)
     except (struct.error, IndexError, ValueError):
         return False
-    if {component for component, _index in finest} != set(components):
+    if found is None or {component for component, _index in found.finest} != set(found.components):
         return False
-    if progressive:
-        return not interval and all(finest.get((name, index)) == 0 for name in components for index in range(64))
-    if not interval:
+    if found.is_progressive:
+        given = (found.finest.get((name, index)) == 0 for name in found.components for index in range(64))
+        return not found.interval and all(given)
+    if not found.interval:
         return True
-    if len(names) != len(components):
+    if len(found.last) != len(found.components):
         return False  # one scan a component is rare; its size in units depends on the others
-    factors = components.values() if len(components) > 1 else [(1, 1)]
+    factors = found.components.values() if len(found.components) > 1 else [(1, 1)]
     across, down = max(h for h, _ in factors), max(v for _, v in factors)
-    units = -(-width // (8 * across)) * -(-height // (8 * down))
-    return len(re.findall(rb"\xff[\xd0-\xd7]", data[start:])) == -(-units // interval) - 1
+    units = -(-found.width // (8 * across)) * -(-found.height // (8 * down))
+    return len(re.findall(rb"\xff[\xd0-\xd7]", data[found.start :])) == -(-units // found.interval) - 1

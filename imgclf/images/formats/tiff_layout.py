@@ -177,7 +177,8 @@ def check(tags: Tags, order: str) -> Layout:
         raise unsupported("of inverted grey with premultiplied alpha")
     bits, is_float = _depth(tags, samples)
     planar = samples > 1 and one(tags, PLANAR, 1) == 2
-    _combination(tags, photometric, bits, is_float, compression, planar, samples)
+    _check_compression(compression, photometric, bits, planar, samples)
+    _check_colours(tags, photometric, bits, is_float, compression)
     tiled = TILE_WIDTH in tags
     tall = one(tags, TILE_HEIGHT, 0) if tiled else min(one(tags, ROWS, height) or height, height)
     wide = one(tags, TILE_WIDTH, 0) if tiled else width
@@ -226,14 +227,20 @@ def _depth(tags: Tags, samples: int) -> tuple[int, bool]:
     return bits, False
 
 
-def _combination(tags: Tags, photometric: int, bits: int, is_float: bool, compression: int, planar: bool, samples: int) -> None:
-    """Raise ImageError for unsupported combinations of colour, depth and compression."""
+def _check_compression(compression: int, photometric: int, bits: int, planar: bool, samples: int) -> None:
+    """Raise ImageError for a compression that is not supported, or not for these colours, bits and samples."""
     if compression not in unpacking.CODECS and compression != JPEG and compression not in FAX:
         raise unsupported(f"with compression {compression}")
     if compression in FAX and (bits, samples) != (1, 1):
         raise unsupported(f"of {bits} bits with fax compression")
     if compression == JPEG and (bits != 8 or photometric in (PALETTE_COLOUR, CMYK) or (not planar and samples not in (1, 3))):
         raise unsupported(f"of {samples} samples of {bits} bits with JPEG compression")
+    if compression == JPEG and photometric == YCBCR and planar:
+        raise unsupported("of planar YCbCr with JPEG compression")
+
+
+def _check_colours(tags: Tags, photometric: int, bits: int, is_float: bool, compression: int) -> None:
+    """Raise ImageError for colours that are not supported, or not with these bits."""
     if is_float and photometric not in (GREY_WHITE_0, GREY, RGB):
         raise unsupported("of floating-point samples in colours other than RGB and grey")
     if photometric == CMYK and (bits != 8 or one(tags, INK_SET, 1) != 1):
@@ -247,5 +254,3 @@ def _combination(tags: Tags, photometric: int, bits: int, is_float: bool, compre
         usual = reference == (0, 255, 128, 255, 128, 255) and np.allclose(weights, (0.299, 0.587, 0.114), atol=0.001)
         if bits != 8 or tags.get(SUBSAMPLING, (2, 2)) != (1, 1) or not usual:
             raise unsupported("of subsampled or unusual YCbCr")
-    if photometric == YCBCR and planar and compression == JPEG:
-        raise unsupported("of planar YCbCr with JPEG compression")

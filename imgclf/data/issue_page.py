@@ -1,0 +1,49 @@
+"""What a page shows of a data folder's issues: each image with its issues, beside the image that it resembles."""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from imgclf.data.checks import CHECKS, Issue
+from imgclf.data.layout import Found
+from imgclf.images.measurements import Facts
+from imgclf.reports.image_page import Image
+
+
+def measured(files: Sequence[Found], facts: Facts) -> dict[str, Image]:
+    """Every file by path, without its issues. facts: (n,) the measurements of the files, in the same order."""
+    return {
+        file.path: Image(
+            file.path, file.label or "", file.part or "", one["format"].decode(), int(one["width"]), int(one["height"])
+        )
+        for file, one in zip(files, facts, strict=True)
+    }
+
+
+def with_issues(
+    images: Mapping[str, Image], paths: Iterable[str], issues: Iterable[Issue], action: Callable[[Issue], str]
+) -> list[Image]:
+    """Of `images` those with these paths, with their issues, beside images that may be none of `images`.
+
+    action: what the page says that is done about an issue.
+    """
+    of_path: dict[str, list[Issue]] = collections.defaultdict(list)
+    for issue in issues:
+        of_path[issue.path].append(issue)
+    result = []
+    for path in paths:
+        own = of_path[path]
+        shown = tuple((issue.check, issue.score, action(issue), issue.detail) for issue in own)
+        image = dataclasses.replace(images[path], issues=shown)
+        if name := next((issue.other for issue in own if issue.other), ""):
+            other = images.get(name, Image(name, "", "", "", 0, 0))
+            size = (other.width, other.height)
+            image = dataclasses.replace(image, other=name, other_label=other.label, other_size=size, other_now=other.now)
+        result.append(image)
+    return result
+
+
+def checks(issues: Iterable[Issue]) -> dict[str, tuple[int, str]]:
+    """(number of files, meaning) of each check that found something. A file may have several issues of one check."""
+    counts = collections.Counter(check for check, _path in {(issue.check, issue.path) for issue in issues})
+    return {name: (counts[name], check.meaning) for name, check in CHECKS.items() if counts[name]}
