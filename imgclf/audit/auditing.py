@@ -68,7 +68,7 @@ def compare(
     return near, alike, label_errors.label_errors(judged, labels, stage(progress, "ranking labels"))
 
 
-def look(data: Path, shard: Shard, config: AuditConfig | None = None, *, progress: Stages | None = None) -> dict[str, Any]:
+def compute_shard(data: Path, shard: Shard, config: AuditConfig | None = None, *, progress: Stages | None = None) -> dict[str, Any]:
     """Compute the features of a share of the images, and keep them for the `audit` that comes after all shares.
 
     Returns the shard and its counts: files in the folder, files inspected, unusable ones.

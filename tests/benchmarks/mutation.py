@@ -159,8 +159,8 @@ def record(options: argparse.Namespace, work: Path, plan: dict[str, Any]) -> dic
         if tests:
             known[str(path)] = {"digest": digest, "tests": tests}
             options.lines.write_text(json.dumps(known))
-    facts = {test: facts for path in paths for test, facts in known.get(str(path), {"tests": {}})["tests"].items()}
-    return {test: {**one, "lines": set(one["lines"])} for test, one in facts.items()}
+    measured = {test: measured for path in paths for test, measured in known.get(str(path), {"tests": {}})["tests"].items()}
+    return {test: {**one, "lines": set(one["lines"])} for test, one in measured.items()}
 
 
 def choose(mutant: Mutant, tests: dict[str, Any], package: Path, count: int, seconds: float) -> list[str]:
@@ -168,7 +168,7 @@ def choose(mutant: Mutant, tests: dict[str, Any], package: Path, count: int, sec
 
     No test runs what the import runs. Then tests of lines that name it come first, in other modules and tests that import it.
     """
-    hit = {test for test, facts in tests.items() if f"{mutant.file}:{mutant.line}" in facts["lines"]}
+    hit = {test for test, measured in tests.items() if f"{mutant.file}:{mutant.line}" in measured["lines"]}
     others = hit
     if mutant.names or not hit:
         module = mutant.file.removesuffix(".py").replace("/", ".")
@@ -179,10 +179,10 @@ def choose(mutant: Mutant, tests: dict[str, Any], package: Path, count: int, sec
         lines = {
             f"{file}:{n}" for file, text in near.items() for n, line in enumerate(text.splitlines(), 1) if name.search(line)
         }
-        hit |= {test for test, facts in tests.items() if not lines.isdisjoint(facts["lines"])}
+        hit |= {test for test, measured in tests.items() if not lines.isdisjoint(measured["lines"])}
         files = {file for file in {test.split("::")[0] for test in tests} if re.search(module, Path(file).read_text("utf-8"))}
         hit |= {test for test in tests if test.split("::")[0] in files}
-        others = {test for test, facts in tests.items() if any(line.split(":")[0] in near for line in facts["lines"])}
+        others = {test for test, measured in tests.items() if any(line.split(":")[0] in near for line in measured["lines"])}
     own, folder = f"test_{Path(mutant.file).stem}.py", Path(mutant.file).parts[1]
 
     def order(test: str) -> tuple[bool, bool, bool, float]:

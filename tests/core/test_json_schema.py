@@ -49,7 +49,7 @@ def wrong(value: object, name: str = "base", definition: str = "", place: str = 
     return ""
 
 
-PARTS: list[Any] = [
+SUBSETS: list[Any] = [
     0, 1, 3, 4, -2, -3, 1.5, True, False, None, "a", "x", "0f", "0g", "0ff", [], [1], [1, 2], [1, 2, 3], ["1", 2], [{"x": 1}],
     [{"x": 1}, {}], {}, {"x": 1}, {"x": "1"}, {"x": 1, "z": 2}, {"x": True}, {"any": True}, {"any": 1},
 ]  # fmt: skip
@@ -58,12 +58,12 @@ PARTS: list[Any] = [
 def test_the_verdicts_of_jsonschema() -> None:
     """Every property with every value, and objects drawn at random."""
     chance, validator = random.Random(0), Draft202012Validator(BASE)
-    values: list[Any] = [{"whole": 1, name: part} for name, part in itertools.product([*BASE["properties"], "other"], PARTS)]
+    values: list[Any] = [{"whole": 1, name: part} for name, part in itertools.product([*BASE["properties"], "other"], SUBSETS)]
     for _round in range(300):
         names = chance.sample([*BASE["properties"], "other"], chance.randrange(4))
-        values.append({"whole": 1, **{name: chance.choice(PARTS) for name in names}})
+        values.append({"whole": 1, **{name: chance.choice(SUBSETS) for name in names}})
     good = 0
-    for value in [*values, *PARTS]:
+    for value in [*values, *SUBSETS]:
         assert (wrong(value) == "") == validator.is_valid(value), value
         good += validator.is_valid(value)
     assert good > 50

@@ -1,4 +1,4 @@
-"""Issues from facts that are written down here: nothing is read, and which images are alike is given."""
+"""Issues from measured that are written down here: nothing is read, and which images are alike is given."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from imgclf.core.config import Part
+from imgclf.core.config import Subset
 from imgclf.core.progress import Progress
 from imgclf.data import duplicates, inspection
-from imgclf.data.catalogue import Catalogue
+from imgclf.data.scanned import Scanned
 from imgclf.data.checks import Issue
 from imgclf.data.layout import Found
 from imgclf.images import measurements, similarity
@@ -19,8 +19,8 @@ from imgclf.images import measurements, similarity
 GOOD = {"format": b"PNG", "bytes": 1000, "width": 100, "height": 100, "blurry": 0.2}
 
 
-class Known(Catalogue):
-    """A catalogue whose pairs are given by index: (first, second, similarity, mirrored)."""
+class Known(Scanned):
+    """A scanned whose pairs are given by index: (first, second, similarity, mirrored)."""
 
     alike: tuple[tuple[int, int, float, bool], ...] = ()
 
@@ -36,27 +36,27 @@ class Known(Catalogue):
 
 def known(files: dict[str, dict[str, Any]], *alike: tuple[int, int, float, bool]) -> Known:
     """Good images but for what is given of each by path; `same` marks those with equal pixels."""
-    facts = np.zeros(len(files), measurements.FACTS)
+    measured = np.zeros(len(files), measurements.DTYPE)
     hashes = np.zeros(len(files), "V32")
     for index, given in enumerate(files.values()):
         values = {**GOOD, "pixels": (0, 1000 + index), **given}
         hashes[index] = np.void(values.pop("content", str(index)).encode().ljust(32, b"."))
         for name, value in values.items():
-            facts[name][index] = value
+            measured[name][index] = value
     paths = list(files)
-    catalogue = Known(Path("data"), paths, facts, hashes, {}, np.zeros(len(files), np.int64), 0, [], None)  # type: ignore[arg-type]
-    object.__setattr__(catalogue, "alike", alike)
-    return catalogue
+    scanned = Known(Path("data"), paths, measured, hashes, {}, np.zeros(len(files), np.int64), 0, [], None)  # type: ignore[arg-type]
+    object.__setattr__(scanned, "alike", alike)
+    return scanned
 
 
-def found(paths: Sequence[str], parts: Sequence[Part | None] | None = None) -> list[Found]:
+def found(paths: Sequence[str], subsets: Sequence[Subset | None] | None = None) -> list[Found]:
     labels = [path.split("/")[-2] for path in paths]
-    return [Found(path, label, part) for path, label, part in zip(paths, labels, parts or [None] * len(paths), strict=True)]
+    return [Found(path, label, subset) for path, label, subset in zip(paths, labels, subsets or [None] * len(paths), strict=True)]
 
 
-def issues(catalogue: Known, **thresholds: float) -> list[tuple[str, str, float, str]]:
+def issues(scanned: Known, **thresholds: float) -> list[tuple[str, str, float, str]]:
     given = {name.replace("_", "-"): value for name, value in thresholds.items()}
-    return [(one.check, one.path, one.score, one.detail) for one in inspection.find(catalogue, found(catalogue.paths), given)]
+    return [(one.check, one.path, one.score, one.detail) for one in inspection.find(scanned, found(scanned.paths), given)]
 
 
 def crowd(**files: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -134,10 +134,10 @@ def test_what_follows_from_another_fault_is_not_named() -> None:
 
 
 def test_scores_of_what_has_no_pixels_are_nothing() -> None:
-    catalogue = known(
+    scanned = known(
         {"a/1.png": {"problem": b"damaged", "width": 1, "height": 90, "dark": 1.0}, "a/2.png": {"width": 16, "height": 64}}
     )
-    scores = inspection.scores(catalogue)
+    scores = inspection.scores(scanned)
     assert sorted(scores) == ["blank", "blurry", "bright", "dark", "grayscale", "low-contrast", "odd-aspect", "tiny"]
     assert {name: column.tolist() for name, column in scores.items() if column.any()} == {
         "blurry": [0.0, pytest.approx(0.2)], "tiny": [0.0, 0.75], "odd-aspect": [0.0, 0.75],
@@ -145,7 +145,7 @@ def test_scores_of_what_has_no_pixels_are_nothing() -> None:
 
 
 def test_what_is_wrong_with_a_file() -> None:
-    catalogue = known(
+    scanned = known(
         {
             "a/broken.jpg": {"problem": b"damaged"},
             "a/heic.jpg": {"problem": b"unsupported"},
@@ -157,8 +157,8 @@ def test_what_is_wrong_with_a_file() -> None:
             "a/none": {},
         }
     )
-    catalogue.problems.update({0: "half of it is missing", 1: "HEIC"})
-    assert issues(catalogue) == [
+    scanned.problems.update({0: "half of it is missing", 1: "HEIC"})
+    assert issues(scanned) == [
         ("broken", "a/broken.jpg", 1.0, "half of it is missing"),
         ("unsupported", "a/heic.jpg", 1.0, "HEIC"),
         ("extension", "a/jpeg.png", 1.0, "JPEG named .png"),
@@ -184,8 +184,8 @@ def test_the_worst_comes_first_and_every_issue_has_its_class() -> None:
 SAME: dict[str, Any] = {"pixels": (7, 7)}
 
 
-def resembling(catalogue: Known, parts: Sequence[Part | None] | None = None, at_least: float = 0.0) -> list[tuple[str, ...]]:
-    listed = duplicates.resemblances(catalogue, found(catalogue.paths, parts), at_least, None)
+def resembling(scanned: Known, subsets: Sequence[Subset | None] | None = None, at_least: float = 0.0) -> list[tuple[str, ...]]:
+    listed = duplicates.resemblances(scanned, found(scanned.paths, subsets), at_least, None)
     assert all(isinstance(one, Issue) for one in listed)
     return [(one.check, one.path, one.other, f"{one.score}", one.detail) for one in listed]
 
@@ -203,16 +203,16 @@ def test_the_best_of_a_class_is_kept(better: dict[str, Any], worse: dict[str, An
     for names in (("a/1.png", "a/22.png"), ("a/22.png", "a/1.png")):
         if not better and names[0] == "a/22.png":
             continue
-        catalogue = known({names[0]: {**SAME, **better}, names[1]: {**SAME, **worse}})
+        scanned = known({names[0]: {**SAME, **better}, names[1]: {**SAME, **worse}})
         expected = f"pixel for pixel the same as {names[0]}"
-        assert resembling(catalogue) == [("duplicate", names[1], names[0], "1.0", expected)]
-    catalogue = known({"a/2.png": {**SAME, "content": "x"}, "a/1.png": {**SAME, "content": "x"}})
-    assert resembling(catalogue) == [("duplicate", "a/2.png", "a/1.png", "1.0", "byte for byte the same as a/1.png")]
+        assert resembling(scanned) == [("duplicate", names[1], names[0], "1.0", expected)]
+    scanned = known({"a/2.png": {**SAME, "content": "x"}, "a/1.png": {**SAME, "content": "x"}})
+    assert resembling(scanned) == [("duplicate", "a/2.png", "a/1.png", "1.0", "byte for byte the same as a/1.png")]
 
 
 def test_copies_in_two_classes_are_a_conflict_told_of_both() -> None:
-    catalogue = known({"a/1.png": {**SAME, "bytes": 2000}, "a/2.png": SAME, "b/1.png": SAME})
-    assert resembling(catalogue) == [
+    scanned = known({"a/1.png": {**SAME, "bytes": 2000}, "a/2.png": SAME, "b/1.png": SAME})
+    assert resembling(scanned) == [
         ("duplicate", "a/2.png", "a/1.png", "1.0", "pixel for pixel the same as a/1.png"),
         ("conflict", "b/1.png", "a/1.png", "1.0", "the same pixels as a/1.png"),
         ("conflict", "a/1.png", "b/1.png", "1.0", "the same pixels as b/1.png"),
@@ -222,37 +222,37 @@ def test_copies_in_two_classes_are_a_conflict_told_of_both() -> None:
 def test_each_image_is_compared_with_one_as_close_to_the_best() -> None:
     """A chain 0 - 1 - 2 of which the first has the most pixels; 3 is a mirror image of 1, and 4 of another class."""
     files = {"a/0.png": {"width": 300}, "a/1.png": {}, "a/2.png": {}, "a/3.png": {}, "b/4.png": {}, "a/5.png": {}}
-    catalogue = known(files, (0, 1, 0.91239, False), (1, 2, 0.95, False), (1, 3, 0.97, True), (2, 4, 0.9, False))
-    assert resembling(catalogue) == [
+    scanned = known(files, (0, 1, 0.91239, False), (1, 2, 0.95, False), (1, 3, 0.97, True), (2, 4, 0.9, False))
+    assert resembling(scanned) == [
         ("near-duplicate", "a/1.png", "a/0.png", "0.9124", "nearly the same as a/0.png"),
         ("mirrored", "a/3.png", "a/1.png", "0.97", "a mirror image of a/1.png"),
         ("near-duplicate", "a/2.png", "a/1.png", "0.95", "nearly the same as a/1.png"),
         ("conflict", "b/4.png", "a/2.png", "0.9", "nearly the same as a/2.png"),
         ("conflict", "a/2.png", "b/4.png", "0.9", "nearly the same as b/4.png"),
     ]
-    assert [one[1] for one in resembling(catalogue, at_least=0.96)] == ["a/3.png"]
-    assert duplicates.groups(catalogue).tolist() == [0, 0, 0, 0, 0, 5]
+    assert [one[1] for one in resembling(scanned, at_least=0.96)] == ["a/3.png"]
+    assert duplicates.groups(scanned).tolist() == [0, 0, 0, 0, 0, 5]
 
 
 def test_an_image_that_resembles_a_copy_is_held_against_the_best_of_the_copies() -> None:
-    catalogue = known({"a/1.png": SAME, "a/2.png": {**SAME, "bytes": 3000}, "a/3.png": {}}, (0, 2, 0.9, False))
-    assert resembling(catalogue) == [
+    scanned = known({"a/1.png": SAME, "a/2.png": {**SAME, "bytes": 3000}, "a/3.png": {}}, (0, 2, 0.9, False))
+    assert resembling(scanned) == [
         ("duplicate", "a/1.png", "a/2.png", "1.0", "pixel for pixel the same as a/2.png"),
         ("near-duplicate", "a/3.png", "a/2.png", "0.9", "nearly the same as a/2.png"),
     ]
 
 
 def test_leaks_are_named_from_the_later_part_to_the_earlier() -> None:
-    """A copy of a validation image in train, a mirror image of a test image in val; nothing within one part or without one."""
+    """A copy of a validation image in train, a mirror image of a test image in val; nothing within one subset or without one."""
     files = {
         "train/a/0.png": SAME, "val/a/1.png": SAME, "test/a/2.png": {}, "val/a/3.png": {}, "train/a/4.png": {},
         "train/a/5.png": {}, "extra/a/6.png": {}, "train/a/7.png": {"problem": b"damaged"},
     }  # fmt: skip
-    parts: list[Part | None] = ["train", "val", "test", "val", "train", "train", None, "train"]
-    catalogue = known(files, (2, 3, 0.912345, True), (4, 5, 0.99, False), (2, 6, 0.95, False))
-    listed = duplicates.leaks(catalogue, found(catalogue.paths, parts))
+    subsets: list[Subset | None] = ["train", "val", "test", "val", "train", "train", None, "train"]
+    scanned = known(files, (2, 3, 0.912345, True), (4, 5, 0.99, False), (2, 6, 0.95, False))
+    listed = duplicates.leaks(scanned, found(scanned.paths, subsets))
     assert listed == [duplicates.Leak(0, 1, 1.0, True, False), duplicates.Leak(3, 2, 0.9123, False, True)]
-    told = resembling(catalogue, parts)
+    told = resembling(scanned, subsets)
     assert [one for one in told if one[0] == "leakage"] == [
         ("leakage", "train/a/0.png", "val/a/1.png", "1.0", "the same pixels as val/a/1.png"),
         ("leakage", "val/a/3.png", "test/a/2.png", "0.9123", "a mirror image of test/a/2.png"),
@@ -261,12 +261,12 @@ def test_leaks_are_named_from_the_later_part_to_the_earlier() -> None:
         ("near-duplicate", "extra/a/6.png", "test/a/2.png"),
         ("near-duplicate", "train/a/5.png", "train/a/4.png"),
     ], "what leaks is told once"
-    assert [one[1] for one in resembling(catalogue, parts, at_least=0.95) if one[0] == "leakage"] == ["train/a/0.png"]
-    assert duplicates.leaks(catalogue, found(catalogue.paths)) == []
+    assert [one[1] for one in resembling(scanned, subsets, at_least=0.95) if one[0] == "leakage"] == ["train/a/0.png"]
+    assert duplicates.leaks(scanned, found(scanned.paths)) == []
 
 
 def test_an_image_in_a_part_is_better_than_a_larger_one_in_none() -> None:
-    catalogue = known({"extra/a/1.png": {**SAME, "width": 900}, "train/a/2.png": {**SAME}})
-    assert resembling(catalogue, [None, "train"]) == [
+    scanned = known({"extra/a/1.png": {**SAME, "width": 900}, "train/a/2.png": {**SAME}})
+    assert resembling(scanned, [None, "train"]) == [
         ("near-duplicate", "extra/a/1.png", "train/a/2.png", "1.0", "the same pixels as train/a/2.png"),
     ]

@@ -1,4 +1,4 @@
-"""Which files a data folder holds: of which class and part, and what is refused."""
+"""Which files a data folder holds: of which class and subset, and what is refused."""
 
 import os
 from pathlib import Path
@@ -33,13 +33,13 @@ def test_every_file_is_named_with_its_class_or_the_rule_that_leaves_it_out(tmp_p
         Found("loose.png", None, None, "not in a class folder"),
     ]
     assert layout.class_folders(root) == ["a", "b"]
-    assert layout.part_folders(root) == {}
+    assert layout.subset_folders(root) == {}
 
 
 def test_a_folder_that_is_split(tmp_path: Path) -> None:
     root = made(tmp_path, "Training/a/1.png", "Training/loose.png", "Training/.DS_Store", "Training/.git/2", "dev/a/3.png",
                 "test/4.png", "loose.png")  # fmt: skip
-    assert layout.part_folders(root) == {"Training": "train", "dev": "val"}
+    assert layout.subset_folders(root) == {"Training": "train", "dev": "val"}
     assert scan(root) == [
         Found("Training/.DS_Store", None, "train", "a hidden file"),
         Found("Training/.git/2", None, "train", "in a hidden or system folder"),
@@ -56,15 +56,15 @@ def test_a_folder_that_is_split(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "part"),
+    ("name", "subset"),
     [
-        *((name, part) for name, part in layout.PART_NAMES.items()),
+        *((name, subset) for name, subset in layout.SUBSET_NAMES.items()),
         ("TRAIN", "train"), ("train1", "train"), ("train2017", "train"), ("training_set", "train"), ("val-images", "val"),
         ("test set 3", "test"), ("testset", "test"), ("trained", None), ("tests", None), ("set", None), ("train.old", None),
     ],
 )  # fmt: skip
-def test_names_of_parts(name: str, part: str | None) -> None:
-    assert layout._part_named(name) == part
+def test_names_of_parts(name: str, subset: str | None) -> None:
+    assert layout._subset_named(name) == subset
 
 
 @pytest.mark.parametrize(
@@ -94,15 +94,15 @@ def test_what_is_neither_split_nor_classes(paths: tuple[str, ...], words: str, t
 
 
 def test_classes_that_are_called_like_parts(tmp_path: Path) -> None:
-    assert layout.part_folders(made(tmp_path / "1", "train1/1.png", "train2/1.png")) == {}
-    assert layout.part_folders(made(tmp_path / "2", "train/1.png", "cars/1.png")) == {}
-    assert layout.part_folders(made(tmp_path / "3", "test/a/1.png", "val/a/1.png")) == {}
-    assert layout.part_folders(made(tmp_path / "4", "train/a/1", "test/a/1", "test2/2.png")) == {
+    assert layout.subset_folders(made(tmp_path / "1", "train1/1.png", "train2/1.png")) == {}
+    assert layout.subset_folders(made(tmp_path / "2", "train/1.png", "cars/1.png")) == {}
+    assert layout.subset_folders(made(tmp_path / "3", "test/a/1.png", "val/a/1.png")) == {}
+    assert layout.subset_folders(made(tmp_path / "4", "train/a/1", "test/a/1", "test2/2.png")) == {
         "train": "train",
         "test": "test",
     }
     inside = made(tmp_path / "5", "a/train/1", "a/train2/2")
-    assert [file.label for file in scan(inside)] == ["a", "a"], "no split without another part"
+    assert [file.label for file in scan(inside)] == ["a", "a"], "no split without another subset"
 
 
 def test_folders_in_a_loop_are_walked_once(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import encoded, photo, write
 
-from imgclf.core.config import Part
+from imgclf.core.config import Subset
 from imgclf.core.errors import ImgclfError
 from imgclf.data import manifest
 from imgclf.data.dataset import Sample
@@ -17,7 +17,7 @@ from imgclf.data.manifest import Manifest, Row
 HEAD = "path,label,split,group,sha256\n"
 
 
-def row(path: str, split: Part, content: str = "", label: str = "") -> Row:
+def row(path: str, split: Subset, content: str = "", label: str = "") -> Row:
     digest = hashlib.sha256((content or path).encode()).hexdigest()
     return Row(path, label or path.split("/")[0], split, digest[:12], digest)
 
@@ -36,8 +36,8 @@ def test_a_manifest_is_plain_csv_and_is_read_as_it_was(tmp_path: Path) -> None:
     assert manifest.read_manifest(path) == made, "rows are sorted by path"
     assert made.class_names == ("a", "b")
     assert made.counts() == {"a": {"train": 1, "val": 1, "test": 0}, "b": {"train": 1, "val": 0, "test": 1}}
-    assert made.part(tmp_path, "train").samples == (Sample("a/1.png", "a"), Sample("b/2.png", "b"))
-    assert made.part(tmp_path, "val").class_names == ("a", "b")
+    assert made.subset(tmp_path, "train").samples == (Sample("a/1.png", "a"), Sample("b/2.png", "b"))
+    assert made.subset(tmp_path, "val").class_names == ("a", "b")
 
 
 def test_hashes_are_those_of_the_text_and_of_the_labelled_contents() -> None:
@@ -144,10 +144,10 @@ def test_changes_since_a_split(tmp_path: Path) -> None:
     ]
     kept = ["a/6.png", *(f"b/{number}.png" for number in range(2, 7)), "b/new name.png"]
     assert [one.path for one in now.rows] == kept, "what is no image any more is skipped when it is read"
-    parts, again = manifest.load_parts(tmp_path, Manifest(tuple(rows)))
+    subsets, again = manifest.load_subsets(tmp_path, Manifest(tuple(rows)))
     assert again == notes
-    assert {part: len(found.samples) for part, found in parts.items()} == {"train": 7, "val": 0, "test": 0}
-    assert {found.class_names for found in parts.values()} == {("a", "b", "c")}
+    assert {subset: len(found.samples) for subset, found in subsets.items()} == {"train": 7, "val": 0, "test": 0}
+    assert {found.class_names for found in subsets.values()} == {("a", "b", "c")}
 
 
 def test_files_that_were_renamed_or_moved_to_another_class_are_known_by_their_content() -> None:

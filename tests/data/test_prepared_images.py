@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import encoded, make_classes, photo, write
 
-from imgclf.core.config import PARTS, Preprocessing
+from imgclf.core.config import SUBSETS, Preprocessing
 from imgclf.core.errors import ImgclfError
 from imgclf.data import dataset, prepared_images
 from imgclf.data.dataset import Dataset
@@ -22,10 +22,10 @@ def prepared(root: Path, count: int = 6) -> Prepared:
     if not root.exists():
         make_classes(root, {"a": count, "b": count}, size=12)
     everything, _skipped = dataset.index(root)
-    parts = {"train": [], "val": []}  # type: ignore[var-annotated]
+    subsets = {"train": [], "val": []}  # type: ignore[var-annotated]
     for sample in everything.samples:
-        parts["train" if int(sample.path[2:5]) < count // 2 else "val"].append(sample)
-    parted = {part: Dataset(root, tuple(samples), everything.class_names) for part, samples in parts.items()}
+        subsets["train" if int(sample.path[2:5]) < count // 2 else "val"].append(sample)
+    parted = {subset: Dataset(root, tuple(samples), everything.class_names) for subset, samples in subsets.items()}
     return prepared_images.prepare(root, parted, PREPROCESSING)  # type: ignore[arg-type]
 
 
@@ -39,14 +39,14 @@ def test_shards_are_folders_of_every_nth_file_and_together_all(tmp_path: Path) -
     shards = [prepared_images.shard(whole, index, 4) for index in range(4)]
     assert len({shard.folder for shard in [whole, *shards]}) == 5
     assert {shard.folder.parent for shard in shards} == {whole.folder.parent}
-    for part in ("train", "val"):
-        names = sorted(whole.files[part])
+    for subset in ("train", "val"):
+        names = sorted(whole.files[subset])
         for index, shard in enumerate(shards):
-            assert listed(shard.folder / part) == sorted(shard.files[part]) == names[index::4]
-            assert all(shard.files[part][name] == whole.files[part][name] for name in shard.files[part])
-            for name in shard.files[part]:
-                assert os.path.samefile(shard.folder / part / name, whole.folder / part / name)
-            assert sorted(path.name for path in (shard.folder / part).iterdir()) == ["a", "b"]
+            assert listed(shard.folder / subset) == sorted(shard.files[subset]) == names[index::4]
+            assert all(shard.files[subset][name] == whole.files[subset][name] for name in shard.files[subset])
+            for name in shard.files[subset]:
+                assert os.path.samefile(shard.folder / subset / name, whole.folder / subset / name)
+            assert sorted(path.name for path in (shard.folder / subset).iterdir()) == ["a", "b"]
     again = prepared_images.shard(whole, 2, 4)
     assert again == shards[2]
 
@@ -102,8 +102,8 @@ def test_a_full_disk_is_told_in_megabytes(number: int, tmp_path: Path, monkeypat
 def test_parts_without_images_have_folders_too(tmp_path: Path) -> None:
     root = make_classes(tmp_path, {"a": 2, "b": 1}, size=12)
     everything, _skipped = dataset.index(root)
-    parts = {part: everything.subset(["a/000.png"] if part == "train" else []) for part in PARTS}
-    made = prepared_images.prepare(root, parts, PREPROCESSING)
+    subsets = {subset: everything.subset(["a/000.png"] if subset == "train" else []) for subset in SUBSETS}
+    made = prepared_images.prepare(root, subsets, PREPROCESSING)
     assert sorted(path.relative_to(made.folder).as_posix() for path in made.folder.rglob("*") if path.is_dir()) == [
         "test", "test/a", "test/b", "train", "train/a", "train/b", "val", "val/a", "val/b",
     ]  # fmt: skip

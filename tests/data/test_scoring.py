@@ -9,7 +9,7 @@ import pytest
 from conftest import encoded, photo, write
 from tiny import CLASSES, rewrite, tiny_run
 
-from imgclf.core.config import PARTS, Part
+from imgclf.core.config import SUBSETS, Subset
 from imgclf.core.errors import ImgclfError
 from imgclf.data import scoring
 from imgclf.data.manifest import Manifest, Row
@@ -17,22 +17,22 @@ from imgclf.evaluation import baseline, grouped
 from imgclf.images import decode, preprocess, quality
 from imgclf.models.bundle import Bundle
 
-PLACES: tuple[Part, ...] = ("train", "train", "val", "test", "test")  # of the images of each class
+PLACES: tuple[Subset, ...] = ("train", "train", "val", "test", "test")  # of the images of each class
 
 
 def picture(number: int) -> bytes:
     return encoded(photo(number, 60 + number, 40 + number), "PNG")
 
 
-def made(root: Path, places: tuple[Part, ...] = PLACES) -> Bundle:
+def made(root: Path, places: tuple[Subset, ...] = PLACES) -> Bundle:
     """Five images of each class in `data`, and a run with this split of them."""
     rows = []
     for number, label in enumerate(CLASSES):
-        for index, part in enumerate(places):
+        for index, subset in enumerate(places):
             content = picture(10 * number + index)
             write(root / "data" / label / f"{index}.png", content)
             digest = hashlib.sha256(content).hexdigest()
-            rows.append(Row(f"{label}/{index}.png", label, part, f"{label} {index // 2}", digest))
+            rows.append(Row(f"{label}/{index}.png", label, subset, f"{label} {index // 2}", digest))
     return of_split(root, Manifest(tuple(rows)))
 
 
@@ -47,20 +47,20 @@ def paths(found: scoring.Images) -> list[str]:
     return [sample.path for sample in found.samples]
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_a_part_of_the_runs_own_split(tmp_path: Path, part: Part) -> None:
+@pytest.mark.parametrize("subset", SUBSETS)
+def test_a_part_of_the_runs_own_split(tmp_path: Path, subset: Subset) -> None:
     run = made(tmp_path)
-    found = scoring.images(run, tmp_path / "data", part)
-    assert paths(found) == [f"{label}/{index}.png" for label in CLASSES for index in range(5) if PLACES[index] == part]
+    found = scoring.images(run, tmp_path / "data", subset)
+    assert paths(found) == [f"{label}/{index}.png" for label in CLASSES for index in range(5) if PLACES[index] == subset]
     assert [sample.label for sample in found.samples] == [path.split("/")[0] for path in paths(found)]
-    assert (found.root, found.name, found.skipped) == (tmp_path / "data", part, ())
-    assert found.on == f"the {part} part of the run's own split"
+    assert (found.root, found.name, found.skipped) == (tmp_path / "data", subset, ())
+    assert found.on == f"the {subset} set of the run's own split"
     assert found.group_of == {path: f"{path.split('/')[0]} {int(path[-5]) // 2}" for path in paths(found)}
     assert [note.split(":")[0] for note in found.notes] == {
         "test": [],
-        "val": ["images that were in the run's validation part, which chose its best epoch"],
+        "val": ["images that were in the run's validation set, which chose its best epoch"],
         "train": ["these images trained the network"],
-    }[part]
+    }[subset]
 
 
 def test_the_test_part_is_the_usual_one_and_the_validation_part_stands_in(tmp_path: Path) -> None:
@@ -68,8 +68,8 @@ def test_the_test_part_is_the_usual_one_and_the_validation_part_stands_in(tmp_pa
     found = scoring.images(made(tmp_path / "two", ("train", "val", "val")))
     assert (found.name, len(found.samples)) == ("val", 6)
     assert found.notes == (
-        "there is no test part; the validation part is scored",
-        "images that were in the run's validation part, which chose its best epoch: 6 of 6; the score flatters the run",
+        "there is no test set; the validation set is scored",
+        "images that were in the run's validation set, which chose its best epoch: 6 of 6; the score flatters the run",
     )
 
 
@@ -87,7 +87,7 @@ def test_changes_since_the_split_are_named(tmp_path: Path) -> None:
         "images renamed or moved since the split: 1 (red/other.png)",
         "class folders that this run was not trained on (not scored): zebra (1 image); to add them, run "
         "`imgclf split DATA --force` and train again",
-        "images of the test part that are no longer in DATA: 1 of 6",
+        "images of the test set that are no longer in DATA: 1 of 6",
         "images that have changed since the run's split was made: 1, first green/3.png",
         "files in DATA that are not in the run's split and were not scored: 1",
     ]
@@ -127,7 +127,7 @@ def test_another_folder(tmp_path: Path) -> None:
     assert paths(found) == ["blue/a.png", "blue/seen.png", "green/a.png"]
     assert (found.name, found.on, found.group_of) == ("other-of-mine-", f"all images of {other}", None)
     assert [path for path, _reason in found.skipped] == ["blue/page.png"]
-    assert found.notes == ("images that were in the run's training part: 1 of 3; the score flatters the run",)
+    assert found.notes == ("images that were in the run's training set: 1 of 3; the score flatters the run",)
     with pytest.raises(ImgclfError, match="not the data this run was trained on, and it has no val folder; leave --split out"):
         scoring.images(run, other, "val")
     write(other / "zebra/1.png", picture(75))
@@ -137,10 +137,10 @@ def test_another_folder(tmp_path: Path) -> None:
 
 def test_a_part_of_another_folder_that_is_split(tmp_path: Path) -> None:
     run, other = made(tmp_path), tmp_path / "other"
-    for number, part in enumerate(("train", "test")):
-        write(other / part / "blue/a.png", picture(60 + number))
-        write(other / part / "green/page.png", b"<html>")
-        write(other / part / "green/b.png", picture(65 + number))
+    for number, subset in enumerate(("train", "test")):
+        write(other / subset / "blue/a.png", picture(60 + number))
+        write(other / subset / "green/page.png", b"<html>")
+        write(other / subset / "green/b.png", picture(65 + number))
     found = scoring.images(run, other, "test")
     assert paths(found) == ["test/blue/a.png", "test/green/b.png"]
     assert [path for path, _reason in found.skipped] == ["test/green/page.png"]
@@ -155,7 +155,7 @@ def test_nothing_to_score(tmp_path: Path) -> None:
     for label in CLASSES:
         for index in (3, 4):
             (tmp_path / f"data/{label}/{index}.png").unlink()
-    with pytest.raises(ImgclfError, match=r"no image to evaluate in the test part of the run's own split; images of the test"):
+    with pytest.raises(ImgclfError, match=r"no image to evaluate in the test set of the run's own split; images of the test"):
         scoring.images(run)
 
 
@@ -164,7 +164,7 @@ def test_answers_are_those_of_each_run_and_measures_those_of_the_image(tmp_path:
     second = Bundle.load(tiny_run(tmp_path / "second"))
     write(tmp_path / "data/green/4.png", b"\x89PNG\r\n\x1a\n, and no more")
     on, told = scoring.images(run), []
-    found = scoring.answers([run, second], on, lambda done, total: told.append((done, total)))
+    found = scoring.score([run, second], on, lambda done, total: told.append((done, total)))
     assert told == [(number, 6) for number in range(1, 7)]
     assert [sample.path for sample in found.samples] == ["blue/3.png", "blue/4.png", "green/3.png", "red/3.png", "red/4.png"]
     assert [path for path, _reason in found.skipped] == ["green/4.png"]
@@ -195,9 +195,9 @@ def test_no_image_that_can_be_read(tmp_path: Path) -> None:
     for path in (tmp_path / "data").rglob("*.png"):
         path.write_bytes(b"nothing")
     with pytest.raises(
-        ImgclfError, match="none of the 6 images in the test part of the run's own split can be read; run `imgclf"
+        ImgclfError, match="none of the 6 images in the test set of the run's own split can be read; run `imgclf"
     ):
-        scoring.answers([run], on)
+        scoring.score([run], on)
 
 
 def test_a_run_whose_split_is_gone_or_another(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from imgclf.images.formats import containers
 
 
 def record(**changes: object) -> np.ndarray:
-    made = np.zeros(1, measurements.FACTS)
+    made = np.zeros(1, measurements.DTYPE)
     good = {"format": b"PNG", "bytes": 100, "width": 10, "height": 20, "trailing": 99}
     for name, value in {**good, **changes}.items():
         if name in ("endless", "animated", "flat"):
@@ -48,20 +48,20 @@ def test_records_that_an_image_can_have(changes: dict[str, object], sound: bool)
 def test_what_is_known_of_a_file_is_not_decoded(tmp_path: Path) -> None:
     content = encoded(photo(1), "PNG")
     path = write(tmp_path / "a.png", content)
-    digest, facts, problem, thumbnail = measurements.look_at((str(tmp_path), frozenset()), "a.png")
+    digest, measured, problem, thumbnail = measurements.measure_file((str(tmp_path), frozenset()), "a.png")
     assert (digest.hex(), problem, len(thumbnail)) == (
         hashlib.sha256(content).hexdigest(),
         "",
         32 * 32 + 3 * 64 + 64,
     )
-    assert np.frombuffer(facts, measurements.FACTS)["bytes"] == len(content)
-    assert measurements.look_at((str(tmp_path), frozenset([digest])), "a.png") == (digest, b"", "", b"")
+    assert np.frombuffer(measured, measurements.DTYPE)["bytes"] == len(content)
+    assert measurements.measure_file((str(tmp_path), frozenset([digest])), "a.png") == (digest, b"", "", b"")
     path.write_bytes(b"<html>")
-    digest, facts, problem, thumbnail = measurements.look_at((str(tmp_path), frozenset()), "a.png")
+    digest, measured, problem, thumbnail = measurements.measure_file((str(tmp_path), frozenset()), "a.png")
     assert (digest, problem, thumbnail) == (b"", "not an image but an HTML page", b"")
-    assert np.frombuffer(facts, measurements.FACTS)[["problem", "bytes"]].tolist() == [(b"not-an-image", 6)]
+    assert np.frombuffer(measured, measurements.DTYPE)[["problem", "bytes"]].tolist() == [(b"not-an-image", 6)]
     for missing in ("none.png", "nul\0.png"):
-        assert measurements.look_at((str(tmp_path), frozenset()), missing)[:2] == (b"", measurements.unusable("missing"))
+        assert measurements.measure_file((str(tmp_path), frozenset()), missing)[:2] == (b"", measurements.unusable("missing"))
 
 
 # -- comparisons --------------------------------------------------------------------------------------------------------------
