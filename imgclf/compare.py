@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf.core.config import Part
+from imgclf.core.config import Subset
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files.paths import StrPath
 from imgclf.data import scoring
@@ -74,11 +74,11 @@ def compare(
     first: Bundle,
     second: Bundle,
     data: StrPath | None = None,
-    part: Part | None = None,
+    subset: Subset | None = None,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
-    """Score two runs on a part of the first one's split (the test part unless told otherwise), or on another data folder.
+    """Score two runs on a part of the first one's split (the test set unless told otherwise), or on another data folder.
 
     Raises ImgclfError when their classes differ, or when there is nothing to score.
     """
@@ -90,8 +90,8 @@ def compare(
         )
     if first.path.resolve() == second.path.resolve():
         raise ImgclfError(f"{first.path}: the same run twice; give two")
-    on = scoring.images(first, data, part)
-    found = scoring.answers([first, second], on, progress)
+    on = scoring.images(first, data, subset)
+    found = scoring.score([first, second], on, progress)
     predicted = [probabilities.argmax(axis=1) for probabilities in found.probabilities]
     right = [labels == found.true for labels in predicted]
     only_first, only_second = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
@@ -120,7 +120,7 @@ def compare(
     )
 
 
-def _side(bundle: Bundle, right: NDArray[np.bool_], probabilities: NDArray[np.float64], found: scoring.Answers) -> Side:
+def _side(bundle: Bundle, right: NDArray[np.bool_], probabilities: NDArray[np.float64], found: scoring.Scored) -> Side:
     hits, total = int(right.sum()), len(right)
     return Side(
         run=str(bundle.path),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 from imgclf.core import signals
-from imgclf.core.config import Share
+from imgclf.core.config import Fraction
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.fields import Within, check
 from imgclf.core.files import placing, reading
@@ -23,7 +23,7 @@ from imgclf.core.shards import Shard
 from imgclf.images import sources
 from imgclf.images.sources import Inputs, Source
 from imgclf.models.bundle import Bundle
-from imgclf.models.prediction import Place, Prediction, answer
+from imgclf.models.prediction import Place, Prediction, predict_image
 
 
 def predict(
@@ -31,15 +31,15 @@ def predict(
 ) -> Generator[Prediction, None, None]:
     """Predict what `sources.expand` makes of the inputs, on all cores, each record as soon as it is its turn.
 
-    threshold: see `prediction.answer`. without: a folder whose images are skipped.
+    threshold: see `prediction.predict_image`. without: a folder whose images are skipped.
     """
     check("top", top, Annotated[int, Within(1)])
-    check("threshold", threshold, Share)
-    one = functools.partial(answer, bundle, top=top, threshold=threshold)
+    check("threshold", threshold, Fraction)
+    one = functools.partial(predict_image, bundle, top=top, threshold=threshold)
     return ordered_map(one, sources.expand(inputs, without))
 
 
-def predict_share(
+def predict_shard(
     bundle: Bundle, inputs: Inputs, shard: Shard, *, top: int = 1, threshold: float = 0.0
 ) -> Generator[Prediction, None, None]:
     """Predict every `shard.count`-th input; each record says which of all it is, so that `merge` can put them in order."""
@@ -53,7 +53,7 @@ def predict_share(
                 yield source
 
     held: Prediction | None = None  # the last is known as such only when there is no other
-    one = functools.partial(answer, bundle, top=top, threshold=threshold)
+    one = functools.partial(predict_image, bundle, top=top, threshold=threshold)
     for number, record in enumerate(ordered_map(one, own())):
         if held:
             yield held
@@ -64,26 +64,26 @@ def predict_share(
 
 
 def merge(files: Sequence[str]) -> Generator[Prediction, None, None]:
-    """The records that all shares printed, in the order of the inputs, the files read side by side.
+    """The records that all shards printed, in the order of the inputs, the files read side by side.
 
-    Raises ImgclfError, at the latest at the end, when a share is missing, ended early or had other inputs.
+    Raises ImgclfError, at the latest at the end, when a shard is missing, ended early or had other inputs.
     """
     with contextlib.ExitStack() as stack:
-        shares: dict[int, tuple[str, Iterator[Prediction]]] = {}
+        shards: dict[int, tuple[str, Iterator[Prediction]]] = {}
         count = 0
         for name in files:
             records = _records(name, stack)
             first = next(records, None)
-            if first is None or first.place is None:  # a share has no record when there are fewer inputs than shares
+            if first is None or first.place is None:  # a shard has no record when there are fewer inputs than shards
                 continue
-            if first.place.shard in shares:
-                raise ImgclfError(f"{name}: the same share as {shares[first.place.shard][0]}; give each once")
+            if first.place.shard in shards:
+                raise ImgclfError(f"{name}: the same shard as {shards[first.place.shard][0]}; give each once")
             if count and first.place.shards != count:
                 raise ImgclfError(
-                    f"{name}: one of {first.place.shards} shares, and {files[0]} of {count}; give those of one work"
+                    f"{name}: one of {first.place.shards} shards, and {files[0]} of {count}; give those of one work"
                 )
             count = first.place.shards
-            shares[first.place.shard] = name, itertools.chain([first], records)
+            shards[first.place.shard] = name, itertools.chain([first], records)
         if not count:
             raise ImgclfError(f"{', '.join(files[:3])}: no records; give what `imgclf predict --shard I/N --jsonl` printed")
         totals: dict[str, int] = {}
@@ -91,18 +91,18 @@ def merge(files: Sequence[str]) -> Generator[Prediction, None, None]:
             if totals and position == min(totals.values()):
                 break
             shard = position % count + 1
-            name, records = shares.get(shard, (f"share {shard} of {count}", iter(())))
+            name, records = shards.get(shard, (f"shard {shard} of {count}", iter(())))
             record = next(records, None)
             if record is None or record.place is None or record.place.position != position:
                 raise ImgclfError(
-                    f"{name}: record {position // count + 1} is missing; run this share to its end and merge again"
+                    f"{name}: record {position // count + 1} is missing; run this shard to its end and merge again"
                 )
             if record.place.inputs is not None:
                 totals[name] = record.place.inputs
             yield dataclasses.replace(record, place=None)
-        if len(set(totals.values())) > 1 or len(totals) < len(shares):
+        if len(set(totals.values())) > 1 or len(totals) < len(shards):
             raise ImgclfError(
-                f"{', '.join(files[:3])}: the shares had other inputs, or more of them; run them again on the same"
+                f"{', '.join(files[:3])}: the shards had other inputs, or more of them; run them again on the same"
             )
 
 
@@ -123,7 +123,7 @@ def _records(name: str, stack: contextlib.ExitStack) -> Iterator[Prediction]:
             if record.place is None:
                 raise ValueError("it was printed without --shard")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ImgclfError(f"{name}, line {number}: no record of a share: {error}; run this share again") from error
+            raise ImgclfError(f"{name}, line {number}: no record of a shard: {error}; run this shard again") from error
         yield record
 
 

@@ -28,7 +28,7 @@ class Run:
     val_accuracy: float | None = None
     val_interval: tuple[float, float] | None = None  # 95% Wilson interval
     val_baseline: Baseline | None = None  # baseline on the same images
-    test_accuracy: float | None = None  # of the last `imgclf evaluate` on the test part
+    test_accuracy: float | None = None  # of the last `imgclf evaluate` on the test set
     test_interval: tuple[float, float] | None = None
     test_baseline: Baseline | None = None
     data: str | None = None

@@ -98,11 +98,11 @@ def test_a_dry_run_moves_nothing(data: Path) -> None:
 
 def test_a_second_run_reads_and_changes_nothing(data: Path) -> None:
     first = cleaning.clean(data)
-    assert first.catalogue.read == 17
+    assert first.scanned.read == 17
     after = tree(data)
     second = cleaning.clean(data)
     assert second.counts() == {"kept": 10, "renamed": 0, "quarantined": 0, "ignored": 6, "stuck": 0, "reported": 0}
-    assert second.catalogue.read == 0
+    assert second.scanned.read == 0
     assert tree(data) == after
 
 
@@ -322,9 +322,9 @@ def test_the_copy_kept_is_the_better_one(tmp_path: Path) -> None:
 
 def test_of_copies_in_a_folder_that_is_split_the_test_part_keeps_its_own(tmp_path: Path) -> None:
     content = encoded(scene(1))
-    for part in ("train", "test"):
-        write(tmp_path / part / "cats" / "1.jpg", content)
-        write(tmp_path / part / "cats" / f"{part}.jpg", encoded(scene(2 if part == "train" else 3)))
+    for subset in ("train", "test"):
+        write(tmp_path / subset / "cats" / "1.jpg", content)
+        write(tmp_path / subset / "cats" / f"{subset}.jpg", encoded(scene(2 if subset == "train" else 3)))
     write(tmp_path / "train" / "cats" / "1 copy.jpg", content)
     result = cleaning.clean(tmp_path)
     assert [(issue.path, issue.check, issue.action, issue.other) for issue in result.issues] == [
@@ -450,8 +450,8 @@ def test_what_lies_in_a_linked_folder_is_only_reported(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_split_already(tmp_path: Path) -> None:
-    for seed, part in enumerate(("train", "validation", "test")):
-        write(tmp_path / part / "cats" / "1.jpg", encoded(photo(seed)))
+    for seed, subset in enumerate(("train", "validation", "test")):
+        write(tmp_path / subset / "cats" / "1.jpg", encoded(photo(seed)))
     write(tmp_path / "train" / "LICENSE", b"CC0")
     write(tmp_path / "test" / "cats" / "2.jpg", b"<html>")
     result = cleaning.clean(tmp_path)

@@ -211,7 +211,7 @@ def test_renamed_and_relabelled_images_of_the_split_are_scored(project: Path) ->
     shutil.rmtree(project / "data" / "blue")
     for path in [*(project / "data").glob("*/renamed *"), project / "data/red/was blue.png"]:
         path.unlink()
-    with pytest.raises(ImgclfError, match="no image to evaluate in the test part of the run's own split; images of "):
+    with pytest.raises(ImgclfError, match="no image to evaluate in the test set of the run's own split; images of "):
         evaluate(run, project / "data")
 
 
@@ -251,11 +251,12 @@ def test_measures_and_slices(project: Path) -> None:
 
 def test_a_slice_is_the_folder_within_the_class_whatever_its_name(project: Path) -> None:
     """`test` in a class is a folder like any other; `Training` above the classes is none of them."""
-    for part in ("Training", "Validation"):
+    for subset in ("Training", "Validation"):
         for name in ("test", "red"):
             for index in range(6):
                 shutil.copy(
-                    project / f"data/red/{index:03d}.png", write(project / "other" / part / "red" / name / f"{index}.png", b"")
+                    project / f"data/red/{index:03d}.png",
+                    write(project / "other" / subset / "red" / name / f"{index}.png", b""),
                 )
     found = evaluate(run_of(project), project / "other").slices
     assert {(one.value, one.images) for one in found if one.by == "folder"} == {("test", 12), ("red", 12)}
@@ -286,7 +287,7 @@ def test_damaged_missing_and_changed_images_are_named(project: Path) -> None:
     result = evaluate(run, project / "data")
     assert result.images == 7
     assert result.skipped == ((rows[0].path, "damaged or truncated PNG: it cannot be decoded to the end"),)
-    assert result.notes[0] == f"images of the test part that are no longer in {project / 'data'}: 1 of 9"
+    assert result.notes[0] == f"images of the test set that are no longer in {project / 'data'}: 1 of 9"
     assert result.notes[1] == f"images that have changed since the run's split was made: 2, first {rows[0].path}"
 
 
@@ -297,13 +298,13 @@ def test_training_images_that_turn_up_in_the_test_are_counted(project: Path) -> 
     tested = next(row for row in rows if row.split == "test")
     shutil.copy(project / "data" / trained.path, project / "data" / tested.path)
     notes = evaluate(run, project / "data").notes
-    assert "images that were in the run's training part: 1 of 9; the score flatters the run" in notes
+    assert "images that were in the run's training set: 1 of 9; the score flatters the run" in notes
 
 
 def test_images_that_chose_the_epoch_are_counted(project: Path) -> None:
-    """Asked for as a part, in another folder, and where there is no test part."""
+    """Asked for as a subset, in another folder, and where there is no test set."""
     run = run_of(project)
-    words = "images that were in the run's validation part, which chose its best epoch: {}; the score flatters the run"
+    words = "images that were in the run's validation set, which chose its best epoch: {}; the score flatters the run"
     assert evaluate(run, project / "data").notes == ()
     assert evaluate(run, project / "data", "val").notes == (words.format("12 of 12"),)
     rows = read_manifest(run.path / "split.csv").rows
@@ -314,9 +315,9 @@ def test_images_that_chose_the_epoch_are_counted(project: Path) -> None:
 
 
 def test_what_is_no_image_is_said_of_the_part_that_is_scored(project: Path) -> None:
-    for part in ("train", "test"):
-        shutil.copytree(project / "data" / "red", project / "other" / part / "red")
-        write(project / "other" / part / "red" / "notes.txt", b"milk")
+    for subset in ("train", "test"):
+        shutil.copytree(project / "data" / "red", project / "other" / subset / "red")
+        write(project / "other" / subset / "red" / "notes.txt", b"milk")
     assert evaluate(run_of(project), project / "other", "test").skipped == (("test/red/notes.txt", "not an image"),)
     assert len(evaluate(run_of(project), project / "other").skipped) == 2
 
@@ -335,7 +336,7 @@ def test_another_folder(project: Path) -> None:
 
 def test_a_copy_of_the_data_is_the_runs_own(project: Path) -> None:
     os.rename(project / "data", project / "moved")
-    assert evaluate(run_of(project), project / "moved").on == "the test part of the run's own split"
+    assert evaluate(run_of(project), project / "moved").on == "the test set of the run's own split"
 
 
 def test_what_cannot_be_evaluated(project: Path) -> None:
@@ -375,7 +376,7 @@ def test_command(project: Path, imgclf: Run) -> None:
     done = imgclf("evaluate", "data")
     assert done.returncode == 0
     lines = done.stdout.splitlines()
-    assert lines[0] == "runs/toy on the test part of the run's own split: 9 images"
+    assert lines[0] == "runs/toy on the test set of the run's own split: 9 images"
     assert lines[1].startswith("accuracy ")
     done = imgclf("evaluate", "data", "--split", "val", "--json")
     answer = json.loads(done.stdout)

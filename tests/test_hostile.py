@@ -167,8 +167,8 @@ def test_each_is_an_image_or_a_reason(made: list[Hostile]) -> None:
             wrong.append((file.name, "takes too long"))
         if file.usable is not None and file.usable != (image is not None):
             wrong.append((file.name, "usable" if image is not None else "not usable"))
-        if measurements.look(file.content)[1] == "" if image is None else measurements.look(file.content)[1] != "":
-            wrong.append((file.name, "not what its facts say"))
+        if measurements.measure(file.content)[1] == "" if image is None else measurements.measure(file.content)[1] != "":
+            wrong.append((file.name, "not what its measured say"))
     assert wrong == []
 
 

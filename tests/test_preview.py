@@ -92,10 +92,10 @@ def test_one_part_only(tmp_path: Path) -> None:
 
 
 def test_a_part_of_a_folder_that_is_split_already(tmp_path: Path) -> None:
-    for part, count in (("train", 3), ("test", 2)):
+    for subset, count in (("train", 3), ("test", 2)):
         for label in "ab":
             for index in range(count):
-                write(tmp_path / "data" / part / label / f"{index}.jpg", encoded(photo(index * 2 + ord(label))))
+                write(tmp_path / "data" / subset / label / f"{index}.jpg", encoded(photo(index * 2 + ord(label))))
     write(tmp_path / "data" / "train" / "a" / "notes.txt", b"milk")
     result = overview.preview(tmp_path / "data", PreviewConfig("train"), out=tmp_path / "sheet.png")
     assert [info.count for info in result.classes] == [3, 3]
@@ -188,7 +188,7 @@ def test_the_page_has_every_image_with_issues_parts_and_histograms(tmp_path: Pat
     assert len(images) == 13
     assert {path for path, image in images.items() if image["issues"]} == {"a/dark.png", "b/copy.jpg", "b/empty.jpg"}
     assert images["b/copy.jpg"]["other"] == "b/1.jpg"
-    assert images["b/copy.jpg"]["part"] == images["b/1.jpg"]["part"] != ""
+    assert images["b/copy.jpg"]["subset"] == images["b/1.jpg"]["subset"] != ""
     assert (images["a/0.jpg"]["width"], images["a/0.jpg"]["height"], images["a/0.jpg"]["format"]) == (200, 100, "JPEG")
     small = decode.decode(base64.b64decode(images["a/0.jpg"]["thumbnail"]))
     assert small.shape == (80, 160, 3)
@@ -212,7 +212,7 @@ def test_the_page_of_one_part_and_of_a_sample(tmp_path: Path) -> None:
     splitting.split(tmp_path / "data")
     survey = page.survey(tmp_path / "data", "val")
     page.write_page(survey, tmp_path / "p.html", limit=100, seed=0)
-    assert {image["part"] for image in content_of(tmp_path / "p.html")["images"]} == {"val"}
+    assert {image["subset"] for image in content_of(tmp_path / "p.html")["images"]} == {"val"}
     page.write_page(page.survey(tmp_path / "data", None), tmp_path / "p.html", limit=12, seed=0)
     shown = content_of(tmp_path / "p.html")
     assert collections.Counter(image["label"] for image in shown["images"]) == {"a": 6, "b": 6}

@@ -174,8 +174,8 @@ def test_split(faulty: Path, tmp_path: Path, imgclf: Run) -> None:
     assert as_described("split", said(imgclf("split", "--json")))["skipped"]
     as_described("split-folds", said(imgclf("split", "--folds", 3, "--json")))
     as_described("split-check", said(imgclf("split", "--check", "--json")))
-    for part in ("train", "test"):
-        make_classes(tmp_path / "leaky" / part, {"a": 2, "b": 2})
+    for subset in ("train", "test"):
+        make_classes(tmp_path / "leaky" / subset, {"a": 2, "b": 2})
     assert as_described("split-check", said(imgclf("split", "leaky", "--check", "--json"), 1))["leaks"]
 
 

@@ -1,4 +1,4 @@
-"""split: parts are disjoint, complete, stratified, and the same for the same seed."""
+"""split: subsets are disjoint, complete, stratified, and the same for the same seed."""
 
 import collections
 import csv
@@ -16,11 +16,11 @@ from conftest import Run, encoded, make_classes, photo, tree, write
 from PIL import Image
 from planted import COPIES, cropped, mirrored, recompressed, resized, scene
 
-from imgclf.core.config import PARTS, Link, SplitConfig
+from imgclf.core.config import SUBSETS, Link, SplitConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.data import allocation
 from imgclf.data.dataset import Sample
-from imgclf.data.manifest import Manifest, fold_paths, load_parts, read_manifest
+from imgclf.data.manifest import Manifest, fold_paths, load_subsets, read_manifest
 from imgclf.split import class_folders, splitting, subsets
 from imgclf.split.leakage import find_leakage
 
@@ -103,27 +103,29 @@ def test_identical_files_under_two_classes_are_reported(tmp_path: Path) -> None:
 
 
 def test_ready_made_parts_are_used_as_they_are(tmp_path: Path) -> None:
-    for part in ("train", "Validation", "test"):
-        make_classes(tmp_path / part, {"a": 3, "b": 2}, size=8)
+    for subset in ("train", "Validation", "test"):
+        make_classes(tmp_path / subset, {"a": 3, "b": 2}, size=8)
     result = splitting.split(tmp_path)
     assert {row.path.split("/")[0].lower()[:3] + row.split for row in result.manifest.rows} == {"tratrain", "valval", "testest"}
-    assert result.manifest.counts() == {name: dict.fromkeys(PARTS, n) for name, n in (("a", 3), ("b", 2))}
-    # The same files in all three parts: that is leakage, and it is said.
+    assert result.manifest.counts() == {name: dict.fromkeys(SUBSETS, n) for name, n in (("a", 3), ("b", 2))}
+    # The same files in all three subsets: that is leakage, and it is said.
     assert "leakage: identical images or groups that lie in more than one part of this folder: 5" in result.notes
 
 
 def test_groups_torn_by_ready_made_parts_are_counted(tmp_path: Path) -> None:
-    for part in ("train", "val", "test"):
+    for subset in ("train", "val", "test"):
         for number, label in enumerate("abab"):
-            write(tmp_path / part / label / f"patient{number}-{part}.png", encoded(photo(hash((part, number)) % 999), "PNG"))
+            write(
+                tmp_path / subset / label / f"patient{number}-{subset}.png", encoded(photo(hash((subset, number)) % 999), "PNG")
+            )
     notes = splitting.split(tmp_path, SplitConfig(group_by="patient([0-9])")).notes
     assert "leakage: identical images or groups that lie in more than one part of this folder: 4" in notes
     assert not any("kept together" in note for note in notes)
 
 
 def test_a_stray_folder_beside_the_parts_is_named(tmp_path: Path) -> None:
-    for part in ("train", "test"):
-        make_classes(tmp_path / part, {"a": 3, "b": 3}, size=8)
+    for subset in ("train", "test"):
+        make_classes(tmp_path / subset, {"a": 3, "b": 3}, size=8)
     (tmp_path / "__MACOSX").mkdir()
     assert splitting.split(tmp_path).manifest.class_names == ("a", "b")
     (tmp_path / "unlabeled").mkdir()
@@ -163,8 +165,8 @@ def test_unusable_folders_are_named(counts: dict[str, int], words: str, tmp_path
 
 
 def test_parts_without_class_folders(tmp_path: Path) -> None:
-    for part in ("train", "test"):
-        write(tmp_path / part / "1.jpg", encoded(photo(1)))
+    for subset in ("train", "test"):
+        write(tmp_path / subset / "1.jpg", encoded(photo(1)))
     with pytest.raises(ImgclfError, match="no class folders in test, train"):
         splitting.split(tmp_path)
 
@@ -172,7 +174,7 @@ def test_parts_without_class_folders(tmp_path: Path) -> None:
 def test_a_class_without_training_images(tmp_path: Path) -> None:
     make_classes(tmp_path / "train", {"a": 5, "b": 5}, size=8)
     make_classes(tmp_path / "test", {"a": 5, "c": 5}, size=8)
-    with pytest.raises(ImgclfError, match="class c: no image of it is in the train part"):
+    with pytest.raises(ImgclfError, match="class c: no image of it is in the train set"):
         splitting.split(tmp_path)
 
 
@@ -204,10 +206,10 @@ def test_group_by_and_groups_file_agree(tmp_path: Path) -> None:
     table = write(tmp_path / "groups.csv", "\n".join(["path,group", *lines]).encode())
     by_file = splitting.split(data, SplitConfig(groups=str(table)))
     assert by_file.manifest == by_regex.manifest
-    parts = collections.defaultdict(set)
+    subsets = collections.defaultdict(set)
     for row in by_file.manifest.rows:
-        parts[row.path[2:4]].add(row.split)
-    assert sorted(map(len, parts.values())) == [1, 1, 1]
+        subsets[row.path[2:4]].add(row.split)
+    assert sorted(map(len, subsets.values())) == [1, 1, 1]
     write(table, table.read_bytes() + b"\na/30.png,03\nb/x.png,03\n")
     note = f"rows of {table} that match no usable image: 2, first 'a/30.png'"
     assert note in splitting.split(data, SplitConfig(groups=str(table))).notes  # a typo would split a group
@@ -258,8 +260,8 @@ def test_a_class_that_a_part_lacks_is_named(tmp_path: Path) -> None:
     assert result.manifest.counts()["b"] == {"train": 20, "val": 0, "test": 0}
     assert result.manifest.counts()["c"] == {"train": 1, "val": 1, "test": 0}, "b has left val and test short"
     assert result.notes[1:] == (
-        "classes without an image in the val part, whose score says nothing of them: b",
-        "classes without an image in the test part, whose score says nothing of them: b, c",
+        "classes without an image in the val set, whose score says nothing of them: b",
+        "classes without an image in the test set, whose score says nothing of them: b, c",
     )
 
 
@@ -304,17 +306,17 @@ def test_keras_sees_the_manifest_in_an_export(link: str, tmp_path: Path) -> None
     before = tree(made)
     result = splitting.split(made)
     class_folders.export(result.manifest, made, tmp_path / "out", link)
-    for part in PARTS:
+    for subset in SUBSETS:
         seen = keras.utils.image_dataset_from_directory(
-            tmp_path / "out" / part, image_size=(8, 8), shuffle=False, verbose=False, follow_links=True
+            tmp_path / "out" / subset, image_size=(8, 8), shuffle=False, verbose=False, follow_links=True
         )
-        rows = [row for row in result.manifest.rows if row.split == part]
+        rows = [row for row in result.manifest.rows if row.split == subset]
         assert tuple(seen.class_names) == result.manifest.class_names
-        found = {os.path.relpath(path, tmp_path / "out" / part) for path in seen.file_paths}
+        found = {os.path.relpath(path, tmp_path / "out" / subset) for path in seen.file_paths}
         assert found == {row.path for row in rows}
         assert sum(len(labels) for _images, labels in seen) == len(rows)
         for path in seen.file_paths:
-            inside = os.path.relpath(path, tmp_path / "out" / part)
+            inside = os.path.relpath(path, tmp_path / "out" / subset)
             assert Path(path).read_bytes() == before[inside]
             assert Path(path).is_symlink() == (link == "symlink")
     assert tree(made) == before
@@ -335,9 +337,9 @@ def test_export_never_mixes_with_other_files(tmp_path: Path) -> None:
 
 
 def test_export_of_a_folder_that_was_split_already(tmp_path: Path) -> None:
-    for seed, part in enumerate(("train", "val", "test")):
+    for seed, subset in enumerate(("train", "val", "test")):
         for label in "ab":
-            write(tmp_path / "data" / part / label / "1.png", encoded(photo(seed * 2 + ord(label)), "PNG"))
+            write(tmp_path / "data" / subset / label / "1.png", encoded(photo(seed * 2 + ord(label)), "PNG"))
     manifest = splitting.split(tmp_path / "data").manifest
     class_folders.export(manifest, tmp_path / "data", tmp_path / "out", "copy")
     assert tree(tmp_path / "out") == tree(tmp_path / "data")
@@ -362,7 +364,7 @@ def test_command(imgclf: Run, tmp_path: Path) -> None:
         ["class", "train", "val", "test", "all"], ["a", "14", "3", "3", "20"], ["b", "28", "6", "6", "40"],
         ["all", "42", "9", "9", "60"],
     ]  # fmt: skip
-    assert together == "groups that show the same or belong together: 0 (0 images), no leakage between parts"
+    assert together == "groups that show the same or belong together: 0 (0 images), no leakage between subsets"
     assert done.stderr == "unchanged: data/.imgclf/split.csv\n"
     done = imgclf("split", "--test", "0.5")
     assert done.returncode == 1
@@ -370,7 +372,7 @@ def test_command(imgclf: Run, tmp_path: Path) -> None:
     done = imgclf("split", "--test", "1.5", "--val", "0.4")
     assert done.returncode == 2
     done = imgclf("split", "--train", "1", "--val", "0", "--test", "0", "--force")
-    assert "the val part is empty: training needs one to choose the best epoch" in done.stderr
+    assert "the val set is empty: training needs one to choose the best epoch" in done.stderr
 
 
 def test_only_ten_skipped_files_are_named(imgclf: Run, tmp_path: Path) -> None:
@@ -399,8 +401,8 @@ def near_duplicates(root: Path, count: int) -> dict[str, str]:
 
 
 def split_groups(manifest: Manifest, kin: dict[str, str]) -> int:
-    part = {row.path: row.split for row in manifest.rows}
-    return sum(part[copy] != part[original] for copy, original in kin.items())
+    subset = {row.path: row.split for row in manifest.rows}
+    return sum(subset[copy] != subset[original] for copy, original in kin.items())
 
 
 def test_300_planted_near_duplicates_do_not_leak(tmp_path: Path) -> None:
@@ -410,12 +412,12 @@ def test_300_planted_near_duplicates_do_not_leak(tmp_path: Path) -> None:
     assert split_groups(made.manifest, kin) == 0
     assert made.groups() == (300, 600, 0)
     counts = made.manifest.counts()
-    assert all(abs(counts[label][part] - 300 * share) <= 2 for label in "ab" for part, share in DEFAULT.items())
+    assert all(abs(counts[label][subset] - 300 * share) <= 2 for label in "ab" for subset, share in DEFAULT.items())
     # The same images drawn one by one:
     samples_ = [Sample(row.path, row.label) for row in made.manifest.rows]
     alone = {sample.path: sample.path for sample in samples_}
-    parts = allocation.allocate(samples_, alone, DEFAULT, 3)
-    assert sum(parts[copy] != parts[original] for copy, original in kin.items()) > 100
+    subsets = allocation.allocate(samples_, alone, DEFAULT, 3)
+    assert sum(subsets[copy] != subsets[original] for copy, original in kin.items()) > 100
     folds = splitting.folds(tmp_path, 3)
     assert [split_groups(fold.manifest, kin) for fold in folds] == [0, 0, 0]
 
@@ -478,12 +480,12 @@ def test_folds_that_cannot_be(tmp_path: Path) -> None:
     for count, words in ((1, "two folds at least"), (4, "a class has 3 images only")):
         with pytest.raises(UsageError, match=words):
             splitting.folds(tmp_path / "few", count)
-    for part in ("train", "test"):
-        make_classes(tmp_path / "parts" / part, {"a": 4, "b": 4})
+    for subset in ("train", "test"):
+        make_classes(tmp_path / "subsets" / subset, {"a": 4, "b": 4})
     with pytest.raises(UsageError, match="which are used as they are"):
-        splitting.folds(tmp_path / "parts", 2)
+        splitting.folds(tmp_path / "subsets", 2)
     with pytest.raises(UsageError, match="--stable"):
-        splitting.split(tmp_path / "parts", SplitConfig(stable=True))
+        splitting.split(tmp_path / "subsets", SplitConfig(stable=True))
 
 
 def test_the_share_of_the_test_is_not_for_folds(tmp_path: Path, imgclf: Run) -> None:
@@ -500,7 +502,7 @@ def test_what_is_wrong_with_any_fold_is_said(tmp_path: Path) -> None:
     rows += [f"b/{number:03d}.png,two" for number in range(10)]
     two = [f"{label}/{number:03d}.png,{number % 2}" for label, count in (("a", 30), ("b", 10)) for number in range(count)]
     for lines, words in (
-        (rows, "class b: no image of it is in the train part"),
+        (rows, "class b: no image of it is in the train set"),
         (two, "--folds 3: the groups are too few or too large: nothing is left to test in fold [123]; take fewer folds"),
     ):
         groups = write(tmp_path / "groups.csv", "\n".join(["path,group", *lines]).encode())
@@ -515,8 +517,8 @@ def test_what_is_wrong_with_any_fold_is_said(tmp_path: Path) -> None:
 def test_leakage_of_a_folder_that_is_split(tmp_path: Path, imgclf: Run) -> None:
     root = tmp_path / "data"
     for number in range(12):
-        for part in ("train", "test"):
-            write(root / part / "ab"[number % 2] / f"{number}.png", encoded(scene(100 * (part == "test") + number), "PNG"))
+        for subset in ("train", "test"):
+            write(root / subset / "ab"[number % 2] / f"{number}.png", encoded(scene(100 * (subset == "test") + number), "PNG"))
     done = imgclf("split", "--check")
     assert (done.returncode, done.stdout) == (0, "train 12, test 12; leakage: 0 images\n")
     write(root / "test" / "a" / "exact.png", encoded(scene(0), "PNG"))
@@ -535,7 +537,7 @@ def test_leakage_of_a_folder_that_is_split(tmp_path: Path, imgclf: Run) -> None:
         ("test/b/other class.jpg", "train/a/4.png"),
     }  # fmt: skip
     assert [leak["exact"] for pair, leak in sorted(found.items())] == [True, False, False, False]
-    assert all({leak["part"], leak["other_part"]} == {"train", "test"} for leak in found.values())
+    assert all({leak["subset"], leak["other_subset"]} == {"train", "test"} for leak in found.values())
     text = imgclf("split", "--check")
     assert text.returncode == 1
     assert text.stdout.splitlines()[-1] == "train 12, test 16; leakage: 4 images, 1 of them exact"
@@ -623,20 +625,20 @@ def test_an_image_saved_anew_keeps_its_part(tmp_path: Path) -> None:
     after = {row.path: row.split for row in result.manifest.rows}
     assert {path: after[path] for path in before} == before
     assert "the split in force stays as it is; images added to it: 1" in result.notes
-    assert "images saved anew since the split, which keep their part: 40" in result.notes
+    assert "images saved anew since the split, which keep their subset: 40" in result.notes
 
 
 def test_an_image_renamed_after_the_split_is_known_by_its_content(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 12, "b": 12}, size=16)
     manifest = splitting.split(data).manifest
-    parts = {row.path: row.split for row in manifest.rows}
+    subsets = {row.path: row.split for row in manifest.rows}
     (data / "a" / "000.png").rename(data / "a" / "zebra.png")
     (data / "a" / "001.png").rename(data / "b" / "relabelled.png")
-    datasets, notes = load_parts(data, manifest)
+    datasets, notes = load_subsets(data, manifest)
     assert notes == ["images renamed or moved since the split: 2 (a/zebra.png, b/relabelled.png)"]
-    where = {(sample.path, sample.label): part for part, own in datasets.items() for sample in own.samples}
-    assert where["a/zebra.png", "a"] == parts["a/000.png"]
-    assert where["b/relabelled.png", "b"] == parts["a/001.png"]
+    where = {(sample.path, sample.label): subset for subset, own in datasets.items() for sample in own.samples}
+    assert where["a/zebra.png", "a"] == subsets["a/000.png"]
+    assert where["b/relabelled.png", "b"] == subsets["a/001.png"]
     assert len(where) == 24
 
 

@@ -48,7 +48,7 @@ def apply(data: Path, report: Path, *, dry_run: bool = False) -> tuple[list[Issu
             elif action == "rename":
                 target = free_name(filetypes.without_wrong_ending(path), _extension(data / path), taken, data)
             else:
-                inner = path.split("/", 2 if known[path].part else 1)[-1]
+                inner = path.split("/", 2 if known[path].subset else 1)[-1]
                 stem, suffix = os.path.splitext(f"{names.spelled(data, _class_folder(known[path], label))}/{inner}")
                 target = free_name(stem, suffix, taken, data)
             taken.add(target)
@@ -58,7 +58,7 @@ def apply(data: Path, report: Path, *, dry_run: bool = False) -> tuple[list[Issu
 
 def _class_folder(file: layout.Found, label: str) -> str:
     """The folder of a class beside the one that a file is in."""
-    return f"{file.path.split('/')[0]}/{label}" if file.part else label
+    return f"{file.path.split('/')[0]}/{label}" if file.subset else label
 
 
 def _extension(path: Path) -> str:

@@ -20,8 +20,8 @@ from imgclf.core.files.paths import StrPath
 from imgclf.core.files.state_folder import is_inside, not_writable, state_folder
 from imgclf.core.progress import Progress, Stages, stage
 from imgclf.data import file_index, inspection, layout
-from imgclf.data.catalogue import Catalogue
 from imgclf.data.checks import Issue
+from imgclf.data.scanned import Scanned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Cleaning:
     notes: tuple[str, ...]
     images: dict[str, tuple[int, int]]  # usable images of each class: before, and without what was or would be set aside
     files: tuple[layout.Found, ...] = dataclasses.field(repr=False)  # those that were inspected
-    catalogue: Catalogue = dataclasses.field(repr=False, compare=False)
+    scanned: Scanned = dataclasses.field(repr=False, compare=False)
 
     def counts(self) -> dict[str, int]:
         """Files by what became of them; `reported` ones are among the kept."""
@@ -102,44 +102,44 @@ def clean(
         everything = layout.scan(data)
         files = tuple(file for file in everything if not file.ignored)
         ignored = tuple((file.path, file.ignored) for file in everything if file.ignored)
-        with file_index.examine(data, [file.path for file in files], stage(progress, "decoding")) as catalogue:
-            issues = inspection.find(catalogue, files, scores, stage(progress, "comparing"))
-        issues = plan(data, state, issues, todo, catalogue)
+        with file_index.inspect(data, [file.path for file in files], stage(progress, "decoding")) as scanned:
+            issues = inspection.find(scanned, files, scores, stage(progress, "comparing"))
+        issues = plan(data, state, issues, todo, scanned)
         if not dry_run:
             if "broken" not in (on or {}):
-                _check_holds_images(data, catalogue, issues)
+                _check_holds_images(data, scanned, issues)
             issues = act(data, state, "clean", issues)
-    if catalogue.taken:
-        notes.append(shards.said(catalogue.taken))
-    images = _images(files, catalogue.usable().tolist(), issues)
+    if scanned.taken:
+        notes.append(shards.said(scanned.taken))
+    images = _images(files, scanned.usable().tolist(), issues)
     notes += layout.merged_note(data, (file.path for file in files if file.label))
     notes += layout.unlabelled_note(data)
     notes += [f"the class folder {label} holds no image" for label in layout.class_folders(data) if label not in images]
-    return Cleaning(data, dry_run, tuple(issues), ignored, tuple(notes), images, files, catalogue)
+    return Cleaning(data, dry_run, tuple(issues), ignored, tuple(notes), images, files, scanned)
 
 
 _FEW = 10  # files that are not images; so many may lie in any data folder
 
 
-def _check_holds_images(data: Path, catalogue: Catalogue, issues: Sequence[Issue]) -> None:
+def _check_holds_images(data: Path, scanned: Scanned, issues: Sequence[Issue]) -> None:
     """Raise ImgclfError if most files are not images and would be moved: the path is probably wrong."""
-    strangers = {catalogue.paths[index] for index in np.flatnonzero(catalogue.facts["problem"] == b"not-an-image").tolist()}
+    strangers = {scanned.paths[index] for index in np.flatnonzero(scanned.measurements["problem"] == b"not-an-image").tolist()}
     moving = {issue.path for issue in issues if issue.check == "broken" and issue.moved_to} & strangers
-    if len(moving) > max(_FEW, int(catalogue.usable().sum())):
+    if len(moving) > max(_FEW, int(scanned.usable().sum())):
         raise ImgclfError(
-            f"{data}: {len(moving):,} of {len(catalogue.paths):,} files are not images, so this is probably not a data folder; "
+            f"{data}: {len(moving):,} of {len(scanned.paths):,} files are not images, so this is probably not a data folder; "
             "nothing was moved. See them with --dry-run; to move them all the same, add --on broken=quarantine"
         )
 
 
-def look(data: Path, shard: shards.Shard, progress: Progress | None = None) -> dict[str, Any]:
+def inspect_shard(data: Path, shard: shards.Shard, progress: Progress | None = None) -> dict[str, Any]:
     """Decode a share of the files, and keep what was seen for the `clean` that comes after all shares; nothing is moved.
 
     Returns the shard and its counts: files in the folder, files inspected (those that were known are not), unusable ones.
     """
     layout.classes(data)
     paths = [file.path for file in layout.scan(data) if not file.ignored]
-    inspected, broken = file_index.examine_share(data, paths, shard, progress)
+    inspected, broken = file_index.inspect_shard(data, paths, shard, progress)
     return {
         "data": str(data), "shard": shard.index, "shards": shard.count, "files": len(paths), "inspected": inspected,
         "broken": broken,

@@ -11,8 +11,8 @@ from imgclf.core import names
 from imgclf.core.files import journal
 from imgclf.core.files.paths import STATE_NAME
 from imgclf.data import layout
-from imgclf.data.catalogue import Catalogue
 from imgclf.data.checks import Issue
+from imgclf.data.scanned import Scanned
 from imgclf.images.formats import filetypes
 
 _COPIES = ("duplicate", "leakage", "near-duplicate", "mirrored")  # of two images, one may go
@@ -23,20 +23,20 @@ def plan(
     state: Path,
     issues: Sequence[Issue],
     todo: Mapping[str, str],
-    catalogue: Catalogue,
+    scanned: Scanned,
 ) -> list[Issue]:
     """What to do about each issue, with a free name for every file that will move; a file moves once.
 
     A copy leaves only when the file that it was compared with stays: what is like something that is like a third need not be
     like that, and of every image one stays.
     """
-    unreadable = {catalogue.paths[index] for index in np.flatnonzero(catalogue.facts["problem"] == b"unreadable").tolist()}
+    unreadable = {scanned.paths[index] for index in np.flatnonzero(scanned.measurements["problem"] == b"unreadable").tolist()}
     misnamed = {issue.path for issue in issues if issue.check == "extension"}
     formats = {
-        path: catalogue.facts["format"][index].decode() for index, path in enumerate(catalogue.paths) if path in misnamed
+        path: scanned.measurements["format"][index].decode() for index, path in enumerate(scanned.paths) if path in misnamed
     }
     planned = []
-    led_to = _led_to(data, catalogue.paths)
+    led_to = _led_to(data, scanned.paths)
     for issue in issues:
         action = todo[issue.check]
         if action == "ignore":
@@ -62,7 +62,7 @@ def plan(
                 leaving.add(issue.path)
                 staying.add(issue.other)
     batch = journal.next_number(state)
-    taken = set(catalogue.paths)
+    taken = set(scanned.paths)
     result = []
     for issue, action in planned:
         target = ""

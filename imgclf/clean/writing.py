@@ -28,10 +28,10 @@ def _rows(result: Cleaning) -> Iterator[issue_report.Row]:
         by_path[issue.path].append(issue)
     word = "keep" if result.dry_run else "kept"
     for found in (True, False):
-        for file, facts in zip(result.files, result.catalogue.facts, strict=True):
+        for file, measured in zip(result.files, result.scanned.measurements, strict=True):
             if (file.path in by_path) != found:
                 continue
-            what = (facts["format"].decode(), int(facts["width"]), int(facts["height"]), int(facts["bytes"]))
+            what = (measured["format"].decode(), int(measured["width"]), int(measured["height"]), int(measured["bytes"]))
             for one in by_path.get(file.path, [Issue(file.path, "", 0.0, "", label=file.label or "", action=word)]):
                 yield issue_report.row(one, measured=what)
     for path, rule in result.ignored:
@@ -41,7 +41,7 @@ def _rows(result: Cleaning) -> Iterator[issue_report.Row]:
 def write_page(result: Cleaning, path: Path, progress: Progress | None = None) -> None:
     """A self-contained page: the files of each issue as thumbnails, the worst first, at most PAGE_LIMIT of each."""
     shown = {issue.path for found in result.by_check().values() for issue in found[:PAGE_LIMIT]}
-    known = issue_page.measured(result.files, result.catalogue.facts)
+    known = issue_page.measured(result.files, result.scanned.measurements)
     if not result.dry_run:
         known |= {
             issue.path: dataclasses.replace(known[issue.path], now=issue.moved_to) for issue in result.issues if issue.moved_to

@@ -14,7 +14,7 @@ from imgclf.cli.console import (
     printable,
     say,
 )
-from imgclf.cli.options import Data, Json, Seed, ShardOf, print_share
+from imgclf.cli.options import Data, Json, Seed, ShardOf, print_shard
 from imgclf.core.config import AuditConfig, Backbone
 from imgclf.core.errors import UsageError
 from imgclf.core.files.state_folder import command
@@ -68,8 +68,8 @@ def audit(
         from imgclf.core import shards
 
         with console.stages() as stage:
-            share = verb.look(data, shards.parse(shard), config, progress=stage)
-        print_share(share, "audit", as_json)
+            shard_result = verb.compute_shard(data, shards.parse(shard), config, progress=stage)
+        print_shard(shard_result, "audit", as_json)
         return
     if report:
         issue_report.check_place(report, data)

@@ -22,7 +22,7 @@ from imgclf.cli.console import (
     say,
     say_errors,
 )
-from imgclf.cli.options import Data, Json, ShardOf, print_share
+from imgclf.cli.options import Data, Json, ShardOf, print_shard
 from imgclf.cli.shell import Command
 from imgclf.core.config import Policy
 from imgclf.core.errors import UsageError
@@ -151,8 +151,8 @@ def _inspect_shard(folder: Path, shard: str, as_json: bool) -> None:
     from imgclf.core import shards
 
     with console.progress("decoding") as progress:
-        share = cleaning.look(folder, shards.parse(shard), progress)
-    print_share(share, "clean", as_json)
+        shard_result = cleaning.inspect_shard(folder, shards.parse(shard), progress)
+    print_shard(shard_result, "clean", as_json)
 
 
 def _undo(folder: Path, number: int, dry_run: bool, as_json: bool) -> None:
@@ -160,7 +160,7 @@ def _undo(folder: Path, number: int, dry_run: bool, as_json: bool) -> None:
     from imgclf.clean import undoing
 
     if number == 0:
-        raise UsageError("--undo 0: batches count from 1; --history lists them")
+        raise UsageError("--undo 0: operations count from 1; --history lists them")
     restored, problems, notes = undoing.undo(folder, None if number == -1 else number, dry_run=dry_run)
     print_undone(restored, problems, notes, dry_run, as_json)
     if problems:

@@ -19,7 +19,7 @@ from imgclf.cli.console import (
     say_skipped,
 )
 from imgclf.cli.options import Json, found
-from imgclf.core.config import Part
+from imgclf.core.config import Subset
 
 if TYPE_CHECKING:
     from imgclf.compare import Comparison
@@ -31,7 +31,7 @@ def compare(
     data: Annotated[
         Path | None, typer.Argument(help="Another folder with the same classes; by default the data of the first run.")
     ] = None,
-    part: Annotated[Part | None, typer.Option("--split", help="Subset to score.", show_default="test")] = None,
+    subset: Annotated[Subset | None, typer.Option("--split", help="Subset to score.", show_default="test")] = None,
     as_json: Json = False,
 ) -> None:
     """Compare two runs on the same images, with a significance test.
@@ -42,7 +42,7 @@ def compare(
 
     one, other = found(first), found(second)
     with console.progress("comparing") as progress:
-        result = verb.compare(one, other, data, part, progress=progress)
+        result = verb.compare(one, other, data, subset, progress=progress)
     print_comparison(result, as_json)
 
 

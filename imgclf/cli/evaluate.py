@@ -19,7 +19,7 @@ from imgclf.cli.console import (
     say_skipped,
 )
 from imgclf.cli.options import Json, Run, found
-from imgclf.core.config import Part
+from imgclf.core.config import Subset
 from imgclf.core.errors import ImgclfError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def evaluate(
         Path | None, typer.Argument(help="Another folder with the same classes; by default the data of the run.")
     ] = None,
     run: Run = "latest",
-    part: Annotated[Part | None, typer.Option("--split", help="Subset to score.", show_default="test")] = None,
+    subset: Annotated[Subset | None, typer.Option("--split", help="Subset to score.", show_default="test")] = None,
     fail_under: Annotated[
         str | None,
         typer.Option(
@@ -59,7 +59,7 @@ def evaluate(
     if html:
         writing.check_page(html, model, data)
     with console.progress("evaluating") as progress:
-        result = verb.evaluate(model, data, part, progress=progress)
+        result = verb.evaluate(model, data, subset, progress=progress)
     if html:
         writing.write_page(result, model, html)
     if as_json:

@@ -45,7 +45,7 @@ def export(
 ) -> None:
     """Export a run for other programs and devices.
 
-    With class names, preprocessing and calibration inside. The file is run on the test part and compared with the run; one that
+    With class names, preprocessing and calibration inside. The file is run on the test set and compared with the run; one that
     differs by more than the tolerance is not kept, and the exit code is 1. Prints its path on stdout.
     """
     from imgclf.export import exporting as verb
@@ -67,7 +67,7 @@ def print_exported(result: "Export", json: bool) -> None:
         say(note, style="yellow")
     what = result.format if result.quantize == "none" else f"{result.format} in {result.quantize}"
     fitted = f", fitted to {counted(result.fitted_to, 'image')}" if result.fitted_to else ""
-    say(f"{what}{fitted}; compared with {result.run} on {counted(result.images, 'image')} of the {result.part} part")
+    say(f"{what}{fitted}; compared with {result.run} on {counted(result.images, 'image')} of the {result.subset} set")
     table = new_table("", "run", "exported")
     add_row(table, "accuracy", f"{result.accuracy_before:.4f}", f"{result.accuracy_after:.4f}")
     between = (f"{low:.3f} to {high:.3f}" for low, high in (result.interval_before, result.interval_after))

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what is refused of options that do not go together."""
+"""Options that several commands shard, and what is refused of options that do not go together."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,14 +49,14 @@ def refuse(*cases: tuple[object, str]) -> None:
             raise UsageError(words)
 
 
-def print_share(share: "Mapping[str, Any]", verb: str, json: bool) -> None:
-    """Which files one of several shares inspected, and what comes next."""
+def print_shard(shard: "Mapping[str, Any]", verb: str, json: bool) -> None:
+    """Which files one of several shards inspected, and what comes next."""
     if json:
-        as_json({"schema": "share/1", **share})
+        as_json({"schema": "shard/1", **shard})
         return
-    broken = f", of which {share['broken']:,} cannot be used" if share["broken"] else ""
+    broken = f", of which {shard['broken']:,} cannot be used" if shard["broken"] else ""
     say(
-        f"share {share['shard']} of {share['shards']}: inspected {counted(share['inspected'], 'file')} of "
-        f"{share['files']:,}{broken}; when all shares are done, "
-        f"{command(verb, Path(share['data']))} takes them up"
+        f"shard {shard['shard']} of {shard['shards']}: inspected {counted(shard['inspected'], 'file')} of "
+        f"{shard['files']:,}{broken}; when all shards are done, "
+        f"{command(verb, Path(shard['data']))} takes them up"
     )

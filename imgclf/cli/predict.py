@@ -115,7 +115,7 @@ def predict(
         records = verb.merge(inputs or ())
         records = sorting.through(records) if sorting else records
     elif shard:
-        records = verb.predict_share(model, with_stdin(inputs or (), nul), shards.parse(shard), top=top, threshold=least)
+        records = verb.predict_shard(model, with_stdin(inputs or (), nul), shards.parse(shard), top=top, threshold=least)
     else:
         wanted = [Source("stdin", open_stdin().read())] if stdin_image else with_stdin(inputs or (), nul)
         records = verb.predict(model, wanted, top=top, threshold=least, without=place)
@@ -151,11 +151,11 @@ def _check_shards(given: set[str], inputs: list[str] | None, shard: str | None, 
         (shard and not inputs, "--shard needs INPUT..."),
         (
             shard and not is_plain,
-            "--shard needs --jsonl; `imgclf predict --merge` then puts the shares together, and prints or sorts them",
+            "--shard needs --jsonl; `imgclf predict --merge` then puts the shards together, and prints or sorts them",
         ),
         (
             merge and given & {"run", "threshold", "nul"},
-            "--merge runs no network: leave --run, --threshold and --null out, which the shares had",
+            "--merge runs no network: leave --run, --threshold and --null out, which the shards had",
         ),
     )
 

@@ -21,7 +21,7 @@ from imgclf.cli.console import (
     say_skipped,
 )
 from imgclf.cli.options import Data, Json, Seed
-from imgclf.core.config import Aspect, Augment, Part, PreviewConfig, TrainConfig
+from imgclf.core.config import Aspect, Augment, PreviewConfig, Subset, TrainConfig
 from imgclf.core.fields import bounds
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def preview(
         typer.Option(metavar="FILE.png", help="Write the contact sheet to FILE.png, by default DATA/.imgclf/preview.png."),
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Also show the sheet in a window until a key is pressed.")] = False,
-    part: Annotated[Part | None, typer.Option("--split", help="Show only this subset of the split.")] = None,
+    subset: Annotated[Subset | None, typer.Option("--split", help="Show only this subset of the split.")] = None,
     augmented: Annotated[bool, typer.Option("--augmented", help="Show images as in training: resized and augmented.")] = False,
     samples: Annotated[
         int, typer.Option(min=1, max=40, help="Number of images per class on the sheet.")
@@ -82,12 +82,12 @@ def preview(
     with console.stages() as stage:
         result = verb.preview(
             data,
-            PreviewConfig(part, samples, seed),
+            PreviewConfig(subset, samples, seed),
             feed=feed,
             out=out,
             progress=lambda done, total: stage("reading headers", done, total),
         )
-        survey = page.survey(data, part, stage) if html or histograms else None
+        survey = page.survey(data, subset, stage) if html or histograms else None
         if survey and html:
             page.write_page(survey, html, limit=limit, seed=seed, progress=lambda done, total: stage("drawing", done, total))
         if survey and histograms:

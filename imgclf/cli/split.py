@@ -69,7 +69,7 @@ def split(
 ) -> None:
     """Divide the images into training, validation and test sets.
 
-    The same share of each class in every part, near-duplicates in one part, the same for the same seed. The
+    The same share of each class in every subset, near-duplicates in one subset, the same for the same seed. The
     result is a manifest, DATA/.imgclf/split.csv; no image is copied. A folder with train/val/test folders is used as it is.
     """
     from imgclf.split import class_folders, subsets
@@ -116,7 +116,7 @@ def split(
 
 
 def print_split(result: "Split", *, talk: bool = False) -> None:
-    """Classes by parts, what was kept together; on stderr when it is only talk."""
+    """Classes by subsets, what was kept together; on stderr when it is only talk."""
     for note in result.notes:
         say(note, style="yellow")
     say_skipped(result.skipped)
@@ -136,7 +136,7 @@ def print_split(result: "Split", *, talk: bool = False) -> None:
 def _kept_together(result: "Split") -> str:
     groups, images, leaking = result.groups()
     kept = f"groups that show the same or belong together: {groups:,} ({counted(images, 'image')})"
-    return kept + (f"; in more than one part (leakage): {leaking:,}" if leaking else ", no leakage between parts")
+    return kept + (f"; in more than one subset (leakage): {leaking:,}" if leaking else ", no leakage between subsets")
 
 
 def print_folds(made: "Sequence[Split]", folder: Path, json: bool) -> None:
@@ -150,14 +150,14 @@ def print_folds(made: "Sequence[Split]", folder: Path, json: bool) -> None:
     table = new_table("fold", "train", "val", "test", "leakage")
     for number, one in enumerate(made, 1):
         counts = collections.Counter(row.split for row in one.manifest.rows)
-        add_row(table, number, *(f"{counts[part]:,}" for part in ("train", "val", "test")), f"{one.groups()[2]:,}")
+        add_row(table, number, *(f"{counts[subset]:,}" for subset in ("train", "val", "test")), f"{one.groups()[2]:,}")
     out.print(table)
     first = f"train on the first fold with {command('train', folder, '--fold', '1')}"
     say(f"{'wrote' if made[0].changed else 'unchanged'}: {made[0].path.parent}; {first}")
 
 
 def print_leakage(result: "Leakage", json: bool) -> None:
-    """Every image that shows the same as one in another part."""
+    """Every image that shows the same as one in another subset."""
     say_skipped(result.skipped)
     if json:
         as_json(result.to_dict())
@@ -166,14 +166,14 @@ def print_leakage(result: "Leakage", json: bool) -> None:
         table = new_table("image", "shows the same as", "how", numbers=False)
         for leak in result.leaks[:LONGEST_LIST]:
             how = "exact" if leak.exact else f"{'mirrored' if leak.mirrored else 'near'} {leak.similarity:.2f}"
-            names = [path if result.where == "its folders" else f"{part}: {path}" for part, path in
-                     ((leak.part, leak.path), (leak.other_part, leak.other))]  # fmt: skip
+            names = [path if result.where == "its folders" else f"{subset}: {path}" for subset, path in
+                     ((leak.subset, leak.path), (leak.other_subset, leak.other))]  # fmt: skip
             add_row(table, *names, how)
         out.print(table)
         if len(result.leaks) > LONGEST_LIST:
             out.print(f"... and {len(result.leaks) - LONGEST_LIST} more; --json lists all")
         out.print()
-    parts = ", ".join(f"{part} {count:,}" for part, count in result.images.items() if count)
+    subsets = ", ".join(f"{subset} {count:,}" for subset, count in result.images.items() if count)
     exact = sum(leak.exact for leak in result.leaks)
     found = f"leakage: {counted(len(result.leaks), 'image')}" + (f", {exact:,} of them exact" if result.leaks else "")
-    out.print(f"{parts}; {found}")
+    out.print(f"{subsets}; {found}")

@@ -209,7 +209,7 @@ def _seconds(option: str, text: str) -> float:
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.strip() + ("s" if text.strip().isdigit() else ""))
     if not match or not text.strip():
         raise UsageError(f"{option} {text}: expected a time as in 90s, 10m or 1h30m, or seconds")
-    hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    hours, minutes, seconds = (int(subset or 0) for subset in match.groups())
     return float(3600 * hours + 60 * minutes + seconds)
 
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.fields import Checked, Within
 
-Part = Literal["train", "val", "test"]
-PARTS: tuple[Part, ...] = ("train", "val", "test")
+Subset = Literal["train", "val", "test"]
+SUBSETS: tuple[Subset, ...] = ("train", "val", "test")
 
 Aspect = Literal["squash", "crop", "pad"]
 Augment = Literal["none", "light", "strong"]
@@ -25,7 +25,7 @@ Policy = Literal["default", "strict", "report"]
 Format = Literal["litert", "onnx", "saved-model", "keras"]
 Quantize = Literal["none", "float16", "int8"]
 Seed = Annotated[int, Within(0, 2**31 - 1)]
-Share = Annotated[float, Within(0, 1)]
+Fraction = Annotated[float, Within(0, 1)]
 
 # Raised when the decoder or the resize rule changes what a pixel is: old prepared pixels are then made anew.
 DECODER_VERSION = 2
@@ -76,14 +76,14 @@ class Preprocessing(Checked):
 class SplitConfig(Checked):
     """Shares of train, validation and test (they add to 1), and the seed of the shuffle.
 
-    What stays in one part beside images that show the same: paths in which `group_by` (a regular expression) captures the
+    What stays in one subset beside images that show the same: paths in which `group_by` (a regular expression) captures the
     same text, or paths that share a group in the CSV file `groups` (columns path and group). stable: by the hash of what an
     image is and not by a shuffle, so that images added later move none that were there.
     """
 
     train: Annotated[float, Within(0, 1, above=True)] = 0.70
-    val: Share = 0.15
-    test: Share = 0.15
+    val: Fraction = 0.15
+    test: Fraction = 0.15
     seed: Seed = 0
     group_by: str | None = None
     groups: str | None = None
@@ -95,7 +95,7 @@ class SplitConfig(Checked):
             raise UsageError(f"--train, --val and --test must add up to 1, not {self.train + self.val + self.test:g}")
 
     @property
-    def fractions(self) -> dict[Part, float]:
+    def fractions(self) -> dict[Subset, float]:
         """The share of each subset."""
         return {"train": self.train, "val": self.val, "test": self.test}
 
@@ -112,7 +112,7 @@ class ServeConfig(Checked):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Within(0, 65535)] = 8000
-    threshold: Share = 0.0
+    threshold: Fraction = 0.0
     token: str | None = None
     timeout: Annotated[float, Within(0.1, 3600)] = 30.0
     queue: Annotated[int, Within(1)] = 128
@@ -124,9 +124,9 @@ class ServeConfig(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class PreviewConfig(Checked):
-    """What a contact sheet shows. part: one subset of the split; None for all images. columns: images per class."""
+    """What a contact sheet shows. subset: one subset of the split; None for all images. columns: images per class."""
 
-    part: Part | None = None
+    subset: Subset | None = None
     columns: Annotated[int, Within(1, 40)] = 8
     seed: Seed = 0
 
@@ -151,7 +151,7 @@ class ExportConfig(Checked):
 
     format: Format = "litert"
     quantize: Quantize = "none"
-    tolerance: Share | None = None
+    tolerance: Fraction | None = None
 
     @property
     def limit(self) -> float:

@@ -1,4 +1,4 @@
-"""A share of the work, as `3/8`: which files are its own, so that machines that know nothing of each other leave none out."""
+"""A shard of the work, as `3/8`: which files are its own, so that machines that know nothing of each other leave none out."""
 
 import contextlib
 import dataclasses
@@ -17,7 +17,7 @@ from imgclf.core.files import contained
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """The index-th, from 1 on, of `count` shares."""
+    """The index-th, from 1 on, of `count` shards."""
 
     index: int
     count: int
@@ -26,7 +26,7 @@ class Shard:
         return f"{self.index} of {self.count}"
 
     def has(self, path: str) -> bool:
-        """Whether a path belongs to this share: by its name alone, so that files which come and go move no other."""
+        """Whether a path belongs to this shard: by its name alone, so that files which come and go move no other."""
         return zlib.crc32(os.fsencode(path)) % self.count == self.index - 1
 
 
@@ -34,17 +34,17 @@ def parse(text: str) -> Shard:
     """`3/8` as a Shard; raises UsageError."""
     index, slash, count = text.partition("/")
     if not (slash and index.isascii() and index.isdigit() and count.isascii() and count.isdigit()):
-        raise UsageError(f"--shard {text}: expected the number of the share and how many there are, as 3/8")
+        raise UsageError(f"--shard {text}: expected the number of the shard and how many there are, as 3/8")
     if not 1 <= int(index) <= int(count):
-        raise UsageError(f"--shard {text}: shares are numbered from 1 to {int(count)}")
+        raise UsageError(f"--shard {text}: shards are numbered from 1 to {int(count)}")
     return Shard(int(index), int(count))
 
 
 @contextlib.contextmanager
 def result(path: Path, shard: Shard) -> Iterator[Path]:
-    """The file beside `path` that a share writes its results into, and that `results` knows once the block has ended.
+    """The file beside `path` that a shard writes its results into, and that `results` knows once the block has ended.
 
-    A share that was killed, or is done once more, finds what it had; of two commands with one share, the first that ends
+    A shard that was killed, or is done once more, finds what it had; of two commands with one shard, the first that ends
     has done it for both.
     """
     done = path.with_name(f"{path.stem}.shard-{shard.index}-of-{shard.count}{path.suffix}")
@@ -61,7 +61,7 @@ def result(path: Path, shard: Shard) -> Iterator[Path]:
 
 
 def results(path: Path) -> list[tuple[Shard, Path]]:
-    """The finished shares of a file, by number."""
+    """The finished shards of a file, by number."""
     found = []
     for file in path.parent.glob("*.shard-*-of-*"):
         match = re.fullmatch(rf"{re.escape(path.stem)}\.shard-(\d+)-of-(\d+){re.escape(path.suffix)}", file.name)
@@ -92,11 +92,11 @@ def take_up(db: Database, tables: Tables, copy: Callable[[Database], None]) -> l
 
 
 def said(taken: list[Shard]) -> str:
-    """One line about shares whose results were taken up, and those that are missing; "" for none."""
+    """One line about shards whose results were taken up, and those that are missing; "" for none."""
     lines = []
     for count in sorted({shard.count for shard in taken}):
         there = {shard.index for shard in taken if shard.count == count}
         missing = [str(index) for index in range(1, count + 1) if index not in there]
         lost = f"; missing, and done here: {', '.join(missing)}" if missing else ""
-        lines.append(f"took up {len(there)} of {count} shares{lost}")
+        lines.append(f"took up {len(there)} of {count} shards{lost}")
     return "; ".join(lines)

@@ -9,27 +9,27 @@ from numpy.typing import NDArray
 
 from imgclf.core import components
 from imgclf.core.progress import Progress
-from imgclf.data.catalogue import Catalogue
 from imgclf.data.checks import Issue
 from imgclf.data.layout import Found, is_linked
+from imgclf.data.scanned import Scanned
 
 
-def groups(catalogue: Catalogue, progress: Progress | None = None) -> NDArray[np.int64]:
+def groups(scanned: Scanned, progress: Progress | None = None) -> NDArray[np.int64]:
     """(n,) for each file the lowest index of those that show the same, directly or through others; its own where none does."""
-    pairs = [(index, first) for index, first in enumerate(catalogue.same_pixels().tolist()) if index != first]
-    similar = catalogue.similar_pairs(progress)
+    pairs = [(index, first) for index, first in enumerate(scanned.same_pixels().tolist()) if index != first]
+    similar = scanned.similar_pairs(progress)
     pairs += zip(similar["first"].tolist(), similar["second"].tolist(), strict=True)
-    return np.array(list(components.smallest(range(len(catalogue.paths)), pairs).values()), np.int64)
+    return np.array(list(components.smallest(range(len(scanned.paths)), pairs).values()), np.int64)
 
 
-_RANK = {"test": 0, "val": 1, "train": 2, None: 3}  # which part an image that is in several belongs to
+_RANK = {"test": 0, "val": 1, "train": 2, None: 3}  # which subset an image that is in several belongs to
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Leak:
-    """An image that shows the same as others in a part before its own: test comes before val, and val before train.
+    """An image that shows the same as others in a subset before its own: test comes before val, and val before train.
 
-    index, other: in the catalogue; other is the most similar of those. similarity: between the two, 1 when `exact`.
+    index, other: in the index; other is the most similar of those. similarity: between the two, 1 when `exact`.
     """
 
     index: int
@@ -39,24 +39,24 @@ class Leak:
     mirrored: bool
 
 
-def leaks(catalogue: Catalogue, files: Sequence[Found], progress: Progress | None = None) -> list[Leak]:
-    """Every image outside the first part that its group lies in, files without a part skipped; in the order of files."""
-    if not any(file.part for file in files):
+def leaks(scanned: Scanned, files: Sequence[Found], progress: Progress | None = None) -> list[Leak]:
+    """Every image outside the first subset that its group lies in, files without a subset skipped; in the order of files."""
+    if not any(file.subset for file in files):
         return []
-    same = catalogue.same_pixels()
+    same = scanned.same_pixels()
     members: dict[int, list[int]] = collections.defaultdict(list)
-    for index, group in enumerate(groups(catalogue, progress).tolist()):
-        if files[index].part and catalogue.facts["problem"][index] == b"":
+    for index, group in enumerate(groups(scanned, progress).tolist()):
+        if files[index].subset and scanned.measurements["problem"][index] == b"":
             members[group].append(index)
     found = []
     for group_ in members.values():
         for index in group_:
-            before = [other for other in group_ if _RANK[files[other].part] < _RANK[files[index].part]]
+            before = [other for other in group_ if _RANK[files[other].subset] < _RANK[files[index].subset]]
             twin = next((other for other in before if same[other] == same[index]), None)
             if twin is not None:
                 found.append(Leak(index, twin, 1.0, True, False))
             elif before:
-                other, similarity, mirrored = catalogue.likeness(index, before)
+                other, similarity, mirrored = scanned.likeness(index, before)
                 found.append(Leak(index, other, round(similarity, 4), False, mirrored))
     return sorted(found, key=lambda leak: leak.index)
 
@@ -65,55 +65,55 @@ def _how(exact: bool, mirrored: bool) -> str:
     return "the same pixels as" if exact else "a mirror image of" if mirrored else "nearly the same as"
 
 
-def resemblances(catalogue: Catalogue, files: Sequence[Found], at_least: float, progress: Progress | None) -> list[Issue]:
-    """Duplicates, near-duplicates, mirror images, and such across classes and parts.
+def resemblances(scanned: Scanned, files: Sequence[Found], at_least: float, progress: Progress | None) -> list[Issue]:
+    """Duplicates, near-duplicates, mirror images, and such across classes and subsets.
 
-    Of the files that show the same the best is kept: one in the test part before one in another, no link, the most pixels, the
+    Of the files that show the same the best is kept: one in the test set before one in another, no link, the most pixels, the
     most bytes, the shortest name. Every other one is found once, beside the file it was compared with.
     """
 
     def goodness(index: int) -> tuple[int, bool, int, int, int, str]:
-        facts, path = catalogue.facts[index], catalogue.paths[index]
-        area = -int(facts["width"]) * int(facts["height"])
-        return _RANK[files[index].part], is_linked(catalogue.root, path), area, -int(facts["bytes"]), len(path), path
+        measured, path = scanned.measurements[index], scanned.paths[index]
+        area = -int(measured["width"]) * int(measured["height"])
+        return _RANK[files[index].subset], is_linked(scanned.root, path), area, -int(measured["bytes"]), len(path), path
 
-    leaking = {leak.index: leak for leak in leaks(catalogue, files, progress) if leak.similarity >= at_least}
-    found = [_leakage(catalogue, leak) for leak in leaking.values()]
+    leaking = {leak.index: leak for leak in leaks(scanned, files, progress) if leak.similarity >= at_least}
+    found = [_leakage(scanned, leak) for leak in leaking.values()]
     edges: _Edges = collections.defaultdict(list)
     best: dict[int, int] = {}  # the best file of each image
-    for image, others in _copies(catalogue).items():
+    for image, others in _copies(scanned).items():
         kept: dict[tuple[str | None, str | None], int] = {}
         for index in sorted([image, *others], key=goodness):
-            first = kept.setdefault((files[index].label, files[index].part), index)
+            first = kept.setdefault((files[index].label, files[index].subset), index)
             if first != index:
-                found.append(_duplicate(catalogue, index, first))
+                found.append(_duplicate(scanned, index, first))
         best[image], *rest = kept.values()
         for index in rest:
             _join(edges, best[image], index, 1.0, _how(True, False))
-    for pair in catalogue.similar_pairs(progress, at_least):
+    for pair in scanned.similar_pairs(progress, at_least):
         one, two = (best.get(int(index), int(index)) for index in (pair["first"], pair["second"]))
         _join(edges, one, two, float(pair["similarity"]), _how(False, bool(pair["mirrored"])))
-    for one, two, score, how in _outwards(edges, sorted(edges, key=goodness), catalogue.paths):
+    for one, two, score, how in _outwards(edges, sorted(edges, key=goodness), scanned.paths):
         if files[one].label != files[two].label or two not in leaking:
             found += _resemblance(files[one], files[two], round(score, 4), how)
     return found
 
 
-def _leakage(catalogue: Catalogue, leak: Leak) -> Issue:
-    other = catalogue.paths[leak.other]
+def _leakage(scanned: Scanned, leak: Leak) -> Issue:
+    other = scanned.paths[leak.other]
     detail = f"{_how(leak.exact, leak.mirrored)} {other}"
-    return Issue(catalogue.paths[leak.index], "leakage", leak.similarity, detail, other)
+    return Issue(scanned.paths[leak.index], "leakage", leak.similarity, detail, other)
 
 
-def _duplicate(catalogue: Catalogue, index: int, kept: int) -> Issue:
-    alike = "byte for byte" if catalogue.sha256[kept] == catalogue.sha256[index] else "pixel for pixel"
-    other = catalogue.paths[kept]
-    return Issue(catalogue.paths[index], "duplicate", 1.0, f"{alike} the same as {other}", other)
+def _duplicate(scanned: Scanned, index: int, kept: int) -> Issue:
+    alike = "byte for byte" if scanned.sha256[kept] == scanned.sha256[index] else "pixel for pixel"
+    other = scanned.paths[kept]
+    return Issue(scanned.paths[index], "duplicate", 1.0, f"{alike} the same as {other}", other)
 
 
-def _copies(catalogue: Catalogue) -> dict[int, list[int]]:
+def _copies(scanned: Scanned) -> dict[int, list[int]]:
     """For the first file of each image that has several: the others."""
-    same = catalogue.same_pixels()
+    same = scanned.same_pixels()
     copies: dict[int, list[int]] = collections.defaultdict(list)
     for index in np.flatnonzero(same != np.arange(len(same))).tolist():
         copies[int(same[index])].append(index)

@@ -1,4 +1,4 @@
-"""The catalogue: what one look at each file told, kept in DATA/.imgclf/index so that an unchanged file is not read again.
+"""The index: what one look at each file told, kept in DATA/.imgclf/index so that an unchanged file is not read again.
 
 The file is an SQLite database and only a cache. Each version of imgclf has its own file, so that a team with two versions does
 not rebuild it again and again. Files of old versions may be deleted.
@@ -21,7 +21,6 @@ from imgclf.core.parallel import ordered_map, process_map
 from imgclf.core.progress import Progress
 from imgclf.core.shards import Shard
 from imgclf.data import index_tables
-from imgclf.data.catalogue import Catalogue
 from imgclf.data.dataset import Dataset, select
 from imgclf.data.index_tables import (
     Row,
@@ -32,27 +31,28 @@ from imgclf.data.index_tables import (
     take_up,
 )
 from imgclf.data.layout import Found, classes, scan
+from imgclf.data.scanned import Scanned
 from imgclf.images import measurements
 
 _COMMIT_EVERY = 2.0  # seconds: what a killed first pass may lose
 
 
 @contextlib.contextmanager
-def examine(root: Path, paths: Sequence[str], progress: Progress | None = None) -> Iterator[Catalogue]:
-    """The facts of every file given, which should be all that there are: what is known of others is forgotten.
+def inspect(root: Path, paths: Sequence[str], progress: Progress | None = None) -> Iterator[Scanned]:
+    """The measurements of every file given, which should be all that there are: what is known of others is forgotten.
 
     Files that are new or changed are read once and decoded to their end, on all cores; one that only moved is recognised by its
-    content. Raises ImgclfError when the catalogue cannot be written.
+    content. Raises ImgclfError when the index cannot be written.
     """
     path = index_path(root)
-    with database.begun(path, index_tables.TABLES, lambda db: _examine(db, root, paths, progress, take_up(db))) as catalogue:
-        yield catalogue
+    with database.begun(path, index_tables.TABLES, lambda db: _inspect(db, root, paths, progress, take_up(db))) as scanned:
+        yield scanned
 
 
-def examine_share(root: Path, paths: Sequence[str], shard: Shard, progress: Progress | None = None) -> tuple[int, int]:
-    """Look at a share of the files for the next `examine`: (files inspected, of which so many cannot be used).
+def inspect_shard(root: Path, paths: Sequence[str], shard: Shard, progress: Progress | None = None) -> tuple[int, int]:
+    """Look at a shard of the files for the next `inspect`: (files inspected, of which so many cannot be used).
 
-    What the catalogue knows already is skipped. Any number of shares may run at once, from several machines.
+    What the index knows already is skipped. Any number of shards may run at once, from several machines.
     """
     todo = [path for path in paths if shard.has(path)]
     path = index_path(root)
@@ -61,7 +61,7 @@ def examine_share(root: Path, paths: Sequence[str], shard: Shard, progress: Prog
             todo = [one for one in todo if one not in same]
     with (
         shards.result(path, shard) as file,
-        database.begun(file, index_tables.TABLES, lambda db: _examine(db, root, todo, progress, [])) as seen,
+        database.begun(file, index_tables.TABLES, lambda db: _inspect(db, root, todo, progress, [])) as seen,
     ):
         return len(todo), len(seen.problems)
 
@@ -73,17 +73,17 @@ def _unchanged(db: Database, root: Path, paths: Sequence[str]) -> set[str]:
 
 
 class _Columns:
-    """The columns of a catalogue that is being filled, as `Catalogue` describes them."""
+    """The columns of an index that is being filled, as `Scanned` describes them."""
 
     def __init__(self, count: int) -> None:
-        self.records = np.zeros(count, measurements.FACTS)
+        self.records = np.zeros(count, measurements.DTYPE)
         self.digests = np.zeros(count, "V32")
         self.problems: dict[int, str] = {}
         self.thumbnails = np.zeros(count, np.int64)
 
     def put(self, index: int, digest: bytes, record: bytes, problem: str, thumbnail: int) -> None:
         """The measurements of one file; digest: empty where it has to be read again next time."""
-        self.records[index] = np.frombuffer(record, measurements.FACTS)[0]
+        self.records[index] = np.frombuffer(record, measurements.DTYPE)[0]
         if problem:
             self.problems[index] = problem
         if digest:
@@ -100,7 +100,7 @@ class _Changes:
     gone: list[tuple[bytes]]  # paths
 
 
-def _examine(db: Database, root: Path, paths: Sequence[str], progress: Progress | None, taken: list[Shard]) -> Catalogue:
+def _inspect(db: Database, root: Path, paths: Sequence[str], progress: Progress | None, taken: list[Shard]) -> Scanned:
     columns = _Columns(len(paths))
     changes = _compare(db, root, paths, columns)
     if not measurements.are_sound(np.delete(columns.records, [index for index, _now in changes.todo])):
@@ -110,7 +110,7 @@ def _examine(db: Database, root: Path, paths: Sequence[str], progress: Progress 
         with db.writing():
             db.put("DELETE FROM files WHERE path = ?", changes.gone)
             db.put("DELETE FROM thumbnails WHERE id NOT IN (SELECT thumbnail FROM files)")
-    return Catalogue(root, paths, columns.records, columns.digests, columns.problems, columns.thumbnails, read, taken, db)
+    return Scanned(root, paths, columns.records, columns.digests, columns.problems, columns.thumbnails, read, taken, db)
 
 
 def _compare(db: Database, root: Path, paths: Sequence[str], columns: _Columns) -> _Changes:
@@ -145,7 +145,7 @@ def _read(
     saved = time.monotonic()
     read = 0
     todo = [paths[index] for index, _now in changes.todo]
-    looks = process_map(measurements.look_at, (str(root), frozenset(changes.moved)), todo)
+    looks = process_map(measurements.measure_file, (str(root), frozenset(changes.moved)), todo)
     with contextlib.closing(looks):
         for done, ((index, now), look) in enumerate(zip(changes.todo, looks, strict=True), 1):
             digest, record, problem, thumbnail = look
@@ -173,19 +173,19 @@ def _read(
 @contextlib.contextmanager
 def images(
     root: Path, *, minimum_classes: int = 1, progress: Progress | None = None
-) -> Iterator[tuple[Catalogue, list[Found], Dataset, list[tuple[str, str]]]]:
-    """(catalogue of every file in a class folder, those files, the images that decode, (path, reason) of the others).
+) -> Iterator[tuple[Scanned, list[Found], Dataset, list[tuple[str, str]]]]:
+    """(scanned of every file in a class folder, those files, the images that decode, (path, reason) of the others).
 
     Raises ImgclfError as `dataset.index` does.
     """
     names = classes(root, minimum_classes)
     files = [file for file in scan(root) if not file.ignored]
-    with examine(root, [file.path for file in files], progress) as catalogue:
+    with inspect(root, [file.path for file in files], progress) as scanned:
         problems = (
-            catalogue.problems.get(index, "cannot be used") if bad else ""
-            for index, bad in enumerate((~catalogue.usable()).tolist())
+            scanned.problems.get(index, "cannot be used") if bad else ""
+            for index, bad in enumerate((~scanned.usable()).tolist())
         )
-        yield catalogue, files, *select(root, names, zip(files, problems, strict=True))
+        yield scanned, files, *select(root, names, zip(files, problems, strict=True))
 
 
 def content_hashes(
@@ -193,7 +193,7 @@ def content_hashes(
 ) -> dict[str, str]:
     """SHA-256 of each file, by path; unreadable files are skipped. Nothing is decoded, and an unchanged file is not read.
 
-    shard: where the paths are a share, whose hashes are kept for the next `examine`.
+    shard: where the paths are a shard, whose hashes are kept for the next `inspect`.
     """
     path = index_path(root)
     with shards.result(path, shard) if shard else contextlib.nullcontext(path) as file:

@@ -21,19 +21,21 @@ from imgclf.images import measurements, similarity
 MEASURES = 4
 # Thumbnail numbers are never reused: a command may still look for one that another command has replaced.
 _SQL = """
-CREATE TABLE files (path BLOB PRIMARY KEY, stamp BLOB, sha256 BLOB, facts BLOB, problem TEXT, thumbnail INT) WITHOUT ROWID;
+CREATE TABLE files (
+    path BLOB PRIMARY KEY, stamp BLOB, sha256 BLOB, measurements BLOB, problem TEXT, thumbnail INT
+) WITHOUT ROWID;
 CREATE TABLE thumbnails (id INTEGER PRIMARY KEY AUTOINCREMENT, compared BLOB);
 CREATE TABLE searches (images BLOB, at_least REAL, pairs BLOB, PRIMARY KEY (images, at_least)) WITHOUT ROWID;
 """
-TABLES = database.Tables(_SQL, zlib.crc32(f"{MEASURES} {DECODER_VERSION} {measurements.FACTS} {_SQL}".encode()) & 0x7FFFFFFF)
+TABLES = database.Tables(_SQL, zlib.crc32(f"{MEASURES} {DECODER_VERSION} {measurements.DTYPE} {_SQL}".encode()) & 0x7FFFFFFF)
 _MOST = 1 << 62  # more thumbnails than there will ever be
 _LONGEST_TEXT = 1 << 16  # of a path, and of the words for a problem
-# What another process found; a hash alone does not displace the facts of an image.
+# What another process found; a hash alone does not displace the measurements of an image.
 _TAKE = """
 INSERT INTO files VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE
-SET stamp = excluded.stamp, sha256 = excluded.sha256, facts = excluded.facts, problem = excluded.problem,
+SET stamp = excluded.stamp, sha256 = excluded.sha256, measurements = excluded.measurements, problem = excluded.problem,
     thumbnail = excluded.thumbnail
-WHERE length(excluded.facts) > 0 OR length(files.facts) = 0
+WHERE length(excluded.measurements) > 0 OR length(files.measurements) = 0
 """
 NO_HASH = bytes(32)
 GREY = similarity.SIDE**2  # bytes of a thumbnail; behind it come colours and ranks
@@ -42,7 +44,7 @@ COMPARED = GREY + COLOURS + 64
 
 
 def take_up(db: Database) -> list[Shard]:
-    """Put the results of finished shares into the catalogue, and remove their files."""
+    """Put the results of finished shards into the index, and remove their files."""
 
     def copy(other: Database) -> None:
         last = _last(db)
@@ -85,15 +87,15 @@ Row = tuple[bytes, bytes, bytes, bytes, str, int]  # of the table files
 
 
 def _rows(db: Database) -> Iterator[Row]:
-    """All rows, sorted by path. Files that were only hashed have no facts."""
-    for row in db.rows("SELECT path, stamp, sha256, facts, problem, thumbnail FROM files ORDER BY path", key=1):
+    """All rows, sorted by path. Files that were only hashed have no measurements."""
+    for row in db.rows("SELECT path, stamp, sha256, measurements, problem, thumbnail FROM files ORDER BY path", key=1):
         path, at, digest, record, problem, number = row
         is_whole = (
             isinstance(path, bytes)
             and len(path) <= _LONGEST_TEXT
             and is_bytes(at, 16)
             and is_bytes(digest, 32)
-            and (is_bytes(record, measurements.FACTS.itemsize) or is_bytes(record, 0))
+            and (is_bytes(record, measurements.DTYPE.itemsize) or is_bytes(record, 0))
             and isinstance(problem, str)
             and len(problem) <= _LONGEST_TEXT
             and isinstance(number, int)

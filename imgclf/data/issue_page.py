@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from imgclf.data.checks import CHECKS, Issue
 from imgclf.data.layout import Found
-from imgclf.images.measurements import Facts
+from imgclf.images.measurements import Measurements
 from imgclf.reports.image_page import Image
 
 
-def measured(files: Sequence[Found], facts: Facts) -> dict[str, Image]:
-    """Every file by path, without its issues. facts: (n,) the measurements of the files, in the same order."""
+def measured(files: Sequence[Found], measured: Measurements) -> dict[str, Image]:
+    """Every file by path, without its issues. measured: (n,) the measurements of the files, in the same order."""
     return {
         file.path: Image(
-            file.path, file.label or "", file.part or "", one["format"].decode(), int(one["width"]), int(one["height"])
+            file.path, file.label or "", file.subset or "", one["format"].decode(), int(one["width"]), int(one["height"])
         )
-        for file, one in zip(files, facts, strict=True)
+        for file, one in zip(files, measured, strict=True)
     }
 
 

@@ -1,4 +1,4 @@
-"""What a data folder holds: which files, of which class and part, and which of them are images."""
+"""What a data folder holds: which files, of which class and subset, and which of them are images."""
 
 import dataclasses
 import os
@@ -8,94 +8,94 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from imgclf.core import names
-from imgclf.core.config import PARTS, Part
+from imgclf.core.config import SUBSETS, Subset
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files.paths import STATE_NAME
 from imgclf.core.files.state_folder import check_data_folder
 from imgclf.core.remedies import why
 
-PART_NAMES: dict[str, Part] = {
+SUBSET_NAMES: dict[str, Subset] = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val", "eval": "val", "dev": "val",
     "test": "test", "testing": "test", "holdout": "test",
 }  # fmt: skip
-_PART_NAME = re.compile(r"([a-z]+?)(?:[-_ ]?(?:set|images))?[-_ ]?[0-9]*")  # also test1, train2017, training_set
+_SUBSET_NAME = re.compile(r"([a-z]+?)(?:[-_ ]?(?:set|images))?[-_ ]?[0-9]*")  # also test1, train2017, training_set
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Found:
-    """One file of a data folder: its class and part as the folders say, or the rule by which it is ignored."""
+    """One file of a data folder: its class and subset as the folders say, or the rule by which it is ignored."""
 
     path: str
     label: str | None
-    part: Part | None
+    subset: Subset | None
     ignored: str = ""
 
 
 def scan(root: Path) -> list[Found]:
     """Every file under a data folder, sorted by path; imgclf's own `.imgclf` is skipped. Raises ImgclfError."""
     folders, loose = _top_level(root)
-    parts = part_folders(root)
+    subsets = subset_folders(root)
     found = [Found(name, None, None, names.foreign_file(name) or "not in a class folder") for name in loose]
     for name in folders:
         if names.is_foreign_folder(name):
             found += _foreign_files(root, name, None)
-        elif name in parts:
+        elif name in subsets:
             for file in _top_level(root / name)[1]:
-                found.append(Found(f"{name}/{file}", None, parts[name], names.foreign_file(file) or "not in a class folder"))
-            found += _class_folders_files(root, f"{name}/", parts[name])
-        elif parts:  # a split folder without class folders: unlabelled images
+                found.append(Found(f"{name}/{file}", None, subsets[name], names.foreign_file(file) or "not in a class folder"))
+            found += _class_folders_files(root, f"{name}/", subsets[name])
+        elif subsets:  # a split folder without class folders: unlabelled images
             found += [Found(path, None, None, "not in a class folder") for path in _walk(root, name)]
-    if not parts:
+    if not subsets:
         found += _class_folders_files(root, "", None)
     return sorted(found, key=lambda file: file.path)
 
 
-def part_folders(root: Path) -> dict[str, Part]:
+def subset_folders(root: Path) -> dict[str, Subset]:
     """The train, validation and test folders of a data folder that is already split, by name; empty if it is not split.
 
     A folder without class folders beside one with class folders, such as a test set without labels, does not count. Raises
     ImgclfError if split folders and class folders cannot be told apart.
     """
     folders = _own_folders(root)
-    parts = {name: part for name in folders if (part := _part_named(name))}
-    if "train" not in parts.values() or len(parts) < 2:
+    subsets = {name: subset for name in folders if (subset := _subset_named(name))}
+    if "train" not in subsets.values() or len(subsets) < 2:
         return {}
-    shown = ", ".join(sorted(parts))
-    others = [name for name in folders if name not in parts]
+    shown = ", ".join(sorted(subsets))
+    others = [name for name in folders if name not in subsets]
     if others:
         raise ImgclfError(
             f"{root}: {shown} look like the folders of a split, but {', '.join(others[:3])} beside them "
             f"{'does' if len(others) == 1 else 'do'} not; move one or the other away, or rename them if they are classes"
         )
-    labelled = {name: part for name, part in parts.items() if _own_folders(root / name)}
-    if not labelled and len(set(parts.values())) == 1:  # classes such as train1, train2
+    labelled = {name: subset for name, subset in subsets.items() if _own_folders(root / name)}
+    if not labelled and len(set(subsets.values())) == 1:  # classes such as train1, train2
         return {}
     if "train" not in labelled.values():
-        name = next(name for name, part in parts.items() if part == "train")
+        name = next(name for name, subset in subsets.items() if subset == "train")
         file = next((file for file in _top_level(root / name)[1] if not names.foreign_file(file)), None)
         holds = f"; {root / name / file} is not in a class folder" if file else ""
         raise ImgclfError(f"{root}: no class folders in {shown}; expected {root / name}/<class>/<image>{holds}")
-    for part in PARTS:  # images without a class are expected in a test set, and nowhere else
-        same = sorted(name for name in (parts if part == "train" else labelled) if parts[name] == part)
+    for subset in SUBSETS:  # images without a class are expected in a test set, and nowhere else
+        same = sorted(name for name in (subsets if subset == "train" else labelled) if subsets[name] == subset)
         if len(same) > 1:
-            raise ImgclfError(f"{root}: {' and '.join(same)} are the same split ({part}); keep one of them")
+            raise ImgclfError(f"{root}: {' and '.join(same)} are the same split ({subset}); keep one of them")
     return labelled
 
 
 def unlabelled_note(root: Path) -> list[str]:
     """A note on split folders whose images have no class, such as the test set of a contest."""
-    parts = part_folders(root)
-    without = [name for name in _own_folders(root) if parts and name not in parts]
+    subsets = subset_folders(root)
+    without = [name for name in _own_folders(root) if subsets and name not in subsets]
     return [
         f"{root / name} has no class folders, so its images are not used; classify them with `imgclf predict`"
         for name in without
     ]
 
 
-def _part_named(name: str) -> Part | None:
-    match = _PART_NAME.fullmatch(name.lower())
-    return PART_NAMES.get(match[1]) if match else None
+def _subset_named(name: str) -> Subset | None:
+    match = _SUBSET_NAME.fullmatch(name.lower())
+    return SUBSET_NAMES.get(match[1]) if match else None
 
 
 def _own_folders(folder: Path) -> list[str]:
@@ -120,20 +120,20 @@ def _class_folders(folder: Path) -> dict[str, str]:
     return {name: names.nfc(name) for name in found}
 
 
-def _class_folders_files(root: Path, above: str, part: Part | None) -> list[Found]:
+def _class_folders_files(root: Path, above: str, subset: Subset | None) -> list[Found]:
     """Files of all class folders in a folder ("" or `train/`), and of the foreign folders beside them."""
     found = []
     for name in _top_level(root / above)[0] if above else ():
         if names.is_foreign_folder(name):
-            found += _foreign_files(root, above + name, part)
+            found += _foreign_files(root, above + name, subset)
     for name, label in _class_folders(root / above).items():
         inner = set()
         for path in _walk(root, above + name):
             pieces = path[len(above) + len(name) + 1 :].split("/")
             inner.add(pieces[0] if len(pieces) > 1 else "")
             is_foreign = any(names.is_foreign_folder(piece) for piece in pieces[:-1])
-            found.append(Found(path, label, part, _FOREIGN if is_foreign else names.foreign_file(pieces[-1])))
-        inside = {split: folder for folder in sorted(inner) if (split := _part_named(folder))}
+            found.append(Found(path, label, subset, _FOREIGN if is_foreign else names.foreign_file(pieces[-1])))
+        inside = {split: folder for folder in sorted(inner) if (split := _subset_named(folder))}
         if "train" in inside and len(inside) > 1:
             shown = " and ".join(f"{above}{name}/{folder}" for folder in inside.values())
             raise ImgclfError(
@@ -146,8 +146,8 @@ def _class_folders_files(root: Path, above: str, part: Part | None) -> list[Foun
 _FOREIGN = "in a hidden or system folder"
 
 
-def _foreign_files(root: Path, folder: str, part: Part | None) -> list[Found]:
-    return [Found(path, None, part, _FOREIGN) for path in _walk(root, folder)]
+def _foreign_files(root: Path, folder: str, subset: Subset | None) -> list[Found]:
+    return [Found(path, None, subset, _FOREIGN) for path in _walk(root, folder)]
 
 
 def _top_level(root: Path) -> tuple[list[str], list[str]]:
@@ -214,7 +214,7 @@ def classes(root: Path, minimum: int = 1) -> list[str]:
         raise ImgclfError(f"{root}: no class folders; {holds}. Expected {root}/<class>/<image>, one folder per class")
     if len(found) < minimum:
         only = names.spelled(root, found[0])
-        inner = [] if part_folders(root) else _own_folders(root / only)
+        inner = [] if subset_folders(root) else _own_folders(root / only)
         hint = (
             f"; if the classes are the folders in {root / only} ({', '.join(inner[:3])}...), use that folder" if inner else ""
         )
@@ -224,13 +224,13 @@ def classes(root: Path, minimum: int = 1) -> list[str]:
 
 def class_folders(root: Path) -> list[str]:
     """Sorted class names: the folders under the root, or under its train, validation and test folders, spelled in NFC."""
-    places = [root / part for part in part_folders(root)] or [root]
+    places = [root / subset for subset in subset_folders(root)] or [root]
     return sorted({label for place in places for label in _class_folders(place).values()})
 
 
 def merged_note(root: Path, paths: Iterable[str]) -> list[str]:
     """A note on subfolders of class folders, whose images are merged into the class."""
-    depth = 2 if part_folders(root) else 1
+    depth = 2 if subset_folders(root) else 1
     folders = {path.rpartition("/")[0] for path in paths if path.count("/") > depth}
     if not folders:
         return []

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf.core.config import Part
+from imgclf.core.config import Subset
 from imgclf.core.files import atomic
 from imgclf.core.parallel import cpu_count
 from imgclf.core.progress import Progress
@@ -101,9 +101,9 @@ class Labelled:
         return ahead(make, range(0, len(order), batch_size))
 
 
-def names_in_order(prepared: Prepared, part: Part) -> list[str]:
-    """The prepared files of a part in the order of Keras' loader: by class, then by name."""
-    return sorted(prepared.files[part], key=lambda name: (prepared.class_names.index(name.split("/", 1)[0]), name))
+def names_in_order(prepared: Prepared, subset: Subset) -> list[str]:
+    """The prepared files of a subset in the order of Keras' loader: by class, then by name."""
+    return sorted(prepared.files[subset], key=lambda name: (prepared.class_names.index(name.split("/", 1)[0]), name))
 
 
 def _labels(prepared: Prepared, names: Sequence[str]) -> NDArray[np.int64]:
@@ -111,26 +111,26 @@ def _labels(prepared: Prepared, names: Sequence[str]) -> NDArray[np.int64]:
 
 
 class Images(Labelled):
-    """One prepared part: pixels (n, h, w, 3) uint8 RGB in the order of file names.
+    """One prepared subset: pixels (n, h, w, 3) uint8 RGB in the order of file names.
 
     Read once by Keras' loader: into memory where it fits the budget, else into a file beside the prepared images.
     """
 
-    def __init__(self, prepared: Prepared, part: Part, progress: Progress | None = None) -> None:
-        super().__init__(_labels(prepared, names_in_order(prepared, part)), len(prepared.class_names))
+    def __init__(self, prepared: Prepared, subset: Subset, progress: Progress | None = None) -> None:
+        super().__init__(_labels(prepared, names_in_order(prepared, subset)), len(prepared.class_names))
         shape = (len(self.labels), prepared.preprocessing.height, prepared.preprocessing.width, 3)
         if int(np.prod(shape)) <= memory_budget():
             self.pixels = np.empty(shape, np.uint8)
-            _read(prepared, part, self.pixels, self.labels, progress)
+            _read(prepared, subset, self.pixels, self.labels, progress)
             return
-        file = prepared.folder / f"{part}.npy"
+        file = prepared.folder / f"{subset}.npy"
         if not file.exists():
             with atomic.atomic_path(file) as temporary:
                 pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
                 if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and would be a crash at some later page
                     with open(temporary, "r+b") as whole:
                         os.posix_fallocate(whole.fileno(), 0, os.path.getsize(temporary))
-                _read(prepared, part, pixels, self.labels, progress)
+                _read(prepared, subset, pixels, self.labels, progress)
                 pixels.flush()
         self.pixels = np.load(file, mmap_mode="r")
 
@@ -142,10 +142,10 @@ class Images(Labelled):
 
 
 class Vectors(Labelled):
-    """One part as features (views, n, width) float32, in the order of file names; view 0 is the image as it is."""
+    """One subset as features (views, n, width) float32, in the order of file names; view 0 is the image as it is."""
 
-    def __init__(self, prepared: Prepared, part: Part, values: NDArray[np.float32]) -> None:
-        super().__init__(_labels(prepared, names_in_order(prepared, part)), len(prepared.class_names))
+    def __init__(self, prepared: Prepared, subset: Subset, values: NDArray[np.float32]) -> None:
+        super().__init__(_labels(prepared, names_in_order(prepared, subset)), len(prepared.class_names))
         self.values = values
 
     def inputs(self, some: NDArray[np.int64], seeds: NDArray[np.int64] | None, side: int | None) -> NDArray[Any]:
@@ -171,13 +171,13 @@ def ahead(make: Callable[[int], T], items: range, *, depth: int = 3) -> Iterator
 
 @keras_settings.pinned()
 def _read(
-    prepared: Prepared, part: Part, pixels: NDArray[np.uint8], labels: NDArray[np.int64], progress: Progress | None
+    prepared: Prepared, subset: Subset, pixels: NDArray[np.uint8], labels: NDArray[np.int64], progress: Progress | None
 ) -> None:
     import keras
     import tensorflow as tf
 
     data = keras.utils.image_dataset_from_directory(
-        prepared.folder / part,
+        prepared.folder / subset,
         label_mode="int",
         class_names=list(prepared.class_names),
         batch_size=64,
@@ -194,4 +194,4 @@ def _read(
         if progress:
             progress(top, len(pixels))
     if top != len(pixels):
-        raise ValueError(f"{prepared.folder / part}: {top} images were read, {len(pixels)} expected")
+        raise ValueError(f"{prepared.folder / subset}: {top} images were read, {len(pixels)} expected")

@@ -1,4 +1,4 @@
-"""The split manifest: which image is in which part, as a CSV file in the data folder."""
+"""The split manifest: which image is in which subset, as a CSV file in the data folder."""
 
 import collections
 import dataclasses
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from imgclf.core import csv_files, names
-from imgclf.core.config import PARTS, Part
+from imgclf.core.config import SUBSETS, Subset
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import owners
 from imgclf.core.files.paths import STATE_NAME
@@ -17,17 +17,17 @@ from imgclf.core.files.reading import read_bounded
 from imgclf.core.files.state_folder import command, is_inside, state_folder
 from imgclf.core.progress import Progress
 from imgclf.data.dataset import Dataset, Sample
-from imgclf.data.file_index import examine
+from imgclf.data.file_index import inspect
 from imgclf.data.layout import scan
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a split manifest. group: files with the same group are never put into different parts."""
+    """One line of a split manifest. group: files with the same group are never put into different subsets."""
 
     path: str
     label: str
-    split: Part
+    split: Subset
     group: str
     sha256: str
 
@@ -39,7 +39,7 @@ COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """Which image is in which part, sorted by path."""
+    """Which image is in which subset, sorted by path."""
 
     rows: tuple[Row, ...]
 
@@ -49,23 +49,23 @@ class Manifest:
 
     @property
     def hash(self) -> str:
-        """Changes with any path, label, part or content."""
+        """Changes with any path, label, subset or content."""
         return hashlib.sha256(self.to_csv().encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
     @property
     def fingerprint(self) -> str:
-        """Of the labelled contents alone, whatever their names and parts."""
+        """Of the labelled contents alone, whatever their names and subsets."""
         lines = sorted(f"{row.label}\0{row.sha256}" for row in self.rows)
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
-    def part(self, root: Path, part: Part) -> Dataset:
-        """One part as a Dataset; the class names are those of the whole manifest."""
-        samples = tuple(Sample(row.path, row.label) for row in self.rows if row.split == part)
+    def subset(self, root: Path, subset: Subset) -> Dataset:
+        """One subset as a Dataset; the class names are those of the whole manifest."""
+        samples = tuple(Sample(row.path, row.label) for row in self.rows if row.split == subset)
         return Dataset(root, samples, self.class_names)
 
-    def counts(self) -> dict[str, dict[Part, int]]:
-        """Images by class and part."""
-        counts: dict[str, dict[Part, int]] = {name: dict.fromkeys(PARTS, 0) for name in self.class_names}
+    def counts(self) -> dict[str, dict[Subset, int]]:
+        """Images by class and subset."""
+        counts: dict[str, dict[Subset, int]] = {name: dict.fromkeys(SUBSETS, 0) for name in self.class_names}
         for row in self.rows:
             counts[row.label][row.split] += 1
         return counts
@@ -112,14 +112,14 @@ def read_manifest(path: Path) -> Manifest:
         raise ImgclfError(f"{path}: no split yet; run {_split_of(path)} first")
     content = read_bounded(path, csv_files.LARGEST)
     rows: dict[str, Row] = {}
-    expected = f"expected {','.join(COLUMNS)} with split one of {', '.join(PARTS)}, each path once"
+    expected = f"expected {','.join(COLUMNS)} with split one of {', '.join(SUBSETS)}, each path once"
     remedy = f"fix it, or {anew}"
     try:
         lines = csv_files.rows(content, *COLUMNS)
         if next(lines, (0, []))[1] != list(COLUMNS):
             raise ImgclfError(f"{path}: not a split manifest: its first line is not {','.join(COLUMNS)}")
         for number, row in lines:
-            if len(row) != len(COLUMNS) or row[2] not in PARTS or row[0] in rows or not _is_sound(*row):
+            if len(row) != len(COLUMNS) or row[2] not in SUBSETS or row[0] in rows or not _is_sound(*row):
                 raise ImgclfError(f"{path}, line {number}: {expected}; {remedy}")
             rows[row[0]] = Row(row[0], names.nfc(row[1]), row[2], row[3], row[4])
     except ValueError as error:
@@ -134,10 +134,11 @@ def _is_sound(path: str, label: str, _split: str, _group: str, digest: str) -> b
     return "/" in path and not {"", ".", ".."} & {*path.split("/"), label} and "/" not in label and "\0" not in path + label
 
 
-def load_parts(root: Path, manifest: Manifest, progress: Progress | None = None) -> tuple[dict[Part, Dataset], list[str]]:
-    """The parts of a manifest as datasets of the files that `as_they_are` leaves, and its notes."""
+def load_subsets(root: Path, manifest: Manifest, progress: Progress | None = None) -> tuple[dict[Subset, Dataset], list[str]]:
+    """The subsets of a manifest as datasets of the files that `as_they_are` leaves, and its notes."""
     now, notes = as_they_are(root, manifest, progress)
-    return {part: dataclasses.replace(now.part(root, part), class_names=manifest.class_names) for part in PARTS}, notes
+    classes = manifest.class_names
+    return {subset: dataclasses.replace(now.subset(root, subset), class_names=classes) for subset in SUBSETS}, notes
 
 
 def as_they_are(root: Path, manifest: Manifest, progress: Progress | None = None) -> tuple[Manifest, list[str]]:
@@ -146,9 +147,9 @@ def as_they_are(root: Path, manifest: Manifest, progress: Progress | None = None
     A file that was renamed, or moved to another class, is known by its content and used as it is now.
     """
     files = [file for file in scan(root) if not file.ignored]
-    with examine(root, [file.path for file in files], progress) as catalogue:
-        hashes = catalogue.hashes()
-        bad = {path for path, usable in zip(catalogue.paths, catalogue.usable().tolist(), strict=True) if not usable}
+    with inspect(root, [file.path for file in files], progress) as scanned:
+        hashes = scanned.hashes()
+        bad = {path for path, usable in zip(scanned.paths, scanned.usable().tolist(), strict=True) if not usable}
     label_of = {file.path: file.label for file in files if file.label is not None}
     present = label_of.keys()
     manifest, notes = with_renamed(manifest, label_of, hashes)
@@ -176,7 +177,7 @@ def as_they_are(root: Path, manifest: Manifest, progress: Progress | None = None
         )
     changed = [row.path for row in manifest.rows if row.path in hashes and hashes[row.path] != row.sha256]
     if changed:
-        # What they show now may be in another part: an edited copy of a test image must not be trained on.
+        # What they show now may be in another subset: an edited copy of a test image must not be trained on.
         notes.append(
             f"images skipped because they changed after the split: {_some(changed)}; "
             f"make a new split with them: {command('split', root, '--force')}"

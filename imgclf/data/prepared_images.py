@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imgclf.core.config import Part, Preprocessing
+from imgclf.core.config import Preprocessing, Subset
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import contained
 from imgclf.core.files.state_folder import state_folder
@@ -26,35 +26,35 @@ from imgclf.images import pixel_files, preprocess
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A folder `<part>/<class>/<content hash>.bmp` at the model's size, complete and never changed once it has its name."""
+    """A folder `<subset>/<class>/<content hash>.bmp` at the model's size, complete and never changed once it has its name."""
 
     folder: Path
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...]  # (path, reason) of every sample without usable pixels
     made: int  # images decoded now; the others were there from before
-    files: Mapping[Part, Mapping[str, str]]  # part -> prepared file below that part's folder -> source path
+    files: Mapping[Subset, Mapping[str, str]]  # subset -> prepared file below that subset's folder -> source path
 
 
 def prepare(
-    root: Path, parts: Mapping[Part, Dataset], preprocessing: Preprocessing, progress: Progress | None = None
+    root: Path, subsets: Mapping[Subset, Dataset], preprocessing: Preprocessing, progress: Progress | None = None
 ) -> Prepared:
     """Decode every sample once into a lossless file at the model's size, on all cores.
 
     Pixels are stored by content (`store/`), so a new split, a renamed file or a second run decodes nothing again. The folders
     that Keras reads are hard links into that store (copies where links are not to be had), named after exactly what is in them.
     """
-    samples = [sample for part in parts.values() for sample in part.samples]
+    samples = [sample for subset in subsets.values() for sample in subset.samples]
     usable, fresh, skipped = store_pixels(root, [sample.path for sample in samples], preprocessing, progress)
     base = _base(root, preprocessing)
     store = base / "store"
-    files: dict[Part, dict[str, str]] = {}
-    for part, dataset in parts.items():
-        files[part] = {}
+    files: dict[Subset, dict[str, str]] = {}
+    for subset, dataset in subsets.items():
+        files[subset] = {}
         for sample in dataset.samples:
             if sample.path in usable:
-                files[part][_free_name(files[part], f"{sample.label}/{usable[sample.path]}")] = sample.path
-    class_names = next(iter(parts.values())).class_names
+                files[subset][_free_name(files[subset], f"{sample.label}/{usable[sample.path]}")] = sample.path
+    class_names = next(iter(subsets.values())).class_names
     folder = base / _view_name(files, class_names)
     if fresh:  # a file of the store may have been damaged and be made anew: its other names, in any folder, must follow
         for file in base.glob("*/*/*/*.bmp"):
@@ -116,11 +116,11 @@ def _base(root: Path, preprocessing: Preprocessing) -> Path:
 
 
 def shard(prepared: Prepared, index: int, count: int) -> Prepared:
-    """Every `count`-th file from `index` on, of every part: what one of several workers reads, a folder of its own."""
+    """Every `count`-th file from `index` on, of every subset: what one of several workers reads, a folder of its own."""
     if count == 1:
         return prepared
-    files: dict[Part, dict[str, str]] = {
-        part: dict(sorted(names.items())[index::count]) for part, names in prepared.files.items()
+    files: dict[Subset, dict[str, str]] = {
+        subset: dict(sorted(names.items())[index::count]) for subset, names in prepared.files.items()
     }
     base = prepared.folder.parent
     folder = base / _view_name(files, prepared.class_names)
@@ -129,8 +129,8 @@ def shard(prepared: Prepared, index: int, count: int) -> Prepared:
     return dataclasses.replace(prepared, folder=folder, files=files)
 
 
-def _view_name(files: Mapping[Part, Mapping[str, str]], class_names: Sequence[str]) -> str:
-    content = "\n".join(sorted(f"{part}/{name}" for part in files for name in files[part]) + list(class_names))
+def _view_name(files: Mapping[Subset, Mapping[str, str]], class_names: Sequence[str]) -> str:
+    content = "\n".join(sorted(f"{subset}/{name}" for subset in files for name in files[subset]) + list(class_names))
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
@@ -144,14 +144,14 @@ def _free_name(taken: Mapping[str, str], stem: str) -> str:
     return free(stem, ".bmp", taken.__contains__)
 
 
-def _link_view(folder: Path, store: Path, files: Mapping[Part, Mapping[str, str]], class_names: Sequence[str]) -> None:
+def _link_view(folder: Path, store: Path, files: Mapping[Subset, Mapping[str, str]], class_names: Sequence[str]) -> None:
     temporary = folder.with_name(contained.temporary_name(f"{folder.name}.view"))
-    for part, names in files.items():
+    for subset, names in files.items():
         for label in class_names:
-            contained.make_folder(temporary / part / label)
+            contained.make_folder(temporary / subset / label)
         for name in names:
             source = pixel_files.place(store, content_of(name))
-            link_or_copy(source, temporary / part / name)
+            link_or_copy(source, temporary / subset / name)
     try:
         with contained.at(folder.parent) as base:
             base.replace(temporary.name, folder.name)

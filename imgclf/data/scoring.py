@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.core import names
-from imgclf.core.config import Part
+from imgclf.core.config import Subset
 from imgclf.core.errors import ImageError, ImgclfError
 from imgclf.core.fields import check
 from imgclf.core.files.state_folder import check_data_folder, command
@@ -42,7 +42,7 @@ class Images:
 
 
 @dataclasses.dataclass(frozen=True)
-class Answers:
+class Scored:
     """true: (n,) class numbers; probabilities: for each run (n, classes), calibrated; measures: (n, 3), see MEASURES.
 
     Of the samples that could be read; skipped has the others too.
@@ -55,13 +55,13 @@ class Answers:
     skipped: tuple[tuple[str, str], ...]
 
 
-def images(bundle: Bundle, data: Path | None = None, part: Part | None = None) -> Images:
-    """A part of the run's own split (the test part unless told otherwise), or another data folder with the same classes.
+def images(bundle: Bundle, data: Path | None = None, subset: Subset | None = None) -> Images:
+    """A part of the run's own split (the test set unless told otherwise), or another data folder with the same classes.
 
     The notes say what flatters the score: images that the run was trained on, or chosen by. Raises ImgclfError when there
     is nothing to score.
     """
-    check("split", part, Part | None)
+    check("split", subset, Subset | None)
     root = data or Path(bundle.info.data.path)
     manifest = manifest_of(bundle)
     if data is None and not root.is_dir():
@@ -69,14 +69,14 @@ def images(bundle: Bundle, data: Path | None = None, part: Part | None = None) -
     check_data_folder(root)
     skipped: list[tuple[str, str]] = []
     if _is_own(root, manifest, bundle):
-        samples, name, notes, group_of = _own_part(root, manifest, part)
-        on = f"the {name} part of the run's own split"
+        samples, name, notes, group_of = _own_subset(root, manifest, subset)
+        on = f"the {name} set of the run's own split"
     else:
-        if part is not None and not layout.part_folders(root):
-            raise ImgclfError(f"{root}: not the data this run was trained on, and it has no {part} folder; leave --split out")
-        samples, name, skipped = _other_data(root, bundle, part)
+        if subset is not None and not layout.subset_folders(root):
+            raise ImgclfError(f"{root}: not the data this run was trained on, and it has no {subset} folder; leave --split out")
+        samples, name, skipped = _other_data(root, bundle, subset)
         notes, group_of = [], None
-        on = f"all images of {root}" if part is None else f"the {part} folder of {root}"
+        on = f"all images of {root}" if subset is None else f"the {subset} folder of {root}"
     if name != "train":
         notes += seen_in_training(bundle, root, samples)
     if not samples:
@@ -84,19 +84,19 @@ def images(bundle: Bundle, data: Path | None = None, part: Part | None = None) -
     return Images(root, on, name, tuple(samples), tuple(skipped), tuple(notes), group_of)
 
 
-def groups(on: Images, found: Answers) -> grouped.Groups | None:
+def groups(on: Images, found: Scored) -> grouped.Groups | None:
     """Groups of the scored images; None if they are unknown."""
     return None if on.group_of is None else grouped.count(on.group_of[sample.path] for sample in found.samples)
 
 
-def beside(bundle: Bundle, found: Answers, right: int) -> baseline.Baseline:
+def beside(bundle: Bundle, found: Scored, right: int) -> baseline.Baseline:
     """The baseline on the scored images, compared with a run that has `right` correct images."""
     name = bundle.info.metrics.val_baseline.class_name
     of_class = sum(sample.label == name for sample in found.samples)
     return baseline.baseline(name, of_class, right, len(found.samples))
 
 
-def answers(bundles: Sequence[Bundle], on: Images, progress: Callable[[int, int], None] | None = None) -> Answers:
+def score(bundles: Sequence[Bundle], on: Images, progress: Callable[[int, int], None] | None = None) -> Scored:
     """What runs with the same classes say of each image, decoded once for all, on all cores; raises ImgclfError for none."""
     class_names = bundles[0].class_names
 
@@ -126,8 +126,8 @@ def answers(bundles: Sequence[Bundle], on: Images, progress: Callable[[int, int]
             f"{on.root}: none of the {len(on.samples)} images in {on.on} can be read; run {command('clean', on.root)}"
         )
     true = np.array([class_names.index(sample.label or "") for sample in kept], np.int64)
-    by_run = tuple(np.array(answers) for answers in zip(*rows, strict=True))
-    return Answers(tuple(kept), true, by_run, np.array(measures), tuple(skipped))
+    by_run = tuple(np.array(rows_) for rows_ in zip(*rows, strict=True))
+    return Scored(tuple(kept), true, by_run, np.array(measures), tuple(skipped))
 
 
 def manifest_of(bundle: Bundle) -> Manifest:
@@ -167,8 +167,8 @@ def seen_in_training(bundle: Bundle, root: Path, samples: Sequence[Sample]) -> l
     """Notes, if any of the images trained the run, or chose its best epoch; by content, whatever their names."""
     hashes = file_index.content_hashes(root, [sample.path for sample in samples])
     rows, notes = manifest_of(bundle).rows, []
-    for part, words in (("train", "training part"), ("val", "validation part, which chose its best epoch")):
-        known = {row.sha256 for row in rows if row.split == part}
+    for subset, words in (("train", "training set"), ("val", "validation set, which chose its best epoch")):
+        known = {row.sha256 for row in rows if row.split == subset}
         seen = sum(1 for digest in hashes.values() if digest in known)
         if seen:
             notes.append(f"images that were in the run's {words}: {seen} of {len(samples)}; the score flatters the run")
@@ -185,37 +185,37 @@ def _is_own(root: Path, manifest: Manifest, bundle: Bundle) -> bool:
     return 2 * sum(1 for row, path in paths.items() if hashes.get(path) == row.sha256) > len(some)
 
 
-def _own_part(root: Path, manifest: Manifest, part: Part | None) -> tuple[list[Sample], str, list[str], dict[str, str]]:
+def _own_subset(root: Path, manifest: Manifest, subset: Subset | None) -> tuple[list[Sample], str, list[str], dict[str, str]]:
     manifest, others, notes = as_named(root, manifest)
     has_test = any(row.split == "test" for row in manifest.rows)
-    if part is None:
-        part = "test" if has_test else "val"
+    if subset is None:
+        subset = "test" if has_test else "val"
         if not has_test:
-            notes.append("there is no test part; the validation part is scored")
-    if part == "train":
+            notes.append("there is no test set; the validation set is scored")
+    if subset == "train":
         notes.append("these images trained the network: the score says how well it remembers, not how good it is")
-    rows = [row for row in manifest.rows if row.split == part]
+    rows = [row for row in manifest.rows if row.split == subset]
     samples = [Sample(row.path, row.label) for row in rows if (root / row.path).exists()]
     gone = len(rows) - len(samples)
     if gone:
-        notes.append(f"images of the {part} part that are no longer in {root}: {gone} of {len(rows)}")
+        notes.append(f"images of the {subset} set that are no longer in {root}: {gone} of {len(rows)}")
     hashes = file_index.content_hashes(root, [sample.path for sample in samples])
     changed = [row.path for row in rows if row.path in hashes and hashes[row.path] != row.sha256]
     if changed:
         notes.append(f"images that have changed since the run's split was made: {len(changed)}, first {changed[0]}")
     if others:
         notes.append(f"files in {root} that are not in the run's split and were not scored: {others}")
-    return samples, part, notes, {row.path: row.group for row in rows}
+    return samples, subset, notes, {row.path: row.group for row in rows}
 
 
-def _other_data(root: Path, bundle: Bundle, part: Part | None) -> tuple[list[Sample], str, list[tuple[str, str]]]:
+def _other_data(root: Path, bundle: Bundle, subset: Subset | None) -> tuple[list[Sample], str, list[tuple[str, str]]]:
     everything, skipped = dataset.index(root)
     unknown = sorted(set(everything.class_names) - set(bundle.class_names))
     if unknown:
         raise ImgclfError(f"{root}: class {unknown[0]} is unknown to this run, which knows {', '.join(bundle.class_names)}")
-    folders, samples = layout.part_folders(root), list(everything.samples)
-    if part is not None:  # of the other parts neither the images nor what is none
-        samples = [one for one in samples if folders[one.path.split("/", 1)[0]] == part]
-        skipped = [one for one in skipped if folders[one[0].split("/", 1)[0]] == part]
+    folders, samples = layout.subset_folders(root), list(everything.samples)
+    if subset is not None:  # of the other subsets neither the images nor what is none
+        samples = [one for one in samples if folders[one.path.split("/", 1)[0]] == subset]
+        skipped = [one for one in skipped if folders[one[0].split("/", 1)[0]] == subset]
     name = "other-" + re.sub(r"[^\w.-]+", "-", root.resolve().name)
-    return samples, name if part is None else f"{name}-{part}", skipped
+    return samples, name if subset is None else f"{name}-{subset}", skipped

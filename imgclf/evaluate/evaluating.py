@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.core import names
-from imgclf.core.config import Part
+from imgclf.core.config import Subset
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files.paths import StrPath
 from imgclf.data import scoring
@@ -24,17 +24,17 @@ from imgclf.models.bundle import Bundle
 def evaluate(
     bundle: Bundle,
     data: StrPath | None = None,
-    part: Part | None = None,
+    subset: Subset | None = None,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Score a run on a part of its own split (the test part unless told otherwise), or on another data folder.
+    """Score a run on a subset of its own split (the test set unless told otherwise), or on another data folder.
 
     Which, `scoring.images` says. Damaged images are skipped and named. Raises ImgclfError when there is nothing to score.
     """
     data = None if data is None else Path(data)
-    on = scoring.images(bundle, data, part)
-    found = scoring.answers([bundle], on, progress)
+    on = scoring.images(bundle, data, subset)
+    found = scoring.score([bundle], on, progress)
     truth, probabilities = found.true, found.probabilities[0]
     predicted = probabilities.argmax(axis=1)
     classes = len(bundle.class_names)
@@ -74,14 +74,14 @@ def evaluate(
         confusion=matrix,
         slices=tuple(slices.slices(predicted == truth, _grouped(found))),
         predictions=tuple(_predictions(bundle, found)),
-        answers=found,
+        scored=found,
         skipped=found.skipped,
         notes=tuple(note for note in (*on.notes, absent, grouped.note(groups, "the intervals"), warning) if note),
     )
     return _written(evaluation, bundle.path)
 
 
-def _predictions(bundle: Bundle, found: scoring.Answers) -> Iterator[dict[str, Any]]:
+def _predictions(bundle: Bundle, found: scoring.Scored) -> Iterator[dict[str, Any]]:
     """For each image its label, the prediction and the measures, as `Evaluation.predictions` has them."""
     for sample, row, measured in zip(found.samples, found.probabilities[0], found.measures, strict=True):
         best = int(row.argmax())
@@ -120,7 +120,7 @@ def _scored(run_dir: Path, name: str) -> Path | None:
         return None
 
 
-def _grouped(found: scoring.Answers) -> dict[str, NDArray[np.float64] | list[str]]:
+def _grouped(found: scoring.Scored) -> dict[str, NDArray[np.float64] | list[str]]:
     """What slices are made by: the measures, and the folder in which an image lies within its class."""
     columns: dict[str, NDArray[np.float64] | list[str]] = dict(zip(scoring.MEASURES, found.measures.T, strict=True))
     folders = [PurePosixPath(sample.path).parent.parts for sample in found.samples]

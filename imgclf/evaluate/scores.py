@@ -50,14 +50,14 @@ class Evaluation:
     confusion: NDArray[np.int64]
     slices: tuple[slices.Slice, ...]
     predictions: tuple[dict[str, Any], ...]  # path, label, predicted, probability of the predicted class, MEASURES
-    answers: scoring.Answers
+    scored: scoring.Scored
     skipped: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     unwritten: str = ""  # why the results could not be written into the run
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: everything but the single predictions, which have a CSV file of their own."""
-        without = ("predictions", "answers")
+        without = ("predictions", "scored")
         values: dict[str, Any] = {"schema": "evaluate/1"}
         values |= {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in without}
         values = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()}

@@ -44,7 +44,7 @@ def write(evaluation: Evaluation, run_dir: Path) -> None:
 def _calibration(evaluation: Evaluation) -> "Figure":
     from imgclf.reports import plots
 
-    true, probabilities = evaluation.answers.true, evaluation.answers.probabilities[0]
+    true, probabilities = evaluation.scored.true, evaluation.scored.probabilities[0]
     bins, curve = calibration.reliability(true, probabilities), calibration.risk_coverage(true, probabilities)
     of_bins = _wilson(bins[0], bins[2])
     of_curve = _wilson(curve[1] * len(true), curve[2])
@@ -75,7 +75,7 @@ def write_page(evaluation: Evaluation, bundle: Bundle, path: Path) -> None:
     )
 
     def overlay(image: decode.Image, small: decode.Image, label: str) -> decode.Image:
-        return prediction.look(bundle, image, small, label)
+        return prediction.overlay(bundle, image, small, label)
 
     page = evaluation_page.Page(evaluation.to_dict(), evaluation.errors, about, drawn)
     evaluation_page.write(path, Path(evaluation.data), page, overlay)

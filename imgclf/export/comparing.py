@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf.core.config import ExportConfig, Part
+from imgclf.core.config import ExportConfig, Subset
 from imgclf.core.errors import ImageError, ImgclfError
 from imgclf.core.files.state_folder import command
 from imgclf.core.parallel import ordered_map
@@ -18,7 +18,7 @@ from imgclf.core.progress import Stages
 from imgclf.data.manifest import Row
 from imgclf.evaluation.intervals import wilson_interval
 from imgclf.export import formats
-from imgclf.export.contents import Answer
+from imgclf.export.contents import Predict
 from imgclf.images import decode, preprocess
 from imgclf.images.formats import filetypes
 from imgclf.models.bundle import Bundle
@@ -39,7 +39,7 @@ class FromBytes:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What the run and the exported file answer to the same images.
+    """What the run and the exported file predict to the same images.
 
     before, after: probabilities (n, classes) of the run and of the file. true: (n,) classes. pixels: some of the images.
     """
@@ -69,12 +69,12 @@ class Comparison:
         return float((self.after.argmax(1) == self.before.argmax(1)).mean())
 
 
-def compare(run: Bundle, answer: Answer, root: Path, rows: list[Row], report: Stages) -> Comparison:
+def compare(run: Bundle, predict: Predict, root: Path, rows: list[Row], report: Stages) -> Comparison:
     """Classify the images by the run and by the file. Raises ImgclfError when none of them can be read."""
 
     def one(row: Row) -> tuple[NDArray[np.float64], NDArray[np.float64], decode.Image] | None:
         image = load_image(run, root, row)
-        return None if image is None else (run.probability(image), answer(image), image)
+        return None if image is None else (run.probability(image), predict(image), image)
 
     before, after, true = [], [], []
     pixels: list[decode.Image] = []
@@ -93,9 +93,9 @@ def compare(run: Bundle, answer: Answer, root: Path, rows: list[Row], report: St
     return Comparison(np.array(before), np.array(after), np.array(true), pixels)
 
 
-def hold(path: Path, config: ExportConfig, comparison: Comparison, part: Part) -> None:
+def hold(path: Path, config: ExportConfig, comparison: Comparison, subset: Subset) -> None:
     """Raise ImgclfError when an exported file is not what the run is."""
-    on = f"on {comparison.images} {part} images"
+    on = f"on {comparison.images} {subset} images"
     if config.quantize == "int8":
         apart = 1 - comparison.agreement
         if not apart <= config.limit + 1e-9:
@@ -113,14 +113,14 @@ def hold(path: Path, config: ExportConfig, comparison: Comparison, part: Part) -
 
 def on_bytes(path: Path, run: Bundle, root: Path, rows: list[Row], report: Stages) -> tuple[FromBytes | None, list[str]]:
     """A SavedModel that decodes by itself, against the run that does so with OpenCV; and a note on the files it refuses."""
-    answer = formats.open_bytes(path)
+    predict = formats.open_bytes(path)
 
     def one(row: Row) -> tuple[NDArray[np.float64], NDArray[np.float64] | None] | None:
         try:
             data = decode.read(root / row.path)
             if filetypes.sniff(data) not in ("JPEG", "PNG"):
                 return None
-            return run.probability(preprocess.apply(run.preprocessing, decode.decode(data))), answer(data)
+            return run.probability(preprocess.apply(run.preprocessing, decode.decode(data))), predict(data)
         except ImageError:
             return None
 
@@ -141,12 +141,12 @@ def on_bytes(path: Path, run: Bundle, root: Path, rows: list[Row], report: Stage
     return FromBytes(len(pairs), float(np.abs(before - after).max()), agreement, interval), notes
 
 
-def milliseconds(answer: Callable[[decode.Image], Any], pixels: list[decode.Image]) -> float:
-    answer(pixels[0])
+def milliseconds(predict: Callable[[decode.Image], Any], pixels: list[decode.Image]) -> float:
+    predict(pixels[0])
     taken = []
     for image in pixels:
         began = time.perf_counter()
-        answer(image)
+        predict(image)
         taken.append(time.perf_counter() - began)
     return 1000 * statistics.median(taken)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NOTE = "imgclf"  # the name of what a file knows of itself, with .json where it is a file in an archive or a folder
-Answer = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
+Predict = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 
 
 def as_json(note: Mapping[str, Any]) -> str:

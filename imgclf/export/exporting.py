@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import imgclf
-from imgclf.core.config import ExportConfig, Format, Part, Quantize
+from imgclf.core.config import ExportConfig, Format, Quantize, Subset
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.files import atomic, contained
 from imgclf.core.files.paths import StrPath
@@ -47,7 +47,7 @@ class Export:
     format: Format
     quantize: Quantize
     tolerance: float
-    part: Part
+    subset: Subset
     images: int
     difference: float
     agreement: float
@@ -108,7 +108,7 @@ def export(
     out: StrPath | None = None,
     progress: Stages | None = None,
 ) -> Export:
-    """Write a run in another format, run that file on the test part (validation where there is none), and keep it if it agrees.
+    """Write a run in another format, run that file on the test set (validation where there is none), and keep it if it agrees.
 
     The probabilities of every format are the calibrated ones, one a class. data: where the run's images are now, if they were
     moved. out: a new file or folder; by default `default_path`, where an earlier export is replaced. Raises ImgclfError, and
@@ -120,7 +120,7 @@ def export(
     check(config, out)
     report: Stages = progress or (lambda stage, done, total: None)
     root, rows, notes = _images(run, data)
-    part, compared = _compared(root, rows)
+    subset, compared = _compared(root, rows)
     path = out or default_path(run.path, config)
     check_outside(path, "--out", root)
     report("loading TensorFlow", 0, 1)
@@ -129,12 +129,12 @@ def export(
         report("converting", 0, 1)
         examples = _examples(run, root, rows) if config.quantize == "int8" else []
         formats.write(network, temporary, config.format, config.quantize, _note(run, config.quantize), examples)
-        answer = formats.open_(temporary, config.format)
-        found = compare(run, answer, root, compared, report)
-        hold(path, config, found, part)
+        predict = formats.open_(temporary, config.format)
+        found = compare(run, predict, root, compared, report)
+        hold(path, config, found, subset)
         from_bytes, more = on_bytes(temporary, run, root, compared, report) if config.format == "saved-model" else (None, [])
         size = sum(file.stat().st_size for file in (temporary, *temporary.rglob("*")) if file.is_file())
-        ms_before, ms_after = milliseconds(run.probability, found.pixels), milliseconds(answer, found.pixels)
+        ms_before, ms_after = milliseconds(run.probability, found.pixels), milliseconds(predict, found.pixels)
     right_before, right_after = found.right
     interval = wilson_interval(right_after, found.images)
     trivial = _baseline(run, found.true, right_after)
@@ -145,7 +145,7 @@ def export(
         format=config.format,
         quantize=config.quantize,
         tolerance=config.limit,
-        part=part,
+        subset=subset,
         images=found.images,
         difference=found.difference,
         agreement=found.agreement,
@@ -189,13 +189,13 @@ def _some(rows: list[Row], most: int) -> list[Row]:
     return rows[:: math.ceil(len(rows) / most)] if rows else []
 
 
-def _compared(root: Path, rows: list[Row]) -> tuple[Part, list[Row]]:
+def _compared(root: Path, rows: list[Row]) -> tuple[Subset, list[Row]]:
     """The subset that the export is compared on, test or else validation, and some of its rows."""
-    part: Part = "test" if any(row.split == "test" for row in rows) else "val"
-    compared = _some([row for row in rows if row.split == part], COMPARED)
+    subset: Subset = "test" if any(row.split == "test" for row in rows) else "val"
+    compared = _some([row for row in rows if row.split == subset], COMPARED)
     if not compared:
-        raise ImgclfError(f"{root}: no image of the run's {part} part is there to hold the export against")
-    return part, compared
+        raise ImgclfError(f"{root}: no image of the run's {subset} set is there to hold the export against")
+    return subset, compared
 
 
 def _fitting(rows: list[Row]) -> list[Row]:

@@ -21,7 +21,7 @@ from imgclf.core.config import Format, Preprocessing, Quantize
 from imgclf.core.errors import ImgclfError
 from imgclf.core.remedies import why
 from imgclf.export import graphs
-from imgclf.export.contents import NOTE, Answer, as_json, file_system_names
+from imgclf.export.contents import NOTE, Predict, as_json, file_system_names
 from imgclf.export.onnx import PACKAGES, open_onnx, write_onnx
 from imgclf.models import keras_file, keras_settings, litert_head
 from imgclf.models.litert import Engines
@@ -62,9 +62,9 @@ def calibrated(network: "keras.Sequential", temperature: float) -> "keras.Sequen
     kernel, bias = (weights / temperature for weights in last.get_weights())
     if len(bias) == 1:
         kernel, bias = np.hstack([-kernel / 2, kernel / 2]), np.hstack([-bias / 2, bias / 2])
-    answer = keras.layers.Dense(len(bias), activation="softmax", name="probabilities")
-    whole = keras.Sequential([keras.Input(network.input_shape[1:], name="image"), *below, answer], name=network.name)
-    answer.set_weights([kernel, bias])
+    predict = keras.layers.Dense(len(bias), activation="softmax", name="probabilities")
+    whole = keras.Sequential([keras.Input(network.input_shape[1:], name="image"), *below, predict], name=network.name)
+    predict.set_weights([kernel, bias])
     return whole
 
 
@@ -95,8 +95,8 @@ def write(
                 archive.writestr(f"{NOTE}.json", as_json(note))
 
 
-def open_(path: Path, form: Format) -> Answer:
-    """What a file of `write` answers to a (h, w, 3) uint8 image at its size: (classes,). Any thread may call."""
+def open_(path: Path, form: Format) -> Predict:
+    """What a file of `write` predicts to a (h, w, 3) uint8 image at its size: (classes,). Any thread may call."""
     if form == "litert":
         return _open_litert(path)
     if form == "onnx":
@@ -105,7 +105,7 @@ def open_(path: Path, form: Format) -> Answer:
 
 
 def open_bytes(path: Path) -> Callable[[bytes], NDArray[np.float64] | None]:
-    """What a SavedModel answers to the bytes of a JPEG or PNG file: (classes,), or None where TensorFlow refuses them."""
+    """What a SavedModel predicts to the bytes of a JPEG or PNG file: (classes,), or None where TensorFlow refuses them."""
     keras_settings.load()
     import tensorflow as tf
 
@@ -113,15 +113,15 @@ def open_bytes(path: Path) -> Callable[[bytes], NDArray[np.float64] | None]:
         loaded = tf.saved_model.load(str(plain))
     serve = loaded.signatures["serving_default"]
 
-    def answer(data: bytes) -> NDArray[np.float64] | None:
+    def predict(data: bytes) -> NDArray[np.float64] | None:
         try:
             found: NDArray[np.float64] = serve(bytes=tf.constant([data]))["probabilities"].numpy()[0].astype(np.float64)
         except tf.errors.InvalidArgumentError:
             return None
         return found
 
-    answer.loaded = loaded  # type: ignore[attr-defined]  # its variables live only as long as this
-    return answer
+    predict.loaded = loaded  # type: ignore[attr-defined]  # its variables live only as long as this
+    return predict
 
 
 def _write_litert(
@@ -206,13 +206,13 @@ def _write_saved_model(network: "keras.Sequential", path: Path, note: Mapping[st
     (extra / f"{NOTE}.json").write_text(as_json(note), "utf-8")
 
 
-def _open_litert(path: Path) -> Answer:
+def _open_litert(path: Path) -> Predict:
     engines = Engines(path)
     return lambda image: engines.output(image).astype(np.float64)
 
 
 @keras_settings.pinned()
-def _open_tensorflow(path: Path, form: Format) -> Answer:
+def _open_tensorflow(path: Path, form: Format) -> Predict:
     import keras
     import tensorflow as tf
 
@@ -226,12 +226,12 @@ def _open_tensorflow(path: Path, form: Format) -> Answer:
         serve = loaded.signatures["pixels"]
         call = lambda image: serve(image=image)["probabilities"]  # noqa: E731
 
-    def answer(image: NDArray[np.uint8]) -> NDArray[np.float64]:
+    def predict(image: NDArray[np.uint8]) -> NDArray[np.float64]:
         found: NDArray[np.float64] = call(tf.constant(image[np.newaxis].astype(np.float32))).numpy()[0].astype(np.float64)
         return found
 
-    answer.loaded = loaded  # type: ignore[attr-defined]  # its variables live only as long as this
-    return answer
+    predict.loaded = loaded  # type: ignore[attr-defined]  # its variables live only as long as this
+    return predict
 
 
 @contextlib.contextmanager

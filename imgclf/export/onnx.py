@@ -12,7 +12,7 @@ from imgclf.core.config import Quantize
 
 if TYPE_CHECKING:
     import keras
-from imgclf.export.contents import NOTE, Answer, as_json
+from imgclf.export.contents import NOTE, Predict, as_json
 
 PACKAGES = ("onnx", "onnxruntime", "tf2onnx")
 _SMALL = 64  # weights in a tensor that is not worth storing in float16
@@ -109,15 +109,15 @@ def _store_in_float16(model: Any) -> None:
     model.graph.node.extend(nodes)
 
 
-def open_onnx(path: Path) -> Answer:
+def open_onnx(path: Path) -> Predict:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-    def answer(image: NDArray[np.uint8]) -> NDArray[np.float64]:
+    def predict(image: NDArray[np.uint8]) -> NDArray[np.float64]:
         found: NDArray[np.float64] = session.run(None, {"image": image[np.newaxis].astype(np.float32)})[0][0].astype(np.float64)
         return found
 
-    return answer
+    return predict

@@ -15,7 +15,7 @@ from imgclf.images.formats import containers, filetypes
 SCORES = ("dark", "bright", "low-contrast", "blank", "blurry", "grayscale")
 
 # One record a file; all zero behind `bytes` when `problem` (a reason of ImageError) says why there are no pixels.
-FACTS = np.dtype(
+DTYPE = np.dtype(
     [
         ("problem", "S16"),
         ("format", "S10"),
@@ -33,10 +33,10 @@ FACTS = np.dtype(
     ]
 )
 
-Facts = NDArray[np.void]  # dtype FACTS
+Measurements = NDArray[np.void]  # dtype DTYPE
 
 
-def are_sound(records: Facts) -> bool:
+def are_sound(records: Measurements) -> bool:
     """Whether records can have come from `look`; others would break what computes with them.
 
     Of images with pixels: a known format, a size that is decoded, and finite scores.
@@ -60,14 +60,14 @@ def are_sound(records: Facts) -> bool:
 
 def unusable(problem: str, size: int = 0, format: str = "", width: int = 0, height: int = 0) -> bytes:
     """The record of a file without pixels."""
-    record = np.zeros(1, FACTS)
+    record = np.zeros(1, DTYPE)
     record["problem"], record["bytes"], record["format"] = problem, size, format
     record["width"], record["height"] = width, height
     return record.tobytes()
 
 
-def look(data: bytes) -> tuple[bytes, str, bytes]:
-    """(a record of dtype FACTS, the problem in words, what `duplicates.pairs` compares) of an image file's bytes.
+def measure(data: bytes) -> tuple[bytes, str, bytes]:
+    """(a record of dtype DTYPE, the problem in words, what `duplicates.pairs` compares) of an image file's bytes.
 
     The last is the bytes of a grey thumbnail, of a colour thumbnail, and of 64 ranks. The image is decoded to its end once;
     all measures come from thumbnails of fixed size.
@@ -112,15 +112,15 @@ def look(data: bytes) -> tuple[bytes, str, bytes]:
             quality.blurry(grey),
             quality.grayscale(brightest, darkest),
         ),
-        FACTS,
+        DTYPE,
     )
     return record.tobytes(), "", thumbnail.tobytes() + similarity.colours(grid).tobytes() + ranks
 
 
-def look_at(shared: tuple[str, frozenset[bytes]], path: str) -> tuple[bytes, bytes, str, bytes]:
+def measure_file(shared: tuple[str, frozenset[bytes]], path: str) -> tuple[bytes, bytes, str, bytes]:
     """(SHA-256, record, problem, what is compared) of a file, by its path under a folder; no record when its content is known.
 
-    shared: the folder, and the contents that are known. Here and not in the catalogue, so that a worker process loads little.
+    shared: the folder, and the contents that are known. Here and not in the index, so that a worker process loads little.
     """
     root, known = shared
     try:
@@ -131,7 +131,7 @@ def look_at(shared: tuple[str, frozenset[bytes]], path: str) -> tuple[bytes, byt
     if digest in known:
         return digest, b"", "", b""
     try:
-        record, problem, thumbnail = look(data)
+        record, problem, thumbnail = measure(data)
     except MemoryError:
         record, problem, thumbnail = unusable("unreadable", len(data)), "not enough memory to decode it", b""
     if record[:10] == b"unreadable":  # by no fault of the image: inspect it again next time

@@ -50,10 +50,10 @@ def grid(image: Image, side: int) -> Image:
     return cv2.resize(image, (min(width, side), min(height, side)), interpolation=cv2.INTER_NEAREST)  # type: ignore[return-value]
 
 
-Part = tuple[slice, slice]  # rows, columns
+Region = tuple[slice, slice]  # rows, columns
 
 
-def framed(preprocessing: Preprocessing, width: int, height: int) -> tuple[Part, Part]:
+def framed(preprocessing: Preprocessing, width: int, height: int) -> tuple[Region, Region]:
     """(the part of an image that is used, the part of the model's input that it fills)."""
     taken, filled = (height, width), (preprocessing.height, preprocessing.width)
     across, down = preprocessing.width / width, preprocessing.height / height
@@ -69,7 +69,7 @@ def framed(preprocessing: Preprocessing, width: int, height: int) -> tuple[Part,
     return _middle(taken, (height, width)), _middle(filled, (preprocessing.height, preprocessing.width))
 
 
-def _middle(size: tuple[int, int], whole: tuple[int, int]) -> Part:
+def _middle(size: tuple[int, int], whole: tuple[int, int]) -> Region:
     top, left = (whole[0] - size[0]) // 2, (whole[1] - size[1]) // 2
     return slice(top, top + size[0]), slice(left, left + size[1])
 
@@ -77,8 +77,8 @@ def _middle(size: tuple[int, int], whole: tuple[int, int]) -> Part:
 def apply(preprocessing: Preprocessing, image: Image) -> Image:
     """A decoded image as the model's input: (preprocessing.height, preprocessing.width, 3) uint8 RGB."""
     height, width = image.shape[:2]
-    part, (rows, columns) = framed(preprocessing, width, height)
-    shown = resize(np.ascontiguousarray(image[part]), columns.stop - columns.start, rows.stop - rows.start)
+    region, (rows, columns) = framed(preprocessing, width, height)
+    shown = resize(np.ascontiguousarray(image[region]), columns.stop - columns.start, rows.stop - rows.start)
     if preprocessing.aspect != "pad":
         return shown
     canvas = np.full((preprocessing.height, preprocessing.width, 3), 128, np.uint8)

@@ -87,10 +87,10 @@ def _head(num_classes: int, dropout: float, seed: int, policy: dict[str, Any]) -
     from keras import layers
 
     if num_classes == 2:
-        answer = layers.Dense(1, activation="sigmoid", name="probability", dtype="float32")
+        output = layers.Dense(1, activation="sigmoid", name="probability", dtype="float32")
     else:
-        answer = layers.Dense(num_classes, activation="softmax", name="probabilities", dtype="float32")
-    return [layers.Dropout(dropout, seed=seed, **policy), answer]
+        output = layers.Dense(num_classes, activation="softmax", name="probabilities", dtype="float32")
+    return [layers.Dropout(dropout, seed=seed, **policy), output]
 
 
 @keras_settings.pinned()

@@ -74,7 +74,7 @@ def _are_whole(*values: object) -> bool:
     return all(type(value) is int and value >= 0 for value in values)
 
 
-def answer(bundle: Bundle, source: Source, *, top: int = 1, threshold: float = 0.0) -> Prediction:
+def predict_image(bundle: Bundle, source: Source, *, top: int = 1, threshold: float = 0.0) -> Prediction:
     """The record of one image, whatever happens to it.
 
     threshold: the label of what is less probable is `unknown`; its probability is told all the same.
@@ -120,7 +120,7 @@ def threshold(bundle: Bundle, text: str) -> tuple[float, str]:
     )
 
 
-def look(bundle: Bundle, image: decode.Image, shown: decode.Image, label: str | None = None) -> decode.Image:
+def overlay(bundle: Bundle, image: decode.Image, shown: decode.Image, label: str | None = None) -> decode.Image:
     """Where a run looks on a decoded image, laid over `shown`, the same at any size; for its answer, or for another class."""
     fed = preprocess.apply(bundle.preprocessing, image)
     target = int(bundle.probability(fed).argmax()) if label is None else bundle.class_names.index(label)

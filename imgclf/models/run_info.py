@@ -114,7 +114,7 @@ class RunInfo:
         """The content of a document that is valid by the schema; its hashes are not compared."""
         metrics, data, calibration = document["metrics"], document["data"], document["calibration"]
         weights = document["class_weights"]
-        parts: dict[str, Any] = {
+        subsets: dict[str, Any] = {
             "class_names": tuple(document["class_names"]),
             "preprocessing": Preprocessing.from_dict(document["preprocessing"]),
             "metrics": Metrics(
@@ -132,7 +132,7 @@ class RunInfo:
             "files": {name: SavedFile(**file) for name, file in document["files"].items()},
         }
         values = {field.name: document[field.name] for field in dataclasses.fields(RunInfo)}
-        return RunInfo(**{**values, **parts})
+        return RunInfo(**{**values, **subsets})
 
     @property
     def next_step(self) -> str:
@@ -224,7 +224,7 @@ def _check_values(document: Mapping[str, Any]) -> None:
 
 
 def _check_text(text: str, place: str) -> None:
-    """Raise ValueError for text that can be part of no path."""
+    """Raise ValueError for text that can be a@subset of no path."""
     try:
         os.fsencode(text)
     except UnicodeEncodeError:

@@ -28,7 +28,7 @@ _DAMAGED = (
 def read(path: Path) -> dict[str, NDArray[Any]]:
     """The tensors of a state dict in the old file format, by name, in order.
 
-    The file: four pickles (magic number, protocol, facts of the system, the dict), a pickled list of storage keys, then for
+    The file: four pickles (magic number, protocol, measured of the system, the dict), a pickled list of storage keys, then for
     each key a count (int64) and the values, little-endian. A tensor is a view of a storage: offset, size, strides. Raises
     ValueError when it is anything else, OSError when it cannot be read.
     """

@@ -8,7 +8,7 @@ from typing import Any
 
 import cv2
 
-from imgclf.core.config import Part, Preprocessing, PreviewConfig, TrainConfig
+from imgclf.core.config import Preprocessing, PreviewConfig, Subset, TrainConfig
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files.paths import StrPath
 from imgclf.core.files.state_folder import check_outside, state_folder
@@ -16,7 +16,7 @@ from imgclf.core.progress import Progress
 from imgclf.core.remedies import why
 from imgclf.data import dataset, layout
 from imgclf.data.dataset import Dataset
-from imgclf.data.manifest import load_parts, manifest_path, read_manifest
+from imgclf.data.manifest import load_subsets, manifest_path, read_manifest
 from imgclf.images import augment, decode
 from imgclf.preview.contact_sheet import sheet
 from imgclf.preview.summary import ClassSummary, summarize
@@ -57,7 +57,7 @@ def preview(
     out: StrPath | None = None,
     progress: Progress | None = None,
 ) -> Preview:
-    """Count a data folder, or one part of its split, and write its contact sheet to `out` (DATA/.imgclf/preview.png if None).
+    """Count a data folder, or one subset of its split, and write its contact sheet to `out` (DATA/.imgclf/preview.png if None).
 
     feed: show each image as a training with this configuration is fed it, instead of the photograph. Raises ImgclfError.
     """
@@ -66,7 +66,7 @@ def preview(
     out = None if out is None else Path(out)
     out = out or state_folder(data) / "preview.png"
     check_png(out, data)
-    shown, skipped, notes = load(data, config.part)
+    shown, skipped, notes = load(data, config.subset)
     classes = summarize(shown, progress)
     counts = [info.count for info in classes]
     fed = None
@@ -82,23 +82,23 @@ def preview(
     return Preview(str(data), classes, imbalance, tuple(skipped), out, image, shown, tuple(notes))
 
 
-def load(data: Path, part: Part | None) -> tuple[Dataset, list[tuple[str, str]], list[str]]:
-    """The data set to preview, all of a folder or one part of its split; files that are no images; notes."""
-    if part is None:
+def load(data: Path, subset: Subset | None) -> tuple[Dataset, list[tuple[str, str]], list[str]]:
+    """The data set to preview, all of a folder or one subset of its split; files that are no images; notes."""
+    if subset is None:
         whole, skipped = dataset.index(data)
         return whole, skipped, layout.merged_note(data, (sample.path for sample in whole.samples))
-    path, folders = manifest_path(data), layout.part_folders(data)
-    if folders and not path.exists():  # used with the parts as they are
+    path, folders = manifest_path(data), layout.subset_folders(data)
+    if folders and not path.exists():  # used with the subsets as they are
         whole, skipped = dataset.index(data)
-        inside = [sample.path for sample in whole.samples if folders[sample.path.split("/", 1)[0]] == part]
+        inside = [sample.path for sample in whole.samples if folders[sample.path.split("/", 1)[0]] == subset]
         if not inside:
-            raise ImgclfError(f"{data}: no {part} folder with images; it has {', '.join(sorted(folders))}")
-        return whole.subset(inside), [one for one in skipped if folders[one[0].split("/", 1)[0]] == part], []
+            raise ImgclfError(f"{data}: no {subset} folder with images; it has {', '.join(sorted(folders))}")
+        return whole.subset(inside), [one for one in skipped if folders[one[0].split("/", 1)[0]] == subset], []
     manifest = read_manifest(path)
-    parts, notes = load_parts(data, manifest)
-    if not parts[part].samples:
-        raise ImgclfError(f"{data}: the {part} part of the split is empty")
-    return parts[part], [], notes
+    subsets, notes = load_subsets(data, manifest)
+    if not subsets[subset].samples:
+        raise ImgclfError(f"{data}: the {subset} set of the split is empty")
+    return subsets[subset], [], notes
 
 
 def check_png(out: Path, data: Path, option: str = "--out") -> None:

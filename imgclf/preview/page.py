@@ -10,33 +10,33 @@ from typing import Any
 
 import numpy as np
 
-from imgclf.core.config import Part
+from imgclf.core.config import Subset
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files.state_folder import command
 from imgclf.core.progress import Progress, Stages, stage
 from imgclf.data import file_index, inspection, issue_page, layout
-from imgclf.data.catalogue import Catalogue
 from imgclf.data.checks import Issue
 from imgclf.data.manifest import as_spelled, manifest_path, read_manifest
+from imgclf.data.scanned import Scanned
 from imgclf.reports import image_page
 
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """Everything that a page or histograms show: facts by file, issues, and each file's part (by folder or manifest)."""
+    """Everything that a page or histograms show: measured by file, issues, and each file's subset (by folder or manifest)."""
 
     data: Path
     files: tuple[layout.Found, ...]
-    catalogue: Catalogue
+    scanned: Scanned
     issues: tuple[Issue, ...]
 
     def histograms(self) -> list[image_page.Histogram]:
         """Sizes, aspect ratios and brightness by class, of the images that decode."""
-        facts = self.catalogue.facts
+        measured = self.scanned.measurements
         labels = np.array([file.label or "" for file in self.files])
         result = []
         for name in sorted(set(labels.tolist()) - {""}):
-            own = facts[(labels == name) & self.catalogue.usable()]
+            own = measured[(labels == name) & self.scanned.usable()]
             result.append(image_page.histogram(name, own["width"], own["height"], own["brightness"]))
         return result
 
@@ -46,30 +46,30 @@ class Survey:
         return {"edges": edges, "classes": [dataclasses.asdict(one) for one in self.histograms()]}
 
 
-def survey(data: Path, part: Part | None, progress: Stages | None = None) -> Survey:
+def survey(data: Path, subset: Subset | None, progress: Stages | None = None) -> Survey:
     """Look at every file once, or find what is known of it, and check it as `clean` does. Raises ImgclfError."""
-    with file_index.images(data, progress=stage(progress, "decoding")) as (catalogue, found, _chosen, _skipped):
+    with file_index.images(data, progress=stage(progress, "decoding")) as (scanned, found, _chosen, _skipped):
         path = manifest_path(data)
         if path.exists():
-            manifest = as_spelled(read_manifest(path), catalogue.paths)
-            part_of = {row.path: row.split for row in manifest.rows}
-            found = [dataclasses.replace(file, part=part_of.get(file.path, file.part)) for file in found]
-        issues = inspection.find(catalogue, found, progress=stage(progress, "comparing"))
-    if part:
-        kept = [index for index, file in enumerate(found) if file.part == part]
+            manifest = as_spelled(read_manifest(path), scanned.paths)
+            subset_of = {row.path: row.split for row in manifest.rows}
+            found = [dataclasses.replace(file, subset=subset_of.get(file.path, file.subset)) for file in found]
+        issues = inspection.find(scanned, found, progress=stage(progress, "comparing"))
+    if subset:
+        kept = [index for index, file in enumerate(found) if file.subset == subset]
         if not kept:
-            raise ImgclfError(f"{data}: the {part} set is empty, or the folder is not split; run {command('split', data)}")
-        catalogue = catalogue.subset(kept)
+            raise ImgclfError(f"{data}: the {subset} set is empty, or the folder is not split; run {command('split', data)}")
+        scanned = scanned.subset(kept)
         found = [found[index] for index in kept]
-        paths = set(catalogue.paths)
+        paths = set(scanned.paths)
         issues = [issue for issue in issues if issue.path in paths]
-    return Survey(data, tuple(found), catalogue, tuple(issues))
+    return Survey(data, tuple(found), scanned, tuple(issues))
 
 
 def write_page(result: Survey, path: Path, *, limit: int, seed: int, progress: Progress | None = None) -> None:
     """A self-contained page with thumbnails, filters and histograms; of more than `limit` images a sample of every class."""
     chosen = sorted(_sampled(result.files, limit, seed))
-    known = issue_page.measured(result.files, result.catalogue.facts)
+    known = issue_page.measured(result.files, result.scanned.measurements)
     images = issue_page.with_issues(known, (result.files[index].path for index in chosen), result.issues, lambda _issue: "")
     about = f"{len(result.files):,} files, {len({issue.path for issue in result.issues}):,} with issues"
     if len(chosen) < len(result.files):

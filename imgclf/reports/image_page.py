@@ -38,7 +38,7 @@ class Image:
 
     path: str
     label: str
-    part: str
+    subset: str
     format: str
     width: int
     height: int

@@ -19,7 +19,7 @@ from imgclf.core.names import nfc
 from imgclf.images import preprocess
 from imgclf.images.sources import Source
 from imgclf.models.bundle import Bundle
-from imgclf.models.prediction import Prediction, answer, look
+from imgclf.models.prediction import Prediction, overlay, predict_image
 from imgclf.serve import bodies, schema, uploads
 from imgclf.serve.bodies import Gone, Refused, Room
 from imgclf.serve.card import card
@@ -101,7 +101,7 @@ class Service:
             if len(found) != 1:
                 raise Refused(400, "give one image")
             try:
-                looking = Job(functools.partial(self._look, found[0][1], label))
+                looking = Job(functools.partial(self._overlay, found[0][1], label))
                 image = (await _unless_gone(request, self.lookers.run([looking], deadline, client)))[0]
             except ImageError as error:
                 raise Refused(422, str(error)) from None
@@ -138,15 +138,15 @@ class Service:
 
     def _answer(self, source: Source, top: int) -> Prediction:
         start = time.perf_counter()
-        record = answer(self.bundle, source, top=top, threshold=self.config.threshold)
+        record = predict_image(self.bundle, source, top=top, threshold=self.config.threshold)
         self.meters.image(record.error is not None, time.perf_counter() - start)
         return record
 
-    def _look(self, content: memoryview, label: str | None) -> bytes:
+    def _overlay(self, content: memoryview, label: str | None) -> bytes:
         data, problem, _is_long = uploads.checked(content)
         image = Source("body", data, problem).pixels()
         shown = preprocess.fit(image, min(SHOWN, max(image.shape[:2])))
-        return preprocess.encode(look(self.bundle, image, shown, label), ".jpg")
+        return preprocess.encode(overlay(self.bundle, image, shown, label), ".jpg")
 
 
 async def _unless_gone(request: Request, answering: Coroutine[Any, Any, Result]) -> Result:

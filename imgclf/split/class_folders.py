@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from imgclf.core import names
-from imgclf.core.config import PARTS, Link
+from imgclf.core.config import SUBSETS, Link
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import contained
 from imgclf.core.files.state_folder import check_outside
@@ -26,9 +26,9 @@ def check_export(data: Path, target: Path) -> None:
 
 
 def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: Progress | None = None) -> list[str]:
-    """Make `target/<part>/<class>/...` with the images of the manifest; returns notes. The target must be new or empty.
+    """Make `target/<subset>/<class>/...` with the images of the manifest; returns notes. The target must be new or empty.
 
-    One that changed since the split is skipped, for what it shows now may be in another part. Raises ImgclfError when the
+    One that changed since the split is skipped, for what it shows now may be in another subset. Raises ImgclfError when the
     target is not empty or is in the data folder, or if an image disappears meanwhile or a link cannot be made. Names that
     differ only in case get a number.
     """
@@ -40,16 +40,16 @@ def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: P
         )
     manifest, notes = as_they_are(data, manifest)
     target = target.resolve()
-    folders = layout.part_folders(data)
+    folders = layout.subset_folders(data)
     building = target.with_name(contained.temporary_name(target.name))
     copied = numbered_ = 0
     taken: set[str] = set()
     placed = []
     try:
         building.mkdir()
-        for part in PARTS:
+        for subset in SUBSETS:
             for label in classes:
-                (building / part / label).mkdir(parents=True)
+                (building / subset / label).mkdir(parents=True)
         for done, row in enumerate(manifest.rows, 1):
             inner = row.path.split("/", 2 if folders else 1)[-1]
             name = _free(f"{row.split}/{row.label}/{inner}", taken)

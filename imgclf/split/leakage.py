@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from imgclf.core.config import PARTS, Part
+from imgclf.core.config import SUBSETS, Subset
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files.state_folder import command
 from imgclf.core.progress import Stages, stage
@@ -14,15 +14,15 @@ from imgclf.data.manifest import as_spelled, manifest_path, read_manifest
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Leak:
-    """An image that shows the same as others in another part, and the most similar of those.
+    """An image that shows the same as others in another subset, and the most similar of those.
 
     similarity: 1 and `exact` when the pixels are the same.
     """
 
     path: str
-    part: Part
+    subset: Subset
     other: str
-    other_part: Part
+    other_subset: Subset
     exact: bool
     mirrored: bool
     similarity: float
@@ -30,12 +30,12 @@ class Leak:
 
 @dataclasses.dataclass(frozen=True)
 class Leakage:
-    """What leaks between the parts of a folder: `where` they come from, how many images were compared,
+    """What leaks between the subsets of a folder: `where` they come from, how many images were compared,
     and files without pixels."""
 
     data: Path
     where: str
-    images: dict[Part, int]
+    images: dict[Subset, int]
     leaks: tuple[Leak, ...]
     skipped: tuple[tuple[str, str], ...]
 
@@ -44,7 +44,7 @@ class Leakage:
         return {
             "schema": "split-check/1",
             "data": str(self.data),
-            "parts": self.where,
+            "source": self.where,
             "images": self.images,
             "leaks": [dataclasses.asdict(leak) for leak in self.leaks],
             "skipped": [list(item) for item in self.skipped],
@@ -52,13 +52,13 @@ class Leakage:
 
 
 def find_leakage(data: Path, progress: Stages | None = None) -> Leakage:
-    """Look for images that show the same in two parts of a folder that is split, by its folders or else by its manifest.
+    """Look for images that show the same in two subsets of a folder that is split, by its folders or else by its manifest.
 
     Raises ImgclfError when it is not split.
     """
     with file_index.images(data, progress=stage(progress, "decoding")) as found:
-        catalogue, files, chosen, skipped = found
-        if layout.part_folders(data):
+        scanned, files, chosen, skipped = found
+        if layout.subset_folders(data):
             where = "its folders"
         else:
             path = manifest_path(data)
@@ -67,18 +67,18 @@ def find_leakage(data: Path, progress: Stages | None = None) -> Leakage:
                     f"{data}: not split: no train and test folders, and no manifest; run {command('split', data)}"
                 )
             where = str(path)
-            manifest = as_spelled(read_manifest(path), catalogue.paths)
-            part_of = {row.path: row.split for row in manifest.rows}
-            files = [dataclasses.replace(file, part=part_of.get(file.path)) for file in files]
+            manifest = as_spelled(read_manifest(path), scanned.paths)
+            subset_of = {row.path: row.split for row in manifest.rows}
+            files = [dataclasses.replace(file, subset=subset_of.get(file.path)) for file in files]
         leaks = []
-        for leak in duplicates.leaks(catalogue, files, stage(progress, "comparing")):
+        for leak in duplicates.leaks(scanned, files, stage(progress, "comparing")):
             one, other = files[leak.index], files[leak.other]
-            if one.part and other.part:
-                leaks.append(Leak(one.path, one.part, other.path, other.part, leak.exact, leak.mirrored, leak.similarity))
+            if one.subset and other.subset:
+                leaks.append(Leak(one.path, one.subset, other.path, other.subset, leak.exact, leak.mirrored, leak.similarity))
         leaks.sort(key=lambda leak: (-leak.similarity, leak.path))
-    part = {file.path: file.part for file in files}
-    counts: dict[Part, int] = dict.fromkeys(PARTS, 0)
+    subset = {file.path: file.subset for file in files}
+    counts: dict[Subset, int] = dict.fromkeys(SUBSETS, 0)
     for sample in chosen.samples:
-        if (own := part[sample.path]) is not None:
+        if (own := subset[sample.path]) is not None:
             counts[own] += 1
     return Leakage(data, where, counts, tuple(leaks), tuple(skipped))

@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from imgclf.core.config import Part, SplitConfig
+from imgclf.core.config import SplitConfig, Subset
 from imgclf.core.progress import Stages, stage
 from imgclf.data import allocation, dataset, duplicates, file_index, layout
 from imgclf.data.grouping import user_groups
@@ -17,23 +17,23 @@ class Material:
     hashes: dict[str, str]
     keys: dict[str, str]
     groups: dict[str, str]
-    folders: dict[str, Part]
+    folders: dict[str, Subset]
     notes: list[str]
     skipped: list[tuple[str, str]]
 
 
 def gather(data: Path, config: SplitConfig, progress: Stages | None) -> Material:
     with file_index.images(data, minimum_classes=2, progress=stage(progress, "decoding")) as found:
-        catalogue, _files, chosen, skipped = found
-        alike = duplicates.groups(catalogue, stage(progress, "comparing")).tolist()
+        scanned, _files, chosen, skipped = found
+        alike = duplicates.groups(scanned, stage(progress, "comparing")).tolist()
     paths = [sample.path for sample in chosen.samples]
-    all_hashes = catalogue.hashes()
+    all_hashes = scanned.hashes()
     hashes = {path: all_hashes[path] for path in paths}
     keys, notes = user_groups(paths, config)
     pairs = [
-        (catalogue.paths[index], catalogue.paths[first])
+        (scanned.paths[index], scanned.paths[first])
         for index, first in enumerate(alike)
-        if index != first and catalogue.paths[index] in hashes
+        if index != first and scanned.paths[index] in hashes
     ]
     groups = allocation.group(hashes, keys, pairs)
-    return Material(chosen.samples, hashes, keys, groups, layout.part_folders(data), notes, skipped)
+    return Material(chosen.samples, hashes, keys, groups, layout.subset_folders(data), notes, skipped)

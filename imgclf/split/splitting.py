@@ -1,4 +1,4 @@
-"""`imgclf split`: divide a data set into train, validation and test parts that share no image, as a manifest."""
+"""`imgclf split`: divide a data set into train, validation and test sets that share no image, as a manifest."""
 
 import collections
 import dataclasses
@@ -6,7 +6,7 @@ import fnmatch
 from pathlib import Path
 from typing import Any
 
-from imgclf.core.config import Part, SplitConfig
+from imgclf.core.config import SplitConfig, Subset
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.files import atomic, contained, locks
 from imgclf.core.files.paths import StrPath
@@ -26,16 +26,16 @@ class Split:
     path: Path
     changed: bool
     notes: tuple[str, ...] = ()
-    skipped: tuple[tuple[str, str], ...] = ()  # (path, reason) of files in class folders that are in no part
+    skipped: tuple[tuple[str, str], ...] = ()  # (path, reason) of files in class folders that are in no subset
 
     def groups(self) -> tuple[int, int, int]:
-        """(groups of several images, images in them, groups that lie in more than one part: leakage)."""
+        """(groups of several images, images in them, groups that lie in more than one subset: leakage)."""
         members = collections.Counter(row.group for row in self.manifest.rows)
-        parts: dict[str, set[str]] = collections.defaultdict(set)
+        subsets: dict[str, set[str]] = collections.defaultdict(set)
         for row in self.manifest.rows:
-            parts[row.group].add(row.split)
+            subsets[row.group].add(row.split)
         several = [name for name, count in members.items() if count > 1]
-        return len(several), sum(members[name] for name in several), sum(len(parts[name]) > 1 for name in several)
+        return len(several), sum(members[name] for name in several), sum(len(subsets[name]) > 1 for name in several)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: counts and where the manifest lies; the manifest itself is a CSV file."""
@@ -59,7 +59,7 @@ def exists(data: Path) -> bool:
 def split(data: StrPath, config: SplitConfig | None = None, *, force: bool = False, progress: Stages | None = None) -> Split:
     """Make the manifest of a data folder, or find that the one in force is the same.
 
-    A folder with train, validation and test subfolders keeps them as they are; when it has no validation part, one is taken
+    A folder with train, validation and test subfolders keeps them as they are; when it has no validation set, one is taken
     from train. Raises ImgclfError when another manifest is in force and `force` is not given; the old one is then kept beside.
     """
     data = Path(data)
@@ -82,26 +82,26 @@ def _put_in_force(data: Path, config: SplitConfig, material: Material, *, force:
     if material.folders:
         if config.stable:
             raise UsageError("--stable: the folder has train and test folders of its own, which are used as they are")
-        parts, said = from_folders(material, fractions, config.seed)
+        subsets, said = from_folders(material, fractions, config.seed)
         notes += [*said, *layout.unlabelled_note(data)]
         if config.group_by or config.groups:
-            notes.append("--group-by and --groups are not used: the folder's own parts stay as they are")
+            notes.append("--group-by and --groups are not used: the folder's own subsets stay as they are")
     elif config.stable:
         anchor = None if force else old
-        parts, unfit = allocation.allocate_stably(samples, hashes, groups, material.keys, config, anchor)
+        subsets, unfit = allocation.allocate_stably(samples, hashes, groups, material.keys, config, anchor)
         skipped += unfit
         if anchor:
             extends = True
             contents = {row.sha256 for row in anchor.rows}
             known = {row.path for row in anchor.rows}
-            new = [path for path in parts if hashes[path] not in contents]
+            new = [path for path in subsets if hashes[path] not in contents]
             changed = sum(path in known for path in new)
             notes.append(f"the split in force stays as it is; images added to it: {len(new) - changed}")
             if changed:
-                notes.append(f"images saved anew since the split, which keep their part: {changed}")
+                notes.append(f"images saved anew since the split, which keep their subset: {changed}")
     else:
-        parts = allocation.allocate(samples, groups, fractions, config.seed)
-    manifest = allocation.manifest_of(samples, hashes, groups, parts)
+        subsets = allocation.allocate(samples, groups, fractions, config.seed)
+    manifest = allocation.manifest_of(samples, hashes, groups, subsets)
     check_filled(manifest, fractions, material)
     notes += warnings_of(manifest, bool(material.folders))
     if old and old == manifest:
@@ -123,7 +123,7 @@ def folds(
 ) -> list[Split]:
     """Make `count` manifests for cross-validation, DATA/.imgclf/folds/fold-I-of-K.csv: every image is tested once.
 
-    Fold I is the test part of manifest I; of the others a validation part is drawn in the ratio of config's train and val.
+    Fold I is the test set of manifest I; of the others a validation set is drawn in the ratio of config's train and val.
     Groups stay whole throughout. The first has the notes of all. Raises ImgclfError when other folds are there and `force` is
     not given, and when the groups leave a fold nothing to test, or a class nothing to train on.
     """
@@ -146,9 +146,9 @@ def folds(
     folder = state_folder(data) / "folds"
     for number in range(1, count + 1):
         rest = [sample for sample in samples if fold_of[sample.path] != number]
-        parts: dict[str, Part] = dict.fromkeys((s.path for s in samples), "test")
-        parts |= allocation.allocate(rest, groups, {"train": 1 - inner, "val": inner}, config.seed)
-        manifest = allocation.manifest_of(samples, hashes, groups, parts)
+        subsets: dict[str, Subset] = dict.fromkeys((s.path for s in samples), "test")
+        subsets |= allocation.allocate(rest, groups, {"train": 1 - inner, "val": inner}, config.seed)
+        manifest = allocation.manifest_of(samples, hashes, groups, subsets)
         if not any(row.split == "test" for row in manifest.rows):
             raise ImgclfError(
                 f"--folds {count}: the groups are too few or too large: nothing is left to test in fold {number}; "
@@ -184,7 +184,7 @@ def _difference(old: Manifest, new: Manifest) -> str:
     after = {row.path: row for row in new.rows}
     added, gone = len(after.keys() - before.keys()), len(before.keys() - after.keys())
     moved = sum(1 for path in after.keys() & before.keys() if after[path].split != before[path].split)
-    return f"{added} images are new, {gone} are gone, {moved} would change their part"
+    return f"{added} images are new, {gone} are gone, {moved} would change their subset"
 
 
 def _keep_old(path: Path) -> None:

@@ -94,7 +94,7 @@ def _training_data(work: Work) -> TrainingData:
         path=str(work.data.resolve()),
         fingerprint=work.manifest.fingerprint,
         split_hash=work.manifest.hash,
-        images={part: len(files) for part, files in work.prepared.files.items()},
+        images={subset: len(files) for subset, files in work.prepared.files.items()},
         skipped=tuple((path, reason) for path, reason in work.prepared.skipped),
     )
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from imgclf.core.config import SCRATCH, Model, Part, Preprocessing, TrainConfig
+from imgclf.core.config import SCRATCH, Model, Preprocessing, Subset, TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.files.state_folder import command
 from imgclf.data import allocation, dataset, file_index, prepared_images
 from imgclf.data.loader import Feed
-from imgclf.data.manifest import Manifest, load_parts
+from imgclf.data.manifest import Manifest, load_subsets
 from imgclf.evaluation import label_errors
 from imgclf.evaluation.intervals import wilson_interval
 from imgclf.images import preprocess
@@ -54,7 +54,7 @@ class Candidate:
 def of_backbone(
     data: Path, manifest: Manifest, config: TrainConfig, listener: Listener, training: dataset.Dataset | None = None
 ) -> Candidate | None:
-    """A linear classifier on the features of a sample of the training part, on five folds that tear no group.
+    """A linear classifier on the features of a sample of the training set, on five folds that tear no group.
 
     Features are stored for a later training; images with stored features are not decoded. training: the training set, if it is
     already loaded. Returns None if there are too few usable images.
@@ -85,8 +85,8 @@ def of_backbone(
 
 
 def _training(data: Path, manifest: Manifest, listener: Listener) -> dataset.Dataset:
-    parts, _notes = load_parts(data, manifest, listener.preparing)
-    return parts["train"]
+    subsets, _notes = load_subsets(data, manifest, listener.preparing)
+    return subsets["train"]
 
 
 def _too_few(usable: list[dataset.Sample], training: dataset.Dataset) -> bool:
@@ -197,12 +197,12 @@ def of_scratch(
     chosen = _sample(training, TRIAL, config.seed)
     group_of = {row.path: row.group for row in manifest.rows}
     groups = {sample.path: group_of.get(sample.path) or sample.path for sample in chosen}
-    shares: dict[Part, float] = {"train": 0.8, "val": 0.2}
-    part_of = allocation.allocate(chosen, groups, shares, config.seed)
-    held_out, inside = ([path for path, own in part_of.items() if own == part] for part in ("val", "train"))
+    shares: dict[Subset, float] = {"train": 0.8, "val": 0.2}
+    subset_of = allocation.allocate(chosen, groups, shares, config.seed)
+    held_out, inside = ([path for path, own in subset_of.items() if own == subset] for subset in ("val", "train"))
     side = min(TRIAL_SIDE, config.image_size or dataset.auto_image_size(training, config.seed))
     trial = dataclasses.replace(config, model="cnn", epochs=TRIAL_EPOCHS, image_size=side, progressive=False, ema=0.0)
-    views: dict[Part, dataset.Dataset] = {"train": training.subset(inside), "val": training.subset(held_out)}
+    views: dict[Subset, dataset.Dataset] = {"train": training.subset(inside), "val": training.subset(held_out)}
     prepared = prepared_images.prepare(data, views, Preprocessing(side, side, config.aspect), listener.preparing)
     if not all(prepared.files.values()):
         raise ImgclfError(f"{data}: too few usable images for --model auto; name a model")

@@ -175,7 +175,7 @@ def _run(work: Work, began: float) -> Bundle | None:
     if state:
         take_up(work, strategy.trainer, state)
         check_agreement(work)
-    counts = {part: len(files) for part, files in prepared.files.items()}
+    counts = {subset: len(files) for subset, files in prepared.files.items()}
     about = [
         f"{counts['train']:,} training and {counts['val']:,} validation images, {len(prepared.class_names)} classes, "
         f"{prepared.preprocessing.width} x {prepared.preprocessing.height} pixels",

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf.core.config import SCRATCH, Part, Preprocessing, TrainConfig
+from imgclf.core.config import SCRATCH, Preprocessing, Subset, TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.fields import wrong_content
 from imgclf.core.files import atomic, reading
 from imgclf.core.files.state_folder import command
 from imgclf.data import dataset, prepared_images
-from imgclf.data.manifest import Manifest, elsewhere_note, fold_paths, load_parts, manifest_path
+from imgclf.data.manifest import Manifest, elsewhere_note, fold_paths, load_subsets, manifest_path
 from imgclf.models import backbones
 from imgclf.train import devices, precision
 from imgclf.train.class_weights import class_weights
@@ -115,12 +115,12 @@ def prepare(
     precision.choose(config.precision)  # refuses what this machine cannot do, before anything is prepared
     if not machine.is_chief:
         machine.told([0])
-    parts, notes = load_parts(data, manifest, listener.preparing)
+    subsets, notes = load_subsets(data, manifest, listener.preparing)
     for note in elsewhere_note(data) + notes:
         listener.note(note)
-    chosen: Mapping[Part, dataset.Dataset] = {"train": parts["train"], "val": parts["val"]}
+    chosen: Mapping[Subset, dataset.Dataset] = {"train": subsets["train"], "val": subsets["val"]}
     if config.model in SCRATCH:
-        side = config.image_size or dataset.auto_image_size(parts["train"], config.seed)
+        side = config.image_size or dataset.auto_image_size(subsets["train"], config.seed)
     else:
         side = config.image_size or backbones.BACKBONES[config.model].side
         config = dataclasses.replace(config, progressive=False)
@@ -128,7 +128,7 @@ def prepare(
     prepared = prepared_images.prepare(data, chosen, preprocessing, listener.preparing)
     for path, reason in prepared.skipped:
         listener.note(f"skipped {path}: {reason}")
-    _check_parts(data, prepared)
+    _check_subsets(data, prepared)
     if machine.is_chief:
         machine.told([0])
     return prepared, dataclasses.replace(config, image_size=side)
@@ -140,12 +140,12 @@ def weigh(config: TrainConfig, prepared: prepared_images.Prepared) -> NDArray[np
     return class_weights(config.class_weights, prepared.class_names, [labels.count(name) for name in prepared.class_names])
 
 
-def _check_parts(data: Path, prepared: prepared_images.Prepared) -> None:
-    for part in ("train", "val"):
-        if not prepared.files[part]:
+def _check_subsets(data: Path, prepared: prepared_images.Prepared) -> None:
+    for subset in ("train", "val"):
+        if not prepared.files[subset]:
             raise ImgclfError(
-                f"{data}: the {part} set has no usable images; add images or give it a larger share: "
-                f"{command('split', data, f'--{part}', '0.8' if part == 'train' else '0.3', '--force')}"
+                f"{data}: the {subset} set has no usable images; add images or give it a larger share: "
+                f"{command('split', data, f'--{subset}', '0.8' if subset == 'train' else '0.3', '--force')}"
             )
     labels = {name.split("/", 1)[0] for name in prepared.files["train"]}
     for name in prepared.class_names:
@@ -159,9 +159,9 @@ def _check_parts(data: Path, prepared: prepared_images.Prepared) -> None:
 def check_agreement(work: Work) -> None:
     """Raise ImgclfError when the workers have not begun with the same images, split, options, class weights and epoch."""
     machine = work.machine
-    few = min((len(files), part) for part, files in work.prepared.files.items())
+    few = min((len(files), subset) for subset, files in work.prepared.files.items())
     if few[0] < machine.count:
-        raise ImgclfError(f"{work.data}: {few[0]} images in the {few[1]} part are too few for {machine}; train on fewer")
+        raise ImgclfError(f"{work.data}: {few[0]} images in the {few[1]} subset are too few for {machine}; train on fewer")
     kind = precision.choose(work.config.precision)[0]
     all_of_it = repr((content(work), work.config, kind, work.weights is not None and work.weights.tolist(), work.history))
     digest = hashlib.sha256(all_of_it.encode()).digest()

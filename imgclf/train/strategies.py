@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf.core.config import SCRATCH, Part, Precision
+from imgclf.core.config import SCRATCH, Precision, Subset
 from imgclf.core.errors import ImgclfError
 from imgclf.data import loader, prepared_images
 from imgclf.images import augment, decode
@@ -128,7 +128,7 @@ class Frozen:
         views = f", {config.views} views of each training image" if config.views > 1 else ""
         self.about = (f"{config.model}, frozen: {width:,} features an image{views}; a dense head is trained on them",)
 
-    def _features(self, prepared: prepared_images.Prepared, part: Part, views: int) -> NDArray[np.float32]:
+    def _features(self, prepared: prepared_images.Prepared, subset: Subset, views: int) -> NDArray[np.float32]:
         config = self._work.config
         change = augment.changes(config.augment, config.flip, len(self._work.prepared.files["train"]))
         gentle = len(self._work.prepared.files["train"]) >= augment.MANY
@@ -136,8 +136,8 @@ class Frozen:
         return features.extract(
             self._extractor,
             self._store,
-            [(prepared_images.content_of(name), partial(_pixels, prepared.folder / part / name))
-             for name in loader.names_in_order(prepared, part)],
+            [(prepared_images.content_of(name), partial(_pixels, prepared.folder / subset / name))
+             for name in loader.names_in_order(prepared, subset)],
             views=features.Views(("", *drawn), change),
             progress=self._work.listener.computing,
         )  # fmt: skip

@@ -18,7 +18,7 @@ from imgclf.train import devices
 CHECKPOINT = "checkpoint.npz"  # what a run that is not finished goes on from
 
 
-_Share = Annotated[float, Within(0, 1)]
+_Fraction = Annotated[float, Within(0, 1)]
 _Size = Annotated[float, Within(0, 1e30)]
 
 
@@ -28,9 +28,9 @@ class Epoch(Checked):
 
     epoch: Annotated[int, Within(1, 1_000_000)]
     loss: _Size
-    accuracy: _Share
+    accuracy: _Fraction
     val_loss: _Size
-    val_accuracy: _Share
+    val_accuracy: _Fraction
     images_per_second: _Size
     seconds: _Size
     is_best: bool
@@ -146,8 +146,8 @@ def improves(history: Sequence[Epoch], val_accuracy: float, val_loss: float) -> 
 
 
 def content(work: Work) -> str:
-    """What the result depends on beside the config: the images, in which part and class, and how they are fed."""
-    names = sorted(f"{part}/{name}" for part, files in work.prepared.files.items() for name in files)
+    """What the result depends on beside the config: the images, in which subset and class, and how they are fed."""
+    names = sorted(f"{subset}/{name}" for subset, files in work.prepared.files.items() for name in files)
     return hashlib.sha256(
         "\n".join([*names, *work.prepared.class_names, work.prepared.preprocessing.hash]).encode()
     ).hexdigest()

@@ -16,7 +16,7 @@ import numpy as np
 
 from imgclf.core.config import ExportConfig, Format
 from imgclf.data import loader, prepared_images
-from imgclf.data.manifest import load_parts, read_manifest
+from imgclf.data.manifest import load_subsets, read_manifest
 from imgclf.evaluate.evaluating import evaluate
 from imgclf.evaluation import calibration
 from imgclf.export import formats
@@ -28,8 +28,8 @@ from imgclf.predict import predict
 def main(run_dir: Path) -> None:
     run = Bundle.load(run_dir)
     root = Path(run.info.data.path)
-    parts, _notes = load_parts(root, read_manifest(run_dir / "split.csv"))
-    prepared = prepared_images.prepare(root, {"test": parts["test"]}, run.preprocessing)
+    subsets, _notes = load_subsets(root, read_manifest(run_dir / "split.csv"))
+    prepared = prepared_images.prepare(root, {"test": subsets["test"]}, run.preprocessing)
     files = sorted(prepared.files["test"])
     network = keras.models.load_model(run_dir / "model.keras")
     batches = loader.Images(prepared, "test").in_order(32)

@@ -100,12 +100,12 @@ def draw(made: Made, shares: Mapping[Any, float], seeds: int) -> dict[Any, Seen]
     several = sum(count for count in sizes.values() if count > 1) / total
     of_size = sorted(sizes, key=lambda name: (sizes[name], name))
     ends = set(of_size[: len(of_size) // 4]), set(of_size[-(len(of_size) // 4) :])
-    found: dict[Any, dict[str, list[float]]] = {part: collections.defaultdict(list) for part in shares}
+    found: dict[Any, dict[str, list[float]]] = {subset: collections.defaultdict(list) for subset in shares}
     for seed in range(seeds):
-        parts = allocation.allocate(made.samples, made.groups, shares, seed)
-        for part, share in shares.items():
-            own = [path for path, where in parts.items() if where == part]
-            groups, one = {made.groups[path] for path in own}, found[part]
+        subsets = allocation.allocate(made.samples, made.groups, shares, seed)
+        for subset, share in shares.items():
+            own = [path for path, where in subsets.items() if where == subset]
+            groups, one = {made.groups[path] for path in own}, found[subset]
             count = max(1, len(own))
             one["paired"].append(sum(sizes[made.groups[path]] > 1 for path in own) / count - several)
             one["size"].append(len(own) / max(1, len(groups)) / whole - 1)
@@ -115,13 +115,13 @@ def draw(made: Made, shares: Mapping[Any, float], seeds: int) -> dict[Any, Seen]
             for name, end in zip(("smallest", "largest"), ends, strict=True):
                 one[name].append(len(groups & end) / len(end) - share)
             one["off"].append(abs(len(own) - share * total) / max(sizes.values()))
-    means = {part: {name: statistics.mean(values) for name, values in one.items()} for part, one in found.items()}
+    means = {subset: {name: statistics.mean(values) for name, values in one.items()} for subset, one in found.items()}
     return {
-        part: Seen(
+        subset: Seen(
             one["paired"], one["size"], max((one[f"class {label}"] for label in labels), key=abs),
-            one["smallest"], one["largest"], max(found[part]["off"]),
+            one["smallest"], one["largest"], max(found[subset]["off"]),
         )
-        for part, one in means.items()
+        for subset, one in means.items()
     }  # fmt: skip
 
 
@@ -142,11 +142,11 @@ def main() -> None:
     print(f"{'':<44}{'':>6}  paired    size   class  smallest  largest  furthest")
     for name, make in CASES.items():
         for shares in (SUBSETS, FOLDS):
-            for part, one in draw(make(), shares, options.seeds).items():
+            for subset, one in draw(make(), shares, options.seeds).items():
                 # In `tenths`, each subset must get an image of each class, so sizes are less exact.
                 fair &= one.fair and (one.furthest <= 1 or make is tenths)
                 print(
-                    f"{name:<44}{part!s:>6} {one.paired:>+7.3f} {one.size:>+7.3f} {one.classes:>+7.3f} {one.smallest:>+9.3f} "
+                    f"{name:<44}{subset!s:>6} {one.paired:>+7.3f} {one.size:>+7.3f} {one.classes:>+7.3f} {one.smallest:>+9.3f} "
                     f"{one.largest:>+8.3f} {one.furthest:>9.2f}{'' if one.fair else '  not fair'}",
                     flush=True,
                 )

@@ -3,7 +3,7 @@
     python tests/benchmarks/fashion.py /usr/share/dataset-fashion-mnist --options --epochs 20
 
 The folder holds the four files of Debian's package dataset-fashion-mnist. They are written out as PNG class folders, train and
-test; a tenth of train becomes the validation part.
+test; a tenth of train becomes the validation set.
 """
 
 import argparse
@@ -35,10 +35,10 @@ def main() -> None:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
-        for part, stem in (("train", "train"), ("test", "t10k")):
+        for subset, stem in (("train", "train"), ("test", "t10k")):
             images, labels = (next(chosen.dataset.glob(f"{stem}-{kind}*")) for kind in ("images", "labels"))
             for number, (image, label) in enumerate(zip(read(images), read(labels), strict=True)):
-                path = data / part / NAMES[label] / f"{number:05d}.png"
+                path = data / subset / NAMES[label] / f"{number:05d}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
 

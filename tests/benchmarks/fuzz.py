@@ -70,7 +70,7 @@ def fuzz(arguments: list[str]) -> None:
             with contextlib.suppress(ValueError):
                 torch_checkpoint.read(file)
             return
-        _record, problem, _thumbnail = measurements.look(content)
+        _record, problem, _thumbnail = measurements.measure(content)
         try:
             image = decode.decode(content)
         except ImageError as error:

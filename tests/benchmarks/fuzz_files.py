@@ -177,9 +177,9 @@ def targets(folder: Path) -> list[Target]:
             if other != index_path:
                 other.unlink()
         for _twice in range(2):
-            with contextlib.suppress(ImgclfError), file_index.examine(data, paths) as catalogue:
-                catalogue.similar_pairs()
-                catalogue.hashes()
+            with contextlib.suppress(ImgclfError), file_index.inspect(data, paths) as scanned:
+                scanned.similar_pairs()
+                scanned.hashes()
 
     (index_path,) = (data / ".imgclf/index").glob("*.sqlite")
     manifest = data / ".imgclf/split.csv"

@@ -54,9 +54,9 @@ def main() -> None:
         one_by_one = allocation.allocate(
             samples, {s.path: s.path for s in samples}, {"train": 0.7, "val": 0.15, "test": 0.15}, options.seed
         )
-        for name, parts in (("imgclf split", {row.path: row.split for row in manifest.rows}), ("a random split", one_by_one)):
-            leaked = [copy for copy, original in kin.items() if parts[copy] != parts[original]]
-            print(f"{name}: {len(leaked)} of {len(kin)} copies lie in another part than their original", *leaked[:5])
+        for name, subsets in (("imgclf split", {row.path: row.split for row in manifest.rows}), ("a random split", one_by_one)):
+            leaked = [copy for copy, original in kin.items() if subsets[copy] != subsets[original]]
+            print(f"{name}: {len(leaked)} of {len(kin)} copies lie in another subset than their original", *leaked[:5])
         groups = {row.path: row.group for row in manifest.rows}
         apart = [copy for copy, original in kin.items() if groups[copy] != groups[original]]
         print(f"not recognised: {len(apart)} of {len(kin)}", *apart)

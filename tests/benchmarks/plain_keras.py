@@ -64,9 +64,9 @@ def main() -> None:
     keras.utils.set_random_seed(options.seed)
     classes = sum(1 for path in (options.folder / "train").iterdir() if path.is_dir())
 
-    def load(part: str) -> Any:
+    def load(subset: str) -> Any:
         return keras.utils.image_dataset_from_directory(
-            options.folder / part,
+            options.folder / subset,
             label_mode="binary" if classes == 2 else "categorical",
             image_size=(SIDE, SIDE),
             seed=options.seed,

@@ -1,7 +1,7 @@
-"""How fast and how good training is, in one run beside a plain Keras tutorial script. Three parts, chosen by --parts:
+"""How fast and how good training is, in one run beside a plain Keras tutorial script. Three subsets, chosen by --subsets:
 
     python tests/benchmarks/training.py PHOTOS                      # all three
-    python tests/benchmarks/training.py PHOTOS --parts throughput
+    python tests/benchmarks/training.py PHOTOS --subsets throughput
 
 throughput: images/s of imgclf's own network and input path from the second epoch on, in the number format that it chooses and
 in float32; of the same network on one constant batch; and of the same layers in the usual order (convolution, normalisation,
@@ -31,7 +31,7 @@ import numpy as np
 from imgclf.core.config import Preprocessing, SplitConfig, TrainConfig
 from imgclf.core.parallel import cpu_count
 from imgclf.data import dataset, loader, prepared_images
-from imgclf.data.manifest import load_parts, manifest_path, read_manifest
+from imgclf.data.manifest import load_subsets, manifest_path, read_manifest
 from imgclf.evaluation.intervals import wilson_interval
 from imgclf.images import preprocess
 from imgclf.models import cnn
@@ -45,9 +45,9 @@ HERE = Path(__file__).parent
 
 def prepared(data: Path, config: TrainConfig) -> prepared_images.Prepared:
     manifest = read_manifest(manifest_path(data))
-    parts, _notes = load_parts(data, manifest)
-    side = config.image_size or dataset.auto_image_size(parts["train"], 0)
-    return prepared_images.prepare(data, {"train": parts["train"], "val": parts["val"]}, Preprocessing(side, side))
+    subsets, _notes = load_subsets(data, manifest)
+    side = config.image_size or dataset.auto_image_size(subsets["train"], 0)
+    return prepared_images.prepare(data, {"train": subsets["train"], "val": subsets["val"]}, Preprocessing(side, side))
 
 
 def throughput(data: Path) -> None:
@@ -212,7 +212,7 @@ def accuracy(data: Path, folder: Path, seeds: int, options: list[str], plain: st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path)
-    parser.add_argument("--parts", nargs="+", default=["throughput", "preparation", "accuracy"])
+    parser.add_argument("--subsets", nargs="+", default=["throughput", "preparation", "accuracy"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--plain", choices=("epochs", "time", "none"), default="epochs", help="what both get equally")
     parser.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="for imgclf train")

@@ -1,12 +1,12 @@
 """Transfer learning and audit, whole commands as a user types them.
 
     python tests/benchmarks/transfer.py PHOTOS [PHOTOS ...]           # folders with a folder per class
-    python tests/benchmarks/transfer.py PHOTOS --parts audit
+    python tests/benchmarks/transfer.py PHOTOS --subsets audit
 
-train: `imgclf train --model efficientnet-lite0` with --seeds seeds, each on its own split 80/10/10, scored on the test part;
+train: `imgclf train --model efficientnet-lite0` with --seeds seeds, each on its own split 80/10/10, scored on the test set;
 the first with nothing cached (no backbone, no features, no prepared images), and once more with everything cached, another
 seed on the split of seed 0. With --scratch, each is compared with plain `imgclf train` on the same seed and split.
-folds: for sets too small for one test part, --folds 5: every image is in the test part of one fold; with --scratch, beside it
+folds: for sets too small for one test set, --folds 5: every image is in the test set of one fold; with --scratch, beside it
 plain `imgclf train` on the same folds.
 audit: 5% of the labels moved to another class, and how many of them are among the first 7% of the ranking.
 """
@@ -121,7 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path, nargs="+")
     parser.add_argument("--model", default="efficientnet-lite0")
-    parser.add_argument("--parts", nargs="+", default=["train", "audit"])
+    parser.add_argument("--subsets", nargs="+", default=["train", "audit"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--scratch", action="store_true")
     parser.add_argument("--folds", type=int, default=0)

@@ -97,7 +97,7 @@ def test_hints_name_the_folder_and_can_be_run(tmp_path: Path, monkeypatch: pytes
 
 def test_a_subset_without_an_image_asks_for_a_larger_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than the usual 0.7 and 0.15."""
-    from imgclf.core.config import PARTS
+    from imgclf.core.config import SUBSETS
     from imgclf.data import prepared_images
     from imgclf.split import splitting
     from imgclf.train import setup
@@ -105,14 +105,14 @@ def test_a_subset_without_an_image_asks_for_a_larger_share(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     make_classes(Path("photos"), {"a": 12, "b": 12}, size=32)
     for empty in ("train", "val"):
-        parts = {part: {} if part == empty else {"a/1": "a/1", "b/1": "b/1"} for part in ("train", "val")}
-        prepared = prepared_images.Prepared(Path(), None, ("a", "b"), (), 0, parts)  # type: ignore[arg-type]
+        subsets = {subset: {} if subset == empty else {"a/1": "a/1", "b/1": "b/1"} for subset in ("train", "val")}
+        prepared = prepared_images.Prepared(Path(), None, ("a", "b"), (), 0, subsets)  # type: ignore[arg-type]
         with pytest.raises(ImgclfError, match="has no usable") as raised:
-            setup._check_parts(Path("photos"), prepared)
+            setup._check_subsets(Path("photos"), prepared)
         words = hinted(str(raised.value))
         assert words[:3] == ["split", "photos", f"--{empty}"]
-        usual = dict(zip(PARTS, (0.7, 0.15, 0.15), strict=True))
+        usual = dict(zip(SUBSETS, (0.7, 0.15, 0.15), strict=True))
         assert float(words[3]) > usual[empty]  # type: ignore[index]
         assert CliRunner().invoke(app, words).exit_code == 0
-        counts = [sum(row.split == part for row in splitting.in_force(Path("photos")).manifest.rows) for part in PARTS]
+        counts = [sum(row.split == subset for row in splitting.in_force(Path("photos")).manifest.rows) for subset in SUBSETS]
         assert min(counts) > 0

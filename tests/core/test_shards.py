@@ -61,15 +61,15 @@ def test_clean_after_its_shares_decodes_nothing_and_finds_the_same(folder: Path,
     shutil.rmtree(folder / ".imgclf")
     before = tree(folder)
     counts = [json.loads(imgclf("clean", "data", "--shard", f"{index}/3", "--json").stdout) for index in (2, 3, 1)]
-    as_described("share", counts[0])
+    as_described("shard", counts[0])
     assert sum(one["inspected"] for one in counts) == 63
     assert sum(one["broken"] for one in counts) == 1
     assert {one["files"] for one in counts} == {63}
     assert tree(folder) == before
     files = [file.path for file in layout.scan(folder)]
-    with file_index.examine(folder, files) as catalogue:
-        assert catalogue.read == 1  # the file that is no image by its first bytes, of which nothing is kept
-        assert [str(shard) for shard in catalogue.taken] == ["1 of 3", "2 of 3", "3 of 3"]
+    with file_index.inspect(folder, files) as scanned:
+        assert scanned.read == 1  # the file that is no image by its first bytes, of which nothing is kept
+        assert [str(shard) for shard in scanned.taken] == ["1 of 3", "2 of 3", "3 of 3"]
     assert list((folder / ".imgclf" / "index").iterdir()) == [catalogue_file(folder)]
     again = found(imgclf)
     assert again.pop("notes") == whole.pop("notes")
@@ -81,7 +81,7 @@ def test_a_missing_share_is_told_and_done(folder: Path, imgclf: Run) -> None:
     shutil.rmtree(folder / ".imgclf")
     imgclf("clean", "data", "--shard", "1/3")
     result = found(imgclf)
-    assert result.pop("notes") == ["took up 1 of 3 shares; missing, and done here: 2, 3"]
+    assert result.pop("notes") == ["took up 1 of 3 shards; missing, and done here: 2, 3"]
     whole.pop("notes")
     assert result == whole
 
@@ -107,29 +107,29 @@ def test_a_damaged_share_is_done_again(folder: Path, imgclf: Run) -> None:
 
 def test_a_share_may_be_taken_up_by_two_commands_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [file.path for file in layout.scan(folder)]
-    file_index.examine_share(folder, paths, Shard(1, 1))
+    file_index.inspect_shard(folder, paths, Shard(1, 1))
     connect = sqlite3.connect
 
     def late(place: str, **options: Any) -> sqlite3.Connection:
-        """Just now the other command is done with the share."""
+        """Just now the other command is done with the shard."""
         db = connect(place, **options)
         for path in (folder / ".imgclf" / "index").glob("*.shard-*") if "shard" in place else []:
             path.unlink()
         return db
 
     monkeypatch.setattr(sqlite3, "connect", late)
-    with file_index.examine(folder, paths) as catalogue:
-        assert catalogue.read == 1  # the rows were taken up in time
+    with file_index.inspect(folder, paths) as scanned:
+        assert scanned.read == 1  # the rows were taken up in time
 
 
 def test_a_killed_share_goes_on_where_it_was(folder: Path) -> None:
     state = folder / ".imgclf" / "index"
     paths = [file.path for file in layout.scan(folder)]
     with pytest.raises(KeyboardInterrupt):
-        file_index.examine_share(folder, paths, Shard(1, 1), lambda done, _total: interrupt(done))
+        file_index.inspect_shard(folder, paths, Shard(1, 1), lambda done, _total: interrupt(done))
     name = f"{catalogue_file(folder).stem}.shard-1-of-1.sqlite"
     assert [path.name for path in state.iterdir()] == [f".{name}"]
-    assert file_index.examine_share(folder, paths, Shard(1, 1)) == (63, 1)
+    assert file_index.inspect_shard(folder, paths, Shard(1, 1)) == (63, 1)
     assert [path.name for path in state.iterdir()] == [name]
 
 
@@ -168,10 +168,10 @@ def test_audit_after_its_shares_computes_no_feature(tmp_path: Path, imgclf: Run)
     assert [path.name for path in (data / ".imgclf" / "features").iterdir()] == [f"{store}.sqlite"]
     shutil.rmtree(data / ".imgclf")
     shutil.move(tmp_path / "copy", data / ".imgclf")
-    assert "took up 3 of 3 shares" in imgclf("audit", "data", *options).stderr
+    assert "took up 3 of 3 shards" in imgclf("audit", "data", *options).stderr
 
 
-def shares(imgclf: Run, project: Path, inputs: list[str], count: int) -> list[str]:
+def printed(imgclf: Run, project: Path, inputs: list[str], count: int) -> list[str]:
     names = []
     for index in range(1, count + 1):
         done = imgclf("predict", *inputs, "--shard", f"{index}/{count}", "--jsonl", "--top", "2")
@@ -185,7 +185,7 @@ def test_merged_records_are_those_of_one_command(project: Path, imgclf: Run) -> 
     write(project / "in" / os.fsdecode(b"caf\xe9,\n.png"), (project / "data/red/000.png").read_bytes())
     inputs = ["in", "data/red", "missing.jpg"]
     whole = imgclf("predict", *inputs, "--jsonl", "--top", "2")
-    names = shares(imgclf, project, inputs, 4)
+    names = printed(imgclf, project, inputs, 4)
     merged = imgclf("predict", "--merge", *reversed(names), "--jsonl")
     assert merged.stdout == whole.stdout
     assert merged.returncode == whole.returncode == 1
@@ -195,12 +195,12 @@ def test_merged_records_are_those_of_one_command(project: Path, imgclf: Run) -> 
 
 
 def with_top(form: list[str]) -> list[str]:
-    """The shares were asked for two classes, which JSON shows."""
+    """The shards were asked for two classes, which JSON shows."""
     return form if "--csv" in form or "--format" in form else [*form, "--top", "2"]
 
 
 def test_more_shares_than_inputs(project: Path, imgclf: Run) -> None:
-    names = shares(imgclf, project, ["data/red/000.png", "data/red/001.png"], 4)
+    names = printed(imgclf, project, ["data/red/000.png", "data/red/001.png"], 4)
     assert (project / "part-4.jsonl").read_text() == ""
     record = as_described("prediction", json.loads((project / "part-2.jsonl").read_text()))
     assert record["place"] == {"shard": 2, "shards": 4, "position": 1, "inputs": 2, "file": True}
@@ -208,7 +208,7 @@ def test_more_shares_than_inputs(project: Path, imgclf: Run) -> None:
 
 
 def test_incomplete_shares_are_refused(project: Path, imgclf: Run) -> None:
-    names = shares(imgclf, project, ["data/red"], 3)
+    names = printed(imgclf, project, ["data/red"], 3)
 
     def refused(*given: str) -> str:
         done = imgclf("predict", "--merge", *given, "--jsonl")
@@ -216,16 +216,16 @@ def test_incomplete_shares_are_refused(project: Path, imgclf: Run) -> None:
         assert "Traceback" not in done.stderr
         return str(done.stderr)
 
-    assert "share 2 of 3: record 1 is missing" in refused(names[0], names[2])
-    assert "the same share as part-1.jsonl" in refused(names[0], names[0], names[1])
+    assert "shard 2 of 3: record 1 is missing" in refused(names[0], names[2])
+    assert "the same shard as part-1.jsonl" in refused(names[0], names[0], names[1])
     lines = (project / names[2]).read_text().splitlines(keepends=True)
     (project / "cut.jsonl").write_text("".join(lines[:-1]))  # killed before its last record
     assert "cut.jsonl: record 8 is missing" in refused(names[0], names[1], "cut.jsonl")
     (project / "cut.jsonl").write_text("".join(lines)[:-20])
-    assert "cut.jsonl, line 8: no record of a share" in refused(names[0], names[1], "cut.jsonl")
+    assert "cut.jsonl, line 8: no record of a shard" in refused(names[0], names[1], "cut.jsonl")
     for content in (b"\xff\xd8\xff\xe0 an image", b"[" * 100_000):
         write(project / "none.jsonl", content)
-        assert "none.jsonl, line 1: no record of a share" in refused(names[0], "none.jsonl", names[2])
+        assert "none.jsonl, line 1: no record of a shard" in refused(names[0], "none.jsonl", names[2])
     (project / "cut.jsonl").write_text("")
     assert "no records" in refused("cut.jsonl")
     (project / "plain.jsonl").write_text(imgclf("predict", "data/red", "--jsonl").stdout)
@@ -233,20 +233,20 @@ def test_incomplete_shares_are_refused(project: Path, imgclf: Run) -> None:
     write(project / "data" / "red" / "zzz.png", (project / "data/red/000.png").read_bytes())
     more = imgclf("predict", "data/red", "--shard", "2/3", "--jsonl").stdout
     (project / "other.jsonl").write_text(more)
-    assert "the shares had other inputs" in refused(names[0], "other.jsonl", names[2])
+    assert "the shards had other inputs" in refused(names[0], "other.jsonl", names[2])
     assert imgclf("predict", "data/red", "--shard", "1/2").returncode == 2  # a table cannot be merged
     assert imgclf("predict", "data/red", "--shard", "1/2", "--jsonl", "--move-to", "sorted").returncode == 2
 
 
 def test_merged_records_can_be_sorted(project: Path, imgclf: Run) -> None:
-    names = shares(imgclf, project, ["data/red", "data/blue"], 2)
+    names = printed(imgclf, project, ["data/red", "data/blue"], 2)
     done = imgclf("predict", "--merge", *names, "--link-to", "sorted", "--jsonl")
     assert done.returncode == 0, done.stderr
     assert len(list((project / "sorted").rglob("*.png"))) == 48
 
 
 def test_shares_at_once_and_killed(folder: Path, imgclf: Run, tmp_path: Path) -> None:
-    """Three shares side by side, one of them killed and started again, while the folder is looked at as a whole."""
+    """Three shards side by side, one of them killed and started again, while the folder is looked at as a whole."""
     whole = found(imgclf)
     shutil.rmtree(folder / ".imgclf")
     command = [sys.executable, "-m", "imgclf", "clean", "data", "--shard"]
@@ -257,7 +257,7 @@ def test_shares_at_once_and_killed(folder: Path, imgclf: Run, tmp_path: Path) ->
     assert [victim.wait() for victim in victims] == [0, -9, 0]
     assert subprocess.run([*command, "2/3"], **quiet).returncode == 0  # type: ignore[call-overload]
     result = found(imgclf)
-    assert result.pop("notes") == ["took up 3 of 3 shares"]
+    assert result.pop("notes") == ["took up 3 of 3 shards"]
     whole.pop("notes")
     assert result == whole
 
@@ -272,8 +272,8 @@ def test_the_job_array_for_slurm(project: Path, imgclf: Run) -> None:
 
     for number in (1, 2):
         assert task(number, "clean", "data", SLURM_ARRAY_TASK_COUNT="2") == 0
-        # 72 images and then the missing file, which is the first share's
+        # 72 images and then the missing file, which is the first shard's
         assert task(number, "predict", "data", "missing.jpg", SLURM_ARRAY_TASK_COUNT="1", SHARES="2") == 2 - number
-    assert "took up 2 of 2 shares" in imgclf("clean", "data").stderr
+    assert "took up 2 of 2 shards" in imgclf("clean", "data").stderr
     merged = imgclf("predict", "--merge", "part-1-of-2.jsonl", "part-2-of-2.jsonl", "--jsonl").stdout
     assert merged == imgclf("predict", "data", "missing.jpg", "--jsonl").stdout

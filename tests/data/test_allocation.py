@@ -1,4 +1,4 @@
-"""Which image goes to which part: shares, groups, seeds."""
+"""Which image goes to which subset: shares, groups, seeds."""
 
 import collections
 import itertools
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import shuffled
 
-from imgclf.core.config import PARTS, SplitConfig
+from imgclf.core.config import SUBSETS, SplitConfig
 from imgclf.data import allocation
 from imgclf.data.dataset import Sample
 from imgclf.data.manifest import Manifest, Row
@@ -37,7 +37,7 @@ def test_quotas_add_up_and_stay_within_one_of_the_ideal() -> None:
         numbers = allocation.quotas(count, fractions)
         assert sum(numbers.values()) == count
         if count >= 20:
-            assert all(abs(numbers[part] - count * fractions[part]) < 1 for part in PARTS)
+            assert all(abs(numbers[subset] - count * fractions[subset]) < 1 for subset in SUBSETS)
         if val == 0:
             assert numbers["val"] == 0
 
@@ -81,10 +81,10 @@ def test_identical_files_are_never_torn_apart() -> None:
         hashes[second] = hashes[first]
     for seed in range(50):
         manifest = plan(made, hashes, seed)
-        parts = collections.defaultdict(set)
+        subsets = collections.defaultdict(set)
         for row in manifest.rows:
-            parts[row.sha256].add(row.split)
-        assert all(len(value) == 1 for value in parts.values())
+            subsets[row.sha256].add(row.split)
+        assert all(len(value) == 1 for value in subsets.values())
         assert manifest.counts()["a"] == manifest.counts()["b"] == {"train": 42, "val": 9, "test": 9}
 
 
@@ -100,13 +100,13 @@ def test_groups_are_kept_together_and_shares_within_one_group() -> None:
     keys = {sample.path: str(int(sample.path[2:-4]) // 5) for sample in made}  # five of each class share a number
     for seed in range(20):
         manifest = plan(made, hashes, seed, keys)
-        parts = collections.defaultdict(set)
+        subsets = collections.defaultdict(set)
         for row in manifest.rows:
-            parts[keys[row.path]].add(row.split)
-        assert all(len(value) == 1 for value in parts.values())
+            subsets[keys[row.path]].add(row.split)
+        assert all(len(value) == 1 for value in subsets.values())
         for label, count in (("a", 100), ("b", 60)):
-            for part, share in DEFAULT.items():
-                assert abs(manifest.counts()[label][part] - count * share) <= 5
+            for subset, share in DEFAULT.items():
+                assert abs(manifest.counts()[label][subset] - count * share) <= 5
 
 
 def test_every_class_share_is_within_one_group_of_the_ideal() -> None:
@@ -127,13 +127,13 @@ def test_every_class_share_is_within_one_group_of_the_ideal() -> None:
                 if chance.random() < 0.6:
                     keys[path] = f"{label}{chance.randrange(count // 4 + 1)}"
         groups = allocation.group(hashes, keys)
-        parts = allocation.allocate(made, groups, DEFAULT, seed)
+        subsets = allocation.allocate(made, groups, DEFAULT, seed)
         for label in "abc":
             own = [sample.path for sample in made if sample.label == label]
             largest = max(collections.Counter(groups[path] for path in own).values())
-            counts = collections.Counter(parts[path] for path in own)
-            for part, share in DEFAULT.items():
-                assert abs(counts[part] - len(own) * share) <= largest + 1, (seed, label, counts)
+            counts = collections.Counter(subsets[path] for path in own)
+            for subset, share in DEFAULT.items():
+                assert abs(counts[subset] - len(own) * share) <= largest + 1, (seed, label, counts)
 
 
 @pytest.mark.parametrize("shares", [fairness.SUBSETS, fairness.FOLDS], ids=["subsets", "folds"])
@@ -141,31 +141,31 @@ def test_every_class_share_is_within_one_group_of_the_ideal() -> None:
 def test_every_subset_is_like_the_whole(case: str, shares: dict[Any, float]) -> None:
     """In its share of images with a near-duplicate, its mean group size and its classes, as means over many draws."""
     made = fairness.CASES[case]()
-    for part, seen in fairness.draw(made, shares, 10 if case.startswith("50") else 40).items():
+    for subset, seen in fairness.draw(made, shares, 10 if case.startswith("50") else 40).items():
         # Of 40 draws, the mean size of nine groups has a standard deviation of 3%; the benchmark draws 200.
-        assert abs(seen.paired) <= 0.03, (part, seen)
-        assert abs(seen.size) <= 0.10, (part, seen)
-        assert abs(seen.classes) <= 0.05, (part, seen)
-        assert seen.furthest <= (1 if len({sample.label for sample in made.samples}) < 10 else 5), (part, seen)
+        assert abs(seen.paired) <= 0.03, (subset, seen)
+        assert abs(seen.size) <= 0.10, (subset, seen)
+        assert abs(seen.classes) <= 0.05, (subset, seen)
+        assert seen.furthest <= (1 if len({sample.label for sample in made.samples}) < 10 else 5), (subset, seen)
 
 
 @pytest.mark.parametrize("mixed", [False, True])
 def test_a_group_reaches_each_subset_with_its_share_whatever_its_size(mixed: bool) -> None:
     """Largest first, none of the largest quarter would be tested, or half of the smallest."""
     made = fairness.patients(count=30, mixed=mixed, seed=5)
-    for part, seen in fairness.draw(made, DEFAULT, 300).items():
-        assert abs(seen.smallest) <= 0.05, (part, seen)
-        assert abs(seen.largest) <= 0.05, (part, seen)
+    for subset, seen in fairness.draw(made, DEFAULT, 300).items():
+        assert abs(seen.smallest) <= 0.05, (subset, seen)
+        assert abs(seen.largest) <= 0.05, (subset, seen)
 
 
 def test_classes_that_do_not_divide_are_rounded_in_turn() -> None:
     """100 classes of seven: rounded alone, 5 + 1 + 1, the test set would lack five images and folds 3 to 5 a third."""
     made, hashes = samples({f"{number:02d}": 7 for number in range(100)})
-    parts = allocation.allocate(made, hashes, DEFAULT, 0)
-    assert collections.Counter(parts.values()) == {"train": 490, "val": 105, "test": 105}
+    subsets = allocation.allocate(made, hashes, DEFAULT, 0)
+    assert collections.Counter(subsets.values()) == {"train": 490, "val": 105, "test": 105}
     assert collections.Counter(allocation.allocate(made, hashes, fairness.FOLDS, 0).values()) == dict.fromkeys(range(1, 6), 140)
     for label in range(100):
-        own = collections.Counter(parts[sample.path] for sample in made if sample.label == f"{label:02d}")
+        own = collections.Counter(subsets[sample.path] for sample in made if sample.label == f"{label:02d}")
         assert own["train"] in (4, 5)
         assert min(own["val"], own["test"]) == 1
 
@@ -175,9 +175,9 @@ def test_every_subset_has_a_group_where_there_are_three() -> None:
     keys = {sample.path: "five" if number < 5 else "four" for number, sample in enumerate(made[:9])}
     seen = set()
     for seed in range(50):
-        parts = allocation.allocate(made, allocation.group(hashes, keys), DEFAULT, seed)
-        assert set(parts.values()) == {"train", "val", "test"}
-        seen.add(tuple(parts[path] for path in ("a/0.jpg", "a/5.jpg", "a/9.jpg")))
+        subsets = allocation.allocate(made, allocation.group(hashes, keys), DEFAULT, seed)
+        assert set(subsets.values()) == {"train", "val", "test"}
+        seen.add(tuple(subsets[path] for path in ("a/0.jpg", "a/5.jpg", "a/9.jpg")))
     assert len(seen) > 2
 
 
@@ -185,8 +185,8 @@ def test_no_class_leaves_train_to_fill_another_part() -> None:
     made, hashes = samples({"a": 5, "b": 4})
     groups = allocation.group(hashes, {sample.path: str(sample.label) for sample in made})
     for seed in range(20):
-        parts = allocation.allocate(made, groups, {"train": 0.5, "test": 0.5}, seed)
-        assert set(parts.values()) == {"train"}, "each class is one group, and would be in one part only"
+        subsets = allocation.allocate(made, groups, {"train": 0.5, "test": 0.5}, seed)
+        assert set(subsets.values()) == {"train"}, "each class is one group, and would be in one subset only"
 
 
 def test_every_class_is_learnt() -> None:
@@ -196,32 +196,34 @@ def test_every_class_is_learnt() -> None:
         names = [number for number, size in enumerate(sizes) for _image in range(size)]
         keys = {f"a/{number}.jpg": str(name) for number, name in enumerate(names)}
         for seed in range(100):
-            parts = allocation.allocate(made, allocation.group(hashes, keys), {"train": 0.3, "val": 0.35, "test": 0.35}, seed)
-            assert "train" in {parts[path] for path in keys}, (sizes, seed)
+            subsets = allocation.allocate(made, allocation.group(hashes, keys), {"train": 0.3, "val": 0.35, "test": 0.35}, seed)
+            assert "train" in {subsets[path] for path in keys}, (sizes, seed)
 
 
 def test_stable_shares_are_those_asked_for() -> None:
     made, hashes = samples({"a": 2000})
     groups = allocation.group(hashes, {})
     for fractions in (DEFAULT, {"train": 0.5, "val": 0.5, "test": 0.0}):
-        parts, skipped = allocation.allocate_stably(made, hashes, groups, {}, SplitConfig(**fractions), None)
-        counts = collections.Counter(parts.values())
+        subsets, skipped = allocation.allocate_stably(made, hashes, groups, {}, SplitConfig(**fractions), None)
+        counts = collections.Counter(subsets.values())
         assert skipped == []
-        for part, share in fractions.items():
-            assert abs(counts[part] - 2000 * share) <= 4 * (2000 * share * (1 - share)) ** 0.5  # four standard deviations
+        for subset, share in fractions.items():
+            assert abs(counts[subset] - 2000 * share) <= 4 * (2000 * share * (1 - share)) ** 0.5  # four standard deviations
         other, _skipped = allocation.allocate_stably(made, hashes, groups, {}, SplitConfig(**fractions, seed=1), None)
-        assert other != parts
+        assert other != subsets
 
 
 def test_what_the_split_in_force_has_keeps_its_part() -> None:
     """By content under a new name, by path where it was saved anew; a new image joins those that show the same."""
-    old = Manifest(tuple(Row(f"a/{number}.jpg", "a", part, str(number), str(number)) for number, part in enumerate(PARTS)))
+    old = Manifest(
+        tuple(Row(f"a/{number}.jpg", "a", subset, str(number), str(number)) for number, subset in enumerate(SUBSETS))
+    )
     for seed in range(10):
         hashes = {"a/0.jpg": "saved anew", "a/renamed.jpg": "1", "a/2.jpg": "2", "a/like 2.jpg": "new"}
         groups = {**hashes, "a/like 2.jpg": "2"}
         made = [Sample(path, "a") for path in hashes]
-        parts, skipped = allocation.allocate_stably(made, hashes, groups, {}, SplitConfig(seed=seed), old)
-        assert parts == {"a/0.jpg": "train", "a/renamed.jpg": "val", "a/2.jpg": "test", "a/like 2.jpg": "test"}
+        subsets, skipped = allocation.allocate_stably(made, hashes, groups, {}, SplitConfig(seed=seed), old)
+        assert subsets == {"a/0.jpg": "train", "a/renamed.jpg": "val", "a/2.jpg": "test", "a/like 2.jpg": "test"}
         assert skipped == []
 
 
@@ -230,17 +232,17 @@ def test_an_image_that_would_join_two_parts_is_skipped() -> None:
     hashes = {"a/1.jpg": "1", "a/2.jpg": "2", "a/3.jpg": "3"}
     manifest = Manifest((Row("a/1.jpg", "a", "train", "1", "1"), Row("a/2.jpg", "a", "test", "2", "2")))
     groups = dict.fromkeys(hashes, "1")  # the new image shows the same as both
-    parts, skipped = allocation.allocate_stably([*old, Sample("a/3.jpg", "a")], hashes, groups, {}, SplitConfig(), manifest)
-    assert parts == {"a/1.jpg": "train", "a/2.jpg": "test"}
+    subsets, skipped = allocation.allocate_stably([*old, Sample("a/3.jpg", "a")], hashes, groups, {}, SplitConfig(), manifest)
+    assert subsets == {"a/1.jpg": "train", "a/2.jpg": "test"}
     assert skipped == [("a/3.jpg", "shows the same as images in test and in train")]
 
 
 def test_stable_parts_follow_the_users_groups() -> None:
     made, hashes = samples({"a": 400})
     keys = {path: f"patient {number % 40}" for number, path in enumerate(hashes)}
-    parts, _skipped = allocation.allocate_stably(made, hashes, allocation.group(hashes, keys), keys, SplitConfig(), None)
-    assert all(len({parts[path] for path in hashes if keys[path] == key}) == 1 for key in set(keys.values()))
-    fewer = made[::3]  # a patient's part does not depend on which of the images are there
+    subsets, _skipped = allocation.allocate_stably(made, hashes, allocation.group(hashes, keys), keys, SplitConfig(), None)
+    assert all(len({subsets[path] for path in hashes if keys[path] == key}) == 1 for key in set(keys.values()))
+    fewer = made[::3]  # a patient's subset does not depend on which of the images are there
     some = {sample.path: hashes[sample.path] for sample in fewer}
     again, _skipped = allocation.allocate_stably(fewer, some, allocation.group(some, keys), keys, SplitConfig(), None)
-    assert all(again[path] == parts[path] for path in again)
+    assert all(again[path] == subsets[path] for path in again)

@@ -13,7 +13,7 @@ from imgclf.core.config import Preprocessing
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files.state_folder import state_folder
 from imgclf.data import dataset, file_index, loader, prepared_images
-from imgclf.data.manifest import as_they_are, load_parts
+from imgclf.data.manifest import as_they_are, load_subsets
 from imgclf.data.prepared_images import Prepared
 from imgclf.images import augment, decode, preprocess
 from imgclf.split import splitting
@@ -35,17 +35,17 @@ def data(tmp_path: Path) -> Path:
 
 def prepare(data: Path, preprocessing: Preprocessing = RECIPE) -> Prepared:
     manifest = splitting.split(data, force=True).manifest
-    parts, _notes = load_parts(data, manifest)
-    return prepared_images.prepare(data, parts, preprocessing)
+    subsets, _notes = load_subsets(data, manifest)
+    return prepared_images.prepare(data, subsets, preprocessing)
 
 
 def test_prepared_files_are_the_preprocessing_pixels_bit_for_bit(data: Path) -> None:
     prepared = prepare(data)
     seen = 0
-    for part, files in prepared.files.items():
+    for subset, files in prepared.files.items():
         for name, source in files.items():
             expected = preprocess.load(RECIPE, data / source)
-            np.testing.assert_array_equal(decode.decode((prepared.folder / part / name).read_bytes()), expected)
+            np.testing.assert_array_equal(decode.decode((prepared.folder / subset / name).read_bytes()), expected)
             assert name.split("/")[0] == source.split("/")[0]
             seen += 1
     assert seen == 19
@@ -55,8 +55,8 @@ def test_prepared_files_are_the_preprocessing_pixels_bit_for_bit(data: Path) -> 
 def test_keras_returns_exactly_those_pixels(data: Path) -> None:
     """The contract: what a network is fed is OpenCV's decode and the stored preprocessing, bit for bit."""
     prepared = prepare(data)
-    for part, files in prepared.files.items():
-        fed = [image for pixels, _targets, _weights in loader.Images(prepared, part).in_order(4) for image in pixels]
+    for subset, files in prepared.files.items():
+        fed = [image for pixels, _targets, _weights in loader.Images(prepared, subset).in_order(4) for image in pixels]
         assert len(fed) == len(files)
         for image, name in zip(fed, sorted(files), strict=True):
             np.testing.assert_array_equal(image, preprocess.load(RECIPE, data / files[name]))
@@ -98,9 +98,11 @@ def test_an_edited_image_is_prepared_anew(data: Path) -> None:
     write(data / "a" / "000.png", encoded(photo(99), "PNG"))
     again = prepare(data)
     assert again.made == 1
-    part, name = next((part, name) for part, files in again.files.items() for name, s in files.items() if s == "a/000.png")
+    subset, name = next(
+        (subset, name) for subset, files in again.files.items() for name, s in files.items() if s == "a/000.png"
+    )
     np.testing.assert_array_equal(
-        decode.decode((again.folder / part / name).read_bytes()), preprocess.load(RECIPE, data / "a" / "000.png")
+        decode.decode((again.folder / subset / name).read_bytes()), preprocess.load(RECIPE, data / "a" / "000.png")
     )
 
 
@@ -117,7 +119,7 @@ def test_a_prepared_file_cut_short_is_made_again_for_every_split(tmp_path: Path)
     root = make_classes(tmp_path, {"a": 4, "b": 4}, size=16)
     whole, _skipped = dataset.index(root)
     some = whole.subset([sample.path for sample in whole.samples][1:])
-    one, other = (prepared_images.prepare(root, {"train": part}, RECIPE) for part in (whole, some))
+    one, other = (prepared_images.prepare(root, {"train": subset}, RECIPE) for subset in (whole, some))
     victim = other.folder / "train" / next(iter(other.files["train"]))
     victim.write_bytes(victim.read_bytes()[:100])
     again = prepared_images.prepare(root, {"train": whole}, RECIPE)
@@ -140,11 +142,11 @@ def test_damaged_images_are_skipped_with_their_names(data: Path) -> None:
     write(data / "a" / "003.png", whole[: len(whole) // 2])
     made = splitting.split(data)
     assert made.skipped == (("a/003.png", "damaged or truncated PNG: it cannot be decoded to the end"),)
-    parts, notes = load_parts(data, made.manifest)
+    subsets, notes = load_subsets(data, made.manifest)
     assert notes == []  # it is not called new at every training either
     everything = {"train": dataset.index(data)[0]}  # whoever prepares it all the same is told
     assert prepared_images.prepare(data, everything, RECIPE).skipped == made.skipped
-    assert "a/003.png" not in prepared_images.prepare(data, parts, RECIPE).files["train"].values()
+    assert "a/003.png" not in prepared_images.prepare(data, subsets, RECIPE).files["train"].values()
 
 
 def test_the_data_folder_gets_nothing_but_its_own_folder(data: Path) -> None:
@@ -159,25 +161,25 @@ def test_changes_since_the_split_are_named(data: Path) -> None:
     (data / "a" / "001.png").unlink()
     write(data / "b" / "new.png", encoded(photo(7), "PNG"))
     write(data / "b" / "notes.txt", b"milk")
-    parts, notes = load_parts(data, manifest)
+    subsets, notes = load_subsets(data, manifest)
     assert notes == [
         f"images of the split that no longer exist (skipped): 1 (a/001.png); make a new split without them: "
         f"`imgclf split {data} --force`",
         f"images that are not in the split: 1 (b/new.png); make a new split with `imgclf split {data} --force`, "
         f"or add them and keep the other images where they are: `imgclf split {data} --stable`",
     ]
-    assert sum(len(part.samples) for part in parts.values()) == 18
+    assert sum(len(subset.samples) for subset in subsets.values()) == 18
 
 
 def test_images_edited_since_the_split_are_skipped(data: Path) -> None:
     manifest = splitting.split(data).manifest
     write(data / "a" / "001.png", encoded(photo(50), "PNG"))
-    parts, notes = load_parts(data, manifest)
+    subsets, notes = load_subsets(data, manifest)
     assert notes == [
         "images skipped because they changed after the split: 1 (a/001.png); make a new split with them: "
         f"`imgclf split {data} --force`"
     ]
-    assert sum(len(part.samples) for part in parts.values()) == 18
+    assert sum(len(subset.samples) for subset in subsets.values()) == 18
 
 
 def test_files_that_swap_their_names_are_hashed_anew(tmp_path: Path) -> None:

@@ -198,7 +198,7 @@ def test_sorting_goes_into_the_folder_that_is_there(tmp_path: Path) -> None:
 def test_names_of_parts_that_people_use(train: str, val: str, test: str, tmp_path: Path) -> None:
     for number, name in enumerate((train, val, test), 3):
         make_classes(tmp_path / name, {"a": number, "b": number}, size=8)
-    assert layout.part_folders(tmp_path) == {train: "train", val: "val", test: "test"}
+    assert layout.subset_folders(tmp_path) == {train: "train", val: "val", test: "test"}
     assert splitting.split(tmp_path).manifest.counts() == {label: {"train": 3, "val": 4, "test": 5} for label in "ab"}
 
 

@@ -118,7 +118,7 @@ def test_the_example_scripts_say_what_predict_says(
 @pytest.mark.parametrize("name", ["three", "two"])
 def test_an_export_is_measured(name: str, form: Format, quantize: Quantize, made: Made, runs: dict[str, Bundle]) -> None:
     result, run = made(name, form, quantize), runs[name]
-    assert (result.part, result.images) == ("test", 3 * len(run.class_names))
+    assert (result.subset, result.images) == ("test", 3 * len(run.class_names))
     answer = formats.open_(Path(result.path), form)
     rows = [row for row in read_manifest(run.path / "split.csv").rows if row.split == "test"]
     pixels = [preprocess.load(run.preprocessing, Path(run.info.data.path) / row.path) for row in rows]
@@ -246,7 +246,7 @@ def test_the_path_alone_is_on_stdout(project: Path, imgclf: Run) -> None:
         "litert in float16",
         "95% interval",
         "baseline 0.3333",
-        "9 images of the test part",
+        "9 images of the test set",
         "same label on 9 of 9",
     ):
         assert words in done.stderr
@@ -423,7 +423,7 @@ def test_without_a_test_part_the_validation_part_is_asked(tmp_path: Path) -> Non
     run = train(tmp_path / "data", TrainConfig(epochs=1, batch_size=8), run_dir=tmp_path / "run")
     assert run is not None
     result = verb.export(run)
-    assert (result.part, result.images) == ("val", 8)
+    assert (result.subset, result.images) == ("val", 8)
 
 
 def test_usage_errors_come_from_python_too(project: Path) -> None:

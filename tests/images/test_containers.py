@@ -215,7 +215,7 @@ for _round in range(500):
     damaged = bytearray(whole)
     for _flip in range(chance.choice([1, 2, 5])):
         damaged[chance.randrange(8, len(damaged))] ^= 1 << chance.randrange(8)
-    measurements.look(bytes(damaged))
+    measurements.measure(bytes(damaged))
     try:
         decode.decode(bytes(damaged))
         decoded += 1

@@ -405,10 +405,10 @@ def test_features_are_not_computed_again(transferred: Path, tmp_path: Path, monk
     assert calls == []
     write(tmp_path / "data" / "plain" / "new.png", encoded(photo(7, 40, 40), "PNG"))
     splitting.split(tmp_path / "data", force=True)
-    part = next(row.split for row in read_manifest(manifest_path(tmp_path / "data")).rows if "new" in row.path)
+    subset = next(row.split for row in read_manifest(manifest_path(tmp_path / "data")).rows if "new" in row.path)
     train(tmp_path / "data", config, run_dir=tmp_path / "more")
-    moved = len(calls)  # images that the new split put from another part into train need their second view
-    assert moved >= {"train": 2, "val": 1, "test": 0}[part]
+    moved = len(calls)  # images that the new split put from another subset into train need their second view
+    assert moved >= {"train": 2, "val": 1, "test": 0}[subset]
     train(tmp_path / "data", config, run_dir=tmp_path / "most")
     assert len(calls) == moved
 

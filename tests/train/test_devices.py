@@ -17,7 +17,7 @@ from conftest import Run, make_classes, write
 from imgclf.core.config import Preprocessing
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.data import loader, prepared_images
-from imgclf.data.manifest import load_parts, manifest_path, read_manifest
+from imgclf.data.manifest import load_subsets, manifest_path, read_manifest
 from imgclf.split import splitting
 from imgclf.train import devices
 
@@ -104,8 +104,8 @@ def test_two_workers_hold_the_same_and_one_writes(together: Path) -> None:
     assert info["devices"] == "2 workers"
     assert info["metrics"]["val_accuracy"] == 1.0  # one worker: the toy set of test_train.py, also 1.0
     assert info["data"]["images"] == {"train": 73, "val": 16}
-    parts = json.loads((together / "run" / "config.json").read_text())
-    assert parts["batch_size"] == 8
+    subsets = json.loads((together / "run" / "config.json").read_text())
+    assert subsets["batch_size"] == 8
 
 
 @pytest.mark.long
@@ -281,11 +281,13 @@ def test_shards_share_every_file_out(tmp_path: Path) -> None:
     """Of each class as evenly as can be, and what Keras reads from a shard is what is in it."""
     make_classes(tmp_path / "data", {"a": 20, "b": 10})
     splitting.split(tmp_path / "data")
-    parts, _notes = load_parts(tmp_path / "data", read_manifest(manifest_path(tmp_path / "data")))
-    whole = prepared_images.prepare(tmp_path / "data", {"train": parts["train"], "val": parts["val"]}, Preprocessing(16, 16))
+    subsets, _notes = load_subsets(tmp_path / "data", read_manifest(manifest_path(tmp_path / "data")))
+    whole = prepared_images.prepare(
+        tmp_path / "data", {"train": subsets["train"], "val": subsets["val"]}, Preprocessing(16, 16)
+    )
     shards = [prepared_images.shard(whole, index, 3) for index in range(3)]
-    for part, files in whole.files.items():
-        assert sorted(name for shard in shards for name in shard.files[part]) == sorted(files)
+    for subset, files in whole.files.items():
+        assert sorted(name for shard in shards for name in shard.files[subset]) == sorted(files)
     assert [sum(name.startswith("a/") for name in shard.files["train"]) for shard in shards] == [5, 5, 4]
     own = loader.Images(shards[1], "train")
     names = sorted(shards[1].files["train"])
@@ -295,8 +297,10 @@ def test_shards_share_every_file_out(tmp_path: Path) -> None:
 
 
 def test_workers_see_their_images_in_orders_of_their_own(project: Path) -> None:
-    parts, _notes = load_parts(project / "data", read_manifest(manifest_path(project / "data")))
-    prepared = prepared_images.prepare(project / "data", {"train": parts["train"], "val": parts["val"]}, Preprocessing(16, 16))
+    subsets, _notes = load_subsets(project / "data", read_manifest(manifest_path(project / "data")))
+    prepared = prepared_images.prepare(
+        project / "data", {"train": subsets["train"], "val": subsets["val"]}, Preprocessing(16, 16)
+    )
     images = loader.Images(prepared, "train")
 
     def order(shard: int, count: int | None = None) -> list[int]:

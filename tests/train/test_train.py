@@ -21,10 +21,10 @@ from described import as_described
 
 from imgclf.cli.train import print_rate_search
 from imgclf.cli.training_display import TrainingDisplay
-from imgclf.core.config import Part, Preprocessing, TrainConfig
+from imgclf.core.config import Preprocessing, Subset, TrainConfig
 from imgclf.core.errors import ImgclfError
 from imgclf.data import file_index, loader, prepared_images
-from imgclf.data.manifest import Manifest, Row, load_parts, manifest_path, read_manifest
+from imgclf.data.manifest import Manifest, Row, load_subsets, manifest_path, read_manifest
 from imgclf.evaluation import calibration
 from imgclf.images import header, preprocess
 from imgclf.models import registry, run_info
@@ -91,8 +91,8 @@ def test_predictions_equal_the_keras_model_on_prepared_pixels(trained: Path) -> 
     import keras
 
     run = Bundle.load(trained / "runs" / "toy")
-    parts, _ = load_parts(trained / "data", read_manifest(run.path / "split.csv"))
-    prepared = prepared_images.prepare(trained / "data", {"test": parts["test"]}, run.preprocessing)
+    subsets, _ = load_subsets(trained / "data", read_manifest(run.path / "split.csv"))
+    prepared = prepared_images.prepare(trained / "data", {"test": subsets["test"]}, run.preprocessing)
     network = keras.models.load_model(run.path / "model.keras")
     files = sorted(prepared.files["test"])
     fed = loader.Images(prepared, "test").pixels
@@ -417,7 +417,7 @@ def test_killed_and_resumed_is_the_same_bit_for_bit(instant: float, whole: Path,
 SCRIPT = """
 import dataclasses, sys
 from pathlib import Path
-from imgclf.core.config import Part, Preprocessing, TrainConfig
+from imgclf.core.config import Subset, Preprocessing, TrainConfig
 from imgclf.train import Silent, train
 
 class Lines(Silent):
@@ -653,7 +653,7 @@ def test_a_plateau_is_a_third_of_the_patience(early_stopping: int | None, wait: 
 def test_many_epochs_are_fitted_into_a_time_budget_at_once(whole: Path) -> None:
     """As many as fit, by the growing area of the images; and no slower to find for being many."""
     manifest = read_manifest(manifest_path(whole / "data"))
-    files: dict[Part, dict[str, str]] = {"train": {}, "val": {}}
+    files: dict[Subset, dict[str, str]] = {"train": {}, "val": {}}
     prepared = prepared_images.Prepared(Path(), Preprocessing(96, 96), ("a", "b"), (), 0, files)
     for progressive, budget, fitting in ((False, 110.0, 99), (False, 1.0, 1), (True, 110.0, 49), (True, 1e9, 30_000)):
         config = TrainConfig(epochs=30_000, time_budget=budget, progressive=progressive)
@@ -709,8 +709,10 @@ def test_bad_class_weights_are_named(content: bytes, words: str, tmp_path: Path)
 
 def test_smoothing_moves_targets_and_weights_follow_what_is_mixed(project: Path) -> None:
     """A batch in which every image is mixed counts by its shares, not by the class it was of before."""
-    parts, _notes = load_parts(project / "data", read_manifest(manifest_path(project / "data")))
-    prepared = prepared_images.prepare(project / "data", {"train": parts["train"], "val": parts["val"]}, Preprocessing(16, 16))
+    subsets, _notes = load_subsets(project / "data", read_manifest(manifest_path(project / "data")))
+    prepared = prepared_images.prepare(
+        project / "data", {"train": subsets["train"], "val": subsets["val"]}, Preprocessing(16, 16)
+    )
     images = loader.Images(prepared, "train")
     weights = np.array([0.5, 1.0, 3.0], np.float32)
 

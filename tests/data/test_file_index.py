@@ -1,4 +1,4 @@
-"""The catalogue: an unchanged file is not read again, a changed one always is, and what is damaged is made anew."""
+"""The index: an unchanged file is not read again, a changed one always is, and what is damaged is made anew."""
 
 import contextlib
 import os
@@ -16,8 +16,8 @@ from planted import scene
 from imgclf.core.errors import ImgclfError
 from imgclf.core.parallel import process_map
 from imgclf.data import file_index, index_tables, layout
-from imgclf.data import file_index as catalogues
-from imgclf.data.catalogue import Catalogue
+from imgclf.data import file_index as indexes
+from imgclf.data.scanned import Scanned
 from imgclf.images import measurements
 from imgclf.split import class_folders, splitting
 
@@ -31,14 +31,14 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def look(root: Path) -> contextlib.AbstractContextManager[Catalogue]:
-    return file_index.examine(root, [file.path for file in layout.scan(root)])
+def look(root: Path) -> contextlib.AbstractContextManager[Scanned]:
+    return file_index.inspect(root, [file.path for file in layout.scan(root)])
 
 
-def looked(root: Path) -> Catalogue:
+def looked(root: Path) -> Scanned:
     """The columns alone; the file is closed."""
-    with look(root) as catalogue:
-        return catalogue
+    with look(root) as scanned:
+        return scanned
 
 
 @contextlib.contextmanager
@@ -61,14 +61,14 @@ def reads(root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
 
     with monkeypatch.context() as patch:
         patch.setattr(measurements.decode, "read", counting("read", measurements.decode.read))
-        patch.setattr(measurements, "look", counting("look", measurements.look))
+        patch.setattr(measurements, "look", counting("look", measurements.measure))
         assert looked(root).read == counts["look"]
     return counts["read"], counts["look"]
 
 
 def test_facts(data: Path) -> None:
-    with look(data) as catalogue:
-        assert list(catalogue.paths) == [
+    with look(data) as scanned:
+        assert list(scanned.paths) == [
             "a/0.png",
             "a/1.png",
             "a/2.png",
@@ -78,21 +78,21 @@ def test_facts(data: Path) -> None:
             "a/half.jpg",
             "a/page.jpg",
         ]
-        assert catalogue.usable().tolist() == [True] * 6 + [False] * 2
-        assert catalogue.facts["problem"].tolist() == [b""] * 6 + [b"damaged", b"not-an-image"]
-        assert catalogue.problems == {
+        assert scanned.usable().tolist() == [True] * 6 + [False] * 2
+        assert scanned.measurements["problem"].tolist() == [b""] * 6 + [b"damaged", b"not-an-image"]
+        assert scanned.problems == {
             6: "damaged or truncated JPEG: it cannot be decoded to the end", 7: "not an image but an HTML page"}  # fmt: skip
-        assert catalogue.facts["width"][:6].tolist() == [60] * 6
-        assert catalogue.facts["height"][:6].tolist() == [40] * 6
-        assert catalogue.facts["bytes"].tolist() == [(data / path).stat().st_size for path in catalogue.paths]
-        assert catalogue.hashes().keys() == set(catalogue.paths[:7])  # what is no image is not read to its end
-        assert catalogue.read == 8
+        assert scanned.measurements["width"][:6].tolist() == [60] * 6
+        assert scanned.measurements["height"][:6].tolist() == [40] * 6
+        assert scanned.measurements["bytes"].tolist() == [(data / path).stat().st_size for path in scanned.paths]
+        assert scanned.hashes().keys() == set(scanned.paths[:7])  # what is no image is not read to its end
+        assert scanned.read == 8
 
 
 def test_what_is_unchanged_is_not_read_again(data: Path) -> None:
     with look(data) as first, look(data) as second:
         assert second.read == 1  # the page's first bytes
-        np.testing.assert_array_equal(first.facts, second.facts)
+        np.testing.assert_array_equal(first.measurements, second.measurements)
         np.testing.assert_array_equal(first.sha256, second.sha256)
         assert first.problems == second.problems
 
@@ -106,28 +106,28 @@ def test_what_is_changed_is_read_even_when_size_and_time_are_the_same(data: Path
     flipped[-30] ^= 1
     one.write_bytes(flipped)
     os.utime(one, ns=times)
-    with look(data) as catalogue:
-        assert catalogue.read == 1
-        assert catalogue.facts["problem"][0] == b"damaged"
+    with look(data) as scanned:
+        assert scanned.read == 1
+        assert scanned.measurements["problem"][0] == b"damaged"
     other.rename(data / "a" / "x.png")
     (data / "a" / "2.png").rename(other)
     (data / "a" / "x.png").rename(data / "a" / "2.png")
-    with look(data) as catalogue:  # two that swapped their names: known by content, in their new places
-        assert catalogue.read == 0
+    with look(data) as scanned:  # two that swapped their names: known by content, in their new places
+        assert scanned.read == 0
         expected = file_index.content_hashes(data, ["a/1.png", "a/2.png"])
-        assert {path: catalogue.hashes()[path] for path in expected} == expected
+        assert {path: scanned.hashes()[path] for path in expected} == expected
 
 
 def test_what_moved_is_recognised_and_what_is_gone_forgotten(data: Path) -> None:
     with look(data) as first:
-        facts = first.facts[0].copy()
+        measured = first.measurements[0].copy()
     write(data / "b" / "moved.png", (data / "a" / "0.png").read_bytes())
     (data / "a" / "0.png").unlink()
     (data / "a" / "1.png").unlink()
-    with look(data) as catalogue:
-        assert catalogue.read == 1  # the page
-        assert catalogue.facts[list(catalogue.paths).index("b/moved.png")] == facts
-        assert len(catalogue.similar_pairs()) == 0  # its thumbnail moved with it
+    with look(data) as scanned:
+        assert scanned.read == 1  # the page
+        assert scanned.measurements[list(scanned.paths).index("b/moved.png")] == measured
+        assert len(scanned.similar_pairs()) == 0  # its thumbnail moved with it
     with sql(data) as db:
         assert db.execute("SELECT count(*) FROM files").fetchone() == (6,)
         assert db.execute("SELECT count(*) FROM thumbnails").fetchone() == (5,)
@@ -182,8 +182,10 @@ def test_an_edit_in_place_is_seen_beside_links(data: Path, tmp_path_factory: pyt
     edit("b/1.png")
     file_index.keep_known(data, [*linked, link("b/3.png")])
     edit("b/3.png")
-    catalogue = looked(data)
-    damaged = [path for path, problem in zip(catalogue.paths, catalogue.facts["problem"], strict=True) if problem == b"damaged"]
+    scanned = looked(data)
+    damaged = [
+        path for path, problem in zip(scanned.paths, scanned.measurements["problem"], strict=True) if problem == b"damaged"
+    ]
     assert damaged == ["a/half.jpg", "b/0.png", "b/1.png", "b/2.png", "b/3.png"]
 
 
@@ -210,9 +212,9 @@ def test_a_damaged_index_is_made_anew_and_the_old_one_kept(
         content = index.read_bytes()
         index.write_bytes({"garbage": b"no database" * 500, "truncated": content[: len(content) // 2]}[damage])
     content = index.read_bytes()
-    catalogue = looked(data)
-    np.testing.assert_array_equal(first.facts, catalogue.facts)
-    assert catalogue.read == 8
+    scanned = looked(data)
+    np.testing.assert_array_equal(first.measurements, scanned.measurements)
+    assert scanned.read == 8
     assert kept(data) == [f"{index.stem}-1.sqlite", index.name]
     assert (index.parent / f"{index.stem}-1.sqlite").read_bytes() == content
     (line,) = caplog.messages
@@ -226,7 +228,7 @@ def test_another_version_has_an_index_of_its_own(data: Path, monkeypatch: pytest
     ours = index_tables.index_path(data)
     content = ours.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(index_tables, "TABLES", catalogues.database.Tables(index_tables._SQL, 5))
+        patch.setattr(index_tables, "TABLES", indexes.database.Tables(index_tables._SQL, 5))
         assert looked(data).read == 8
         assert looked(data).read == 1
     assert kept(data) == sorted(["files-5.sqlite", ours.name])
@@ -250,9 +252,9 @@ def test_an_index_damaged_in_its_midst_is_made_anew(data: Path) -> None:
     content = bytearray(index.read_bytes())
     content[16384:] = bytes(byte ^ 0x5A for byte in content[16384:])
     index.write_bytes(content)
-    catalogue = looked(data)
-    np.testing.assert_array_equal(first.facts, catalogue.facts)
-    assert catalogue.read == 68
+    scanned = looked(data)
+    np.testing.assert_array_equal(first.measurements, scanned.measurements)
+    assert scanned.read == 68
     index.write_bytes(content)
     paths = [file.path for file in layout.scan(data)]
     assert file_index.content_hashes(data, paths) == first.hashes() | file_index.content_hashes(data, ["a/page.jpg"])
@@ -262,7 +264,7 @@ def test_an_index_damaged_in_its_midst_is_made_anew(data: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "read"),
     [
-        ("UPDATE files SET facts = x'00' WHERE thumbnail = 3", 8),
+        ("UPDATE files SET measurements = x'00' WHERE thumbnail = 3", 8),
         ("UPDATE files SET sha256 = 'text'", 8),
         ("UPDATE files SET problem = CAST(x'ff' AS TEXT)", 8),
         ("UPDATE files SET thumbnail = 'text'", 8),
@@ -305,16 +307,16 @@ def test_numbers_that_cannot_be_are_damage(data: Path, change: str) -> None:
 def test_measurements_that_no_image_has_are_damage(data: Path, field: str, value: bytes | float, tmp_path: Path) -> None:
     looked(data)
     with sql(data) as db:
-        path, record = db.execute("SELECT path, facts FROM files WHERE CAST(path AS TEXT) = 'a/0.png'").fetchone()
-        changed = np.frombuffer(record, measurements.FACTS).copy()
+        path, record = db.execute("SELECT path, measurements FROM files WHERE CAST(path AS TEXT) = 'a/0.png'").fetchone()
+        changed = np.frombuffer(record, measurements.DTYPE).copy()
         if changed.dtype[field].kind == "b":
             place = changed.dtype.fields[field][1]  # type: ignore[index]
             whole = bytearray(record)
             whole[place] = int(value)
-            db.execute("UPDATE files SET facts = ? WHERE path = ?", (bytes(whole), path))
+            db.execute("UPDATE files SET measurements = ? WHERE path = ?", (bytes(whole), path))
         else:
             changed[field] = value
-            db.execute("UPDATE files SET facts = ? WHERE path = ?", (changed.tobytes(), path))
+            db.execute("UPDATE files SET measurements = ? WHERE path = ?", (changed.tobytes(), path))
     assert looked(data).read == 8
     assert len(kept(data)) == 2
 
@@ -322,10 +324,10 @@ def test_measurements_that_no_image_has_are_damage(data: Path, field: str, value
 def test_measurements_of_a_file_that_moved_are_checked_too(data: Path) -> None:
     looked(data)
     with sql(data) as db:
-        path, record = db.execute("SELECT path, facts FROM files WHERE CAST(path AS TEXT) = 'a/0.png'").fetchone()
-        changed = np.frombuffer(record, measurements.FACTS).copy()
+        path, record = db.execute("SELECT path, measurements FROM files WHERE CAST(path AS TEXT) = 'a/0.png'").fetchone()
+        changed = np.frombuffer(record, measurements.DTYPE).copy()
         changed["format"] = b"HTML"
-        db.execute("UPDATE files SET facts = ? WHERE path = ?", (changed.tobytes(), path))
+        db.execute("UPDATE files SET measurements = ? WHERE path = ?", (changed.tobytes(), path))
     os.rename(data / "a" / "0.png", data / "a" / "renamed.png")
     assert looked(data).read == 8
     assert len(kept(data)) == 2
@@ -337,42 +339,42 @@ def test_damage_that_shows_in_the_comparison_asks_to_run_again(data: Path) -> No
         db.execute("UPDATE thumbnails SET compared = x'01' WHERE id = 2")
     index = index_tables.index_path(data)
     words = rf"{index}: damaged \(.*\); run the command again to rebuild it; old file: .*-1.sqlite"
-    with pytest.raises(ImgclfError, match=words), look(data) as catalogue:
-        catalogue.similar_pairs()
-    with look(data) as catalogue:
-        assert len(catalogue.similar_pairs()) == 0
+    with pytest.raises(ImgclfError, match=words), look(data) as scanned:
+        scanned.similar_pairs()
+    with look(data) as scanned:
+        assert len(scanned.similar_pairs()) == 0
     with sql(data) as db:
         db.execute("UPDATE searches SET pairs = x'0102'")
-    with pytest.raises(ImgclfError, match="run the command again"), look(data) as catalogue:
-        catalogue.similar_pairs()
+    with pytest.raises(ImgclfError, match="run the command again"), look(data) as scanned:
+        scanned.similar_pairs()
     assert len(kept(data)) == 2
 
 
 def test_a_thumbnail_that_another_command_replaced_is_made_again(data: Path) -> None:
-    with look(data) as catalogue:
+    with look(data) as scanned:
         with sql(data) as db:
             db.execute("DELETE FROM thumbnails WHERE id = 2")
-        assert len(catalogue.similar_pairs()) == 0
+        assert len(scanned.similar_pairs()) == 0
     assert len(kept(data)) == 1
 
 
 def test_a_number_of_a_thumbnail_is_not_given_twice(data: Path) -> None:
     """Else a command that still has it would compare another image."""
-    with look(data) as catalogue:
-        last = int(catalogue.thumbnails.max())
+    with look(data) as scanned:
+        last = int(scanned.thumbnails.max())
         (data / "a" / "5.png").unlink()
         looked(data)
         write(data / "a" / "6.png", encoded(scene(6, 60, 40), "PNG"))
         assert looked(data).thumbnails.max() == last + 1
         with pytest.raises(ImgclfError, match=r"5.png: changed while it was compared"):
-            catalogue.similar_pairs()
+            scanned.similar_pairs()
 
 
 def test_a_lock_is_no_damage(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked(data)
     connect = sqlite3.connect
     monkeypatch.setattr(
-        catalogues.database.sqlite3, "connect", lambda *places, **options: connect(*places, **{**options, "timeout": 0.1})
+        indexes.database.sqlite3, "connect", lambda *places, **options: connect(*places, **{**options, "timeout": 0.1})
     )
     write(data / "a" / "new.png", encoded(scene(9, 60, 40), "PNG"))
     with contextlib.closing(connect(index_tables.index_path(data))) as other:
@@ -389,16 +391,16 @@ def test_a_lock_is_no_damage(data: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_fault_of_ours_is_no_damage(data: Path) -> None:
     """A connection that is closed, a thread that may not use it, a statement that is wrong."""
-    with look(data) as catalogue:
+    with look(data) as scanned:
         pass
     with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
-        catalogue.similar_pairs()
-    with look(data) as catalogue:
+        scanned.similar_pairs()
+    with look(data) as scanned:
         wrong: list[BaseException] = []
 
         def elsewhere() -> None:
             try:
-                catalogue.similar_pairs()
+                scanned.similar_pairs()
             except sqlite3.ProgrammingError as error:
                 wrong.append(error)
 
@@ -407,7 +409,7 @@ def test_a_fault_of_ours_is_no_damage(data: Path) -> None:
         thread.join()
         assert len(wrong) == 1
         with pytest.raises(sqlite3.OperationalError, match="no such table"):
-            catalogue._db.one("SELECT 1 FROM none_such")
+            scanned._db.one("SELECT 1 FROM none_such")
     assert kept(data) == [index_tables.index_path(data).name]
     assert looked(data).read == 1
 
@@ -438,7 +440,7 @@ def test_two_commands_at_once_do_not_mix_their_thumbnails(data: Path) -> None:
     """Both have opened the index before the other writes."""
     paths = [file.path for file in layout.scan(data)]
     write(data / "a" / "copy.jpg", encoded(scene(3, 60, 40), quality=95))
-    with file_index.examine(data, paths) as one, look(data) as other:
+    with file_index.inspect(data, paths) as one, look(data) as other:
         assert len(one.similar_pairs()) == 0
         assert len(other.similar_pairs()) == 1
         rows = other._db.rows("SELECT thumbnail, count(*) FROM files WHERE thumbnail GROUP BY 1")
@@ -449,9 +451,9 @@ def test_similar_pairs_are_kept_for_the_same_images(data: Path, monkeypatch: pyt
     from imgclf.images import similarity
 
     write(data / "a" / "copy.jpg", encoded(scene(3, 60, 40), quality=95))
-    with look(data) as catalogue:
-        (pair,) = catalogue.similar_pairs()
-        assert {catalogue.paths[pair["first"]], catalogue.paths[pair["second"]]} == {"a/3.png", "a/copy.jpg"}
+    with look(data) as scanned:
+        (pair,) = scanned.similar_pairs()
+        assert {scanned.paths[pair["first"]], scanned.paths[pair["second"]]} == {"a/3.png", "a/copy.jpg"}
 
     def never(*_arguments: object) -> None:
         raise AssertionError("searched again")
@@ -460,12 +462,12 @@ def test_similar_pairs_are_kept_for_the_same_images(data: Path, monkeypatch: pyt
         patch.setattr(similarity, "pairs", never)
         (data / "a" / "page.jpg").unlink()  # no image: the images are the same
         (data / "a" / "3.png").rename(data / "a" / "z.png")
-        with look(data) as catalogue:
-            (pair,) = catalogue.similar_pairs()
-            assert {catalogue.paths[pair["first"]], catalogue.paths[pair["second"]]} == {"a/z.png", "a/copy.jpg"}
+        with look(data) as scanned:
+            (pair,) = scanned.similar_pairs()
+            assert {scanned.paths[pair["first"]], scanned.paths[pair["second"]]} == {"a/z.png", "a/copy.jpg"}
     write(data / "a" / "another.jpg", encoded(scene(3, 60, 40), quality=90))
-    with look(data) as catalogue:
-        assert len(catalogue.similar_pairs()) == 2
+    with look(data) as scanned:
+        assert len(scanned.similar_pairs()) == 2
 
 
 def test_small_images_are_copies_only_when_identical(tmp_path: Path) -> None:
@@ -473,19 +475,19 @@ def test_small_images_are_copies_only_when_identical(tmp_path: Path) -> None:
         write(tmp_path / f"{side}" / "it.png", encoded(scene(3, 60, side), "PNG"))
         write(tmp_path / f"{side}" / "copy.jpg", encoded(scene(3, 60, side), quality=95))
     write(tmp_path / "39" / "same.bmp", encoded(scene(3, 60, 39), "BMP"))
-    with look(tmp_path) as catalogue:
-        pairs = [{catalogue.paths[pair["first"]], catalogue.paths[pair["second"]]} for pair in catalogue.similar_pairs()]
+    with look(tmp_path) as scanned:
+        pairs = [{scanned.paths[pair["first"]], scanned.paths[pair["second"]]} for pair in scanned.similar_pairs()]
         assert pairs == [{"40/it.png", "40/copy.jpg"}]
-        assert len(set(catalogue.same_pixels().tolist())) == 4
+        assert len(set(scanned.same_pixels().tolist())) == 4
 
 
 def test_same_pixels(data: Path) -> None:
     write(data / "b" / "same.bmp", encoded(scene(2, 60, 40), "BMP"))
     write(data / "b" / "same too.png", (data / "a" / "2.png").read_bytes())
-    with look(data) as catalogue:
-        same = catalogue.same_pixels().tolist()
-        names = [catalogue.paths[index] for index in same]
-        assert names == [*catalogue.paths[:8], "a/2.png", "a/2.png"]
+    with look(data) as scanned:
+        same = scanned.same_pixels().tolist()
+        names = [scanned.paths[index] for index in same]
+        assert names == [*scanned.paths[:8], "a/2.png", "a/2.png"]
 
 
 def test_an_image_turned_is_not_the_same_pixels(tmp_path: Path) -> None:
@@ -494,8 +496,8 @@ def test_an_image_turned_is_not_the_same_pixels(tmp_path: Path) -> None:
 
     write(tmp_path / "a" / "wide.png", encoded(Image.new("RGB", (60, 40), (9, 9, 9)), "PNG"))
     write(tmp_path / "a" / "tall.png", encoded(Image.new("RGB", (40, 60), (9, 9, 9)), "PNG"))
-    with look(tmp_path) as catalogue:
-        assert catalogue.same_pixels().tolist() == [0, 1]
+    with look(tmp_path) as scanned:
+        assert scanned.same_pixels().tolist() == [0, 1]
 
 
 # -- processes --------------------------------------------------------------------------------------------------------
@@ -538,9 +540,9 @@ def test_a_process_that_dies_is_named_with_what_it_was_at() -> None:
 def test_processes_give_the_same_facts(data: Path) -> None:
     for number in range(40):
         write(data / "a" / f"more {number}.jpg", encoded(scene(100 + number, 60, 40)))
-    with look(data) as catalogue:
-        assert catalogue.read == 48
-        alone = catalogue.facts.copy()
+    with look(data) as scanned:
+        assert scanned.read == 48
+        alone = scanned.measurements.copy()
     index_tables.index_path(data).unlink()
-    with file_index.examine(data, [file.path for file in layout.scan(data)][:20]) as few:
-        np.testing.assert_array_equal(few.facts, alone[:20])
+    with file_index.inspect(data, [file.path for file in layout.scan(data)][:20]) as few:
+        np.testing.assert_array_equal(few.measurements, alone[:20])

@@ -21,17 +21,18 @@ from imgclf.data.index_tables import (
     is_bytes,
 )
 from imgclf.images import measurements, similarity
+from imgclf.images.measurements import Measurements
 
 _MOST_COMPARED = 64  # images of a group that one is held against
 
 
 @dataclasses.dataclass(frozen=True)
-class Catalogue:
-    """Facts of files, column by column; index i is paths[i] in every column."""
+class Scanned:
+    """Measurements of files, column by column; index i is paths[i] in every column."""
 
     root: Path
     paths: Sequence[str]
-    facts: measurements.Facts  # (n,) dtype FACTS
+    measurements: Measurements  # (n,) dtype DTYPE
     sha256: NDArray[np.void]  # (n,) 32 bytes, zero where the file could not be read
     problems: dict[int, str]  # why a file cannot be used, in words
     thumbnails: NDArray[np.int64]  # (n,) where the database has each file's thumbnail, 0 where there is none
@@ -46,13 +47,13 @@ class Catalogue:
 
     def usable(self) -> NDArray[np.bool_]:
         """(n,) which files have pixels."""
-        return np.asarray(self.facts["problem"] == b"")
+        return np.asarray(self.measurements["problem"] == b"")
 
     def same_pixels(self) -> NDArray[np.int64]:
         """(n,) for each file the lowest index of a file with the same size and pixels; its own where there is none."""
         result = np.arange(len(self.paths))
         some = np.flatnonzero(self.usable())
-        pixels = self.facts["pixels"][some]
+        pixels = self.measurements["pixels"][some]
         order = np.lexsort((some, pixels[:, 1], pixels[:, 0]))
         same = np.zeros(len(some), bool)
         same[1:] = (pixels[order][1:] == pixels[order][:-1]).all(axis=1)
@@ -60,26 +61,26 @@ class Catalogue:
         result[some[order]] = some[order][first]
         return result
 
-    def subset(self, indices: Sequence[int]) -> "Catalogue":
+    def subset(self, indices: Sequence[int]) -> "Scanned":
         """Some of the files, by index; only the columns are meant to be used, not the comparison with others."""
         some = list(indices)
         problems = {new: self.problems[old] for new, old in enumerate(some) if old in self.problems}
         paths = [self.paths[index] for index in some]
-        columns = self.facts[some], self.sha256[some], problems, self.thumbnails[some]
-        return Catalogue(self.root, paths, *columns, self.read, self.taken, self._db)
+        columns = self.measurements[some], self.sha256[some], problems, self.thumbnails[some]
+        return Scanned(self.root, paths, *columns, self.read, self.taken, self._db)
 
     def similar_pairs(self, progress: Progress | None = None, at_least: float = 0.0) -> NDArray[np.void]:
-        """Pairs (dtype duplicates.PAIRS, indices into this catalogue) of different images that show the same.
+        """Pairs (dtype duplicates.PAIRS, indices into this scan) of different images that show the same.
 
         Every group of such hangs together by its pairs. at_least: a similarity that every pair must have. Kept for the next
-        time that the folder holds the same images. Raises ImgclfError when the catalogue's file is damaged.
+        time that the folder holds the same images. Raises ImgclfError when the index's file is damaged.
         """
-        large = np.minimum(self.facts["width"], self.facts["height"]) >= similarity.SMALLEST
-        comparable = self.usable() & large & ~self.facts["flat"]
+        large = np.minimum(self.measurements["width"], self.measurements["height"]) >= similarity.SMALLEST
+        comparable = self.usable() & large & ~self.measurements["flat"]
         chosen = np.flatnonzero(comparable & (self.same_pixels() == np.arange(len(self.paths))))
-        pixels = self.facts["pixels"][chosen]
+        pixels = self.measurements["pixels"][chosen]
         chosen = chosen[np.lexsort((pixels[:, 1], pixels[:, 0]))]
-        key = xxhash.xxh3_128_digest(self.facts["pixels"][chosen].tobytes())
+        key = xxhash.xxh3_128_digest(self.measurements["pixels"][chosen].tobytes())
         row = self._db.one("SELECT pairs FROM searches WHERE images = ? AND at_least = ?", (key, at_least))
         if row:
             pairs = self._pairs(row[0], len(chosen))
@@ -89,7 +90,7 @@ class Catalogue:
                 rows = self._compared(chosen[top : top + 1024])
                 ranks[top : top + 1024] = rows[:, -64:]
                 small[top : top + 1024] = similarity.coarse(rows[:, :GREY].reshape(-1, similarity.SIDE, similarity.SIDE))
-            hashes = self.facts["hash"][chosen]
+            hashes = self.measurements["hash"][chosen]
             looks = lambda some: self._looks(chosen[some])  # noqa: E731
             pairs = similarity.pairs(hashes, ranks, small, looks, at_least=at_least, progress=progress)
             with self._db.writing():
@@ -104,7 +105,7 @@ class Catalogue:
         nearest = np.array(others)
         if len(nearest) > _MOST_COMPARED:
             nearest = nearest[
-                similarity.distance(self.facts["hash"][first], self.facts["hash"][nearest]).argsort(kind="stable")
+                similarity.distance(self.measurements["hash"][first], self.measurements["hash"][nearest]).argsort(kind="stable")
             ]
         nearest = nearest[:_MOST_COMPARED]
         grey = self._looks(nearest)[0]
@@ -131,7 +132,7 @@ class Catalogue:
 
     def _made_again(self, index: int) -> bytes:
         """Compute a thumbnail again that another command has just replaced. Raises ImgclfError if the image changed."""
-        digest, _record, _problem, thumbnail = measurements.look_at((str(self.root), frozenset()), self.paths[index])
+        digest, _record, _problem, thumbnail = measurements.measure_file((str(self.root), frozenset()), self.paths[index])
         if digest != self.sha256[index].tobytes() or not thumbnail:
             raise ImgclfError(f"{self.root / self.paths[index]}: changed while it was compared; run the command again")
         return thumbnail
