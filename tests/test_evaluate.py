@@ -255,7 +255,8 @@ def test_a_slice_is_the_folder_within_the_class_whatever_its_name(project: Path)
         for name in ("test", "red"):
             for index in range(6):
                 shutil.copy(
-                    project / f"data/red/{index:03d}.png", write(project / "other" / subset / "red" / name / f"{index}.png", b"")
+                    project / f"data/red/{index:03d}.png",
+                    write(project / "other" / subset / "red" / name / f"{index}.png", b""),
                 )
     found = evaluate(run_of(project), project / "other").slices
     assert {(one.value, one.images) for one in found if one.by == "folder"} == {("test", 12), ("red", 12)}

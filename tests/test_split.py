@@ -115,7 +115,9 @@ def test_ready_made_parts_are_used_as_they_are(tmp_path: Path) -> None:
 def test_groups_torn_by_ready_made_parts_are_counted(tmp_path: Path) -> None:
     for subset in ("train", "val", "test"):
         for number, label in enumerate("abab"):
-            write(tmp_path / subset / label / f"patient{number}-{subset}.png", encoded(photo(hash((subset, number)) % 999), "PNG"))
+            write(
+                tmp_path / subset / label / f"patient{number}-{subset}.png", encoded(photo(hash((subset, number)) % 999), "PNG")
+            )
     notes = splitting.split(tmp_path, SplitConfig(group_by="patient([0-9])")).notes
     assert "leakage: identical images or groups that lie in more than one part of this folder: 4" in notes
     assert not any("kept together" in note for note in notes)

@@ -68,8 +68,10 @@ def compare(
     return near, alike, label_errors.label_errors(judged, labels, stage(progress, "ranking labels"))
 
 
-def compute_shard(data: Path, shard: Shard, config: AuditConfig | None = None, *, progress: Stages | None = None) -> dict[str, Any]:
-    """Compute the features of a share of the images, and keep them for the `audit` that comes after all shares.
+def compute_shard(
+    data: Path, shard: Shard, config: AuditConfig | None = None, *, progress: Stages | None = None
+) -> dict[str, Any]:
+    """Compute the features of one shard of the images, and keep them for the `audit` that follows the last shard.
 
     Returns the shard and its counts: files in the folder, files inspected, unusable ones.
     """

@@ -20,8 +20,8 @@ from imgclf.core.files.paths import StrPath
 from imgclf.core.files.state_folder import is_inside, not_writable, state_folder
 from imgclf.core.progress import Progress, Stages, stage
 from imgclf.data import file_index, inspection, layout
-from imgclf.data.scanned import Scanned
 from imgclf.data.checks import Issue
+from imgclf.data.scanned import Scanned
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,8 @@ from imgclf.core import names
 from imgclf.core.files import journal
 from imgclf.core.files.paths import STATE_NAME
 from imgclf.data import layout
-from imgclf.data.scanned import Scanned
 from imgclf.data.checks import Issue
+from imgclf.data.scanned import Scanned
 from imgclf.images.formats import filetypes
 
 _COPIES = ("duplicate", "leakage", "near-duplicate", "mirrored")  # of two images, one may go

@@ -151,7 +151,7 @@ def _inspect_shard(folder: Path, shard: str, as_json: bool) -> None:
     from imgclf.core import shards
 
     with console.progress("decoding") as progress:
-        shard_result = cleaning.look(folder, shards.parse(shard), progress)
+        shard_result = cleaning.inspect_shard(folder, shards.parse(shard), progress)
     print_shard(shard_result, "clean", as_json)
 
 
@@ -160,7 +160,7 @@ def _undo(folder: Path, number: int, dry_run: bool, as_json: bool) -> None:
     from imgclf.clean import undoing
 
     if number == 0:
-        raise UsageError("--undo 0: batches count from 1; --history lists them")
+        raise UsageError("--undo 0: operations count from 1; --history lists them")
     restored, problems, notes = undoing.undo(folder, None if number == -1 else number, dry_run=dry_run)
     print_undone(restored, problems, notes, dry_run, as_json)
     if problems:

@@ -21,7 +21,7 @@ from imgclf.cli.console import (
     say_skipped,
 )
 from imgclf.cli.options import Data, Json, Seed
-from imgclf.core.config import Aspect, Augment, Subset, PreviewConfig, TrainConfig
+from imgclf.core.config import Aspect, Augment, PreviewConfig, Subset, TrainConfig
 from imgclf.core.fields import bounds
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from imgclf.core import components
-from imgclf.core.config import SUBSETS, Subset, SplitConfig
+from imgclf.core.config import SUBSETS, SplitConfig, Subset
 from imgclf.data.dataset import Sample
 from imgclf.data.manifest import Manifest, Row
 
@@ -27,7 +27,8 @@ def quotas(
     exact = {subset: count * share for subset, share in fractions.items()}
     numbers = {subset: math.floor(value + 1e-9) for subset, value in exact.items()}
     rest = {subset: exact[subset] - numbers[subset] for subset in fractions}
-    by_rest = sorted(fractions, key=lambda subset: (rest[subset] < 1e-9, -round(rest[subset] + (owed or {}).get(subset, 0.0), 9)))
+    missing = owed or {}
+    by_rest = sorted(fractions, key=lambda subset: (rest[subset] < 1e-9, -round(rest[subset] + missing.get(subset, 0.0), 9)))
     for subset in by_rest[: count - sum(numbers.values())]:
         numbers[subset] += 1
     lacking = [subset for subset in fractions if fractions[subset] > 0 and subset not in set(filled)]
@@ -73,7 +74,7 @@ def allocate(samples: Sequence[Sample], groups: Mapping[str, str], fractions: Ma
             draw.put(name, draw.subset(sizes[name]))
     draw.fill([name for name in order if len(members[name]) == 1])
     draw.fill_empty(order)
-    return {sample.path: draw.parts[name] for name in order for sample in members[name]}
+    return {sample.path: draw.subsets[name] for name in order for sample in members[name]}
 
 
 class _Draw(Generic[P]):
@@ -88,7 +89,7 @@ class _Draw(Generic[P]):
     def __init__(
         self, sizes: Mapping[str, collections.Counter[str]], fractions: Mapping[P, float], chance: random.Random
     ) -> None:
-        self.parts: dict[str, P] = {}
+        self.subsets: dict[str, P] = {}
         self._sizes, self._fractions, self._chance = sizes, fractions, chance
         self._to_come: collections.Counter[str] = collections.Counter()
         self._largest: dict[str, int] = collections.defaultdict(int)
@@ -108,21 +109,22 @@ class _Draw(Generic[P]):
     def put(self, name: str, subset: P) -> None:
         """Assign a group to a subset, or move it to another one."""
         size = self._sizes[name]
-        for sign, place in ((-1, self.parts.get(name)), (1, subset)):
+        for sign, place in ((-1, self.subsets.get(name)), (1, subset)):
             if place is not None:
                 for label, count in size.items():
                     self._room[label][place] -= sign * count
                     self._held[place][label] += sign * count
                 self._all[place] -= sign * size.total()
-        if name not in self.parts:
+        if name not in self.subsets:
             self._to_come.subtract(size)
             self._groups[subset] -= size.total() > 1
-        self.parts[name] = subset
+        self.subsets[name] = subset
 
     def subset(self, size: collections.Counter[str]) -> P:
         """Draw the subset of a group of several images."""
         for subset in self._fractions:
-            if subset == "train" and any(self._to_come[label] == size[label] and not self._held[subset][label] for label in size):
+            is_last = any(self._to_come[label] == size[label] and not self._held[subset][label] for label in size)
+            if subset == "train" and is_last:
                 return subset  # last chance for `train` to get this class
         weights = self._weights(size)
         whole = [subset for subset in weights if _fits(self._all, subset, size.total(), self._largest_group)]
@@ -183,11 +185,11 @@ class _Draw(Generic[P]):
             spare = [
                 name
                 for name in names
-                if all(self._held[self.parts[name]][label] > count for label, count in self._sizes[name].items())
+                if all(self._held[self.subsets[name]][label] > count for label, count in self._sizes[name].items())
             ]
             if spare:
                 excess = {
-                    name: max(0, self._all[self.parts[name]] + self._sizes[name].total() - self._largest_group)
+                    name: max(0, self._all[self.subsets[name]] + self._sizes[name].total() - self._largest_group)
                     for name in spare
                 }
                 self.put(min(spare, key=lambda name: excess[name]), empty)

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from imgclf.core import components
 from imgclf.core.progress import Progress
-from imgclf.data.scanned import Scanned
 from imgclf.data.checks import Issue
 from imgclf.data.layout import Found, is_linked
+from imgclf.data.scanned import Scanned
 
 
 def groups(scanned: Scanned, progress: Progress | None = None) -> NDArray[np.int64]:

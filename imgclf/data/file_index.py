@@ -21,7 +21,6 @@ from imgclf.core.parallel import ordered_map, process_map
 from imgclf.core.progress import Progress
 from imgclf.core.shards import Shard
 from imgclf.data import index_tables
-from imgclf.data.scanned import Scanned
 from imgclf.data.dataset import Dataset, select
 from imgclf.data.index_tables import (
     Row,
@@ -32,6 +31,7 @@ from imgclf.data.index_tables import (
     take_up,
 )
 from imgclf.data.layout import Found, classes, scan
+from imgclf.data.scanned import Scanned
 from imgclf.images import measurements
 
 _COMMIT_EVERY = 2.0  # seconds: what a killed first pass may lose

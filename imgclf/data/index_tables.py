@@ -21,7 +21,9 @@ from imgclf.images import measurements, similarity
 MEASURES = 4
 # Thumbnail numbers are never reused: a command may still look for one that another command has replaced.
 _SQL = """
-CREATE TABLE files (path BLOB PRIMARY KEY, stamp BLOB, sha256 BLOB, measurements BLOB, problem TEXT, thumbnail INT) WITHOUT ROWID;
+CREATE TABLE files (
+    path BLOB PRIMARY KEY, stamp BLOB, sha256 BLOB, measurements BLOB, problem TEXT, thumbnail INT
+) WITHOUT ROWID;
 CREATE TABLE thumbnails (id INTEGER PRIMARY KEY AUTOINCREMENT, compared BLOB);
 CREATE TABLE searches (images BLOB, at_least REAL, pairs BLOB, PRIMARY KEY (images, at_least)) WITHOUT ROWID;
 """

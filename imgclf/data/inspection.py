@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.core.progress import Progress
-from imgclf.data.scanned import Scanned
 from imgclf.data.checks import CHECKS, CLEAN_CHECKS, IMPLIED, Issue
 from imgclf.data.duplicates import resemblances
 from imgclf.data.layout import Found
+from imgclf.data.scanned import Scanned
 from imgclf.images import quality
 from imgclf.images.formats import filetypes
 

@@ -137,7 +137,8 @@ def _is_sound(path: str, label: str, _split: str, _group: str, digest: str) -> b
 def load_subsets(root: Path, manifest: Manifest, progress: Progress | None = None) -> tuple[dict[Subset, Dataset], list[str]]:
     """The subsets of a manifest as datasets of the files that `as_they_are` leaves, and its notes."""
     now, notes = as_they_are(root, manifest, progress)
-    return {subset: dataclasses.replace(now.subset(root, subset), class_names=manifest.class_names) for subset in SUBSETS}, notes
+    classes = manifest.class_names
+    return {subset: dataclasses.replace(now.subset(root, subset), class_names=classes) for subset in SUBSETS}, notes
 
 
 def as_they_are(root: Path, manifest: Manifest, progress: Progress | None = None) -> tuple[Manifest, list[str]]:

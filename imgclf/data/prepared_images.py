@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imgclf.core.config import Subset, Preprocessing
+from imgclf.core.config import Preprocessing, Subset
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import contained
 from imgclf.core.files.state_folder import state_folder

@@ -70,7 +70,7 @@ def images(bundle: Bundle, data: Path | None = None, subset: Subset | None = Non
     skipped: list[tuple[str, str]] = []
     if _is_own(root, manifest, bundle):
         samples, name, notes, group_of = _own_subset(root, manifest, subset)
-        on = f"the {name} part of the run's own split"
+        on = f"the {name} set of the run's own split"
     else:
         if subset is not None and not layout.subset_folders(root):
             raise ImgclfError(f"{root}: not the data this run was trained on, and it has no {subset} folder; leave --split out")

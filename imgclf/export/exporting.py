@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import imgclf
-from imgclf.core.config import ExportConfig, Format, Subset, Quantize
+from imgclf.core.config import ExportConfig, Format, Quantize, Subset
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.files import atomic, contained
 from imgclf.core.files.paths import StrPath

@@ -8,7 +8,7 @@ from typing import Any
 
 import cv2
 
-from imgclf.core.config import Subset, Preprocessing, PreviewConfig, TrainConfig
+from imgclf.core.config import Preprocessing, PreviewConfig, Subset, TrainConfig
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files.paths import StrPath
 from imgclf.core.files.state_folder import check_outside, state_folder

@@ -15,9 +15,9 @@ from imgclf.core.errors import ImgclfError
 from imgclf.core.files.state_folder import command
 from imgclf.core.progress import Progress, Stages, stage
 from imgclf.data import file_index, inspection, issue_page, layout
-from imgclf.data.scanned import Scanned
 from imgclf.data.checks import Issue
 from imgclf.data.manifest import as_spelled, manifest_path, read_manifest
+from imgclf.data.scanned import Scanned
 from imgclf.reports import image_page
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from imgclf.core.config import Subset, SplitConfig
+from imgclf.core.config import SplitConfig, Subset
 from imgclf.core.progress import Stages, stage
 from imgclf.data import allocation, dataset, duplicates, file_index, layout
 from imgclf.data.grouping import user_groups

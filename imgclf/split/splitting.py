@@ -6,7 +6,7 @@ import fnmatch
 from pathlib import Path
 from typing import Any
 
-from imgclf.core.config import Subset, SplitConfig
+from imgclf.core.config import SplitConfig, Subset
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.files import atomic, contained, locks
 from imgclf.core.files.paths import StrPath

@@ -4,7 +4,7 @@ import collections
 import math
 from collections.abc import Mapping
 
-from imgclf.core.config import SUBSETS, Subset, SplitConfig
+from imgclf.core.config import SUBSETS, SplitConfig, Subset
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.data import allocation
 from imgclf.data.manifest import Manifest

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imgclf.core.config import SCRATCH, Model, Subset, Preprocessing, TrainConfig
+from imgclf.core.config import SCRATCH, Model, Preprocessing, Subset, TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.files.state_folder import command
 from imgclf.data import allocation, dataset, file_index, prepared_images

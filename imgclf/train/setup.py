@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf.core.config import SCRATCH, Subset, Preprocessing, TrainConfig
+from imgclf.core.config import SCRATCH, Preprocessing, Subset, TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.fields import wrong_content
 from imgclf.core.files import atomic, reading

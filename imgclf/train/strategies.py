@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from imgclf.core.config import SCRATCH, Subset, Precision
+from imgclf.core.config import SCRATCH, Precision, Subset
 from imgclf.core.errors import ImgclfError
 from imgclf.data import loader, prepared_images
 from imgclf.images import augment, decode

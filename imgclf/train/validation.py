@@ -10,7 +10,8 @@ from imgclf.train.work import Work
 
 def beside(work: Work, accuracy: float) -> baseline.Baseline:
     """The baseline on the validation images, compared with an accuracy."""
-    train, val = (collections.Counter(name.split("/", 1)[0] for name in work.prepared.files[subset]) for subset in ("train", "val"))
+    files = work.prepared.files
+    train, val = (collections.Counter(name.split("/", 1)[0] for name in files[subset]) for subset in ("train", "val"))
     name = baseline.largest(train)
     return baseline.baseline(name, val[name], round(accuracy * val.total()), val.total())
 

@@ -221,7 +221,7 @@ def test_audit_after_its_shares_computes_no_feature(tmp_path: Path, imgclf: Run)
     assert "took up 3 of 3 shards" in imgclf("audit", "data", *options).stderr
 
 
-def shards(imgclf: Run, project: Path, inputs: list[str], count: int) -> list[str]:
+def printed(imgclf: Run, project: Path, inputs: list[str], count: int) -> list[str]:
     names = []
     for index in range(1, count + 1):
         done = imgclf("predict", *inputs, "--shard", f"{index}/{count}", "--jsonl", "--top", "2")
@@ -235,7 +235,7 @@ def test_merged_records_are_those_of_one_command(project: Path, imgclf: Run) -> 
     write(project / "in" / os.fsdecode(b"caf\xe9,\n.png"), (project / "data/red/000.png").read_bytes())
     inputs = ["in", "data/red", "missing.jpg"]
     whole = imgclf("predict", *inputs, "--jsonl", "--top", "2")
-    names = shards(imgclf, project, inputs, 4)
+    names = printed(imgclf, project, inputs, 4)
     merged = imgclf("predict", "--merge", *reversed(names), "--jsonl")
     assert merged.stdout == whole.stdout
     assert merged.returncode == whole.returncode == 1
@@ -250,7 +250,7 @@ def with_top(form: list[str]) -> list[str]:
 
 
 def test_more_shares_than_inputs(project: Path, imgclf: Run) -> None:
-    names = shards(imgclf, project, ["data/red/000.png", "data/red/001.png"], 4)
+    names = printed(imgclf, project, ["data/red/000.png", "data/red/001.png"], 4)
     assert (project / "part-4.jsonl").read_text() == ""
     record = as_described("prediction", json.loads((project / "part-2.jsonl").read_text()))
     assert record["place"] == {"shard": 2, "shards": 4, "position": 1, "inputs": 2, "file": True}
@@ -258,7 +258,7 @@ def test_more_shares_than_inputs(project: Path, imgclf: Run) -> None:
 
 
 def test_incomplete_shares_are_refused(project: Path, imgclf: Run) -> None:
-    names = shards(imgclf, project, ["data/red"], 3)
+    names = printed(imgclf, project, ["data/red"], 3)
 
     def refused(*given: str) -> str:
         done = imgclf("predict", "--merge", *given, "--jsonl")
@@ -289,7 +289,7 @@ def test_incomplete_shares_are_refused(project: Path, imgclf: Run) -> None:
 
 
 def test_merged_records_can_be_sorted(project: Path, imgclf: Run) -> None:
-    names = shards(imgclf, project, ["data/red", "data/blue"], 2)
+    names = printed(imgclf, project, ["data/red", "data/blue"], 2)
     done = imgclf("predict", "--merge", *names, "--link-to", "sorted", "--jsonl")
     assert done.returncode == 0, done.stderr
     assert len(list((project / "sorted").rglob("*.png"))) == 48

@@ -215,7 +215,9 @@ def test_stable_shares_are_those_asked_for() -> None:
 
 def test_what_the_split_in_force_has_keeps_its_part() -> None:
     """By content under a new name, by path where it was saved anew; a new image joins those that show the same."""
-    old = Manifest(tuple(Row(f"a/{number}.jpg", "a", subset, str(number), str(number)) for number, subset in enumerate(SUBSETS)))
+    old = Manifest(
+        tuple(Row(f"a/{number}.jpg", "a", subset, str(number), str(number)) for number, subset in enumerate(SUBSETS))
+    )
     for seed in range(10):
         hashes = {"a/0.jpg": "saved anew", "a/renamed.jpg": "1", "a/2.jpg": "2", "a/like 2.jpg": "new"}
         groups = {**hashes, "a/like 2.jpg": "2"}

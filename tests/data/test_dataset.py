@@ -98,7 +98,9 @@ def test_an_edited_image_is_prepared_anew(data: Path) -> None:
     write(data / "a" / "000.png", encoded(photo(99), "PNG"))
     again = prepare(data)
     assert again.made == 1
-    subset, name = next((subset, name) for subset, files in again.files.items() for name, s in files.items() if s == "a/000.png")
+    subset, name = next(
+        (subset, name) for subset, files in again.files.items() for name, s in files.items() if s == "a/000.png"
+    )
     np.testing.assert_array_equal(
         decode.decode((again.folder / subset / name).read_bytes()), preprocess.load(RECIPE, data / "a" / "000.png")
     )

@@ -183,7 +183,9 @@ def test_an_edit_in_place_is_seen_beside_links(data: Path, tmp_path_factory: pyt
     file_index.keep_known(data, [*linked, link("b/3.png")])
     edit("b/3.png")
     scanned = looked(data)
-    damaged = [path for path, problem in zip(scanned.paths, scanned.measurements["problem"], strict=True) if problem == b"damaged"]
+    damaged = [
+        path for path, problem in zip(scanned.paths, scanned.measurements["problem"], strict=True) if problem == b"damaged"
+    ]
     assert damaged == ["a/half.jpg", "b/0.png", "b/1.png", "b/2.png", "b/3.png"]
 
 
@@ -496,92 +498,6 @@ def test_an_image_turned_is_not_the_same_pixels(tmp_path: Path) -> None:
     write(tmp_path / "a" / "tall.png", encoded(Image.new("RGB", (40, 60), (9, 9, 9)), "PNG"))
     with look(tmp_path) as scanned:
         assert scanned.same_pixels().tolist() == [0, 1]
-
-
-def test_the_most_similar_of_others(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of very many, those with the nearest hashes are compared; a mirror image is told as one."""
-    from PIL import ImageOps
-
-    from imgclf.data import scanned as columns
-
-    write(data / "a" / "copy.jpg", encoded(scene(3, 60, 40), quality=95))
-    write(data / "a" / "turned.png", encoded(ImageOps.mirror(scene(4, 60, 40)), "PNG"))
-    for most in (64, 1):
-        monkeypatch.setattr(columns, "_MOST_COMPARED", most)
-        with look(data) as scanned:
-            place = {path: index for index, path in enumerate(scanned.paths)}
-            others = [place[f"a/{number}.png"] for number in (0, 1, 2, 3, 4, 5)]
-            nearest, similarity, mirrored = scanned.likeness(place["a/copy.jpg"], others)
-            assert (scanned.paths[nearest], mirrored) == ("a/3.png", False)
-            assert 0.9 < similarity <= 1
-    monkeypatch.setattr(columns, "_MOST_COMPARED", 64)
-    with look(data) as scanned:
-        nearest, similarity, mirrored = scanned.likeness(place["a/turned.png"], others)
-        assert (scanned.paths[nearest], mirrored) == ("a/4.png", True)
-        assert similarity == pytest.approx(1, abs=1e-3)
-
-
-def test_pairs_that_are_read_lie_in_the_folder(data: Path) -> None:
-    """Both ends below the number of images, a finite similarity, and a switch that is on or off."""
-    from imgclf.core.database_files import Damaged
-    from imgclf.images import similarity
-
-    def read(**changes: object) -> int:
-        pairs = np.zeros(2, similarity.PAIRS)
-        pairs["second"], pairs["similarity"] = 1, 0.95
-        for name, value in changes.items():
-            if name == "mirrored":
-                pairs[name].view("u1")[1] = value
-            else:
-                pairs[name][1] = value
-        with look(data) as scanned:
-            return len(scanned._pairs(pairs.tobytes(), 3))
-
-    assert read() == read(first=2, second=0) == read(mirrored=1) == 2
-    for changes in ({"first": 3}, {"second": -1}, {"similarity": np.nan}, {"mirrored": 2}):
-        with pytest.raises(Damaged, match="pairs that cannot be read"):
-            read(**changes)
-
-
-def test_searches_of_other_images_are_forgotten(data: Path) -> None:
-    for number in (7, 8):
-        write(data / "a" / f"{number}.png", encoded(scene(number, 60, 40), "PNG"))
-        with look(data) as scanned:
-            for at_least in (0.0, 0.95):
-                scanned.similar_pairs(at_least=at_least)
-    with sql(data) as db:
-        assert db.execute("SELECT count(DISTINCT images), count(*) FROM searches").fetchone() == (1, 2)
-
-
-def test_some_files_of_a_catalogue(data: Path) -> None:
-    scanned = looked(data)
-    some = scanned.subset([7, 2, 0])
-    assert some.paths == [scanned.paths[index] for index in (7, 2, 0)]
-    assert some.problems == {new: scanned.problems[old] for new, old in enumerate((7, 2, 0)) if old in scanned.problems}
-    assert some.problems
-    for column in ("measured", "sha256", "thumbnails"):
-        np.testing.assert_array_equal(getattr(some, column), getattr(scanned, column)[[7, 2, 0]])
-    assert some.hashes() == {path: digest for path, digest in scanned.hashes().items() if path in some.paths}
-
-
-def test_progress_begins_with_what_is_known(data: Path) -> None:
-    (data / "a" / "page.jpg").unlink()  # what is no image is looked at each time
-    files = [file.path for file in layout.scan(data)]
-    told: list[tuple[int, int]] = []
-    with file_index.inspect(data, files, lambda *step: told.append(step)) as scanned:
-        assert scanned.read == len(files) == 7
-    assert told == [(number, 7) for number in range(8)]
-    write(data / "a" / "0.png", encoded(photo(50), "PNG"))
-    told.clear()
-    with file_index.inspect(data, files, lambda *step: told.append(step)) as scanned:
-        assert scanned.read == 1
-    assert told == [(6, 7), (7, 7)]
-    told.clear()
-    write(data / "a" / "1.png", encoded(photo(51), "PNG"))
-    (data / "a" / "2.png").unlink()
-    hashes = file_index.content_hashes(data, files, lambda *step: told.append(step))
-    assert sorted(hashes) == [path for path in files if path != "a/2.png"]
-    assert told == [(6, 7), (7, 7)]
 
 
 # -- processes --------------------------------------------------------------------------------------------------------

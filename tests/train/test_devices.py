@@ -282,7 +282,9 @@ def test_shards_share_every_file_out(tmp_path: Path) -> None:
     make_classes(tmp_path / "data", {"a": 20, "b": 10})
     splitting.split(tmp_path / "data")
     subsets, _notes = load_subsets(tmp_path / "data", read_manifest(manifest_path(tmp_path / "data")))
-    whole = prepared_images.prepare(tmp_path / "data", {"train": subsets["train"], "val": subsets["val"]}, Preprocessing(16, 16))
+    whole = prepared_images.prepare(
+        tmp_path / "data", {"train": subsets["train"], "val": subsets["val"]}, Preprocessing(16, 16)
+    )
     shards = [prepared_images.shard(whole, index, 3) for index in range(3)]
     for subset, files in whole.files.items():
         assert sorted(name for shard in shards for name in shard.files[subset]) == sorted(files)
@@ -296,7 +298,9 @@ def test_shards_share_every_file_out(tmp_path: Path) -> None:
 
 def test_workers_see_their_images_in_orders_of_their_own(project: Path) -> None:
     subsets, _notes = load_subsets(project / "data", read_manifest(manifest_path(project / "data")))
-    prepared = prepared_images.prepare(project / "data", {"train": subsets["train"], "val": subsets["val"]}, Preprocessing(16, 16))
+    prepared = prepared_images.prepare(
+        project / "data", {"train": subsets["train"], "val": subsets["val"]}, Preprocessing(16, 16)
+    )
     images = loader.Images(prepared, "train")
 
     def order(shard: int, count: int | None = None) -> list[int]:

@@ -21,7 +21,7 @@ from described import as_described
 
 from imgclf.cli.train import print_rate_search
 from imgclf.cli.training_display import TrainingDisplay
-from imgclf.core.config import Subset, Preprocessing, TrainConfig
+from imgclf.core.config import Preprocessing, Subset, TrainConfig
 from imgclf.core.errors import ImgclfError
 from imgclf.data import file_index, loader, prepared_images
 from imgclf.data.manifest import Manifest, Row, load_subsets, manifest_path, read_manifest
@@ -710,7 +710,9 @@ def test_bad_class_weights_are_named(content: bytes, words: str, tmp_path: Path)
 def test_smoothing_moves_targets_and_weights_follow_what_is_mixed(project: Path) -> None:
     """A batch in which every image is mixed counts by its shares, not by the class it was of before."""
     subsets, _notes = load_subsets(project / "data", read_manifest(manifest_path(project / "data")))
-    prepared = prepared_images.prepare(project / "data", {"train": subsets["train"], "val": subsets["val"]}, Preprocessing(16, 16))
+    prepared = prepared_images.prepare(
+        project / "data", {"train": subsets["train"], "val": subsets["val"]}, Preprocessing(16, 16)
+    )
     images = loader.Images(prepared, "train")
     weights = np.array([0.5, 1.0, 3.0], np.float32)
 
