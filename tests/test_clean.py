@@ -140,7 +140,7 @@ def test_one_batch_is_undone_by_its_number(data: Path) -> None:
     assert (restored, problems) == (["cats/late.jpg"], [])
     assert [batch.state for batch in undoing.history(data)] == ["done", "undone"]
     for dry_run in (True, False):
-        with pytest.raises(ImgclfError, match="no batch 2 that could be undone; --history lists them"):
+        with pytest.raises(ImgclfError, match="no operation 2 that could be undone; --history lists them"):
             undoing.undo(data, 2, dry_run=dry_run)
 
 
@@ -152,7 +152,7 @@ def test_batches_are_undone_in_any_order_or_say_which_comes_first(data: Path) ->
     _restored, problems, _notes = undoing.undo(data, 1)
     (problem,) = problems
     assert problem.startswith("dogs/taken-2.png could not go back to ")
-    assert problem.endswith("batch 2 moved it on; undo that first")
+    assert problem.endswith("operation 2 (clean --apply) moved it on; undo that first")
     planned, _problems, _notes = undoing.undo(data, dry_run=True)
     restored, problems, _notes = undoing.undo(data)
     assert problems == []
@@ -165,7 +165,7 @@ def test_an_interrupted_batch_shows_what_it_did(data: Path) -> None:
     undoing.undo(data)
     state = data / ".imgclf"
     moves = [[path, f".imgclf/quarantine/0009/{path}", "1 1 1"] for path in ("cats/good.jpg", "dogs/x.jpg")]
-    write(state / "journal" / "0009-clean.doing.json", json.dumps({"format": 2, "moves": moves}).encode())
+    write(state / "journal" / "0009-clean.doing.json", json.dumps({"format": 2, "how": "move", "moves": moves}).encode())
     write(data / moves[0][1], b"moved before the kill")
     last = undoing.history(data)[-1]
     assert (last.number, last.state, [move.source for move in last.moves]) == (9, "interrupted", ["cats/good.jpg"])
@@ -527,7 +527,7 @@ def test_an_edited_report_is_carried_out_and_undone(data: Path, imgclf: Run) -> 
     }
     assert (data / "dogs/good.jpg").read_bytes() == before["cats/good.jpg"]
     done = imgclf("clean", "--history", "--json")
-    assert [(batch["number"], batch["command"], len(batch["moves"])) for batch in json.loads(done.stdout)] == [
+    assert [(one["number"], one["command"], len(one["moves"])) for one in json.loads(done.stdout)] == [
         (1, "clean --apply", 3)]  # fmt: skip
     assert imgclf("clean", "--undo", "1").stdout == "3 files back where they were\n"
     assert tree(data) == {**before, "cats/taken.png": b"in the way"}

@@ -32,19 +32,17 @@ def apply(data: Path, report: Path, *, dry_run: bool = False) -> tuple[list[Issu
         notes = [] if dry_run else journal.recover(data, state)
         classes = layout.class_folders(data)
         known = {file.path: file for file in layout.scan(data)}
-        batches = [
-            batch for batch in journal.history(data, state) if batch.command == "clean --apply" and batch.state != "undone"
-        ]
-        moved = {names.nfc(move.source) for batch in batches for move in batch.moves}
+        earlier = [one for one in journal.history(data, state) if one.command == "clean --apply" and one.state != "undone"]
+        moved = {names.nfc(move.source) for one in earlier for move in one.moves}
         wanted, passed = _orders(data, report, known, classes, moved)
         if passed:
             notes.append(f"{passed:,} lines were carried out by an earlier --apply")
-        batch = journal.next_number(state)
+        operation = journal.next_number(state)
         taken = set(known)
         issues = []
         for path, (action, label) in wanted.items():
             if action == "quarantine":
-                target = f"{STATE_NAME}/quarantine/{batch:04d}/{path}"
+                target = f"{STATE_NAME}/quarantine/{operation:04d}/{path}"
             elif action == "rename":
                 target = free_name(filetypes.without_wrong_ending(path), _extension(data / path), taken, data)
             else:

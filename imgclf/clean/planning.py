@@ -61,14 +61,14 @@ def plan(
             else:
                 leaving.add(issue.path)
                 staying.add(issue.other)
-    batch = journal.next_number(state)
+    operation = journal.next_number(state)
     taken = set(scanned.paths)
     result = []
     for issue, action in planned:
         target = ""
         if action == "quarantine":
-            # A folder of its own for each batch, so that two files of the same name never meet.
-            target = f"{STATE_NAME}/quarantine/{batch:04d}/{issue.path}"
+            # A folder of its own for each operation, so that two files of the same name never meet.
+            target = f"{STATE_NAME}/quarantine/{operation:04d}/{issue.path}"
         elif action == "rename" and issue.path in leaving:
             action = "report"
         elif action == "rename":

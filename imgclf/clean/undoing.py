@@ -4,12 +4,13 @@ from pathlib import Path
 
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import journal, locks
+from imgclf.core.files import undo as operations
 from imgclf.core.files.paths import STATE_NAME, StrPath
 from imgclf.core.files.state_folder import is_inside, not_writable, state_folder
 
 
 def undo(data: StrPath, number: int | None = None, *, dry_run: bool = False) -> tuple[list[str], list[str], list[str]]:
-    """Put every file that clean moved back where it was, or those of one batch of `history`; with `dry_run` only say which.
+    """Put every file that clean moved back where it was, or those of one operation of `history`; with `dry_run` only say which.
 
     Returns the restored paths, a line for each that could not be, and notes.
     """
@@ -19,12 +20,13 @@ def undo(data: StrPath, number: int | None = None, *, dry_run: bool = False) -> 
         raise ImgclfError(not_writable(data, "nothing can be moved back"))
     with locks.locked(state, "clean --undo"):
         if dry_run:
-            batches = [batch for batch in history(data) if batch.state != "undone" and number in (None, batch.number)]
-            if number is not None and not batches:
-                raise journal.no_batch(state, number)
-            return [move.source for batch in reversed(batches) for move in reversed(batch.moves)], [], []
+            found = [one for one in history(data) if one.state != "undone" and one.command != "predict"]
+            found = [one for one in found if number in (None, one.number)]
+            if number is not None and not found:
+                raise operations.no_operation(state, number)
+            return [move.source for one in reversed(found) for move in reversed(one.moves)], [], []
         notes = journal.recover(data, state)
-        made, failed = journal.undo(data, state, number)
+        made, failed = operations.undo(data, state, number)
     problems = [f"{failure.move.source} could not go back to {failure.move.target}: {failure.reason}" for failure in failed]
     return [move.target for move in made], problems, notes
 
@@ -44,8 +46,8 @@ def recover(data: Path) -> list[str]:
     return said
 
 
-def history(data: Path) -> list[journal.Batch]:
-    """Every batch of moves that clean made, the oldest first."""
+def history(data: Path) -> list[journal.Operation]:
+    """Every operation in the folder, the oldest first; those of `predict --move-to` too."""
     return journal.history(data, _journal(data))
 
 
