@@ -294,7 +294,7 @@ def test_thresholds(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=words):
             cleaning.clean(tmp_path, thresholds=wrong)
     for wrong_action in ({"dark": "rename"}, {"dark": "delete"}, {"darkness": "report"}):
-        with pytest.raises(UsageError, match=r"is no (action|check)"):
+        with pytest.raises(UsageError, match=r"unknown (action|check)"):
             cleaning.clean(tmp_path, on=wrong_action)
 
 
@@ -551,22 +551,22 @@ def test_the_report_of_a_dry_run_asks_for_what_clean_would_do(data: Path) -> Non
     ("text", "words"),
     [
         ("", "needs the columns path and action, has none"),
-        ("path;action\ncats/good.jpg;move\n", "line 2: 'move' is no action"),
+        ("path;action\ncats/good.jpg;move\n", "line 2: unknown action 'move'"),
         ("path,action,action\ncats/good.jpg,keep,keep\n", "has the column action twice"),
         ("path,what\ncats/good.jpg,x\n", "needs the columns path and action, has path, what"),
         ("path,action\ncats/good.jpg\n", "line 2: 1 fields where the header has 2"),
         (
             "path,action\ncats/good.jpg,quarentine\n",
-            "line 2: 'quarentine' is no action; choose quarantine, relabel, rename, or keep",
+            "line 2: unknown action 'quarentine'; choose quarantine, relabel, rename, or keep",
         ),
         ("path,action\ncats/notes.txt,rename\n", "cats/notes.txt: cannot be renamed: not an image"),
         ("path,action\ncats/gone.jpg,quarantine\n", "line 2: cats/gone.jpg: no such file"),
         ("path,action\n../x.jpg,quarantine\n", r"line 2: ../x.jpg: no such file"),
         ("path,action\nreadme.md,quarantine\n", "line 2: readme.md: no such file in a class folder"),
-        ("path,action,new_label\ncats/good.jpg,relabel,birds\n", "'birds', which is no class folder; there are: cats, dogs"),
+        ("path,action,new_label\ncats/good.jpg,relabel,birds\n", "'birds', which is not a class folder; choose cats, dogs"),
         ("path,action,new_label\ncats/good.jpg,relabel,cats\n", "is in cats already"),
         ("path,action,new_label\ncats/good.jpg,kept,dogs\n", "new_label is 'dogs', but the action is 'kept', not relabel"),
-        ("path,action,new_label\ncats/good.jpg,relabel,dogs\ncats/good.jpg,quarantine,\n", "line 3: .*leave one of them"),
+        ("path,action,new_label\ncats/good.jpg,relabel,dogs\ncats/good.jpg,quarantine,\n", "line 3: .*remove one of them"),
     ],
 )
 def test_wrong_lines_are_named_before_anything_moves(text: str, words: str, data: Path) -> None:
@@ -664,12 +664,12 @@ def test_command_tables(data: Path, imgclf: Run) -> None:
     [
         (["--undo", "0"], "--undo 0: operations count from 1; --history lists them"),
         (["--history", "--dry-run"], "--history goes alone"),
-        (["--threshold", "near-duplicate=0.5"], "below 0.93 images are strangers"),
+        (["--threshold", "near-duplicate=0.5"], "different images would count as near-duplicates; give 0.93 or more"),
         (["--undo", "--history"], "--undo goes alone"),
         (["--apply", "r.csv", "--report", "x.csv"], "--apply goes alone, or with --dry-run"),
         (["--on", "blurry"], "expected a check, = and a value, as in --on blurry=quarantine"),
-        (["--on", "blurry=delete"], "'delete' is no action; choose report, quarantine, ignore"),
-        (["--on", "soft=report"], "'soft' is no check; there are: broken, unsupported, extension,"),
+        (["--on", "blurry=delete"], "unknown action 'delete'; choose report, quarantine, ignore"),
+        (["--on", "soft=report"], "unknown check 'soft'; choose broken, unsupported, extension,"),
         (["--threshold", "blurry=much"], "'much' is no number"),
     ],
 )

@@ -10,9 +10,14 @@ from imgclf.core.files.state_folder import is_inside, not_writable, state_folder
 
 
 def undo(data: StrPath, number: int | None = None, *, dry_run: bool = False) -> tuple[list[str], list[str], list[str]]:
-    """Put every file that clean moved back where it was, or those of one operation of `history`; with `dry_run` only say which.
+    """Put every file that clean moved back where it was, or those of one operation of `history`.
 
-    Returns the restored paths, a line for each that could not be, and notes.
+    Args:
+        number: Of the operation; None for all of them.
+        dry_run: Return the paths and move nothing.
+
+    Returns:
+        The restored paths, a line for each file that could not be restored, and notes.
     """
     data = Path(data)
     state = state_folder(data)
@@ -32,9 +37,9 @@ def undo(data: StrPath, number: int | None = None, *, dry_run: bool = False) -> 
 
 
 def recover(data: Path) -> list[str]:
-    """Finish what interrupted commands began, of other users and machines too; one line for each.
+    """Finish interrupted operations, those of other users and machines too; return one line for each.
 
-    Raises ImgclfError when nothing was interrupted.
+    Raises ImgclfError if no operation was interrupted.
     """
     state = state_folder(data)
     if not is_inside(state, data):
@@ -47,11 +52,11 @@ def recover(data: Path) -> list[str]:
 
 
 def history(data: Path) -> list[journal.Operation]:
-    """Every operation in the folder, the oldest first; those of `predict --move-to` too."""
+    """Return every operation in the folder, the oldest first, those of `predict --move-to` too."""
     return journal.history(data, _journal(data))
 
 
 def _journal(data: Path) -> Path:
-    """Where the journal of moves lies: those made in a folder that is read-only now still count."""
+    """Return the folder of the journal. The journal of a folder that has become read-only still counts."""
     inside = data / STATE_NAME
     return inside if (inside / "journal").is_dir() else state_folder(data)
