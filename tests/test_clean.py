@@ -290,7 +290,8 @@ def test_thresholds(tmp_path: Path) -> None:
     strict = cleaning.clean(tmp_path, dry_run=True, thresholds={"dark": 0.0, "bright": 1.0}).by_check()
     assert "bright" not in strict
     assert len(strict["dark"]) > 200
-    for wrong, words in [({"broken": 0.5}, "has no threshold"), ({"dark": 1.5}, "a score from 0 to 1"), ({"x": 0.5}, "unknown check 'x'")]:
+    refused = ({"broken": 0.5}, "has no threshold"), ({"dark": 1.5}, "a score from 0 to 1"), ({"x": 0.5}, "unknown check 'x'")
+    for wrong, words in refused:
         with pytest.raises(UsageError, match=words):
             cleaning.clean(tmp_path, thresholds=wrong)
     for wrong_action in ({"dark": "rename"}, {"dark": "delete"}, {"darkness": "report"}):
