@@ -127,6 +127,6 @@ def _grouped(found: scoring.Scored) -> dict[str, NDArray[np.float64] | list[str]
     columns["folder"] = [
         # A manifest may call an image otherwise than its folder does; then the whole way is told.
         "/".join(parts[parts.index(sample.label) + 1 :] if sample.label in parts else parts) or "."
-        for subsets, sample in zip(folders, found.samples, strict=True)
+        for parts, sample in zip(folders, found.samples, strict=True)
     ]
     return columns

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from imgclf.core.config import Subset
 from imgclf.core.progress import Progress
 from imgclf.data import duplicates, inspection
-from imgclf.data.scanned import Scanned
 from imgclf.data.checks import Issue
 from imgclf.data.layout import Found
+from imgclf.data.scanned import Scanned
 from imgclf.images import measurements, similarity
 
 GOOD = {"format": b"PNG", "bytes": 1000, "width": 100, "height": 100, "blurry": 0.2}
@@ -51,7 +51,9 @@ def known(files: dict[str, dict[str, Any]], *alike: tuple[int, int, float, bool]
 
 def found(paths: Sequence[str], subsets: Sequence[Subset | None] | None = None) -> list[Found]:
     labels = [path.split("/")[-2] for path in paths]
-    return [Found(path, label, subset) for path, label, subset in zip(paths, labels, subsets or [None] * len(paths), strict=True)]
+    return [
+        Found(path, label, subset) for path, label, subset in zip(paths, labels, subsets or [None] * len(paths), strict=True)
+    ]
 
 
 def issues(scanned: Known, **thresholds: float) -> list[tuple[str, str, float, str]]:
