@@ -269,7 +269,7 @@ def test_stable_places_are_those_of_the_hash() -> None:
 
     made, hashes = samples({"a": 50})
     keys = {path: f"k\udcff{number}" for number, path in enumerate(hashes)}
-    subsets, _skipped = allocation.allocate_stably(made, hashes, dict(hashes), keys, DEFAULT, 7, None)
+    subsets, _skipped = allocation.allocate_stably(made, hashes, dict(hashes), keys, SplitConfig(seed=7), None)
     for path, key in keys.items():
         digest = hashlib.sha256(b"7:" + key.encode("utf-8", "surrogateescape")).digest()
         place = int.from_bytes(digest[:8], "big") / 2**64

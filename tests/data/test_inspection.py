@@ -245,7 +245,7 @@ def test_an_image_that_resembles_a_copy_is_held_against_the_best_of_the_copies()
 
 
 def test_leaks_are_named_from_the_later_part_to_the_earlier() -> None:
-    """A copy of a validation image in train, a mirror image of a test image in val; nothing within one subset or without one."""
+    """A copy of a validation image in train, a mirror image of a test image in val; none within a subset or without one."""
     files = {
         "train/a/0.png": SAME, "val/a/1.png": SAME, "test/a/2.png": {}, "val/a/3.png": {}, "train/a/4.png": {},
         "train/a/5.png": {}, "extra/a/6.png": {}, "train/a/7.png": {"problem": b"damaged"},

@@ -59,7 +59,8 @@ def test_every_image_in_order() -> None:
 
 
 def epoch(some: loader.Labelled, size: int = 3, **options: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    batches = list(some.shuffled(size, **{"seed": 1, "epoch": 2, **options}))
+    feed = loader.Feed(**{name: options.pop(name) for name in ("change", "weights", "smoothing", "side") if name in options})
+    batches = list(some.shuffled(size, **{"seed": 1, "epoch": 2, "feed": feed, **options}))
     assert all(len(fed) == size for fed, _targets, _weights in batches[:-1])
     fed, targets, weights = (np.concatenate(column) for column in zip(*batches, strict=True))
     return fed, targets, weights

@@ -1,8 +1,6 @@
 """The baseline beside every score, the groups of the scored images, and what is said about both."""
 
 import itertools
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -65,22 +63,6 @@ def test_warnings() -> None:
     assert "(0.439 to 1.000)" in few
     words = baseline.baseline("cat", 50, 90, 100).words
     assert words == "baseline 0.5000 (95% interval 0.404 to 0.596): always predicting cat"
-
-
-def test_the_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By what was trained; the data folder as the user would type it."""
-    monkeypatch.chdir(tmp_path)
-
-    def step(model: str, weights: str, balance: Any, data: object) -> str:
-        info = {"data": {"path": str(data)}, "model": model, "config": {"weights": weights}, "class_weights": balance}
-        return baseline.remedy(info)
-
-    scratch = "try `imgclf train data --model efficientnet-lite0`"
-    assert step("cnn", "imagenet", None, tmp_path / "data") == scratch
-    assert step("resnet50", "none", None, tmp_path / "data") == scratch
-    assert step("cnn", "imagenet", {"a": 2.0}, tmp_path / "data") == f"{scratch}, or `--class-weights none`"
-    known = step("resnet50", "imagenet", None, tmp_path.parent / "data")
-    assert known == f"look for wrong labels with `imgclf audit {tmp_path.parent / 'data'}`, or add images"
 
 
 def test_groups_are_counted_and_named_where_there_are_any() -> None:
