@@ -123,7 +123,7 @@ def test_two_cleans_then_undo(data: Path) -> None:
     cleaning.clean(data)
     assert (data / ".imgclf/quarantine/0002/cats/page.jpg").read_bytes() == b"<html>again</html>"
     _restored, problems, _notes = undoing.undo(data)
-    # The newest file is restored first. The place of the older one is then taken: it stays in quarantine and is named.
+    # The newest file is restored first. It takes the place of the older one, which stays in quarantine and is named.
     assert len(problems) == 1
     assert "cats/page.jpg" in problems[0]
     assert tree(data) == {**before, "cats/page.jpg": b"<html>again</html>"}
@@ -134,8 +134,8 @@ def test_one_operation_is_undone_by_its_number(data: Path) -> None:
     cleaning.clean(data)
     write(data / "cats/late.jpg", b"")
     cleaning.clean(data)
-    assert [(operation.number, operation.command, len(operation.moves), operation.state) for operation in undoing.history(data)] == [
-        (1, "clean", 12, "done"), (2, "clean", 1, "done")]  # fmt: skip
+    found = [(one.number, one.command, len(one.moves), one.state) for one in undoing.history(data)]
+    assert found == [(1, "clean", 12, "done"), (2, "clean", 1, "done")]
     restored, problems, _notes = undoing.undo(data, 2)
     assert (restored, problems) == (["cats/late.jpg"], [])
     assert [operation.state for operation in undoing.history(data)] == ["done", "undone"]
@@ -262,7 +262,7 @@ def test_the_threshold_of_near_duplicates_can_be_raised(tmp_path: Path) -> None:
 
 
 def test_strict_keeps_one_copy_of_each_image(tmp_path: Path) -> None:
-    """In a chain of near-duplicates, an image stays if the image it resembles is moved; so does a copy of a moved better one."""
+    """In a chain of near-duplicates, an image stays if the image that it resembles is moved. The same holds for copies."""
     for number in range(4):
         image = scene(1).crop((7 * number, 4 * number, 240 - 7 * number, 180 - 4 * number))
         write(tmp_path / "cats" / f"{number}.jpg", encoded(image.resize((240 - number, 180)), quality=92))
