@@ -27,7 +27,7 @@ def breaker_of(breakers: dict[str, faults.Breaker], base: Path, command: str, fa
     if command not in breakers:
         breakers[command] = faults.Breaker(base, command, random.Random())
     breakers[command].chance.seed(f"{command} {fault}")
-    breakers[command].figures.clear()
+    breakers[command].counts.clear()
     return breakers[command]
 
 
@@ -49,8 +49,8 @@ def test_a_kill_in_every_phase_loses_nothing(command: str, base: Path, breakers:
     breaker = breaker_of(breakers, base, command, "step")
     assert breaker.phases.keys() == PHASES[command]
     breaker.step()
-    assert breaker.figures["killed"] == len(PHASES[command])
-    assert {f"in {phase}": 1 for phase in PHASES[command]}.items() <= breaker.figures.items()
+    assert breaker.counts["killed"] == len(PHASES[command])
+    assert {f"in {phase}": 1 for phase in PHASES[command]}.items() <= breaker.counts.items()
 
 
 @pytest.mark.parametrize("fault", ["vanish", "two", "clock"])
@@ -67,9 +67,9 @@ def test_a_kill_at_a_random_instant_loses_nothing(command: str, base: Path, brea
     breaker = breaker_of(breakers, base, command, "kill")
     for _round in range(3):
         breaker.kill()
-    assert breaker.figures["killed"] >= 2
-    landed = {word: count for word, count in breaker.figures.items() if word.startswith("in ")}
-    assert sum(landed.values()) == breaker.figures["killed"], landed
+    assert breaker.counts["killed"] >= 2
+    landed = {word: count for word, count in breaker.counts.items() if word.startswith("in ")}
+    assert sum(landed.values()) == breaker.counts["killed"], landed
     assert set(landed) <= {"in start", *(f"in {phase}" for phase in PHASES[command])}
 
 
@@ -86,5 +86,5 @@ def test_an_output_is_complete_or_absent_after_a_kill(command: str, base: Path) 
     breaker = faults.Breaker(base, command, random.Random(command))
     assert breaker.phases.keys() == MADE[command]
     breaker.step()
-    assert breaker.figures["killed"] == len(MADE[command])
+    assert breaker.counts["killed"] == len(MADE[command])
     breaker.two()
