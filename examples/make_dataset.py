@@ -21,7 +21,7 @@ def main(wheel: str, output: str) -> None:
         for name in SURFACES:
             cut(Image.open(io.BytesIO(archive.read(f"skimage/data/{name}.png"))).convert("L"), root / name)
     plant_faults(root)
-    print(f"{root}: {sum(path.is_file() for path in root.rglob('*'))} files in {len(SURFACES)} classes, ten of them dodgy")
+    print(f"{root}: {sum(path.is_file() for path in root.rglob('*'))} files in {len(SURFACES)} classes, ten of them faulty")
 
 
 def cut(photo: Image.Image, folder: Path) -> None:

@@ -1061,7 +1061,7 @@ def plant(root: Path, made: Sequence[Hostile]) -> Planted:
 
 
 def recorded(root: Path) -> dict[str, tuple[str, bytes | str]]:
-    """Return (kind, bytes or target) of every file below a folder by path; of a huge file, its size and a checksum of its start."""
+    """Return (kind, bytes or target) of every file below a folder by path; of a huge file, its size and checksum."""
     found: dict[str, tuple[str, bytes | str]] = {}
     for here, folders, names in os.walk(root):
         for name in [*names, *(folder for folder in folders if os.path.islink(os.path.join(here, folder)))]:

@@ -70,7 +70,7 @@ def test_make_dataset_example(tmp_path: Path) -> None:
     script = ROOT / "examples" / "make_dataset.py"
     done = subprocess.run([sys.executable, script, wheel, tmp_path / "data"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{tmp_path / 'data'}: 306 files in 3 classes, ten of them dodgy\n"
+    assert done.stdout == f"{tmp_path / 'data'}: 306 files in 3 classes, ten of them faulty\n"
     from imgclf.clean import cleaning
 
     assert cleaning.clean(tmp_path / "data").counts() == {
