@@ -201,9 +201,9 @@ def test_held_out_probabilities_come_from_a_classifier_without_the_group() -> No
 
 def test_held_out_probabilities_are_calibrated() -> None:
     features, labels = clouds(2000, 4)
-    said = label_errors.held_out_probabilities(features, labels, np.arange(2000))
-    assert np.mean(said.argmax(axis=1) == labels) > 0.95
-    assert said.max(axis=1).mean() == pytest.approx(np.mean(said.argmax(axis=1) == labels), abs=0.03)
+    predicted = label_errors.held_out_probabilities(features, labels, np.arange(2000))
+    assert np.mean(predicted.argmax(axis=1) == labels) > 0.95
+    assert predicted.max(axis=1).mean() == pytest.approx(np.mean(predicted.argmax(axis=1) == labels), abs=0.03)
 
 
 def test_held_out_probabilities_equal_ridge_regression_of_scikit_learn() -> None:
@@ -222,8 +222,8 @@ def test_held_out_probabilities_equal_ridge_regression_of_scikit_learn() -> None
             scores[~inside] = model.predict(values[~inside])
         for temperature in np.geomspace(0.02, 2, 40):
             powers = np.exp((scores - scores.max(axis=1, keepdims=True)) / temperature)
-            said = powers / powers.sum(axis=1, keepdims=True)
-            found.append((-np.log(said[np.arange(240), labels]).mean(), said))
+            predicted = powers / powers.sum(axis=1, keepdims=True)
+            found.append((-np.log(predicted[np.arange(240), labels]).mean(), predicted))
     expected = min(found, key=lambda one: one[0])[1]
     np.testing.assert_allclose(label_errors.held_out_probabilities(features, labels, groups), expected, atol=1e-9)
 
@@ -235,7 +235,7 @@ def test_memory_does_not_grow_with_images_times_classes() -> None:
     near, _alike, errors = auditing.compare(features, labels, 0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 48e6, f"{peak / 1e6:.0f} MB, of which a block of similarities is 16"
+    assert peak < 48e6, f"{peak / 1e6:.0f} MB, including 16 MB for a block of similarities"
     assert len(near.nearest) == len(errors.order) == 4000
 
 

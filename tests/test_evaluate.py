@@ -124,8 +124,8 @@ def test_fail_under_sets_the_exit_code(project: Path, imgclf: Run) -> None:
     """The exit code is 1 if a metric is below its minimum; all metrics are still shown."""
     result = evaluate(run_of(project), project / "data")
     low = min(result.classes, key=lambda score: score.recall)
-    asked = f"accuracy={result.accuracy - 1e-6},f1={result.macro_f1 - 1e-6},recall[{low.name}]={low.recall - 1e-6}"
-    done = imgclf("evaluate", "data", "--fail-under", asked if low.recall else "accuracy=0")
+    minima = f"accuracy={result.accuracy - 1e-6},f1={result.macro_f1 - 1e-6},recall[{low.name}]={low.recall - 1e-6}"
+    done = imgclf("evaluate", "data", "--fail-under", minima if low.recall else "accuracy=0")
     assert done.returncode == 0, done.stderr
     assert "met: accuracy " in done.stderr
     done = imgclf("evaluate", "data", "--fail-under", "auc=0,accuracy=1", "--json")
