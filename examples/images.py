@@ -1,10 +1,10 @@
-"""A page of everything there is to see of a run, images and all in one file:
+"""Write one HTML page with all plots of a run:
 
     python examples/images.py DATA RUN FOLDER
 
-Contact sheet, histograms, what clean found, curves, confusion, calibration, the report, where the network looks, and the page
-of `imgclf serve` with a photograph on it. FOLDER/images.html holds them all, and each lies beside it. Nothing in DATA is
-moved. The screenshots are taken with Playwright (`pip install playwright`) and a Chromium of the system, and else skipped.
+The page FOLDER/images.html contains the contact sheet, histograms, the issues found by clean, curves, confusion matrix,
+calibration, the report, a saliency map, and the page of `imgclf serve` with an image. Each image is also a file in FOLDER.
+Nothing in DATA is moved. Screenshots need Playwright (`pip install playwright`) and Chromium, and are skipped without them.
 """
 
 import base64
@@ -29,8 +29,8 @@ def imgclf(*words: object) -> str:
 
 
 @contextlib.contextmanager
-def browser() -> Iterator[Any]:
-    """A browser, or None where there is none."""
+def chromium() -> Iterator[Any]:
+    """Start a browser; None if Playwright or Chromium is missing."""
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     try:
         from playwright.sync_api import sync_playwright
@@ -42,19 +42,19 @@ def browser() -> Iterator[Any]:
         return
     try:
         engine = sync_playwright().start()
-    except Exception as error:  # its driver lacks a library of the system's, say
+    except Exception as error:  # for example, its driver lacks a system library
         print(f"Playwright does not start ({error}): the screenshots of pages are skipped", file=sys.stderr)
         yield None
         return
-    found = engine.chromium.launch(executable_path=program, args=["--no-sandbox"])
-    yield found
-    found.close()
+    browser = engine.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    yield browser
+    browser.close()
     engine.stop()
 
 
 @contextlib.contextmanager
 def served(run: Path) -> Iterator[str]:
-    """The address of `imgclf serve`, for as long as the block runs."""
+    """Run `imgclf serve` during the block; yield its address."""
     process = subprocess.Popen([*IMGCLF, "serve", run, "--port", "0"], stdout=subprocess.PIPE, text=True)
     try:
         yield process.stdout.readline().strip() if process.stdout else ""
@@ -64,40 +64,40 @@ def served(run: Path) -> Iterator[str]:
 
 
 def draw(data: Path, run: Path, folder: Path) -> Iterator[tuple[str, Path]]:
-    """(what it is, the image) of everything, as it is made."""
+    """Make all images; yield the caption and the file of each."""
     imgclf("preview", data, "--out", folder / "sheet.png", "--histograms", folder / "histograms.png", "--no-strip")
-    yield f"imgclf preview {data}: a row of samples a class", folder / "sheet.png"
+    yield f"imgclf preview {data}: one row of samples per class", folder / "sheet.png"
     yield f"imgclf preview {data} --histograms histograms.png", folder / "histograms.png"
     imgclf("clean", data, "--dry-run", "--html", folder / "found.html")
     imgclf("evaluate", "--run", run, "--html", folder / "report.html")
     files = [path for path in sorted(data.rglob("*.*")) if path.suffix.lower() in (".jpg", ".jpeg", ".png")]
     photo = next(path for path in files if not any(part.startswith(".") for part in path.relative_to(data).parts))
     imgclf("explain", photo, "--run", run, "--out", folder / "explained")
-    with browser() as seen:
-        if seen:
-            page = seen.new_page(viewport={"width": 1100, "height": 900})
+    with chromium() as browser:
+        if browser:
+            page = browser.new_page(viewport={"width": 1100, "height": 900})
             page.goto((folder / "found.html").resolve().as_uri())
             page.screenshot(path=folder / "found.png")
             yield f"imgclf clean {data} --dry-run --html found.html: the page to decide on", folder / "found.png"
         for name, words in (
             ("curves", "loss and accuracy by epoch"),
-            ("confusion-test", "what was taken for what"),
-            ("calibration-test", "how far its probabilities can be believed, and what is gained by leaving the unsure out"),
+            ("confusion-test", "confusion matrix"),
+            ("calibration-test", "reliability diagram, and accuracy by coverage"),
         ):
             if (run / f"{name}.png").exists():
                 shutil.copy(run / f"{name}.png", folder)
                 yield f"{words[0].upper()}{words[1:]}", folder / f"{name}.png"
-        if seen:
+        if browser:
             page.goto((folder / "report.html").resolve().as_uri())
             page.screenshot(path=folder / "report.png", full_page=True)
             yield f"imgclf evaluate --run {run} --html report.html", folder / "report.png"
-        yield f"imgclf explain {photo}: what made for the answer", next((folder / "explained").glob("*.png"))
-        if seen:
+        yield f"imgclf explain {photo}: saliency map", next((folder / "explained").glob("*.png"))
+        if browser:
             with served(run) as address:
                 page.goto(address)
                 page.set_input_files("input[type=file]", photo)
                 page.wait_for_selector("#shots button")
-                page.wait_for_timeout(1500)  # until the bars have grown
+                page.wait_for_timeout(1500)  # until the animation of the bars has ended
                 page.screenshot(path=folder / "serve.png")
             yield f"imgclf serve {run}", folder / "serve.png"
 

@@ -1,4 +1,4 @@
-"""The same work from Python: python library.py DATA_FOLDER RUN_FOLDER
+"""Clean, split, train, evaluate and predict from Python: python library.py DATA_FOLDER RUN_FOLDER
 
 Each line of `main` also works on its own in a notebook.
 """
@@ -16,7 +16,7 @@ def main(data: str, run_dir: str) -> None:
     print(split(data).manifest.counts())
     bundle = train(data, TrainConfig(epochs=3), run_dir=run_dir)
     if bundle is None:
-        return  # one of several workers (TF_CONFIG), and not the chief, who has the run
+        return  # with several workers (TF_CONFIG), only the chief gets the run
     result = evaluate(bundle)
     low, high = result.interval
     print(f"accuracy {result.accuracy:.3f} ({low:.3f} to {high:.3f}) on {result.on}; {result.baseline.words}")

@@ -1,7 +1,7 @@
 """Make a small data set of real photographs, offline: python make_dataset.py SCIKIT_IMAGE_WHEEL OUTPUT_FOLDER
 
-The wheel of scikit-image carries three photographs of surfaces under CC0 (brick, grass, gravel; 512 x 512 grey). Each is cut
-into 100 tiles that do not overlap. Among them go ten files as real folders have them: damaged, misnamed, no images at all.
+The wheel of scikit-image contains three photographs of surfaces under CC0 (brick, grass, gravel; 512 x 512 grey). Each is cut
+into 100 tiles that do not overlap. Ten faulty files are added, such as occur in real folders: damaged, misnamed, or not images.
 """
 
 import io
@@ -21,7 +21,7 @@ def main(wheel: str, output: str) -> None:
         for name in SURFACES:
             cut(Image.open(io.BytesIO(archive.read(f"skimage/data/{name}.png"))).convert("L"), root / name)
     plant_faults(root)
-    print(f"{root}: {sum(path.is_file() for path in root.rglob('*'))} files in {len(SURFACES)} classes, ten of them dodgy")
+    print(f"{root}: {sum(path.is_file() for path in root.rglob('*'))} files in {len(SURFACES)} classes, ten of them faulty")
 
 
 def cut(photo: Image.Image, folder: Path) -> None:

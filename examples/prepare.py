@@ -1,4 +1,4 @@
-"""Prepare an opaque JPEG or PNG for an exported network: decode and resize it as the export says. OpenCV 5, NumPy."""
+"""Decode and resize an opaque JPEG or PNG for an exported network, by the preprocessing in the export. OpenCV 5, NumPy."""
 
 import cv2
 import numpy as np
@@ -6,12 +6,12 @@ import numpy as np
 
 def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
     smaller = min(width, image.shape[1]), min(height, image.shape[0])
-    image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)  # averages where it shrinks
+    image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)  # INTER_AREA averages pixels when it shrinks
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def prepare(path: str, preprocessing: dict) -> np.ndarray:
-    """(1, height, width, 3) float32, RGB, 0 to 255."""
+    """Return the image as (1, height, width, 3) float32, RGB, 0 to 255."""
     image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
     if image is None:
         raise SystemExit(f"{path}: not an image that OpenCV can decode")

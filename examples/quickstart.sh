@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# One command from a fresh machine to a trained classifier:  bash examples/quickstart.sh [FOLDER]
+# Install imgclf and train a first classifier on a new machine:  bash examples/quickstart.sh [FOLDER]
 #
 # Sets up a virtual environment, makes a small data set of real photographs (three textures, CC0, from the scikit-image
-# package) with damaged and misnamed files among them, and runs the six commands on it. Everything lands in FOLDER
-# (example/ in this project unless given), which may be deleted afterwards.
+# package) with damaged and misnamed files among them, and runs six commands on it. Everything is written to FOLDER
+# (default: example/ in this project), which you may delete afterwards.
 set -euo pipefail
 
 project=$(cd "$(dirname "$0")/.." && pwd)
@@ -33,4 +33,4 @@ run imgclf train --epochs 20
 run imgclf evaluate
 cp data/grass/"$(ls data/grass | head -n 1)" img.jpg
 run imgclf predict img.jpg
-printf '\nDone. Look at %s/data/.imgclf/preview.png and at the newest folder in %s/runs.\n' "$folder" "$folder"
+printf '\nDone. See %s/data/.imgclf/preview.png and the newest folder in %s/runs.\n' "$folder" "$folder"

@@ -1,8 +1,8 @@
 # Sourced by quickstart.sh and tests/run.sh: make a virtual environment with imgclf in it.
 #
-#     make_environment FOLDER WHAT     WHAT is given to `pip install`: . or -e .[dev]
+#     make_environment FOLDER WHAT     WHAT: the arguments of `pip install`, such as . or -e .[dev]
 #
-#     offer_chromium FOLDER            for the tests of pages, which are skipped without it
+#     offer_chromium FOLDER            install Chromium for the tests of pages, which are skipped without it
 #
 # Needs Linux or macOS, Python 3.11 to 3.13 with venv and pip, and a connection to a package index.
 
@@ -29,10 +29,10 @@ make_environment() {
         }
     fi
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "$@" || return 1
-    # The opencv-python wheel needs the system's libGL, which a server without a display lacks; the headless one does not.
+    # The opencv-python wheel needs the system's libGL, which a server without a display lacks; opencv-python-headless does not.
     if ! "$folder/bin/python" -c 'import cv2' 2>/dev/null; then
         echo "no libGL on this machine: installing opencv-python-headless instead of opencv-python"
-        # Both go first: they share their files, and a second run finds the headless one there with half of them overwritten.
+        # Uninstall both: they share files, and after an earlier run the headless wheel is installed with half of them overwritten.
         "$folder/bin/python" -m pip uninstall --quiet --yes opencv-python opencv-python-headless || return 1
         "$folder/bin/python" -m pip install --quiet --disable-pip-version-check 'opencv-python-headless>=5.0' || return 1
         "$folder/bin/python" -c 'import cv2' || return 1

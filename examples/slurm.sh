@@ -1,12 +1,12 @@
 #!/bin/bash
 #SBATCH --nodes 2
 #SBATCH --ntasks-per-node 1
-# Train on several machines under Slurm; the batch is shared by all, and the chief writes the run:
+# Train on several machines under Slurm. All workers share each batch, and the chief writes the run:
 #
 #     sbatch --gpus-per-node 4 examples/slurm.sh data --run-dir runs/first --batch-size 256
 #
-# Everything after the script's name goes to `imgclf train`. The data folder needs its split (`imgclf split data`), and the data
-# and run folders must be where every node sees them. After a node was lost: the same with `--resume runs/first` alone.
+# All arguments of the script go to `imgclf train`. Run `imgclf split data` first. Every node must see the data and run folders.
+# If a node was lost, run the script again with `--resume runs/first` as its only arguments.
 set -euo pipefail
 port=${PORT:-2222}
 WORKERS=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed "s/.*/\"&:$port\"/" | paste -sd,)

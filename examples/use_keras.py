@@ -8,9 +8,9 @@ import keras
 from prepare import prepare
 
 path, *images = sys.argv[1:]
-about = json.loads(zipfile.ZipFile(path).read("imgclf.json"))
+info = json.loads(zipfile.ZipFile(path).read("imgclf.json"))
 network = keras.saving.load_model(path)
 for image in images:
-    probabilities = network.predict(prepare(image, about["preprocessing"]), verbose=0)[0]
+    probabilities = network.predict(prepare(image, info["preprocessing"]), verbose=0)[0]
     best = probabilities.argmax()
-    print(f"{image}\t{about['class_names'][best]}\t{probabilities[best]:.6f}")
+    print(f"{image}\t{info['class_names'][best]}\t{probabilities[best]:.6f}")

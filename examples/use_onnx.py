@@ -8,8 +8,8 @@ from prepare import prepare
 
 path, *images = sys.argv[1:]
 network = onnxruntime.InferenceSession(path)
-about = json.loads(network.get_modelmeta().custom_metadata_map["imgclf"])
+info = json.loads(network.get_modelmeta().custom_metadata_map["imgclf"])
 for image in images:
-    probabilities = network.run(["probabilities"], {"image": prepare(image, about["preprocessing"])})[0][0]
+    probabilities = network.run(["probabilities"], {"image": prepare(image, info["preprocessing"])})[0][0]
     best = probabilities.argmax()
-    print(f"{image}\t{about['class_names'][best]}\t{probabilities[best]:.6f}")
+    print(f"{image}\t{info['class_names'][best]}\t{probabilities[best]:.6f}")

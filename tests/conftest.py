@@ -1,4 +1,4 @@
-"""Small real files and folders for the tests, made anew each time."""
+"""Fixtures and helpers: small real files and folders, made for each test."""
 
 import collections
 import contextlib
@@ -19,46 +19,46 @@ import numpy as np
 import pytest
 from PIL import Image
 
-# Rich wraps at the terminal's width; the tests fix it. Nothing imgclf writes may reach the real cache folder.
+# Rich wraps lines at the width of the terminal, so the tests fix it.
 os.environ["COLUMNS"] = "100"
 
-# Who starts the tests in the background of a script has them ignore Ctrl-C, and children inherit what is ignored or held back.
-# Here it is set right for all of them: what this process handles itself or leaves to the system has its usual meaning there.
+# A script that runs the tests in the background makes them ignore Ctrl-C, and children inherit ignored and blocked signals.
+# Restore the usual handlers here, so that the signals have their usual effect in all child processes.
 for _number, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _usual)
 if hasattr(signal, "pthread_sigmask"):
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
-SECONDS = {False: 600, True: 1800}  # that a test may take, a long one too, on a busy machine
+TIMEOUTS = {False: 600, True: 1800}  # seconds for a usual and for a long test, on a busy machine
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    return "" if config.pluginmanager.hasplugin("timeout") else "pytest-timeout is not installed: what hangs, hangs for ever"
+    return "" if config.pluginmanager.hasplugin("timeout") else "pytest-timeout is not installed: hanging tests are not stopped"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Files with the most long tests first, so that no process is left with one when the other has nothing to do."""
+    """Run files with the most long tests first, so that no process is idle while another runs them last."""
     long = collections.Counter(item.path for item in items if item.get_closest_marker("long"))
     items.sort(key=lambda item: -long[item.path])
     if config.pluginmanager.hasplugin("timeout"):
         for item in items:
-            item.add_marker(pytest.mark.timeout(SECONDS[item.get_closest_marker("long") is not None]))
+            item.add_marker(pytest.mark.timeout(TIMEOUTS[item.get_closest_marker("long") is not None]))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _children() -> None:
-    """Commands run as users run them, but what they leave open is told: `imgclf` below looks for it."""
+    """Run commands as users do, but let them report unclosed resources; the fixture `imgclf` checks for these reports."""
     os.environ.pop("PYTHONDEVMODE", None)
-    os.environ["PYTHONWARNINGS"] = TOLD
+    os.environ["PYTHONWARNINGS"] = SHOW_RESOURCE_WARNINGS
 
 
-TOLD = "always::ResourceWarning"
+SHOW_RESOURCE_WARNINGS = "always::ResourceWarning"
 
 
 @pytest.fixture(scope="session")
-def made_backbones(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """Backbones as LiteRT files: each takes ten seconds to make, so all tests of all processes share them."""
+def shared_backbones(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """Return a folder for backbones as LiteRT files. Each takes ten seconds to make, so all test processes share them."""
     folder = tmp_path_factory.getbasetemp()
     made = (folder if worker_id == "master" else folder.parent) / "backbones"
     made.mkdir(exist_ok=True)
@@ -66,15 +66,16 @@ def made_backbones(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> 
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, made_backbones: Path) -> None:
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, shared_backbones: Path) -> None:
+    """Use a temporary cache folder, so that no test writes into the real one."""
     cache = tmp_path_factory.mktemp("cache")
     (cache / "imgclf").mkdir()
-    (cache / "imgclf" / "backbones").symlink_to(made_backbones)
+    (cache / "imgclf" / "backbones").symlink_to(shared_backbones)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
 
 
 def photo(seed: int, width: int = 60, height: int = 40) -> Image.Image:
-    """A smooth colour image, different for each seed."""
+    """Make a smooth colour image, different for each seed."""
     small = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 
@@ -90,7 +91,7 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def bomb() -> bytes:
-    """A small PNG that claims 20,000 x 20,000 pixels."""
+    """Make a small PNG whose header claims 20,000 x 20,000 pixels."""
     size = (20_000).to_bytes(4, "big")
     return (
         b"\x89PNG\r\n\x1a\n"
@@ -107,7 +108,7 @@ def write(path: Path, content: bytes) -> Path:
 
 
 def make_classes(root: Path, counts: dict[str, int], size: int = 32) -> Path:
-    """Class folders that a small network can tell apart: each class has a colour of its own, with noise."""
+    """Make class folders that a small network can distinguish: each class has its own colour, with noise."""
     for number, (name, count) in enumerate(counts.items()):
         for index in range(count):
             random_ = np.random.default_rng(1000 * number + index)
@@ -121,7 +122,7 @@ def make_classes(root: Path, counts: dict[str, int], size: int = 32) -> Path:
 
 
 def tree(root: Path) -> dict[str, bytes]:
-    """Every file under a folder outside imgclf's own, by relative path, with its bytes."""
+    """Return the bytes of every file below a folder by relative path, except those in `.imgclf`."""
     return {
         path.relative_to(root).as_posix(): path.read_bytes()
         for path in sorted(root.rglob("*"))
@@ -131,7 +132,7 @@ def tree(root: Path) -> dict[str, bytes]:
 
 @contextlib.contextmanager
 def chromium(*flags: str) -> Iterator[Any]:
-    """A real Chromium without a window; skips the tests where there is none, or nothing that drives it."""
+    """Start a headless Chromium; skip the test if Chromium or Playwright is missing."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if program is None:
@@ -148,7 +149,7 @@ def chromium(*flags: str) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def started(command: Sequence[object], **options: Any) -> Iterator["subprocess.Popen[Any]"]:
-    """A process that is waited for at the end of the block, and killed if that ends with an error: nothing hangs on it."""
+    """Start a process; wait for it at the end of the block, or kill it if the block raises an error."""
     with subprocess.Popen([str(word) for word in command], **options) as process:
         try:
             yield process
@@ -168,16 +169,16 @@ def imgclf(tmp_path: Path) -> Run:
         command = [sys.executable, "-m", "imgclf", *map(str, arguments)]
         content = stdin.encode() if isinstance(stdin, str) else stdin
         done = subprocess.run(command, input=content, capture_output=True, cwd=cwd, timeout=300, **options)
-        said = done.stderr.decode("utf-8", "replace")
-        assert "ResourceWarning" not in said, said
-        return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode("utf-8", "surrogateescape"), said)
+        errors = done.stderr.decode("utf-8", "replace")
+        assert "ResourceWarning" not in errors, errors
+        return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode("utf-8", "surrogateescape"), errors)
 
     return run
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `data` (three classes of 24) and a finished run of three epochs under `runs/toy`; do not write into it."""
+    """Make a folder with `data` (three classes of 24) and a finished run of three epochs, `runs/toy`. Do not write into it."""
     from imgclf.core.config import SplitConfig, TrainConfig
     from imgclf.split import splitting
     from imgclf.train import train
@@ -190,7 +191,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def with_temperature(run: Path, temperature: float) -> None:
-    """Give a finished run another temperature: whether its own differs from 1 hangs on the processor that trained it."""
+    """Change the temperature of a finished run, because its own may be 1 or not, depending on the processor."""
     from imgclf.models.run_info import checksum
 
     info = json.loads((run / "bundle.json").read_bytes())
@@ -200,7 +201,7 @@ def with_temperature(run: Path, temperature: float) -> None:
 
 @pytest.fixture
 def project(trained: Path, tmp_path: Path) -> Path:
-    """A copy of `trained` to work in."""
+    """Copy `trained` to a folder in which a test may write."""
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
@@ -213,7 +214,7 @@ def shuffled(items: list[Any], seed: int) -> list[Any]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with two runs, `good` and `bad`, and a photo."""
+    """Make a folder with two runs, `good` and `bad`, and an image."""
     from tiny import tiny_run
 
     monkeypatch.chdir(tmp_path)

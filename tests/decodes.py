@@ -1,6 +1,8 @@
-"""The hash of every decode of every hostile file and of each layout of TIFF that is drawn; started with other MALLOC_PERTURB_.
+"""Print the hash of the decoded pixels of every hostile file and of every ninth TIFF layout.
 
-python tests/decodes.py
+    python tests/decodes.py
+
+A test runs it with different values of MALLOC_PERTURB_: pixels of uninitialised memory would change the hashes.
 """
 
 import sys
@@ -15,7 +17,7 @@ from imgclf.images import decode
 
 
 def main() -> None:
-    warnings.simplefilter("ignore")  # Pillow's, of what it is asked to write
+    warnings.simplefilter("ignore")  # Pillow warns about some files that it writes
     made = [(file.name, file.content) for file in files()]
     for number, layout in enumerate(tiffs.layouts()):
         if number % 9 == 0:

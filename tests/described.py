@@ -1,4 +1,4 @@
-"""Documents held against the schemas that imgclf ships, to the last field."""
+"""Validate documents with the schemas of imgclf, down to the last field."""
 
 import copy
 import json
@@ -13,19 +13,19 @@ from imgclf import schema
 
 FILES = sorted((Path(imgclf.__file__).parent / "schemas").glob("*.json"))
 NAMES = sorted(path.stem for path in FILES)
-OPTIONAL = {"preview": {"histograms"}, "prediction": {"place"}, "predict": {"place"}}  # what a document may lack
-UNTAGGED = {"predict", "prediction"}  # records of which there may be millions
-BY_FORMAT = {"bundle", "journal", "exported"}  # files that say their number in `format`, not in `schema`
+OPTIONAL = {"preview": {"histograms"}, "prediction": {"place"}, "predict": {"place"}}  # optional fields
+UNTAGGED = {"predict", "prediction"}  # without `schema`, because there may be millions of records
+BY_FORMAT = {"bundle", "journal", "exported"}  # files with their number in `format` instead of `schema`
 Place = tuple[str | int, ...]
 
 
 def shipped(name: str) -> dict[str, Any]:
-    """A schema as its file has it."""
+    """Read a schema from its file."""
     return json.loads((FILES[0].parent / f"{name}.json").read_text("utf-8"))  # type: ignore[no-any-return]
 
 
 def as_described(name: str, document: Any) -> Any:
-    """A document, which is what the schema of this name says, and would not be with a field more, fewer or renamed."""
+    """Check that a document is valid, and is not valid with a field added, removed or renamed; return it."""
     validator = Draft202012Validator(schema.schema(name))
     assert [(error.json_path, error.message) for error in validator.iter_errors(document)] == [], name
     for place in _objects(document):
@@ -36,14 +36,14 @@ def as_described(name: str, document: Any) -> Any:
         assert not validator.is_valid(_changed(document, of_list, without=field)), (name, field)
         assert not validator.is_valid(_changed(document, of_list, without=field, **{f"{field}s": first[field]})), (name, field)
     if name not in UNTAGGED | BY_FORMAT:
-        kind = "split" if name == "split-folds" else name  # each of which is one
+        kind = "split" if name == "split-folds" else name  # each entry of split-folds is a split
         number = shipped(kind)["$id"].rsplit(":", 1)[1]
         assert all(next(iter(one.items())) == ("schema", f"{kind}/{number}") for one in (document if of_list else [document]))
     return document
 
 
 def _objects(value: Any, place: Place = ()) -> Iterator[Place]:
-    """Where the objects of a document are; of a list, those of its first and its last entry."""
+    """Yield the paths of all objects in a document; of a list, only those in the first and last entry."""
     if isinstance(value, dict):
         yield place
         for key, inner in value.items():
@@ -54,7 +54,7 @@ def _objects(value: Any, place: Place = ()) -> Iterator[Place]:
 
 
 def _changed(document: Any, place: Place, *, without: str = "", **more: Any) -> Any:
-    """The document with one of its objects changed."""
+    """Copy a document and change one of its objects."""
     document = copy.deepcopy(document)
     one = document
     for key in place:

@@ -1,4 +1,4 @@
-"""Damaged, odd and malicious files, the same ones every time: `files` makes their bytes, `plant` a data folder full of them."""
+"""Make damaged, unusual and malicious files, always the same ones: `files` makes their bytes, `plant` a data folder of them."""
 
 import contextlib
 import dataclasses
@@ -16,15 +16,15 @@ from conftest import bomb, encoded, make_classes, photo, png_chunk, write
 from PIL import Image
 from planted import scene
 
-CLASSES = ("-b*[1]", "g'$(x)\"%s", "rød 日本")  # names that a shell, a glob or a format string would read as something else
-GOOD = 30  # whole images of each class, by which a small network can tell them apart
+CLASSES = ("-b*[1]", "g'$(x)\"%s", "rød 日本")  # names with special characters of shells, globs and format strings
+GOOD = 30  # valid images of each class, enough to train a small network
 
 
 @dataclasses.dataclass(frozen=True)
 class Hostile:
-    """One file. usable: whether there is an image in it, None where that may be seen either way.
+    """One file. usable: whether it contains an image; None if both results are acceptable.
 
-    whole: the file that it was cut off from, or in which a bit was flipped.
+    whole: the file before it was truncated or a bit was flipped.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Hostile:
 
 
 def files() -> list[Hostile]:
-    """All of them; no two have the same name, and no two that are usable show the same."""
+    """Return all hostile files. No two have the same name, and no two usable ones are near-duplicates."""
     makers = (
         truncated, flipped, misnamed, impostors, empty, png_lies, jpeg_lies, gif_lies, bmp_lies, webp_lies, tiff_lies,
         box_lies, pnm_lies, bombs, orientations, broken_exif, modes, layouts, sizes, animations, trailing, named,
@@ -43,7 +43,7 @@ def files() -> list[Hostile]:
     return [file for maker in makers for file in maker()]
 
 
-# -- whole images of every kind -------------------------------------------------------------------------------------------
+# -- valid images of every kind -------------------------------------------------------------------------------------------
 
 
 def _image(seed: int, mode: str = "RGB") -> Image.Image:
@@ -62,7 +62,7 @@ def _saved(form: str, mode: str = "RGB", **options: object) -> Callable[[int], b
 def png(
     size: tuple[int, int], rows: bytes, *, depth: int = 8, colour: int = 2, interlace: int = 0, before: bytes = b""
 ) -> bytes:
-    """rows: with a filter byte before each. before: chunks that come before the pixels."""
+    """Make a PNG. rows: pixels with a filter byte before each row. before: chunks before the pixels."""
     head = struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, interlace)
     return (
         b"\x89PNG\r\n\x1a\n"
@@ -74,7 +74,7 @@ def png(
 
 
 def _rows(pixels: np.ndarray) -> bytes:
-    """(h, ...) pixels as rows of a PNG, unfiltered."""
+    """Return (h, ...) pixels as unfiltered rows of a PNG."""
     return b"".join(b"\0" + row.tobytes() for row in pixels)
 
 
@@ -99,7 +99,7 @@ def _codestream(seed: int) -> bytes:
     return data[data.index(b"\xff\x4f\xff\x51") :]
 
 
-WHOLE: dict[str, tuple[str, Callable[[int], bytes]]] = {  # extension, and the bytes by a seed
+WHOLE: dict[str, tuple[str, Callable[[int], bytes]]] = {  # extension, and a function from a seed to the bytes
     "jpeg": ("jpg", _saved("JPEG", quality=90)),
     "progressive jpeg": ("jpeg", _saved("JPEG", progressive=True)),
     "jpeg with restarts": ("jpg", _saved("JPEG", restart_marker_blocks=2)),
@@ -135,7 +135,7 @@ WHOLE: dict[str, tuple[str, Callable[[int], bytes]]] = {  # extension, and the b
 
 
 def truncated() -> Iterator[Hostile]:
-    """Every kind cut off at places from the first byte to the last."""
+    """Truncate every kind at positions from the first byte to the last."""
     for number, (what, (ending, make)) in enumerate(WHOLE.items()):
         length = len(make(1000 + 100 * number))
         cuts = {1, 2, 7, 16, 33, length // 8, length // 3, length // 2, length * 4 // 5, length - 20, length - 1}
@@ -147,7 +147,7 @@ def truncated() -> Iterator[Hostile]:
 
 
 def flipped() -> Iterator[Hostile]:
-    """Every kind with one bit flipped, by seed: two in the first 64 bytes, the others anywhere."""
+    """Flip one bit of every kind, chosen by seed: twice in the first 64 bytes, otherwise anywhere."""
     for number, (what, (ending, make)) in enumerate(WHOLE.items()):
         for place in range(7):
             seed = 5000 + 100 * number + place
@@ -158,11 +158,11 @@ def flipped() -> Iterator[Hostile]:
             yield Hostile(f"{what} {place} with a bit flipped at {at:06d}.{ending}", "flipped", bytes(data), whole=whole)
 
 
-# -- what files are called and what they are --------------------------------------------------------------------------------
+# -- names and contents that disagree --------------------------------------------------------------------------------------
 
 
 def misnamed() -> Iterator[Hostile]:
-    """Whole images of every format under the ending of another, of no image, doubled, and without."""
+    """Name valid images of every format with a wrong extension, a doubled one, or none."""
     first = {}
     for what, (ending, make) in WHOLE.items():
         first.setdefault(ending.replace("jpeg", "jpg").replace("tiff", "tif"), (what, make))
@@ -174,7 +174,7 @@ def misnamed() -> Iterator[Hostile]:
 
 
 def impostors() -> Iterator[Hostile]:
-    """What is no image that imgclf reads, most of it named as one."""
+    """Make files that are not images, or that imgclf does not read, most of them with the name of an image."""
     chance = random.Random(1)
     inner = encoded(_image(11_000))
     for name, content in {
@@ -269,7 +269,7 @@ def empty() -> Iterator[Hostile]:
         yield Hostile(f"empty{'.' if ending else ''}{ending}", "empty", b"", False)
 
 
-# -- headers that lie -------------------------------------------------------------------------------------------------------
+# -- false headers ----------------------------------------------------------------------------------------------------------
 
 
 def png_lies() -> Iterator[Hostile]:
@@ -314,7 +314,7 @@ def png_lies() -> Iterator[Hostile]:
 
 
 def segment(marker: int, content: bytes, length: int | None = None) -> bytes:
-    """A segment of a JPEG; length: what it claims."""
+    """Make a segment of a JPEG. length: the length that it claims."""
     return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2 if length is None else length) + content
 
 
@@ -383,7 +383,7 @@ def gif_lies() -> Iterator[Hostile]:
         return b"GIF89a" + struct.pack("<HHBBB", *canvas, 0x80, 0, 0) + b"\0\0\0\xff\x80\x40" + b"".join(blocks) + b";"
 
     def frame(left: int, top: int, width: int, height: int, pixels: bytes = b"\2\2\x4c\1\0") -> bytes:
-        return b"," + struct.pack("<HHHHB", left, top, width, height, 0) + pixels  # the pixels: one, of colour 1
+        return b"," + struct.pack("<HHHHB", left, top, width, height, 0) + pixels  # pixels: one, of colour 1
 
     for name, content, usable in (
         ("claims 65535 x 65535", gif((65535, 65535), frame(0, 0, 1, 1)), False),
@@ -470,7 +470,7 @@ def bmp_lies() -> Iterator[Hostile]:
 
 
 def riff(*chunks: tuple[bytes, bytes], size: int | None = None) -> bytes:
-    """A WEBP; size: what it claims."""
+    """Make a WEBP. size: the size that it claims."""
     body = b"WEBP" + b"".join(
         name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) & 1) for name, content in chunks
     )
@@ -519,10 +519,10 @@ def tiff(
     following: int | None = None,
     count: int | None = None,
 ) -> bytes:
-    """A TIFF with one directory, behind the pixels, which begin at 8.
+    """Make a TIFF with one directory after the pixels, which start at byte 8.
 
-    tags: type, number of values, and the value or the bytes of several. following: where the next directory is, -1 for this one
-    again. count: of tags, as claimed.
+    tags: type, number of values, and the value, or the bytes of several values. following: offset of the next directory, -1 for
+    this one again. count: the number of tags that it claims.
     """
     pixels += b"\0" * (len(pixels) & 1)
     at = 8 + len(pixels)
@@ -543,7 +543,7 @@ def tiff(
 def tags(
     width: int, height: int, size: int, **changed: tuple[int, int, int | bytes]
 ) -> dict[int, tuple[int, int, int | bytes]]:
-    """Those of an RGB image of 8 bits in one strip of `size` bytes, with others by number, as t259."""
+    """Return the tags of an 8-bit RGB image in one strip of `size` bytes; keywords such as t259 replace tags by number."""
     usual: dict[int, tuple[int, int, int | bytes]] = {
         256: (4, 1, width), 257: (4, 1, height), 258: (3, 3, struct.pack("<HHH", 8, 8, 8)), 259: (3, 1, 1), 262: (3, 1, 2),
         273: (4, 1, 8), 277: (3, 1, 3), 278: (4, 1, height), 279: (4, 1, size),
@@ -560,7 +560,7 @@ def tiff_lies() -> Iterator[Hostile]:
         return made(seed, t322=(4, 1, side), t323=(4, 1, side), t324=(4, 1, 8), t325=(4, 1, 9))
 
     def values(array: np.ndarray, form: int, photometric: int = 1) -> bytes:
-        """A grey image of other numbers than bytes."""
+        """Make a grey image whose values are not bytes."""
         raw = array.tobytes()
         bits = (3, 1, 8 * array.itemsize)
         return tiff(
@@ -634,12 +634,12 @@ def tiff_lies() -> Iterator[Hostile]:
 
 
 def box(kind: bytes, content: bytes, size: int | None = None) -> bytes:
-    """A box of an ISO media file; size: what it claims."""
+    """Make a box of an ISO media file. size: the size that it claims."""
     return struct.pack(">I", len(content) + 8 if size is None else size) + kind + content
 
 
 def box_lies() -> Iterator[Hostile]:
-    """JPEG 2000 and AVIF."""
+    """Make JPEG 2000 and AVIF files."""
 
     def changed(form: str, after: bytes, at: int, to: bytes, seed: int) -> bytes:
         data = bytearray(encoded(_image(seed), form))
@@ -713,7 +713,7 @@ def pnm_lies() -> Iterator[Hostile]:
 
 
 def bombs() -> Iterator[Hostile]:
-    """Small files that would fill the memory, or keep a decoder busy."""
+    """Make small files that would fill the memory or keep a decoder busy."""
     zeros = zlib.compress(bytes(50_000_000), 9)
     good = encoded(_image(12_800), "PNG")
     wide = Image.new("1", (16_384, 8_192))
@@ -734,7 +734,7 @@ def bombs() -> Iterator[Hostile]:
         yield Hostile(f"bomb {name}", "bomb", content, usable)
 
 
-# -- what is right, and seldom seen -----------------------------------------------------------------------------------------
+# -- valid but rare --------------------------------------------------------------------------------------------------------
 
 
 def exif(orientation: int, *, start: bytes = b"Exif\0\0") -> bytes:
@@ -742,7 +742,7 @@ def exif(orientation: int, *, start: bytes = b"Exif\0\0") -> bytes:
 
 
 def with_exif(ending: str, block: bytes, seed: int) -> bytes:
-    """A whole image with this EXIF, which is put in by hand: Pillow would mend it."""
+    """Make a valid image with this EXIF block, inserted by hand because Pillow would repair it."""
     data = encoded(_image(seed), {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[ending])
     if ending == "jpg":
         return data[:2] + segment(0xE1, block) + data[2:]
@@ -784,7 +784,7 @@ def broken_exif() -> Iterator[Hostile]:
 
 
 def modes() -> Iterator[Hostile]:
-    """Depths and kinds of colour."""
+    """Make images of all bit depths and colour types."""
     deep = np.random.default_rng(13_500).integers(0, 65536, (36, 48, 4)).astype(">u2")
     palette = _image(13_501, "P")
     few = Image.new("P", (48, 36))
@@ -858,7 +858,7 @@ LAYOUTS = {
 
 
 def layouts() -> Iterator[Hostile]:
-    """Layouts that files of 8 bits never show: parts of them were left unwritten, negative, or taken for transparency."""
+    """Make layouts for which OpenCV leaves pixels unwritten or negative, or takes a band for transparency."""
     for number, (name, layout) in enumerate(LAYOUTS.items()):
         content = tiffs.written(layout, tiffs.samples(layout, 17_000 + number))
         yield Hostile(f"layout {name}.tif", "layout", content, tiffs.is_supported(layout))
@@ -880,7 +880,7 @@ def layouts() -> Iterator[Hostile]:
 
 
 def sizes() -> Iterator[Hostile]:
-    """One pixel, one row, one column."""
+    """Make images of one pixel, one row and one column."""
     forms = {"jpg": "JPEG", "png": "PNG", "gif": "GIF", "bmp": "BMP", "webp": "WEBP", "tif": "TIFF", "ppm": "PPM",
              "avif": "AVIF", "jp2": "JPEG2000"}  # fmt: skip
     for number, (ending, form) in enumerate(forms.items()):
@@ -899,12 +899,12 @@ def animations() -> Iterator[Hostile]:
             first, *others = (_image(16_000 + 100 * number + 20 * (count == 2) + place) for place in range(count))
             content = _timeless(encoded(first, form, save_all=True, append_images=others))
             yield Hostile(f"animated, {count} images.{ending}", "animated", content, True)
-            if ending != "tif":  # its directories lie among the images
+            if ending != "tif":  # its directories are between the images
                 yield Hostile(f"animated, {count} images, cut.{ending}", "animated", content[: len(content) * 2 // 3])
 
 
 def _timeless(data: bytes) -> bytes:
-    """An AVIF sequence without the times at which it was made and changed."""
+    """Remove the times of creation and modification from an AVIF sequence."""
     content = bytearray(data)
     for name in (b"mvhd", b"tkhd", b"mdhd"):
         if (at := content.find(name)) >= 0:
@@ -913,7 +913,7 @@ def _timeless(data: bytes) -> bytes:
 
 
 def trailing() -> Iterator[Hostile]:
-    """More behind the end: another image, an archive, a script."""
+    """Append another image, an archive or a script after the end."""
     for number, (ending, form) in enumerate({"jpg": "JPEG", "png": "PNG", "gif": "GIF", "bmp": "BMP", "webp": "WEBP"}.items()):
         for place, (what, more) in enumerate(
             {
@@ -946,19 +946,19 @@ NAMES = (
 
 
 def named() -> Iterator[Hostile]:
-    """Good images under names that somebody along the way may take for something else."""
+    """Give valid images names that a program on the way may misinterpret."""
     for number, name in enumerate(NAMES):
         yield Hostile(name, "named", encoded(_image(14_000 + number), quality=85), True)
 
 
-# -- a folder of them -------------------------------------------------------------------------------------------------------
+# -- a hostile folder -------------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
 class Planted:
-    """A data folder. kinds: of every file in it, by path; usable: as of `Hostile`, by path; ignored: what is only counted.
+    """A data folder. kinds, usable: the attributes of `Hostile` by path. ignored: the files that clean only counts.
 
-    good: the whole images by which the classes can be learnt.
+    good: the valid images for training.
     """
 
     root: Path
@@ -969,9 +969,9 @@ class Planted:
 
 
 def plant(root: Path, made: Sequence[Hostile]) -> Planted:
-    """Good images in three classes, the hostile files among them in folders by kind; links, pipes and the like beside.
+    """Make valid images in three classes, the hostile files in folders by kind, and links, pipes and sockets.
 
-    `elsewhere`, next to the data folder, holds what links lead to.
+    The folder `elsewhere`, beside the data folder, contains the targets of links.
     """
     make_classes(root, dict.fromkeys(CLASSES, GOOD))
     good = tuple(f"{label}/{number:03d}.png" for label in CLASSES for number in range(GOOD))
@@ -991,7 +991,7 @@ def plant(root: Path, made: Sequence[Hostile]) -> Planted:
             ignored.add(path)
     one, two, three = CLASSES
 
-    # names of folders, and depth
+    # names and depth of folders
     for number, folder in enumerate(
         ("photo.jpg", "-rf", "new\nline", "\x1b[31mred", "\udcff\udcfe", "*", "[a]", "$(touch pwned)", " ", "x.zip", "f" * 255)
     ):
@@ -1004,7 +1004,7 @@ def plant(root: Path, made: Sequence[Hostile]) -> Planted:
     note(f"{three}/{deep[:500].rstrip(' /')}/half and deep.jpg", "deep", False).write_bytes(encoded(_image(15_110))[:700])
     (root / one / "empty folder.jpg").mkdir()
 
-    # several names for one file
+    # files with several names
     for number, ending in enumerate(("jpg", "png")):
         note(f"{one}/hard/first {number}.jpg", "hard link", True).write_bytes(encoded(_image(15_200 + number)))
         os.link(root / one / "hard" / f"first {number}.jpg", note(f"{one}/hard/second {number}.{ending}", "hard link", True))
@@ -1035,12 +1035,12 @@ def plant(root: Path, made: Sequence[Hostile]) -> Planted:
     (root / two / "links" / "here").symlink_to(".")
     (root / two / "links" / "up").symlink_to("..")
 
-    # no files of the usual kind
+    # pipes, sockets and huge files
     os.mkfifo(note(f"{three}/pipe.jpg", "pipe", False))
     os.mkfifo(note(f"{three}/pipe without an ending", "pipe", False))
     os.mkfifo(note(f"{three}/pipe.zip", "pipe", False))
     os.mkfifo(note(f"{three}/pipe.tar.gz", "pipe", False))
-    lies_in = note(f"{three}/socket.jpg", "socket", False).parent  # as a relative path, since it may have a hundred bytes
+    lies_in = note(f"{three}/socket.jpg", "socket", False).parent  # a relative path, because it may have about a hundred bytes
     with contextlib.chdir(lies_in), socket.socket(socket.AF_UNIX) as server:
         server.bind("socket.jpg")
     with open(note(f"{three}/a gibibyte and more.jpg", "huge", False), "wb") as file:
@@ -1050,7 +1050,7 @@ def plant(root: Path, made: Sequence[Hostile]) -> Planted:
         file.write(encoded(_image(15_301)))
         file.truncate(40_000_000)
 
-    # what is passed over
+    # ignored files
     for path in (
         "loose.jpg", "readme.md", ".hidden/image.jpg", f"{one}/.hidden.jpg", f"{one}/.hidden/image.jpg", f"{one}/.jpg",
         f"{one}/Thumbs.db", f"{two}/desktop.ini", f"{two}/__MACOSX/._image.jpg", f"{three}/.DS_Store", "__MACOSX/x.jpg",
@@ -1061,7 +1061,7 @@ def plant(root: Path, made: Sequence[Hostile]) -> Planted:
 
 
 def recorded(root: Path) -> dict[str, tuple[str, bytes | str]]:
-    """(kind, bytes or target) of everything below a folder that is no folder, by path; of a huge file its size and head."""
+    """Return (kind, bytes or target) of every file below a folder by path; of a huge file, its size and checksum."""
     found: dict[str, tuple[str, bytes | str]] = {}
     for here, folders, names in os.walk(root):
         for name in [*names, *(folder for folder in folders if os.path.islink(os.path.join(here, folder)))]:

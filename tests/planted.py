@@ -1,4 +1,4 @@
-"""A data folder with known faults: which checks must find which files, and no others."""
+"""Make a data folder with known issues: the files that each check must find, and no others."""
 
 import os
 import random
@@ -14,7 +14,7 @@ CLASSES = ("bird", "cat", "dog")
 
 
 def scene(seed: int, width: int = 240, height: int = 180) -> Image.Image:
-    """A sharp colour image with shapes and texture, different for each seed."""
+    """Make a sharp colour image with shapes and texture, different for each seed."""
     chance = random.Random(seed)
     image = photo(seed, width, height)
     draw = ImageDraw.Draw(image)
@@ -37,7 +37,7 @@ def resized(image: Image.Image) -> bytes:
 
 
 def cropped(image: Image.Image) -> bytes:
-    """3% off each side."""
+    """Crop 3% of each side."""
     across, down = round(image.width * 0.03), round(image.height * 0.03)
     return encoded(image.crop((across, down, image.width - across, image.height - down)), quality=90)
 
@@ -47,7 +47,7 @@ def brightened(image: Image.Image) -> bytes:
 
 
 def all_at_once(image: Image.Image) -> bytes:
-    """Cropped, made smaller, brightened and compressed."""
+    """Crop, shrink, brighten and recompress."""
     across, down = round(image.width * 0.03), round(image.height * 0.03)
     inner = image.crop((across, down, image.width - across, image.height - down))
     small = inner.resize((inner.width * 7 // 10, inner.height * 7 // 10), Image.Resampling.LANCZOS)
@@ -62,7 +62,7 @@ COPIES: tuple[Callable[[Image.Image], bytes], ...] = (recompressed, resized, cro
 
 
 def plant(root: Path) -> dict[str, set[str]]:
-    """Make the folder; returns the checks that must find each file, by path. What is not named there is good."""
+    """Make the folder; return the checks that must find each file, by path. All other files are good."""
     expected: dict[str, set[str]] = {}
     seeds = iter(range(10_000))
 
@@ -106,14 +106,14 @@ def plant(root: Path) -> dict[str, set[str]]:
     for name in ("dangling", "loop", "pipe"):
         expected[f"bird/broken/{name}.jpg"] = {"broken"}
 
-    # named wrongly
+    # misnamed
     put("cat/really-a-jpeg.png", encoded(new()), "extension")
     put("cat/really-a-png.jpg", encoded(new(), "PNG"), "extension")
     put("cat/really-a-webp.jpeg", encoded(new(), "WEBP"), "extension")
     put("cat/no-extension", encoded(new()), "extension")
     put("cat/IMG.2021", encoded(new()), "extension")
 
-    # ends
+    # missing ends and trailing bytes
     put("cat/endless.jpg", encoded(new())[:-2], "missing-end")
     put("cat/endless-progressive.jpg", encoded(new(), progressive=True)[:-2], "missing-end")
     put("cat/endless.png", encoded(new(), "PNG")[:-12], "missing-end")
@@ -157,7 +157,7 @@ def plant(root: Path) -> dict[str, set[str]]:
         put(f"bird/label {number}.png", encoded(image, "PNG"), "conflict")
         put(f"dog/label {number}.jpg", COPIES[number](image), "conflict")
 
-    # poor to look at
+    # poor quality
     for number in range(4):
         flat = np.full((180, 240, 3), (0, 255, 128, 60)[number], np.uint8)
         put(f"dog/blank {number}.png", encoded(Image.fromarray(flat), "PNG"), "blank")
@@ -176,6 +176,6 @@ def plant(root: Path) -> dict[str, set[str]]:
 
 
 def apng_of_one_frame() -> bytes:
-    """A PNG with an animation chunk that announces one frame: not animated."""
+    """Make a PNG with an animation chunk for one frame, which is not animated."""
     png = encoded(scene(1), "PNG")
     return png[:33] + png_chunk(b"acTL", (1).to_bytes(4, "big") + bytes(4)) + png[33:]

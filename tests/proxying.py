@@ -1,7 +1,7 @@
-"""Real proxies before `imgclf serve`: nginx and Caddy with examples/nginx.conf and examples/Caddyfile, on ports of their own.
+"""Run real proxies in front of `imgclf serve`: nginx and Caddy, with examples/nginx.conf and examples/Caddyfile, on free ports.
 
-Each cell of the matrix is a proxy, a prefix (none, one that the proxy takes off, one that it leaves on), whether the Host
-header is kept, and whether the client speaks TLS.
+Each cell of the matrix is a proxy, a prefix (none, stripped by the proxy, or not stripped), whether the proxy keeps the Host
+header, and whether the client uses TLS.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ OPTIONS = ("--allowed-host", NAME, "--proxy", "127.0.0.1", "--root-path", "/left
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A way to stand before the server. port: where the proxy listens for it."""
+    """One configuration of a proxy. port: where it listens."""
 
     proxy: str
     prefix: str
@@ -38,7 +38,7 @@ class Cell:
 
     @property
     def origin(self) -> str:
-        """The origin of the page as a browser sees it."""
+        """The origin of the page in a browser."""
         return f"{'https' if self.tls else 'http'}://{NAME}:{self.port}"
 
     @property
@@ -48,7 +48,7 @@ class Cell:
     def ask(
         self, method: str, path: str, body: bytes | None = None, source: str = "127.0.0.1", **headers: str
     ) -> tuple[int, dict[str, str], bytes]:
-        """(status, headers in lower case, body) of a request as a browser makes it; headers: more, or others."""
+        """Send a request like a browser; return (status, headers in lower case, body). headers: added or replaced."""
         unverified = ssl.create_default_context()
         unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
         options = {"timeout": 30, "source_address": (source, 0)}
@@ -60,14 +60,14 @@ class Cell:
         try:
             sent = {"Host": f"{NAME}:{self.port}", **headers}
             one.request(method, f"{self.path}{path}", body, {name.replace("_", "-"): value for name, value in sent.items()})
-            answer = one.getresponse()
-            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+            response = one.getresponse()
+            return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
         finally:
             one.close()
 
 
 def missing(proxy: str) -> str:
-    """Why a proxy cannot be tried here; "" if it can."""
+    """Return why a proxy cannot be tested here; "" if it can."""
     needed = [
         name for name in (proxy, "openssl") if not shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin")
     ]
@@ -76,7 +76,7 @@ def missing(proxy: str) -> str:
 
 @contextlib.contextmanager
 def before(proxy: str, port: int, folder: Path) -> Iterator[list[Cell]]:
-    """A proxy with all its cells, which hand over to a server on a port of 127.0.0.1."""
+    """Run a proxy with all its cells, in front of a server on a port of 127.0.0.1."""
     folder.mkdir()
     ports = iter(_free_ports(2 * 2 * len(PREFIXES)))
     cells = [Cell(proxy, *kind, next(ports)) for kind in itertools.product(PREFIXES, (True, False), (True, False))]

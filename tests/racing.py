@@ -1,4 +1,4 @@
-"""A second process that swaps a folder for a link to another one, again and again, while files are moved out of it."""
+"""A second process that repeatedly replaces a folder by a link to another one, while files are moved out of it."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ here, away = data + "/a/z", data + "/a/away"
 def back():
     try:
         os.rename(away, here)
-    except OSError:  # an undo has made the folder anew meanwhile
+    except OSError:  # an undo has made the folder again meanwhile
         for name in os.listdir(away):
             os.rename(away + "/" + name, here + "/" + name)
         os.rmdir(away)
@@ -35,9 +35,10 @@ while True:
 
 
 def race(folder: Path, rounds: int, files: int = 20) -> tuple[int, int]:
-    """Move files in and out of quarantine that many times; returns how many moves were made and how many were refused.
+    """Move files in and out of quarantine in each round; return the numbers of moves made and refused.
 
-    Raises AssertionError as soon as anything outside the data folder has changed, or anything from there has come into it.
+    Raises:
+        AssertionError: if a file outside the data folder was moved, or a file from outside was moved into it.
     """
     data, out = folder / "data", folder / "out"
     names = [f"{number}.jpg" for number in range(files)]

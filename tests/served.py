@@ -1,4 +1,4 @@
-"""A real `imgclf serve` process on a port of the system's choice, and requests to it in plain sockets and http.client."""
+"""Run a real `imgclf serve` process on a free port, and send requests with plain sockets and http.client."""
 
 import contextlib
 import http.client
@@ -22,12 +22,12 @@ class Server:
     def ask(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None, timeout: float = 60
     ) -> tuple[int, dict[str, str], bytes]:
-        """(status, headers in lower case, body) of one request on a connection of its own."""
+        """Send one request on a new connection; return (status, headers in lower case, body)."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
             connection.request(method, path, body, dict(headers or {}))
-            answer = connection.getresponse()
-            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+            response = connection.getresponse()
+            return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
         finally:
             connection.close()
 
@@ -41,26 +41,26 @@ class Server:
         return status, json.loads(body)
 
     def raw(self, content: bytes, timeout: float = 30) -> bytes:
-        """All that comes back for these bytes, until the server closes the connection."""
+        """Send bytes and return everything until the server closes the connection."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as one:
             with contextlib.suppress(ConnectionError):
                 one.sendall(content)
             return rest(one)
 
     def memory(self) -> float:
-        """Resident megabytes."""
+        """Return the resident megabytes of the server."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
     def end(self, how: int = signal.SIGTERM) -> tuple[int, str]:
-        """(exit code, stderr)"""
+        """Stop the server with a signal; return (exit code, stderr)."""
         self.process.send_signal(how)
         _out, err = self.process.communicate(timeout=60)
         return self.process.returncode, err
 
 
 def rest(one: socket.socket) -> bytes:
-    """All that comes until the other end closes."""
+    """Read until the other end closes the connection."""
     found = b""
     with contextlib.suppress(ConnectionError):
         while block := one.recv(65536):
@@ -69,7 +69,7 @@ def rest(one: socket.socket) -> bytes:
 
 
 def form(files: list[tuple[str, bytes]]) -> tuple[bytes, str]:
-    """(body, Content-Type) of a form with these files, as a browser writes it."""
+    """Return (body, Content-Type) of a form with these files, as a browser writes it."""
     boundary = "----imgclf-test-boundary"
     parts = [
         f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name.replace(chr(34), "%22")}"\r\n'

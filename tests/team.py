@@ -1,7 +1,7 @@
-"""Commands by several users of one folder: real users, as the kernel knows them, without names and homes of their own.
+"""Run commands as several users of one folder: real user numbers of the kernel, without names and home folders.
 
-As a script it carries them out: Python itself may lie where other users cannot read it, so one process that has loaded all that
-the commands need becomes those users by forking.
+As a script, this module runs the commands. Other users may not be allowed to read the installed Python, so one process loads
+all modules that the commands need, and then forks and changes its user.
 """
 
 import contextlib
@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ANNE, BEN, TEAM = 61001, 61002, 61100  # users, whose own groups have the same numbers, and a group of both
+ANNE, BEN, TEAM = 61001, 61002, 61100  # two users, whose own groups have the same numbers, and a group of both
 
 
-# What train and audit keep in a data folder: prepared pixels and features, here of a network that averages colours.
+# Writes what train and audit store in a data folder: prepared pixels, and features of a network that averages colours.
 PIXELS = """
 import numpy as np
 from imgclf.core.config import Preprocessing
@@ -42,30 +42,30 @@ features.extract(Mean(), state_folder(folder) / "features" / "mean.sqlite", read
 
 
 class Team:
-    """Users who run commands in turn."""
+    """Users who run commands, one at a time."""
 
     def __init__(self, folder: Path, process: "subprocess.Popen[str]") -> None:
         self.folder, self._process = folder, process
 
     def run(self, user: int, umask: int, *words: object, team: bool = True) -> tuple[int, str]:
-        """Run a command as this user: its exit code, and what it said on stderr."""
-        code, said = self._ask([user, team, umask, *map(str, words)])
-        return int(code), str(said)
+        """Run a command as this user; return its exit code and stderr."""
+        code, text = self._request([user, team, umask, *map(str, words)])
+        return int(code), str(text)
 
     def can_write(self, user: int, path: Path) -> bool:
-        """Asked of the kernel, as that user."""
-        return bool(self._ask([user, True, 0, "may write", str(path)])[0] == 0)
+        """Whether the kernel lets this user write a path."""
+        return bool(self._request([user, True, 0, "may write", str(path)])[0] == 0)
 
-    def _ask(self, question: list[Any]) -> Any:
+    def _request(self, request: list[Any]) -> Any:
         if self._process.stdin is None or self._process.stdout is None:
             raise ValueError("the process has no pipes")
-        print(json.dumps(question), file=self._process.stdin, flush=True)
+        print(json.dumps(request), file=self._process.stdin, flush=True)
         return json.loads(self._process.stdout.readline())
 
 
 @contextlib.contextmanager
 def users() -> Iterator[Team]:
-    """The team, and a folder that every user may enter; pytest's own are closed."""
+    """Start the team with a folder that every user may enter, unlike the folders of pytest."""
     with tempfile.TemporaryDirectory(prefix="imgclf-team-", dir="/tmp") as folder:
         os.chmod(folder, 0o755)
         command = [sys.executable, __file__, folder]
@@ -78,7 +78,7 @@ def _serve(folder: Path) -> None:
 
     make_classes(folder, {"a": 4, "b": 4})
     commands = ("clean", "clean --undo", "clean --history", "split --force", "split --check", "preview")
-    for words in (*commands, "split --seed x"):  # the last one for what is loaded only to report an error
+    for words in (*commands, "split --seed x"):  # the last one loads what is needed to report an error
         verb, *options = words.split()
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
             _command([verb, str(folder), *options])
@@ -92,9 +92,9 @@ def _as_user(user: int, team: bool, umask: int, *words: str) -> tuple[int, str]:
     child = os.fork()
     if child:
         os.close(writer)
-        with open(reader, encoding="utf-8", errors="replace") as told:
-            said = told.read()
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said
+        with open(reader, encoding="utf-8", errors="replace") as errors:
+            text = errors.read()
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), text
     code = 99
     try:
         os.close(reader)

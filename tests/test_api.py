@@ -1,4 +1,4 @@
-"""The Python API: one import, resolved lazily, the same results as the commands."""
+"""Test the Python API: one import, lazy resolution, the same results as the commands."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from conftest import make_classes
 from imgclf import api
 
 
-def test_importing_it_loads_nothing() -> None:
+def test_importing_the_api_loads_nothing() -> None:
     code = (
         "import sys; import importlib, typing; before = set(sys.modules); import imgclf.api; "
         "print(sorted(set(sys.modules) - before))"
@@ -39,7 +39,7 @@ def test_paths_as_text_and_as_path_objects(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("as_text", [True, False])
-def test_one_image_or_many(trained: Path, as_text: bool) -> None:
+def test_predict_takes_one_image_or_a_list(trained: Path, as_text: bool) -> None:
     image = next((trained / "data" / "red").iterdir())
     given = str(image) if as_text else image
     bundle = api.Bundle.load(str(trained / "runs" / "toy"))

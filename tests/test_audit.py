@@ -1,4 +1,4 @@
-"""audit: planted label errors, strangers and copies are found; its CSV is what `clean --apply` carries out and undoes."""
+"""Test audit: it finds planted label errors, outliers and copies; `clean --apply` carries out its CSV and undoes it."""
 
 import csv
 import dataclasses
@@ -37,7 +37,7 @@ def texture(kind: str, index: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """120 images of three textures; of each class two lie among another's (named wrong)."""
+    """Make 120 images of three textures; two images of each class are in the folder of another class (named wrong)."""
     root = tmp_path_factory.mktemp("audit") / "data"
     kinds = ("dots", "plain", "stripes")
     for number, kind in enumerate(kinds):
@@ -67,7 +67,7 @@ def test_planted_errors_are_found(found: Audit) -> None:
     assert sorted(found.ranked) == sorted(sample.path for sample in found.images.samples)
 
 
-def test_an_image_under_two_classes_is_found(tmp_path: Path) -> None:
+def test_an_image_in_two_classes_is_found(tmp_path: Path) -> None:
     for number in range(40):
         write(tmp_path / "data" / "ab"[number % 2] / f"{number}.jpg", encoded(photo(number, 200, 150)))
     write(tmp_path / "data" / "b" / "again.png", encoded(photo(10, 200, 150), "PNG"))
@@ -77,15 +77,15 @@ def test_an_image_under_two_classes_is_found(tmp_path: Path) -> None:
         seen.setdefault(what, []).append((done, total))
 
     (found,) = auditing.audit(tmp_path / "data", AuditConfig(image_size=64), progress=progress).by_check()["similar"]
-    # What takes long has a bar of its own that moves, behind the features too.
+    # Each slow stage has its own progress bar, also after the features.
     assert list(seen)[-4:] == ["computing features", "comparing images", "judging labels", "ranking labels"]
     assert all(steps == sorted(steps) and steps[-1][0] == steps[-1][1] > 0 for steps in list(seen.values())[-4:])
     assert {found.path, found.other} == {"a/10.jpg", "b/again.png"}
     assert found.detail.endswith(f"but that one is {found.other[0]}")
 
 
-def test_alike_is_more_than_images_of_a_kind_are() -> None:
-    """Copies are found however many of the folder's images have one, and things of one kind are no copies."""
+def test_copies_are_distinguished_from_images_of_the_same_kind() -> None:
+    """Copies are found however many images have one. Different images of the same kind do not count as copies."""
     random = np.random.default_rng(0)
     plain = random.normal(size=(60, 200)).astype(np.float32)
     copies = plain[:40] + 0.3 * random.normal(size=(40, 200)).astype(np.float32)
@@ -100,14 +100,14 @@ def test_alike_is_more_than_images_of_a_kind_are() -> None:
     assert np.flatnonzero(auditing._alike(near)).tolist() == [70, 90]
 
 
-def test_images_hang_together_by_pairs() -> None:
+def test_pairs_of_nearest_neighbours_form_groups() -> None:
     groups = auditing._groups(np.array([1, 0, 2, 0, 5, 5]))
     assert len({int(groups[index]) for index in (0, 1, 3)}) == 1
     assert len({int(groups[index]) for index in (4, 5)}) == 1
     assert len(set(groups.tolist())) == 3
 
 
-def test_the_report_is_carried_out_and_undone_by_clean(planted: Path, found: Audit, tmp_path: Path) -> None:
+def test_clean_applies_the_report_and_undoes_it(planted: Path, found: Audit, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(planted, data, ignore=shutil.ignore_patterns(".imgclf"))
     before = tree(data)
@@ -165,7 +165,7 @@ def test_command(planted: Path, tmp_path: Path, imgclf: Run) -> None:
         assert words in done.stderr
 
 
-def test_too_few_images_are_said(tmp_path: Path) -> None:
+def test_too_few_images_are_an_error(tmp_path: Path) -> None:
     for number in range(6):
         write(
             tmp_path / "data" / ("a" if number % 2 else "b") / f"{number}.png",
@@ -186,8 +186,8 @@ def clouds(count: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndar
     return (random.normal(0, 1, (classes, 30))[labels] * 1.5 + random.normal(0, 1, (count, 30))).astype(np.float32), labels
 
 
-def test_held_out_probabilities_never_saw_the_image_or_its_group() -> None:
-    """Features that are noise but for copies in pairs: with the pair apart the copy would tell the label."""
+def test_held_out_probabilities_come_from_a_classifier_without_the_group() -> None:
+    """The features are noise, in pairs of copies. If a pair were divided between folds, the copy would reveal the label."""
     random = np.random.default_rng(0)
     half = random.normal(size=(150, 60)).astype(np.float32)
     features, labels = np.concatenate([half, half]), np.tile(random.integers(0, 2, 150), 2)
@@ -201,13 +201,13 @@ def test_held_out_probabilities_never_saw_the_image_or_its_group() -> None:
 
 def test_held_out_probabilities_are_calibrated() -> None:
     features, labels = clouds(2000, 4)
-    said = label_errors.held_out_probabilities(features, labels, np.arange(2000))
-    assert np.mean(said.argmax(axis=1) == labels) > 0.95
-    assert said.max(axis=1).mean() == pytest.approx(np.mean(said.argmax(axis=1) == labels), abs=0.03)
+    predicted = label_errors.held_out_probabilities(features, labels, np.arange(2000))
+    assert np.mean(predicted.argmax(axis=1) == labels) > 0.95
+    assert predicted.max(axis=1).mean() == pytest.approx(np.mean(predicted.argmax(axis=1) == labels), abs=0.03)
 
 
-def test_held_out_probabilities_are_those_of_ridge_regression_solved_at_once() -> None:
-    """With all scores of all penalties in memory, as the formulas have it."""
+def test_held_out_probabilities_equal_ridge_regression_of_scikit_learn() -> None:
+    """The reference keeps the scores of all penalties in memory, as in the formulas."""
     random = np.random.default_rng(4)
     features, labels = clouds(240, 7)
     labels = np.where(random.random(240) < 0.2, random.integers(0, 7, 240), labels)
@@ -222,25 +222,25 @@ def test_held_out_probabilities_are_those_of_ridge_regression_solved_at_once() -
             scores[~inside] = model.predict(values[~inside])
         for temperature in np.geomspace(0.02, 2, 40):
             powers = np.exp((scores - scores.max(axis=1, keepdims=True)) / temperature)
-            said = powers / powers.sum(axis=1, keepdims=True)
-            found.append((-np.log(said[np.arange(240), labels]).mean(), said))
+            predicted = powers / powers.sum(axis=1, keepdims=True)
+            found.append((-np.log(predicted[np.arange(240), labels]).mean(), predicted))
     expected = min(found, key=lambda one: one[0])[1]
     np.testing.assert_allclose(label_errors.held_out_probabilities(features, labels, groups), expected, atol=1e-9)
 
 
 def test_memory_does_not_grow_with_images_times_classes() -> None:
-    """4,000 images of 200 classes: 6 MB for one set of scores, and 70 MB for those of all penalties."""
+    """4,000 images of 200 classes: one set of scores takes 6 MB, the scores of all penalties 70 MB."""
     features, labels = clouds(4000, 200)
     tracemalloc.start()
     near, _alike, errors = auditing.compare(features, labels, 0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 48e6, f"{peak / 1e6:.0f} MB, of which a block of similarities is 16"
+    assert peak < 48e6, f"{peak / 1e6:.0f} MB, including 16 MB for a block of similarities"
     assert len(near.nearest) == len(errors.order) == 4000
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_blocks_change_nothing(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_block_size_does_not_change_the_result(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = clouds(500, 5, seed)
     whole = auditing.compare(features, labels, 0)
     monkeypatch.setattr(label_errors, "_ROWS", 37)
@@ -267,8 +267,8 @@ def test_flipped_labels_are_ranked_first(seed: int) -> None:
     assert sorted(errors.order.tolist()) == list(range(1000))
 
 
-def test_confident_learning_counts_by_the_mean_of_each_class() -> None:
-    """By hand: thresholds 0.8 (mean of 0.9, 0.9, 0.6) and 0.75; the third image reaches neither its own nor the other's."""
+def test_confident_learning_uses_the_mean_confidence_of_each_class_as_threshold() -> None:
+    """Computed by hand: thresholds 0.8 (mean of 0.9, 0.9, 0.6) and 0.75. The third image reaches neither of them."""
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.1, 0.9], [0.45, 0.55]])
     errors = label_errors.label_errors(probabilities.__getitem__, np.array([0, 0, 0, 1, 1, 1]))
     assert not errors.wrong.any()
@@ -278,7 +278,7 @@ def test_confident_learning_counts_by_the_mean_of_each_class() -> None:
     assert errors.likelier.tolist() == [0, 0, 0, 1, 1, 1, 1]
 
 
-def test_neighbours() -> None:
+def test_neighbours_equal_the_full_similarity_matrix() -> None:
     random = np.random.default_rng(0)
     features = random.normal(0, 1, (2100, 8)).astype(np.float32)
     features[:, 0] += 20

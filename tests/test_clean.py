@@ -1,4 +1,4 @@
-"""clean: every file accounted for, nothing lost, all undone, a second run changes nothing."""
+"""Test clean: every file is accounted for, nothing is lost, everything can be undone, a second run changes nothing."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ from imgclf.data.checks import CHECKS, CLEAN_CHECKS
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Two classes with one fault of every kind that makes a file move."""
+    """Make two classes with one issue of every kind for which a file is moved."""
     root = tmp_path / "data"
     jpeg, png = encoded(photo(1, 90, 70)), encoded(photo(2), "PNG")
     flipped = bytearray(png)
@@ -123,28 +123,28 @@ def test_two_cleans_then_undo(data: Path) -> None:
     cleaning.clean(data)
     assert (data / ".imgclf/quarantine/0002/cats/page.jpg").read_bytes() == b"<html>again</html>"
     _restored, problems, _notes = undoing.undo(data)
-    # The newest comes back first and the older one finds its place taken: it stays in quarantine, and is named.
+    # The newest file is restored first. It takes the place of the older one, which stays in quarantine and is named.
     assert len(problems) == 1
     assert "cats/page.jpg" in problems[0]
     assert tree(data) == {**before, "cats/page.jpg": b"<html>again</html>"}
     assert (data / ".imgclf/quarantine/0001/cats/page.jpg").read_bytes() == before["cats/page.jpg"]
 
 
-def test_one_batch_is_undone_by_its_number(data: Path) -> None:
+def test_one_operation_is_undone_by_its_number(data: Path) -> None:
     cleaning.clean(data)
     write(data / "cats/late.jpg", b"")
     cleaning.clean(data)
-    assert [(batch.number, batch.command, len(batch.moves), batch.state) for batch in undoing.history(data)] == [
-        (1, "clean", 12, "done"), (2, "clean", 1, "done")]  # fmt: skip
+    found = [(one.number, one.command, len(one.moves), one.state) for one in undoing.history(data)]
+    assert found == [(1, "clean", 12, "done"), (2, "clean", 1, "done")]
     restored, problems, _notes = undoing.undo(data, 2)
     assert (restored, problems) == (["cats/late.jpg"], [])
-    assert [batch.state for batch in undoing.history(data)] == ["done", "undone"]
+    assert [operation.state for operation in undoing.history(data)] == ["done", "undone"]
     for dry_run in (True, False):
         with pytest.raises(ImgclfError, match="no operation 2 that could be undone; --history lists them"):
             undoing.undo(data, 2, dry_run=dry_run)
 
 
-def test_batches_are_undone_in_any_order_or_say_which_comes_first(data: Path) -> None:
+def test_operations_are_undone_in_any_order_or_the_one_to_undo_first_is_named(data: Path) -> None:
     before = tree(data)
     cleaning.clean(data)  # renames dogs/taken.jpg, which is a PNG
     write(data.parent / "r.csv", b"path,action\ndogs/taken-2.png,Quarantine\n")
@@ -160,7 +160,7 @@ def test_batches_are_undone_in_any_order_or_say_which_comes_first(data: Path) ->
     assert tree(data) == before
 
 
-def test_an_interrupted_batch_shows_what_it_did(data: Path) -> None:
+def test_an_interrupted_operation_lists_the_moves_that_were_made(data: Path) -> None:
     cleaning.clean(data)
     undoing.undo(data)
     state = data / ".imgclf"
@@ -171,11 +171,11 @@ def test_an_interrupted_batch_shows_what_it_did(data: Path) -> None:
     assert (last.number, last.state, [move.source for move in last.moves]) == (9, "interrupted", ["cats/good.jpg"])
 
 
-# -- what is found ----------------------------------------------------------------------------------------------------
+# -- issues -----------------------------------------------------------------------------------------------------------
 
 
 def test_planted_faults_are_found_and_nothing_else(tmp_path: Path) -> None:
-    """More than 200 files, the truth of each known for every check."""
+    """The data has more than 200 files, and for each file the correct result of every check is known."""
     expected = plant(tmp_path)
     result = cleaning.clean(tmp_path, dry_run=True)
     assert len(result.files) >= 250
@@ -232,8 +232,8 @@ def test_policies_and_actions(tmp_path: Path) -> None:
     assert "grayscale" not in ignoring.by_check()
 
 
-def test_a_lower_threshold_never_finds_fewer(tmp_path: Path) -> None:
-    """Also for the checks that ask what is usual in the folder, where a third of it is soft, small and grey."""
+def test_a_lower_threshold_never_finds_fewer_files(tmp_path: Path) -> None:
+    """This also holds for the checks that compare with the rest of the folder; here a third of it is soft, small and grey."""
     for number in range(30):
         image = scene(number)
         if number % 3 == 0:
@@ -249,7 +249,7 @@ def test_a_lower_threshold_never_finds_fewer(tmp_path: Path) -> None:
         assert len(found[3]) > 15
 
 
-def test_likeness_can_be_asked_to_be_greater(tmp_path: Path) -> None:
+def test_the_threshold_of_near_duplicates_can_be_raised(tmp_path: Path) -> None:
     for seed in range(3):
         write(tmp_path / "cats" / f"{seed}.jpg", encoded(scene(seed)))
         write(tmp_path / "cats" / f"{seed} copy.jpg", (recompressed, cropped, all_at_once)[seed](scene(seed)))
@@ -261,8 +261,8 @@ def test_likeness_can_be_asked_to_be_greater(tmp_path: Path) -> None:
     assert len(cleaning.clean(tmp_path, dry_run=True).issues) == 3
 
 
-def test_strict_keeps_one_of_each_image(tmp_path: Path) -> None:
-    """Of a chain of likenesses, what is like an image that leaves stays; and a good copy stays when the better one leaves."""
+def test_strict_keeps_one_copy_of_each_image(tmp_path: Path) -> None:
+    """In a chain of near-duplicates, an image stays if the image that it resembles is moved. The same holds for copies."""
     for number in range(4):
         image = scene(1).crop((7 * number, 4 * number, 240 - 7 * number, 180 - 4 * number))
         write(tmp_path / "cats" / f"{number}.jpg", encoded(image.resize((240 - number, 180)), quality=92))
@@ -279,7 +279,7 @@ def test_strict_keeps_one_of_each_image(tmp_path: Path) -> None:
     assert trailing.images["dogs"] == (2, 1)
 
 
-def test_an_empty_class_folder_is_said(tmp_path: Path) -> None:
+def test_an_empty_class_folder_is_reported(tmp_path: Path) -> None:
     write(tmp_path / "cats" / "1.jpg", encoded(scene(1)))
     (tmp_path / "dogs").mkdir()
     assert cleaning.clean(tmp_path).notes == ("the class folder dogs holds no image",)
@@ -299,7 +299,7 @@ def test_thresholds(tmp_path: Path) -> None:
             cleaning.clean(tmp_path, on=wrong_action)
 
 
-def test_soft_small_or_grey_images_are_no_fault_where_all_are(tmp_path: Path) -> None:
+def test_soft_small_or_grey_images_are_no_issue_if_all_images_are_so(tmp_path: Path) -> None:
     from PIL import ImageFilter
 
     for number in range(12):
@@ -308,7 +308,7 @@ def test_soft_small_or_grey_images_are_no_fault_where_all_are(tmp_path: Path) ->
     assert cleaning.clean(tmp_path).issues == ()
 
 
-def test_the_copy_kept_is_the_better_one(tmp_path: Path) -> None:
+def test_the_better_copy_is_kept(tmp_path: Path) -> None:
     image = scene(1)
     write(tmp_path / "cats" / "a small.jpg", encoded(image.resize((120, 90))))
     write(tmp_path / "cats" / "z large.jpg", encoded(image))
@@ -321,7 +321,7 @@ def test_the_copy_kept_is_the_better_one(tmp_path: Path) -> None:
     )
 
 
-def test_of_copies_in_a_folder_that_is_split_the_test_part_keeps_its_own(tmp_path: Path) -> None:
+def test_with_copies_in_several_subsets_the_one_in_the_test_set_is_kept(tmp_path: Path) -> None:
     content = encoded(scene(1))
     for subset in ("train", "test"):
         write(tmp_path / subset / "cats" / "1.jpg", content)
@@ -337,8 +337,8 @@ def test_of_copies_in_a_folder_that_is_split_the_test_part_keeps_its_own(tmp_pat
     assert (again.path, again.action) == ("train/cats/1.jpg", "quarantined")
 
 
-def test_a_link_is_another_name_and_no_copy(tmp_path: Path) -> None:
-    """To set a file aside because a link shows it twice would take the file itself away."""
+def test_a_link_is_not_a_copy(tmp_path: Path) -> None:
+    """If a file with a link were quarantined as a copy, its only content would be gone."""
     write(tmp_path / "cats" / "z/really here.jpg", encoded(scene(1)))
     (tmp_path / "cats" / "a.jpg").symlink_to("z/really here.jpg")
     (tmp_path / "cats" / "b").symlink_to(tmp_path / "other")
@@ -353,8 +353,8 @@ def test_a_link_is_another_name_and_no_copy(tmp_path: Path) -> None:
     ]
 
 
-def test_what_a_link_leads_to_stays_where_it_is(tmp_path: Path) -> None:
-    """A misnamed file and a copy: moved, they would leave a link behind that leads nowhere."""
+def test_the_target_of_a_link_is_not_moved(tmp_path: Path) -> None:
+    """The targets are a misnamed file and a copy. If they were moved, their links would be broken."""
     first, second = encoded(scene(1)), encoded(scene(2))
     for name, content in (("a/1.png", first), ("a/2.jpg", second), ("a/z/copy.jpg", second), ("a/3.png", encoded(scene(3)))):
         write(tmp_path / name, content)
@@ -370,22 +370,22 @@ def test_what_a_link_leads_to_stays_where_it_is(tmp_path: Path) -> None:
     assert all((tmp_path / "a" / name).exists() for name in ("link.jpg", "between", "to a copy.jpg"))
 
 
-def test_an_image_that_cannot_be_read_stays_where_it_is(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Out of memory, no permission, a network that hiccups: not the image's fault."""
+def test_an_image_that_cannot_be_read_is_not_moved(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lack of memory or permission, or a network error, is not an issue of the image."""
 
-    def hungry(*_arguments: object) -> None:
+    def out_of_memory(*_arguments: object) -> None:
         raise MemoryError
 
     from imgclf.images import decode
 
     before = tree(data)
     with monkeypatch.context() as patch:
-        patch.setattr(decode.cv2, "imdecode", hungry)
+        patch.setattr(decode.cv2, "imdecode", out_of_memory)
         result = cleaning.clean(data)
     assert {issue.path for issue in result.issues if issue.action == "stuck"} == {
         "cats/good.jpg", "cats/deep/inside/good copy.JPEG", "cats/truncated.jpg", "dogs/really-a-jpeg.png"}  # fmt: skip
     assert (data / "cats/good.jpg").read_bytes() == before["cats/good.jpg"]
-    again = cleaning.clean(data)  # and is looked at anew next time
+    again = cleaning.clean(data)  # the next run inspects these files again
     assert {issue.path for issue in again.issues if issue.moved_to} == {
         "cats/truncated.jpg", "cats/deep/inside/good copy.JPEG", "dogs/really-a-jpeg.png"}  # fmt: skip
 
@@ -410,7 +410,7 @@ def test_odd_files(tmp_path: Path) -> None:
     assert (root / "cats" / "pipe.jpg").is_fifo()
 
 
-def test_two_files_that_want_the_same_new_name(tmp_path: Path) -> None:
+def test_two_files_that_would_get_the_same_new_name(tmp_path: Path) -> None:
     for name in ("pic", "pic.png", "pic.webp"):
         write(tmp_path / "cats" / name, encoded(photo(1)))
     issues = cleaning.clean(tmp_path, dry_run=True, on={"duplicate": "ignore"}).issues
@@ -418,25 +418,25 @@ def test_two_files_that_want_the_same_new_name(tmp_path: Path) -> None:
         ("cats/pic", "cats/pic.jpg"), ("cats/pic.png", "cats/pic-2.jpg"), ("cats/pic.webp", "cats/pic-3.jpg")]  # fmt: skip
 
 
-def test_what_cannot_be_moved_is_stuck_and_said(tmp_path: Path, imgclf: Run) -> None:
-    """A file where the quarantine folder should be: nothing is moved or overwritten, and it is said."""
+def test_files_that_cannot_be_moved_are_reported_as_stuck(tmp_path: Path, imgclf: Run) -> None:
+    """With a file in the place of the quarantine folder, nothing is moved or overwritten, and the error is reported."""
     write(tmp_path / "data" / "cats" / "good.jpg", encoded(photo(1)))
     write(tmp_path / "data" / "dogs" / "bad.jpg", b"")
     write(tmp_path / "data" / ".imgclf" / "quarantine", b"mine")
     before = tree(tmp_path / "data")
     done = imgclf("clean", "--json")
     assert done.returncode == 1
-    answer = json.loads(done.stdout)
-    assert answer["counts"] == {"kept": 1, "renamed": 0, "quarantined": 0, "ignored": 0, "stuck": 1, "reported": 0}
-    (stuck,) = answer["issues"]
+    document = json.loads(done.stdout)
+    assert document["counts"] == {"kept": 1, "renamed": 0, "quarantined": 0, "ignored": 0, "stuck": 1, "reported": 0}
+    (stuck,) = document["issues"]
     assert (stuck["path"], stuck["action"], stuck["moved_to"]) == ("dogs/bad.jpg", "stuck", "")
     assert "could not be moved: " in stuck["detail"]
     assert tree(tmp_path / "data") == before
     assert (tmp_path / "data" / ".imgclf" / "quarantine").read_bytes() == b"mine"
 
 
-def test_what_lies_in_a_linked_folder_is_only_reported(tmp_path: Path) -> None:
-    """The same broken file under two names: it moves from the folder that it lies in, once."""
+def test_files_in_a_linked_folder_are_only_reported(tmp_path: Path) -> None:
+    """A broken file with two paths is moved once, from the folder that really contains it."""
     write(tmp_path / "data" / "cats" / "good.jpg", encoded(photo(1)))
     write(tmp_path / "data" / "dogs" / "good.jpg", encoded(photo(2)))
     write(tmp_path / "data" / "cats" / "bad.jpg", b"")
@@ -450,7 +450,7 @@ def test_what_lies_in_a_linked_folder_is_only_reported(tmp_path: Path) -> None:
     assert tree(tmp_path / "data") == before
 
 
-def test_a_folder_that_is_split_already(tmp_path: Path) -> None:
+def test_a_folder_with_subset_folders(tmp_path: Path) -> None:
     for seed, subset in enumerate(("train", "validation", "test")):
         write(tmp_path / subset / "cats" / "1.jpg", encoded(photo(seed)))
     write(tmp_path / "train" / "LICENSE", b"CC0")
@@ -477,11 +477,11 @@ def test_bad_folders_are_named(make: object, words: str, tmp_path: Path) -> None
         cleaning.clean(tmp_path / "data")
 
 
-def test_an_older_report_with_orders_is_kept(data: Path) -> None:
+def test_an_earlier_report_with_actions_is_kept(data: Path) -> None:
     report = data.parent / "r.csv"
     result = cleaning.clean(data)
     assert writing.write_report(result, report) == []
-    assert writing.write_report(result, report) == []  # what was done asks for nothing
+    assert writing.write_report(result, report) == []  # it requests no action
     edited = report.read_text(encoding="utf-8", errors="surrogateescape").replace(",kept,", ",quarantine,", 1)
     report.write_text(edited, encoding="utf-8", errors="surrogateescape")
     (note,) = writing.write_report(result, report)
@@ -495,7 +495,7 @@ def test_an_older_report_with_orders_is_kept(data: Path) -> None:
 
 
 def edited(report: Path, changes: dict[str, tuple[str, str]]) -> Path:
-    """The report with other actions and new labels for some paths."""
+    """Change the actions and new labels of some paths in a report."""
     with open(report, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
@@ -507,7 +507,7 @@ def edited(report: Path, changes: dict[str, tuple[str, str]]) -> Path:
     return report
 
 
-def test_an_edited_report_is_carried_out_and_undone(data: Path, imgclf: Run) -> None:
+def test_an_edited_report_is_applied_and_undone(data: Path, imgclf: Run) -> None:
     before = tree(data)
     assert imgclf("clean", "--policy", "report", "--report", "r.csv").returncode == 0
     assert tree(data) == before
@@ -534,14 +534,14 @@ def test_an_edited_report_is_carried_out_and_undone(data: Path, imgclf: Run) -> 
     assert tree(data) == {**before, "cats/taken.png": b"in the way"}
 
 
-def test_the_report_of_what_was_done_asks_for_nothing(data: Path) -> None:
+def test_the_report_after_a_clean_requests_no_action(data: Path) -> None:
     writing.write_report(cleaning.clean(data, policy="report"), data.parent / "r.csv")
     assert applying.apply(data, data.parent / "r.csv") == ([], [])
     writing.write_report(cleaning.clean(data), data.parent / "r.csv")
     assert applying.apply(data, data.parent / "r.csv", dry_run=True) == ([], [])
 
 
-def test_the_report_of_a_dry_run_asks_for_what_clean_would_do(data: Path) -> None:
+def test_the_report_of_a_dry_run_requests_the_actions_of_clean(data: Path) -> None:
     writing.write_report(cleaning.clean(data, dry_run=True), data.parent / "r.csv")
     issues, _notes = applying.apply(data, data.parent / "r.csv")
     assert {issue.path: (issue.action, issue.moved_to) for issue in issues} == {
@@ -585,12 +585,12 @@ def test_command_reports_json_csv_and_html(data: Path, imgclf: Run) -> None:
     done = imgclf("clean", "data/", "--json", "--report", "out.csv", "--html", "out.html")
     assert done.returncode == 0
     assert done.stderr == "wrote out.csv\nwrote out.html\n"
-    answer = json.loads(done.stdout)
-    assert answer["counts"] == COUNTS
-    assert answer["files"] == 23
-    assert answer["checks"] == {"broken": 6, "extension": 5, "duplicate": 1}
-    assert {row["path"]: (row["action"], row["check"], row["moved_to"]) for row in answer["issues"]} == EXPECTED
-    assert {row["path"] for row in answer["ignored"]} == IGNORED
+    document = json.loads(done.stdout)
+    assert document["counts"] == COUNTS
+    assert document["files"] == 23
+    assert document["checks"] == {"broken": 6, "extension": 5, "duplicate": 1}
+    assert {row["path"]: (row["action"], row["check"], row["moved_to"]) for row in document["issues"]} == EXPECTED
+    assert {row["path"] for row in document["ignored"]} == IGNORED
     with open(data.parent / "out.csv", newline="", encoding="utf-8") as file:
         rows = {row["path"]: row for row in csv.DictReader(file)}
     assert len(rows) == 23
@@ -604,7 +604,7 @@ def test_command_reports_json_csv_and_html(data: Path, imgclf: Run) -> None:
     content = json.loads(re.search(r'type="application/json">(.*?)</script>', page, re.DOTALL)[1])  # type: ignore[index]
     shown = {image["path"]: image for image in content["images"]}
     assert shown.keys() == EXPECTED.keys()
-    assert shown["dogs/taken.jpg"]["thumbnail"]  # found where it lies now
+    assert shown["dogs/taken.jpg"]["thumbnail"]  # read from its new place
     assert shown["cats/deep/inside/good copy.JPEG"]["beside"] == shown["cats/deep/inside/good copy.JPEG"]["thumbnail"]
     assert not shown["cats/page.jpg"]["thumbnail"]
     assert not re.search(r"(src|href)=.?https?:", page)
@@ -615,7 +615,7 @@ def test_command_reports_json_csv_and_html(data: Path, imgclf: Run) -> None:
     )  # fmt: skip
 
 
-def test_a_page_survives_names_made_to_break_it(tmp_path: Path) -> None:
+def test_a_page_escapes_hostile_names(tmp_path: Path) -> None:
     name = "</script><script>alert(1)</script>"
     write(tmp_path / "data" / "cats" / f"{name.replace('/', '')}.jpg", b"")
     write(tmp_path / "data" / "cats" / "good.jpg", encoded(photo(1)))
@@ -623,7 +623,7 @@ def test_a_page_survives_names_made_to_break_it(tmp_path: Path) -> None:
     assert "<script>alert" not in (tmp_path / "r.html").read_text("utf-8")
 
 
-def test_a_report_never_overwrites_and_is_refused_before_anything_moves(data: Path, imgclf: Run) -> None:
+def test_a_report_that_would_overwrite_a_file_is_refused_before_anything_moves(data: Path, imgclf: Run) -> None:
     before = tree(data.parent)
     write(data.parent / "photo.csv", b"precious\n")
     write(data.parent / "page.html", b"<!doctype html>precious\n")
@@ -674,13 +674,13 @@ def test_command_tables(data: Path, imgclf: Run) -> None:
         (["--threshold", "blurry=much"], "'much' is no number"),
     ],
 )
-def test_options_that_make_no_sense(options: list[str], words: str, data: Path, imgclf: Run) -> None:
+def test_invalid_options(options: list[str], words: str, data: Path, imgclf: Run) -> None:
     done = imgclf("clean", *options)
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
 
 
-def test_a_class_that_lost_all_its_images_is_named_by_the_next_verb(data: Path, imgclf: Run) -> None:
+def test_a_class_that_lost_all_its_images_is_named_by_the_next_command(data: Path, imgclf: Run) -> None:
     write(data / "birds" / "1.jpg", b"")
     assert imgclf("clean").returncode == 0
     done = imgclf("split")
@@ -688,8 +688,8 @@ def test_a_class_that_lost_all_its_images_is_named_by_the_next_verb(data: Path, 
     assert done.stderr == "imgclf: error: data: the class folder birds has no images; add some, or remove the folder\n"
 
 
-def test_a_check_counts_files_and_not_issues(tmp_path: Path, imgclf: Run) -> None:
-    """One image under three classes: two of the files have an issue each, and the third one with either of them."""
+def test_a_check_counts_files_rather_than_issues(tmp_path: Path, imgclf: Run) -> None:
+    """One image is in three classes: two of the files have one issue each, the third has two."""
     data = make_classes(tmp_path / "data", {"a": 2, "b": 2, "c": 2}, size=40)
     for label in "abc":
         write(data / label / "same.png", encoded(scene(1), "PNG"))
@@ -700,8 +700,8 @@ def test_a_check_counts_files_and_not_issues(tmp_path: Path, imgclf: Run) -> Non
     assert re.search(r"^conflict +3 +report ", shown, re.MULTILINE), shown
 
 
-def test_a_folder_that_holds_few_images_is_left_alone(tmp_path: Path, imgclf: Run) -> None:
-    """Source code, say, given by mistake: `clean` moved all of it."""
+def test_a_folder_with_few_images_is_refused(tmp_path: Path, imgclf: Run) -> None:
+    """A folder of source code, given by mistake, must not be moved to quarantine."""
     write(tmp_path / "code" / "docs" / "logo.png", encoded(photo(1), "PNG"))
     for number in range(11):
         write(tmp_path / "code" / "src" / f"{number}.py", b"import this\n")

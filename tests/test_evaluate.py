@@ -1,4 +1,4 @@
-"""evaluate: honest metrics on the right images, equal to what Keras and predict say."""
+"""Test evaluate: metrics on the right images, equal to those of Keras and of predict."""
 
 import csv
 import dataclasses
@@ -25,7 +25,7 @@ def run_of(project: Path) -> Bundle:
     return Bundle.load(project / "runs" / "toy")
 
 
-def test_metrics_equal_kerases_on_the_test_part(project: Path) -> None:
+def test_metrics_equal_those_of_keras_on_the_test_set(project: Path) -> None:
     import keras
 
     run = run_of(project)
@@ -36,9 +36,9 @@ def test_metrics_equal_kerases_on_the_test_part(project: Path) -> None:
     network = keras.models.load_model(run.path / "model.keras")
     pixels = np.stack([preprocess.load(run.preprocessing, project / "data" / row.path) for row in rows]).astype(np.float32)
     labels = np.eye(3)[[run.class_names.index(row.label) for row in rows]]
-    cooled = calibration.tempered(network.predict(pixels, verbose=0).astype(np.float64), run.temperature)
+    calibrated = calibration.tempered(network.predict(pixels, verbose=0).astype(np.float64), run.temperature)
     measured = keras.metrics.CategoricalCrossentropy(), keras.metrics.CategoricalAccuracy(), keras.metrics.F1Score("macro")
-    loss, accuracy, f1 = (float(metric(labels, cooled)) for metric in measured)
+    loss, accuracy, f1 = (float(metric(labels, calibrated)) for metric in measured)
     assert result.loss == pytest.approx(loss, abs=1e-5)
     assert result.accuracy == pytest.approx(accuracy)
     assert result.macro_f1 == pytest.approx(f1)
@@ -46,12 +46,12 @@ def test_metrics_equal_kerases_on_the_test_part(project: Path) -> None:
     assert result.interval[0] <= result.accuracy <= result.interval[1]
 
 
-def test_evaluate_and_predict_say_the_same(project: Path) -> None:
+def test_evaluate_and_predict_give_the_same_predictions(project: Path) -> None:
     run = run_of(project)
     result = evaluate(run, project / "data", "val")
     paths = [str(project / "data" / p["path"]) for p in result.predictions]
-    for said, record in zip(result.predictions, predict(run, paths), strict=True):
-        assert (said["predicted"], said["probability"]) == (record.label, record.probability)
+    for row, record in zip(result.predictions, predict(run, paths), strict=True):
+        assert (row["predicted"], row["probability"]) == (record.label, record.probability)
 
 
 def test_results_are_written_into_the_run(project: Path) -> None:
@@ -64,22 +64,22 @@ def test_results_are_written_into_the_run(project: Path) -> None:
     assert header.header((run / "confusion-test.png").read_bytes()).format == "PNG"
 
 
-def test_calibration_is_of_the_validation_part_and_holds_everywhere(project: Path) -> None:
-    """The stored temperature is that of the raw predictions on the validation images; every output is after it."""
+def test_calibration_is_fitted_on_the_validation_set_and_used_everywhere(project: Path) -> None:
+    """The stored temperature is fitted to the raw predictions on the validation images; every output uses it."""
     known = run_of(project).info.calibration
     with_temperature(project / "runs" / "toy", 1.7)
     run = run_of(project)
     raw = Bundle(run.path, dataclasses.replace(run.info, calibration=dataclasses.replace(known, temperature=1.0)))
     before, after = (evaluate(one, project / "data", "val") for one in (raw, run))
-    true = np.array([run.class_names.index(said["label"]) for said in before.predictions])
-    paths = [project / "data" / said["path"] for said in before.predictions]
+    true = np.array([run.class_names.index(row["label"]) for row in before.predictions])
+    paths = [project / "data" / row["path"] for row in before.predictions]
     pixels = [preprocess.load(run.preprocessing, path) for path in paths]
-    answers = raw.probabilities(pixels)
-    assert known.fitted == pytest.approx(calibration.temperature(true, answers), rel=1e-6)
+    raw_probabilities = raw.probabilities(pixels)
+    assert known.fitted == pytest.approx(calibration.temperature(true, raw_probabilities), rel=1e-6)
     assert known.temperature == (known.fitted if known.gain > 0 else 1.0)
-    kept = calibration.tempered(answers, known.temperature)
+    kept = calibration.tempered(raw_probabilities, known.temperature)
     assert known.error_after == pytest.approx(calibration.calibration_error(true, kept))
-    np.testing.assert_allclose(run.probabilities(pixels), calibration.tempered(answers, 1.7), atol=1e-12)
+    np.testing.assert_allclose(run.probabilities(pixels), calibration.tempered(raw_probabilities, 1.7), atol=1e-12)
     assert [one["predicted"] for one in before.predictions] == [one["predicted"] for one in after.predictions]
     assert after.uncalibrated_error == pytest.approx(before.calibration_error, abs=1e-6)
     assert known.images == 12
@@ -94,7 +94,7 @@ def test_calibration_is_of_the_validation_part_and_holds_everywhere(project: Pat
         ("precision[a, b=c]=0,top2=0.5", [("precision[a, b=c]", 0.0), ("top2", 0.5)]),
     ],
 )
-def test_gates_are_read(text: str, expected: list) -> None:
+def test_gates_are_parsed(text: str, expected: list) -> None:
     assert [(gate.name, gate.least) for gate in gates(text, ["cat", "dog", "a, b=c"])] == expected
 
 
@@ -114,18 +114,18 @@ def test_gates_are_read(text: str, expected: list) -> None:
         ("accuracy=0.9 f1=0.9", "write METRIC=MIN"),
     ],
 )
-def test_what_is_no_gate(text: str, words: str) -> None:
+def test_invalid_gates_are_refused(text: str, words: str) -> None:
     with pytest.raises(UsageError) as error:
         gates(text, ["cat", "dog"])
     assert words in str(error.value)
 
 
-def test_command_as_a_gate(project: Path, imgclf: Run) -> None:
-    """Exit code 1 where a metric is below its minimum, and all metrics are shown all the same."""
+def test_fail_under_sets_the_exit_code(project: Path, imgclf: Run) -> None:
+    """The exit code is 1 if a metric is below its minimum; all metrics are still shown."""
     result = evaluate(run_of(project), project / "data")
     low = min(result.classes, key=lambda score: score.recall)
-    asked = f"accuracy={result.accuracy - 1e-6},f1={result.macro_f1 - 1e-6},recall[{low.name}]={low.recall - 1e-6}"
-    done = imgclf("evaluate", "data", "--fail-under", asked if low.recall else "accuracy=0")
+    minima = f"accuracy={result.accuracy - 1e-6},f1={result.macro_f1 - 1e-6},recall[{low.name}]={low.recall - 1e-6}"
+    done = imgclf("evaluate", "data", "--fail-under", minima if low.recall else "accuracy=0")
     assert done.returncode == 0, done.stderr
     assert "met: accuracy " in done.stderr
     done = imgclf("evaluate", "data", "--fail-under", "auc=0,accuracy=1", "--json")
@@ -136,7 +136,7 @@ def test_command_as_a_gate(project: Path, imgclf: Run) -> None:
 
 
 def test_metrics_that_are_undefined_are_null(project: Path, imgclf: Run) -> None:
-    """A folder with images of one class alone has no ROC curve."""
+    """A folder with images of only one class has no ROC curve."""
     for index in range(3):
         write(project / "other" / "red" / f"{index}.png", encoded(photo(index), "PNG"))
     done = imgclf("evaluate", "other", "--json")
@@ -147,8 +147,8 @@ def test_metrics_that_are_undefined_are_null(project: Path, imgclf: Run) -> None
     assert done.returncode == 1
 
 
-def test_a_class_that_is_not_there_is_named_and_misses_no_gate(project: Path, imgclf: Run) -> None:
-    """Two of three classes, and only images that are predicted right: F1 is 1, as scikit-learn has it."""
+def test_a_class_without_images_is_named_and_does_not_fail_a_gate(project: Path, imgclf: Run) -> None:
+    """Two of three classes, and only correctly predicted images: F1 is 1, as in scikit-learn."""
     right = [
         one for one in evaluate(run_of(project), project / "data", "train").predictions if one["label"] == one["predicted"]
     ]
@@ -165,8 +165,8 @@ def test_a_class_that_is_not_there_is_named_and_misses_no_gate(project: Path, im
     assert any(note.startswith(f"classes without images here: {absent}; ROC-AUC and") for note in found["notes"])
 
 
-def test_page(project: Path, imgclf: Run) -> None:
-    """Self-contained, with every wrong image; nothing of a name is taken for markup; never over another file."""
+def test_html_page(project: Path, imgclf: Run) -> None:
+    """The page is self-contained, shows every error, escapes names, and overwrites no other file."""
     odd = project / "data" / "red" / "<b>&'.png"
     rows = read_manifest(project / "runs/toy/split.csv").rows
     wrong = next(row.path for row in rows if row.split == "test" and row.label == "green")
@@ -178,13 +178,13 @@ def test_page(project: Path, imgclf: Run) -> None:
     done = imgclf("evaluate", "other", "--html", "page.html")
     assert done.returncode == 0, done.stderr
     page = (project / "page.html").read_text()
-    answer = json.loads((project / "runs/toy/evaluation-other-other.json").read_text())
-    assert f"<strong>{answer['accuracy']:.1%}</strong>" in page
+    document = json.loads((project / "runs/toy/evaluation-other-other.json").read_text())
+    assert f"<strong>{document['accuracy']:.1%}</strong>" in page
     assert "&lt;b&gt;&amp;&#x27;.png" in page
     assert "<b>&'" not in page
     assert "http" not in page.replace("http-equiv", "")
-    wrong_ones = answer["images"] - round(answer["accuracy"] * answer["images"])
-    assert page.count("data:image/jpeg;base64,") == 2 * wrong_ones > 0  # the image, and where the run looks
+    wrong_ones = document["images"] - round(document["accuracy"] * document["images"])
+    assert page.count("data:image/jpeg;base64,") == 2 * wrong_ones > 0  # the image and its saliency map
     write(project / "mine.html", b"<p>mine")
     done = imgclf("evaluate", "data", "--html", "mine.html")
     assert (done.returncode, done.stdout) == (1, "")
@@ -192,7 +192,7 @@ def test_page(project: Path, imgclf: Run) -> None:
 
 
 def test_renamed_and_relabelled_images_of_the_split_are_scored(project: Path) -> None:
-    """As training takes them: under their new names, and in the class where they lie now."""
+    """As in training, they count under their new names and in the class of their new folder."""
     run = Bundle.load(project / "runs/toy")
     before = evaluate(run, project / "data")
     rows = [row for row in read_manifest(run.path / "split.csv").rows if row.split == "test"]
@@ -215,8 +215,8 @@ def test_renamed_and_relabelled_images_of_the_split_are_scored(project: Path) ->
         evaluate(run, project / "data")
 
 
-def test_an_image_that_the_split_calls_otherwise_than_its_folder(project: Path, imgclf: Run) -> None:
-    """Another tool may have written the labels."""
+def test_the_label_in_the_split_takes_precedence_over_the_folder(project: Path, imgclf: Run) -> None:
+    """The split may come from another tool."""
     split = project / "data/.imgclf/split.csv"
     lines = split.read_text().splitlines()
     victim = next(number for number, line in enumerate(lines) if ",blue,test," in line)
@@ -228,7 +228,7 @@ def test_an_image_that_the_split_calls_otherwise_than_its_folder(project: Path, 
     assert [score.support for score in result.classes] == [2, 3, 4]
 
 
-def test_two_folders_of_one_name_have_results_each(project: Path, imgclf: Run) -> None:
+def test_two_folders_of_the_same_name_have_separate_results(project: Path, imgclf: Run) -> None:
     for place in ("monday", "tuesday"):
         shutil.copytree(project / "data" / "red", project / place / "batch" / "red")
     for place, name in (("monday", "other-batch"), ("tuesday", "other-batch-2"), ("monday", "other-batch")):
@@ -238,8 +238,8 @@ def test_two_folders_of_one_name_have_results_each(project: Path, imgclf: Run) -
     assert len(list((project / "runs/toy").glob("predictions-*"))) == 2
 
 
-def test_measures_and_slices(project: Path) -> None:
-    """Every prediction tells the size, brightness and blur of its image; folders within a class are slices."""
+def test_measurements_and_slices(project: Path) -> None:
+    """Every prediction contains the size, brightness and blur of its image; folders within a class are slices."""
     write(project / "other" / "red" / "cam1" / "a.png", encoded(photo(1, 60, 40), "PNG"))
     for index in range(12):
         shutil.copy(project / f"data/red/{index:03d}.png", write(project / "other/red/cam2" / f"{index}.png", b""))
@@ -249,8 +249,8 @@ def test_measures_and_slices(project: Path) -> None:
     assert {(one.by, one.value, one.images) for one in result.slices if one.by == "folder"} == {("folder", "cam2", 12)}
 
 
-def test_a_slice_is_the_folder_within_the_class_whatever_its_name(project: Path) -> None:
-    """`test` in a class is a folder like any other; `Training` above the classes is none of them."""
+def test_a_slice_is_a_folder_within_a_class_whatever_its_name(project: Path) -> None:
+    """A folder `test` within a class is a slice; the folder `Training` above the classes is not."""
     for subset in ("Training", "Validation"):
         for name in ("test", "red"):
             for index in range(6):
@@ -262,7 +262,7 @@ def test_a_slice_is_the_folder_within_the_class_whatever_its_name(project: Path)
     assert {(one.value, one.images) for one in found if one.by == "folder"} == {("test", 12), ("red", 12)}
 
 
-def test_the_runs_own_split_counts_even_when_the_folder_has_another(project: Path) -> None:
+def test_the_split_of_the_run_is_used_even_if_the_folder_has_another(project: Path) -> None:
     from imgclf.core.config import SplitConfig
     from imgclf.split import splitting
 
@@ -271,7 +271,7 @@ def test_the_runs_own_split_counts_even_when_the_folder_has_another(project: Pat
     assert evaluate(run_of(project), project / "data").predictions == before.predictions
 
 
-def test_train_part_says_what_it_is_worth(project: Path) -> None:
+def test_a_score_on_the_training_set_has_a_warning(project: Path) -> None:
     result = evaluate(run_of(project), project / "data", "train")
     assert result.images == 51
     assert result.notes == ("these images trained the network: the score says how well it remembers, not how good it is",)
@@ -291,7 +291,7 @@ def test_damaged_missing_and_changed_images_are_named(project: Path) -> None:
     assert result.notes[1] == f"images that have changed since the run's split was made: 2, first {rows[0].path}"
 
 
-def test_training_images_that_turn_up_in_the_test_are_counted(project: Path) -> None:
+def test_training_images_among_the_test_images_are_counted(project: Path) -> None:
     run = run_of(project)
     rows = read_manifest(run.path / "split.csv").rows
     trained = next(row for row in rows if row.split == "train")
@@ -301,8 +301,8 @@ def test_training_images_that_turn_up_in_the_test_are_counted(project: Path) -> 
     assert "images that were in the run's training set: 1 of 9; the score flatters the run" in notes
 
 
-def test_images_that_chose_the_epoch_are_counted(project: Path) -> None:
-    """Asked for as a subset, in another folder, and where there is no test set."""
+def test_validation_images_are_counted(project: Path) -> None:
+    """With --split val, without validation images, and in another folder."""
     run = run_of(project)
     words = "images that were in the run's validation set, which chose its best epoch: {}; the score flatters the run"
     assert evaluate(run, project / "data").notes == ()
@@ -314,7 +314,7 @@ def test_images_that_chose_the_epoch_are_counted(project: Path) -> None:
     assert evaluate(run, project / "other").notes[0] == words.format("1 of 2")
 
 
-def test_what_is_no_image_is_said_of_the_part_that_is_scored(project: Path) -> None:
+def test_skipped_files_are_named_only_for_the_scored_subset(project: Path) -> None:
     for subset in ("train", "test"):
         shutil.copytree(project / "data" / "red", project / "other" / subset / "red")
         write(project / "other" / subset / "red" / "notes.txt", b"milk")
@@ -334,12 +334,12 @@ def test_another_folder(project: Path) -> None:
     assert result.confusion.sum(axis=1).tolist() == [0, 0, 4]
 
 
-def test_a_copy_of_the_data_is_the_runs_own(project: Path) -> None:
+def test_a_moved_data_folder_counts_as_the_data_of_the_run(project: Path) -> None:
     os.rename(project / "data", project / "moved")
     assert evaluate(run_of(project), project / "moved").on == "the test set of the run's own split"
 
 
-def test_what_cannot_be_evaluated(project: Path) -> None:
+def test_errors(project: Path) -> None:
     write(project / "other" / "purple" / "1.png", encoded(photo(1), "PNG"))
     with pytest.raises(ImgclfError, match="class purple is unknown to this run, which knows blue, green, red"):
         evaluate(run_of(project), project / "other")
@@ -379,13 +379,13 @@ def test_command(project: Path, imgclf: Run) -> None:
     assert lines[0] == "runs/toy on the test set of the run's own split: 9 images"
     assert lines[1].startswith("accuracy ")
     done = imgclf("evaluate", "data", "--split", "val", "--json")
-    answer = json.loads(done.stdout)
-    assert (answer["name"], answer["images"], answer["class_names"]) == ("val", 12, ["blue", "green", "red"])
+    document = json.loads(done.stdout)
+    assert (document["name"], document["images"], document["class_names"]) == ("val", 12, ["blue", "green", "red"])
     done = imgclf("evaluate", "data", "--split", "tset")
     assert done.returncode == 2
 
 
-def test_a_class_folder_that_came_later_is_named_and_not_counted_as_images(project: Path) -> None:
+def test_a_class_folder_added_later_is_named_and_its_images_are_not_counted(project: Path) -> None:
     shutil.copytree(project / "data" / "red", project / "data" / "pink")
     shutil.copy(project / "data" / "red" / "000.png", project / "data" / "red" / "new.png")
     notes = evaluate(Bundle.load(project / "runs" / "toy"), project / "data").notes
@@ -395,6 +395,6 @@ def test_a_class_folder_that_came_later_is_named_and_not_counted_as_images(proje
     assert any("files in" in note and note.endswith("not in the run's split and were not scored: 1") for note in notes)
 
 
-def test_a_class_in_another_spelling_is_the_class() -> None:
+def test_a_class_name_in_another_unicode_form_is_the_same_class() -> None:
     (gate,) = gates("recall[e\u0301]=0.5", ["b", "\u00e9"])
     assert gate.name == "recall[\u00e9]"

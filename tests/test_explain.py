@@ -1,4 +1,4 @@
-"""explain: sheets of where a run looks, one record an input, nothing of the user's overwritten."""
+"""Test explain: sheets with saliency maps, one record per input, no file of the user is overwritten."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ from imgclf.models.grad_cam import grad_cam
 
 
 def squares(root: Path) -> Path:
-    """Grey noise, of which the class `marked` has a red square in its upper left quarter."""
+    """Make images of grey noise; those of class `marked` have a red square in the upper left quarter."""
     for name in ("marked", "plain"):
         for index in range(40):
             random = np.random.default_rng([index, name == "marked"])
@@ -34,8 +34,8 @@ def squares(root: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that tells the two apart, of two classes, and so of one sigmoid unit."""
+def square_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train a run that separates the two classes; with two classes it has one sigmoid unit."""
     from imgclf.core.config import TrainConfig
     from imgclf.split import splitting
     from imgclf.train import train
@@ -47,8 +47,8 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_no_more_interpreters_than_work_at_once(learnt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three images and some 150 predictions of each: one for a core, and one for the thread that asks."""
+def test_at_most_one_interpreter_per_core(square_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Explaining three images takes about 150 predictions each, but needs only one interpreter per core."""
     from ai_edge_litert import interpreter
 
     made: list[str] = []
@@ -59,8 +59,8 @@ def test_no_more_interpreters_than_work_at_once(learnt: Path, tmp_path: Path, mo
             super().__init__(*arguments, **options)
 
     monkeypatch.setattr(interpreter, "Interpreter", Counted)
-    run = Bundle.load(learnt / "runs/square")
-    inputs = [str(learnt / f"data/marked/{index:02d}.png") for index in range(3)]
+    run = Bundle.load(square_run / "runs/square")
+    inputs = [str(square_run / f"data/marked/{index:02d}.png") for index in range(3)]
     assert len(list(explain(run, inputs, tmp_path / "out"))) == 3
     assert 1 <= len(made) <= cpu_count()
     pixels = [preprocess.load(run.preprocessing, Path(path)) for path in inputs]
@@ -69,14 +69,14 @@ def test_no_more_interpreters_than_work_at_once(learnt: Path, tmp_path: Path, mo
     assert len(made) <= cpu_count()
 
 
-def test_both_methods_look_at_the_square(learnt: Path) -> None:
-    """On the photographs of the class with it; covering what they mark undoes the answer, and chance does not."""
+def test_both_methods_mark_the_square(square_run: Path) -> None:
+    """If the marked pixels are covered, the probability falls further than if random ones are."""
     import keras
 
-    run = Bundle.load(learnt / "runs/square")
+    run = Bundle.load(square_run / "runs/square")
     network = keras.saving.load_model(run.path / "model.keras", compile=False)
     for index in range(3):
-        fed = preprocess.load(run.preprocessing, learnt / f"data/marked/{index:02d}.png")
+        fed = preprocess.load(run.preprocessing, square_run / f"data/marked/{index:02d}.png")
         assert run.probability(fed)[0] > 0.7
         random = np.random.default_rng([index, True])
         random.integers(80, 170, (48, 48, 3))
@@ -88,11 +88,11 @@ def test_both_methods_look_at_the_square(learnt: Path) -> None:
         assert found.marked[-1] < found.random[-1]
 
 
-def test_sheets_and_records(learnt: Path, tmp_path: Path) -> None:
-    """One record an input, failures too; two of one name have two sheets; a file of the user's stays."""
-    run = Bundle.load(learnt / "runs/square")
-    write(tmp_path / "a" / "x.png", (learnt / "data/marked/00.png").read_bytes())
-    write(tmp_path / "b" / "x.png", (learnt / "data/plain/00.png").read_bytes())
+def test_sheets_and_records(square_run: Path, tmp_path: Path) -> None:
+    """One record per input, also for errors; two inputs of the same name get two sheets; a file of the user stays."""
+    run = Bundle.load(square_run / "runs/square")
+    write(tmp_path / "a" / "x.png", (square_run / "data/marked/00.png").read_bytes())
+    write(tmp_path / "b" / "x.png", (square_run / "data/plain/00.png").read_bytes())
     write(tmp_path / "a" / "broken.png", b"\x89PNG")
     mine = write(tmp_path / "out" / "x.png.png", b"mine")
     for _again in range(2):
@@ -111,27 +111,27 @@ def test_sheets_and_records(learnt: Path, tmp_path: Path) -> None:
         list(explain(run, [], tmp_path / "out", target="cow"))
 
 
-def test_an_image_in_which_nothing_counts(learnt: Path, tmp_path: Path) -> None:
-    """To blur a part of one colour changes nothing: no mark, and no figure falls."""
+def test_an_image_of_one_colour_has_no_saliency(square_run: Path, tmp_path: Path) -> None:
+    """Blurring an area of one colour changes nothing, so nothing is marked and no probability falls."""
     flat = write(tmp_path / "flat.png", encoded(Image.new("RGB", (60, 40), (120, 120, 120)), "PNG"))
-    [record] = explain(Bundle.load(learnt / "runs/square"), [str(flat)], tmp_path / "out")
+    [record] = explain(Bundle.load(square_run / "runs/square"), [str(flat)], tmp_path / "out")
     assert record.is_blank
-    for figures in (record.marked, record.random):
-        assert figures == pytest.approx((record.probability,) * 4)
+    for probabilities in (record.marked, record.random):
+        assert probabilities == pytest.approx((record.probability,) * 4)
 
 
-def test_sheets_never_lie_among_the_images(learnt: Path, tmp_path: Path) -> None:
-    image = write(tmp_path / "in" / "x.png", (learnt / "data/marked/00.png").read_bytes())
+def test_sheets_are_never_written_among_the_images(square_run: Path, tmp_path: Path) -> None:
+    image = write(tmp_path / "in" / "x.png", (square_run / "data/marked/00.png").read_bytes())
     with pytest.raises(UsageError, match="the folder that the images come from; choose another"):
-        list(explain(Bundle.load(learnt / "runs/square"), [str(image.parent)], image.parent))
+        list(explain(Bundle.load(square_run / "runs/square"), [str(image.parent)], image.parent))
     assert list(image.parent.iterdir()) == [image]
     with pytest.raises(ImgclfError, match="would become part of the data; choose a place outside it for --out"):
-        list(explain(Bundle.load(learnt / "runs/square"), [str(image)], learnt / "data" / "marked" / "new"))
-    assert not (learnt / "data" / "marked" / "new").exists()
+        list(explain(Bundle.load(square_run / "runs/square"), [str(image)], square_run / "data" / "marked" / "new"))
+    assert not (square_run / "data" / "marked" / "new").exists()
 
 
-def test_command(learnt: Path, imgclf: Run, tmp_path: Path) -> None:
-    shutil.copytree(learnt, tmp_path, dirs_exist_ok=True)
+def test_command(square_run: Path, imgclf: Run, tmp_path: Path) -> None:
+    shutil.copytree(square_run, tmp_path, dirs_exist_ok=True)
     done = imgclf("explain", "data/marked/00.png", "none.png", "--json", "--class", "plain")
     assert done.returncode == 1
     first, second = json.loads(done.stdout)

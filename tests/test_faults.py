@@ -1,4 +1,4 @@
-"""A round or two of tests/benchmarks/faults.py for commands that move, replace or make files; it runs some hundred of all."""
+"""Run one or two rounds of tests/benchmarks/faults.py, which runs hundreds, for commands that move, replace or make files."""
 
 import random
 import sys
@@ -19,7 +19,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def breakers(base: Path) -> dict[str, faults.Breaker]:
-    """Those made so far: making one runs its command twice."""
+    """Cache of breakers, because making one runs its command twice."""
     return {}
 
 
@@ -27,11 +27,11 @@ def breaker_of(breakers: dict[str, faults.Breaker], base: Path, command: str, fa
     if command not in breakers:
         breakers[command] = faults.Breaker(base, command, random.Random())
     breakers[command].chance.seed(f"{command} {fault}")
-    breakers[command].figures.clear()
+    breakers[command].counts.clear()
     return breakers[command]
 
 
-PHASES = {  # of each command, in each of which it is killed
+PHASES = {  # the phases of each command; it is killed once in each
     "clean": {"state", "lock", "index", "plan", "moves"},
     "undo": {"state", "lock", "plan", "moves"},
     "apply": {"state", "lock", "plan", "moves"},
@@ -44,13 +44,13 @@ PHASES = {  # of each command, in each of which it is killed
 
 
 @pytest.mark.parametrize("command", PHASES)
-def test_a_kill_in_every_phase(command: str, base: Path, breakers: dict[str, faults.Breaker]) -> None:
-    """Each lands while the command runs, just before a change to the disk of that phase."""
+def test_a_kill_in_every_phase_loses_nothing(command: str, base: Path, breakers: dict[str, faults.Breaker]) -> None:
+    """The command is killed just before a change to the disk in that phase."""
     breaker = breaker_of(breakers, base, command, "step")
     assert breaker.phases.keys() == PHASES[command]
     breaker.step()
-    assert breaker.figures["killed"] == len(PHASES[command])
-    assert {f"in {phase}": 1 for phase in PHASES[command]}.items() <= breaker.figures.items()
+    assert breaker.counts["killed"] == len(PHASES[command])
+    assert {f"in {phase}": 1 for phase in PHASES[command]}.items() <= breaker.counts.items()
 
 
 @pytest.mark.parametrize("fault", ["vanish", "two", "clock"])
@@ -62,31 +62,29 @@ def test_nothing_is_lost_and_the_next_run_finishes(
 
 
 @pytest.mark.parametrize("command", ["clean", "move"])
-def test_kills_at_random_instants_meet_a_command_that_runs(
-    command: str, base: Path, breakers: dict[str, faults.Breaker]
-) -> None:
-    """Between two changes to the disk, too: in what SQLite and the decoder write and read."""
+def test_a_kill_at_a_random_instant_loses_nothing(command: str, base: Path, breakers: dict[str, faults.Breaker]) -> None:
+    """The kill may also come between two changes to the disk, while SQLite or the decoder reads or writes."""
     breaker = breaker_of(breakers, base, command, "kill")
     for _round in range(3):
         breaker.kill()
-    assert breaker.figures["killed"] >= 2
-    landed = {word: count for word, count in breaker.figures.items() if word.startswith("in ")}
-    assert sum(landed.values()) == breaker.figures["killed"], landed
+    assert breaker.counts["killed"] >= 2
+    landed = {word: count for word, count in breaker.counts.items() if word.startswith("in ")}
+    assert sum(landed.values()) == breaker.counts["killed"], landed
     assert set(landed) <= {"in start", *(f"in {phase}" for phase in PHASES[command])}
 
 
 MADE = {
     "train": {"state", "prepared", "runs"},
     "audit": {"state", "prepared", "features", "found"},
-    "keras": {"new"},  # the model and nothing else: written beside its name, then renamed
+    "keras": {"new"},  # only the model: written under a temporary name, then renamed
 }
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("command", MADE)
-def test_what_is_made_is_whole_or_not_there(command: str, base: Path) -> None:
+def test_an_output_is_complete_or_absent_after_a_kill(command: str, base: Path) -> None:
     breaker = faults.Breaker(base, command, random.Random(command))
     assert breaker.phases.keys() == MADE[command]
     breaker.step()
-    assert breaker.figures["killed"] == len(MADE[command])
+    assert breaker.counts["killed"] == len(MADE[command])
     breaker.two()

@@ -1,4 +1,4 @@
-"""Runs from someone else: one line for whatever is wrong with them, little memory, nothing that hangs."""
+"""Test runs from someone else: every problem gives a one-line error, memory stays small, and nothing hangs."""
 
 import subprocess
 import sys
@@ -71,7 +71,7 @@ COMMANDS = {
         (replaced("parameters", by=True), "parameters is invalid: it is true, but must be a whole number, 1 or more"),
     ],
 )  # fmt: skip
-def test_a_value_that_is_wrong(folder: Path, change: Callable[[dict[str, Any]], None], words: str) -> None:
+def test_a_wrong_value_is_refused(folder: Path, change: Callable[[dict[str, Any]], None], words: str) -> None:
     run = folder / "runs/bad"
     rewrite(run, change)
     with pytest.raises(ImgclfError) as raised:
@@ -87,8 +87,8 @@ def test_a_value_that_is_wrong(folder: Path, change: Callable[[dict[str, Any]], 
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_network_of_25000_pixels_costs_no_memory(command: str, folder: Path) -> None:
-    """It took 1.9 GB for one photo, and 7.3 GB for thirty."""
+def test_a_preprocessing_of_25000_pixels_takes_no_memory(command: str, folder: Path) -> None:
+    """Before the check, predict took 1.9 GB for one image and 7.3 GB for thirty."""
     rewrite(folder / "runs/bad", lambda info: info["preprocessing"].update(width=25_000, height=25_000))
     code = (
         "import resource, subprocess, sys\n"
@@ -96,17 +96,17 @@ def test_a_network_of_25000_pixels_costs_no_memory(command: str, folder: Path) -
         "print(done.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1000, done.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code, *COMMANDS[command]], capture_output=True, text=True, timeout=120)
-    exit_code, megabytes, said = done.stdout.split(" ", 2)
+    exit_code, megabytes, errors = done.stdout.split(" ", 2)
     assert exit_code == "1"
     assert int(megabytes) < 150
-    assert "runs/bad/bundle.json: preprocessing: height must be a whole number, 1 to 1024, not 25000" in said
-    assert said.strip().count("\n") == 0
+    assert "runs/bad/bundle.json: preprocessing: height must be a whole number, 1 to 1024, not 25000" in errors
+    assert errors.strip().count("\n") == 0
 
 
 @pytest.mark.parametrize("kind", SPECIAL)
 @pytest.mark.parametrize("name", ["bundle.json", "model.tflite", "model.keras", "evaluation-test.json"])
-def test_what_is_no_file_is_not_waited_for(name: str, kind: str, folder: Path) -> None:
-    """A pipe named bundle.json hung; a link to /dev/zero was read without end."""
+def test_pipes_and_devices_in_place_of_files_are_refused(name: str, kind: str, folder: Path) -> None:
+    """Before the check, a pipe named bundle.json blocked the command, and a link to /dev/zero was read for ever."""
     run = folder / "runs/bad"
     special(run / name, kind)
     found = {one.name: one for one in runs.runs()}
@@ -138,7 +138,7 @@ def test_no_command_waits_for_a_pipe(command: str, folder: Path, imgclf: Run) ->
         assert "runs/bad" in done.stderr
 
 
-def test_json_is_bounded_before_it_takes_memory(tmp_path: Path) -> None:
+def test_json_is_limited_before_it_takes_memory(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     for content, words in (
         (b"[" * 200_000, "nested too deeply"),
@@ -158,7 +158,7 @@ def test_json_is_bounded_before_it_takes_memory(tmp_path: Path) -> None:
         assert "\n" not in str(raised.value)
 
 
-# -- files that options name ------------------------------------------------------------------------------------------------
+# -- files given to options -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", SPECIAL)
@@ -171,7 +171,7 @@ def test_json_is_bounded_before_it_takes_memory(tmp_path: Path) -> None:
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_an_option_that_takes_a_file(words: list[str], kind: str, folder: Path, imgclf: Run) -> None:
+def test_an_option_that_takes_a_file_refuses_everything_else(words: list[str], kind: str, folder: Path, imgclf: Run) -> None:
     splitting.split(make_classes(folder / "data", {"a": 6, "b": 6}, size=16))
     special(folder / "odd", kind)
     done = imgclf(*words, "odd")

@@ -1,4 +1,4 @@
-"""Some seconds of tests/benchmarks/fuzz.py and fuzz_files.py, which are meant to run for ten minutes."""
+"""Run tests/benchmarks/fuzz.py and fuzz_files.py for some seconds; by themselves they run for ten minutes."""
 
 import subprocess
 import sys
@@ -22,8 +22,8 @@ def test_no_bytes_break_the_decoder_or_the_checkpoint_reader(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("kind", "least"), [("files", 100), ("runs", 10)])
-def test_no_bytes_break_the_readers_of_what_others_send(kind: str, least: int, tmp_path: Path) -> None:
-    """files: archives, the index, manifest, reports, journal, plans. runs: bundle, config, evaluation, checkpoint, network."""
+def test_no_bytes_break_the_readers_of_foreign_files(kind: str, least: int, tmp_path: Path) -> None:
+    """Files: archives, the index, manifest, reports, journal, plans. Runs: bundle, config, evaluation, checkpoint, network."""
     done = subprocess.run(
         [sys.executable, FILES, "--seconds", "8", "--seed", "5", "--only", kind],
         cwd=tmp_path, capture_output=True, text=True, errors="replace",

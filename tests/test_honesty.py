@@ -1,4 +1,4 @@
-"""No accuracy alone: each stands beside its 95% interval and the baseline, and a run that is no better is named."""
+"""Every accuracy has its 95% interval and the baseline, and a run that is not better than the baseline is named."""
 
 import dataclasses
 import json
@@ -28,8 +28,8 @@ BETWEEN = r"\(?(95% interval )?[01]\.\d\d+( to |-)[01]\.\d\d+"
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_baseline_is_scikit_learns(seed: int) -> None:
-    """DummyClassifier(most_frequent): the largest class of the training labels, the first of equal ones."""
+def test_the_baseline_equals_the_dummy_classifier_of_scikit_learn(seed: int) -> None:
+    """DummyClassifier(most_frequent) predicts the largest class of the training labels, and the first of equal ones."""
     from sklearn.dummy import DummyClassifier
 
     random = np.random.default_rng(seed)
@@ -47,17 +47,17 @@ def test_the_baseline_is_scikit_learns(seed: int) -> None:
 @pytest.mark.parametrize(
     ("of_class", "right", "total", "verdict"),
     [
-        (720, 300, 1000, "worse"),  # an uneven set: 0.30 where always the largest class is right on 0.72
+        (720, 300, 1000, "worse"),  # imbalanced: accuracy 0.30, and 0.72 for the largest class
         (720, 690, 1000, "worse"),
         (720, 730, 1000, "not better"),
         (720, 720, 1000, "not better"),
         (720, 760, 1000, "better"),
-        (5, 7, 10, "not better"),  # 0.7 of ten images may be chance
+        (5, 7, 10, "not better"),  # 7 of 10 is not significant
         (5, 9, 10, "better"),
         (10, 10, 10, "not better"),
     ],
 )
-def test_better_is_what_chance_does_not_explain(of_class: int, right: int, total: int, verdict: str) -> None:
+def test_verdict_and_warning(of_class: int, right: int, total: int, verdict: str) -> None:
     found = baseline("a", of_class, right, total)
     text = found.warning("accuracy", right / total, wilson_interval(right, total), "do this")
     assert found.verdict == verdict
@@ -82,7 +82,7 @@ def test_better_is_what_chance_does_not_explain(of_class: int, right: int, total
         ("efficientnet-lite0", "imagenet", [1.0], "look for wrong labels with `imgclf audit 'my photos'`, or add images"),
     ],
 )
-def test_the_next_step_is_one_not_taken_yet(
+def test_the_next_step_is_an_untried_one(
     model: str, weights: str, class_weights: Any, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -94,7 +94,7 @@ def test_the_next_step_is_one_not_taken_yet(
         assert found.next_step == words.replace("'my photos'", shown)
 
 
-def test_groups_are_counted_and_told() -> None:
+def test_the_note_on_groups() -> None:
     found = grouped.count(["p1", "p2", "p1", "p3", "p1"])
     assert found == grouped.Groups(5, 3, 3)
     words = "5 images in 3 groups of up to 3: the intervals treat all images as independent, so they are overconfident"
@@ -102,18 +102,18 @@ def test_groups_are_counted_and_told() -> None:
     assert grouped.note(grouped.count(["a", "b"]), "the intervals") == grouped.note(None, "the intervals") == ""
 
 
-class Ears(Silent):
+class Recorder(Silent):
     about: Sequence[str] = ()
 
     def started(self, run_dir: Path, about: Sequence[str]) -> None:
         self.about = about
 
 
-# -- what commands show -----------------------------------------------------------------------------------------------------
+# -- outputs of commands ----------------------------------------------------------------------------------------------------
 
 
-def turned(project: Path, name: str) -> Bundle:
-    """A copy of the run `toy` with its classes' names turned, so that it is wrong wherever `toy` is right."""
+def permuted(project: Path, name: str) -> Bundle:
+    """Copy the run `toy` with permuted class names, so that it is wrong wherever `toy` is right."""
     place = shutil.copytree(project / "runs" / "toy", project / "runs" / name)
     info: dict[str, Any] = json.loads((place / "bundle.json").read_bytes())
     info["class_names"] = [*info["class_names"][1:], info["class_names"][0]]
@@ -124,7 +124,7 @@ def turned(project: Path, name: str) -> Bundle:
 
 
 def numbers_alone(shown: Mapping[str, Any], path: str = "") -> list[str]:
-    """Accuracies and rates of a JSON document that lack their interval, or their baseline."""
+    """Return the accuracies and rates of a JSON document that lack their interval or baseline."""
     found: list[str] = []
     for key, value in shown.items():
         if isinstance(value, Mapping):
@@ -132,7 +132,7 @@ def numbers_alone(shown: Mapping[str, Any], path: str = "") -> list[str]:
         elif isinstance(value, list):
             for one in (one for one in value if isinstance(one, Mapping)):
                 found += numbers_alone(one, f"{path}{key}[].")
-        elif key == "train_accuracy" or not isinstance(value, float):  # while it trained: no score
+        elif key == "train_accuracy" or not isinstance(value, float):  # measured during training: not a score
             continue
         elif re.fullmatch(r"(val_|test_|held_out_)?accuracy(_before|_after)?|agreement|precision|recall", key):
             stem = key.replace("held_out_", "").replace("accuracy", "interval") if "accuracy" in key else f"{key}_interval"
@@ -146,17 +146,17 @@ def numbers_alone(shown: Mapping[str, Any], path: str = "") -> list[str]:
 
 
 EVERY = [
-    ["evaluate", "data", "--run", "turned"],
-    ["compare", "turned", "other", "data"],
+    ["evaluate", "data", "--run", "permuted"],
+    ["compare", "permuted", "other", "data"],
     ["runs", "list"],
-    ["info", "turned"],
+    ["info", "permuted"],
 ]
 
 
 @pytest.mark.parametrize("command", EVERY, ids=lambda command: " ".join(command[:2]))
 def test_every_accuracy_has_its_interval_and_baseline(command: list[str], project: Path, imgclf: Run) -> None:
-    """In what people read and in JSON; and a run that is worse than the baseline is named as such by all."""
-    turned(project, "turned"), turned(project, "other")
+    """This holds for text and for JSON. Every command also names a run that is worse than the baseline."""
+    permuted(project, "permuted"), permuted(project, "other")
     shown = imgclf(*command)
     assert shown.returncode == 0, shown.stderr
     text = shown.stdout + shown.stderr
@@ -166,21 +166,21 @@ def test_every_accuracy_has_its_interval_and_baseline(command: list[str], projec
     assert "baseline" in text
     if command[0] not in ("info", "runs") or command[1] == "list":
         assert "Warning: " in shown.stderr, shown.stderr
-        assert "turned" in shown.stderr or "always predicting blue scores 0.3333 on the same images; try `" in shown.stderr
+        assert "permuted" in shown.stderr or "always predicting blue scores 0.3333 on the same images; try `" in shown.stderr
     document = json.loads(imgclf(*command, "--json").stdout)
     documents = document if isinstance(document, list) else [document]
     assert [problem for one in documents for problem in numbers_alone(one)] == []
     assert '"worse"' in json.dumps(documents)
 
 
-def test_what_is_wrong_is_found() -> None:
-    """The test above sees what it looks for."""
+def test_numbers_alone_finds_missing_intervals() -> None:
+    """The helper of the test above detects what it must detect."""
     assert numbers_alone({"accuracy": 0.5}) == ["accuracy has no interval", "accuracy has no baseline"]
     assert numbers_alone({"a": [{"recall": 0.5, "recall_interval": [0.6, 0.7]}]}) == ["a[].recall has no interval"]
     assert numbers_alone({"held_out_accuracy": 0.5, "interval": [0.4, 0.6], "baseline": {}}) == []
 
 
-def test_a_gate_that_needs_no_classifier_is_named(project: Path, imgclf: Run) -> None:
+def test_a_minimum_below_the_baseline_is_named(project: Path, imgclf: Run) -> None:
     for least, warned in ((0.33, True), (0.4, False)):
         done = imgclf("evaluate", "data", "--fail-under", f"accuracy={least},recall[red]=0,top2=0,auc=0")
         assert (f"the minimum accuracy={least} is not above the baseline" in done.stderr) == warned
@@ -188,7 +188,7 @@ def test_a_gate_that_needs_no_classifier_is_named(project: Path, imgclf: Run) ->
             assert re.search(rf"met: {name} [01]\.\d{{4}} {BETWEEN}", done.stderr), done.stderr
 
 
-def test_images_of_one_class_have_no_baseline_to_beat(project: Path, imgclf: Run) -> None:
+def test_images_of_one_class_get_a_warning_about_the_baseline(project: Path, imgclf: Run) -> None:
     for index in range(3):
         write(project / "other" / "blue" / f"{index}.png", encoded(photo(index), "PNG"))
     done = imgclf("evaluate", "other")
@@ -196,23 +196,23 @@ def test_images_of_one_class_have_no_baseline_to_beat(project: Path, imgclf: Run
     assert json.loads(imgclf("evaluate", "other", "--json").stdout)["groups"] is None
 
 
-def test_groups_are_told_wherever_intervals_count_images(project: Path) -> None:
-    """Named by the user: four images of each class belong to one subject."""
+def test_groups_are_noted_wherever_intervals_are_shown(project: Path) -> None:
+    """The user names groups: four images of each class belong to one subject."""
     groups = {
         path.relative_to(project / "data").as_posix(): f"{path.parent.name}-{int(path.stem) // 4}"
         for path in (project / "data").rglob("*.png")
     }
     write(project / "groups.csv", "\n".join(["path,group", *map(",".join, groups.items()), ""]).encode())
     splitting.split(project / "data", SplitConfig(groups=str(project / "groups.csv")), force=True)
-    ears = Ears()
+    recorder = Recorder()
     config = TrainConfig(epochs=1, batch_size=8, image_size=16, model="cnn-small")
-    run = train(project / "data", config, run_dir=project / "runs" / "grouped", listener=ears)
+    run = train(project / "data", config, run_dir=project / "runs" / "grouped", listener=recorder)
     assert run is not None
     count = len([row for row in read_manifest(run.path / "split.csv").rows if row.split == "val"])
     counted = {"images": count, "groups": count // 4, "largest": 4}
     assert run.info.metrics.val_groups == grouped.Groups(**counted)
     words = f"{count} images in {count // 4} groups of up to 4: {{}} treat all images as independent, so they are overconfident"
-    assert words.format("validation intervals") in ears.about
+    assert words.format("validation intervals") in recorder.about
     result = evaluate(run, project / "data", "val")
     assert result.to_dict()["groups"] == counted
     assert words.format("the intervals") in result.notes

@@ -1,4 +1,4 @@
-"""Which part of the package may import which."""
+"""Test the layers of the package: which modules may import which, and the sizes of files and functions."""
 
 import ast
 import graphlib
@@ -24,17 +24,19 @@ VERBS = {
     "runs",
     "schema",
 }
-# From the top down: imports go to the same floor or to one below.
-FLOORS = [{"cli", "api", "__main__"}, VERBS, {"data", "models", "reports"}, {"evaluation", "images"}, {"core"}]
+# From top to bottom: a module may import from its own layer and from lower ones.
+LAYERS = [{"cli", "api", "__main__"}, VERBS, {"data", "models", "reports"}, {"evaluation", "images"}, {"core"}]
 PATHS = {path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", "."): path for path in PACKAGE.rglob("*.py")}
 MODULES = {name.removesuffix(".__init__"): path for name, path in PATHS.items() if name != "__init__"}
 
 
 def imports(path: Path) -> set[str]:
-    """The modules of imgclf that a file imports anywhere, also inside functions; `sys.numpy` for others."""
+    """Return the modules of imgclf that a file imports, also inside functions; other packages as `sys.numpy`."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: write imports in full, they are checked here"
+        assert not (isinstance(node, ast.ImportFrom) and node.level), (
+            f"{path}: write absolute imports, because this test checks them"
+        )
         names = [alias.name for alias in getattr(node, "names", ())] if isinstance(node, ast.Import | ast.ImportFrom) else []
         for name in names:
             whole = f"{node.module}.{name}" if isinstance(node, ast.ImportFrom) else name
@@ -46,18 +48,18 @@ def imports(path: Path) -> set[str]:
 GRAPH = {name: {other for other in imports(path) if not other.startswith("sys.")} for name, path in MODULES.items()}
 
 
-def floor(module: str) -> int:
-    return next(number for number, names in enumerate(FLOORS) if module.split(".")[0] in names)
+def layer(module: str) -> int:
+    return next(number for number, names in enumerate(LAYERS) if module.split(".")[0] in names)
 
 
-def test_imports_go_down_and_verbs_do_not_import_each_other() -> None:
+def test_imports_go_downwards_and_verbs_do_not_import_each_other() -> None:
     pairs = [(one, other) for one, others in GRAPH.items() for other in others]
-    up = [(one, other) for one, other in pairs if floor(other) < floor(one)]
+    up = [(one, other) for one, other in pairs if layer(other) < layer(one)]
     across = [(one, other) for one, other in pairs if len({one.split(".")[0], other.split(".")[0]} & VERBS) == 2]
     assert (up, across) == ([], [])
 
 
-def test_no_circles() -> None:
+def test_imports_have_no_cycles() -> None:
     list(graphlib.TopologicalSorter(GRAPH).static_order())
     folders: dict[str, set[str]] = {}
     for name, others in GRAPH.items():
@@ -69,8 +71,8 @@ def test_only_the_command_line_prints_and_core_needs_only_the_standard_library()
     others = {
         name: {one.removeprefix("sys.") for one in imports(path) if one.startswith("sys.")} for name, path in MODULES.items()
     }
-    assert [name for name, found in others.items() if floor(name) and found & {"typer", "rich"}] == []
-    assert [name for name, found in others.items() if floor(name) == 4 and found - sys.stdlib_module_names - {"imgclf"}] == []
+    assert [name for name, found in others.items() if layer(name) and found & {"typer", "rich"}] == []
+    assert [name for name, found in others.items() if layer(name) == 4 and found - sys.stdlib_module_names - {"imgclf"}] == []
 
 
 def test_only_the_decoder_decodes() -> None:
@@ -93,7 +95,7 @@ def test_no_file_is_over_300_lines() -> None:
 
 
 def test_functions_have_at_most_50_lines_and_six_parameters() -> None:
-    """A function's body without its docstring, parameters without self; the parameters of a command are its options."""
+    """The docstring and `self` do not count. Commands may have more parameters, because these are their options."""
     commands = {
         (command.callback.__module__, command.callback.__name__)
         for typer_app in (app, *(group.typer_instance for group in app.registered_groups))

@@ -1,4 +1,4 @@
-"""imgclf as a library: what it changes in the process that calls it, it puts back, whatever happens."""
+"""Test imgclf as a library: it restores everything that it changes in the calling process, also after errors."""
 
 import asyncio
 import concurrent.futures
@@ -32,7 +32,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def process_state() -> dict[str, Any]:
-    """All of this process that imgclf has a hand in."""
+    """Return all state of this process that imgclf changes."""
     import keras
     import tensorflow as tf
 
@@ -50,7 +50,7 @@ def process_state() -> dict[str, Any]:
 
 
 class Fails(TrainingDisplay):
-    """The display of the command, failing after the first epoch."""
+    """A display of the command that fails after the first epoch."""
 
     def epoch(self, epoch: Epoch, left: float) -> None:
         raise ZeroDivisionError
@@ -58,7 +58,7 @@ class Fails(TrainingDisplay):
 
 @pytest.fixture
 def caller() -> Any:
-    """A program with signal handlers of its own."""
+    """Act as a program with its own signal handlers."""
     before = [signal.getsignal(one) for one in SIGNALS]
 
     def own(number: int, _frame: Any) -> None: ...
@@ -86,14 +86,14 @@ def test_a_policy_that_keras_does_not_know_leaves_everything_as_it_was() -> None
     assert process_state() == before
 
 
-def test_handlers_come_back(caller: Any) -> None:
+def test_signal_handlers_are_restored(caller: Any) -> None:
     with pytest.raises(ZeroDivisionError), signals.handled(signal.SIG_IGN, *SIGNALS):
         assert [signal.getsignal(one) for one in SIGNALS] == [signal.SIG_IGN] * 2
         raise ZeroDivisionError
     assert [signal.getsignal(one) for one in SIGNALS] == [caller, caller]
     failed: list[BaseException] = []
 
-    def elsewhere() -> None:  # in a thread, Python takes no handler
+    def in_thread() -> None:  # Python sets no handler in a thread
         try:
             with signals.handled(signal.SIG_IGN, *SIGNALS), TrainingDisplay() as display:
                 assert signal.getsignal(signal.SIGINT) is caller
@@ -101,14 +101,14 @@ def test_handlers_come_back(caller: Any) -> None:
         except BaseException as error:
             failed.append(error)
 
-    thread = threading.Thread(target=elsewhere)
+    thread = threading.Thread(target=in_thread)
     thread.start()
     thread.join()
     assert failed == []
 
 
-def test_a_signal_that_is_ignored_stays_so(caller: Any) -> None:
-    """As for a job of a script that goes on in the background."""
+def test_an_ignored_signal_stays_ignored(caller: Any) -> None:
+    """A script starts background jobs with SIGINT ignored."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with TrainingDisplay() as display:
         display.started(Path("run"), ())
@@ -119,8 +119,8 @@ def scores(run: Path) -> list[str]:
     return [line.rsplit(",", 3)[0] for line in (run / "history.csv").read_text().splitlines()]
 
 
-def test_trainings_of_one_process_are_those_of_two(trained: Path, tmp_path: Path) -> None:
-    """Both at once in threads, and without streams that have descriptors, as in a notebook."""
+def test_two_trainings_in_one_process_give_the_same_results_as_separate_ones(trained: Path, tmp_path: Path) -> None:
+    """They run in threads at the same time, and with streams without file descriptors, as in a notebook."""
     code = (
         "import sys; from pathlib import Path; from imgclf.core.config import TrainConfig; from imgclf.train import train\n"
         "train(Path(sys.argv[1]), TrainConfig(epochs=1, batch_size=8, image_size=32, model='cnn-small'),"
@@ -130,7 +130,7 @@ def test_trainings_of_one_process_are_those_of_two(trained: Path, tmp_path: Path
         [sys.executable, "-c", code, str(trained / "data"), str(tmp_path / "alone")], capture_output=True, text=True
     )
     assert alone.returncode == 0, alone.stderr
-    random.seed(7)  # what the caller does with the global generators is no matter
+    random.seed(7)  # the global generators of the caller have no effect
     before = process_state()
     with pytest.MonkeyPatch.context() as patch, concurrent.futures.ThreadPoolExecutor(2) as threads:
         patch.setattr(sys, "stderr", io.StringIO())
@@ -148,7 +148,7 @@ def test_trainings_of_one_process_are_those_of_two(trained: Path, tmp_path: Path
 
 
 def test_a_notebook_runs_everything_but_the_server(trained: Path, tmp_path: Path) -> None:
-    """Inside of a running event loop."""
+    """A notebook cell runs inside an event loop."""
     run = Bundle.load(trained / "runs" / "toy")
 
     async def cell() -> None:
@@ -160,8 +160,8 @@ def test_a_notebook_runs_everything_but_the_server(trained: Path, tmp_path: Path
     asyncio.run(cell())
 
 
-def test_a_server_in_a_thread_answers(trained: Path) -> None:
-    """Its signals are the caller's; what ends it is the end of the process."""
+def test_a_server_in_a_thread_responds(trained: Path) -> None:
+    """The caller handles the signals; the server ends with the process."""
     code = (
         "import json, threading, urllib.request, queue, os, sys\n"
         "from imgclf.models.bundle import Bundle; from imgclf.serve import serve; from imgclf.core.config import ServeConfig\n"

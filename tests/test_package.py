@@ -1,4 +1,4 @@
-"""What is published: a source distribution and a wheel made from it, each installed into an environment of its own."""
+"""Test the published files: a source distribution and a wheel made from it, each installed into a new environment."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""predict: one record for every input, in order, whatever happens to it."""
+"""Test predict: one record per input, in the order of the inputs, also for errors."""
 
 import csv
 import dataclasses
@@ -23,7 +23,7 @@ from imgclf.predict import predict
 
 @pytest.fixture
 def inputs(project: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Good and bad inputs, in an order that is not sorted."""
+    """Make valid and invalid inputs in unsorted order."""
     monkeypatch.chdir(project)
     shutil.copytree("data/red", "red")
     write(project / "red" / "notes.txt", b"milk")
@@ -85,25 +85,25 @@ def test_a_file_whose_name_looks_like_a_glob(tmp_path: Path) -> None:
 def test_recursive_globs(tmp_path: Path) -> None:
     for name in ("x/1.jpg", "x/y/2.jpg"):
         write(tmp_path / name, b"")
-    for pattern in ("**/*.jpg", "**", "**/*", "x/**"):  # each once, whether a folder that holds it matches too or not
+    for pattern in ("**/*.jpg", "**", "**/*", "x/**"):  # each file once, even if its folder matches too
         found = [source.name for source in expand([f"{tmp_path}/{pattern}"])]
         assert found == [f"{tmp_path}/x/1.jpg", f"{tmp_path}/x/y/2.jpg"], pattern
     assert [source.name for source in expand([f"{tmp_path}/**/y"])] == [f"{tmp_path}/x/y/2.jpg"]
-    write(tmp_path / "x" / "notes.txt", b"milk")  # what does not come with its folder is taken by its name
+    write(tmp_path / "x" / "notes.txt", b"milk")  # a folder skips these files; a pattern that matches their names does not
     with zipfile.ZipFile(tmp_path / "x" / "old.zip", "w") as archive:
         archive.writestr("3.jpg", encoded(photo(3)))
     found = [source.name.removeprefix(f"{tmp_path}/x/") for source in expand([f"{tmp_path}/**"])]
     assert sorted(found) == ["1.jpg", "notes.txt", "old.zip/3.jpg", "y/2.jpg"]
 
 
-def test_records_come_before_later_inputs_are_asked_for(project: Path) -> None:
-    """Streaming: a million inputs are never all read first."""
-    asked = 0
+def test_records_are_yielded_before_later_inputs_are_read(project: Path) -> None:
+    """Inputs are streamed: a million inputs are never read in advance."""
+    requested = 0
 
     def endless() -> object:
-        nonlocal asked
+        nonlocal requested
         while True:
-            asked += 1
+            requested += 1
             yield str(project / "data" / "red" / "000.png")
 
     records = predict(Bundle.load(project / "runs/toy"), endless())  # type: ignore[arg-type]
@@ -111,11 +111,11 @@ def test_records_come_before_later_inputs_are_asked_for(project: Path) -> None:
         assert next(records).error is None
     from imgclf.core.parallel import cpu_count
 
-    assert asked <= 20 + 8 * cpu_count() + 2
+    assert requested <= 20 + 8 * cpu_count() + 2
 
 
-def test_an_answer_comes_while_the_next_question_is_awaited(project: Path) -> None:
-    """A program that writes one path and waits for its record."""
+def test_a_record_is_printed_while_stdin_is_open(project: Path) -> None:
+    """A program may write one path and wait for its record."""
     import subprocess
     import sys
 
@@ -131,8 +131,8 @@ def test_an_answer_comes_while_the_next_question_is_awaited(project: Path) -> No
         assert child.wait(timeout=60) == 0
 
 
-def test_not_everything_that_is_called_an_archive_is_opened_as_one(tmp_path: Path) -> None:
-    """A photo of a wrong name is a photo, as it is for clean; a pipe would keep us waiting for whoever writes into it."""
+def test_only_archives_are_opened_as_archives(tmp_path: Path) -> None:
+    """A misnamed image is an image, as in clean; reading a pipe would block until someone writes to it."""
     write(tmp_path / "photo.zip", encoded(photo(1)))
     for name in ("pipe.zip", "pipe.tar.gz"):
         os.mkfifo(tmp_path / name)
@@ -142,7 +142,7 @@ def test_not_everything_that_is_called_an_archive_is_opened_as_one(tmp_path: Pat
         Source.on_disk(names[1]).pixels()
 
 
-def test_a_pipe_in_a_folder_holds_nobody_up(tmp_path: Path) -> None:
+def test_a_pipe_in_a_folder_is_ignored(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     write(tmp_path / "1.jpg", encoded(photo(1)))
     assert list(expand([str(tmp_path)])) == [Source.on_disk(f"{tmp_path}/1.jpg")]
@@ -188,7 +188,7 @@ def test_paths_on_stdin(imgclf: Run, project: Path) -> None:
     assert done.returncode == 1
 
 
-def test_bad_calls(imgclf: Run, project: Path) -> None:
+def test_invalid_calls(imgclf: Run, project: Path) -> None:
     assert imgclf("predict").returncode == 2
     done = imgclf("predict", "x.jpg", "--json", "--csv")
     assert (done.returncode, done.stdout) == (2, "")
@@ -202,7 +202,7 @@ def test_bad_calls(imgclf: Run, project: Path) -> None:
     assert done.stderr == "imgclf: error: runs: no finished run here; train one with `imgclf train`, or give --run FOLDER\n"
 
 
-def test_a_reader_that_goes_away_is_no_error(project: Path) -> None:
+def test_a_closed_stdout_is_no_error(project: Path) -> None:
     import subprocess
     import sys
 
@@ -219,7 +219,7 @@ def test_a_reader_that_goes_away_is_no_error(project: Path) -> None:
 
 
 def test_format_and_threshold(project: Path, imgclf: Run) -> None:
-    """Lines of one's own; below the threshold the label is `unknown`, and the probability is told all the same."""
+    """--format prints custom lines. Below the threshold the label is `unknown`, and the probability is still printed."""
     plain = [json.loads(line) for line in imgclf("predict", "data/red", "data/blue", "--jsonl").stdout.splitlines()]
     done = imgclf(
         "predict", "data/red", "data/blue", "missing.jpg", "--format", r"{label}\t{path}|{name}|{probability}|{error}"
@@ -252,15 +252,15 @@ def test_format_and_threshold(project: Path, imgclf: Run) -> None:
 
 
 def test_automatic_threshold(project: Path) -> None:
-    """The lowest that reaches the accuracy on the validation images, and none that does not."""
+    """auto:A gives the lowest threshold with that accuracy on the validation images, or an error if there is none."""
     run = Bundle.load(project / "runs/toy")
     points = ((0.4, 0.75, 1.0), (0.62, 0.9, 0.5), (0.8, 0.97, 0.25))
     calibration = dataclasses.replace(run.info.calibration, images=40, thresholds=points)
     run.info = dataclasses.replace(run.info, calibration=calibration)
     assert threshold(run, "auto:0.7")[0] == 0.4
-    least, said = threshold(run, "auto:0.9")
+    least, note = threshold(run, "auto:0.9")
     assert least == 0.62
-    assert said == (
+    assert note == (
         "threshold 0.6200: 20 of 40 validation images reach this confidence, and 90.0% of these are correct "
         "(95% interval 69.9% to 97.2%)"
     )
@@ -271,7 +271,7 @@ def test_automatic_threshold(project: Path) -> None:
         threshold(run, "0.5")
 
 
-def test_paths_that_end_with_nul_want_to_be_told(project: Path, imgclf: Run) -> None:
+def test_paths_that_end_with_nul_need_the_option_null(project: Path, imgclf: Run) -> None:
     done = imgclf("predict", "-", stdin="data/blue/000.png\0data/blue/001.png\0")
     assert (done.returncode, done.stdout) == (2, "")
     assert "paths on stdin end with NUL, as from find -print0; give --null too" in done.stderr
@@ -282,19 +282,19 @@ def test_paths_that_end_with_nul(project: Path, imgclf: Run) -> None:
     shutil.copy(project / "data/red/000.png", project / name)
     done = imgclf("predict", "-", "-0", "--jsonl", stdin=f"data/blue/000.png\0{name}\0")
     assert [json.loads(line)["input"] for line in done.stdout.splitlines()] == ["data/blue/000.png", name]
-    write(project / "imgclf.toml", b"[predict]\nnull = true\n")  # a default for those who give -; others are none the worse
+    write(project / "imgclf.toml", b"[predict]\nnull = true\n")  # the default has no effect without -
     assert imgclf("predict", "data/blue/000.png").returncode == 0
     (project / "imgclf.toml").unlink()
     done = imgclf("predict", "-", "--null", "--jsonl", stdin="data/blue/000.png")
     assert [json.loads(line)["input"] for line in done.stdout.splitlines()] == ["data/blue/000.png"]
 
 
-# -- archives, bytes, folders that fill ---------------------------------------------------------------------------------
+# -- archives, bytes, watched folders -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def packed(project: Path) -> Path:
-    """The images of `data/red` in archives of three kinds, with things beside them that are no images."""
+    """Pack images of `data/red` into archives of four kinds, with other files among them."""
     folder = project / "packed"
     for name in ("000.png", "001.png"):
         write(folder / "red" / name, (project / "data/red" / name).read_bytes())
@@ -310,7 +310,7 @@ def packed(project: Path) -> Path:
 
 @pytest.mark.parametrize("archive", ["photos.zip", "photos.tar", "photos.tar.gz", "photos.tar.xz"])
 def test_archives(packed: Path, archive: str) -> None:
-    """The same probabilities as of the files, and a record for what is damaged."""
+    """Images in archives get the same probabilities as files; a damaged one gets a record with its error."""
     run = Bundle.load(packed / "runs/toy")
     records = {record.input: record for record in predict(run, [str(packed / archive)])}
     names = {name.removeprefix(f"{packed}/{archive}/") for name in records}
@@ -336,7 +336,7 @@ def test_an_image_on_stdin(project: Path, imgclf: Run) -> None:
     assert "stdin holds an image and not paths; give --stdin-image" in done.stderr
 
 
-def test_a_folder_that_goes_away_while_it_is_looked_through_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_vanishes_during_the_scan_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a", "b", "c"):
         write(tmp_path / name / "1.jpg", encoded(photo(1)))
     walk = os.walk
@@ -357,7 +357,7 @@ def test_a_folder_that_goes_away_while_it_is_looked_through_is_said(tmp_path: Pa
 
 
 def test_arrivals(tmp_path: Path) -> None:
-    """What is still being written waits; what has changed comes again; what was there comes first."""
+    """Existing files come first, growing files wait, and changed files come again."""
     write(tmp_path / "a.jpg", b"1")
     rounds = arrivals(tmp_path, tmp_path / "sorted", every=0.01)
     assert next(rounds) == []
@@ -375,8 +375,8 @@ def test_arrivals(tmp_path: Path) -> None:
         next(rounds)
 
 
-def test_watch_sorts_what_comes(project: Path) -> None:
-    """Until Ctrl-C; each photo is in its class folder when the next round begins."""
+def test_watch_sorts_new_images(project: Path) -> None:
+    """It runs until Ctrl-C; each image is in its class folder before the next round."""
     import signal
     import subprocess
     import sys
@@ -398,9 +398,9 @@ def test_watch_sorts_what_comes(project: Path) -> None:
         assert (project / "in/sorted/red/red.png").exists()
         child.send_signal(signal.SIGINT)
         assert child.wait(timeout=60) == 130
-        said = child.stderr.read()
-    assert "2 photos into in/sorted: blue 1, red 1" in said
-    assert said.endswith("interrupted\n")
+        note = child.stderr.read()
+    assert "2 photos into in/sorted: blue 1, red 1" in note
+    assert note.endswith("interrupted\n")
 
 
 # -- sorting --------------------------------------------------------------------------------------------------------------
@@ -408,7 +408,7 @@ def test_watch_sorts_what_comes(project: Path) -> None:
 
 @pytest.fixture
 def photos(project: Path) -> Path:
-    """A folder of photos of two classes, two of one name, one broken, one a link."""
+    """Make a folder of images of two classes, two of the same name and one broken."""
     for name in ("red", "blue"):
         for number in range(3):
             write(project / "photos" / f"{name}-{number}.png", (project / f"data/{name}/00{number}.png").read_bytes())
@@ -424,10 +424,10 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_move_and_undo(photos: Path, imgclf: Run) -> None:
-    """Every photo in the folder of its label, none over another; and back, byte for byte; a second time nothing moves."""
+    """Every image goes to the folder of its label, none overwrites another, a second run moves nothing, undo restores all."""
     before = files(photos / "photos")
     done = imgclf("predict", "photos", "--jsonl", "--move-to", "photos/sorted")
-    assert done.returncode == 1  # the broken one
+    assert done.returncode == 1  # because of the broken image
     labels = {record["input"]: record["label"] for record in map(json.loads, done.stdout.splitlines())}
     assert len(labels) == 8
     assert "7 photos into photos/sorted: blue 3, red 4" in done.stderr
@@ -456,7 +456,7 @@ def test_undo_never_overwrites(photos: Path, imgclf: Run) -> None:
 
 
 def test_link_and_undo(photos: Path, imgclf: Run) -> None:
-    """The photos stay; a second run adds nothing; a link whose photo is gone is not removed."""
+    """The images stay; a second run adds nothing; a link whose image is gone is not removed."""
     before = files(photos / "photos")
     for expected in ("7 photos into sorted: blue 3, red 4", "0 photos into sorted, 7 were there already"):
         done = imgclf("predict", "photos", "--link-to", "sorted")
@@ -469,7 +469,7 @@ def test_link_and_undo(photos: Path, imgclf: Run) -> None:
     assert list(files(photos / "sorted")) == ["red/red-1.png"]
 
 
-def test_what_cannot_be_moved_is_said(photos: Path, imgclf: Run) -> None:
+def test_images_that_cannot_be_moved_are_named(photos: Path, imgclf: Run) -> None:
     (photos / "link.png").symlink_to("photos/red-0.png")
     shutil.make_archive(str(photos / "some"), "zip", photos / "photos" / "more")
     done = imgclf("predict", "link.png", "some.zip", "--move-to", "sorted", "--jsonl")
@@ -496,7 +496,7 @@ class Killed(BaseException):
 
 
 def test_a_kill_between_moves_loses_nothing(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed after the plan is written, at every link and every unlink: undo brings all back, twice is once."""
+    """The process is killed at every link and unlink after the plan is written; undo restores all files."""
     from imgclf.core.files import placing
 
     before = files(photos / "photos")
@@ -527,8 +527,8 @@ def test_a_kill_between_moves_loses_nothing(photos: Path, monkeypatch: pytest.Mo
         placing.undo(photos / "sorted")
 
 
-def test_the_newest_is_taken_back_first_whatever_the_number(photos: Path) -> None:
-    """A photo sorted anew, in the ten thousandth batch: back to its first class folder, and from there to where it was."""
+def test_the_newest_operation_is_undone_first_whatever_its_number(photos: Path) -> None:
+    """An image that operations 9999 and 10000 moved goes back to its first class folder, and from there to its origin."""
     from imgclf.core.files import placing
 
     photo, folder = photos / "photos/red-0.png", photos / "sorted"
@@ -541,7 +541,7 @@ def test_the_newest_is_taken_back_first_whatever_the_number(photos: Path) -> Non
 
 
 def test_clean_and_sorting_share_a_folder(photos: Path, imgclf: Run) -> None:
-    """Photos sorted into the data folder; each command takes back its own, in either order."""
+    """With images sorted into the data folder, each command undoes its own moves, in either order."""
     before, data = files(photos / "photos"), files(photos / "data")
     write(photos / "data/red/broken.png", b"x")
     assert imgclf("clean", "data").returncode == 0
@@ -570,8 +570,8 @@ def test_one_history_names_the_command_that_undoes(photos: Path, imgclf: Run) ->
     assert imgclf("predict", "--undo", "data").stdout == f"{photos}/photos/the-same-again.png\n"
 
 
-def test_a_sorted_folder_may_move(photos: Path, imgclf: Run) -> None:
-    """Undo finds it under its new name; of a copy, the photos of the first stay where they are."""
+def test_undo_works_in_a_renamed_folder(photos: Path, imgclf: Run) -> None:
+    """Undo in a copy of the folder leaves the images of the original folder where they are."""
     before = files(photos / "photos")
     imgclf("predict", "photos", "--move-to", "sorted")
     (photos / "sorted").rename(photos / "renamed")
@@ -584,8 +584,8 @@ def test_a_sorted_folder_may_move(photos: Path, imgclf: Run) -> None:
     assert files(photos / "sorted") == kept
 
 
-def test_what_undo_leaves_alone(photos: Path, imgclf: Run) -> None:
-    """A photo edited since; a link sorted by hand; the last copy behind a linked folder; a plan that leads elsewhere."""
+def test_undo_leaves_changed_files_alone(photos: Path, imgclf: Run) -> None:
+    """An edited image; a link moved by hand; the last copy, behind a linked folder; a plan that leads out of the folder."""
     imgclf("predict", "photos/red-1.png", "photos/red-2.png", "--move-to", "sorted")
     write(photos / "sorted/red/new.png", b"edited")
     os.replace(photos / "sorted/red/new.png", photos / "sorted/red/red-1.png")
@@ -617,8 +617,8 @@ def test_what_undo_leaves_alone(photos: Path, imgclf: Run) -> None:
     assert "this journal is damaged ('..' is no name of a file or folder)" in done.stderr
 
 
-def test_the_photo_that_was_predicted_is_the_one_that_moves(photos: Path, imgclf: Run) -> None:
-    """Through links and dots; named twice; and never a file that is only called like a pipe."""
+def test_the_file_that_was_classified_is_the_one_that_moves(photos: Path, imgclf: Run) -> None:
+    """Its path may contain links and dots and may be given twice; a file named `stdin` is never moved for an image on stdin."""
     (photos / "real/deep").mkdir(parents=True)
     shutil.copy(photos / "photos/red-0.png", photos / "real/a.png")
     shutil.copy(photos / "photos/blue-0.png", photos / "a.png")

@@ -1,4 +1,4 @@
-"""preview: figures and a sheet, checked pixel by pixel where it matters."""
+"""Test preview: the table, and the contact sheet pixel by pixel."""
 
 import base64
 import collections
@@ -38,7 +38,7 @@ def data(tmp_path: Path) -> Path:
     return root
 
 
-def test_figures(data: Path) -> None:
+def test_table(data: Path) -> None:
     result = overview.preview(data)
     assert result.classes == (
         ClassSummary("red", 6, 0, (102, 50), (100, 50), (105, 50), (("PNG", 6),)),
@@ -65,7 +65,7 @@ def test_the_sheet_is_the_same_for_the_same_seed(data: Path) -> None:
     assert (first != other).any()
 
 
-def test_fed_images_are_the_preprocessing(data: Path) -> None:
+def test_images_without_augmentation_equal_the_preprocessing(data: Path) -> None:
     result = overview.preview(data, PreviewConfig(columns=6), feed=TrainConfig(image_size=16, augment="none"))
     fed = {preprocess.load(Preprocessing(16, 16), path).tobytes() for path in (data / "red").iterdir()}
     step = TILE // 16
@@ -74,7 +74,7 @@ def test_fed_images_are_the_preprocessing(data: Path) -> None:
         assert tile[step // 2 :: step, step // 2 :: step].tobytes() in fed
 
 
-def test_augmented_differs_and_is_seeded(data: Path) -> None:
+def test_augmented_images_differ_and_depend_on_the_seed(data: Path) -> None:
     config = TrainConfig(image_size=32)
     plain = overview.preview(data, feed=TrainConfig(image_size=32, augment="none")).sheet
     first, again = (overview.preview(data, PreviewConfig(seed=3), feed=config).sheet for _ in range(2))
@@ -82,7 +82,7 @@ def test_augmented_differs_and_is_seeded(data: Path) -> None:
     np.testing.assert_array_equal(first, again)
 
 
-def test_one_part_only(tmp_path: Path) -> None:
+def test_one_subset_of_a_split(tmp_path: Path) -> None:
     for label in "ab":
         for index in range(10):
             write(tmp_path / "data" / label / f"{index}.jpg", encoded(photo(index * 2 + ord(label))))
@@ -91,7 +91,7 @@ def test_one_part_only(tmp_path: Path) -> None:
     assert [info.count for info in result.classes] == [2, 1]  # 15% of 20 images
 
 
-def test_a_part_of_a_folder_that_is_split_already(tmp_path: Path) -> None:
+def test_one_subset_of_a_folder_with_subset_folders(tmp_path: Path) -> None:
     for subset, count in (("train", 3), ("test", 2)):
         for label in "ab":
             for index in range(count):
@@ -105,7 +105,7 @@ def test_a_part_of_a_folder_that_is_split_already(tmp_path: Path) -> None:
         overview.preview(tmp_path / "data", PreviewConfig("val"), out=tmp_path / "sheet.png")
 
 
-def test_a_class_that_a_part_lacks_is_no_part_of_the_imbalance(tmp_path: Path, imgclf: Run) -> None:
+def test_a_class_without_images_in_the_subset_does_not_count_in_the_imbalance(tmp_path: Path, imgclf: Run) -> None:
     for label, count in (("a", 20), ("b", 40), ("c", 1)):
         for index in range(count):
             write(tmp_path / "data" / label / f"{index}.jpg", encoded(photo(100 * ord(label) + index)))
@@ -114,7 +114,7 @@ def test_a_class_that_a_part_lacks_is_no_part_of_the_imbalance(tmp_path: Path, i
     assert "9 images, 3 classes, imbalance 2.00 (largest / smallest that has images)" in done.stdout
 
 
-def test_the_data_stays_as_it_is(data: Path) -> None:
+def test_the_data_is_not_changed(data: Path) -> None:
     before = tree(data)
     overview.preview(data)
     assert tree(data) == before
@@ -131,19 +131,19 @@ def test_the_data_stays_as_it_is(data: Path) -> None:
         ("holiday.png", "exists and was not written by imgclf, so it is not overwritten"),
     ],
 )
-def test_bad_places_for_the_sheet(out: str, words: str, data: Path) -> None:
+def test_invalid_paths_for_the_sheet(out: str, words: str, data: Path) -> None:
     write(data.parent / "holiday.png", encoded(photo(1), "PNG"))
     with pytest.raises(ImgclfError, match=words):
         overview.preview(data, out=data.parent / out)
-    for _ in range(2):  # a sheet of our own is replaced
+    for _ in range(2):  # an earlier sheet is replaced
         overview.preview(data, out=data.parent / "sheet.png")
 
 
 def test_command(data: Path, imgclf: Run) -> None:
     done = imgclf("preview", "data/", "--out", "sheet.png", "--json")
     assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    assert (answer["sheet"], answer["imbalance"]) == ("sheet.png", 2)
+    document = json.loads(done.stdout)
+    assert (document["sheet"], document["imbalance"]) == ("sheet.png", 2)
     assert header.header((data.parent / "sheet.png").read_bytes()).format == "PNG"
     done = imgclf("preview", "data/")
     assert "JPEG 1, WEBP 1, unreadable 1" in done.stdout
@@ -173,7 +173,7 @@ def content_of(path: Path) -> dict[str, Any]:
     return json.loads(found[1])  # type: ignore[no-any-return]
 
 
-def test_the_page_has_every_image_with_issues_parts_and_histograms(tmp_path: Path, imgclf: Run) -> None:
+def test_the_page_has_every_image_with_issues_subsets_and_histograms(tmp_path: Path, imgclf: Run) -> None:
     data = tmp_path / "data"
     for number in range(10):
         write(data / "ab"[number % 2] / f"{number}.jpg", encoded(scene(number, 200, 100 + 50 * (number % 2))))
@@ -203,11 +203,11 @@ def test_the_page_has_every_image_with_issues_parts_and_histograms(tmp_path: Pat
     assert histograms["a"]["aspect"][image_page.ASPECTS.index(2)] == 6
     assert histograms["a"]["brightness"][0] == 1
     assert sum(histograms["a"]["brightness"]) == 6
-    answer = json.loads(done.stdout)
-    assert [one["size"] for one in answer["histograms"]["classes"]] == [histograms[name]["size"] for name in "ab"]
+    document = json.loads(done.stdout)
+    assert [one["size"] for one in document["histograms"]["classes"]] == [histograms[name]["size"] for name in "ab"]
 
 
-def test_the_page_of_one_part_and_of_a_sample(tmp_path: Path) -> None:
+def test_the_page_of_one_subset_and_of_a_sample(tmp_path: Path) -> None:
     make_classes(tmp_path / "data", {"a": 40, "b": 10}, size=16)
     splitting.split(tmp_path / "data")
     survey = page.survey(tmp_path / "data", "val")
@@ -220,7 +220,7 @@ def test_the_page_of_one_part_and_of_a_sample(tmp_path: Path) -> None:
 
 
 def test_histograms_as_a_plot(data: Path, imgclf: Run) -> None:
-    for _twice in range(2):  # its own plot is replaced
+    for _twice in range(2):  # an earlier plot is replaced
         assert imgclf("preview", "--histograms", "h.png").returncode == 0
     image = decode.decode((data.parent / "h.png").read_bytes())
     assert image.shape[1] > 1200
@@ -230,7 +230,7 @@ def test_histograms_as_a_plot(data: Path, imgclf: Run) -> None:
     assert "was not written by imgclf" in done.stderr
 
 
-def test_strip_is_colours_on_a_terminal_and_words_in_a_pipe(data: Path, imgclf: Run) -> None:
+def test_strip_draws_on_a_terminal_and_prints_names_in_a_pipe(data: Path, imgclf: Run) -> None:
     plain = imgclf("preview", "--strip", "--samples", "2")
     lines = [line for line in plain.stdout.splitlines() if re.match(r"\w+: \w+/\d+\.\w+, \w+/\d+\.\w+$", line)]
     assert len(lines) == 2
@@ -246,7 +246,7 @@ def test_strip_is_colours_on_a_terminal_and_words_in_a_pipe(data: Path, imgclf: 
     with started(command, stdout=guest, stderr=subprocess.DEVNULL, cwd=data.parent, env=environment) as child:
         os.close(guest)
         chunks = []
-        with contextlib.suppress(OSError):  # the terminal is gone when the command is
+        with contextlib.suppress(OSError):  # the terminal closes when the command ends
             while chunk := os.read(host, 65536):
                 chunks.append(chunk)
         assert child.wait() == 0

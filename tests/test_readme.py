@@ -1,4 +1,4 @@
-"""The outputs that README shows: every line has the form of one that the command prints here, of other images."""
+"""Test the outputs in README: every line must match a line that the command prints here for other images."""
 
 import os
 import re
@@ -16,7 +16,7 @@ README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 
 
 def transcripts() -> dict[str, list[str]]:
-    """What follows each `$ command` of an indented block, up to the first line that ends the block or shows other commands."""
+    """Return the output after each `$ command` of an indented block, up to the end of the block or the next command."""
     found: dict[str, list[str]] = {}
     lines: list[str] | None = None
     for line in README.splitlines():
@@ -29,14 +29,14 @@ def transcripts() -> dict[str, list[str]]:
     return found
 
 
-SCALE = 25  # README's set has so many times the images of the one made here
+SCALE = 25  # README's data set has this many times the images of the one made here
 NUMBER = re.compile(r"[+-]?\d[\d.,x:]*(?:e-\d+)?%?")
-# Lines whose numbers come from the machine, the images' size, the strategy of a training or a rounding to so many digits.
+# Lines with numbers that depend on the machine, the size of the images, the progress of a training, or rounding.
 MEASURED = re.compile(r"^best epoch|\d x \d|\dx\d|parameters|\bMB\b|\bms\b|\d:\d\d$|probability difference")
 
 
 def words(text: str) -> str:
-    """A text without what depends on the images: file and class names, a run's name, how wide a column is."""
+    """Remove everything that depends on the images: names of files, classes and runs, and the width of columns."""
     text = re.sub(r"runs/\S+|data/\.imgclf\S*|https?://\S+", "PLACE", text)
     text = re.sub(r"(cats|dogs)/[^\s:'`]+( \(1\)\.jpg)?(\S*…)?", "FILE", text)
     text = re.sub(r"\b(cats|dogs)\b", "CLASS", text).replace("*", "")
@@ -44,32 +44,33 @@ def words(text: str) -> str:
 
 
 def values(number: str) -> tuple[list[float], int]:
-    """The numbers of `1,401`, `328x251`, `2:44` or `0.8300`, and how many decimals they have (of JSON, which has all: 6)."""
+    """Parse `1,401`, `328x251`, `2:44` or `0.8300`; return the numbers and the count of decimals (at most 6, as in JSON)."""
     parts = [part.strip(".").replace(",", "") for part in re.split("[x:]", number.rstrip("%.,:"))]
     return [float(part) for part in parts if part], max(min(6, len(part.partition(".")[2])) for part in parts)
 
 
 def is_near(shown: str, printed: str, *, measured: bool) -> bool:
-    """Whether a number of README's is like one that was printed, of fewer and other images.
+    """Whether a number in README is near a printed one, which is for fewer and other images.
 
-    Scores and losses differ by 0.6 at most and have as many decimals; counts below ten are equal, and those above are SCALE
-    times the printed, give or take eight images of the small set or a third; what is measured differs by the factor SCALE.
+    Scores and losses differ by at most 0.6 and have the same number of decimals. Counts below ten are equal; larger ones are
+    SCALE times the printed count, within eight images of the small set or a third. Measured values differ by at most a factor
+    of SCALE.
     """
-    (ours, decimals), (theirs, their_decimals) = values(shown), values(printed)
-    if len(ours) != len(theirs) or shown.endswith("%") != printed.endswith("%"):
+    (shown_values, decimals), (printed_values, printed_decimals) = values(shown), values(printed)
+    if len(shown_values) != len(printed_values) or shown.endswith("%") != printed.endswith("%"):
         return False
-    for one, other in zip(ours, theirs, strict=True):
-        as_score = decimals == their_decimals > 0 and abs(one - other) <= 0.6
-        as_share = shown.endswith("%") and abs(one - other) <= 20
-        as_count = decimals == their_decimals == 0 and one >= 10 and abs(one - SCALE * other) <= max(8 * SCALE, one / 3)
+    for one, other in zip(shown_values, printed_values, strict=True):
+        as_score = decimals == printed_decimals > 0 and abs(one - other) <= 0.6
+        as_fraction = shown.endswith("%") and abs(one - other) <= 20
+        as_count = decimals == printed_decimals == 0 and one >= 10 and abs(one - SCALE * other) <= max(8 * SCALE, one / 3)
         as_measured = measured and one <= SCALE * max(other, 1) and other <= SCALE * max(one, 1)
-        if not (one == other or as_score or as_share or as_count or as_measured):
+        if not (one == other or as_score or as_fraction or as_count or as_measured):
             return False
     return True
 
 
 def is_printed(line: str, printed: str) -> bool:
-    """Whether a line of README's stands in what was printed, but for numbers that are near."""
+    """Whether the printed text contains a line of README, with equal words and near numbers."""
     shown = words(line)
     wanted = f"({NUMBER.pattern})".join(map(re.escape, NUMBER.split(shown)))
     measured = bool(MEASURED.search(line))
@@ -80,15 +81,15 @@ def is_printed(line: str, printed: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """A folder like README's, smaller, and what each of its commands printed there on a terminal's width."""
-    root = tmp_path_factory.mktemp("story")
+def printed_outputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """Make a smaller folder like that of README and run its commands; return the folder and the outputs."""
+    root = tmp_path_factory.mktemp("printed_outputs")
     data, seeds = root / "data", iter(range(1000))
 
     def jpeg(**options: object) -> bytes:
         return encoded(scene(next(seeds), 96, 72), "JPEG", **options)
 
-    # Three in four have their class's colour, so that a network is right on most and wrong on some, as on README's.
+    # Three in four have the colour of their class, so that a network makes some errors, as in README.
     colours = Image.new("RGB", (96, 72), "orange"), Image.new("RGB", (96, 72), "teal")
     for number in range(80):
         which, of_class = divmod(number, 40)
@@ -130,17 +131,17 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str
     return root, printed
 
 
-# Lines of README that depend on what an image shows or on the processor, by how they begin.
-ELSEWHERE = {"imgclf train --epochs 20": ("a pretrained network would do better", "bfloat16: this processor")}
+# Lines of README that depend on the images or the processor, by their beginnings.
+MACHINE_DEPENDENT = {"imgclf train --epochs 20": ("a pretrained network would do better", "bfloat16: this processor")}
 
 
 @pytest.mark.parametrize("command", [one for one in transcripts() if one != "imgclf serve"])
-def test_what_readme_shows_is_what_the_command_prints(command: str, story: tuple[Path, dict[str, str]]) -> None:
-    _root, printed = story
+def test_what_readme_shows_is_what_the_command_prints(command: str, printed_outputs: tuple[Path, dict[str, str]]) -> None:
+    _root, printed = printed_outputs
     lines = [line for line in transcripts()[command] if line.strip() not in ("", "...")]
     assert len(lines) >= 2
-    elsewhere = ELSEWHERE.get(command, ())
-    missing = [line for line in lines if not line.strip().startswith(elsewhere) and not is_printed(line, printed[command])]
+    skipped = MACHINE_DEPENDENT.get(command, ())
+    missing = [line for line in lines if not line.strip().startswith(skipped) and not is_printed(line, printed[command])]
     assert not missing, "\n".join(missing) + "\n\nis not near to\n\n" + printed[command]
 
 

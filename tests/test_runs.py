@@ -1,4 +1,4 @@
-"""runs: what plain files tell of them, the best, and out of the way without loss."""
+"""Test runs: the list, the best run, and removal without loss."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from imgclf.models.run_info import checksum
 
 
 def copy(project: Path, name: str, accuracy: float, finished: str) -> Path:
-    """A finished run like `toy`, with another validation accuracy and time; it may be `toy` itself."""
+    """Copy `toy`, or change it, with another validation accuracy and time."""
     path = project / "runs" / name
     if not path.exists():
         shutil.copytree(project / "runs" / "toy", path)
@@ -31,7 +31,7 @@ def copy(project: Path, name: str, accuracy: float, finished: str) -> Path:
 
 @pytest.fixture
 def folder(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Runs: `toy`, two that did better and equally well, one unfinished, one broken; and a file and a folder that are none."""
+    """Make five runs: `toy`, two equally good better ones, an unfinished and a broken one; and a file and an empty folder."""
     copy(project, "toy", 0.9, "2029-01-01")
     copy(project, "better", 0.995, "2030-01-01")
     copy(project, "equal", 0.995, "2031-01-01")
@@ -46,7 +46,7 @@ def folder(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return project / "runs"
 
 
-def test_list_tells_of_every_run(folder: Path) -> None:
+def test_list_shows_every_run(folder: Path) -> None:
     beside = {"class_name": "blue", "accuracy": 0.25, "interval": [0.2, 0.3], "verdict": "better"}
     tested = {"accuracy": 0.5, "interval": [0.4, 0.6], "baseline": beside}
     write(folder / "toy" / "evaluation-test.json", json.dumps(tested).encode())
@@ -69,7 +69,7 @@ def test_list_tells_of_every_run(folder: Path) -> None:
         runs.runs(folder / "nowhere")
 
 
-def test_best_is_the_newest_of_equals(folder: Path) -> None:
+def test_best_is_the_newest_of_equally_good_runs(folder: Path) -> None:
     assert registry.find("best").path == Path("runs/equal")
     shutil.rmtree(folder / "equal")
     assert registry.find("best").path == Path("runs/better")
@@ -77,8 +77,8 @@ def test_best_is_the_newest_of_equals(folder: Path) -> None:
         registry.find("best", folder / "empty")
 
 
-def test_runs_on_other_images_are_not_compared(folder: Path, imgclf: Run) -> None:
-    """The best run of an older split says nothing about the newest one's images."""
+def test_runs_on_other_splits_are_not_compared(folder: Path, imgclf: Run) -> None:
+    """The accuracy of a run on an older split is not comparable with that on the newest split."""
     for name, accuracy, finished in (("other", 0.999, "2030-06-01"), ("newest", 0.6, "2033-01-01")):
         path = copy(folder.parent, name, accuracy, finished)
         info = json.loads((path / "bundle.json").read_text())
@@ -94,15 +94,15 @@ def test_runs_on_other_images_are_not_compared(folder: Path, imgclf: Run) -> Non
     assert registry.best(folder)[0].path.name == "equal"
 
 
-def test_a_broken_newest_run_is_not_passed_over(folder: Path) -> None:
+def test_a_broken_newest_run_is_an_error(folder: Path) -> None:
     with pytest.raises(ImgclfError, match=r"it is the newest run: `imgclf runs rm broken` puts it away, or give --run another"):
         registry.find("latest")
     runs.remove("broken")
     registry.find("latest")
 
 
-def test_nothing_is_lost_in_the_trash(folder: Path) -> None:
-    """Also when one of the same name lies there, and a run in training stays."""
+def test_removed_runs_are_kept_in_the_trash(folder: Path) -> None:
+    """This holds for two runs of the same name. A run in training is not removed."""
     files = {path.name: path.read_bytes() for path in (folder / "toy").iterdir()}
     shutil.copytree(folder / "toy", folder / "again")
     first = runs.remove("toy", folder)

@@ -1,4 +1,4 @@
-"""Settings of other software, which must not reach a command: the six main ones, each in a process of its own."""
+"""Test that settings of other software do not affect the six main commands, each in its own process."""
 
 import contextlib
 import functools
@@ -25,9 +25,9 @@ COMMANDS = (
 )
 NOTEBOOK = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
 USETEX = "text.usetex: True\nfont.size: 3\nsavefig.transparent: True\nbackend: TkAgg\n"
-AS_FIRST = ["unshare", "--fork", "--pid", "--mount-proc"]  # as process 1, like a container's command
+AS_PROCESS_1 = ["unshare", "--fork", "--pid", "--mount-proc"]  # like the command of a container
 
-# Of each: keras.json, environment, matplotlibrc, what comes before the command. Those that meet in one place stand apart.
+# keras.json, environment, matplotlibrc, words before the command. Settings that exclude each other are separate cases.
 SETTINGS: dict[str, tuple[str, dict[str, str], str, list[str]]] = {
     "all": (
         '{"floatx": "bfloat16"}',
@@ -36,7 +36,7 @@ SETTINGS: dict[str, tuple[str, dict[str, str], str, list[str]]] = {
             "OPENCV_IO_MAX_IMAGE_PIXELS": "100", "OPENCV_IO_MAX_IMAGE_WIDTH": "ten", "COLUMNS": "0", **NOTEBOOK,
         },
         USETEX,
-        AS_FIRST,
+        AS_PROCESS_1,
     ),
     "channels-first": ('{"image_data_format": "channels_first", "epsilon": 0.1}', {}, "", []),
     "float16": ('{"floatx": "float16"}', {}, "", []),
@@ -46,20 +46,20 @@ SETTINGS: dict[str, tuple[str, dict[str, str], str, list[str]]] = {
 }  # fmt: skip
 
 
-def in_order(before: list[str], command: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
-    """The command, stdin closed."""
-    arguments = [*(before if _may_be_first() else []), sys.executable, "-m", "imgclf", *command]
+def run_command(before: list[str], command: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run a command with stdin closed."""
+    arguments = [*(before if _can_be_process_1() else []), sys.executable, "-m", "imgclf", *command]
     return subprocess.run(["sh", "-c", 'exec "$@" <&-', "sh", *arguments], capture_output=True, timeout=300, **options)
 
 
 @functools.cache
-def _may_be_first() -> bool:
-    """Whether a process can be made process 1 here: by root, and not in every container or changed root."""
-    return shutil.which("unshare") is not None and subprocess.run([*AS_FIRST, "true"], capture_output=True).returncode == 0
+def _can_be_process_1() -> bool:
+    """Whether this user can start process 1 of a namespace; only root can, and not in every container or chroot."""
+    return shutil.which("unshare") is not None and subprocess.run([*AS_PROCESS_1, "true"], capture_output=True).returncode == 0
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=() if name == "all" else pytest.mark.long) for name in SETTINGS])
-def test_the_six_commands_under_settings_of_the_users(name: str, tmp_path: Path) -> None:
+def test_the_six_commands_with_hostile_settings(name: str, tmp_path: Path) -> None:
     keras_json, environment, matplotlibrc, before = SETTINGS[name]
     data = make_classes(tmp_path / "data", {"blue": 12, "red": 12}, size=16)
     shutil.copy(data / "red" / "000.png", tmp_path / "image.png")
@@ -69,7 +69,7 @@ def test_the_six_commands_under_settings_of_the_users(name: str, tmp_path: Path)
         write(tmp_path / "matplotlibrc", matplotlibrc.encode())
     whole = {**os.environ, "HOME": str(tmp_path / "home"), **environment}
     for command in COMMANDS:
-        done = in_order(before, command, cwd=tmp_path, env=whole)
+        done = run_command(before, command, cwd=tmp_path, env=whole)
         assert done.returncode == 0, (command, done.stderr.decode())
         assert b"Warning" not in done.stderr
     (record,) = json.loads(done.stdout)
@@ -78,7 +78,7 @@ def test_the_six_commands_under_settings_of_the_users(name: str, tmp_path: Path)
     assert (tmp_path / "home" / ".keras" / "keras.json").read_text() == keras_json
 
 
-def test_settings_of_the_process_that_uses_imgclf_are_put_back(trained: Path, tmp_path: Path) -> None:
+def test_settings_of_the_calling_process_are_restored(trained: Path, tmp_path: Path) -> None:
     code = """
 import os, sys, threading
 os.environ["MPLBACKEND"] = "svg"
@@ -128,7 +128,7 @@ assert settings() == before
 
 
 @pytest.mark.parametrize("redirection", ["<&-", "<&- >&-", "<&- 2>&-"])
-def test_stdin_that_is_closed_is_a_usage_error(redirection: str, project: Path) -> None:
+def test_a_closed_stdin_is_a_usage_error(redirection: str, project: Path) -> None:
     for arguments in ("predict -", "predict --stdin-image", "predict -0 -", "explain -"):
         line = f"{sys.executable} -m imgclf {arguments} {redirection}"
         done = subprocess.run(line, shell=True, capture_output=True, text=True, cwd=project)
@@ -140,7 +140,7 @@ def test_stdin_that_is_closed_is_a_usage_error(redirection: str, project: Path) 
 
 @contextlib.contextmanager
 def started(before: list[str], *arguments: str, cwd: Path) -> Any:
-    """A command that waits for something, and the function that sends it SIGTERM."""
+    """Start a command that waits; yield its process and a function that sends it SIGTERM."""
     command = [*before, sys.executable, "-m", "imgclf", *arguments]
     process = subprocess.Popen(
         command, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -160,9 +160,9 @@ def started(before: list[str], *arguments: str, cwd: Path) -> Any:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM")
-@pytest.mark.parametrize("before", [pytest.param([], id="usual"), pytest.param(AS_FIRST, id="process 1")])
+@pytest.mark.parametrize("before", [pytest.param([], id="usual"), pytest.param(AS_PROCESS_1, id="process 1")])
 def test_sigterm_ends_a_command(before: list[str], project: Path) -> None:
-    if before and not _may_be_first():
+    if before and not _can_be_process_1():
         pytest.skip("only root can start process 1 of a namespace")
     (project / "inbox").mkdir()
     with started(before, "predict", "--watch", "inbox", "--move-to", "sorted", cwd=project) as (process, terminate):
@@ -177,7 +177,7 @@ def test_sigterm_ends_a_command(before: list[str], project: Path) -> None:
         terminate()
         process.wait(20)
     assert process.returncode == 0, "for a server, this is how it ends"
-    # Stands for every other command: it waits for its first path.
+    # This command represents all others; it waits for its first path.
     with started(before, "explain", "-", cwd=project) as (process, terminate):
         time.sleep(2)
         terminate()
@@ -185,10 +185,10 @@ def test_sigterm_ends_a_command(before: list[str], project: Path) -> None:
     assert process.returncode == 143
 
 
-@pytest.mark.skipif(not _may_be_first(), reason="only root can start process 1 of a namespace")
+@pytest.mark.skipif(not _can_be_process_1(), reason="only root can start process 1 of a namespace")
 def test_sigterm_ends_a_training_as_process_1(project: Path) -> None:
     arguments = ["train", "--epochs", "500", "--batch-size", "8", "--image-size", "16", "--run-dir", "runs/long"]
-    with started(AS_FIRST, *arguments, cwd=project) as (process, terminate):
+    with started(AS_PROCESS_1, *arguments, cwd=project) as (process, terminate):
         lines = []
         while "images/s" not in (lines[-1] if lines else ""):
             lines.append(process.stderr.readline())
@@ -201,15 +201,15 @@ def test_sigterm_ends_a_training_as_process_1(project: Path) -> None:
     assert (project / "runs" / "long" / "checkpoint.npz").exists()
 
 
-def test_a_folder_of_pythons_own_names(project: Path, imgclf: Run) -> None:
-    """`python -m imgclf` in a folder that has scripts named as packages are."""
+def test_scripts_with_names_of_packages_are_not_imported(project: Path, imgclf: Run) -> None:
+    """`python -m imgclf` runs in a folder that contains scripts with the names of packages."""
     for name in ("keras", "tensorflow", "email", "cv2", "numpy", "rich"):
         write(project / f"{name}.py", b"raise SystemExit('not the package')")
     assert imgclf("predict", "data/red/000.png").returncode == 0
 
 
-def test_which_warnings_are_passed_over() -> None:
-    """Those of other packages, but for what was left open; ours are as the user's filters have it."""
+def test_which_warnings_are_hidden() -> None:
+    """Warnings of other packages are hidden, except ResourceWarning. Our warnings follow the user's filters."""
     code = """
 import gc, os, warnings
 from imgclf.core import process
@@ -232,7 +232,7 @@ except UserWarning:
 
 
 @pytest.mark.parametrize("columns", ["0", "1", "wide"])
-def test_errors_are_printed_whatever_columns_is(columns: str, imgclf: Run) -> None:
+def test_errors_are_printed_for_any_value_of_columns(columns: str, imgclf: Run) -> None:
     done = imgclf("predict", "x.jpg", "--run", "nope", env={**os.environ, "COLUMNS": columns})
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert done.stderr.startswith("imgclf: error: nope: no such run folder; ")

@@ -1,4 +1,4 @@
-"""split: subsets are disjoint, complete, stratified, and the same for the same seed."""
+"""Test split: subsets are disjoint, complete, stratified, and the same for the same seed."""
 
 import collections
 import csv
@@ -27,7 +27,7 @@ from imgclf.split.leakage import find_leakage
 DEFAULT = {"train": 0.70, "val": 0.15, "test": 0.15}
 
 
-def test_shares() -> None:
+def test_fractions() -> None:
     assert subsets.shares(None, None, None) == pytest.approx(DEFAULT)
     assert subsets.shares(80, 10, 10) == pytest.approx({"train": 0.8, "val": 0.1, "test": 0.1})
     assert subsets.shares(None, None, 0.2) == pytest.approx({"train": 0.8 * 70 / 85, "val": 0.8 * 15 / 85, "test": 0.2})
@@ -70,8 +70,8 @@ def test_an_existing_manifest_is_replaced_only_with_force(tmp_path: Path) -> Non
     assert (first.path.parent / "split-1.csv").read_bytes() == old
 
 
-def test_of_two_splits_at_once_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, imgclf: Run) -> None:
-    """The second comes while the first, which found no split in force, is about to put one there."""
+def test_one_of_two_simultaneous_splits_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, imgclf: Run) -> None:
+    """The second split starts after the first found no split and before it writes its own."""
     made = make_classes(tmp_path / "data", {"a": 10, "b": 10}, size=8)
     allocate, second = allocation.allocate, []
 
@@ -86,7 +86,7 @@ def test_of_two_splits_at_once_one_is_refused(tmp_path: Path, monkeypatch: pytes
     assert sorted(path.name for path in result.path.parent.glob("split*")) == ["split.csv"]
 
 
-def test_what_is_no_image_is_skipped_and_named(tmp_path: Path) -> None:
+def test_files_that_are_not_images_are_skipped_and_named(tmp_path: Path) -> None:
     made = make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
     write(made / "a" / "notes.txt", b"milk")
     write(made / "a" / "empty.png", b"")
@@ -96,23 +96,23 @@ def test_what_is_no_image_is_skipped_and_named(tmp_path: Path) -> None:
     assert "a/image-without-a-name" in {row.path for row in result.manifest.rows}
 
 
-def test_identical_files_under_two_classes_are_reported(tmp_path: Path) -> None:
+def test_identical_files_in_two_classes_are_reported(tmp_path: Path) -> None:
     made = make_classes(tmp_path / "data", {"a": 5, "b": 5}, size=8)
     write(made / "b" / "copy.png", (made / "a" / "000.png").read_bytes())
     assert "2 identical files lie under different classes: a/000.png, b/copy.png" in splitting.split(made).notes
 
 
-def test_ready_made_parts_are_used_as_they_are(tmp_path: Path) -> None:
+def test_subset_folders_are_used_as_they_are(tmp_path: Path) -> None:
     for subset in ("train", "Validation", "test"):
         make_classes(tmp_path / subset, {"a": 3, "b": 2}, size=8)
     result = splitting.split(tmp_path)
     assert {row.path.split("/")[0].lower()[:3] + row.split for row in result.manifest.rows} == {"tratrain", "valval", "testest"}
     assert result.manifest.counts() == {name: dict.fromkeys(SUBSETS, n) for name, n in (("a", 3), ("b", 2))}
-    # The same files in all three subsets: that is leakage, and it is said.
+    # The same files are in all three subsets: this leakage is reported.
     assert "leakage: identical images or groups that lie in more than one part of this folder: 5" in result.notes
 
 
-def test_groups_torn_by_ready_made_parts_are_counted(tmp_path: Path) -> None:
+def test_groups_divided_by_subset_folders_are_counted(tmp_path: Path) -> None:
     for subset in ("train", "val", "test"):
         for number, label in enumerate("abab"):
             write(
@@ -123,7 +123,7 @@ def test_groups_torn_by_ready_made_parts_are_counted(tmp_path: Path) -> None:
     assert not any("kept together" in note for note in notes)
 
 
-def test_a_stray_folder_beside_the_parts_is_named(tmp_path: Path) -> None:
+def test_an_unknown_folder_beside_subset_folders_is_named(tmp_path: Path) -> None:
     for subset in ("train", "test"):
         make_classes(tmp_path / subset, {"a": 3, "b": 3}, size=8)
     (tmp_path / "__MACOSX").mkdir()
@@ -133,7 +133,7 @@ def test_a_stray_folder_beside_the_parts_is_named(tmp_path: Path) -> None:
         splitting.split(tmp_path)
 
 
-def test_export_of_the_split_in_force(tmp_path: Path, imgclf: Run) -> None:
+def test_export_of_the_current_split(tmp_path: Path, imgclf: Run) -> None:
     make_classes(tmp_path / "data", {"a": 10, "b": 10}, size=8)
     imgclf("split", "--seed", "5")
     before = (tmp_path / "data/.imgclf/split.csv").read_bytes()
@@ -143,7 +143,7 @@ def test_export_of_the_split_in_force(tmp_path: Path, imgclf: Run) -> None:
     assert set(tree(tmp_path / "out")) == {f"{row[2]}/{row[0]}" for row in rows}
 
 
-def test_a_missing_validation_part_is_taken_from_train(tmp_path: Path) -> None:
+def test_a_missing_validation_set_is_taken_from_the_training_set(tmp_path: Path) -> None:
     make_classes(tmp_path / "train", {"a": 17, "b": 17}, size=8)
     for index in range(4):
         write(tmp_path / "test" / "ab"[index % 2] / f"{index}.png", encoded(photo(index), "PNG"))
@@ -164,7 +164,7 @@ def test_unusable_folders_are_named(counts: dict[str, int], words: str, tmp_path
         splitting.split(tmp_path)
 
 
-def test_parts_without_class_folders(tmp_path: Path) -> None:
+def test_subset_folders_without_class_folders(tmp_path: Path) -> None:
     for subset in ("train", "test"):
         write(tmp_path / subset / "1.jpg", encoded(photo(1)))
     with pytest.raises(ImgclfError, match="no class folders in test, train"):
@@ -212,15 +212,15 @@ def test_group_by_and_groups_file_agree(tmp_path: Path) -> None:
     assert sorted(map(len, subsets.values())) == [1, 1, 1]
     write(table, table.read_bytes() + b"\na/30.png,03\nb/x.png,03\n")
     note = f"rows of {table} that match no usable image: 2, first 'a/30.png'"
-    assert note in splitting.split(data, SplitConfig(groups=str(table))).notes  # a typo would split a group
+    assert note in splitting.split(data, SplitConfig(groups=str(table))).notes  # a typo would divide a group
 
 
-def test_groups_too_large_for_every_part_are_refused(tmp_path: Path) -> None:
+def test_groups_that_leave_a_subset_empty_are_refused(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 30, "b": 30}, size=8)
     with pytest.raises(ImgclfError, match=r"2, the largest of 40 images\): nothing is left for (val|test)"):
         splitting.split(data, SplitConfig(group_by=r"/0(2?)"))
-    two_parts = splitting.split(data, SplitConfig(train=0.7, val=0.3, test=0, group_by=r"/0(2?)"))
-    assert {row.split for row in two_parts.manifest.rows} == {"train", "val"}
+    two_subsets = splitting.split(data, SplitConfig(train=0.7, val=0.3, test=0, group_by=r"/0(2?)"))
+    assert {row.split for row in two_subsets.manifest.rows} == {"train", "val"}
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_groups_too_large_for_every_part_are_refused(tmp_path: Path) -> None:
         (SplitConfig(group_by="(a)", groups="x.csv"), "exclude each other"),
     ],
 )
-def test_bad_groups_are_named(config: SplitConfig, words: str, tmp_path: Path) -> None:
+def test_invalid_groups_are_named(config: SplitConfig, words: str, tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
     with pytest.raises(ImgclfError, match=words):
         splitting.split(data, config)
@@ -246,13 +246,13 @@ def test_bad_groups_are_named(config: SplitConfig, words: str, tmp_path: Path) -
      ("path,group\na/000.png,1\na/0,01.png,2\n", "line 3: 3 fields where the header has 2"),
      ("path,group\nx.png,1\n", "none of its paths, such as 'x.png', is in the data folder; paths look like 'a/000.png'")],
 )  # fmt: skip
-def test_bad_group_files_are_named(text: str, words: str, tmp_path: Path) -> None:
+def test_invalid_group_files_are_named(text: str, words: str, tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
     with pytest.raises(ImgclfError, match=words):
         splitting.split(data, SplitConfig(groups=str(write(tmp_path / "groups.csv", text.encode()))))
 
 
-def test_a_class_that_a_part_lacks_is_named(tmp_path: Path) -> None:
+def test_a_class_without_images_in_a_subset_is_named(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 20, "b": 20, "c": 2}, size=8)
     lines = ["path,group", *(f"b/{number:03d}.png,one" for number in range(20))]
     groups = write(tmp_path / "groups.csv", "\n".join(lines).encode())
@@ -269,7 +269,7 @@ def test_a_class_that_a_part_lacks_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("link", ["hard", "symlink", "copy"])
-def test_an_image_that_goes_away_during_an_export_ends_it(link: Link, tmp_path: Path) -> None:
+def test_an_image_that_vanishes_during_an_export_stops_it(link: Link, tmp_path: Path) -> None:
     made = make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
     manifest = splitting.split(made).manifest
     with pytest.raises(ImgclfError, match=r"export failed at .*b/003.png: No such file or directory; check the spelling"):
@@ -279,7 +279,7 @@ def test_an_image_that_goes_away_during_an_export_ends_it(link: Link, tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
-def test_an_export_leaves_out_what_changed_since_the_split(tmp_path: Path) -> None:
+def test_an_export_skips_images_changed_since_the_split(tmp_path: Path) -> None:
     """A test image that was copied over a training image would leak."""
     made = make_classes(tmp_path / "data", {"a": 10, "b": 10}, size=8)
     manifest = splitting.split(made).manifest
@@ -300,7 +300,7 @@ def test_an_export_leaves_out_what_changed_since_the_split(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("link", ["hard", "symlink", "copy"])
 def test_keras_sees_the_manifest_in_an_export(link: str, tmp_path: Path) -> None:
-    """Class names, counts and files that Keras' own loader finds are those of the manifest."""
+    """Keras' own loader finds the class names, counts and files of the manifest."""
     made = make_classes(tmp_path / "data", {"b 2": 12, "a": 7, "c10": 20}, size=8)
     write(made / "a" / "deep" / "000.png", encoded(photo(1), "PNG"))
     before = tree(made)
@@ -336,7 +336,7 @@ def test_export_never_mixes_with_other_files(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out"]
 
 
-def test_export_of_a_folder_that_was_split_already(tmp_path: Path) -> None:
+def test_export_of_a_folder_with_subset_folders(tmp_path: Path) -> None:
     for seed, subset in enumerate(("train", "val", "test")):
         for label in "ab":
             write(tmp_path / "data" / subset / label / "1.png", encoded(photo(seed * 2 + ord(label)), "PNG"))
@@ -352,9 +352,9 @@ def test_command(imgclf: Run, tmp_path: Path) -> None:
     make_classes(tmp_path / "data", {"a": 20, "b": 40}, size=8)
     done = imgclf("split", "data/", "--json")
     assert done.returncode == 0
-    answer = json.loads(done.stdout)
-    assert answer["counts"] == {"a": {"train": 14, "val": 3, "test": 3}, "b": {"train": 28, "val": 6, "test": 6}}
-    with open(tmp_path / answer["manifest"], newline="", encoding="utf-8") as file:
+    document = json.loads(done.stdout)
+    assert document["counts"] == {"a": {"train": 14, "val": 3, "test": 3}, "b": {"train": 28, "val": 6, "test": 6}}
+    with open(tmp_path / document["manifest"], newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["path", "label", "split", "group", "sha256"]
     assert len(rows) == 60
@@ -384,54 +384,54 @@ def test_only_ten_skipped_files_are_named(imgclf: Run, tmp_path: Path) -> None:
     assert "skipped 3 more; `imgclf clean` lists and sets aside what cannot be used" in lines
 
 
-# -- images that show the same ------------------------------------------------------------------------------------------
+# -- near-duplicates -----------------------------------------------------------------------------------------------------
 
 
 def near_duplicates(root: Path, count: int) -> dict[str, str]:
-    """Class folders with `count` changed copies; returns the original's path by the copy's."""
-    kin = {}
+    """Make class folders with `count` changed copies; return the path of the original by that of the copy."""
+    original_of = {}
     for number in range(count):
         label = "ab"[number % 2]
         image = scene(number, 128, 96)
         change = COPIES[number % len(COPIES)]
         write(root / label / f"{number:03d}.png", encoded(image, "PNG"))
         write(root / label / f"copy {number:03d}.jpg", change(image))
-        kin[f"{label}/copy {number:03d}.jpg"] = f"{label}/{number:03d}.png"
-    return kin
+        original_of[f"{label}/copy {number:03d}.jpg"] = f"{label}/{number:03d}.png"
+    return original_of
 
 
-def split_groups(manifest: Manifest, kin: dict[str, str]) -> int:
+def separated_copies(manifest: Manifest, original_of: dict[str, str]) -> int:
     subset = {row.path: row.split for row in manifest.rows}
-    return sum(subset[copy] != subset[original] for copy, original in kin.items())
+    return sum(subset[copy] != subset[original] for copy, original in original_of.items())
 
 
 def test_300_planted_near_duplicates_do_not_leak(tmp_path: Path) -> None:
-    """Recompressed, resized, cropped by 3%, brightened, all at once: where a plain random split leaks, ours does not."""
-    kin = near_duplicates(tmp_path, 300)
+    """Copies are recompressed, resized, cropped by 3%, brightened, or all at once. A plain random split separates many."""
+    original_of = near_duplicates(tmp_path, 300)
     made = splitting.split(tmp_path, SplitConfig(seed=3))
-    assert split_groups(made.manifest, kin) == 0
+    assert separated_copies(made.manifest, original_of) == 0
     assert made.groups() == (300, 600, 0)
     counts = made.manifest.counts()
     assert all(abs(counts[label][subset] - 300 * share) <= 2 for label in "ab" for subset, share in DEFAULT.items())
-    # The same images drawn one by one:
+    # The same images, each in its own group:
     samples_ = [Sample(row.path, row.label) for row in made.manifest.rows]
     alone = {sample.path: sample.path for sample in samples_}
     subsets = allocation.allocate(samples_, alone, DEFAULT, 3)
-    assert sum(subsets[copy] != subsets[original] for copy, original in kin.items()) > 100
+    assert sum(subsets[copy] != subsets[original] for copy, original in original_of.items()) > 100
     folds = splitting.folds(tmp_path, 3)
-    assert [split_groups(fold.manifest, kin) for fold in folds] == [0, 0, 0]
+    assert [separated_copies(fold.manifest, original_of) for fold in folds] == [0, 0, 0]
 
 
 # -- stable ---------------------------------------------------------------------------------------------------------------
 
 
-def test_images_added_later_move_none_that_were_there(tmp_path: Path) -> None:
+def test_images_added_later_do_not_move_earlier_ones(tmp_path: Path) -> None:
     make_classes(tmp_path, {"a": 40, "b": 40}, size=40)
     first = splitting.split(tmp_path, SplitConfig(stable=True))
     before = {row.path: row.split for row in first.manifest.rows}
     counts = collections.Counter(before.values())
     assert counts["train"] > counts["val"] + counts["test"] > 10
-    (tmp_path / ".imgclf" / "split.csv").unlink()  # on another machine, without the manifest: the same
+    (tmp_path / ".imgclf" / "split.csv").unlink()  # the same without the manifest, as on another machine
     assert splitting.split(tmp_path, SplitConfig(stable=True)).manifest == first.manifest
     image = scene(77)
     write(tmp_path / "a" / "new.png", encoded(image, "PNG"))
@@ -475,7 +475,7 @@ def test_folds_are_stratified(tmp_path: Path) -> None:
         assert {label: counts[label]["val"] for label in "ab"} == {"a": 4, "b": 7}
 
 
-def test_folds_that_cannot_be(tmp_path: Path) -> None:
+def test_impossible_folds_are_refused(tmp_path: Path) -> None:
     make_classes(tmp_path / "few", {"a": 3, "b": 9})
     for count, words in ((1, "two folds at least"), (4, "a class has 3 images only")):
         with pytest.raises(UsageError, match=words):
@@ -488,15 +488,15 @@ def test_folds_that_cannot_be(tmp_path: Path) -> None:
         splitting.split(tmp_path / "subsets", SplitConfig(stable=True))
 
 
-def test_the_share_of_the_test_is_not_for_folds(tmp_path: Path, imgclf: Run) -> None:
+def test_folds_exclude_the_option_test(tmp_path: Path, imgclf: Run) -> None:
     make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
     done = imgclf("split", "--folds", "2", "--test", "0.5")
     assert (done.returncode, done.stderr.count("with --folds 2 each image is tested once; leave it out")) == (2, 1)
     assert fold_paths(tmp_path / "data") == []
 
 
-def test_what_is_wrong_with_any_fold_is_said(tmp_path: Path) -> None:
-    """A fold that has all of b to test leaves none to train on; two groups make no three folds."""
+def test_a_problem_of_any_fold_is_named(tmp_path: Path) -> None:
+    """A fold with all images of b in its test set has none to train on; two groups are too few for three folds."""
     data = make_classes(tmp_path / "data", {"a": 30, "b": 10}, size=8)
     rows = [f"a/{number:03d}.png,one" for number in range(12)] + ["a/012.png,two"]
     rows += [f"b/{number:03d}.png,two" for number in range(10)]
@@ -514,7 +514,7 @@ def test_what_is_wrong_with_any_fold_is_said(tmp_path: Path) -> None:
 # -- leakage --------------------------------------------------------------------------------------------------------------
 
 
-def test_leakage_of_a_folder_that_is_split(tmp_path: Path, imgclf: Run) -> None:
+def test_leakage_of_a_folder_with_subset_folders(tmp_path: Path, imgclf: Run) -> None:
     root = tmp_path / "data"
     for number in range(12):
         for subset in ("train", "test"):
@@ -528,10 +528,10 @@ def test_leakage_of_a_folder_that_is_split(tmp_path: Path, imgclf: Run) -> None:
     write(root / "test" / "a" / "broken.jpg", b"")
     done = imgclf("split", "--check", "--json")
     assert done.returncode == 1
-    answer = json.loads(done.stdout)
-    assert answer["images"] == {"train": 12, "val": 0, "test": 16}
-    assert answer["skipped"] == [["test/a/broken.jpg", "the file has zero bytes"]]
-    found = {tuple(sorted((leak["path"], leak["other"]))): leak for leak in answer["leaks"]}
+    document = json.loads(done.stdout)
+    assert document["images"] == {"train": 12, "val": 0, "test": 16}
+    assert document["skipped"] == [["test/a/broken.jpg", "the file has zero bytes"]]
+    found = {tuple(sorted((leak["path"], leak["other"]))): leak for leak in document["leaks"]}
     assert found.keys() == {
         ("test/a/exact.png", "train/a/0.png"), ("test/b/near.jpg", "train/b/1.png"), ("test/a/turned.jpg", "train/a/2.png"),
         ("test/b/other class.jpg", "train/a/4.png"),
@@ -542,11 +542,11 @@ def test_leakage_of_a_folder_that_is_split(tmp_path: Path, imgclf: Run) -> None:
     assert text.returncode == 1
     assert text.stdout.splitlines()[-1] == "train 12, test 16; leakage: 4 images, 1 of them exact"
     assert re.search(r"exact.png +exact|train/a/0.png +exact", text.stdout)
-    assert not (root / ".imgclf" / "split.csv").exists(), "it only looks"
+    assert not (root / ".imgclf" / "split.csv").exists(), "--check writes nothing"
 
 
-def test_every_member_of_a_group_outside_its_first_part_leaks(tmp_path: Path) -> None:
-    """Three of one image in train and one in test, one of them a copy by bytes, another in another class."""
+def test_every_member_of_a_group_outside_its_first_subset_leaks(tmp_path: Path) -> None:
+    """One image has three copies in train (an exact one, and one in another class) and one in test."""
     data = tmp_path / "data"
     for seed in range(6):
         write(data / ("train" if seed < 4 else "test") / "ab"[seed % 2] / f"{seed}.jpg", encoded(scene(seed)))
@@ -564,7 +564,7 @@ def test_every_member_of_a_group_outside_its_first_part_leaks(tmp_path: Path) ->
     assert all(0.95 < leak.similarity <= 1 for leak in leakage.leaks)
 
 
-def test_images_without_a_part_neither_leak_nor_hide_a_leak(tmp_path: Path) -> None:
+def test_images_without_a_subset_neither_leak_nor_hide_a_leak(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 12, "b": 12}, size=16)
     write(data / "a" / "it.jpg", encoded(scene(50)))
     write(data / "a" / "small.jpg", resized(scene(50)))
@@ -580,17 +580,20 @@ def test_images_without_a_part_neither_leak_nor_hide_a_leak(tmp_path: Path) -> N
 
 
 def test_leakage_of_a_manifest(tmp_path: Path) -> None:
-    kin = near_duplicates(tmp_path, 10)
+    original_of = near_duplicates(tmp_path, 10)
     made = splitting.split(tmp_path)
     assert find_leakage(tmp_path).leaks == ()
-    rows = [dataclasses.replace(row, split="test" if row.path in kin else "train") for row in made.manifest.rows]
+    rows = [dataclasses.replace(row, split="test" if row.path in original_of else "train") for row in made.manifest.rows]
     made.path.write_text(Manifest(tuple(rows)).to_csv())
     leakage = find_leakage(tmp_path)
-    assert {leak.path for leak in leakage.leaks} | {leak.other for leak in leakage.leaks} == {*kin, *kin.values()}
+    assert {leak.path for leak in leakage.leaks} | {leak.other for leak in leakage.leaks} == {
+        *original_of,
+        *original_of.values(),
+    }
     assert leakage.images == {"train": 10, "val": 0, "test": 10}
 
 
-def test_what_is_not_split_has_no_leakage_to_check(tmp_path: Path) -> None:
+def test_a_folder_without_a_split_has_no_leakage_to_check(tmp_path: Path) -> None:
     make_classes(tmp_path, {"a": 2, "b": 2})
     with pytest.raises(ImgclfError, match="not split: no train and test folders, and no manifest"):
         find_leakage(tmp_path)
@@ -609,10 +612,10 @@ def test_options_that_exclude_each_other(tmp_path: Path, imgclf: Run) -> None:
         assert words in done.stderr
 
 
-# -- what changed since -----------------------------------------------------------------------------------------------
+# -- changes after the split ---------------------------------------------------------------------------------------------
 
 
-def test_an_image_saved_anew_keeps_its_part(tmp_path: Path) -> None:
+def test_an_image_saved_again_keeps_its_subset(tmp_path: Path) -> None:
     data = tmp_path / "data"
     for seed in range(40):
         write(data / "ab"[seed % 2] / f"{seed:02d}.jpg", encoded(scene(seed, 96, 72)))
@@ -628,7 +631,7 @@ def test_an_image_saved_anew_keeps_its_part(tmp_path: Path) -> None:
     assert "images saved anew since the split, which keep their subset: 40" in result.notes
 
 
-def test_an_image_renamed_after_the_split_is_known_by_its_content(tmp_path: Path) -> None:
+def test_an_image_renamed_after_the_split_is_recognised_by_its_content(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 12, "b": 12}, size=16)
     manifest = splitting.split(data).manifest
     subsets = {row.path: row.split for row in manifest.rows}
@@ -642,7 +645,7 @@ def test_an_image_renamed_after_the_split_is_known_by_its_content(tmp_path: Path
     assert len(where) == 24
 
 
-def test_folds_that_are_not_all_there_are_none(tmp_path: Path) -> None:
+def test_incomplete_folds_do_not_count(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 12, "b": 12}, size=8)
     splitting.folds(data, 3)
     paths = fold_paths(data)
@@ -660,7 +663,7 @@ def test_folds_that_are_not_all_there_are_none(tmp_path: Path) -> None:
         (["--link", "copy"], "--link says how --export places images; give --export DIR too"),
     ],
 )
-def test_options_of_split_that_make_no_sense(options: list[str], words: str, tmp_path: Path, imgclf: Run) -> None:
+def test_invalid_options_of_split(options: list[str], words: str, tmp_path: Path, imgclf: Run) -> None:
     make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
     done = imgclf("split", *options)
     assert (done.returncode, done.stdout) == (2, "")

@@ -1,4 +1,4 @@
-"""One word for each idea, the field's word, in code, messages, help, schemas, pages and documents."""
+"""Test the vocabulary: one word for each idea in code, messages, help, schemas, pages and documents."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ import imgclf
 
 PACKAGE = Path(imgclf.__file__).parent
 ROOT = PACKAGE.parent
-# The word to use, by a pattern of those that it replaced.
+# Patterns of replaced words, and the word to use instead.
 INSTEAD = {
     r"pictures?": "image",
     r"left out|passed over": "skipped",
@@ -26,7 +26,7 @@ FILES = [
 ]
 
 
-def test_words_that_were_replaced_do_not_come_back() -> None:
+def test_replaced_words_are_not_used() -> None:
     found = []
     for path in FILES:
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):

@@ -1,4 +1,4 @@
-"""TIFFs of every layout, written by hand, and the pixels that each must decode to, computed from what was written."""
+"""Write TIFFs of every layout, and compute from the written values the pixels that each must decode to."""
 
 import dataclasses
 import itertools
@@ -10,14 +10,14 @@ from collections.abc import Iterator
 import numpy as np
 
 WHITE_0, BLACK_0, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
-COLOURS = {WHITE_0: 1, BLACK_0: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3, LAB: 3}  # samples of each
-EXTRAS = ((), (0,), (1,), (2,), (0, 0))  # unspecified, associated and unassociated alpha, several
+COLOURS = {WHITE_0: 1, BLACK_0: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3, LAB: 3}  # samples per pixel
+EXTRAS = ((), (0,), (1,), (2,), (0, 0))  # unspecified, associated and unassociated alpha, two bands
 DEPTHS = ("u1", "u4", "u8", "u12", "u16", "u32", "f16", "f32", "f64")
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What is written. tile: (height, width), or None for strips of `rows`."""
+    """The layout of a TIFF. tile: (height, width), or None for strips of `rows`."""
 
     depth: str = "u8"
     photometric: int = RGB
@@ -42,7 +42,7 @@ class Layout:
 
 
 def layouts(seed: int = 0) -> Iterator[Layout]:
-    """Depths, colours, extra samples, planes, tiles and compressions in every combination; what is left, drawn for each."""
+    """Yield every combination of depth, colours, extra samples, planes, tiles and compression; draw the other fields."""
     chance = random.Random(seed)
     for depth, photometric, extra, planar, tiled, compression in itertools.product(
         DEPTHS, COLOURS, EXTRAS, (False, True), (False, True), (1, 5, 8, 32773)
@@ -50,7 +50,7 @@ def layouts(seed: int = 0) -> Iterator[Layout]:
         if planar and COLOURS[photometric] + len(extra) == 1:
             continue
         if photometric == PALETTE and (depth[0] == "f" or depth == "u32"):
-            continue  # there is no such palette
+            continue  # palettes of such depths do not exist
         predictors = [1, 1]
         if compression in (5, 8) and depth not in ("u1", "u4", "u12"):
             predictors += [2, 3] if depth[0] == "f" else [2, 2]
@@ -68,7 +68,7 @@ def layouts(seed: int = 0) -> Iterator[Layout]:
 
 
 def is_supported(layout: Layout) -> bool:
-    """Whether imgclf says that it reads the layout; every other one is to be refused as unsupported."""
+    """Whether imgclf reads the layout. It must refuse every other one as unsupported."""
     if layout.photometric == LAB or layout.depth == "u32" or len(layout.extra) > 1 or layout.samples > 4:
         return False
     if layout.photometric == PALETTE:
@@ -79,14 +79,14 @@ def is_supported(layout: Layout) -> bool:
 
 
 def samples(layout: Layout, seed: int, height: int = 21, width: int = 37) -> np.ndarray:
-    """(height, width, samples): waves and some noise over the whole range, none of it near a rounding to 8 bits."""
+    """Return (height, width, samples): waves and some noise over the whole range, none of it near a rounding to 8 bits."""
     random_ = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
     waves = [0.5 + 0.45 * np.sin(x / (3 + n) + n) * np.cos(y / (4 + n)) for n in range(layout.samples)]
     unit = (np.dstack(waves) + random_.normal(0, 0.05, (height, width, layout.samples))).clip(0, 1)
     unit[0, 0], unit[-1, -1] = 0, 1
     for place, kind in enumerate(layout.extra):
-        if kind == 1:  # no colour is more than its alpha
+        if kind == 1:  # no colour exceeds its alpha
             unit[..., : COLOURS[layout.photometric]] *= unit[..., COLOURS[layout.photometric] + place, None]
     if layout.depth[0] == "f":
         return unit.astype(f"f{layout.bits // 8}")
@@ -94,12 +94,12 @@ def samples(layout: Layout, seed: int, height: int = 21, width: int = 37) -> np.
 
 
 def palette(layout: Layout) -> np.ndarray:
-    """(colours, 3) of 16 bits."""
+    """Return the palette: (colours, 3) uint16."""
     return np.random.default_rng(layout.bits).integers(0, 65536, (1 << layout.bits, 3)).astype(np.uint16)
 
 
 def expected(layout: Layout, values: np.ndarray) -> np.ndarray:
-    """(h, w, 3) RGB by the definitions of TIFF 6.0, in floating point."""
+    """Return (h, w, 3) uint8 RGB, computed in floating point by the definitions of TIFF 6.0."""
     top = 1.0 if layout.depth[0] == "f" else (1 << layout.bits) - 1
     if layout.photometric == PALETTE:
         shown = palette(layout)[values[..., 0]] // 256
@@ -123,7 +123,7 @@ def expected(layout: Layout, values: np.ndarray) -> np.ndarray:
 
 
 def oriented(shown: np.ndarray, orientation: int) -> np.ndarray:
-    """By which side of the image row 0 and column 0 are, as the tag has it."""
+    """Apply the tag Orientation, which gives the sides of row 0 and column 0."""
     row, column = {
         1: ("top", "left"), 2: ("top", "right"), 3: ("bottom", "right"), 4: ("bottom", "left"),
         5: ("left", "top"), 6: ("right", "top"), 7: ("right", "bottom"), 8: ("left", "bottom"),
@@ -138,7 +138,7 @@ def oriented(shown: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def written(layout: Layout, values: np.ndarray, changed: dict[int, tuple[int, tuple[int, ...]]] | None = None) -> bytes:
-    """The TIFF. changed: tags that are to be others, by number: type and values; without values, the tag is skipped."""
+    """Write the TIFF. changed: type and values of tags to replace, by number; without values, the tag is removed."""
     height, width, count = values.shape
     planes = [values[..., n : n + 1] for n in range(count)] if layout.planar else [values]
     tall, wide = layout.tile or (min(layout.rows, height), width)
@@ -180,7 +180,7 @@ def assembled(
     changed: dict[int, tuple[int, tuple[int, ...]]],
     tiled: bool,
 ) -> bytes:
-    """A TIFF of these tags and strips or tiles; the directory lies behind them."""
+    """Write a TIFF of these tags and strips or tiles; the directory is after them."""
     out = bytearray((b"II" if order == "<" else b"MM") + struct.pack(order + "H", 43 if big else 42))
     out += struct.pack(order + "HHQ", 8, 0, 0) if big else bytes(4)
 
@@ -205,7 +205,7 @@ def assembled(
 
 
 def _piece(layout: Layout, plane: np.ndarray, top: int, left: int, tall: int, wide: int) -> bytes:
-    """The bytes of one strip or tile before they are packed; a tile is filled up with the last row and column."""
+    """Return the uncompressed bytes of one strip or tile; a tile is padded with the last row and column."""
     part = plane[top : top + tall, left : left + wide]
     if layout.tile:
         part = np.pad(part, ((0, tall - part.shape[0]), (0, wide - part.shape[1]), (0, 0)), mode="edge")
@@ -230,7 +230,7 @@ def _packed(layout: Layout, raw: bytes) -> bytes:
 
 
 def lzw(raw: bytes) -> bytes:
-    """After the pseudocode of TIFF 6.0, section 13."""
+    """Compress by the pseudocode of TIFF 6.0, section 13."""
     bits = 9
     numbers: list[tuple[int, int]] = [(256, bits)]
     table = {bytes([value]): value for value in range(256)}
@@ -259,7 +259,7 @@ def lzw(raw: bytes) -> bytes:
 
 
 def packbits(raw: bytes) -> bytes:
-    """Runs of three and more repeated, everything else as it is."""
+    """Compress with PackBits: runs of three and more bytes are repeated, all others are literal."""
     out, at = bytearray(), 0
     while at < len(raw):
         run = 1

@@ -1,4 +1,4 @@
-"""A finished run of two files, made in milliseconds without TensorFlow: a LiteRT network of four operators."""
+"""Make a finished run in milliseconds without TensorFlow: two files and a LiteRT network of four operators."""
 
 import dataclasses
 import datetime
@@ -23,7 +23,7 @@ SIDE = 8
 
 
 def network(classes: int = len(CLASSES), side: int = SIDE) -> bytes:
-    """A convolution, the mean over all pixels, a dense layer and a softmax, as a LiteRT file."""
+    """Make a LiteRT file with a convolution, the mean over all pixels, a dense layer and a softmax."""
     from ai_edge_litert import schema_py_generated as schema
 
     model, graph = schema.ModelT(), schema.SubGraphT()
@@ -64,7 +64,7 @@ def network(classes: int = len(CLASSES), side: int = SIDE) -> bytes:
 
 
 def tiny_run(path: Path, classes: tuple[str, ...] = CLASSES) -> Path:
-    """Make the run folder `path`. Its model.keras is no network."""
+    """Make the run folder `path`. Its model.keras is not a valid file."""
     path.mkdir(parents=True)
     (path / inference.LITERT).write_bytes(network(len(classes)))
     (path / bundle.MODEL).write_bytes(b"no network")
@@ -97,14 +97,14 @@ def tiny_run(path: Path, classes: tuple[str, ...] = CLASSES) -> Path:
 
 
 def finish(run: Path, document: dict[str, Any]) -> Bundle:
-    """Write the bundle.json of a run folder with this content and its files as they are now."""
+    """Write the bundle.json of a run folder with this content and the hashes of its current files."""
     files = {name: dataclasses.asdict(file) for name, file in bundle.saved_files(run).items()}
     info = RunInfo.from_dict({**document, "files": files, "finished": datetime.datetime.now(datetime.UTC).isoformat()})
     return bundle.write(run, info)
 
 
 def signed(info: dict[str, Any], run: Path) -> dict[str, Any]:
-    """The content of a bundle.json with fresh hashes, as a stranger would write it."""
+    """Return the content of a bundle.json with matching hashes, as an attacker would write it."""
     info = dict(info)
     if isinstance(info.get("preprocessing"), dict):
         preprocessing = object.__new__(Preprocessing)
@@ -119,14 +119,14 @@ def signed(info: dict[str, Any], run: Path) -> dict[str, Any]:
 
 
 def rewrite(run: Path, change: Callable[[dict[str, Any]], object] = lambda info: None) -> None:
-    """Change bundle.json and sign it as a stranger would."""
+    """Change bundle.json and write matching hashes, as an attacker would."""
     info = json.loads((run / "bundle.json").read_bytes())
     change(info)
     (run / "bundle.json").write_text(json.dumps(signed(info, run)))
 
 
 def special(path: Path, kind: str) -> None:
-    """Replace a file by something that is none."""
+    """Replace a file by a pipe, a folder, a socket or a link."""
     path.unlink(missing_ok=True)
     if kind == "pipe":
         os.mkfifo(path)
@@ -135,7 +135,7 @@ def special(path: Path, kind: str) -> None:
     elif kind == "socket":
         with socket.socket(socket.AF_UNIX) as one:
             here = Path.cwd()
-            os.chdir(path.parent)  # the path of a socket is short
+            os.chdir(path.parent)  # because the path of a socket must be short
             one.bind(path.name)
             os.chdir(here)
     else:

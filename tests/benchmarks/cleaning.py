@@ -1,11 +1,10 @@
-"""How fast clean looks at photographs: beside pure decoding, and beside CleanVision where a Python with it is given.
+"""Measure the speed of clean, compared with pure decoding and, if a Python with it is given, with CleanVision.
 
     python tests/benchmarks/cleaning.py PHOTOS --times 5 --cleanvision /path/to/python
 
-PHOTOS are copied `--times` times over into a temporary folder (a number in front of each copy's name). Every rate is of
-the work itself, start-up of Python and imports skipped, but with the start of clean's own worker processes. All use
-every core: clean as many processes as cores, CleanVision `n_jobs` of them, decoding a pool of threads. Medians of
-`--rounds` runs in turn.
+PHOTOS are copied `--times` times into a temporary folder (with a number before each name). The rates exclude the start-up of
+Python and imports, but include the start of clean's worker processes. All use every core: clean and CleanVision (`n_jobs`) one
+process per core, decoding a pool of threads. Prints medians of `--rounds` alternating runs.
 """
 
 import argparse
@@ -94,7 +93,7 @@ def main() -> None:
         for name, rate in rates.items():
             low, high = min(seconds[name]), max(seconds[name])
             ratio = rates["clean"] / rate
-            print(f"{name:>12}: {rate:>8.0f} images/s ({low:.2f} to {high:.2f} s), clean is {ratio:.2f} times that")
+            print(f"{name:>12}: {rate:>8.0f} images/s ({low:.2f} to {high:.2f} s), clean is {ratio:.2f} times as fast")
 
 
 if __name__ == "__main__":

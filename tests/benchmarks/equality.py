@@ -1,9 +1,9 @@
-"""Hold `imgclf predict` against the saved Keras model, `imgclf evaluate` and every float export, on every test photo of a run.
+"""Compare `imgclf predict` with the saved Keras model, `imgclf evaluate` and every float export, on all test images of a run.
 
     python tests/benchmarks/equality.py RUN_FOLDER
 
-Keras is fed the prepared pixels by `keras.utils.image_dataset_from_directory`, as in training; LiteRT the photos themselves.
-Prints the largest probability difference and how many labels agree; temperature applied to both.
+Keras gets the prepared pixels from `keras.utils.image_dataset_from_directory`, as in training; LiteRT gets the image files.
+Prints the largest probability difference and how many labels agree. The temperature is applied to both.
 """
 
 import sys
@@ -38,16 +38,17 @@ def main(run_dir: Path) -> None:
         expected = np.hstack([1 - expected, expected])
     expected = calibration.tempered(expected.astype(np.float64), run.temperature)
     paths = [str(root / prepared.files["test"][name]) for name in files]
-    answers = [dict(record.top) for record in predict(run, paths, top=len(run.class_names))]
-    found = np.array([[answer[name] for name in run.class_names] for answer in answers])
-    said = {str(root / one["path"]): one for one in evaluate(run).predictions}
+    probabilities = [dict(record.top) for record in predict(run, paths, top=len(run.class_names))]
+    found = np.array([[by_class[name] for name in run.class_names] for by_class in probabilities])
+    evaluated = {str(root / one["path"]): one for one in evaluate(run).predictions}
     same = sum(
-        said[path]["predicted"] == max(answer, key=answer.__getitem__) for path, answer in zip(paths, answers, strict=True)
+        evaluated[path]["predicted"] == max(by_class, key=by_class.__getitem__)
+        for path, by_class in zip(paths, probabilities, strict=True)
     )
     print(f"evaluate and predict: {same} of {len(paths)} labels agree")
     agree = int((found.argmax(axis=1) == expected.argmax(axis=1)).sum())
     print(
-        f"{len(files)} test photos: largest probability difference {np.abs(found - expected).max():.2e}, {agree} labels agree"
+        f"{len(files)} test images: largest probability difference {np.abs(found - expected).max():.2e}, {agree} labels agree"
     )
 
     with tempfile.TemporaryDirectory() as folder:

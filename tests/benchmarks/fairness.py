@@ -2,10 +2,10 @@
 
     python tests/benchmarks/fairness.py --seeds 200
 
-Printed for each subset and each of 5 folds, as means over seeds and minus the value of the whole set: the share of images in
-groups of several (such as near-duplicates), the mean group size, and the share of the class with the largest difference. Then,
-minus the share of the subset: the probability of the quarter of groups with fewest and with most images. Last: the largest
-distance from the target size in any draw, in sizes of the largest group. Exits with code 1 if a value is beyond its limit.
+Prints means over seeds for each subset and each of 5 folds. First three differences from the whole set: fraction of images in
+groups of several (such as near-duplicates), mean group size, and fraction of the class with the largest difference. Then two
+differences from the subset's fraction: the probability of the quarter of groups with fewest and with most images. Last, the
+largest distance from the target size in any draw, in sizes of the largest group. Exits with code 1 if a limit is exceeded.
 """
 
 import argparse
@@ -25,8 +25,8 @@ FOLDS: dict[Any, float] = dict.fromkeys(range(1, 6), 0.2)
 
 
 @dataclasses.dataclass(frozen=True)
-class Made:
-    """A data set: its images, and the group of each by path."""
+class Synthetic:
+    """A data set: its images, and the group of each path."""
 
     samples: list[Sample]
     groups: dict[str, str]
@@ -36,18 +36,18 @@ class Made:
         return collections.Counter(self.groups.values())
 
 
-def pairs() -> Made:
+def pairs() -> Synthetic:
     """280 images of two classes, 160 of them in pairs."""
-    made = Made([], {})
+    made = Synthetic([], {})
     for label in "ab":
         for number in range(140):
             _add(made, label, f"{label} {number // 2}" if number < 80 else f"{label} alone {number}")
     return made
 
 
-def patients(*, classes: str = "ab", count: int = 60, mixed: bool = False, seed: int = 0) -> Made:
+def patients(*, classes: str = "ab", count: int = 60, mixed: bool = False, seed: int = 0) -> Synthetic:
     """Groups of 2 to 40 images: of one class each, or `mixed`."""
-    chance, made = random.Random(seed), Made([], {})
+    chance, made = random.Random(seed), Synthetic([], {})
     for number in range(count):
         share = chance.random()
         for _image in range(chance.randint(2, 40)):
@@ -56,28 +56,28 @@ def patients(*, classes: str = "ab", count: int = 60, mixed: bool = False, seed:
     return made
 
 
-def tenths() -> Made:
-    """50 classes of ten images, six of them in pairs: no class divides by the shares."""
-    made = Made([], {})
+def tenths() -> Synthetic:
+    """50 classes of ten images, six of them in pairs: no class can be divided exactly by the fractions."""
+    made = Synthetic([], {})
     for label in range(50):
         for number in range(10):
             _add(made, f"{label:02d}", f"{label:02d} {number // 2 if number < 6 else 10 + number}")
     return made
 
 
-def _add(made: Made, label: str, group: str) -> None:
+def _add(made: Synthetic, label: str, group: str) -> None:
     sample = Sample(f"{label}/{len(made.samples):05d}.jpg", label)
     made.samples.append(sample)
     made.groups[sample.path] = group
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
-    """One subset, over all seeds. Values are means over seeds, minus or relative to the value of the whole set.
+class SubsetSummary:
+    """One subset, over all seeds. Values are means over seeds, compared with the whole set.
 
-    paired: share of images in groups of several. size: images per group. classes: share of the class with the largest
+    paired: fraction of images in groups of several. size: images per group. classes: fraction of the class with the largest
     difference. smallest, largest: probability of the quarter of groups with fewest and with most images, minus the subset's
-    share. furthest: largest distance from the target size, in sizes of the largest group.
+    fraction. furthest: largest distance from the target size, in sizes of the largest group.
     """
 
     paired: float
@@ -92,7 +92,7 @@ class Seen:
         return abs(self.paired) <= 0.02 and abs(self.size) <= 0.04 and abs(self.classes) <= 0.02
 
 
-def draw(made: Made, shares: Mapping[Any, float], seeds: int) -> dict[Any, Seen]:
+def draw(made: Synthetic, fractions: Mapping[Any, float], seeds: int) -> dict[Any, SubsetSummary]:
     """Draw `seeds` splits and summarise each subset."""
     sizes, label_of = made.sizes, {sample.path: str(sample.label) for sample in made.samples}
     labels = collections.Counter(label_of.values())
@@ -100,10 +100,10 @@ def draw(made: Made, shares: Mapping[Any, float], seeds: int) -> dict[Any, Seen]
     several = sum(count for count in sizes.values() if count > 1) / total
     of_size = sorted(sizes, key=lambda name: (sizes[name], name))
     ends = set(of_size[: len(of_size) // 4]), set(of_size[-(len(of_size) // 4) :])
-    found: dict[Any, dict[str, list[float]]] = {subset: collections.defaultdict(list) for subset in shares}
+    found: dict[Any, dict[str, list[float]]] = {subset: collections.defaultdict(list) for subset in fractions}
     for seed in range(seeds):
-        subsets = allocation.allocate(made.samples, made.groups, shares, seed)
-        for subset, share in shares.items():
+        subsets = allocation.allocate(made.samples, made.groups, fractions, seed)
+        for subset, share in fractions.items():
             own = [path for path, where in subsets.items() if where == subset]
             groups, one = {made.groups[path] for path in own}, found[subset]
             count = max(1, len(own))
@@ -117,7 +117,7 @@ def draw(made: Made, shares: Mapping[Any, float], seeds: int) -> dict[Any, Seen]
             one["off"].append(abs(len(own) - share * total) / max(sizes.values()))
     means = {subset: {name: statistics.mean(values) for name, values in one.items()} for subset, one in found.items()}
     return {
-        subset: Seen(
+        subset: SubsetSummary(
             one["paired"], one["size"], max((one[f"class {label}"] for label in labels), key=abs),
             one["smallest"], one["largest"], max(found[subset]["off"]),
         )
@@ -125,7 +125,7 @@ def draw(made: Made, shares: Mapping[Any, float], seeds: int) -> dict[Any, Seen]
     }  # fmt: skip
 
 
-CASES: dict[str, Callable[[], Made]] = {
+CASES: dict[str, Callable[[], Synthetic]] = {
     "280 images, 160 in pairs": pairs,
     "60 groups of 2 to 40, 2 classes": patients,
     "60 groups of 2 to 40, 3 classes": lambda: patients(classes="abc", seed=1),
@@ -141,8 +141,8 @@ def main() -> None:
     fair = True
     print(f"{'':<44}{'':>6}  paired    size   class  smallest  largest  furthest")
     for name, make in CASES.items():
-        for shares in (SUBSETS, FOLDS):
-            for subset, one in draw(make(), shares, options.seeds).items():
+        for fractions in (SUBSETS, FOLDS):
+            for subset, one in draw(make(), fractions, options.seeds).items():
                 # In `tenths`, each subset must get an image of each class, so sizes are less exact.
                 fair &= one.fair and (one.furthest <= 1 or make is tenths)
                 print(

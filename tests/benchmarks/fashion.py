@@ -1,9 +1,9 @@
-"""Fashion-MNIST from scratch: its own test set after at most 20 epochs of `imgclf train`.
+"""Train on Fashion-MNIST from scratch for at most 20 epochs and score its own test set.
 
     python tests/benchmarks/fashion.py /usr/share/dataset-fashion-mnist --options --epochs 20
 
-The folder holds the four files of Debian's package dataset-fashion-mnist. They are written out as PNG class folders, train and
-test; a tenth of train becomes the validation set.
+The folder contains the four files of Debian's package dataset-fashion-mnist. They are converted to class folders of PNG files,
+train and test; a tenth of train becomes the validation set.
 """
 
 import argparse
@@ -22,7 +22,7 @@ NAMES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "
 
 
 def read(path: Path) -> np.ndarray:
-    """An IDX file (http://yann.lecun.com/exdb/mnist): bytes behind a header of sizes."""
+    """Read an IDX file (http://yann.lecun.com/exdb/mnist): a header with sizes, then bytes."""
     content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     sizes = [int.from_bytes(content[4 + 4 * n : 8 + 4 * n]) for n in range(content[3])]
     return np.frombuffer(content, np.uint8, offset=4 + 4 * len(sizes)).reshape(sizes)
@@ -31,7 +31,7 @@ def read(path: Path) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path)
-    parser.add_argument("--options", nargs=argparse.REMAINDER, default=["--epochs", "20"], help="for imgclf train")
+    parser.add_argument("--options", nargs=argparse.REMAINDER, default=["--epochs", "20"], help="options of imgclf train")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"

@@ -1,15 +1,15 @@
-"""Break every command that writes, over and over, and look for anything lost, anything half done, and a next run that fails.
+"""Interrupt every command that writes, many times, and search for lost images, incomplete files and failing next runs.
 
-    python tests/benchmarks/faults.py                      # all, some 40 minutes
+    python tests/benchmarks/faults.py                      # everything, about 40 minutes
     python tests/benchmarks/faults.py --faults kill --commands clean undo --rounds 200
 
-kill: SIGKILL at a random moment of the command. step: SIGKILL just before a change to the disk, one in each phase of the
-command (lock, index, plan, moves, ...), so that every kill hits at a known point. full: a nearly full file system in memory
+kill: SIGKILL at a random moment of the command. step: SIGKILL just before a change to the disk, once in each phase of the
+command (lock, index, plan, moves, ...), so that every kill comes at a known point. full: a nearly full file system in memory
 (needs root). readonly: the data folder on a read-only file system (needs root). vanish: images are removed and rewritten while
-the command runs. two: the command runs twice at the same time. clock: a clock that jumps by up to a year each time it is read.
+the command runs. two: the command runs twice at the same time. clock: the clock jumps by up to a year each time it is read.
 
-After each: every image that was there is there once, whole, somewhere (the removed ones excepted); every file that has its
-final name is whole; no traceback; and the command run again ends well and leaves what an undisturbed one leaves.
+After each fault: every image still exists exactly once and complete (except the removed ones); every file with its final name
+is complete; there is no traceback; and the command, run again, succeeds and leaves the same files as an uninterrupted one.
 """
 
 import argparse
@@ -44,18 +44,18 @@ NETWORK = ("--weights", "none", "--image-size", "32")
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A command, what must be there before it, what it makes, and how it is taken up again where not by itself."""
+    """A command, the stage it starts from, the files it makes, and the command that continues it if it is another one."""
 
     words: tuple[str, ...]
     before: str
     makes: tuple[str, ...] = ()
     again: Callable[[Path], tuple[str, ...]] | None = None
     rounds: int = 30
-    first: tuple[str, ...] = ()  # a command that goes before, in the folder itself: its plans name files by their whole paths
+    first: tuple[str, ...] = ()  # run first in the same folder, because its plans contain absolute paths
 
 
-def _resume(root: Path) -> tuple[str, ...]:
-    """Training goes on with --resume from the moment that it has said what it does; before that it is simply started."""
+def _resume_words(root: Path) -> tuple[str, ...]:
+    """Return the command that continues a training: --resume if its config exists, otherwise the same command."""
     run = root / "runs" / "new"
     if (run / "bundle.json").exists():
         return ("info", "runs/new")
@@ -66,7 +66,7 @@ def _resume(root: Path) -> tuple[str, ...]:
 
 
 def _exported(root: Path) -> tuple[str, ...]:
-    """An export takes its name when it is whole, and then none is made over it."""
+    """An export gets its final name when it is complete, and is not overwritten then."""
     if (root / "folders").exists():
         assert len(list((root / "folders").rglob("*.png"))) == 90
         return ("split", "data", "--check")
@@ -74,7 +74,7 @@ def _exported(root: Path) -> tuple[str, ...]:
 
 
 def _unless_made(path: str, *words: str) -> Callable[[Path], tuple[str, ...]]:
-    """What `--out` names is whole when it is there, and then nothing is written over it."""
+    """A file of `--out` is complete if it exists, and is not overwritten then."""
     return lambda root: ("info", "runs/toy") if (root / path).exists() else words
 
 
@@ -84,14 +84,14 @@ HEAD = ("train", "data", "--model", "efficientnet-lite0", *NETWORK, "--epochs", 
 CASES = {
     "clean": Case(("clean", "data"), "dirty", rounds=60),
     "undo": Case(("clean", "data", "--undo"), "cleaned", rounds=60),
-    "apply": Case(("clean", "data", "--apply", "orders.csv"), "dirty"),
+    "apply": Case(("clean", "data", "--apply", "actions.csv"), "dirty"),
     "share": Case(("clean", "data", "--shard", "1/1"), "dirty"),
     "preview": Case(("preview", "data", "--html", "all.html", "--histograms", "sizes.png"), "split", ("all.html", "sizes.png")),
     "split": Case(("split", "data", "--seed", "7", "--force"), "split", ("data/.imgclf/split.csv",)),
     "folds": Case(("split", "data", "--folds", "3", "--force"), "split"),
     "export folders": Case(("split", "data", "--export", "folders"), "split", ("folders",), _exported),
-    "train": Case(TRAIN, "split", ("runs/new/bundle.json", "runs/new/model.keras"), _resume, rounds=15),
-    "train a head": Case(HEAD, "split", ("runs/new/bundle.json", "runs/new/model.keras"), _resume, rounds=10),
+    "train": Case(TRAIN, "split", ("runs/new/bundle.json", "runs/new/model.keras"), _resume_words, rounds=15),
+    "train a head": Case(HEAD, "split", ("runs/new/bundle.json", "runs/new/model.keras"), _resume_words, rounds=10),
     "audit": Case(("audit", "data", *NETWORK, "--report", "found.csv", "--html", "found.html"), "split", ("found.csv",)),
     "evaluate": Case(("evaluate", "--html", "report.html"), "trained", ("report.html", "runs/toy/evaluation-test.json")),
     "explain": Case(("explain", "inbox", "--json"), "trained", ("explained",)),
@@ -134,31 +134,31 @@ def imgclf(root: Path, *words: str, **options: object) -> subprocess.CompletedPr
     return subprocess.run([sys.executable, "-m", "imgclf", *words], cwd=root, capture_output=True, text=True, **options)  # type: ignore[call-overload,no-any-return]
 
 
-def _well(root: Path, *words: str) -> None:
+def _succeed(root: Path, *words: str) -> None:
     done = imgclf(root, *words)
     assert done.returncode == 0, (words, done.stderr)
 
 
 def stages(base: Path) -> None:
-    """Make a folder for every state that a command begins with."""
+    """Make a folder for every stage from which a command starts."""
     make_classes(base / "split" / "data", {"blue": 30, "green": 30, "red": 30})
     shutil.copytree(base / "split", base / "dirty")
     dirty = base / "dirty" / "data"
     for number in range(150):
         write(dirty / "red" / f"page {number:03d}.png", b"<html>" + str(number).encode())
         write(dirty / "blue" / f"bare{number:03d}", encoded(Image.new("RGB", (40, 40), (number, 10, 200)), "PNG"))
-    orders = "".join(f"green/{number:03d}.png,relabel,red\n" for number in range(30))
-    write(base / "dirty" / "orders.csv", b"path,action,new_label\n" + orders.encode())
+    actions = "".join(f"green/{number:03d}.png,relabel,red\n" for number in range(30))
+    write(base / "dirty" / "actions.csv", b"path,action,new_label\n" + actions.encode())
     shutil.copytree(base / "dirty", base / "cleaned")
-    _well(base / "cleaned", "clean", "data")
-    _well(base / "split", "split", "data")
+    _succeed(base / "cleaned", "clean", "data")
+    _succeed(base / "split", "split", "data")
     shutil.copytree(base / "split", base / "trained")
-    _well(base / "trained", "train", "data", "--epochs", "2", "--batch-size", "8", "--run-dir", "runs/toy")
+    _succeed(base / "trained", "train", "data", "--epochs", "2", "--batch-size", "8", "--run-dir", "runs/toy")
     make_classes(base / "trained" / "inbox", {"x": 150, "y": 150, "z": 150})
 
 
 def images(root: Path) -> collections.Counter[str]:
-    """Every file that is the user's, wherever it lies now, by content; a hard link counts once."""
+    """Count the files of the user by content, wherever they are now; a hard link counts once."""
     found: collections.Counter[str] = collections.Counter()
     for top in ("data", "inbox", "sorted"):
         seen = set()
@@ -172,8 +172,8 @@ def images(root: Path) -> collections.Counter[str]:
     return found
 
 
-def half_done(root: Path) -> Iterator[str]:
-    """Every file under its final name that is not whole."""
+def incomplete(root: Path) -> Iterator[str]:
+    """Yield every file with its final name that is incomplete."""
     for path in sorted(root.rglob("*")):
         inside = path.relative_to(root).parts
         is_temporary = any((part.startswith(".") and part not in (".imgclf", ".trash")) or ".tmp" in part for part in inside)
@@ -181,13 +181,13 @@ def half_done(root: Path) -> Iterator[str]:
         if is_temporary or is_theirs or not path.is_file():
             continue
         try:
-            is_whole(path)
+            check_complete(path)
         except Exception as error:
             yield f"{path.relative_to(root)}: {type(error).__name__}: {error}"
 
 
-def is_whole(path: Path) -> None:
-    """Raise where a file does not end as it should."""
+def check_complete(path: Path) -> None:
+    """Raise an error if a file is incomplete."""
     content = path.read_bytes()
     match path.suffix:
         case ".json":
@@ -222,7 +222,7 @@ def is_whole(path: Path) -> None:
 
 
 def phase_of(path: str) -> str:
-    """The phase of a command that is about to change this path (relative to the working folder)."""
+    """Return the phase of a command that is about to change this path (relative to the working folder)."""
     parts = Path(path).parts
     if ".imgclf-probe-" in path or parts[-1] == ".imgclf":
         return "state"
@@ -236,13 +236,13 @@ def phase_of(path: str) -> str:
 STEPS = """
 import os, signal, sys
 _root, _number = os.getcwd() + os.sep, int(os.environ["STEP"])
-_told = os.open(os.environ["STEPS"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-_place = {"os.rename": (1, 3), "os.link": (1, 3), "os.symlink": (1, 2), "os.mkdir": (0, 2)}  # of the path, of its folder
+_log = os.open(os.environ["STEPS"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+_place = {"os.rename": (1, 3), "os.link": (1, 3), "os.symlink": (1, 2), "os.mkdir": (0, 2)}  # indices of path and folder
 _place |= dict.fromkeys(("os.remove", "os.rmdir", "os.truncate", "open"), (0, 1))
 _count = 0
 
 def _whole(event, path, folder):
-    if event == "open":  # which does not tell the folder that a descriptor stands for
+    if event == "open":  # this event does not contain the folder of a descriptor
         caller = sys._getframe(2)
         if caller.f_code.co_filename.endswith("contained.py") and "self" in caller.f_locals:
             path = os.path.join(os.fsdecode(caller.f_locals["self"].path), path)
@@ -261,7 +261,7 @@ def _hook(event, arguments):
     if not path.startswith(_root):
         return
     _count += 1
-    os.write(_told, os.fsencode(event + " " + path[len(_root):] + "\\n"))
+    os.write(_log, os.fsencode(event + " " + path[len(_root):] + "\\n"))
     if _count == _number:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -270,33 +270,33 @@ sys.addaudithook(_hook)
 
 
 class Breaker:
-    """One command and one fault, round after round."""
+    """Run one command with faults, in many rounds."""
 
     def __init__(self, base: Path, name: str, chance: random.Random) -> None:
         self.base, self.name, self.case, self.chance = base, name, CASES[name], chance
         self.before = images(base / self.case.before)
         self.length = 0.0
         write(base / "steps" / "sitecustomize.py", STEPS.encode())
-        self.figures: collections.Counter[str] = collections.Counter()
+        self.counts: collections.Counter[str] = collections.Counter()
         self.phases: dict[str, list[int]] = {}
-        for _attempt in range(2):  # the first finds nothing in the system's caches
+        for _attempt in range(2):  # the first run fills the caches of the system
             work = self.fresh("whole")
             started = time.perf_counter()
             process = self.start(work, env=self.with_steps(0))
-            said = process.communicate()
-            assert process.returncode == 0, (self.case.words, said)
+            output = process.communicate()
+            assert process.returncode == 0, (self.case.words, output)
             self.length = time.perf_counter() - started
         for number, phase in enumerate(self.steps(), 1):
             self.phases.setdefault(phase, []).append(number)
 
     def with_steps(self, number: int) -> dict[str, str]:
-        """The environment in which a command logs its changes to the disk, and is killed before the one with this number."""
+        """Return an environment in which a command logs its changes to the disk and is killed before the given one."""
         (self.base / "steps.txt").unlink(missing_ok=True)
         path = os.pathsep.join([str(self.base / "steps"), os.environ.get("PYTHONPATH", "")])
         return {**os.environ, "PYTHONPATH": path, "STEP": str(number), "STEPS": str(self.base / "steps.txt")}
 
     def steps(self) -> list[str]:
-        """The phases of the changes to the disk that a command logged."""
+        """Return the phases of the changes to the disk that a command logged."""
         lines = (self.base / "steps.txt").read_text("utf-8", "surrogateescape").splitlines()
         return [phase_of(line.partition(" ")[2]) for line in lines]
 
@@ -305,7 +305,7 @@ class Breaker:
         shutil.rmtree(work, ignore_errors=True)
         shutil.copytree(self.base / self.case.before, work, symlinks=True)
         if self.case.first:
-            _well(work, *self.case.first)
+            _succeed(work, *self.case.first)
         return work
 
     def start(self, work: Path, **options: object) -> subprocess.Popen[str]:
@@ -313,32 +313,32 @@ class Breaker:
         return subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)  # type: ignore[call-overload,no-any-return]
 
     def check(self, work: Path, lost: collections.Counter[str] | None = None, *, finish: bool = True) -> None:
-        """Nothing lost, nothing half done, and the next run finishes the job."""
+        """Check that nothing is lost or incomplete, and that the next run finishes the job."""
         gone = self.before - images(work) - (lost or collections.Counter())
         assert not gone, f"{self.name}: {gone.total()} images lost in {work}"
-        broken = list(half_done(work))
-        assert not broken, f"{self.name}: half done in {work}: {broken}"
+        broken = list(incomplete(work))
+        assert not broken, f"{self.name}: incomplete files in {work}: {broken}"
         if finish:
             words = self.case.again(work) if self.case.again else self.case.words
             done = imgclf(work, *words)
-            if self.name in ("undo", "move back", "runs rm") and done.returncode == 1:  # it was done already
+            if self.name in ("undo", "move back", "runs rm") and done.returncode == 1:  # the first run had finished
                 assert "Traceback" not in done.stderr
             else:
                 assert done.returncode == (1 if lost else 0) or done.returncode == 0, (self.name, words, done.stderr)
             assert not self.before - images(work) - (lost or collections.Counter())
             for made in self.case.makes:
                 assert (work / made).exists(), (self.name, made)
-            broken = list(half_done(work))
-            assert not broken, f"{self.name}: half done in {work}: {broken}"
-            self.figures["left over"] += sum(".tmp" in path.name for path in work.rglob("*"))
-        self.figures["rounds"] += 1
+            broken = list(incomplete(work))
+            assert not broken, f"{self.name}: incomplete files in {work}: {broken}"
+            self.counts["left over"] += sum(".tmp" in path.name for path in work.rglob("*"))
+        self.counts["rounds"] += 1
 
-    def told(self, process: subprocess.Popen[str]) -> bool:
-        """Whether it ended well; exit codes 0 and 1 alone, never a traceback."""
+    def ends_well(self, process: subprocess.Popen[str]) -> bool:
+        """Whether a process succeeds; its exit code must be 0 or 1, without a traceback."""
         _out, err = process.communicate()
         assert process.returncode in (0, 1), (self.name, process.returncode, err)
         assert "Traceback" not in err, (self.name, err)
-        self.figures["said so" if process.returncode else "ended well"] += 1
+        self.counts["failed with an error" if process.returncode else "succeeded"] += 1
         return process.returncode == 0
 
     def kill(self) -> None:
@@ -350,8 +350,8 @@ class Breaker:
             process.kill()
         process.communicate()
         if process.returncode == -signal.SIGKILL:
-            self.figures["killed"] += 1
-            self.figures[f"in {(self.steps() or ['start'])[-1]}"] += 1
+            self.counts["killed"] += 1
+            self.counts[f"in {(self.steps() or ['start'])[-1]}"] += 1
         self.check(work, finish=process.returncode != 0)
 
     def step(self) -> None:
@@ -360,12 +360,12 @@ class Breaker:
             process = self.start(work, env=self.with_steps(self.chance.choice(numbers)))
             _out, err = process.communicate()
             assert process.returncode == -signal.SIGKILL, (self.name, phase, process.returncode, err)
-            self.figures["killed"] += 1
-            self.figures[f"in {self.steps()[-1]}"] += 1
+            self.counts["killed"] += 1
+            self.counts[f"in {self.steps()[-1]}"] += 1
             self.check(work)
 
     def vanish(self) -> None:
-        """A tenth of the images is removed, and another cut short, while the command looks at them."""
+        """Remove a tenth of the images, and truncate another tenth, while the command reads them."""
         work = self.fresh("vanishing")
         files = [
             path for top in ("data", "inbox") for path in sorted((work / top).rglob("*.png")) if ".imgclf" not in path.parts
@@ -384,13 +384,13 @@ class Breaker:
                         file.truncate(path.stat().st_size // 2)
             except FileNotFoundError:  # it was moved
                 continue
-        self.told(process)
+        self.ends_well(process)
         self.check(work, lost, finish=False)
 
     def two(self) -> None:
-        """At once: both end, well or with a line that says who is there."""
+        """Run the command twice at once: both end, with success or with an error that names the other process."""
         work = self.fresh("twice")
-        done = [self.told(process) for process in [self.start(work), self.start(work)]]
+        done = [self.ends_well(process) for process in [self.start(work), self.start(work)]]
         self.check(work, finish=not any(done))
 
     def clock(self) -> None:
@@ -402,19 +402,19 @@ class Breaker:
         for number, file in enumerate(
             path_ for path_ in sorted((work / "data").rglob("*.png")) if ".imgclf" not in path_.parts
         ):
-            os.utime(file, (now, now + (number % 5 - 2) * 3e7))  # a year from now, a year ago
-        is_done = self.told(self.start(work, env={**os.environ, "PYTHONPATH": path}))
+            os.utime(file, (now, now + (number % 5 - 2) * 3e7))  # a year in the future, a year ago
+        is_done = self.ends_well(self.start(work, env={**os.environ, "PYTHONPATH": path}))
         self.check(work, finish=not is_done)
 
     def full(self) -> None:
-        """On a disk with room for what is there and a little more."""
+        """Run on a disk with little free space."""
         room = int(2 ** self.chance.uniform(12, 22))
         with mounted(self.base / "small", 800 << 20) as folder:
             work = self.fresh("full", folder)
             used = os.statvfs(folder)
             size = (used.f_blocks - used.f_bfree) * used.f_frsize + room
             subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
-            is_done = self.told(self.start(work, env={**os.environ, "TMPDIR": str(self.base)}))
+            is_done = self.ends_well(self.start(work, env={**os.environ, "TMPDIR": str(self.base)}))
             subprocess.run(["mount", "-o", f"remount,size={800 << 20}", str(folder)], check=True)
             self.check(work, finish=not is_done)
 
@@ -423,7 +423,7 @@ class Breaker:
             work = self.fresh("fixed", folder)
             subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
             cache = self.base / "cache"
-            self.told(self.start(work, env={**os.environ, "XDG_CACHE_HOME": str(cache)}))
+            self.ends_well(self.start(work, env={**os.environ, "XDG_CACHE_HOME": str(cache)}))
             subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
             self.check(work)
 
@@ -439,7 +439,7 @@ time.strftime = lambda form, when=None, _real=time.strftime: _real(form, when or
 
 
 class mounted:
-    """A file system in memory of so many bytes."""
+    """A file system in memory of the given size in bytes."""
 
     def __init__(self, folder: Path, size: int) -> None:
         self.folder, self.size = folder, size
@@ -453,7 +453,7 @@ class mounted:
         subprocess.run(["umount", "-l", str(self.folder)], check=True)
 
 
-FAULTS = {"kill": 0, "step": 3, "full": 6, "readonly": 1, "vanish": 3, "two": 3, "clock": 2}  # rounds; 0: as in the case
+FAULTS = {"kill": 0, "step": 3, "full": 6, "readonly": 1, "vanish": 3, "two": 3, "clock": 2}  # rounds; 0: those of the case
 
 
 def main() -> None:
@@ -471,16 +471,16 @@ def main() -> None:
             for fault in options.faults:
                 if fault in ("full", "readonly") and os.geteuid() != 0:
                     continue
-                breaker.figures.clear()
+                breaker.counts.clear()
                 problem = ""
                 for _round in range(options.rounds or FAULTS[fault] or breaker.case.rounds):
                     try:
                         getattr(breaker, fault)()
                     except AssertionError as error:
                         problem = f"   FAILED: {error}"
-                        breaker.figures["failed"] += 1
-                figures = ", ".join(f"{count} {word}" for word, count in breaker.figures.items())
-                print(f"{name:<15} {fault:<9} {breaker.length:5.1f} s  {figures}{problem[:600]}", flush=True)
+                        breaker.counts["failed"] += 1
+                counts = ", ".join(f"{count} {word}" for word, count in breaker.counts.items())
+                print(f"{name:<15} {fault:<9} {breaker.length:5.1f} s  {counts}{problem[:600]}", flush=True)
 
 
 if __name__ == "__main__":

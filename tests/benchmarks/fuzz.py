@@ -1,10 +1,10 @@
-"""Feed the decoder and the checkpoint reader with bytes that a coverage-guided fuzzer (atheris) makes of small good files.
+"""Fuzz the decoder and the reader of PyTorch checkpoints: atheris, guided by coverage, mutates small valid files.
 
     python tests/benchmarks/fuzz.py --seconds 600
 
-Whatever the bytes: the decoder gives pixels (h, w, 3) of uint8 or raises ImageError, `clean` sees the same fault or none, and
-the header says the size that decoding gives; the reader gives tensors or raises ValueError. Anything else, 10 s for one input
-or 2 GB end it with the input's path.
+For any bytes, the decoder must return (h, w, 3) uint8 pixels or raise ImageError, `clean` must find the same problem, and the
+size in the header must equal that of the pixels. The reader must return tensors or raise ValueError. Anything else, more than
+10 s for one input, or 2 GB of memory stop the run with the path of the input.
 """
 
 import argparse
@@ -17,12 +17,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 
-CHILD = "--child"  # the first argument of the process that is fuzzed
-MAX_PIXELS = 1 << 18  # instead of 134 million: what is beyond it is refused by the same line
+CHILD = "--child"  # the first argument of the fuzzed process
+MAX_PIXELS = 1 << 18  # instead of 134 million; larger images are refused by the same line of code
 
 
 def seeds(folder: Path) -> None:
-    """Small good files of every format, and checkpoints; the first byte says which of the two."""
+    """Write small valid files of every format, and a checkpoint; the first byte distinguishes the two."""
     from conftest import encoded, photo
     from test_backbones import checkpoint
 
@@ -52,7 +52,7 @@ def seeds(folder: Path) -> None:
 
 
 def fuzz(arguments: list[str]) -> None:
-    """What the fuzzed process runs; it does not return."""
+    """Run the fuzzer in the child process. Does not return."""
     import atheris
 
     with atheris.instrument_imports(include=["imgclf"]):
@@ -81,13 +81,13 @@ def fuzz(arguments: list[str]) -> None:
         assert image.ndim == 3
         assert image.shape[2] == 3
         head = header.header(content)
-        if head.format == "AVIF":  # the largest size that is named anywhere in it
+        if head.format == "AVIF":  # the header gives the largest size anywhere in the file
             assert head.width * head.height >= image.size // 3, (head, image.shape)
         else:
             assert sorted((head.width, head.height)) == sorted(image.shape[:2]), (
                 head,
                 image.shape,
-            )  # it may lie on its side
+            )  # the image may be rotated
 
     atheris.Setup([sys.argv[0], *arguments], one)
     atheris.Fuzz()
@@ -112,7 +112,7 @@ def main() -> None:
         done = subprocess.run(
             [sys.executable, __file__, CHILD, f"-seed={options.seed}", f"-artifact_prefix={found}/fuzz-", *limits, corpus]
         )
-        print(f"{len(list(corpus.iterdir())):,} inputs that reach different code; exit code {done.returncode}")
+        print(f"{len(list(corpus.iterdir())):,} inputs with different coverage; exit code {done.returncode}")
         sys.exit(done.returncode)
 
 

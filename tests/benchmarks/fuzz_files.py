@@ -1,11 +1,11 @@
-"""Feed the readers of what may come with somebody's folder, archive or run with changed copies of small good files.
+"""Fuzz the readers of files that may come from someone else (folders, archives, runs) with altered copies of valid files.
 
     python tests/benchmarks/fuzz_files.py --seconds 600 --only runs
 
-Whatever the bytes: no exception but ImgclfError, no input takes more than 5 s of the processor, and neither this process nor a
-child of it takes more than 500 MB. Anything else ends it with the path of the input. No coverage guides it, as it does in
-fuzz.py: SQLite, zipfile, tarfile and LiteRT are not instrumented, and their formats are known, so numbers in them are replaced
-by those that break parsers.
+For any bytes, the only exception is ImgclfError, no input takes more than 5 s of processor time, and neither this process nor
+a child of it takes more than 500 MB. Anything else stops the run with the path of the input. Unlike fuzz.py, this is not guided
+by coverage, because SQLite, zipfile, tarfile and LiteRT are not instrumented. Instead, numbers are replaced by ones that often
+break parsers.
 """
 
 import argparse
@@ -66,7 +66,7 @@ WORDS = [
 
 
 class Target:
-    """A kind of file: its good examples, and what is done with a changed one."""
+    """A kind of file: valid examples, and the function that reads an altered one."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Target:
 
 
 def changed(content: bytes, generator: random.Random) -> bytes:
-    """A copy with some bytes flipped, replaced by numbers or words, taken out, doubled, or cut off."""
+    """Return a copy with some bytes flipped, replaced by numbers or words, removed, doubled, or cut off."""
     new = bytearray(content)
     for _change in range(generator.choice((1, 1, 2, 3, 8))):
         if not new:
@@ -109,7 +109,7 @@ def changed(content: bytes, generator: random.Random) -> bytes:
 
 
 def tars(images: list[bytes]) -> list[bytes]:
-    """Tars with everything that their formats have: long names, extended and global headers, links, a sparse file."""
+    """Make tars with all features of their formats: long names, extended and global headers, links, a sparse file."""
     made = []
     for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
         whole = io.BytesIO()
@@ -158,7 +158,7 @@ def targets(folder: Path) -> list[Target]:
             (".tar.xz", lzma.compress),
         )
     ]
-    # Changed before it is compressed, so that the change reaches the reader of the tar.
+    # These are altered before compression, so that the change reaches the reader of the tar.
     for ending, compress in ((".tgz", gzip.compress), (".txz", lzma.compress)):
         found.append(
             Target(ending, plain, lambda path, compress=compress: members(_rewritten(path, compress)), folder / f"b{ending}")
@@ -183,18 +183,18 @@ def targets(folder: Path) -> list[Target]:
 
     (index_path,) = (data / ".imgclf/index").glob("*.sqlite")
     manifest = data / ".imgclf/split.csv"
-    plans = sorted((data / ".imgclf/journal").glob("*.json")) or [_plan(data)]
+    plans = sorted((data / ".imgclf/journal").glob("*.json")) or [_journal_plan(data)]
     placed = folder / "sorted"
     (placed / "a").mkdir(parents=True)
-    wish = folder / "photo.jpg"
-    wish.write_bytes(images[0])
-    placing.place(placed, [(str(wish), "a")], "move")
-    (order,) = (placed / ".imgclf/journal").glob("*.json")
+    image_file = folder / "photo.jpg"
+    image_file.write_bytes(images[0])
+    placing.place(placed, [(str(image_file), "a")], "move")
+    (placing_plan,) = (placed / ".imgclf/journal").glob("*.json")
 
-    def back(path: Path) -> None:
+    def undo_placing(path: Path) -> None:
         placing.undo(placed, foreign=True)
 
-    def batches(path: Path) -> None:
+    def read_journal(path: Path) -> None:
         journal.history(data, data / ".imgclf")
         undoing.undo(data, dry_run=True)
         with locks.locked(data / ".imgclf", "fuzz"):
@@ -208,13 +208,13 @@ def targets(folder: Path) -> list[Target]:
                lambda path: applying.apply(data, path, dry_run=True), report),
         Target(".csv", [b"path,group\na/000.png,x\n", b"path;group\r\na/000.png;x\r\n"],
                lambda path: list(csv_files.records(path, "path", "group")), folder / "groups.csv"),
-        Target(".json", [plan.read_bytes() for plan in plans], batches, plans[0]),
-        Target(".json", [order.read_bytes()], back, order),
+        Target(".json", [plan.read_bytes() for plan in plans], read_journal, plans[0]),
+        Target(".json", [placing_plan.read_bytes()], undo_placing, placing_plan),
     ]  # fmt: skip
 
 
-def _plan(data: Path) -> Path:
-    """The plan of a batch of two moves."""
+def _journal_plan(data: Path) -> Path:
+    """Make a journal with one operation of two moves; return its plan."""
     moves = [plans.Move(f"a/00{number}.png", f".imgclf/quarantine/0001/a/00{number}.png") for number in range(2)]
     journal.apply(data, data / ".imgclf", "clean", moves)
     return next((data / ".imgclf/journal").glob("*.json"))
@@ -226,13 +226,13 @@ def _rewritten(path: Path, compress: Callable[[bytes], bytes]) -> Path:
 
 
 def used() -> float:
-    """Seconds of the processor that this process and its children have taken."""
+    """Return the processor seconds of this process and its children."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
 def peak() -> float:
-    """The most memory that this process, or a child of it, has taken, in MB."""
+    """Return the peak memory of this process or a child, in MB."""
     with contextlib.suppress(OSError, IndexError, ImportError):
         import resource
 
@@ -245,9 +245,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", choices=("files", "runs"), help="Readers of a folder and of archives, or those of a run.")
+    parser.add_argument(
+        "--only", choices=("files", "runs"), help="Fuzz only the readers of folders and archives, or only those of runs."
+    )
     options = parser.parse_args()
-    logging.disable(logging.CRITICAL)  # of each damaged index a line
+    logging.disable(logging.CRITICAL)  # each damaged index logs a line
     generator = random.Random(options.seed)
     folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
@@ -271,17 +273,17 @@ def main() -> None:
                 reason = "more than one line" if "\n" in str(error) else ""
             except Exception:
                 reason = traceback.format_exc()
-            took = used() - began
-            slowest = max(slowest, took)
-            if took > SECONDS or peak() > MEGABYTES:
-                reason = f"{took:.1f} s, {peak():.0f} MB"
+            spent = used() - began
+            slowest = max(slowest, spent)
+            if spent > SECONDS or peak() > MEGABYTES:
+                reason = f"{spent:.1f} s, {peak():.0f} MB"
             rounds += 1
             of_kind[target.place.name] += 1
             if reason:
                 kept = Path.cwd() / f"fuzz-{options.seed}-{rounds}{target.ending}"
                 kept.write_bytes(content)
                 sys.exit(f"{kept}: {reason}")
-        print(f"{rounds:,} inputs, {refused:,} refused; slowest {slowest:.2f} s, at most {peak():.0f} MB")
+        print(f"{rounds:,} inputs, {refused:,} refused; slowest {slowest:.2f} s, peak {peak():.0f} MB")
         print(", ".join(f"{name} {count:,}" for name, count in sorted(of_kind.items())))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

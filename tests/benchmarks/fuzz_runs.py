@@ -1,4 +1,4 @@
-"""What fuzz_files.py changes of a run: bundle.json, config.json, evaluation-test.json, the checkpoint and the LiteRT file."""
+"""The files of a run for fuzz_files.py: bundle.json, config.json, evaluation-test.json, the checkpoint, the LiteRT file."""
 
 import contextlib
 import copy
@@ -27,7 +27,7 @@ VALUES: list[Any] = [
 
 
 def other_value(content: bytes, generator: random.Random) -> bytes:
-    """A JSON document with one or two values replaced, taken out or added."""
+    """Return a JSON document with one or two values replaced, removed or added."""
     whole = json.loads(content)
     for _change in range(generator.choice((1, 1, 2))):
         inner, key = whole, generator.choice(list(whole))
@@ -40,20 +40,20 @@ def other_value(content: bytes, generator: random.Random) -> bytes:
         elif kind == 1 and isinstance(inner, dict):
             inner[generator.choice(("x", "../x", ""))] = copy.deepcopy(generator.choice(VALUES))
         else:
-            inner[key] = copy.deepcopy(generator.choice(VALUES))  # the second change may change it
+            inner[key] = copy.deepcopy(generator.choice(VALUES))  # a copy, because the second change may alter it
     return json.dumps(whole).encode()
 
 
 def targets(folder: Path, changed: Callable[[bytes, random.Random], bytes]) -> list[tuple[Any, ...]]:
-    """(ending, good files, what reads a changed one, its place, how it is changed) of each kind. changed: changes bytes."""
+    """Return (extension, valid files, reader, path, how to alter) for each kind of file. changed: alters bytes."""
     run = tiny_run(folder / "runs" / "tiny")
     other = tiny_run(folder / "runs" / "other")
     image = np.asarray(photo(1, SIDE, SIDE))
 
-    def either(content: bytes, generator: random.Random) -> bytes:
+    def either_change(content: bytes, generator: random.Random) -> bytes:
         return (other_value if generator.random() < 0.7 else changed)(content, generator)
 
-    def answer(_path: Path) -> None:
+    def load_and_predict(_path: Path) -> None:
         found = Bundle.load(run)
         assert abs(found.probability(image).sum() - 1) < 1e-3
         runs.show(found)
@@ -62,7 +62,7 @@ def targets(folder: Path, changed: Callable[[bytes, random.Random], bytes]) -> l
         with contextlib.suppress(ValueError, TypeError, AttributeError, RecursionError):
             path.write_text(json.dumps(signed(json.loads(path.read_bytes()), run)))
         assert [one.name for one in runs.runs(folder / "runs") if one.state == "finished" and one.name == "other"] == ["other"]
-        answer(path)
+        load_and_predict(path)
 
     def network(path: Path) -> None:
         info = json.loads((other / "bundle.json").read_bytes())
@@ -80,21 +80,21 @@ def targets(folder: Path, changed: Callable[[bytes, random.Random], bytes]) -> l
     work = _work(folder / "begun")
     trainer: Any = types.SimpleNamespace(state=lambda: {"0000": np.zeros((3, 4), np.float32), "0001": np.int64(3)[...]})
     checkpoint.write_checkpoint(work, trainer)
-    share = {"class_name": "red", "accuracy": 0.5, "interval": [0.2, 0.7], "verdict": "better"}
-    scored = {"images": 9, "accuracy": 0.5, "interval": [0.2, 0.7], "baseline": share, "groups": None, "data": "/data"}
+    baseline = {"class_name": "red", "accuracy": 0.5, "interval": [0.2, 0.7], "verdict": "better"}
+    scored = {"images": 9, "accuracy": 0.5, "interval": [0.2, 0.7], "baseline": baseline, "groups": None, "data": "/data"}
     tested, state = run / evaluations.TEST, folder / "begun" / CHECKPOINT
     return [
-        (".json", [(run / "bundle.json").read_bytes()], resigned, run / "bundle.json", either),
-        (".json", [json.dumps(scored).encode()], evaluation, tested, either),
+        (".json", [(run / "bundle.json").read_bytes()], resigned, run / "bundle.json", either_change),
+        (".json", [json.dumps(scored).encode()], evaluation, tested, either_change),
         (".json", [(unfinished / "config.json").read_bytes()], lambda path: setup.read_config(path.parent),
-         unfinished / "config.json", either),
+         unfinished / "config.json", either_change),
         (".npz", [state.read_bytes()], lambda _path: checkpoint.restore(work), state, changed),
         (".tflite", [(other / "model.tflite").read_bytes()], network, other / "model.tflite", changed),
     ]  # fmt: skip
 
 
 def _work(run: Path) -> Any:
-    """What a checkpoint needs of a training."""
+    """Make an object with the attributes of a training that a checkpoint needs."""
     prepared = types.SimpleNamespace(
         files={"train": ("red/0",)}, class_names=("blue", "red"), preprocessing=Preprocessing(32, 32)
     )

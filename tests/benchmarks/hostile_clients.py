@@ -1,11 +1,11 @@
-"""Hostile clients of `imgclf serve`, and how an honest one fares meanwhile.
+"""Attack `imgclf serve` with hostile clients, and measure the response times of an honest client.
 
     python tests/benchmarks/hostile_clients.py RUN IMAGE [--connections 10000] [--rate 250]
 
-Connections of six kinds from eight addresses (127.0.0.2 to 127.0.0.9), the newest 900 held open: many requests whose answers
-are never read; a byte of a head each second; a byte of a body each second; nothing at all; bytes that are not HTTP; and the
-costliest image that is still decoded, without reading the answer. The honest client, 127.0.0.1, sends IMAGE again and
-again, each time on a new connection. Prints its times and failures with and without the others, and the server's memory.
+Eight addresses (127.0.0.2 to 127.0.0.9) open connections of six kinds, and keep the newest 900 open: many requests whose
+responses are never read; one byte of the headers per second; one byte of a body per second; nothing; bytes that are not HTTP;
+the most expensive image that is still decoded, whose response is not read. The honest client, 127.0.0.1, repeats IMAGE, each
+time on a new connection. Prints its times and failures with and without the attack, and the server's memory.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def costly() -> bytes:
 
 
 def attack(port: int, count: int, rate: float) -> None:
-    """What the attacking process runs."""
+    """Run the attack; called in a separate process."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),) * 2)
     host, chance = b"Host: 127.0.0.1\r\n", random.Random(0)
     image = costly()
@@ -53,7 +53,7 @@ def attack(port: int, count: int, rate: float) -> None:
         "costly image": b"POST /predict HTTP/1.1\r\n" + host + b"Content-Length: %d\r\n\r\n" % len(image) + image,
     }
     held: collections.deque[tuple[str, socket.socket]] = collections.deque()
-    began = dripped = time.monotonic()
+    began = last_drip = time.monotonic()
     for number in range(count):
         kind = KINDS[number % len(KINDS)]
         one = socket.socket()
@@ -68,8 +68,8 @@ def attack(port: int, count: int, rate: float) -> None:
         held.append((kind, one))
         while len(held) > HELD:
             held.popleft()[1].close()
-        if time.monotonic() - dripped > 1:
-            dripped = time.monotonic()
+        if time.monotonic() - last_drip > 1:
+            last_drip = time.monotonic()
             for slow, other in held:
                 if slow.startswith("slow"):
                     with contextlib.suppress(OSError):
@@ -78,7 +78,7 @@ def attack(port: int, count: int, rate: float) -> None:
 
 
 def honest(server: Server, content: bytes, until: float) -> tuple[list[float], collections.Counter[str]]:
-    """Seconds of each answer, and how many failed of which kind, until a process is done or a time is over."""
+    """Send requests until a time; return the seconds of each, and the failures by kind."""
     seconds: list[float] = []
     failed: collections.Counter[str] = collections.Counter()
     while time.monotonic() < until:
@@ -98,7 +98,7 @@ def honest(server: Server, content: bytes, until: float) -> tuple[list[float], c
     return seconds, failed
 
 
-def told(name: str, seconds: list[float], failed: collections.Counter[str]) -> None:
+def print_times(name: str, seconds: list[float], failed: collections.Counter[str]) -> None:
     ordered = sorted(seconds)
     print(
         f"{name}: {len(ordered)} requests, p50 {1000 * statistics.median(ordered):.0f} ms, "
@@ -113,11 +113,11 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("image", type=Path)
     parser.add_argument("--connections", type=int, default=10_000)
-    parser.add_argument("--rate", type=float, default=250, help="New hostile connections a second.")
+    parser.add_argument("--rate", type=float, default=250, help="new hostile connections per second")
     given = parser.parse_args()
     content = given.image.read_bytes()
     with served(given.run.absolute(), cwd=Path.cwd()) as server:
-        told("alone", *honest(server, content, time.monotonic() + 10))
+        print_times("alone", *honest(server, content, time.monotonic() + 10))
         memory = [server.memory()]
         command = [sys.executable, __file__, "--attack", str(server.port), str(given.connections), str(given.rate)]
         seconds: list[float] = []
@@ -128,9 +128,9 @@ def main() -> None:
                 seconds += more[0]
                 failed += more[1]
                 memory.append(server.memory())
-        told(f"beside {given.connections:,} hostile connections", seconds, failed)
+        print_times(f"during {given.connections:,} hostile connections", seconds, failed)
         print("memory over time, MB:", *(f"{one:.0f}" for one in memory))
-        told("afterwards", *honest(server, content, time.monotonic() + 10))
+        print_times("afterwards", *honest(server, content, time.monotonic() + 10))
         began = time.monotonic()
         code, _err = server.end()
         print(f"SIGTERM: exit code {code} after {time.monotonic() - began:.1f} s; {os.cpu_count()} cores")

@@ -1,8 +1,8 @@
-"""A plain Keras script to compare `imgclf train` with, on the same split and seed, with the same number of epochs or time.
+"""Train a plain Keras network, to compare `imgclf train` with it on the same split and seed, for the same epochs or time.
 
     python tests/benchmarks/plain_keras.py EXPORTED_SPLIT [--epochs 30] [--seconds 170] [--seed 0]
 
-EXPORTED_SPLIT is made by `imgclf split --export`. The network is that of a popular tutorial (256 x 256 pixels, Conv2D 16, 32
+Make EXPORTED_SPLIT with `imgclf split --export`. The network is that of a popular tutorial (256 x 256 pixels, Conv2D 16, 32
 and 16 with max pooling, Dense 256, Adam at 0.001) with the random flips, rotations and zooms of Keras' own tutorial. As in
 imgclf, the best epoch by validation accuracy, then loss, is scored on the test set. With --seconds, training ends after the
 epoch in which the time runs out. The network is not tuned: no learning rate schedule, no normalisation, no class weights, one

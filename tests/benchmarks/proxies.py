@@ -1,9 +1,9 @@
-"""The page of `imgclf serve` behind nginx and Caddy, in headless Chromium: every cell of the matrix, camera included.
+"""Test the page of `imgclf serve` behind nginx and Caddy in headless Chromium: every cell of the matrix, with the camera.
 
     python tests/benchmarks/proxies.py RUN IMAGE
 
-For each cell: page, script, model, prediction, explanation and, over TLS, a photo of the camera. Needs nginx, caddy, openssl
-and Chromium. RUN and IMAGE: a run whose answer for the image is `red`, as the tests make it.
+For each cell: page, script, model, prediction, explanation and, over TLS, a camera image. Needs nginx, caddy, openssl and
+Chromium. RUN must predict `red` for IMAGE, like the run of the tests.
 """
 
 import argparse
@@ -34,4 +34,4 @@ with (
             for cell in cells:
                 began = time.monotonic()
                 browse(browser, cell, content)
-                print(f"{cell}: passes, {time.monotonic() - began:.1f} s", flush=True)
+                print(f"{cell}: passed, {time.monotonic() - began:.1f} s", flush=True)

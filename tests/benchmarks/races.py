@@ -1,8 +1,8 @@
-"""Swap a folder for a link while files are moved out of it and back, 1,000 times: nothing outside the data folder may change.
+"""Replace a folder by a link while files are moved out of it and back, 1,000 times; nothing outside the data folder may change.
 
     python tests/benchmarks/races.py [--rounds 1000]
 
-Prints how many moves were made and how many were refused; ends with an error at the first file that went astray.
+Prints how many moves were made and how many were refused. Stops with an error at the first file that was moved wrongly.
 """
 
 import argparse
@@ -20,4 +20,4 @@ rounds = parser.parse_args().rounds
 with tempfile.TemporaryDirectory() as folder:
     began = time.monotonic()
     made, refused = race(Path(folder), rounds)
-    print(f"{rounds:,} rounds in {time.monotonic() - began:.0f} s: {made:,} moves made, {refused:,} refused, none astray")
+    print(f"{rounds:,} rounds in {time.monotonic() - began:.0f} s: {made:,} moves made, {refused:,} refused, none wrong")

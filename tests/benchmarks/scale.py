@@ -1,9 +1,9 @@
-"""How time and memory of every verb grow: 1,000, 10,000 and 100,000 images made here, 96 x 72 pixels, JPEG.
+"""Measure time and memory of every command for 1,000, 10,000 and 100,000 generated JPEG images of 96 x 72 pixels.
 
     python tests/benchmarks/scale.py --folder /somewhere/with/8GB
 
-One image in fifty is a changed copy of another. Each command runs as a whole process; memory is the largest resident size of
-any of its processes (clean uses one a core beside itself).
+One image in fifty is a changed copy of another. Each command runs as a separate process; memory is the peak resident size of
+any of its processes (clean uses one more per core).
 
 `audit` runs on synthetic, memory-mapped features: 1,280 per image, one class per hundred images, 5% wrong labels. Its memory
 excludes the features. To run it alone:
@@ -29,7 +29,7 @@ COUNTS = (1_000, 10_000, 100_000)
 
 
 def make(root: Path, count: int) -> None:
-    """`count` different small images in ten classes; every fiftieth a recompressed, smaller or cropped copy."""
+    """Make `count` small images in ten classes; every fiftieth is a recompressed, smaller or cropped copy."""
     for number in range(count):
         random = np.random.default_rng(number - 1 if number % 50 == 49 else number)
         small = random.integers(0, 256, (6, 8, 3), dtype=np.uint8)
@@ -48,10 +48,10 @@ import sys
 from pathlib import Path
 from imgclf.core.config import Preprocessing
 from imgclf.data import prepared_images
-from imgclf.data.manifest import load_parts, manifest_path, read_manifest
+from imgclf.data.manifest import load_subsets, manifest_path, read_manifest
 root = Path(sys.argv[1])
-parts, _skipped, *_rest = load_parts(root, read_manifest(manifest_path(root)))
-print(len(prepared_images.prepare(root, parts, Preprocessing(72, 72)).files["train"]))
+subsets, _notes = load_subsets(root, read_manifest(manifest_path(root)))
+print(len(prepared_images.prepare(root, subsets, Preprocessing(72, 72)).files["train"]))
 """
 
 
@@ -65,40 +65,40 @@ true = np.concatenate([np.repeat(np.arange(classes), 2), random.integers(0, clas
 given = np.where(random.random(count) < 0.05, random.integers(0, classes, count), true)
 middles = random.normal(0, 0.4, (classes, 1280)).astype(np.float32)
 with tempfile.TemporaryFile(dir=".") as file:
-    seen = np.memmap(file, np.float32, "w+", shape=(count, 1280))
+    features = np.memmap(file, np.float32, "w+", shape=(count, 1280))
     for top in range(0, count, 1000):
         labels = true[top : top + 1000]
-        seen[top : top + 1000] = middles[labels] + random.standard_normal((len(labels), 1280), np.float32)
-    seen.flush()
-    _near, _alike, errors = audit.compare(seen, given, 0)
+        features[top : top + 1000] = middles[labels] + random.standard_normal((len(labels), 1280), np.float32)
+    features.flush()
+    _near, _alike, errors = audit.compare(features, given, 0)
 wrong, peak = given != true, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-found, right, size = np.mean(errors.wrong[wrong]), np.mean(wrong[errors.wrong]), seen.nbytes / 2**20
-beyond = f"beyond {size:.0f} MB of features {peak - size:.0f} MB"
-print(f"{found:.3f} of the wrong labels found, {right:.3f} of those found wrong; " + beyond)
+found, right, size = np.mean(errors.wrong[wrong]), np.mean(wrong[errors.wrong]), features.nbytes / 2**20
+beyond = f"in addition to {size:.0f} MB of features {peak - size:.0f} MB"
+print(f"{found:.3f} of the wrong labels found, {right:.3f} of the found labels wrong; " + beyond)
 """
 
 
 def measure(words: list[str], cwd: Path) -> tuple[float, float, str]:
-    """(seconds, MB, stdout) of one Python process."""
+    """Run one Python process; return (seconds, peak MB, stdout)."""
     started = time.perf_counter()
     child = subprocess.Popen([sys.executable, *words], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert child.stdout
     assert child.stderr
-    with tempfile.TemporaryFile() as talk:  # so that neither pipe fills while the other is read
-        reader = threading.Thread(target=shutil.copyfileobj, args=(child.stderr, talk))
+    with tempfile.TemporaryFile() as errors:  # a thread reads stderr, so that neither pipe fills up
+        reader = threading.Thread(target=shutil.copyfileobj, args=(child.stderr, errors))
         reader.start()
         output = child.stdout.read()
         reader.join()
         _pid, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode:
-            talk.seek(0)
-            raise SystemExit(f"{words} failed with exit code {child.returncode}: {talk.read().decode()[-2000:]}")
+            errors.seek(0)
+            raise SystemExit(f"{words} failed with exit code {child.returncode}: {errors.read().decode()[-2000:]}")
     return time.perf_counter() - started, usage.ru_maxrss / 1024, output.decode()
 
 
 def commands(root: str, count: int) -> dict[str, list[str]]:
-    """What is measured, in order; each builds on those before it."""
+    """Return the measured commands in order; each uses the results of earlier ones."""
     imgclf = ["-m", "imgclf"]
     return {
         "clean": [*imgclf, "clean", root, "--json"],
@@ -118,7 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--counts", type=int, nargs="+", default=COUNTS)
-    parser.add_argument("--only", help="measure only this command; those that it needs must have run before")
+    parser.add_argument("--only", help="measure only this command; the commands that it needs must have run before")
     options = parser.parse_args()
     table: dict[str, list[str]] = {}
     for count in options.counts:

@@ -1,12 +1,12 @@
-"""How `imgclf serve` holds under load: its rate beside a plain loop's, its latencies and memory, and a plain Keras endpoint.
+"""Measure `imgclf serve` under load: rate, latency and memory, compared with a plain loop and a plain Keras endpoint.
 
     python tests/benchmarks/serving.py RUN_FOLDER PHOTOS_FOLDER [--clients 32] [--requests 1500] [--rounds 3] [--soak 20000]
 
-In turn on the same photos, which all wait in memory: decoding plus the network in a plain loop over all cores (`ordered_map`),
-then as many requests of one photo each over loopback to a server of its own process. The load comes from a third process that
-speaks HTTP in the least code that does, on connections that stay open; it shares the cores with the server, and its CPU time
-is said. Then the endpoint that tutorials write, FastAPI around `model.predict` (only where fastapi is installed; --keras 0
-leaves it out), and --soak requests to `imgclf serve` with its memory along the way.
+In each round, on the same photos in memory: decoding and the network in a plain loop over all cores (`ordered_map`), then as
+many requests of one photo each over loopback to a separate server process. A third process makes the load with minimal HTTP
+code on connections that stay open; it shares the cores with the server, and its CPU time is printed. Then the endpoint of many
+tutorials, FastAPI around `model.predict` (if fastapi is installed; --keras 0 skips it), and --soak requests to `imgclf serve`
+with its memory over time.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from imgclf.images import decode, preprocess
 from imgclf.images.sources import expand
 from imgclf.models.bundle import Bundle
 
-NAIVE = """
+TUTORIAL = """
 import io, sys
 import keras, numpy, uvicorn
 from fastapi import FastAPI, Request
@@ -49,7 +49,7 @@ uvicorn.run(app, port=int(sys.argv[2]), log_level="error")
 
 
 def load(port: int, folder: Path, clients: int, count: int) -> dict[str, Any]:
-    """Send `count` photos over `clients` connections; statuses, seconds of each request, and this process's CPU seconds."""
+    """Send `count` photos over `clients` connections; return statuses, seconds of each request, and CPU seconds."""
     bodies = [path.read_bytes() for path in sorted(folder.iterdir())]
     head = "POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n"
     requests = itertools.cycle([head.format(port, len(body)).encode() + body for body in bodies])
@@ -67,7 +67,7 @@ def load(port: int, folder: Path, clients: int, count: int) -> dict[str, Any]:
     while begun:
         ready = selector.select(timeout=120)
         if not ready:
-            raise SystemExit("no answer for two minutes")
+            raise SystemExit("no response for two minutes")
         for key, _mask in ready:
             one, got = key.fileobj, key.data
             assert isinstance(one, socket.socket)
@@ -92,14 +92,14 @@ def load(port: int, folder: Path, clients: int, count: int) -> dict[str, Any]:
 
 
 def loaded(port: int, folder: Path, clients: int, count: int) -> dict[str, Any]:
-    """`load` in a process of its own."""
+    """Run `load` in a separate process."""
     command = [sys.executable, __file__, "--load", str(port), str(folder), str(clients), str(count)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=3600)
     return json.loads(done.stdout)  # type: ignore[no-any-return]
 
 
 def memory(pid: int) -> float:
-    """Resident megabytes of a process."""
+    """Return the resident megabytes of a process."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
@@ -108,28 +108,28 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def told(name: str, result: dict[str, Any]) -> float:
-    """Print a load's figures; returns its rate."""
+def print_rate(name: str, result: dict[str, Any]) -> float:
+    """Print the results of a load and return its rate."""
     seconds = sorted(result["seconds"])
     rate = len(seconds) / result["wall"]
     print(
         f"{name}: {rate:.0f} images/s, p50 {1000 * statistics.median(seconds):.0f} ms, "
-        f"p99 {1000 * seconds[int(0.99 * len(seconds))]:.0f} ms, answers {result['statuses']}, "
+        f"p99 {1000 * seconds[int(0.99 * len(seconds))]:.0f} ms, statuses {result['statuses']}, "
         f"client {result['cpu'] / result['wall']:.1%} of one core",
         flush=True,
     )
     return rate
 
 
-def naive(run: Bundle, folder: Path, clients: int, count: int) -> float | None:
-    """The rate of the endpoint that tutorials write, or None where FastAPI is not installed."""
+def tutorial_endpoint(run: Bundle, folder: Path, clients: int, count: int) -> float | None:
+    """Return the rate of the endpoint of many tutorials, or None if FastAPI is not installed."""
     try:
         import fastapi  # noqa: F401
     except ImportError:
         return None
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-c", NAIVE, run.path / "model.keras", str(port), ",".join(run.class_names)]
+    command = [sys.executable, "-c", TUTORIAL, run.path / "model.keras", str(port), ",".join(run.class_names)]
     server = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
     try:
         for _try in range(600):
@@ -138,8 +138,10 @@ def naive(run: Bundle, folder: Path, clients: int, count: int) -> float | None:
                 break
             except OSError:
                 time.sleep(0.1)
-        loaded(port, folder, clients, clients)  # traces the function
-        return told(f"FastAPI and model.predict, {count} requests of {clients} clients", loaded(port, folder, clients, count))
+        loaded(port, folder, clients, clients)  # the first calls trace the function
+        return print_rate(
+            f"FastAPI and model.predict, {count} requests of {clients} clients", loaded(port, folder, clients, count)
+        )
     finally:
         server.terminate()
         server.wait()
@@ -165,7 +167,7 @@ def main() -> None:
     contents = [path.read_bytes() for path in paths]
     size = sum(map(len, contents)) / len(paths) / 1000
     print(
-        f"{platform.machine()}, {cpu_count()} cores, which server and client share; {run.info.model} at "
+        f"{platform.machine()}, {cpu_count()} cores, shared by server and client; {run.info.model} at "
         f"{run.preprocessing.width} x {run.preprocessing.height}, {len(paths)} photos of {size:.0f} kB; "
         f"load average at the start {os.getloadavg()[0]:.1f}",
         flush=True,
@@ -196,7 +198,7 @@ def main() -> None:
                 print(f"decode and network in a loop: {loops[-1]:.0f} images/s", flush=True)
                 before = cpu_seconds(server.pid)
                 result = loaded(port, folder, options.clients, options.requests)
-                rates.append(told(f"imgclf serve, {options.clients} clients", result))
+                rates.append(print_rate(f"imgclf serve, {options.clients} clients", result))
                 print(f"    server {(cpu_seconds(server.pid) - before) / result['wall']:.2f} cores", flush=True)
                 ratios.append(rates[-1] / loops[-1])
             print(
@@ -204,17 +206,19 @@ def main() -> None:
                 f"{min(ratios):.3f} to {max(ratios):.3f} by rounds; {memory(server.pid):.0f} MB",
                 flush=True,
             )
-            if options.keras and (slow := naive(run, folder, options.clients, options.keras)):
+            if options.keras and (slow := tutorial_endpoint(run, folder, options.clients, options.keras)):
                 print(f"serve / FastAPI and model.predict: {statistics.median(rates) / slow:.1f}", flush=True)
-            done, held, answers = 0, [memory(server.pid)], {}
+            done, megabytes, statuses = 0, [memory(server.pid)], {}
             while done < options.soak:
                 count = min(2000, options.soak - done)
                 for status, number in loaded(port, folder, options.clients, count)["statuses"].items():
-                    answers[status] = answers.get(status, 0) + number
+                    statuses[status] = statuses.get(status, 0) + number
                 done += count
-                held.append(memory(server.pid))
+                megabytes.append(memory(server.pid))
             if options.soak:
-                print(f"{done:,} requests more, answers {answers}; MB each 2,000: {', '.join(f'{one:.0f}' for one in held)}")
+                print(
+                    f"{done:,} more requests, statuses {statuses}; MB per 2,000: {', '.join(f'{one:.0f}' for one in megabytes)}"
+                )
         finally:
             server.terminate()
             server.wait()

@@ -1,9 +1,9 @@
-"""Time whole commands beside their plain alternatives, in one run.
+"""Measure the time of whole commands and of plain alternatives, alternating.
 
     python tests/benchmarks/startup.py PHOTO RUN_FOLDER [--pairs 7]
 
-`imgclf --help`, and `imgclf predict PHOTO` against a Keras script that imports, loads the same model and predicts the same
-photo. Runs alternate, so that a busy moment hits both; medians and the range are printed.
+`imgclf --help`, and `imgclf predict PHOTO` compared with a Keras script that loads the same model and predicts the same photo.
+The runs alternate, so that other work on the machine affects both. Prints medians and ranges.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""Compare the decoder with the written pixels for every TIFF layout, and the files with other readers.
+"""Compare the decoded with the written pixels for every TIFF layout, and read the files with other readers.
 
     python tests/benchmarks/tiff_layouts.py
 
-Prints how many files decode equal, are refused as unsupported, and are wrong. Pillow reads each file too, and so does tifffile
-(with imagecodecs) if it is installed. They must read what was written; otherwise the files would prove nothing.
+Prints how many files decode to equal pixels, are refused as unsupported, and are wrong. Pillow and, if installed, tifffile
+(with imagecodecs) read each file too. They must return the written pixels; otherwise the files would prove nothing.
 """
 
 import collections
@@ -35,7 +35,7 @@ def verdict(layout: tiffs.Layout, values: np.ndarray, data: bytes) -> str:
         return "wrong: not refused"
     wanted = tiffs.expected(layout, values)
     if decoded.shape != wanted.shape:
-        return f"wrong: {decoded.shape} and not {wanted.shape}"
+        return f"wrong: {decoded.shape} instead of {wanted.shape}"
     far = int(np.abs(decoded.astype(int) - wanted).max())
     return "equal" if far <= (1 if layout.photometric == tiffs.YCBCR else 0) else f"wrong by {far}"
 
@@ -89,18 +89,18 @@ def main() -> int:
     for number, layout in enumerate(tiffs.layouts()):
         values = tiffs.samples(layout, number)
         data = tiffs.written(layout, values)
-        said = verdict(layout, values, data)
-        counts[said.split(":")[0].split(" by")[0]] += 1
+        result = verdict(layout, values, data)
+        counts[result.split(":")[0].split(" by")[0]] += 1
         for name, read in (("Pillow", by_pillow), ("tifffile", by_tifffile)):
             other = read(layout, values, data)
             others[name][other] += 1
             if other == "differs":
                 print(f"{name} differs: {layout}", file=sys.stderr)
-        if said.startswith("wrong"):
-            print(said, layout, file=sys.stderr)
+        if result.startswith("wrong"):
+            print(result, layout, file=sys.stderr)
     print(f"{counts.total()} layouts: {counts['equal']} equal, {counts['refused']} refused, {counts['wrong']} wrong")
-    for name, said_by in others.items():
-        print(f"{name}: {', '.join(f'{what} {count}' for what, count in sorted(said_by.items()))}")
+    for name, results in others.items():
+        print(f"{name}: {', '.join(f'{what} {count}' for what, count in sorted(results.items()))}")
     print(f"{time.monotonic() - began:.0f} s")
     return int(counts["wrong"] > 0)
 

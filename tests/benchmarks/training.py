@@ -1,16 +1,16 @@
-"""How fast and how good training is, in one run beside a plain Keras tutorial script. Three subsets, chosen by --subsets:
+"""Measure the speed and accuracy of training, compared with a plain Keras tutorial script. Three parts, chosen by --parts:
 
     python tests/benchmarks/training.py PHOTOS                      # all three
-    python tests/benchmarks/training.py PHOTOS --subsets throughput
+    python tests/benchmarks/training.py PHOTOS --parts throughput
 
-throughput: images/s of imgclf's own network and input path from the second epoch on, in the number format that it chooses and
+throughput: images/s from the second epoch on of imgclf's network and input pipeline, in the number format that it chooses and
 in float32; of the same network on one constant batch; and of the same layers in the usual order (convolution, normalisation,
-ReLU, pooling), in float32, fed by Keras' loader with Keras' random layers. Also what augmentation takes of a step.
-preparation: seconds of `dataset.prepare` (listing, decoding, resizing, storing), of reading what it made by Keras' loader, and
+ReLU, pooling) in float32, with Keras' loader and random layers. Also the fraction of a step that augmentation takes.
+preparation: seconds of `prepared_images.prepare` (list, decode, resize, store), of reading its files with Keras' loader, and
 of decoding and resizing alone in a pool of threads.
-accuracy: `imgclf train` with default options, --seeds of them, split 80/10/10 by the same seed, scored on the test set. Each is
-compared with `plain_keras.py` on the same split, with the same seed and number of epochs, or the same time (--plain time); both
-keep their best epoch by validation. Printed with 95% intervals, the baseline and the wall time of whole commands.
+accuracy: `imgclf train` with default options for --seeds seeds, each with its own 80/10/10 split, scored on the test set. Each
+is compared with `plain_keras.py` on the same split and seed, for the same number of epochs or the same time (--plain time).
+Both keep their best epoch by validation accuracy. Prints 95% intervals, the baseline and the wall time of whole commands.
 """
 
 import argparse
@@ -78,7 +78,7 @@ def throughput(data: Path) -> None:
         trainer.epoch([batch] * steps, iter([1e-3] * steps))
         return steps * config.batch_size / (time.perf_counter() - started)
 
-    usual = usual_epoch(made, config)
+    usual = usual_training(made, config)
     epoch(1), epoch(1, plain), constant(), usual()
     ours, ours32, fixed, theirs = [], [], [], []
     for number in range(2, 6):
@@ -93,7 +93,7 @@ def throughput(data: Path) -> None:
         change(images.pixels[order], images.targets(order), order)
     augmenting = (time.perf_counter() - started) / 20
     step = config.batch_size / statistics.median(fixed)
-    about = f"{config.model}, batches of {config.batch_size}, {kind}, medians of 4 epochs in turn"
+    about = f"{config.model}, batches of {config.batch_size}, {kind}, medians of 4 alternating epochs"
     print(f"{len(images):,} images at {side} px, {about}")
     for name, rates in (
         ("imgclf", ours), ("imgclf in float32", ours32), ("a constant batch", fixed), ("usual, float32, Keras input", theirs)
@@ -106,8 +106,8 @@ def throughput(data: Path) -> None:
     print(f"augmentation: {augmenting * 1e3:.2f} ms a batch on one thread, {share:.1%} of a step's processor time")
 
 
-def usual_epoch(made: prepared_images.Prepared, config: TrainConfig) -> "object":
-    """A function that trains the usual way for an epoch and gives its images/s."""
+def usual_training(made: prepared_images.Prepared, config: TrainConfig) -> "object":
+    """Return a function that trains the usual network for one epoch and returns its images/s."""
     import keras
     from keras import layers
 
@@ -157,7 +157,7 @@ def preparation(data: Path) -> None:
         return time.perf_counter() - started
 
     def whole(number: int) -> tuple[float, float]:
-        # Moved and not removed: the disk would go on with freeing thousands of files while the next ones are written.
+        # Rename instead of remove: the disk would still free these files while it writes the next ones.
         made.folder.parent.rename(data.parent / f"away-{number}")
         started = time.perf_counter()
         prepared_again = prepared(data, config)
@@ -169,10 +169,10 @@ def preparation(data: Path) -> None:
     times = [(alone(), *whole(number)) for number in range(5)]
     bare, making, reading = (statistics.median(column) for column in zip(*times, strict=True))
     print(f"{len(paths):,} images: decode and resize {bare:.2f} s, preparation {making:.2f} s: {making / bare:.2f} times, "
-          f"Keras' loader {reading:.2f} s, {(making + reading) / bare:.2f} times with it; medians of 5 in turn")  # fmt: skip
+          f"Keras' loader {reading:.2f} s, {(making + reading) / bare:.2f} times with it; medians of 5 runs")  # fmt: skip
     started = time.perf_counter()
     prepared(data, config)
-    print(f"preparation when it is there: {time.perf_counter() - started:.2f} s")
+    print(f"preparation again, nothing changed: {time.perf_counter() - started:.2f} s")
 
 
 def accuracy(data: Path, folder: Path, seeds: int, options: list[str], plain: str) -> None:
@@ -192,16 +192,16 @@ def accuracy(data: Path, folder: Path, seeds: int, options: list[str], plain: st
         run("-m", "imgclf", "split", data, "--train", 80, "--val", 10, "--test", 10, "--seed", seed, "--force")
         run("-m", "imgclf", "split", data, "--export", folder / f"plain-{seed}")
         place = folder / f"run-{seed}"
-        seconds, said = run("-m", "imgclf", "train", data, "--seed", seed, "--run-dir", place, "--json", *options)
-        trained = json.loads(said)
+        seconds, printed = run("-m", "imgclf", "train", data, "--seed", seed, "--run-dir", place, "--json", *options)
+        trained = json.loads(printed)
         result = json.loads(run("-m", "imgclf", "evaluate", "--run", place, "--json")[1])
         about = f"best of {trained['metrics']['epochs']} epochs; baseline {result['baseline']['accuracy']:.4f}"
         score(seed, " ".join(["imgclf train", *options]), result["accuracy"], result["images"], seconds, about)
         if plain == "none":
             continue
         limit = ["--epochs", trained["config"]["epochs"]] if plain == "epochs" else ["--epochs", 1000, "--seconds", seconds]
-        taken, said = run(HERE / "plain_keras.py", folder / f"plain-{seed}", "--seed", seed, *limit)
-        other = json.loads(said.splitlines()[-1])
+        taken, printed = run(HERE / "plain_keras.py", folder / f"plain-{seed}", "--seed", seed, *limit)
+        other = json.loads(printed.splitlines()[-1])
         about = f"best of {other['epochs']} epochs at 256 px"
         score(seed, f"plain_keras.py, same {plain}", other["accuracy"], other["images"], taken, about)
     for name, found in scores.items():
@@ -212,10 +212,12 @@ def accuracy(data: Path, folder: Path, seeds: int, options: list[str], plain: st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path)
-    parser.add_argument("--subsets", nargs="+", default=["throughput", "preparation", "accuracy"])
+    parser.add_argument("--parts", nargs="+", default=["throughput", "preparation", "accuracy"])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--plain", choices=("epochs", "time", "none"), default="epochs", help="what both get equally")
-    parser.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="for imgclf train")
+    parser.add_argument(
+        "--plain", choices=("epochs", "time", "none"), default="epochs", help="what both trainings have in common"
+    )
+    parser.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="options of imgclf train")
     chosen = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with tempfile.TemporaryDirectory() as folder:

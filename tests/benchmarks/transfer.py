@@ -1,14 +1,14 @@
-"""Transfer learning and audit, whole commands as a user types them.
+"""Measure transfer learning and audit with whole commands.
 
-    python tests/benchmarks/transfer.py PHOTOS [PHOTOS ...]           # folders with a folder per class
-    python tests/benchmarks/transfer.py PHOTOS --subsets audit
+    python tests/benchmarks/transfer.py PHOTOS [PHOTOS ...]           # folders with one folder per class
+    python tests/benchmarks/transfer.py PHOTOS --parts audit
 
-train: `imgclf train --model efficientnet-lite0` with --seeds seeds, each on its own split 80/10/10, scored on the test set;
-the first with nothing cached (no backbone, no features, no prepared images), and once more with everything cached, another
-seed on the split of seed 0. With --scratch, each is compared with plain `imgclf train` on the same seed and split.
-folds: for sets too small for one test set, --folds 5: every image is in the test set of one fold; with --scratch, beside it
-plain `imgclf train` on the same folds.
-audit: 5% of the labels moved to another class, and how many of them are among the first 7% of the ranking.
+train: `imgclf train --model efficientnet-lite0` for --seeds seeds, each with its own 80/10/10 split, scored on the test set.
+The first training starts with an empty cache (no backbone, features or prepared images). It is repeated with everything cached
+and another seed on the same split. With --scratch, each is compared with plain `imgclf train` on the same seed and split.
+folds (--folds 5): for sets too small for one test set; every image is in the test set of one fold. With --scratch, plain
+`imgclf train` runs on the same folds.
+audit: 5% of the images are moved to another class. Counts how many of them are among the first 7% of the ranking.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from imgclf.evaluation.intervals import wilson_interval
 
 
 def run(folder: Path, *arguments: object) -> tuple[float, str]:
-    """(seconds, stdout) of an imgclf command, with a cache folder of its own."""
+    """Run an imgclf command with a separate cache folder; return (seconds, stdout)."""
     started = time.perf_counter()
     environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
     command = [sys.executable, "-m", "imgclf", *map(str, arguments)]
@@ -38,7 +38,7 @@ def run(folder: Path, *arguments: object) -> tuple[float, str]:
 
 
 def score(folder: Path, name: str) -> tuple[float, int, str]:
-    """(accuracy, images, both as text with the interval and the baseline) on the test set."""
+    """Score a run on its test set; return (accuracy, images, both as text with the interval and the baseline)."""
     result = json.loads(run(folder, "evaluate", "--run", name, "--json")[1])
     (low, high), baseline = result["interval"], result["baseline"]["accuracy"]
     words = f"test accuracy {result['accuracy']:.4f} ({low:.3f} to {high:.3f}) of {result['images']}, baseline {baseline:.4f}"
@@ -88,10 +88,10 @@ def audit(folder: Path, model: str, seeds: int) -> None:
         shutil.copytree(folder / "photos", data)
         classes = sorted(path.name for path in data.iterdir() if path.is_dir())
         files = sorted(path for name in classes for path in (data / name).rglob("*") if path.is_file())
-        draw = random.Random(seed)
+        chance = random.Random(seed)
         flipped = set()
-        for path in draw.sample(files, round(0.05 * len(files))):
-            other = draw.choice([name for name in classes if name != path.relative_to(data).parts[0]])
+        for path in chance.sample(files, round(0.05 * len(files))):
+            other = chance.choice([name for name in classes if name != path.relative_to(data).parts[0]])
             target = data / other / f"flipped-{path.name}"
             path.rename(target)
             flipped.add(target.relative_to(data).as_posix())
@@ -111,7 +111,7 @@ def audit(folder: Path, model: str, seeds: int) -> None:
         first = set(ranked[: round(0.07 * len(ranked))])
         print(
             f"audit, seed {seed}: {len(first & flipped)} of {len(flipped)} flipped labels among the first {len(first)} "
-            f"({len(first & flipped) / len(flipped):.1%}); it calls {len(labels)} labels wrong, {len(set(labels) & flipped)} "
+            f"({len(first & flipped) / len(flipped):.1%}); it reports {len(labels)} as wrong, {len(set(labels) & flipped)} "
             f"of them flipped; {outliers} outliers, {copies} near-duplicates; {seconds:.1f} s",
             flush=True,
         )
@@ -121,11 +121,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path, nargs="+")
     parser.add_argument("--model", default="efficientnet-lite0")
-    parser.add_argument("--subsets", nargs="+", default=["train", "audit"])
+    parser.add_argument("--parts", nargs="+", default=["train", "audit"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--scratch", action="store_true")
     parser.add_argument("--folds", type=int, default=0)
-    parser.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="for imgclf train")
+    parser.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="options of imgclf train")
     chosen = parser.parse_args()
     for photos in chosen.photos:
         with tempfile.TemporaryDirectory() as name:

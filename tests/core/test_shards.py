@@ -323,7 +323,7 @@ def test_the_job_array_for_slurm(project: Path, imgclf: Run) -> None:
     for number in (1, 2):
         assert task(number, "clean", "data", SLURM_ARRAY_TASK_COUNT="2") == 0
         # 72 images and then the missing file, which is the first shard's
-        assert task(number, "predict", "data", "missing.jpg", SLURM_ARRAY_TASK_COUNT="1", SHARES="2") == 2 - number
+        assert task(number, "predict", "data", "missing.jpg", SLURM_ARRAY_TASK_COUNT="1", SHARDS="2") == 2 - number
     assert "took up 2 of 2 shards" in imgclf("clean", "data").stderr
     merged = imgclf("predict", "--merge", "part-1-of-2.jsonl", "part-2-of-2.jsonl", "--jsonl").stdout
     assert merged == imgclf("predict", "data", "missing.jpg", "--jsonl").stdout

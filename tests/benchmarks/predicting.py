@@ -1,9 +1,9 @@
-"""How fast `imgclf predict` answers for folders, beside its two halves alone, and in how much memory.
+"""Measure the speed of `imgclf predict` on folders, compared with its two stages alone, and its memory.
 
-    python tests/benchmarks/answers.py PHOTOS_FOLDER RUN_FOLDER [--rounds 5] [--inputs 1000 20000]
+    python tests/benchmarks/predicting.py PHOTOS_FOLDER RUN_FOLDER [--rounds 5] [--inputs 1000 20000]
 
-Decoding with the preprocessing alone, the network alone on pixels that are at hand, and both as `predict` runs them, in turn on
-the same photos and threads; then whole commands that are given their paths on stdin, with the peak memory of each.
+In each round: decoding and preprocessing alone, the network alone on prepared pixels, and both as in `predict`, on the same
+photos and threads. Then whole commands that get their paths on stdin, with the peak memory of each.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def rate(work: Callable[[], Iterable[Any]]) -> float:
 
 
 def command(paths: list[str], run: Path) -> tuple[float, float, int]:
-    """(seconds, peak MB, records) of `imgclf predict -` as a process of its own."""
+    """Run `imgclf predict -` in a separate process; return (seconds, peak MB, records)."""
     imgclf = Path(sys.executable).with_name("imgclf")
     start = time.perf_counter()
     child = subprocess.Popen(
@@ -41,7 +41,7 @@ def command(paths: list[str], run: Path) -> tuple[float, float, int]:
     )
     assert child.stdin
     assert child.stdout
-    if os.fork() == 0:  # so that neither end waits for the other
+    if os.fork() == 0:  # a second process writes, so that the two pipes cannot block each other
         child.stdin.write("\n".join(paths))
         child.stdin.close()
         os._exit(0)
@@ -64,19 +64,19 @@ def main() -> None:
     paths = found[: max(1, min(len(found), 1000))]
     loaded = [preprocess.load(run.preprocessing, Path(path)) for path in paths[:128]]
     pixels = list(itertools.islice(itertools.cycle(loaded), len(paths)))
-    ways: dict[str, Callable[[], Iterable[Any]]] = {
+    variants: dict[str, Callable[[], Iterable[Any]]] = {
         "decode and resize alone": lambda: ordered_map(lambda path: preprocess.load(run.preprocessing, Path(path)), paths),
         "network alone": lambda: ordered_map(run.probability, pixels),
         "predict": lambda: predict(run, paths),
     }
-    rates: dict[str, list[float]] = {name: [] for name in ways}
+    rates: dict[str, list[float]] = {name: [] for name in variants}
     for _round in range(options.rounds):
-        for name, work in ways.items():
+        for name, work in variants.items():
             rates[name].append(rate(work))
     side = f"{run.preprocessing.width} x {run.preprocessing.height}"
     print(
         f"{platform.machine()}, {cpu_count()} cores; {run.info.model} at {side}, "
-        f"{len(paths)} photos, medians of {options.rounds} rounds in turn"
+        f"{len(paths)} photos, medians of {options.rounds} alternating rounds"
     )
     medians = {name: statistics.median(values) for name, values in rates.items()}
     for name, values in rates.items():
@@ -84,12 +84,12 @@ def main() -> None:
     slower = min(medians["decode and resize alone"], medians["network alone"])
     both = 1 / (1 / medians["decode and resize alone"] + 1 / medians["network alone"])
     print(
-        f"predict / the slower alone: {medians['predict'] / slower:.3f}; "
-        f"/ both one after the other: {medians['predict'] / both:.3f}"
+        f"predict / slower stage alone: {medians['predict'] / slower:.3f}; "
+        f"predict / both stages in sequence: {medians['predict'] / both:.3f}"
     )
     for count in options.inputs:
         seconds, megabytes, records = command(list(itertools.islice(itertools.cycle(found), count)), options.run)
-        print(f"imgclf predict - of {count:,} paths: {seconds:.1f} s, {megabytes:.0f} MB at most, {records:,} records")
+        print(f"imgclf predict - of {count:,} paths: {seconds:.1f} s, peak {megabytes:.0f} MB, {records:,} records")
 
 
 if __name__ == "__main__":
