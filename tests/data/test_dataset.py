@@ -166,7 +166,7 @@ def test_changes_since_the_split_are_named(data: Path) -> None:
         f"images of the split that no longer exist (skipped): 1 (a/001.png); make a new split without them: "
         f"`imgclf split {data} --force`",
         f"images that are not in the split: 1 (b/new.png); make a new split with `imgclf split {data} --force`, "
-        f"or add them and keep the other images where they are: `imgclf split {data} --stable`",
+        f"or add them without changing the subsets of the others: `imgclf split {data} --stable`",
     ]
     assert sum(len(subset.samples) for subset in subsets.values()) == 18
 
@@ -319,7 +319,7 @@ print(made.path, made.notes[0], sep="\\n")
     assert done.returncode == 0, done.stderr
     where, note = done.stdout.splitlines()
     assert where.startswith(str(cache / "imgclf" / "data" / "data-"))
-    assert note == f"{root} is read-only: imgclf keeps its own files in {Path(where).parent}"
+    assert note == f"{root} is read-only: imgclf stores its own files in {Path(where).parent}"
     assert sorted(path.name for path in root.iterdir()) == ["a", "b"]
 
 
