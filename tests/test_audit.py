@@ -78,10 +78,10 @@ def test_an_image_under_two_classes_is_found(tmp_path: Path) -> None:
 
     (found,) = auditing.audit(tmp_path / "data", AuditConfig(image_size=64), progress=progress).by_check()["similar"]
     # What takes long has a bar of its own that moves, behind the features too.
-    assert list(seen)[-4:] == ["computing features", "comparing images", "judging labels", "ranking labels"]
+    assert list(seen)[-4:] == ["computing features", "comparing images", "predicting labels", "ranking labels"]
     assert all(steps == sorted(steps) and steps[-1][0] == steps[-1][1] > 0 for steps in list(seen.values())[-4:])
     assert {found.path, found.other} == {"a/10.jpg", "b/again.png"}
-    assert found.detail.endswith(f"but that one is {found.other[0]}")
+    assert found.detail.endswith(f"but its class is {found.other[0]}")
 
 
 def test_alike_is_more_than_images_of_a_kind_are() -> None:
@@ -90,14 +90,14 @@ def test_alike_is_more_than_images_of_a_kind_are() -> None:
     plain = random.normal(size=(60, 200)).astype(np.float32)
     copies = plain[:40] + 0.3 * random.normal(size=(40, 200)).astype(np.float32)
     near = label_errors.neighbours(np.concatenate([plain, copies]))
-    assert np.flatnonzero(auditing._alike(near)).tolist() == [*range(40), *range(60, 100)]
+    assert np.flatnonzero(auditing._similar(near)).tolist() == [*range(40), *range(60, 100)]
     assert near.nearest[:40].tolist() == list(range(60, 100))
     kind = np.concatenate([plain, plain[:1] * 3 + 0.6 * random.normal(size=(30, 200)).astype(np.float32)])
     near = label_errors.neighbours(kind)
-    assert (near.similarity[60:] > auditing.ALIKE).all()
-    assert not auditing._alike(near).any()
+    assert (near.similarity[60:] > auditing.SIMILAR).all()
+    assert not auditing._similar(near).any()
     near = label_errors.neighbours(np.concatenate([kind, kind[70:71] + 0.1]))
-    assert np.flatnonzero(auditing._alike(near)).tolist() == [70, 90]
+    assert np.flatnonzero(auditing._similar(near)).tolist() == [70, 90]
 
 
 def test_images_hang_together_by_pairs() -> None:
@@ -171,7 +171,7 @@ def test_too_few_images_are_said(tmp_path: Path) -> None:
             tmp_path / "data" / ("a" if number % 2 else "b") / f"{number}.png",
             preprocess.encode(texture("dots", number), ".png"),
         )
-    with pytest.raises(ImgclfError, match="too few images to tell what is usual"):
+    with pytest.raises(ImgclfError, match="too few images; an audit needs at least 20"):
         auditing.audit(tmp_path / "data", AuditConfig(image_size=32))
     with pytest.raises(UsageError, match=r"--model must be one of efficientnet-lite0, .*, not 'cnn-small'"):
         auditing.audit(tmp_path / "data", AuditConfig("cnn-small"))

@@ -221,7 +221,7 @@ def test_group_by_and_groups_file_agree(tmp_path: Path) -> None:
 
 def test_groups_too_large_for_every_part_are_refused(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 30, "b": 30}, size=8)
-    with pytest.raises(ImgclfError, match=r"2, the largest of 40 images\): nothing is left for (val|test)"):
+    with pytest.raises(ImgclfError, match=r"2, the largest has 40 images\): no image is left for (val|test)"):
         splitting.split(data, SplitConfig(group_by=r"/0(2?)"))
     two_parts = splitting.split(data, SplitConfig(train=0.7, val=0.3, test=0, group_by=r"/0(2?)"))
     assert {row.split for row in two_parts.manifest.rows} == {"train", "val"}
@@ -230,7 +230,7 @@ def test_groups_too_large_for_every_part_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        (SplitConfig(group_by="("), "no regular expression"),
+        (SplitConfig(group_by="("), "is not a valid regular expression"),
         (SplitConfig(group_by="a/"), "has no capture group"),
         (SplitConfig(group_by="(patient)"), "matches none of the 8 paths; the first one is 'a/000.png'"),
         (SplitConfig(groups="missing.csv"), "missing.csv: cannot be read: No such file"),
@@ -248,7 +248,7 @@ def test_bad_groups_are_named(config: SplitConfig, words: str, tmp_path: Path) -
     [("file,group\nx,1\n", "needs the columns path and group, has file, group"), ("", "has none"),
      ("path,group\na/000.png,1\na/000.png,2\n", "line 3: a/000.png is in two groups, 1 and 2"),
      ("path,group\na/000.png,1\na/0,01.png,2\n", "line 3: 3 fields where the header has 2"),
-     ("path,group\nx.png,1\n", "none of its paths ('x.png', ...) is in the data folder; paths must look like 'a/000.png'")],
+     ("path,group\nx.png,1\n", "none of its paths, such as 'x.png', is in the data folder; paths must look like 'a/000.png'")],
 )  # fmt: skip
 def test_bad_group_files_are_named(text: str, words: str, tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
@@ -486,7 +486,7 @@ def test_folds_that_cannot_be(tmp_path: Path) -> None:
             splitting.folds(tmp_path / "few", count)
     for subset in ("train", "test"):
         make_classes(tmp_path / "subsets" / subset, {"a": 4, "b": 4})
-    with pytest.raises(UsageError, match="which are used as they are"):
+    with pytest.raises(UsageError, match="which stay unchanged"):
         splitting.folds(tmp_path / "subsets", 2)
     with pytest.raises(UsageError, match="--stable"):
         splitting.split(tmp_path / "subsets", SplitConfig(stable=True))

@@ -58,7 +58,7 @@ def user_groups(paths: Sequence[str], config: SplitConfig) -> tuple[dict[str, st
     elif config.groups:
         keys = keys_from_file(Path(config.groups), paths)
         if not set(keys) & set(paths):
-            shown = f"none of its paths ({min(keys)!r}, ...) is in the data folder" if keys else "the file has no groups"
+            shown = f"none of its paths, such as {min(keys)!r}, is in the data folder" if keys else "the file has no groups"
             raise ImgclfError(
                 f"{config.groups}: {shown}; paths must look like {paths[0]!r}{csv_files.not_utf8(min(keys, default=''))}"
             )
