@@ -184,7 +184,7 @@ def test_page(project: Path, imgclf: Run) -> None:
     assert "<b>&'" not in page
     assert "http" not in page.replace("http-equiv", "")
     wrong_ones = answer["images"] - round(answer["accuracy"] * answer["images"])
-    assert page.count("data:image/jpeg;base64,") == 2 * wrong_ones > 0  # the image, and where the run looks
+    assert page.count("data:image/jpeg;base64,") == 2 * wrong_ones > 0  # the image and its saliency map
     write(project / "mine.html", b"<p>mine")
     done = imgclf("evaluate", "data", "--html", "mine.html")
     assert (done.returncode, done.stdout) == (1, "")

@@ -20,7 +20,7 @@ Row = tuple[object, ...]
 
 
 def check_place(path: Path, data: Path) -> None:
-    """Raise ImgclfError if `path` cannot be written, or is a file that is not a report. Call this before computing anything."""
+    """Raise ImgclfError if `path` cannot be written, or is a file that is not a report. Call it before any other work."""
     check_output(path, data, ".csv", ",".join(COLUMNS), "--report")
 
 
