@@ -135,7 +135,7 @@ def test_an_edited_report_is_kept_beside_the_new_one(found: Audit, tmp_path: Pat
     edited = report.read_bytes().replace(b",keep,", b",quarantine,", 1)
     report.write_bytes(edited)
     orders, notes = writing.write_report(found, report)
-    assert (orders, notes) == (0, [f"{report} was an older report that requests moves; it is kept as {tmp_path / 'a-1.csv'}"])
+    assert (orders, notes) == (0, [f"{report}: the older report requests moves, so it was renamed to {tmp_path / 'a-1.csv'}"])
     assert (tmp_path / "a-1.csv").read_bytes() == edited
     assert b",quarantine," not in report.read_bytes()
 

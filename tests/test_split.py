@@ -104,7 +104,7 @@ def test_identical_files_under_two_classes_are_reported(tmp_path: Path) -> None:
     assert "2 identical files are in different classes: a/000.png, b/copy.png" in splitting.split(made).notes
 
 
-def test_ready_made_parts_are_used_as_they_are(tmp_path: Path) -> None:
+def test_existing_subsets_stay_unchanged(tmp_path: Path) -> None:
     for subset in ("train", "Validation", "test"):
         make_classes(tmp_path / subset, {"a": 3, "b": 2}, size=8)
     result = splitting.split(tmp_path)
@@ -219,7 +219,7 @@ def test_group_by_and_groups_file_agree(tmp_path: Path) -> None:
     assert note in splitting.split(data, SplitConfig(groups=str(table))).notes  # a typo would split a group
 
 
-def test_groups_too_large_for_every_part_are_refused(tmp_path: Path) -> None:
+def test_groups_too_large_for_every_subset_are_refused(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 30, "b": 30}, size=8)
     with pytest.raises(ImgclfError, match=r"2, the largest has 40 images\): no image is left for (val|test)"):
         splitting.split(data, SplitConfig(group_by=r"/0(2?)"))

@@ -56,7 +56,7 @@ def group(hashes: Mapping[str, str], keys: Mapping[str, str], alike: Iterable[tu
         keys: The user's group key (a patient, a burst) by path, for some or all paths.
         alike: Pairs of paths of duplicates or near-duplicates.
     """
-    pairs = [(digest, f"~{keys[path]}") for path, digest in hashes.items() if path in keys]  # "~" sorts behind every hash
+    pairs = [(digest, f"~{keys[path]}") for path, digest in hashes.items() if path in keys]  # "~" sorts after every hash
     pairs += [(hashes[one], hashes[other]) for one, other in alike]
     first = components.smallest(hashes.values(), pairs)
     return {path: first[digest] for path, digest in hashes.items()}
@@ -247,14 +247,14 @@ def allocate_stably(
         members[groups[sample.path]].append(sample)
     subsets: dict[str, Subset] = {}
     skipped = []
-    for name, group_ in members.items():
-        own = {sample.path: subset_of[hashes[sample.path]] for sample in group_ if hashes[sample.path] in subset_of}
+    for name, own_samples in members.items():
+        own = {sample.path: subset_of[hashes[sample.path]] for sample in own_samples if hashes[sample.path] in subset_of}
         if not own:
-            own = {sample.path: subset_at[sample.path] for sample in group_ if sample.path in subset_at}
+            own = {sample.path: subset_at[sample.path] for sample in own_samples if sample.path in subset_at}
         before = set(own.values())
-        key = min((keys[sample.path] for sample in group_ if sample.path in keys), default=name)
+        key = min((keys[sample.path] for sample in own_samples if sample.path in keys), default=name)
         place = int.from_bytes(hashlib.sha256(f"{config.seed}:{key}".encode("utf-8", "surrogateescape")).digest()[:8]) / 2**64
-        for sample in group_:
+        for sample in own_samples:
             if sample.path in own:
                 subsets[sample.path] = own[sample.path]
             elif len(before) > 1:

@@ -56,9 +56,9 @@ def leaks(scanned: Scanned, files: Sequence[Found], progress: Progress | None = 
         if files[index].subset and scanned.measurements["problem"][index] == b"":
             members[group].append(index)
     found = []
-    for group_ in members.values():
-        for index in group_:
-            before = [other for other in group_ if _RANK[files[other].subset] < _RANK[files[index].subset]]
+    for indices in members.values():
+        for index in indices:
+            before = [other for other in indices if _RANK[files[other].subset] < _RANK[files[index].subset]]
             twin = next((other for other in before if same[other] == same[index]), None)
             if twin is not None:
                 found.append(Leak(index, twin, 1.0, True, False))
@@ -72,7 +72,7 @@ def _how(exact: bool, mirrored: bool) -> str:
     return "the same pixels as" if exact else "a mirror image of" if mirrored else "nearly the same as"
 
 
-def resemblances(scanned: Scanned, files: Sequence[Found], at_least: float, progress: Progress | None) -> list[Issue]:
+def similarity_issues(scanned: Scanned, files: Sequence[Found], at_least: float, progress: Progress | None) -> list[Issue]:
     """Return issues for duplicates, near-duplicates and mirror images: in one class, across classes, and across subsets.
 
     The best of several copies in one class and subset gets no `duplicate` issue. The order of preference is: in the test set,
@@ -113,9 +113,9 @@ def _leakage(scanned: Scanned, leak: Leak) -> Issue:
 
 
 def _duplicate(scanned: Scanned, index: int, kept: int) -> Issue:
-    alike = "byte for byte" if scanned.sha256[kept] == scanned.sha256[index] else "pixel for pixel"
+    how = "byte for byte" if scanned.sha256[kept] == scanned.sha256[index] else "pixel for pixel"
     other = scanned.paths[kept]
-    return Issue(scanned.paths[index], "duplicate", 1.0, f"{alike} the same as {other}", other)
+    return Issue(scanned.paths[index], "duplicate", 1.0, f"{how} the same as {other}", other)
 
 
 def _copies(scanned: Scanned) -> dict[int, list[int]]:

@@ -28,7 +28,7 @@ from imgclf.data.index_tables import (
     known_rows,
     save,
     stamp,
-    take_up,
+    merge_shards,
 )
 from imgclf.data.layout import Found, classes, scan
 from imgclf.data.scanned import Scanned
@@ -48,7 +48,7 @@ def inspect(root: Path, paths: Sequence[str], progress: Progress | None = None) 
         paths: All files of the data folder, relative to it. The index drops the measurements of all other files.
     """
     path = index_path(root)
-    with database.begun(path, index_tables.TABLES, lambda db: _inspect(db, root, paths, progress, take_up(db))) as scanned:
+    with database.begun(path, index_tables.TABLES, lambda db: _inspect(db, root, paths, progress, merge_shards(db))) as scanned:
         yield scanned
 
 
@@ -122,7 +122,7 @@ def _inspect(db: Database, root: Path, paths: Sequence[str], progress: Progress 
 
 
 def _compare(db: Database, root: Path, paths: Sequence[str], columns: _Columns) -> _Changes:
-    """Fill the columns of unchanged files from the index; returns what differs."""
+    """Fill the columns of unchanged files from the index; return the differences."""
     changes = _Changes([], {}, [])
     for index, row in known_rows(db, paths):
         if index is None:
@@ -210,7 +210,7 @@ def content_hashes(
 
         def work(db: Database) -> dict[str, str]:
             if not shard:
-                take_up(db)
+                merge_shards(db)
             return _content_hashes(db, root, paths, progress)
 
         with database.begun(file, index_tables.TABLES, work) as hashes:
@@ -247,7 +247,7 @@ def _content_hashes(db: Database, root: Path, paths: Sequence[str], progress: Pr
     return hashes
 
 
-def keep_known(root: Path, linked: Sequence[tuple[str, bytes, bytes]]) -> None:
+def update_stamps(root: Path, linked: Sequence[tuple[str, bytes, bytes]]) -> None:
     """Update the stamps of files that got a hard link. Without this they are read again, since a hard link changes the ctime.
 
     linked: (path, `stamp` before the link was made, `stamp` after).

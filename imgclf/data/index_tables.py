@@ -43,7 +43,7 @@ COLOURS = 3 * similarity.COLOURS**2
 COMPARED = GREY + COLOURS + 64
 
 
-def take_up(db: Database) -> list[Shard]:
+def merge_shards(db: Database) -> list[Shard]:
     """Merge the results of finished shards into the index, and remove their files."""
 
     def copy(other: Database) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from imgclf.core.progress import Progress
 from imgclf.data.checks import CHECKS, CLEAN_CHECKS, IMPLIED, Issue
-from imgclf.data.duplicates import resemblances
+from imgclf.data.duplicates import similarity_issues
 from imgclf.data.layout import Found
 from imgclf.data.scanned import Scanned
 from imgclf.images import quality
@@ -30,9 +30,9 @@ def find(
     """
     given = dict(thresholds or {})
     least = given.pop("near-duplicate", 0.0)
-    found = [*_file_issues(scanned), *resemblances(scanned, files, least, progress)]
+    found = [*_file_issues(scanned), *similarity_issues(scanned, files, least, progress)]
     for name, flagged, scores in _flagged(scanned, given):
-        for index in _where(flagged):
+        for index in _indices(flagged):
             found.append(Issue(scanned.paths[index], name, round(float(scores[index]), 4), _detail(scanned, name, index)))
     place = {name: number for number, name in enumerate(CHECKS)}
     label = {file.path: file.label or "" for file in files}
@@ -77,7 +77,7 @@ def _flagged(scanned: Scanned, given: Mapping[str, float]) -> list[tuple[str, ND
     return [(name, flags[name], columns[name]) for name in CLEAN_CHECKS if name in flags]
 
 
-def _where(flags: NDArray[np.bool_]) -> list[int]:
+def _indices(flags: NDArray[np.bool_]) -> list[int]:
     return np.flatnonzero(flags).tolist()
 
 
@@ -98,26 +98,26 @@ def _detail(scanned: Scanned, name: str, index: int) -> str:
 def _file_issues(scanned: Scanned) -> list[Issue]:
     """Return issues of single files that do not depend on pixel quality."""
     measured, found = scanned.measurements, []
-    for index in _where(~scanned.usable()):
+    for index in _indices(~scanned.usable()):
         detail = scanned.problems.get(index, "")
         check = "unsupported" if measured["problem"][index] == b"unsupported" else "broken"
         found.append(Issue(scanned.paths[index], check, 1.0, detail, ""))
     usable = scanned.usable()
-    for index in _where(usable & measured["endless"]):
+    for index in _indices(usable & measured["endless"]):
         found.append(Issue(scanned.paths[index], "missing-end", 1.0, CHECKS["missing-end"].meaning))
-    for index in _where(usable & (measured["trailing"] > 0)):
+    for index in _indices(usable & (measured["trailing"] > 0)):
         if scanned.paths[index].lower().endswith(".mpo"):
             continue  # a stereo photo's second image
         trailing, size = int(measured["trailing"][index]), int(measured["bytes"][index])
         found.append(
             Issue(scanned.paths[index], "trailing", round(trailing / size, 4), f"{trailing:,} bytes after the end of the image")
         )
-    for index in _where(usable & measured["animated"]):
+    for index in _indices(usable & measured["animated"]):
         found.append(Issue(scanned.paths[index], "animated", 1.0, CHECKS["animated"].meaning))
     formats = measured["format"]
     for kind in np.unique(formats[usable]):
         name = kind.decode()
-        for index in _where(usable & (formats == kind)):
+        for index in _indices(usable & (formats == kind)):
             suffix = PurePosixPath(scanned.paths[index]).suffix
             if not filetypes.is_right(suffix, name):
                 detail = f"{name} named {suffix}" if suffix else f"{name} without an extension"

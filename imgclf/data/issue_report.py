@@ -38,7 +38,7 @@ def write(path: Path, rows: Iterable[Row]) -> list[str]:
     if path.exists() and _requests_moves(path):
         old = numbered(path)
         os.replace(path, old)
-        notes.append(f"{path} was an older report that requests moves; it is kept as {old}")
+        notes.append(f"{path}: the older report requests moves, so it was renamed to {old}")
     atomic.write_lines(path, (csv_files.line(one) for one in (COLUMNS, *rows)))
     return notes
 

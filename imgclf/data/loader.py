@@ -36,7 +36,7 @@ def memory_budget() -> int:
 class Feed:
     """How training batches are made from images.
 
-    change: Augmentation of (pixels, targets, one random seed per image). It runs on threads, ahead of the training loop.
+    change: Augmentation of (pixels, targets, one random seed per image). It runs on threads, prefetched of the training loop.
     weights: (classes,) loss weight of each class. The weight of a mixed image is the average weight of its targets.
     smoothing: Label smoothing, 0 to 1 (Szegedy et al., 2016), applied after `change`.
     side: Resize images to this many pixels a side before `change`; None keeps their size.
@@ -99,7 +99,7 @@ class Labelled:
             even = np.float32(feed.smoothing / max(2, targets.shape[1]))
             return fed, targets * np.float32(1 - feed.smoothing) + even, own
 
-        return ahead(make, range(0, len(order), batch_size))
+        return prefetched(make, range(0, len(order), batch_size))
 
 
 def names_in_order(prepared: Prepared, subset: Subset) -> list[str]:
@@ -162,7 +162,7 @@ def _image_weights(targets: NDArray[np.float32], weights: NDArray[np.float32]) -
     return np.asarray(fractions @ weights, np.float32)
 
 
-def ahead(make: Callable[[int], T], items: range, *, depth: int = 3) -> Iterator[T]:
+def prefetched(make: Callable[[int], T], items: range, *, depth: int = 3) -> Iterator[T]:
     """Yield `make(item)` for each item in order. Threads compute up to `depth` items in advance."""
     with concurrent.futures.ThreadPoolExecutor(min(2, cpu_count()), "batches") as pool:
         waiting = [pool.submit(make, item) for item in items[:depth]]

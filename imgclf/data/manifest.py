@@ -141,13 +141,13 @@ def _is_sound(path: str, label: str, _split: str, _group: str, digest: str) -> b
 
 
 def load_subsets(root: Path, manifest: Manifest, progress: Progress | None = None) -> tuple[dict[Subset, Dataset], list[str]]:
-    """Return each subset as a dataset of its unchanged images, and the notes of `as_they_are`."""
-    now, notes = as_they_are(root, manifest, progress)
+    """Return each subset as a dataset of its unchanged images, and the notes of `current_manifest`."""
+    now, notes = current_manifest(root, manifest, progress)
     classes = manifest.class_names
     return {subset: dataclasses.replace(now.subset(root, subset), class_names=classes) for subset in SUBSETS}, notes
 
 
-def as_they_are(root: Path, manifest: Manifest, progress: Progress | None = None) -> tuple[Manifest, list[str]]:
+def current_manifest(root: Path, manifest: Manifest, progress: Progress | None = None) -> tuple[Manifest, list[str]]:
     """Return the manifest of the images that still exist unchanged, and notes on all changes in the data folder.
 
     An image that was renamed or moved to another class is found by its content, and gets its new path and class.

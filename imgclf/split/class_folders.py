@@ -13,7 +13,7 @@ from imgclf.core.files.state_folder import check_outside
 from imgclf.core.progress import Progress
 from imgclf.core.remedies import why
 from imgclf.data import file_index, index_tables, layout, prepared_images
-from imgclf.data.manifest import Manifest, as_they_are
+from imgclf.data.manifest import Manifest, current_manifest
 
 
 def check_export(data: Path, target: Path) -> None:
@@ -41,7 +41,7 @@ def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: P
         raise ImgclfError(
             f"{data}: {twins}; there an export would mix them in one folder; rename one, or merge them and split again"
         )
-    manifest, notes = as_they_are(data, manifest)
+    manifest, notes = current_manifest(data, manifest)
     target = target.resolve()
     folders = layout.subset_folders(data)
     building = target.with_name(contained.temporary_name(target.name))
@@ -71,7 +71,7 @@ def export(manifest: Manifest, data: Path, target: Path, link: Link, progress: P
         raise ImgclfError(f"{target}: export failed at {error.filename}: {why(error)}") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    file_index.keep_known(data, placed)
+    file_index.update_stamps(data, placed)
     if numbered:
         notes.append(f"images renamed with a number because names differ only in case or Unicode form: {numbered}")
     if copied:

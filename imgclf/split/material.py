@@ -34,14 +34,14 @@ def gather(data: Path, config: SplitConfig, progress: Stages | None) -> Material
     """Scan a data folder, find duplicates and near-duplicates, and build the groups."""
     with file_index.images(data, minimum_classes=2, progress=stage(progress, "decoding")) as found:
         scanned, _files, chosen, skipped = found
-        alike = duplicates.groups(scanned, stage(progress, "comparing")).tolist()
+        first_of = duplicates.groups(scanned, stage(progress, "comparing")).tolist()
     paths = [sample.path for sample in chosen.samples]
     all_hashes = scanned.hashes()
     hashes = {path: all_hashes[path] for path in paths}
     keys, notes = user_groups(paths, config)
     pairs = [
         (scanned.paths[index], scanned.paths[first])
-        for index, first in enumerate(alike)
+        for index, first in enumerate(first_of)
         if index != first and scanned.paths[index] in hashes
     ]
     groups = allocation.group(hashes, keys, pairs)

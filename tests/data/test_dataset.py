@@ -13,7 +13,7 @@ from imgclf.core.config import Preprocessing
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files.state_folder import state_folder
 from imgclf.data import dataset, file_index, loader, prepared_images
-from imgclf.data.manifest import as_they_are, load_subsets
+from imgclf.data.manifest import current_manifest, load_subsets
 from imgclf.data.prepared_images import Prepared
 from imgclf.images import augment, decode, preprocess
 from imgclf.split import splitting
@@ -334,7 +334,7 @@ def test_copies_that_were_all_renamed_are_all_found(tmp_path: Path) -> None:
     manifest = splitting.split(root).manifest
     for path in (root / "a").iterdir():
         path.rename(path.with_name(f"new {path.name}"))
-    now, notes = as_they_are(root, manifest)
+    now, notes = current_manifest(root, manifest)
     assert {row.path for row in now.rows if row.label == "a"} == {
         "a/new 000.png", "a/new 001.png", "a/new 002.png", "a/new copy.png"
     }  # fmt: skip

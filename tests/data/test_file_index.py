@@ -180,7 +180,7 @@ def test_an_edit_in_place_is_seen_beside_links(data: Path, tmp_path_factory: pyt
     edit("b/0.png")
     linked = [link("b/0.png"), link("b/1.png"), link("b/2.png", edited=True)]
     edit("b/1.png")
-    file_index.keep_known(data, [*linked, link("b/3.png")])
+    file_index.update_stamps(data, [*linked, link("b/3.png")])
     edit("b/3.png")
     scanned = scan(data)
     damaged = [

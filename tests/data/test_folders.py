@@ -16,7 +16,7 @@ from imgclf.core.errors import ImgclfError
 from imgclf.core.files import placing
 from imgclf.data import dataset, layout
 from imgclf.data.layout import scan
-from imgclf.data.manifest import as_they_are
+from imgclf.data.manifest import current_manifest
 from imgclf.images.sources import expand
 from imgclf.preview import overview
 from imgclf.split import class_folders, splitting
@@ -156,7 +156,7 @@ def test_a_copy_in_another_spelling_is_the_same_data(tmp_path: Path) -> None:
     for name, content in tree(made).items():
         write(other / nfd(name), content)
     assert layout.class_folders(other) == ["b", "é"]
-    now, notes = as_they_are(other, manifest)
+    now, notes = current_manifest(other, manifest)
     assert notes == []
     assert {row.path for row in now.rows} == {nfd(row.path) for row in manifest.rows}
     assert not splitting.split(other).changed
@@ -262,7 +262,7 @@ def test_a_class_that_came_or_went_after_the_split_is_named(tmp_path: Path) -> N
     manifest = splitting.split(data).manifest
     make_classes(data, {"c": 7}, size=16)
     shutil.rmtree(data / "b")
-    _now, notes = as_they_are(data, manifest)
+    _now, notes = current_manifest(data, manifest)
     assert notes == [
         "images of the split that no longer exist (skipped): 10 (b/000.png, b/001.png, b/002.png, b/003.png, "
         f"b/004.png, ...); make a new split without them: `imgclf split {data} --force`",
