@@ -26,9 +26,9 @@ from imgclf.data.index_tables import (
     Row,
     index_path,
     known_rows,
+    merge_shards,
     save,
     stamp,
-    merge_shards,
 )
 from imgclf.data.layout import Found, classes, scan
 from imgclf.data.scanned import Scanned

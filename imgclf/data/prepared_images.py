@@ -57,7 +57,7 @@ def prepare(
                 files[subset][_free_name(files[subset], f"{sample.label}/{usable[sample.path]}")] = sample.path
     class_names = next(iter(subsets.values())).class_names
     folder = base / _view_name(files, class_names)
-    if fresh:  # a damaged file of the store was replaced: replace its old links in all folders too
+    if fresh:  # a new file may replace a damaged one of the store: then replace the old links in all folders too
         for file in base.glob("*/*/*/*.bmp"):
             digest = content_of(file.as_posix())
             if digest in fresh and "." not in file.parts[-4]:  # skip a folder that another run is just making
