@@ -102,9 +102,8 @@ class _Changes:
     """The differences between the files and the index."""
 
     todo: list[tuple[int, bytes]]  # (index, stamp) of files that are new or changed
-    moved: dict[
-        bytes, tuple[bytes, str, int]
-    ]  # SHA-256 -> (measurements, problem, thumbnail) of a path that is gone or changed
+    # SHA-256 -> (measurements, problem, thumbnail) of paths that are gone or changed; the file may have moved
+    moved: dict[bytes, tuple[bytes, str, int]]
     gone: list[tuple[bytes]]  # paths, as parameters of an SQL statement
 
 
@@ -260,8 +259,6 @@ def update_stamps(root: Path, linked: Sequence[tuple[str, bytes, bytes]]) -> Non
             db.put("UPDATE files SET stamp = ? WHERE path = ? AND stamp = ?", same)
 
     if same and path.exists():
-        with (
-            contextlib.suppress(ImgclfError),
-            database.begun(path, index_tables.TABLES, work),
-        ):  # if the index is locked, the files are read again
+        # If the index is locked, the files are read again.
+        with contextlib.suppress(ImgclfError), database.begun(path, index_tables.TABLES, work):
             pass

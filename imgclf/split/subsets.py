@@ -52,7 +52,7 @@ def check_filled(manifest: Manifest, fractions: Mapping[Subset, float], material
 
 
 def warnings_of(manifest: Manifest, from_folders: bool) -> list[str]:
-    """Return warnings about empty subsets, leakage and wrong labels; raises ImgclfError if a class has no training image.
+    """Return warnings about empty subsets, leakage and conflicting labels; raises ImgclfError if a class has no training image.
 
     from_folders: The data folder was already split.
     """
