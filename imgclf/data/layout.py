@@ -85,9 +85,8 @@ def subset_folders(root: Path) -> dict[str, Subset]:
         file = next((file for file in _top_level(root / name)[1] if not names.foreign_file(file)), None)
         holds = f"; {root / name / file} is not in a class folder" if file else ""
         raise ImgclfError(f"{root}: no class folders in {shown}; expected {root / name}/<class>/<image>{holds}")
-    for (
-        subset
-    ) in SUBSETS:  # a second train folder is an error even without class folders; val and test folders without them are ignored
+    # A second train folder is an error even if it has no class folders. A val or test folder without class folders is ignored.
+    for subset in SUBSETS:
         same = sorted(name for name in (subsets if subset == "train" else labelled) if subsets[name] == subset)
         if len(same) > 1:
             raise ImgclfError(f"{root}: {' and '.join(same)} are the same subset ({subset}); keep one of them")

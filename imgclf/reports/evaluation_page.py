@@ -184,7 +184,7 @@ def _errors(path: Path, root: Path, errors: Sequence[Mapping[str, Any]], overlay
         if len(shown) < len(errors)
         else "The highest probability comes first."
     )
-    more += " Beside each image is its saliency map: blurring the highlighted patches lowers the predicted probability most."
+    more += f" Up to {MOST_OVERLAYS} have a saliency map: blurring the highlighted areas lowers the probability most."
     return f"<p>{more}</p><div class=grid>{listed}</div>"
 
 
