@@ -109,7 +109,7 @@ def _subset_named(name: str) -> Subset | None:
 
 
 def _own_folders(folder: Path) -> list[str]:
-    """Sorted names of the subfolders that may contain images."""
+    """Return the sorted names of the subfolders that may contain images."""
     return [name for name in _top_level(folder)[0] if not names.is_foreign_folder(name)]
 
 

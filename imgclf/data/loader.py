@@ -60,21 +60,21 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def targets(self, some: NDArray[np.int64]) -> NDArray[np.float32]:
+    def targets(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return (n, 1) with 1 for the second of two classes, or (n, classes) one-hot."""
         if self.outputs == 1:
-            return self.labels[some, None].astype(np.float32)
-        return np.eye(self.outputs, dtype=np.float32)[self.labels[some]]
+            return self.labels[indices, None].astype(np.float32)
+        return np.eye(self.outputs, dtype=np.float32)[self.labels[indices]]
 
-    def inputs(self, some: NDArray[np.int64], seeds: NDArray[np.int64] | None, side: int | None) -> NDArray[Any]:
+    def inputs(self, indices: NDArray[np.int64], seeds: NDArray[np.int64] | None, side: int | None) -> NDArray[Any]:
         """Return the network's inputs for these indices. seeds: one per image to draw a view; None for the original images."""
         raise NotImplementedError
 
     def in_order(self, batch_size: int = 64) -> Iterator[Batch]:
         """Yield batches of the original images, in order."""
         for top in range(0, len(self), batch_size):
-            some = np.arange(top, min(len(self), top + batch_size))
-            yield self.inputs(some, None, None), self.targets(some), np.ones(len(some), np.float32)
+            indices = np.arange(top, min(len(self), top + batch_size))
+            yield self.inputs(indices, None, None), self.targets(indices), np.ones(len(indices), np.float32)
 
     def shuffled(
         self,
@@ -91,13 +91,13 @@ class Labelled:
         order, seeds = random.permutation(len(self))[:count], random.integers(0, 2**62, len(self))
 
         def make(top: int) -> Batch:
-            some = order[top : top + batch_size]
-            fed, targets = self.inputs(some, seeds[some], feed.side), self.targets(some)
+            indices = order[top : top + batch_size]
+            inputs, targets = self.inputs(indices, seeds[indices], feed.side), self.targets(indices)
             if feed.change:
-                fed, targets = feed.change(fed, targets, seeds[some])
-            own = np.ones(len(some), np.float32) if feed.weights is None else _image_weights(targets, feed.weights)
+                inputs, targets = feed.change(inputs, targets, seeds[indices])
+            weights = np.ones(len(indices), np.float32) if feed.weights is None else _image_weights(targets, feed.weights)
             even = np.float32(feed.smoothing / max(2, targets.shape[1]))
-            return fed, targets * np.float32(1 - feed.smoothing) + even, own
+            return inputs, targets * np.float32(1 - feed.smoothing) + even, weights
 
         return prefetched(make, range(0, len(order), batch_size))
 
@@ -137,8 +137,8 @@ class Images(Labelled):
                 pixels.flush()
         self.pixels = np.load(file, mmap_mode="r")
 
-    def inputs(self, some: NDArray[np.int64], seeds: NDArray[np.int64] | None, side: int | None) -> NDArray[Any]:
-        pixels = self.pixels[some]
+    def inputs(self, indices: NDArray[np.int64], seeds: NDArray[np.int64] | None, side: int | None) -> NDArray[Any]:
+        pixels = self.pixels[indices]
         if side and side != pixels.shape[1]:
             pixels = np.stack([preprocess.resize(image, side, side) for image in pixels])
         return pixels
@@ -151,9 +151,9 @@ class Vectors(Labelled):
         super().__init__(_labels(prepared, names_in_order(prepared, subset)), len(prepared.class_names))
         self.values = values
 
-    def inputs(self, some: NDArray[np.int64], seeds: NDArray[np.int64] | None, side: int | None) -> NDArray[Any]:
-        views = np.zeros(len(some), np.int64) if seeds is None else seeds % len(self.values)
-        return np.asarray(self.values[views, some])
+    def inputs(self, indices: NDArray[np.int64], seeds: NDArray[np.int64] | None, side: int | None) -> NDArray[Any]:
+        views = np.zeros(len(indices), np.int64) if seeds is None else seeds % len(self.values)
+        return np.asarray(self.values[views, indices])
 
 
 def _image_weights(targets: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -95,7 +95,7 @@ class Scanned:
                 ranks[top : top + 1024] = rows[:, -64:]
                 small[top : top + 1024] = similarity.coarse(rows[:, :GREY].reshape(-1, similarity.SIDE, similarity.SIDE))
             hashes = self.measurements["hash"][chosen]
-            thumbnails_of = lambda some: self._thumbnails_of(chosen[some])  # noqa: E731
+            thumbnails_of = lambda indices: self._thumbnails_of(chosen[indices])  # noqa: E731
             pairs = similarity.pairs(hashes, ranks, small, thumbnails_of, at_least=at_least, progress=progress)
             with self._db.writing():
                 self._db.put("DELETE FROM searches WHERE images != ?", [(key,)])
@@ -118,21 +118,21 @@ class Scanned:
         mirrored, place = np.unravel_index(similarities.argmax(), similarities.shape)
         return int(nearest[place]), float(similarities[mirrored, place]), bool(mirrored)
 
-    def _thumbnails_of(self, some: NDArray[np.int64]) -> tuple[similarity.Thumbnails, similarity.Colours]:
-        each, place = np.unique(some, return_inverse=True)
+    def _thumbnails_of(self, indices: NDArray[np.int64]) -> tuple[similarity.Thumbnails, similarity.Colours]:
+        each, place = np.unique(indices, return_inverse=True)
         rows = self._compared(each)[place]
         grey = rows[:, :GREY].reshape(-1, similarity.SIDE, similarity.SIDE)
         return grey, rows[:, GREY : GREY + COLOURS].reshape(-1, similarity.COLOURS, similarity.COLOURS, 3)
 
-    def _compared(self, some: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def _compared(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return (n, COMPARED): thumbnails and ranks of the hash bits of the files with these indices."""
         rows = []
-        for index, number in zip(some.tolist(), self.thumbnails[some].tolist(), strict=True):
+        for index, number in zip(indices.tolist(), self.thumbnails[indices].tolist(), strict=True):
             row = self._db.one("SELECT compared FROM thumbnails WHERE id = ?", (number,))
             if row and not is_bytes(row[0], COMPARED):
                 raise self._db.damaged("a thumbnail of the wrong size")
             rows.append(row[0] if row else self._compute_again(index))
-        return np.frombuffer(b"".join(rows), np.uint8).reshape(len(some), -1)
+        return np.frombuffer(b"".join(rows), np.uint8).reshape(len(indices), -1)
 
     def _compute_again(self, index: int) -> bytes:
         """Compute again a thumbnail that another command has just replaced. Raises ImgclfError if the image changed."""
