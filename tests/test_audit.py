@@ -77,11 +77,11 @@ def test_an_image_in_two_classes_is_found(tmp_path: Path) -> None:
         seen.setdefault(what, []).append((done, total))
 
     (found,) = auditing.audit(tmp_path / "data", AuditConfig(image_size=64), progress=progress).by_check()["similar"]
-    # Each slow stage has its own progress bar, also after the features.
-    assert list(seen)[-4:] == ["computing features", "comparing images", "judging labels", "ranking labels"]
+    # What takes long has a bar of its own that moves, behind the features too.
+    assert list(seen)[-4:] == ["computing features", "comparing images", "predicting labels", "ranking labels"]
     assert all(steps == sorted(steps) and steps[-1][0] == steps[-1][1] > 0 for steps in list(seen.values())[-4:])
     assert {found.path, found.other} == {"a/10.jpg", "b/again.png"}
-    assert found.detail.endswith(f"but that one is {found.other[0]}")
+    assert found.detail.endswith(f"but its class is {found.other[0]}")
 
 
 def test_copies_are_distinguished_from_images_of_the_same_kind() -> None:
@@ -90,14 +90,14 @@ def test_copies_are_distinguished_from_images_of_the_same_kind() -> None:
     plain = random.normal(size=(60, 200)).astype(np.float32)
     copies = plain[:40] + 0.3 * random.normal(size=(40, 200)).astype(np.float32)
     near = label_errors.neighbours(np.concatenate([plain, copies]))
-    assert np.flatnonzero(auditing._alike(near)).tolist() == [*range(40), *range(60, 100)]
+    assert np.flatnonzero(auditing._similar(near)).tolist() == [*range(40), *range(60, 100)]
     assert near.nearest[:40].tolist() == list(range(60, 100))
     kind = np.concatenate([plain, plain[:1] * 3 + 0.6 * random.normal(size=(30, 200)).astype(np.float32)])
     near = label_errors.neighbours(kind)
-    assert (near.similarity[60:] > auditing.ALIKE).all()
-    assert not auditing._alike(near).any()
+    assert (near.similarity[60:] > auditing.SIMILAR).all()
+    assert not auditing._similar(near).any()
     near = label_errors.neighbours(np.concatenate([kind, kind[70:71] + 0.1]))
-    assert np.flatnonzero(auditing._alike(near)).tolist() == [70, 90]
+    assert np.flatnonzero(auditing._similar(near)).tolist() == [70, 90]
 
 
 def test_pairs_of_nearest_neighbours_form_groups() -> None:
@@ -135,7 +135,7 @@ def test_an_edited_report_is_kept_beside_the_new_one(found: Audit, tmp_path: Pat
     edited = report.read_bytes().replace(b",keep,", b",quarantine,", 1)
     report.write_bytes(edited)
     orders, notes = writing.write_report(found, report)
-    assert (orders, notes) == (0, [f"the report that was there asked for moves; it is kept as {tmp_path / 'a-1.csv'}"])
+    assert (orders, notes) == (0, [f"{report}: the older report requests moves, so it was renamed to {tmp_path / 'a-1.csv'}"])
     assert (tmp_path / "a-1.csv").read_bytes() == edited
     assert b",quarantine," not in report.read_bytes()
 
@@ -171,7 +171,7 @@ def test_too_few_images_are_an_error(tmp_path: Path) -> None:
             tmp_path / "data" / ("a" if number % 2 else "b") / f"{number}.png",
             preprocess.encode(texture("dots", number), ".png"),
         )
-    with pytest.raises(ImgclfError, match="too few images to tell what is usual"):
+    with pytest.raises(ImgclfError, match="too few images; an audit needs at least 20"):
         auditing.audit(tmp_path / "data", AuditConfig(image_size=32))
     with pytest.raises(UsageError, match=r"--model must be one of efficientnet-lite0, .*, not 'cnn-small'"):
         auditing.audit(tmp_path / "data", AuditConfig("cnn-small"))

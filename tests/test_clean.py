@@ -467,7 +467,7 @@ def test_a_folder_with_subset_folders(tmp_path: Path) -> None:
         (lambda root: None, "no such folder"),
         (lambda root: write(root, b"x"), "a file, not a folder"),
         (lambda root: root.mkdir(), "no class folders; it is empty"),
-        (lambda root: write(root / "1.jpg", encoded(photo(1))), r"no class folders; it holds files such as 1.jpg directly"),
+        (lambda root: write(root / "1.jpg", encoded(photo(1))), r"no class folders; it contains files such as 1.jpg directly"),
         (lambda root: write(root / "bad\nname" / "1.jpg", b"x"), r"the name of the class folder 'bad\\nname' contains"),
     ],
 )

@@ -274,7 +274,9 @@ def test_the_split_of_the_run_is_used_even_if_the_folder_has_another(project: Pa
 def test_a_score_on_the_training_set_has_a_warning(project: Path) -> None:
     result = evaluate(run_of(project), project / "data", "train")
     assert result.images == 51
-    assert result.notes == ("these images trained the network: the score says how well it remembers, not how good it is",)
+    assert result.notes == (
+        "the model was trained on these images: the score measures memorization, not accuracy on new images",
+    )
 
 
 def test_damaged_missing_and_changed_images_are_named(project: Path) -> None:
@@ -298,13 +300,13 @@ def test_training_images_among_the_test_images_are_counted(project: Path) -> Non
     tested = next(row for row in rows if row.split == "test")
     shutil.copy(project / "data" / trained.path, project / "data" / tested.path)
     notes = evaluate(run, project / "data").notes
-    assert "images that were in the run's training set: 1 of 9; the score flatters the run" in notes
+    assert "images that were in the run's training set: 1 of 9; the score is too optimistic" in notes
 
 
 def test_validation_images_are_counted(project: Path) -> None:
     """With --split val, without validation images, and in another folder."""
     run = run_of(project)
-    words = "images that were in the run's validation set, which chose its best epoch: {}; the score flatters the run"
+    words = "images that were in the run's validation set, which chose its best epoch: {}; the score is too optimistic"
     assert evaluate(run, project / "data").notes == ()
     assert evaluate(run, project / "data", "val").notes == (words.format("12 of 12"),)
     rows = read_manifest(run.path / "split.csv").rows
@@ -341,11 +343,11 @@ def test_a_moved_data_folder_counts_as_the_data_of_the_run(project: Path) -> Non
 
 def test_errors(project: Path) -> None:
     write(project / "other" / "purple" / "1.png", encoded(photo(1), "PNG"))
-    with pytest.raises(ImgclfError, match="class purple is unknown to this run, which knows blue, green, red"):
+    with pytest.raises(ImgclfError, match="class purple is unknown to this run; its classes are blue, green, red"):
         evaluate(run_of(project), project / "other")
     with pytest.raises(ImgclfError, match="nowhere: no such folder"):
         evaluate(run_of(project), project / "nowhere")
-    with pytest.raises(ImgclfError, match="it has no test folder; leave --split out"):
+    with pytest.raises(ImgclfError, match="it has no test folder; omit --split"):
         evaluate(run_of(project), project / "other", "test")
 
 
@@ -358,14 +360,14 @@ def test_images_beyond_the_runs_split_are_counted(project: Path) -> None:
 
 
 def test_a_lost_split_or_data_folder_is_named(project: Path) -> None:
-    with pytest.raises(ImgclfError, match="the run's data folder is no longer there"):
+    with pytest.raises(ImgclfError, match="the run's data folder no longer exists"):
         os.rename(project / "data", project / "moved")
         run = run_of(project)
         run.info = dataclasses.replace(run.info, data=dataclasses.replace(run.info.data, path=str(project / "data")))
         evaluate(run)
     table = project / "runs" / "toy" / "split.csv"
     table.write_text(table.read_text().replace(",test,", ",train,", 1))
-    with pytest.raises(ImgclfError, match=r"split.csv: broken bundle, not the split that was written"):
+    with pytest.raises(ImgclfError, match=r"split.csv: broken bundle, the split was changed after training"):
         evaluate(run_of(project), project / "moved")
     (project / "runs" / "toy" / "split.csv").unlink()
     with pytest.raises(ImgclfError, match=r"split.csv: broken bundle, the file is missing"):

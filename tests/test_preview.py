@@ -159,9 +159,7 @@ def test_show_without_a_display(data: Path, imgclf: Run) -> None:
     bare = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
     done = imgclf("preview", "--show", env=bare)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
-        "imgclf: error: --show needs a display and there is none here; open the PNG instead"
-    )
+    assert done.stderr.splitlines()[-1] == ("imgclf: error: --show needs a display, and none was found; open the PNG instead")
 
 
 # -- the page, the plots, the strip ---------------------------------------------------------------------------------------
@@ -216,7 +214,7 @@ def test_the_page_of_one_subset_and_of_a_sample(tmp_path: Path) -> None:
     page.write_page(page.survey(tmp_path / "data", None), tmp_path / "p.html", limit=12, seed=0)
     shown = content_of(tmp_path / "p.html")
     assert collections.Counter(image["label"] for image in shown["images"]) == {"a": 6, "b": 6}
-    assert "12 of them shown, drawn from every class (--limit shows more)" in shown["about"]
+    assert "12 of them are shown, random samples of every class (raise --limit to show more)" in shown["about"]
 
 
 def test_histograms_as_a_plot(data: Path, imgclf: Run) -> None:

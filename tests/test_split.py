@@ -62,7 +62,9 @@ def test_an_existing_manifest_is_replaced_only_with_force(tmp_path: Path) -> Non
     made = make_classes(tmp_path / "data", {"a": 10, "b": 10}, size=8)
     first = splitting.split(made)
     old = first.path.read_bytes()
-    with pytest.raises(ImgclfError, match=r"another split is in force \(0 images are new, 0 are gone, \d+ would change"):
+    with pytest.raises(
+        ImgclfError, match=r"the data folder has another split \(0 images are new, 0 are missing, \d+ would move"
+    ):
         splitting.split(made, SplitConfig(seed=1))
     assert first.path.read_bytes() == old
     second = splitting.split(made, SplitConfig(seed=1), force=True)
@@ -70,8 +72,8 @@ def test_an_existing_manifest_is_replaced_only_with_force(tmp_path: Path) -> Non
     assert (first.path.parent / "split-1.csv").read_bytes() == old
 
 
-def test_one_of_two_simultaneous_splits_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, imgclf: Run) -> None:
-    """The second split starts after the first found no split and before it writes its own."""
+def test_of_two_splits_at_once_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, imgclf: Run) -> None:
+    """The second one starts while the first one, which found no split, is about to write one."""
     made = make_classes(tmp_path / "data", {"a": 10, "b": 10}, size=8)
     allocate, second = allocation.allocate, []
 
@@ -99,17 +101,17 @@ def test_files_that_are_not_images_are_skipped_and_named(tmp_path: Path) -> None
 def test_identical_files_in_two_classes_are_reported(tmp_path: Path) -> None:
     made = make_classes(tmp_path / "data", {"a": 5, "b": 5}, size=8)
     write(made / "b" / "copy.png", (made / "a" / "000.png").read_bytes())
-    assert "2 identical files lie under different classes: a/000.png, b/copy.png" in splitting.split(made).notes
+    assert "2 identical files are in different classes: a/000.png, b/copy.png" in splitting.split(made).notes
 
 
-def test_subset_folders_are_used_as_they_are(tmp_path: Path) -> None:
+def test_existing_subsets_stay_unchanged(tmp_path: Path) -> None:
     for subset in ("train", "Validation", "test"):
         make_classes(tmp_path / subset, {"a": 3, "b": 2}, size=8)
     result = splitting.split(tmp_path)
     assert {row.path.split("/")[0].lower()[:3] + row.split for row in result.manifest.rows} == {"tratrain", "valval", "testest"}
     assert result.manifest.counts() == {name: dict.fromkeys(SUBSETS, n) for name, n in (("a", 3), ("b", 2))}
-    # The same files are in all three subsets: this leakage is reported.
-    assert "leakage: identical images or groups that lie in more than one part of this folder: 5" in result.notes
+    # The same files in all three subsets: that is leakage, and it is said.
+    assert "leakage: groups (duplicates, near-duplicates or your own) in more than one subset of this folder: 5" in result.notes
 
 
 def test_groups_divided_by_subset_folders_are_counted(tmp_path: Path) -> None:
@@ -119,7 +121,7 @@ def test_groups_divided_by_subset_folders_are_counted(tmp_path: Path) -> None:
                 tmp_path / subset / label / f"patient{number}-{subset}.png", encoded(photo(hash((subset, number)) % 999), "PNG")
             )
     notes = splitting.split(tmp_path, SplitConfig(group_by="patient([0-9])")).notes
-    assert "leakage: identical images or groups that lie in more than one part of this folder: 4" in notes
+    assert "leakage: groups (duplicates, near-duplicates or your own) in more than one subset of this folder: 4" in notes
     assert not any("kept together" in note for note in notes)
 
 
@@ -129,7 +131,9 @@ def test_an_unknown_folder_beside_subset_folders_is_named(tmp_path: Path) -> Non
     (tmp_path / "__MACOSX").mkdir()
     assert splitting.split(tmp_path).manifest.class_names == ("a", "b")
     (tmp_path / "unlabeled").mkdir()
-    with pytest.raises(ImgclfError, match="test, train look like the folders of a split, but unlabeled beside them does not"):
+    with pytest.raises(
+        ImgclfError, match="test, train look like the folders of a split, but unlabeled in the same folder does not"
+    ):
         splitting.split(tmp_path)
 
 
@@ -174,7 +178,7 @@ def test_subset_folders_without_class_folders(tmp_path: Path) -> None:
 def test_a_class_without_training_images(tmp_path: Path) -> None:
     make_classes(tmp_path / "train", {"a": 5, "b": 5}, size=8)
     make_classes(tmp_path / "test", {"a": 5, "c": 5}, size=8)
-    with pytest.raises(ImgclfError, match="class c: no image of it is in the train set"):
+    with pytest.raises(ImgclfError, match="class c: the train set has no image of it"):
         splitting.split(tmp_path)
 
 
@@ -201,7 +205,7 @@ def test_a_broken_manifest_is_named(text: str, words: str, tmp_path: Path) -> No
 def test_group_by_and_groups_file_agree(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 30, "b": 30}, size=8)
     by_regex = splitting.split(data, SplitConfig(group_by=r"(\d\d)\d\.png$"))
-    assert "groups as asked for: 3" in by_regex.notes
+    assert "groups from --group-by or --groups: 3" in by_regex.notes
     lines = [f"{row.path},{row.path[2:4]}" for row in by_regex.manifest.rows]
     table = write(tmp_path / "groups.csv", "\n".join(["path,group", *lines]).encode())
     by_file = splitting.split(data, SplitConfig(groups=str(table)))
@@ -211,13 +215,13 @@ def test_group_by_and_groups_file_agree(tmp_path: Path) -> None:
         subsets[row.path[2:4]].add(row.split)
     assert sorted(map(len, subsets.values())) == [1, 1, 1]
     write(table, table.read_bytes() + b"\na/30.png,03\nb/x.png,03\n")
-    note = f"rows of {table} that match no usable image: 2, first 'a/30.png'"
-    assert note in splitting.split(data, SplitConfig(groups=str(table))).notes  # a typo would divide a group
+    note = f"rows of {table} without a usable image: 2, the first is 'a/30.png'"
+    assert note in splitting.split(data, SplitConfig(groups=str(table))).notes  # a typo would split a group
 
 
-def test_groups_that_leave_a_subset_empty_are_refused(tmp_path: Path) -> None:
+def test_groups_too_large_for_every_subset_are_refused(tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 30, "b": 30}, size=8)
-    with pytest.raises(ImgclfError, match=r"2, the largest of 40 images\): nothing is left for (val|test)"):
+    with pytest.raises(ImgclfError, match=r"2, the largest has 40 images\): no image is left for (val|test)"):
         splitting.split(data, SplitConfig(group_by=r"/0(2?)"))
     two_subsets = splitting.split(data, SplitConfig(train=0.7, val=0.3, test=0, group_by=r"/0(2?)"))
     assert {row.split for row in two_subsets.manifest.rows} == {"train", "val"}
@@ -226,11 +230,11 @@ def test_groups_that_leave_a_subset_empty_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        (SplitConfig(group_by="("), "no regular expression"),
-        (SplitConfig(group_by="a/"), "captures nothing"),
-        (SplitConfig(group_by="(patient)"), "is found in none of the 8 paths, such as 'a/000.png'"),
+        (SplitConfig(group_by="("), "is not a valid regular expression"),
+        (SplitConfig(group_by="a/"), "has no capture group"),
+        (SplitConfig(group_by="(patient)"), "matches none of the 8 paths; the first one is 'a/000.png'"),
         (SplitConfig(groups="missing.csv"), "missing.csv: cannot be read: No such file"),
-        (SplitConfig(group_by="(a)", groups="x.csv"), "exclude each other"),
+        (SplitConfig(group_by="(a)", groups="x.csv"), "--group-by and --groups cannot be used together"),
     ],
 )
 def test_invalid_groups_are_named(config: SplitConfig, words: str, tmp_path: Path) -> None:
@@ -244,7 +248,7 @@ def test_invalid_groups_are_named(config: SplitConfig, words: str, tmp_path: Pat
     [("file,group\nx,1\n", "needs the columns path and group, has file, group"), ("", "has none"),
      ("path,group\na/000.png,1\na/000.png,2\n", "line 3: a/000.png is in two groups, 1 and 2"),
      ("path,group\na/000.png,1\na/0,01.png,2\n", "line 3: 3 fields where the header has 2"),
-     ("path,group\nx.png,1\n", "none of its paths, such as 'x.png', is in the data folder; paths look like 'a/000.png'")],
+     ("path,group\nx.png,1\n", "none of its paths, such as 'x.png', is in the data folder; paths must look like 'a/000.png'")],
 )  # fmt: skip
 def test_invalid_group_files_are_named(text: str, words: str, tmp_path: Path) -> None:
     data = make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
@@ -260,8 +264,8 @@ def test_a_class_without_images_in_a_subset_is_named(tmp_path: Path) -> None:
     assert result.manifest.counts()["b"] == {"train": 20, "val": 0, "test": 0}
     assert result.manifest.counts()["c"] == {"train": 1, "val": 1, "test": 0}, "b has left val and test short"
     assert result.notes[1:] == (
-        "classes without an image in the val set, whose score says nothing of them: b",
-        "classes without an image in the test set, whose score says nothing of them: b, c",
+        "classes without an image in the val set, so its scores do not cover them: b",
+        "classes without an image in the test set, so its scores do not cover them: b, c",
     )
 
 
@@ -372,7 +376,7 @@ def test_command(imgclf: Run, tmp_path: Path) -> None:
     done = imgclf("split", "--test", "1.5", "--val", "0.4")
     assert done.returncode == 2
     done = imgclf("split", "--train", "1", "--val", "0", "--test", "0", "--force")
-    assert "the val set is empty: training needs one to choose the best epoch" in done.stderr
+    assert "the val set is empty: training cannot choose the best epoch" in done.stderr
 
 
 def test_only_ten_skipped_files_are_named(imgclf: Run, tmp_path: Path) -> None:
@@ -442,7 +446,7 @@ def test_images_added_later_do_not_move_earlier_ones(tmp_path: Path) -> None:
     assert {path: after[path] for path in before} == before
     assert after["a/new.png"] == after["a/new copy.jpg"]
     assert after["b/copy of 3.jpg"] == before["b/003.png"]
-    assert "the split in force stays as it is; images added to it: 3" in second.notes
+    assert "the existing split stays unchanged; images added to it: 3" in second.notes
     assert second.groups() == (2, 4, 0)
     assert splitting.split(tmp_path, SplitConfig(stable=True)).changed is False
 
@@ -461,7 +465,7 @@ def test_every_image_is_tested_once(tmp_path: Path) -> None:
         assert len(one.manifest.rows) == 75
         assert one.groups()[2] == 0
     assert [one.changed for one in splitting.folds(tmp_path, 5, SplitConfig(group_by=r"/(\d\d)\d"))] == [False] * 5
-    with pytest.raises(ImgclfError, match="other folds are there"):
+    with pytest.raises(ImgclfError, match="contains other folds"):
         splitting.folds(tmp_path, 4)
     assert len(splitting.folds(tmp_path, 4, force=True)) == 4
     assert len(fold_paths(tmp_path)) == 4
@@ -477,12 +481,12 @@ def test_folds_are_stratified(tmp_path: Path) -> None:
 
 def test_impossible_folds_are_refused(tmp_path: Path) -> None:
     make_classes(tmp_path / "few", {"a": 3, "b": 9})
-    for count, words in ((1, "two folds at least"), (4, "a class has 3 images only")):
+    for count, words in ((1, "the minimum is 2"), (4, "a class has only 3 images")):
         with pytest.raises(UsageError, match=words):
             splitting.folds(tmp_path / "few", count)
     for subset in ("train", "test"):
         make_classes(tmp_path / "subsets" / subset, {"a": 4, "b": 4})
-    with pytest.raises(UsageError, match="which are used as they are"):
+    with pytest.raises(UsageError, match="which stay unchanged"):
         splitting.folds(tmp_path / "subsets", 2)
     with pytest.raises(UsageError, match="--stable"):
         splitting.split(tmp_path / "subsets", SplitConfig(stable=True))
@@ -502,8 +506,8 @@ def test_a_problem_of_any_fold_is_named(tmp_path: Path) -> None:
     rows += [f"b/{number:03d}.png,two" for number in range(10)]
     two = [f"{label}/{number:03d}.png,{number % 2}" for label, count in (("a", 30), ("b", 10)) for number in range(count)]
     for lines, words in (
-        (rows, "class b: no image of it is in the train set"),
-        (two, "--folds 3: the groups are too few or too large: nothing is left to test in fold [123]; take fewer folds"),
+        (rows, "class b: the train set has no image of it"),
+        (two, "--folds 3: the groups are too few or too large: fold [123] has no test image; use fewer folds"),
     ):
         groups = write(tmp_path / "groups.csv", "\n".join(["path,group", *lines]).encode())
         with pytest.raises(ImgclfError, match=words):
@@ -595,7 +599,7 @@ def test_leakage_of_a_manifest(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_split_has_no_leakage_to_check(tmp_path: Path) -> None:
     make_classes(tmp_path, {"a": 2, "b": 2})
-    with pytest.raises(ImgclfError, match="not split: no train and test folders, and no manifest"):
+    with pytest.raises(ImgclfError, match="not split: it has no train and test folders and no manifest"):
         find_leakage(tmp_path)
 
 
@@ -605,7 +609,7 @@ def test_options_that_exclude_each_other(tmp_path: Path, imgclf: Run) -> None:
         (["--check", "--force"], "--check goes alone"),
         (["--check", "--seed", "3"], "--check goes alone"),
         (["--folds", "2", "--export", "x"], "--folds and --export exclude each other"),
-        (["--folds", "2", "--stable"], "--stable and --folds exclude each other"),
+        (["--folds", "2", "--stable"], "--stable and --folds cannot be used together"),
     ):
         done = imgclf("split", *options)
         assert (done.returncode, done.stdout) == (2, "")
@@ -627,8 +631,8 @@ def test_an_image_saved_again_keeps_its_subset(tmp_path: Path) -> None:
     result = splitting.split(data, SplitConfig(stable=True))
     after = {row.path: row.split for row in result.manifest.rows}
     assert {path: after[path] for path in before} == before
-    assert "the split in force stays as it is; images added to it: 1" in result.notes
-    assert "images saved anew since the split, which keep their subset: 40" in result.notes
+    assert "the existing split stays unchanged; images added to it: 1" in result.notes
+    assert "images with new content since the split, which keep their subset: 40" in result.notes
 
 
 def test_an_image_renamed_after_the_split_is_recognised_by_its_content(tmp_path: Path) -> None:
@@ -659,7 +663,7 @@ def test_incomplete_folds_do_not_count(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--train", "1.5"], "are shares of 1 (0.7) or of 100 (70)"),
+        (["--train", "1.5"], "must be fractions (0.7) or percentages (70)"),
         (["--link", "copy"], "--link says how --export places images; give --export DIR too"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`imgclf audit`: labels that are likely wrong, images unlike all others, copies; by the features of a backbone."""
+"""`imgclf audit`: find likely label errors, outliers and near-duplicates from the features of a backbone."""
 
 import collections
 from collections.abc import Iterator
@@ -24,132 +24,144 @@ from imgclf.evaluation.intervals import wilson_interval
 from imgclf.images import decode
 from imgclf.models import backbones, features
 
-APART = 8.0  # median deviations from which an image is an outlier
-ALIKE = 0.85  # cosine of features from which two images may show nearly the same
-NEARER = 1 / 3  # and how far they lie apart at most, as a share of the distance to the tenth nearest
+# The mean distance of an outlier to its ten nearest images is at least this many median absolute deviations above the median.
+OUTLIER_DISTANCE = 8.0
+SIMILAR = 0.85  # minimum cosine similarity of the features of near-duplicates
+NEARER = 1 / 3  # maximum distance of near-duplicates, as a fraction of the distance to the tenth nearest neighbour
 
 
 def audit(data: StrPath, config: AuditConfig | None = None, *, progress: Stages | None = None) -> Audit:
-    """Compute every image's features (kept, and shared with `train`), and look for what does not fit. Nothing is moved.
+    """Compute the features of every image, and find likely label errors, outliers and near-duplicates. Nothing is moved.
 
-    Raises ImgclfError and UsageError.
+    The features are stored in the data folder, and `train` uses them too.
+
+    Raises:
+        ImgclfError: The data folder has fewer than 20 usable images, or a class has fewer than 2.
     """
     data = Path(data)
     config = config or AuditConfig()
     images, skipped = dataset.index(data, minimum_classes=2)
-    preprocessing, extractor, store = _ready(data, config, progress)
+    preprocessing, extractor, store = _prepare(data, config, progress)
     label = {sample.path: sample.label or "" for sample in images.samples}
-    usable, _fresh, unread = prepared_images.store_pixels(data, list(label), preprocessing, stage(progress, "preparing images"))
+    usable, _fresh, unreadable = prepared_images.store_pixels(
+        data, list(label), preprocessing, stage(progress, "preparing images")
+    )
     paths = sorted(usable, key=lambda path: (label[path], usable[path], path))
-    read = [_reading(data, preprocessing, usable[path]) for path in paths]
-    taken = features.take_up(store)
-    (seen,) = features.extract(extractor, store, read, progress=stage(progress, "computing features"))
+    readers = [_reader(data, preprocessing, usable[path]) for path in paths]
+    merged = features.take_up(store)
+    (vectors,) = features.extract(extractor, store, readers, progress=stage(progress, "computing features"))
     labels = np.array([images.class_names.index(label[path]) for path in paths])
     if len(paths) < 20 or min(np.bincount(labels, minlength=len(images.class_names))) < 2:
-        raise ImgclfError(f"{data}: too few images to tell what is usual; an audit needs 20, and 2 of every class")
-    near, alike, errors = compare(seen, labels, config.seed, progress)
-    found = list(_found(paths, labels, errors, near, alike, images.class_names))
+        raise ImgclfError(f"{data}: too few images; an audit needs at least 20, and 2 of every class")
+    near, similar, errors = compare(vectors, labels, config.seed, progress)
+    found = list(_issues(paths, labels, errors, near, similar, images.class_names))
     ranked = tuple(paths[index] for index in errors.order.tolist())
     right, total = int((errors.predicted == labels).sum()), len(labels)
     counts = collections.Counter(label[path] for path in paths)
     trivial = baseline(largest(counts), max(counts.values()), right, total)
     score = right / total, wilson_interval(right, total), trivial
-    return Audit(str(data), config.model, images, tuple(found), ranked, *score, (*skipped, *unread), shards.said(taken))
+    return Audit(str(data), config.model, images, tuple(found), ranked, *score, (*skipped, *unreadable), shards.said(merged))
 
 
 def compare(
-    seen: NDArray[np.float32], labels: NDArray[np.int64], seed: int, progress: Stages | None = None
+    vectors: NDArray[np.float32], labels: NDArray[np.int64], seed: int, progress: Stages | None = None
 ) -> tuple[label_errors.Neighbours, NDArray[np.bool_], label_errors.LabelErrors]:
-    """(nearest neighbours, mask of near-duplicates, likely label errors) from features (n, width) and labels (n,)."""
-    near = label_errors.neighbours(seen, stage(progress, "comparing images"))
-    alike = _alike(near)
-    same = np.where(alike, near.nearest, np.arange(len(labels)))
-    judged = label_errors.held_out(seen, labels, _groups(same), seed=seed, progress=stage(progress, "judging labels"))
-    return near, alike, label_errors.label_errors(judged, labels, stage(progress, "ranking labels"))
+    """Return (nearest neighbours, mask of near-duplicates, likely label errors) of features (n, width) and labels (n,)."""
+    near = label_errors.neighbours(vectors, stage(progress, "comparing images"))
+    similar = _similar(near)
+    same = np.where(similar, near.nearest, np.arange(len(labels)))
+    probabilities = label_errors.held_out(
+        vectors, labels, _groups(same), seed=seed, progress=stage(progress, "predicting labels")
+    )
+    return near, similar, label_errors.label_errors(probabilities, labels, stage(progress, "ranking labels"))
 
 
 def compute_shard(
     data: Path, shard: Shard, config: AuditConfig | None = None, *, progress: Stages | None = None
 ) -> dict[str, Any]:
-    """Compute the features of one shard of the images, and keep them for the `audit` that follows the last shard.
+    """Compute and store the features of one shard of the images. Run `audit` after the last shard.
 
-    Returns the shard and its counts: files in the folder, files inspected, unusable ones.
+    Returns:
+        For JSON: the shard, and the numbers of files in the folder, of files inspected, and of unusable files.
     """
     config = config or AuditConfig()
     layout.classes(data, 2)
     files = [file.path for file in layout.scan(data) if file.label is not None and not file.ignored]
     own = [path for path in files if shard.has(path)]
-    preprocessing, extractor, store = _ready(data, config, progress)
-    usable, _fresh, unread = prepared_images.store_pixels(data, own, preprocessing, stage(progress, "preparing images"), shard)
+    preprocessing, extractor, store = _prepare(data, config, progress)
+    usable, _fresh, unreadable = prepared_images.store_pixels(
+        data, own, preprocessing, stage(progress, "preparing images"), shard
+    )
     known = features.known(store)
-    read = [_reading(data, preprocessing, digest) for digest in sorted(set(usable.values()) - known)]
+    readers = [_reader(data, preprocessing, digest) for digest in sorted(set(usable.values()) - known)]
     with shards.result(store, shard) as file:
-        features.extract(extractor, file, read, progress=stage(progress, "computing features"))
+        features.extract(extractor, file, readers, progress=stage(progress, "computing features"))
     return {
         "data": str(data), "shard": shard.index, "shards": shard.count, "files": len(files), "inspected": len(own),
-        "broken": len(unread),
+        "broken": len(unreadable),
     }  # fmt: skip
 
 
-def _ready(data: Path, config: AuditConfig, progress: Stages | None) -> tuple[Preprocessing, features.Extractor, Path]:
-    """(preprocessing, backbone, where its features are kept)."""
+def _prepare(data: Path, config: AuditConfig, progress: Stages | None) -> tuple[Preprocessing, features.Extractor, Path]:
+    """Return (preprocessing, backbone, path of the stored features)."""
     side = config.image_size or backbones.BACKBONES[config.model].side
     if progress:
-        progress(f"making {config.model} ready", 0, 0)
+        progress(f"loading {config.model}", 0, 0)
     preprocessing = Preprocessing(side, side)
     weights = backbones.weights(config.weights)
     return preprocessing, *features.opened(data, config.model, preprocessing, weights, config.seed)
 
 
-def _reading(data: Path, preprocessing: Preprocessing, digest: str) -> tuple[str, partial[decode.Image]]:
-    """A stored image as `features.extract` asks for it."""
+def _reader(data: Path, preprocessing: Preprocessing, digest: str) -> tuple[str, partial[decode.Image]]:
+    """Return (content hash, function that decodes the stored image), as `features.extract` needs it."""
     return digest, partial(_pixels, prepared_images.stored(data, preprocessing, digest))
 
 
-def _found(
+def _issues(
     paths: list[str],
     labels: NDArray[np.int64],
     errors: label_errors.LabelErrors,
     near: label_errors.Neighbours,
-    alike: NDArray[np.bool_],
+    similar: NDArray[np.bool_],
     classes: tuple[str, ...],
 ) -> Iterator[Issue]:
     for index in errors.order[: int(errors.wrong.sum())].tolist():
         own, other = classes[labels[index]], classes[errors.likelier[index]]
-        likely, kept = errors.likely[index], errors.kept[index]
-        detail = f"{other} {likely:.2f}, {own} {kept:.2f}"
-        yield Issue(paths[index], "label", float(1 - kept), detail, label=own, suggestion=other)
+        likely, current = errors.likely[index], errors.kept[index]
+        detail = f"{other} {likely:.2f}, {own} {current:.2f}"
+        yield Issue(paths[index], "label", float(1 - current), detail, label=own, suggestion=other)
     for index in np.argsort(-near.apart, kind="stable").tolist():
-        if near.apart[index] < APART:
+        if near.apart[index] < OUTLIER_DISTANCE:
             break
-        detail = f"lies {near.apart[index]:.0f} times as far from the others as is usual"
+        detail = f"distance to its nearest images is {near.apart[index]:.0f} median deviations above the median"
         yield Issue(paths[index], "outlier", float(1 - 4 / near.apart[index]), detail, label=classes[labels[index]])
     shown = set()
     for index in np.argsort(-near.similarity, kind="stable").tolist():
-        if not alike[index]:
+        if not similar[index]:
             break
         other = int(near.nearest[index])
         if (other, index) not in shown:
             shown.add((index, other))
-            detail = f"likeness {near.similarity[index]:.3f}" + (
-                f", but that one is {classes[labels[other]]}" if labels[other] != labels[index] else ""
+            detail = f"similarity {near.similarity[index]:.3f}" + (
+                f", but its class is {classes[labels[other]]}" if labels[other] != labels[index] else ""
             )
             score = float(np.clip(near.similarity[index], 0, 1))
             yield Issue(paths[index], "similar", score, detail, paths[other], label=classes[labels[index]])
 
 
-def _alike(near: label_errors.Neighbours) -> NDArray[np.bool_]:
-    """(n,) who shows nearly the same as its nearest: far nearer than images of its kind otherwise are.
+def _similar(near: label_errors.Neighbours) -> NDArray[np.bool_]:
+    """Return (n,): whether each image is a near-duplicate of its nearest neighbour.
 
-    Of 1,000 photos of cats and dogs no two were above 0.80; copies of them that were recompressed, turned by 10 degrees,
-    mirrored or cropped by a tenth a side were at 0.95, 0.91, 0.95 and 0.86 (medians). Where all is alike, as flowers in a bed,
-    different ones come near that; but then so does the tenth nearest.
+    Of 1,000 photos of cats and dogs, no two had a similarity above 0.80. Copies of them that were recompressed, rotated by 10
+    degrees, mirrored, or cropped by a tenth on each side had 0.95, 0.91, 0.95 and 0.86 (medians). If all images of a folder are
+    similar, such as flowers in a bed, different images reach that too. Therefore the nearest neighbour must also be much nearer
+    than the tenth nearest.
     """
-    return np.asarray((near.similarity >= ALIKE) & (1 - near.similarity <= NEARER * (1 - near.tenth)))
+    return np.asarray((near.similarity >= SIMILAR) & (1 - near.similarity <= NEARER * (1 - near.tenth)))
 
 
 def _groups(same: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(n,) a number for each set of images that are connected by pairs (i, same[i])."""
+    """Return (n,): the connected component of each image, where the edges are the pairs (i, same[i])."""
     return np.array(list(components.smallest(range(len(same)), enumerate(same.tolist())).values()))
 
 

@@ -1,4 +1,4 @@
-"""What an audit found."""
+"""The result of an audit."""
 
 import dataclasses
 from typing import Any
@@ -10,25 +10,25 @@ from imgclf.evaluation.baseline import Baseline
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """What was found. ranked: every image's path, the label most likely to be wrong first."""
+    """The result of an audit. ranked: the paths of all images, the most likely label error first."""
 
     data: str
     model: str
     images: dataset.Dataset
     issues: tuple[Issue, ...]
     ranked: tuple[str, ...]
-    accuracy: float  # of the held-out classifier, as the labels are
+    accuracy: float  # of the held-out classifier, measured with the given labels
     interval: tuple[float, float]  # 95% Wilson interval of the accuracy
     baseline: Baseline  # baseline on the same images
     skipped: tuple[tuple[str, str], ...]
-    note: str = ""  # on shares that were taken up
+    note: str = ""  # on shards that were merged
 
     def by_check(self) -> dict[str, list[Issue]]:
-        """Issues of each check, the surest first."""
+        """Return the issues by check, in the order found: the most certain first."""
         return {name: [one for one in self.issues if one.check == name] for name in AUDIT_CHECKS}
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the result as JSON."""
         return {
             "schema": "audit/1",
             "data": self.data,

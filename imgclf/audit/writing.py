@@ -16,38 +16,48 @@ PAGE_LIMIT = 1000  # images of each check on the page
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """(width, height), as the header says."""
+    """Return (width, height) from the header."""
     head = header.read_header(path)
     return head.width, head.height
 
 
 def write_report(result: Audit, path: Path, relabel: float | None = None) -> tuple[int, list[str]]:
-    """One CSV row an issue for `clean --apply`, which changes nothing until `action` says so.
+    """Write a CSV report for `clean --apply`, one row per issue. The action of most rows is `keep`, which moves nothing.
 
-    relabel: labels at least so surely wrong get the action `relabel` into the likelier class. An older report that asks for
-    anything is kept beside the new one. Returns how many lines ask for a move, and what to tell of the older report.
+    An older report that requests moves is kept under another name.
+
+    Args:
+        relabel: Minimum score of a label error to get the action `relabel`, with the more likely class; None for no row.
+
+    Returns:
+        The number of rows that request a move, and notes on an older report.
     """
-    asked = [_asks(one, relabel) for one in result.issues]
+    relabels = [_is_relabelled(one, relabel) for one in result.issues]
     rows = [
-        issue_report.row(dataclasses.replace(one, action="relabel" if is_asked else "keep"), one.suggestion if is_asked else "")
-        for one, is_asked in zip(result.issues, asked, strict=True)
+        issue_report.row(
+            dataclasses.replace(one, action="relabel" if is_relabelled else "keep"), one.suggestion if is_relabelled else ""
+        )
+        for one, is_relabelled in zip(result.issues, relabels, strict=True)
     ]
-    return sum(asked), issue_report.write(path, rows)
+    return sum(relabels), issue_report.write(path, rows)
 
 
 def check_relabel(score: float | None) -> None:
-    """Raise UsageError unless this is a valid minimum score for changing labels."""
+    """Raise UsageError if `score` is not a valid minimum score for --relabel: above 0, at most 1."""
     check("relabel", score, Annotated[float, Within(0, 1, above=True)] | None)
 
 
-def _asks(one: Issue, relabel: float | None) -> bool:
+def _is_relabelled(one: Issue, relabel: float | None) -> bool:
     return relabel is not None and one.check == "label" and one.score >= relabel
 
 
 def write_page(result: Audit, path: Path, relabel: float | None = None, progress: Progress | None = None) -> None:
-    """A self-contained page of the issues, the worst first, on which a reader decides and saves a CSV for `clean --apply`.
+    """Write a self-contained HTML page of the issues, the worst first.
 
-    relabel: what `write_report` would write is chosen already.
+    The user chooses actions on the page and saves them as a CSV file for `clean --apply`.
+
+    Args:
+        relabel: As in `write_report`; the same actions are preselected.
     """
     label = {sample.path: sample.label or "" for sample in result.images.samples}
     data = Path(result.data)
@@ -57,11 +67,11 @@ def write_page(result: Audit, path: Path, relabel: float | None = None, progress
     known = {name: image_page.Image(name, label[name], "", "", *_size(data / name)) for name in paths | others}
 
     def action(issue: Issue) -> str:
-        return f"relabel,{issue.suggestion}" if _asks(issue, relabel) else "reported"
+        return f"relabel,{issue.suggestion}" if _is_relabelled(issue, relabel) else "reported"
 
     page = image_page.Page(
-        title=f"{result.data}: what an audit found",
-        about=f"{len(result.images.samples):,} images; {result.model}, each judged by a classifier that had not seen it",
+        title=f"{result.data}: audit",
+        about=f"{len(result.images.samples):,} images; {result.model}; each predicted by a classifier not trained on it",
         group="issue",
         checks=issue_page.checks(result.issues),
         classes=layout.class_folders(data),

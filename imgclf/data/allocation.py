@@ -1,4 +1,4 @@
-"""Which image goes to which subset: shares by class, groups that stay together, the same for the same seed."""
+"""Assign images to subsets: stratified by class, with groups kept whole, and reproducible by seed."""
 
 import collections
 import hashlib
@@ -17,17 +17,21 @@ P = TypeVar("P", bound=Hashable)  # the name of a subset, or the number of a fol
 
 
 def quotas(
-    count: int, fractions: Mapping[P, float], owed: Mapping[P, float] | None = None, filled: Iterable[P] = ()
+    count: int, fractions: Mapping[P, float], deficit: Mapping[P, float] | None = None, filled: Iterable[P] = ()
 ) -> dict[P, int]:
-    """How many of `count` images go to each subset: largest remainder, and at least one in each where there are enough.
+    """Return how many of `count` images of a class each subset gets, rounded by the largest remainder method.
 
-    owed: images that each subset still lacks. It decides which subset is rounded up, so that the sums over classes are right.
-    filled: subsets that already have an image of the class. A subset without one gets one, `train` first.
+    Each subset gets at least one image if there are enough images; `train` comes first.
+
+    Args:
+        deficit: Number of images that each subset still lacks over all classes. It decides which subset is rounded up, so that
+            the totals over all classes are correct.
+        filled: Subsets that already contain an image of this class, so that no minimum applies to them.
     """
-    exact = {subset: count * share for subset, share in fractions.items()}
+    exact = {subset: count * fraction for subset, fraction in fractions.items()}
     numbers = {subset: math.floor(value + 1e-9) for subset, value in exact.items()}
     rest = {subset: exact[subset] - numbers[subset] for subset in fractions}
-    missing = owed or {}
+    missing = deficit or {}
     by_rest = sorted(fractions, key=lambda subset: (rest[subset] < 1e-9, -round(rest[subset] + missing.get(subset, 0.0), 9)))
     for subset in by_rest[: count - sum(numbers.values())]:
         numbers[subset] += 1
@@ -42,33 +46,42 @@ def quotas(
 
 
 def group(hashes: Mapping[str, str], keys: Mapping[str, str], alike: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
-    """The group of every path: files with the same bytes or key, or that show the same, belong together, in long chains too.
+    """Return the group of every path.
 
-    hashes: content by path; keys: what the user says belongs together (a patient, a burst), for some or all paths; alike: pairs
-    of paths that show the same. A group is named after the smallest of its content hashes.
+    Files with equal content or an equal key, and files that form a pair in `alike`, are connected. The groups are the connected
+    components. A group is named after the smallest content hash in it.
+
+    Args:
+        hashes: SHA-256 by path.
+        keys: The user's group key (a patient, a burst) by path, for some or all paths.
+        alike: Pairs of paths of duplicates or near-duplicates.
     """
-    pairs = [(digest, f"~{keys[path]}") for path, digest in hashes.items() if path in keys]  # "~" sorts behind every hash
+    pairs = [(digest, f"~{keys[path]}") for path, digest in hashes.items() if path in keys]  # "~" sorts after every hash
     pairs += [(hashes[one], hashes[other]) for one, other in alike]
     first = components.smallest(hashes.values(), pairs)
     return {path: first[digest] for path, digest in hashes.items()}
 
 
 def allocate(samples: Sequence[Sample], groups: Mapping[str, str], fractions: Mapping[P, float], seed: int) -> dict[str, P]:
-    """The subset of every path: stratified by class, the same for the same seed whatever the order on disk.
+    """Return the subset of every path: stratified by class, reproducible by seed, independent of the order on disk.
 
-    The draw is fair: every group goes to a subset with the probability of the subset's share, whatever its size and classes.
-    Groups are never separated. Groups of several images are drawn first, in random order; single images then fill the rest of
-    their class. A subset differs from its target by at most the largest group. `train` gets an image of every class, and each
-    subset gets a group if one is available.
+    The draw is fair: the probability that a group goes to a subset equals the subset's fraction, whatever the group's size and
+    classes. Groups are never divided. Groups of several images are drawn first, in random order; single images then fill the
+    rest of their class. The size of a subset differs from its target by at most the size of the largest group. `train` gets an
+    image of every class, and each subset gets a group if one is available.
+
+    Args:
+        groups: Group by path.
+        fractions: Fraction of the images for each subset; a subset with 0 gets none.
     """
     members: dict[str, list[Sample]] = collections.defaultdict(list)
     for sample in samples:
         members[groups[sample.path]].append(sample)
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     order = sorted(members)
-    chance.shuffle(order)
+    rng.shuffle(order)
     sizes = {name: collections.Counter(sample.label or "" for sample in members[name]) for name in order}
-    draw = _Draw(sizes, {subset: share for subset, share in fractions.items() if share > 0}, chance)
+    draw = _Draw(sizes, {subset: fraction for subset, fraction in fractions.items() if fraction > 0}, rng)
     for name in order:
         if len(members[name]) > 1:
             draw.put(name, draw.subset(sizes[name]))
@@ -78,33 +91,31 @@ def allocate(samples: Sequence[Sample], groups: Mapping[str, str], fractions: Ma
 
 
 class _Draw(Generic[P]):
-    """Assign groups to subsets. subsets: the subset of each assigned group.
+    """Assign groups to subsets. The result is `subsets`: the subset of each assigned group.
 
-    The probability of a subset is its share of the remaining room: room for images of the group's classes, and for groups of
-    several images. The expected share stays the same however large the other groups are, so every group gets each subset with
-    the requested probability. (Always choosing the subset that lacks most would be unfair: with few groups, small subsets would
-    get more than their share.)
+    The probability of a subset is its fraction of the remaining room: room for images of the group's classes, and for groups of
+    several images. The expected fraction does not depend on the size of the other groups, so every group gets each subset with
+    the requested probability. (Always choosing the subset with the largest deficit would be unfair: with few groups, small
+    subsets would get too many images.)
     """
 
-    def __init__(
-        self, sizes: Mapping[str, collections.Counter[str]], fractions: Mapping[P, float], chance: random.Random
-    ) -> None:
+    def __init__(self, sizes: Mapping[str, collections.Counter[str]], fractions: Mapping[P, float], rng: random.Random) -> None:
         self.subsets: dict[str, P] = {}
-        self._sizes, self._fractions, self._chance = sizes, fractions, chance
-        self._to_come: collections.Counter[str] = collections.Counter()
+        self._sizes, self._fractions, self._rng = sizes, fractions, rng
+        self._remaining: collections.Counter[str] = collections.Counter()
         self._largest: dict[str, int] = collections.defaultdict(int)
         for size in sizes.values():
-            self._to_come.update(size)
+            self._remaining.update(size)
             for label, count in size.items():
                 self._largest[label] = max(self._largest[label], count)
         self._largest_group = max((size.total() for size in sizes.values()), default=0)
-        self._room = {label: self._shared(count) for label, count in sorted(self._to_come.items())}
-        self._all = self._shared(self._to_come.total())
+        self._room = {label: self._shared(count) for label, count in sorted(self._remaining.items())}
+        self._all = self._shared(self._remaining.total())
         self._groups = self._shared(sum(size.total() > 1 for size in sizes.values()))
         self._held: dict[P, collections.Counter[str]] = {subset: collections.Counter() for subset in fractions}
 
     def _shared(self, count: int) -> dict[P, float]:
-        return {subset: count * share for subset, share in self._fractions.items()}
+        return {subset: count * fraction for subset, fraction in self._fractions.items()}
 
     def put(self, name: str, subset: P) -> None:
         """Assign a group to a subset, or move it to another one."""
@@ -116,16 +127,16 @@ class _Draw(Generic[P]):
                     self._held[place][label] += sign * count
                 self._all[place] -= sign * size.total()
         if name not in self.subsets:
-            self._to_come.subtract(size)
+            self._remaining.subtract(size)
             self._groups[subset] -= size.total() > 1
         self.subsets[name] = subset
 
     def subset(self, size: collections.Counter[str]) -> P:
         """Draw the subset of a group of several images."""
         for subset in self._fractions:
-            is_last = any(self._to_come[label] == size[label] and not self._held[subset][label] for label in size)
+            is_last = any(self._remaining[label] == size[label] and not self._held[subset][label] for label in size)
             if subset == "train" and is_last:
-                return subset  # last chance for `train` to get this class
+                return subset  # the last group with this class: `train` must have an image of every class
         weights = self._weights(size)
         whole = [subset for subset in weights if _fits(self._all, subset, size.total(), self._largest_group)]
         both = [
@@ -134,53 +145,53 @@ class _Draw(Generic[P]):
             if all(_fits(self._room[label], subset, count, self._largest[label]) for label, count in size.items())
         ]
         choice = both or whole
-        return self._chance.choices(choice, [weights[subset] + 1e-9 for subset in choice])[0]
+        return self._rng.choices(choice, [weights[subset] + 1e-9 for subset in choice])[0]
 
     def _weights(self, size: collections.Counter[str]) -> dict[P, float]:
         weights = _positive(self._groups)
         for label, count in size.items():
-            for subset, share in _positive(self._room[label]).items():
-                weights[subset] += share * count / size.total()
+            for subset, fraction in _positive(self._room[label]).items():
+                weights[subset] += fraction * count / size.total()
         return weights
 
     def fill(self, names: Sequence[str]) -> None:
-        """Assign single images, in this order, to the subsets that lack their class most."""
+        """Assign single images, in this order, to the subsets with the largest deficit of their class."""
         of_class: dict[str, list[str]] = {label: [] for label in self._room}
         for name in names:
             of_class[next(iter(self._sizes[name]))].append(name)
-        wish = self._wish({label: len(own) for label, own in of_class.items()})
-        owed = {subset: self._all[subset] - sum(row[subset] for row in wish.values()) for subset in self._fractions}
+        targets = self._targets({label: len(own) for label, own in of_class.items()})
+        deficit = {subset: self._all[subset] - sum(row[subset] for row in targets.values()) for subset in self._fractions}
         labels, subsets = list(of_class), list(self._fractions)
-        self._chance.shuffle(labels)
+        self._rng.shuffle(labels)
         for label in labels:
-            self._chance.shuffle(subsets)  # break ties between equal remainders at random
+            self._rng.shuffle(subsets)  # break ties between equal remainders at random
             filled = [subset for subset in subsets if self._held[subset][label]]
             count = len(of_class[label])
-            numbers = quotas(count, {subset: wish[label][subset] / max(1, count) for subset in subsets}, owed, filled)
+            numbers = quotas(count, {subset: targets[label][subset] / max(1, count) for subset in subsets}, deficit, filled)
             rest = iter(of_class[label])
             for subset, number in numbers.items():
-                owed[subset] += wish[label][subset] - number
+                deficit[subset] += targets[label][subset] - number
                 for name in itertools.islice(rest, number):
                     self.put(name, subset)
 
-    def _wish(self, counts: Mapping[str, int]) -> dict[str, dict[P, float]]:
-        """Fractional number of single images of each class for each subset, given the counts by class.
+    def _targets(self, counts: Mapping[str, int]) -> dict[str, dict[P, float]]:
+        """Return the fractional number of single images of each class for each subset, given the counts by class.
 
-        Each class is divided by the remaining room of its subsets. If groups took more, other classes compensate in a few
-        rounds of  proportional fitting, so that the sums over classes are right.
+        Each class is divided in proportion to the remaining room of the subsets. If groups took more than their fraction, other
+        classes compensate in a few rounds of iterative proportional fitting, so that the totals over all classes are correct.
         """
-        wish = {label: {p: x * counts[label] for p, x in _positive(self._room[label]).items()} for label in counts}
+        targets = {label: {p: x * counts[label] for p, x in _positive(self._room[label]).items()} for label in counts}
         for _round in range(20):
             for subset, room in self._all.items():
-                total = sum(row[subset] for row in wish.values())
-                for row in wish.values():
+                total = sum(row[subset] for row in targets.values())
+                for row in targets.values():
                     row[subset] *= max(0.0, room) / total if total else 1.0
-            for label, row in wish.items():
-                wish[label] = {subset: share * counts[label] for subset, share in _positive(row).items()}
-        return wish
+            for label, row in targets.items():
+                targets[label] = {subset: fraction * counts[label] for subset, fraction in _positive(row).items()}
+        return targets
 
     def fill_empty(self, names: Sequence[str]) -> None:
-        """Give each empty subset a group from another subset that keeps images of all its classes."""
+        """Move one group to each empty subset, from a subset that still has images of all its classes afterwards."""
         for empty in [subset for subset in self._fractions if not self._held[subset].total()]:
             spare = [
                 name
@@ -196,16 +207,16 @@ class _Draw(Generic[P]):
 
 
 def _positive(room: Mapping[P, float]) -> dict[P, float]:
-    """Each subset's share of the remaining room; 0 if there is none."""
+    """Return each subset's fraction of the remaining room; 0 if no room is left."""
     total = sum(max(0.0, value) for value in room.values())
     return {subset: max(0.0, value) / total if total else 0.0 for subset, value in room.items()}
 
 
 def _fits(room: Mapping[P, float], subset: P, count: int, largest: int) -> bool:
-    """Whether every subset can still end within one largest group of its target if this one takes `count` more images.
+    """Return whether every subset can still end within one largest group of its target if `subset` takes `count` more images.
 
-    This holds if the total excess, and so the total lack elsewhere, is at most one group, or if the emptiest subset lacks at
-    most one group more than this one. The emptiest subset itself always fits.
+    This holds if the total excess, and so the total deficit of the others, is at most one group, or if the deficit of the
+    emptiest subset exceeds that of `subset` by at most one group. The emptiest subset itself always fits.
     """
     after = {**room, subset: room[subset] - count}
     over = -sum(min(0.0, value) for value in after.values())
@@ -220,11 +231,14 @@ def allocate_stably(
     config: SplitConfig,
     old: Manifest | None,
 ) -> tuple[dict[str, Subset], list[tuple[str, str]]]:
-    """(the subset of every path, (path, reason) of new images that fit into none): images added later move none.
+    """Assign images to subsets so that images added later do not change the subset of earlier ones.
 
-    A group's subset follows from the hash of its name, the user's key or else its smallest content hash. What the old manifest
-    has keeps its subset, by content or, where that is new, by path (an image saved anew), and what is new in a group joins it.
-    A new image that shows the same as old ones in two subsets is skipped.
+    The subset of a new group follows from the hash of its name: the user's key, or else its smallest content hash. Images of
+    the old manifest keep their subset. They are found by content, or by path if the content is new (an image saved again). A
+    new image joins the subset of its group. It is skipped if its group already lies in two subsets.
+
+    Returns:
+        The subset of every path, and (path, reason) of skipped images.
     """
     subset_of = {row.sha256: row.split for row in old.rows} if old else {}
     subset_at = {row.path: row.split for row in old.rows} if old else {}
@@ -233,28 +247,28 @@ def allocate_stably(
         members[groups[sample.path]].append(sample)
     subsets: dict[str, Subset] = {}
     skipped = []
-    for name, group_ in members.items():
-        own = {sample.path: subset_of[hashes[sample.path]] for sample in group_ if hashes[sample.path] in subset_of}
+    for name, own_samples in members.items():
+        own = {sample.path: subset_of[hashes[sample.path]] for sample in own_samples if hashes[sample.path] in subset_of}
         if not own:
-            own = {sample.path: subset_at[sample.path] for sample in group_ if sample.path in subset_at}
+            own = {sample.path: subset_at[sample.path] for sample in own_samples if sample.path in subset_at}
         before = set(own.values())
-        key = min((keys[sample.path] for sample in group_ if sample.path in keys), default=name)
+        key = min((keys[sample.path] for sample in own_samples if sample.path in keys), default=name)
         place = int.from_bytes(hashlib.sha256(f"{config.seed}:{key}".encode("utf-8", "surrogateescape")).digest()[:8]) / 2**64
-        for sample in group_:
+        for sample in own_samples:
             if sample.path in own:
                 subsets[sample.path] = own[sample.path]
             elif len(before) > 1:
-                skipped.append((sample.path, f"shows the same as images in {' and in '.join(sorted(before))}"))
+                skipped.append((sample.path, f"has duplicates or group members in {' and in '.join(sorted(before))}"))
             else:
                 subsets[sample.path] = next(iter(before)) if before else _subset_at(place, config.fractions)
     return subsets, skipped
 
 
 def _subset_at(place: float, fractions: Mapping[Subset, float]) -> Subset:
-    """The subset at a place between 0 and 1."""
+    """Return the subset whose section of the interval 0 to 1 contains `place`; sections are as long as the fractions."""
     total = 0.0
-    for subset, share in fractions.items():
-        total += share
+    for subset, fraction in fractions.items():
+        total += fraction
         if place < total:
             return subset
     return next(subset for subset in reversed(SUBSETS) if fractions[subset] > 0)
@@ -263,7 +277,7 @@ def _subset_at(place: float, fractions: Mapping[Subset, float]) -> Subset:
 def manifest_of(
     samples: Sequence[Sample], hashes: Mapping[str, str], groups: Mapping[str, str], subsets: Mapping[str, Subset]
 ) -> Manifest:
-    """The manifest of the samples that have a subset."""
+    """Return the manifest of all samples that have a subset."""
     rows = [
         Row(sample.path, sample.label or "", subsets[sample.path], groups[sample.path][:12], hashes[sample.path])
         for sample in samples

@@ -1,4 +1,4 @@
-"""The registry of checks: what imgclf looks for in a data folder, and what it does about it."""
+"""The registry of checks: the issues that imgclf finds in a data folder, and the action for each."""
 
 import dataclasses
 from typing import Literal
@@ -10,8 +10,11 @@ Action = Literal["report", "quarantine", "rename", "ignore"]
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """A test that finds issues. default, strict: the action of `clean` by either policy. threshold: the lowest score that is an
-    issue. by: the command that runs it.
+    """A test that finds issues.
+
+    default, strict: The action of `clean` under the policy of this name.
+    threshold: The lowest score that counts as an issue.
+    by: The command that runs the check.
     """
 
     name: str
@@ -25,33 +28,34 @@ class Check:
 CHECKS = {
     check.name: check
     for check in (
-        Check("broken", "cannot be used: no image, damaged, over the limits", default="quarantine"),
+        Check("broken", "unusable: not an image, damaged, or over the size limits", default="quarantine"),
         Check("unsupported", "an image in a format that imgclf does not read; convert it", strict="report"),
-        Check("extension", "named as another format, or without an extension", default="rename", strict="rename"),
-        Check("missing-end", "the mark at the end is missing; every pixel is there", strict="report"),
-        Check("trailing", "more bytes behind the image's end", strict="report"),
-        Check("animated", "several images in one file; the first is used", strict="report"),
-        Check("duplicate", "the same pixels as another file of its class", default="quarantine"),
-        Check("conflict", "the same or nearly the same image under another class"),
-        Check("leakage", "the same or nearly the same image in another part of a folder that is split"),
-        Check("near-duplicate", "nearly the same image as another of its class", threshold=similarity.LEAST_SIMILARITY),
-        Check("mirrored", "a mirror image of another of its class"),
-        Check("blank", "nearly all pixels alike", threshold=0.98),
+        Check("extension", "the extension is that of another format, or is missing", default="rename", strict="rename"),
+        Check("missing-end", "the end marker is missing, but all pixels are present", strict="report"),
+        Check("trailing", "extra bytes after the end of the image", strict="report"),
+        Check("animated", "several images in one file; only the first is used", strict="report"),
+        Check("duplicate", "the same pixels as another image of its class", default="quarantine"),
+        Check("conflict", "the same or nearly the same image in another class"),
+        Check("leakage", "the same or nearly the same image in another subset of the split"),
+        Check("near-duplicate", "nearly the same as another image of its class", threshold=similarity.LEAST_SIMILARITY),
+        Check("mirrored", "the mirror image of another image of its class"),
+        Check("blank", "nearly all pixels have almost the same brightness", threshold=0.98),
         Check("dark", "nearly black", threshold=0.70),
         Check("bright", "nearly white", threshold=0.70),
-        Check("low-contrast", "hardly any difference between dark and bright", threshold=0.80),
-        Check("blurry", "nothing sharp, where the folder's images usually are", threshold=0.70),
-        Check("tiny", "few pixels, where the folder's images usually have more", threshold=0.50),
+        Check("low-contrast", "almost no difference between dark and bright pixels", threshold=0.80),
+        Check("blurry", "not sharp, unlike most images of the folder", threshold=0.70),
+        Check("tiny", "much smaller than most images of the folder", threshold=0.50),
         Check("odd-aspect", "much longer than wide", threshold=0.70),
-        Check("grayscale", "without colour, where nearly all the folder's images have it", strict="report", threshold=0.99),
-        Check("label", "another class is more likely, by a classifier that was not trained on the image", by="audit"),
-        Check("outlier", "unlike every other image of the folder", by="audit"),
-        Check("similar", "nearly the same as another image of the folder, by the features of a backbone", by="audit"),
+        Check("grayscale", "without colour, unlike nearly all images of the folder", strict="report", threshold=0.99),
+        Check("label", "a classifier that was not trained on this image predicts another class", by="audit"),
+        Check("outlier", "unlike all other images of the folder", by="audit"),
+        Check("similar", "nearly the same backbone features as another image of the folder", by="audit"),
     )
 }
 CLEAN_CHECKS = {name: check for name, check in CHECKS.items() if check.by == "clean"}
 AUDIT_CHECKS = {name: check for name, check in CHECKS.items() if check.by == "audit"}
-# What a score says when another fault is there already: a blank image is dark or bright, without contrast and never sharp.
+# A check is skipped if the image has one of these other issues, which imply it: a blank image is also dark or bright, has no
+# contrast and is not sharp.
 IMPLIED = {
     "dark": ("blank",), "bright": ("blank",), "low-contrast": ("blank", "dark", "bright"),
     "blurry": ("blank", "low-contrast", "tiny"), "grayscale": ("blank", "dark", "bright"),
@@ -60,11 +64,14 @@ IMPLIED = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Issue:
-    """A problem of one file, and what is done about it.
+    """A problem of one file, and the action taken.
 
-    label: the class of the file. score: 0 to 1, the worse the higher. other: the file that it resembles. suggestion: the
-    likelier class, for `label`. action: report, quarantine, rename or relabel; in the past tense once it is done, and stuck for
-    a file that should have moved and could not. moved_to: where the file lies afterwards, if it moves.
+    label: The class of the file.
+    score: 0 to 1; higher is worse.
+    other: The file that it resembles.
+    suggestion: The more likely class (check `label` only).
+    action: report, quarantine, rename or relabel; in the past tense once it is done, and stuck if the file could not move.
+    moved_to: The new path of the file, if it moves.
     """
 
     path: str

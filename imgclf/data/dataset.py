@@ -14,7 +14,7 @@ from imgclf.data.layout import Found, classes, scan
 from imgclf.images import header
 from imgclf.images.formats import filetypes
 
-LARGEST_AUTO_SIZE, LARGEST_AUTO_SIZE_OF_MANY, MANY = 96, 128, 10_000  # pixels a side; images
+LARGEST_AUTO_SIZE, LARGEST_AUTO_SIZE_OF_MANY, MANY = 96, 128, 10_000  # side in pixels (twice), number of images
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -27,14 +27,14 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Sorted samples under one root, and the sorted class names that give each its number."""
+    """Sorted samples under one root, and the sorted class names; the index of a class is its position among them."""
 
     root: Path
     samples: tuple[Sample, ...]
     class_names: tuple[str, ...]
 
     def counts(self) -> dict[str, int]:
-        """Images a class, every class named, in class order."""
+        """Return the number of images of every class, in class order; 0 for an empty class."""
         counts = dict.fromkeys(self.class_names, 0)
         for sample in self.samples:
             if sample.label is not None:
@@ -42,16 +42,21 @@ class Dataset:
         return counts
 
     def subset(self, paths: Iterable[str]) -> "Dataset":
-        """The samples whose paths are given; the class names stay."""
+        """Return the dataset with only these paths and the same class names."""
         kept = set(paths)
         return dataclasses.replace(self, samples=tuple(s for s in self.samples if s.path in kept))
 
 
 def index(root: Path, *, minimum_classes: int = 1) -> tuple[Dataset, list[tuple[str, str]]]:
-    """The images under a data folder, and the (path, reason) of every file in a class folder that is none.
+    """List the images of a data folder.
 
-    A file is an image when its first bytes say so, whatever its name; whether it decodes is found out later.
-    Raises ImgclfError for a folder without class folders, with fewer than `minimum_classes`, or with an empty class.
+    A file counts as an image if its first bytes match an image format, whatever its name. It is not decoded here.
+
+    Returns:
+        The dataset, and (path, reason) of every file in a class folder that is not an image.
+
+    Raises:
+        ImgclfError: The folder has fewer than `minimum_classes` class folders, or a class folder has no images.
     """
     class_names = classes(root, minimum_classes)
     files = [file for file in scan(root) if file.label is not None and not file.ignored]
@@ -60,7 +65,7 @@ def index(root: Path, *, minimum_classes: int = 1) -> tuple[Dataset, list[tuple[
 
 
 def select(root: Path, class_names: Sequence[str], files: Iterable[tuple[Found, str]]) -> tuple[Dataset, list[tuple[str, str]]]:
-    """Files as a Dataset, those with a reason against them skipped; raises ImgclfError for a class without images."""
+    """Return (dataset, skipped) from (file, reason to skip it or ""); raises ImgclfError if a class has no images."""
     samples, skipped = [], []
     for file, problem in files:
         if problem:
@@ -75,7 +80,7 @@ def select(root: Path, class_names: Sequence[str], files: Iterable[tuple[Found, 
 
 
 def _not_an_image(path: Path) -> str:
-    """ "" if a file begins like an image, else the reason."""
+    """Return "" if the first bytes of a file match an image format, else the reason."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return "not a regular file"
@@ -92,7 +97,11 @@ def _not_an_image(path: Path) -> str:
 
 
 def auto_image_size(training: Dataset, seed: int) -> int:
-    """96 pixels, 128 from 10,000 images on; fewer when the median short side of 200 is less, in steps of 8, 32 at least."""
+    """Return the side of the model's input in pixels: 96, or 128 from 10,000 images on.
+
+    If the median of the shorter side of 200 random images is smaller, it is used instead: rounded down to a multiple of 8, at
+    least 32.
+    """
     largest = LARGEST_AUTO_SIZE if len(training.samples) < MANY else LARGEST_AUTO_SIZE_OF_MANY
     drawn = random.Random(seed).sample(training.samples, min(200, len(training.samples)))
     sides = []

@@ -1,4 +1,7 @@
-"""Find images that show the same, also across classes and subsets."""
+"""Find duplicates, near-duplicates and mirror images, also across classes and subsets.
+
+"Similar" images have the same pixels, or are nearly the same, or are nearly the same after one of them is mirrored.
+"""
 
 import collections
 import dataclasses
@@ -15,21 +18,22 @@ from imgclf.data.scanned import Scanned
 
 
 def groups(scanned: Scanned, progress: Progress | None = None) -> NDArray[np.int64]:
-    """(n,) for each file the lowest index of those that show the same, directly or through others; its own where none does."""
+    """Return (n,): the lowest index in each file's connected component of similar images; its own index if it is alone."""
     pairs = [(index, first) for index, first in enumerate(scanned.same_pixels().tolist()) if index != first]
     similar = scanned.similar_pairs(progress)
     pairs += zip(similar["first"].tolist(), similar["second"].tolist(), strict=True)
     return np.array(list(components.smallest(range(len(scanned.paths)), pairs).values()), np.int64)
 
 
-_RANK = {"test": 0, "val": 1, "train": 2, None: 3}  # which subset an image that is in several belongs to
+_RANK = {"test": 0, "val": 1, "train": 2, None: 3}  # an image that lies in several subsets belongs to the lowest of them
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Leak:
-    """An image that shows the same as others in a subset before its own: test comes before val, and val before train.
+    """An image that is similar to images of a subset that ranks before its own (test, val, train).
 
-    index, other: in the index; other is the most similar of those. similarity: between the two, 1 when `exact`.
+    index, other: Indices into the scan; `other` is the most similar image of such a subset.
+    similarity: Between the two; 1 if `exact`.
     """
 
     index: int
@@ -40,7 +44,10 @@ class Leak:
 
 
 def leaks(scanned: Scanned, files: Sequence[Found], progress: Progress | None = None) -> list[Leak]:
-    """Every image outside the first subset that its group lies in, files without a subset skipped; in the order of files."""
+    """Return every image that lies outside the first-ranked subset of its group, in the order of `files`.
+
+    Files without a subset are skipped.
+    """
     if not any(file.subset for file in files):
         return []
     same = scanned.same_pixels()
@@ -49,9 +56,9 @@ def leaks(scanned: Scanned, files: Sequence[Found], progress: Progress | None = 
         if files[index].subset and scanned.measurements["problem"][index] == b"":
             members[group].append(index)
     found = []
-    for group_ in members.values():
-        for index in group_:
-            before = [other for other in group_ if _RANK[files[other].subset] < _RANK[files[index].subset]]
+    for indices in members.values():
+        for index in indices:
+            before = [other for other in indices if _RANK[files[other].subset] < _RANK[files[index].subset]]
             twin = next((other for other in before if same[other] == same[index]), None)
             if twin is not None:
                 found.append(Leak(index, twin, 1.0, True, False))
@@ -65,14 +72,14 @@ def _how(exact: bool, mirrored: bool) -> str:
     return "the same pixels as" if exact else "a mirror image of" if mirrored else "nearly the same as"
 
 
-def resemblances(scanned: Scanned, files: Sequence[Found], at_least: float, progress: Progress | None) -> list[Issue]:
-    """Duplicates, near-duplicates, mirror images, and such across classes and subsets.
+def similarity_issues(scanned: Scanned, files: Sequence[Found], at_least: float, progress: Progress | None) -> list[Issue]:
+    """Return issues for duplicates, near-duplicates and mirror images: in one class, across classes, and across subsets.
 
-    Of the files that show the same the best is kept: one in the test set before one in another, no link, the most pixels, the
-    most bytes, the shortest name. Every other one is found once, beside the file it was compared with.
+    The best of several copies in one class and subset gets no `duplicate` issue. The order of preference is: in the test set,
+    not a link, most pixels, most bytes, shortest path. Each other file is compared with one file, which its issue names.
     """
 
-    def goodness(index: int) -> tuple[int, bool, int, int, int, str]:
+    def preference(index: int) -> tuple[int, bool, int, int, int, str]:
         measured, path = scanned.measurements[index], scanned.paths[index]
         area = -int(measured["width"]) * int(measured["height"])
         return _RANK[files[index].subset], is_linked(scanned.root, path), area, -int(measured["bytes"]), len(path), path
@@ -80,10 +87,10 @@ def resemblances(scanned: Scanned, files: Sequence[Found], at_least: float, prog
     leaking = {leak.index: leak for leak in leaks(scanned, files, progress) if leak.similarity >= at_least}
     found = [_leakage(scanned, leak) for leak in leaking.values()]
     edges: _Edges = collections.defaultdict(list)
-    best: dict[int, int] = {}  # the best file of each image
+    best: dict[int, int] = {}  # by the first file with the same pixels: the best of these files
     for image, others in _copies(scanned).items():
         kept: dict[tuple[str | None, str | None], int] = {}
-        for index in sorted([image, *others], key=goodness):
+        for index in sorted([image, *others], key=preference):
             first = kept.setdefault((files[index].label, files[index].subset), index)
             if first != index:
                 found.append(_duplicate(scanned, index, first))
@@ -93,7 +100,7 @@ def resemblances(scanned: Scanned, files: Sequence[Found], at_least: float, prog
     for pair in scanned.similar_pairs(progress, at_least):
         one, two = (best.get(int(index), int(index)) for index in (pair["first"], pair["second"]))
         _join(edges, one, two, float(pair["similarity"]), _how(False, bool(pair["mirrored"])))
-    for one, two, score, how in _outwards(edges, sorted(edges, key=goodness), scanned.paths):
+    for one, two, score, how in _breadth_first(edges, sorted(edges, key=preference), scanned.paths):
         if files[one].label != files[two].label or two not in leaking:
             found += _resemblance(files[one], files[two], round(score, 4), how)
     return found
@@ -106,13 +113,13 @@ def _leakage(scanned: Scanned, leak: Leak) -> Issue:
 
 
 def _duplicate(scanned: Scanned, index: int, kept: int) -> Issue:
-    alike = "byte for byte" if scanned.sha256[kept] == scanned.sha256[index] else "pixel for pixel"
+    how = "byte for byte" if scanned.sha256[kept] == scanned.sha256[index] else "pixel for pixel"
     other = scanned.paths[kept]
-    return Issue(scanned.paths[index], "duplicate", 1.0, f"{alike} the same as {other}", other)
+    return Issue(scanned.paths[index], "duplicate", 1.0, f"{how} the same as {other}", other)
 
 
 def _copies(scanned: Scanned) -> dict[int, list[int]]:
-    """For the first file of each image that has several: the others."""
+    """Return the other files with the same pixels, by the first file; files without copies are missing."""
     same = scanned.same_pixels()
     copies: dict[int, list[int]] = collections.defaultdict(list)
     for index in np.flatnonzero(same != np.arange(len(same))).tolist():
@@ -120,7 +127,7 @@ def _copies(scanned: Scanned) -> dict[int, list[int]]:
     return copies
 
 
-_Edges = dict[int, list[tuple[int, float, str]]]  # for each file: (a file that shows the same, similarity, how)
+_Edges = dict[int, list[tuple[int, float, str]]]  # for each file: (index of a similar file, similarity, in which way)
 
 
 def _join(edges: _Edges, one: int, two: int, score: float, how: str) -> None:
@@ -128,10 +135,10 @@ def _join(edges: _Edges, one: int, two: int, score: float, how: str) -> None:
     edges[two].append((one, score, how))
 
 
-def _outwards(edges: _Edges, roots: Sequence[int], paths: Sequence[str]) -> Iterator[tuple[int, int, float, str]]:
-    """(a file, another one reached from it, similarity, how): every file but the root of its group is reached once.
+def _breadth_first(edges: _Edges, roots: Sequence[int], paths: Sequence[str]) -> Iterator[tuple[int, int, float, str]]:
+    """Yield (file, a similar file, similarity, in which way), breadth-first from the first of `roots` in each group.
 
-    Outwards from the first of `roots` in the group, so that each file is compared with one at least as close to it.
+    Every file except the root is reached once, from a file that is at least as close to the root.
     """
     seen: set[int] = set()
     for root in roots:
@@ -149,7 +156,7 @@ def _outwards(edges: _Edges, roots: Sequence[int], paths: Sequence[str]) -> Iter
 
 
 def _resemblance(kept: Found, other: Found, score: float, how: str) -> list[Issue]:
-    """The issue about `other`, which shows the same as `kept`; about both when their classes differ."""
+    """Return the issue of `other`, which is similar to `kept`; one issue for each of them if their classes differ."""
     about = f"{how} {kept.path}"
     if kept.label != other.label:
         back = Issue(kept.path, "conflict", score, f"{how} {other.path}", other.path)

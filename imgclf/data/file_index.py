@@ -1,4 +1,4 @@
-"""The index: what one look at each file told, kept in DATA/.imgclf/index so that an unchanged file is not read again.
+"""The index: measurements of each file, stored in DATA/.imgclf/index so that an unchanged file is not read again.
 
 The file is an SQLite database and only a cache. Each version of imgclf has its own file, so that a team with two versions does
 not rebuild it again and again. Files of old versions may be deleted.
@@ -26,54 +26,60 @@ from imgclf.data.index_tables import (
     Row,
     index_path,
     known_rows,
+    merge_shards,
     save,
     stamp,
-    take_up,
 )
 from imgclf.data.layout import Found, classes, scan
 from imgclf.data.scanned import Scanned
 from imgclf.images import measurements
 
-_COMMIT_EVERY = 2.0  # seconds: what a killed first pass may lose
+_COMMIT_EVERY = 2.0  # seconds of work that are lost if the process is killed
 
 
 @contextlib.contextmanager
 def inspect(root: Path, paths: Sequence[str], progress: Progress | None = None) -> Iterator[Scanned]:
-    """The measurements of every file given, which should be all that there are: what is known of others is forgotten.
+    """Measure every file, and yield the measurements.
 
-    Files that are new or changed are read once and decoded to their end, on all cores; one that only moved is recognised by its
-    content. Raises ImgclfError when the index cannot be written.
+    New and changed files are read once and decoded completely, on all cores. A file that only moved is recognised by its
+    content. Raises ImgclfError if the index cannot be written.
+
+    Args:
+        paths: All files of the data folder, relative to it. The index drops the measurements of all other files.
     """
     path = index_path(root)
-    with database.begun(path, index_tables.TABLES, lambda db: _inspect(db, root, paths, progress, take_up(db))) as scanned:
+    with database.begun(path, index_tables.TABLES, lambda db: _inspect(db, root, paths, progress, merge_shards(db))) as scanned:
         yield scanned
 
 
 def inspect_shard(root: Path, paths: Sequence[str], shard: Shard, progress: Progress | None = None) -> tuple[int, int]:
-    """Look at a shard of the files for the next `inspect`: (files inspected, of which so many cannot be used).
+    """Measure one shard of the files, for the next `inspect` to merge.
 
-    What the index knows already is skipped. Any number of shards may run at once, from several machines.
+    Files that are in the index and have not changed are skipped. Any number of shards may run at once, on several machines.
+
+    Returns:
+        (number of files inspected, number of unusable files among them).
     """
     todo = [path for path in paths if shard.has(path)]
     path = index_path(root)
     if path.exists():
-        with database.begun(path, index_tables.TABLES, lambda db: _unchanged(db, root, paths)) as same:
-            todo = [one for one in todo if one not in same]
+        with database.begun(path, index_tables.TABLES, lambda db: _unchanged(db, root, paths)) as unchanged:
+            todo = [one for one in todo if one not in unchanged]
     with (
         shards.result(path, shard) as file,
-        database.begun(file, index_tables.TABLES, lambda db: _inspect(db, root, todo, progress, [])) as seen,
+        database.begun(file, index_tables.TABLES, lambda db: _inspect(db, root, todo, progress, [])) as scanned,
     ):
-        return len(todo), len(seen.problems)
+        return len(todo), len(scanned.problems)
 
 
 def _unchanged(db: Database, root: Path, paths: Sequence[str]) -> set[str]:
-    """Paths of files that are in the index and have not changed since."""
+    """Return the paths of files that are in the index and have not changed since."""
     known = ((paths[index], row) for index, row in known_rows(db, paths) if index is not None and row and row[3])
     return {path for path, row in known if row[1] == stamp(root / path)}
 
 
 class _Columns:
-    """The columns of an index that is being filled, as `Scanned` describes them."""
+    """The columns of a `Scanned`, while they are being filled."""
 
     def __init__(self, count: int) -> None:
         self.records = np.zeros(count, measurements.DTYPE)
@@ -82,7 +88,7 @@ class _Columns:
         self.thumbnails = np.zeros(count, np.int64)
 
     def put(self, index: int, digest: bytes, record: bytes, problem: str, thumbnail: int) -> None:
-        """The measurements of one file; digest: empty where it has to be read again next time."""
+        """Store the measurements of one file. digest: empty if the file must be read again next time."""
         self.records[index] = np.frombuffer(record, measurements.DTYPE)[0]
         if problem:
             self.problems[index] = problem
@@ -93,18 +99,19 @@ class _Columns:
 
 @dataclasses.dataclass(frozen=True)
 class _Changes:
-    """How the files differ from what the index knows."""
+    """The differences between the files and the index."""
 
     todo: list[tuple[int, bytes]]  # (index, stamp) of files that are new or changed
-    moved: dict[bytes, tuple[bytes, str, int]]  # content -> the rest of the row, where the path is gone or changed
-    gone: list[tuple[bytes]]  # paths
+    # SHA-256 -> (measurements, problem, thumbnail) of paths that are gone or changed; the file may have moved
+    moved: dict[bytes, tuple[bytes, str, int]]
+    gone: list[tuple[bytes]]  # paths, as parameters of an SQL statement
 
 
 def _inspect(db: Database, root: Path, paths: Sequence[str], progress: Progress | None, taken: list[Shard]) -> Scanned:
     columns = _Columns(len(paths))
     changes = _compare(db, root, paths, columns)
     if not measurements.are_sound(np.delete(columns.records, [index for index, _now in changes.todo])):
-        raise db.damaged("measurements that no image has")
+        raise db.damaged("impossible measurements")
     read = _read(db, root, paths, changes, columns, progress)
     if changes.gone:
         with db.writing():
@@ -114,7 +121,7 @@ def _inspect(db: Database, root: Path, paths: Sequence[str], progress: Progress 
 
 
 def _compare(db: Database, root: Path, paths: Sequence[str], columns: _Columns) -> _Changes:
-    """Fill the columns of unchanged files from the index; returns what differs."""
+    """Fill the columns of unchanged files from the index; return the differences."""
     changes = _Changes([], {}, [])
     for index, row in known_rows(db, paths):
         if index is None:
@@ -136,7 +143,7 @@ def _compare(db: Database, root: Path, paths: Sequence[str], columns: _Columns) 
 def _read(
     db: Database, root: Path, paths: Sequence[str], changes: _Changes, columns: _Columns, progress: Progress | None
 ) -> int:
-    """Read the new and changed files, fill their columns and save them in the index; returns how many were decoded."""
+    """Read the new and changed files, fill their columns and save them in the index; return how many were decoded."""
     known = len(paths) - len(changes.todo)
     if progress:
         progress(known, len(paths))
@@ -145,10 +152,10 @@ def _read(
     saved = time.monotonic()
     read = 0
     todo = [paths[index] for index, _now in changes.todo]
-    looks = process_map(measurements.measure_file, (str(root), frozenset(changes.moved)), todo)
-    with contextlib.closing(looks):
-        for done, ((index, now), look) in enumerate(zip(changes.todo, looks, strict=True), 1):
-            digest, record, problem, thumbnail = look
+    results = process_map(measurements.measure_file, (str(root), frozenset(changes.moved)), todo)
+    with contextlib.closing(results):
+        for done, ((index, now), result) in enumerate(zip(changes.todo, results, strict=True), 1):
+            digest, record, problem, thumbnail = result
             place = 0
             if not record:
                 record, problem, place = changes.moved[digest]
@@ -158,7 +165,7 @@ def _read(
                     thumbnails[index] = thumbnail
             columns.put(index, digest, record, problem, place)
             if place and not measurements.are_sound(columns.records[index : index + 1]):
-                raise db.damaged("measurements that no image has")
+                raise db.damaged("impossible measurements")
             if digest:
                 rows[index] = (os.fsencode(paths[index]), now, digest, record, problem, place)
             if len(rows) >= 1000 or time.monotonic() - saved > _COMMIT_EVERY:
@@ -174,16 +181,15 @@ def _read(
 def images(
     root: Path, *, minimum_classes: int = 1, progress: Progress | None = None
 ) -> Iterator[tuple[Scanned, list[Found], Dataset, list[tuple[str, str]]]]:
-    """(scanned of every file in a class folder, those files, the images that decode, (path, reason) of the others).
+    """Measure every file in a class folder, and yield (scan, files, dataset of the images that decode, skipped files).
 
-    Raises ImgclfError as `dataset.index` does.
+    Skipped files are (path, reason). Raises ImgclfError under the same conditions as `dataset.index`.
     """
     names = classes(root, minimum_classes)
     files = [file for file in scan(root) if not file.ignored]
     with inspect(root, [file.path for file in files], progress) as scanned:
         problems = (
-            scanned.problems.get(index, "cannot be used") if bad else ""
-            for index, bad in enumerate((~scanned.usable()).tolist())
+            scanned.problems.get(index, "unusable") if bad else "" for index, bad in enumerate((~scanned.usable()).tolist())
         )
         yield scanned, files, *select(root, names, zip(files, problems, strict=True))
 
@@ -191,16 +197,19 @@ def images(
 def content_hashes(
     root: Path, paths: Sequence[str], progress: Progress | None = None, shard: Shard | None = None
 ) -> dict[str, str]:
-    """SHA-256 of each file, by path; unreadable files are skipped. Nothing is decoded, and an unchanged file is not read.
+    """Return the SHA-256 of each file, by path. Unreadable files are missing.
 
-    shard: where the paths are a shard, whose hashes are kept for the next `inspect`.
+    Nothing is decoded, and unchanged files are not read.
+
+    Args:
+        shard: The shard that the paths are, if any. Its hashes are stored for the next `inspect`.
     """
     path = index_path(root)
     with shards.result(path, shard) if shard else contextlib.nullcontext(path) as file:
 
         def work(db: Database) -> dict[str, str]:
             if not shard:
-                take_up(db)
+                merge_shards(db)
             return _content_hashes(db, root, paths, progress)
 
         with database.begun(file, index_tables.TABLES, work) as hashes:
@@ -218,7 +227,7 @@ def _content_hashes(db: Database, root: Path, paths: Sequence[str], progress: Pr
             else:
                 todo.append((paths[index], now))
 
-    def one(item: tuple[str, bytes]) -> bytes:
+    def digest_of(item: tuple[str, bytes]) -> bytes:
         try:
             with open(root / item[0], "rb") as file:
                 return hashlib.file_digest(file, "sha256").digest()
@@ -226,7 +235,7 @@ def _content_hashes(db: Database, root: Path, paths: Sequence[str], progress: Pr
             return b""
 
     rows = {}
-    with contextlib.closing(ordered_map(one, todo)) as digests:
+    with contextlib.closing(ordered_map(digest_of, todo)) as digests:
         for done, ((path, now), digest) in enumerate(zip(todo, digests, strict=True), 1):
             if digest:
                 hashes[path] = digest.hex()
@@ -237,10 +246,10 @@ def _content_hashes(db: Database, root: Path, paths: Sequence[str], progress: Pr
     return hashes
 
 
-def keep_known(root: Path, linked: Sequence[tuple[str, bytes, bytes]]) -> None:
-    """Update the stamps of files that got hard links, which change the ctime, so that they are not read again.
+def update_stamps(root: Path, linked: Sequence[tuple[str, bytes, bytes]]) -> None:
+    """Update the stamps of files that got a hard link. Without this they are read again, since a hard link changes the ctime.
 
-    linked: path, `stamp` before the link was made, `stamp` after.
+    linked: (path, `stamp` before the link was made, `stamp` after).
     """
     same = [(after, os.fsencode(path), before) for path, before, after in linked if before[:8] == after[:8]]
     path = index_path(root)
@@ -250,8 +259,6 @@ def keep_known(root: Path, linked: Sequence[tuple[str, bytes, bytes]]) -> None:
             db.put("UPDATE files SET stamp = ? WHERE path = ? AND stamp = ?", same)
 
     if same and path.exists():
-        with (
-            contextlib.suppress(ImgclfError),
-            database.begun(path, index_tables.TABLES, work),
-        ):  # if in use: files are read again
+        # If the index is locked, the files are read again.
+        with contextlib.suppress(ImgclfError), database.begun(path, index_tables.TABLES, work):
             pass

@@ -1,4 +1,4 @@
-"""The tables of the index, and their rows, which are checked when they are read."""
+"""The SQL tables of the index. Rows are validated when they are read."""
 
 import os
 import struct
@@ -17,9 +17,9 @@ from imgclf.core.files.state_folder import state_folder
 from imgclf.core.shards import Shard
 from imgclf.images import measurements, similarity
 
-# Raised when a measure or the comparison of images changes: what was kept by the old one is then forgotten.
+# Increase this when a measurement or the comparison of images changes: imgclf then starts a new index.
 MEASURES = 4
-# Thumbnail numbers are never reused: a command may still look for one that another command has replaced.
+# AUTOINCREMENT: ids are never reused, because one command may still look up a thumbnail that another one has replaced.
 _SQL = """
 CREATE TABLE files (
     path BLOB PRIMARY KEY, stamp BLOB, sha256 BLOB, measurements BLOB, problem TEXT, thumbnail INT
@@ -28,52 +28,53 @@ CREATE TABLE thumbnails (id INTEGER PRIMARY KEY AUTOINCREMENT, compared BLOB);
 CREATE TABLE searches (images BLOB, at_least REAL, pairs BLOB, PRIMARY KEY (images, at_least)) WITHOUT ROWID;
 """
 TABLES = database.Tables(_SQL, zlib.crc32(f"{MEASURES} {DECODER_VERSION} {measurements.DTYPE} {_SQL}".encode()) & 0x7FFFFFFF)
-_MOST = 1 << 62  # more thumbnails than there will ever be
-_LONGEST_TEXT = 1 << 16  # of a path, and of the words for a problem
-# What another process found; a hash alone does not displace the measurements of an image.
-_TAKE = """
+_LAST_ID = 1 << 62  # no index ever has so many thumbnails
+_LONGEST_TEXT = 1 << 16  # bytes of a path, characters of a problem
+# Merge a row of another process. A row with only a hash does not replace a row with measurements.
+_MERGE = """
 INSERT INTO files VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE
 SET stamp = excluded.stamp, sha256 = excluded.sha256, measurements = excluded.measurements, problem = excluded.problem,
     thumbnail = excluded.thumbnail
 WHERE length(excluded.measurements) > 0 OR length(files.measurements) = 0
 """
 NO_HASH = bytes(32)
-GREY = similarity.SIDE**2  # bytes of a thumbnail; behind it come colours and ranks
+GREY = similarity.SIDE**2  # bytes of the grey thumbnail; the colour thumbnail and the ranks of the hash bits follow
 COLOURS = 3 * similarity.COLOURS**2
 COMPARED = GREY + COLOURS + 64
 
 
-def take_up(db: Database) -> list[Shard]:
-    """Put the results of finished shards into the index, and remove their files."""
+def merge_shards(db: Database) -> list[Shard]:
+    """Merge the results of finished shards into the index, and remove their files."""
 
     def copy(other: Database) -> None:
-        last = _last(db)
+        last = _last_id(db)
         db.put("INSERT INTO thumbnails VALUES (?, ?)", ((last + number, seen) for number, seen in _thumbnails(other)))
-        db.put(_TAKE, ((*row, last + number if number else 0) for *row, number in _rows(other)))
+        db.put(_MERGE, ((*row, last + number if number else 0) for *row, number in _rows(other)))
 
     return shards.take_up(db, TABLES, copy)
 
 
 def _thumbnails(db: Database) -> Iterator[tuple[int, bytes]]:
     for number, seen in db.rows("SELECT id, compared FROM thumbnails ORDER BY id", key=1):
-        if not 0 < number < _MOST or not is_bytes(seen, COMPARED):
+        if not 0 < number < _LAST_ID or not is_bytes(seen, COMPARED):
             raise db.damaged("a thumbnail of the wrong size")
         yield number, seen
 
 
-def _last(db: Database) -> int:
-    """The number of the newest thumbnail."""
+def _last_id(db: Database) -> int:
+    """Return the id of the newest thumbnail."""
     (last,) = db.one("SELECT coalesce(max(seq), 0) FROM sqlite_sequence")
-    if not isinstance(last, int) or not 0 <= last < _MOST:
-        raise db.damaged("a thumbnail's number that cannot be")
+    if not isinstance(last, int) or not 0 <= last < _LAST_ID:
+        raise db.damaged("an invalid thumbnail id")
     return last
 
 
 def stamp(path: Path) -> bytes:
-    """A stamp of a file that changes with the file. It has the inode, because two files that swap names keep size and time.
+    """Return 16 bytes that change when the file changes: a hash of size, mtime and inode, then the ctime.
 
-    The last eight bytes are the ctime, the only sign of an edit that keeps the size and resets the mtime. The ctime also
-    changes with links and permissions; in that case the content is hashed, but not decoded.
+    The inode is needed because two files that swap names may keep size and mtime. The ctime (the last 8 bytes) is the only sign
+    of an edit that keeps the size and resets the mtime. It also changes with links and permissions; in that case the content is
+    hashed, but not decoded. The result is zero for a file that cannot be read.
     """
     try:
         status = os.stat(path)
@@ -87,10 +88,10 @@ Row = tuple[bytes, bytes, bytes, bytes, str, int]  # of the table files
 
 
 def _rows(db: Database) -> Iterator[Row]:
-    """All rows, sorted by path. Files that were only hashed have no measurements."""
+    """Yield all rows, sorted by path. Files that were only hashed have no measurements."""
     for row in db.rows("SELECT path, stamp, sha256, measurements, problem, thumbnail FROM files ORDER BY path", key=1):
         path, at, digest, record, problem, number = row
-        is_whole = (
+        is_valid = (
             isinstance(path, bytes)
             and len(path) <= _LONGEST_TEXT
             and is_bytes(at, 16)
@@ -99,10 +100,10 @@ def _rows(db: Database) -> Iterator[Row]:
             and isinstance(problem, str)
             and len(problem) <= _LONGEST_TEXT
             and isinstance(number, int)
-            and 0 <= number < _MOST
+            and 0 <= number < _LAST_ID
         )
-        if not is_whole:
-            raise db.damaged(f"the row of {str(path)[:100]} cannot be read")
+        if not is_valid:
+            raise db.damaged(f"the row of {str(path)[:100]} is invalid")
         yield row
 
 
@@ -111,7 +112,7 @@ def is_bytes(value: object, length: int) -> bool:
 
 
 def known_rows(db: Database, paths: Sequence[str]) -> Iterator[tuple[int | None, Row | None]]:
-    """Every index of `paths` with its row or None, and every other row with None: two sorted lists, merged."""
+    """Merge the paths with the rows of the index: yield (index into `paths`, row), with None where one of them is missing."""
     order = sorted(range(len(paths)), key=lambda index: os.fsencode(paths[index]))
     rows = _rows(db)
     row = next(rows, None)
@@ -131,11 +132,11 @@ def known_rows(db: Database, paths: Sequence[str]) -> Iterator[tuple[int | None,
 
 
 def save(db: Database, rows: dict[int, Row], thumbnails: dict[int, bytes], places: NDArray[np.int64]) -> None:
-    """Write rows and thumbnails, given by index, say in `places` where the thumbnails are, and empty both."""
+    """Write rows and thumbnails (both by file index), store the ids of the thumbnails in `places`, and clear both dicts."""
     if not rows:
         return
     with db.writing():
-        last = _last(db)
+        last = _last_id(db)
         for number, index in enumerate(thumbnails, last + 1):
             places[index] = number
             rows[index] = (*rows[index][:-1], number)

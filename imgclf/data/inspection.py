@@ -1,4 +1,4 @@
-"""What is wrong with which file: the measurements of an index turned into issues. Nothing is read and nothing is moved here."""
+"""Find issues in the measurements of a scan. No file is read or moved here."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from imgclf.core.progress import Progress
 from imgclf.data.checks import CHECKS, CLEAN_CHECKS, IMPLIED, Issue
-from imgclf.data.duplicates import resemblances
+from imgclf.data.duplicates import similarity_issues
 from imgclf.data.layout import Found
 from imgclf.data.scanned import Scanned
 from imgclf.images import quality
@@ -22,16 +22,18 @@ def find(
     thresholds: Mapping[str, float] | None = None,
     progress: Progress | None = None,
 ) -> list[Issue]:
-    """Every issue, sorted by check in the order of CHECKS, then the worst first.
+    """Return all issues, sorted by check in the order of CHECKS, then with the worst first.
 
-    files: for each of the index's paths its class and subset, in the same order.
+    Args:
+        files: Class and subset of each file of `scanned.paths`, in the same order.
+        thresholds: Lowest score that is an issue, by check; the others keep their defaults.
     """
     given = dict(thresholds or {})
     least = given.pop("near-duplicate", 0.0)
-    found = [*_files(scanned), *resemblances(scanned, files, least, progress)]
+    found = [*_file_issues(scanned), *similarity_issues(scanned, files, least, progress)]
     for name, flagged, scores in _flagged(scanned, given):
-        for index in _where(flagged):
-            found.append(Issue(scanned.paths[index], name, round(float(scores[index]), 4), _words(scanned, name, index)))
+        for index in _indices(flagged):
+            found.append(Issue(scanned.paths[index], name, round(float(scores[index]), 4), _detail(scanned, name, index)))
     place = {name: number for number, name in enumerate(CHECKS)}
     label = {file.path: file.label or "" for file in files}
     found = [dataclasses.replace(issue, label=label[issue.path]) for issue in found]
@@ -39,7 +41,7 @@ def find(
 
 
 def scores(scanned: Scanned) -> dict[str, NDArray[np.float64]]:
-    """(n,) by quality check: the score of every file, 0 where there are no pixels."""
+    """Return the score of every file by quality check: (n,) each, 0 for unusable files."""
     measured = scanned.measurements
     width, height = measured["width"].astype(np.float64), measured["height"].astype(np.float64)
     columns = {
@@ -50,18 +52,19 @@ def scores(scanned: Scanned) -> dict[str, NDArray[np.float64]]:
 
 
 def _flagged(scanned: Scanned, given: Mapping[str, float]) -> list[tuple[str, NDArray[np.bool_], NDArray[np.float64]]]:
-    """(check, which files are found, every file's score), with what follows from other issues skipped.
+    """Return (check, mask of the flagged files, score of every file) for each quality check, without implied issues.
 
-    Three faults depend on what is usual in the folder: soft scans, thumbnails and grey photographs are no faults where all are.
-    For a check whose threshold is given, what is usual does not matter: a lower one never finds fewer files.
+    `blurry`, `tiny` and `grayscale` are relative to the folder: soft scans, thumbnails or grey photographs are not an issue if
+    most images of the folder are like that. A threshold given by the user is absolute, so that a lower one never flags fewer
+    files.
     """
     columns, usable = scores(scanned), scanned.usable()
     limits = {name: check.threshold for name, check in CLEAN_CHECKS.items() if check.threshold is not None} | dict(given)
     flags = {name: usable & (column >= limits[name]) for name, column in columns.items()}
     if usable.any() and "blurry" not in given:
-        sharpness = columns["blurry"][usable]
-        middle = float(np.median(sharpness))
-        spread = 1.4826 * float(np.median(np.abs(sharpness - middle)))  # of a normal distribution, the standard deviation
+        blur = columns["blurry"][usable]
+        middle = float(np.median(blur))
+        spread = 1.4826 * float(np.median(np.abs(blur - middle)))  # estimates the standard deviation of normal data
         flags["blurry"] &= columns["blurry"] > middle + 4 * spread
     if usable.any() and "tiny" not in given:
         short = np.minimum(scanned.measurements["width"], scanned.measurements["height"])
@@ -74,47 +77,47 @@ def _flagged(scanned: Scanned, given: Mapping[str, float]) -> list[tuple[str, ND
     return [(name, flags[name], columns[name]) for name in CLEAN_CHECKS if name in flags]
 
 
-def _where(flags: NDArray[np.bool_]) -> list[int]:
+def _indices(flags: NDArray[np.bool_]) -> list[int]:
     return np.flatnonzero(flags).tolist()
 
 
-def _words(scanned: Scanned, name: str, index: int) -> str:
+def _detail(scanned: Scanned, name: str, index: int) -> str:
     measured = scanned.measurements[index]
     if name in ("tiny", "odd-aspect"):
         return f"{measured['width']} x {measured['height']} pixels"
     return {
-        "dark": f"nearly all pixels below {1 - measured['dark']:.0%} of full light in every colour",
-        "bright": f"nearly all pixels above {measured['bright']:.0%} of full light in every colour",
-        "blank": f"{measured['blank']:.1%} of the pixels alike",
-        "low-contrast": f"uses {1 - measured['low-contrast']:.0%} of the range of grey",
+        "dark": f"nearly all pixels are below {1 - measured['dark']:.0%} of full brightness in every channel",
+        "bright": f"nearly all pixels are above {measured['bright']:.0%} of full brightness in every channel",
+        "blank": f"{measured['blank']:.1%} of the pixels have almost the same brightness",
+        "low-contrast": f"uses {1 - measured['low-contrast']:.0%} of the brightness range",
         "blurry": f"blur {measured['blurry']:.2f} of 1",
         "grayscale": "no colour",
     }[name]
 
 
-def _files(scanned: Scanned) -> list[Issue]:
-    """Issues about a file by itself, other than how it looks."""
+def _file_issues(scanned: Scanned) -> list[Issue]:
+    """Return issues of single files that do not depend on pixel quality."""
     measured, found = scanned.measurements, []
-    for index in _where(~scanned.usable()):
+    for index in _indices(~scanned.usable()):
         detail = scanned.problems.get(index, "")
         check = "unsupported" if measured["problem"][index] == b"unsupported" else "broken"
         found.append(Issue(scanned.paths[index], check, 1.0, detail, ""))
     usable = scanned.usable()
-    for index in _where(usable & measured["endless"]):
+    for index in _indices(usable & measured["endless"]):
         found.append(Issue(scanned.paths[index], "missing-end", 1.0, CHECKS["missing-end"].meaning))
-    for index in _where(usable & (measured["trailing"] > 0)):
+    for index in _indices(usable & (measured["trailing"] > 0)):
         if scanned.paths[index].lower().endswith(".mpo"):
             continue  # a stereo photo's second image
         trailing, size = int(measured["trailing"][index]), int(measured["bytes"][index])
         found.append(
-            Issue(scanned.paths[index], "trailing", round(trailing / size, 4), f"{trailing:,} bytes behind the image's end")
+            Issue(scanned.paths[index], "trailing", round(trailing / size, 4), f"{trailing:,} bytes after the end of the image")
         )
-    for index in _where(usable & measured["animated"]):
+    for index in _indices(usable & measured["animated"]):
         found.append(Issue(scanned.paths[index], "animated", 1.0, CHECKS["animated"].meaning))
     formats = measured["format"]
     for kind in np.unique(formats[usable]):
         name = kind.decode()
-        for index in _where(usable & (formats == kind)):
+        for index in _indices(usable & (formats == kind)):
             suffix = PurePosixPath(scanned.paths[index]).suffix
             if not filetypes.is_right(suffix, name):
                 detail = f"{name} named {suffix}" if suffix else f"{name} without an extension"

@@ -1,4 +1,4 @@
-"""What a page shows of a data folder's issues: each image with its issues, beside the image that it resembles."""
+"""Collect the images and issues that an HTML page shows, each image beside the image that it resembles."""
 
 import collections
 import dataclasses
@@ -11,7 +11,7 @@ from imgclf.reports.image_page import Image
 
 
 def measured(files: Sequence[Found], measured: Measurements) -> dict[str, Image]:
-    """Every file by path, without its issues. measured: (n,) the measurements of the files, in the same order."""
+    """Return every file by path, without issues. measured: (n,) measurements of the files, in the same order."""
     return {
         file.path: Image(
             file.path, file.label or "", file.subset or "", one["format"].decode(), int(one["width"]), int(one["height"])
@@ -23,9 +23,11 @@ def measured(files: Sequence[Found], measured: Measurements) -> dict[str, Image]
 def with_issues(
     images: Mapping[str, Image], paths: Iterable[str], issues: Iterable[Issue], action: Callable[[Issue], str]
 ) -> list[Image]:
-    """Of `images` those with these paths, with their issues, beside images that may be none of `images`.
+    """Return the images with these paths, each with its issues and the image that it resembles.
 
-    action: what the page says that is done about an issue.
+    Args:
+        images: Images by path. The image that another one resembles may be missing here; then only its path is known.
+        action: Returns the text for the action on an issue.
     """
     of_path: dict[str, list[Issue]] = collections.defaultdict(list)
     for issue in issues:
@@ -44,6 +46,6 @@ def with_issues(
 
 
 def checks(issues: Iterable[Issue]) -> dict[str, tuple[int, str]]:
-    """(number of files, meaning) of each check that found something. A file may have several issues of one check."""
+    """Return (number of files, meaning) of each check with issues. A file with several issues of one check counts once."""
     counts = collections.Counter(check for check, _path in {(issue.check, issue.path) for issue in issues})
     return {name: (counts[name], check.meaning) for name, check in CHECKS.items() if counts[name]}

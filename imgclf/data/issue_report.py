@@ -1,4 +1,4 @@
-"""The CSV report of `clean` and `audit`: issues and actions, for a person to edit and `clean --apply` to carry out."""
+"""The CSV report of `clean` and `audit`: issues and actions, which the user edits and `clean --apply` carries out."""
 
 import os
 from collections.abc import Iterable
@@ -20,12 +20,12 @@ Row = tuple[object, ...]
 
 
 def check_place(path: Path, data: Path) -> None:
-    """Raise ImgclfError, before anything is computed, for a place that cannot be written and for a file that is no report."""
+    """Raise ImgclfError if `path` cannot be written, or is a file that is not a report. Call it before any other work."""
     check_output(path, data, ".csv", ",".join(COLUMNS), "--report")
 
 
 def row(issue: Issue, new_label: str = "", measured: tuple[object, object, object, object] = ("", "", "", "")) -> Row:
-    """A line of the report. measured: format, width, height and size in bytes of the file, where they are known."""
+    """Return a row of the report. measured: format, width, height and size in bytes of the file, if they are known."""
     return (
         issue.path, issue.label, issue.check, round(issue.score, 4), issue.action, new_label, issue.suggestion, issue.detail,
         issue.other, issue.moved_to, *measured,
@@ -33,18 +33,18 @@ def row(issue: Issue, new_label: str = "", measured: tuple[object, object, objec
 
 
 def write(path: Path, rows: Iterable[Row]) -> list[str]:
-    """Write a report. One that is there and asks for moves is kept beside it; returns a line that says so."""
+    """Write a report and return notes. An existing report that requests moves is kept under another name."""
     notes = []
-    if path.exists() and _asks(path):
+    if path.exists() and _requests_moves(path):
         old = numbered(path)
         os.replace(path, old)
-        notes.append(f"the report that was there asked for moves; it is kept as {old}")
+        notes.append(f"{path}: the older report requests moves, so it was renamed to {old}")
     atomic.write_lines(path, (csv_files.line(one) for one in (COLUMNS, *rows)))
     return notes
 
 
-def _asks(report: Path) -> bool:
-    """Whether any line of a report asks for a move, or the file cannot be understood."""
+def _requests_moves(report: Path) -> bool:
+    """Return whether any row of a report requests a move, or the file is not a valid report."""
     try:
         lines = csv_files.records(report, "path", "action")
         return any(row["action"].strip().lower() in MOVES or row.get("new_label", "").strip() for _number, row in lines)

@@ -1,4 +1,4 @@
-"""What a data folder holds: which files, of which class and subset, and which of them are images."""
+"""List the files of a data folder, with the class and subset of each."""
 
 import dataclasses
 import os
@@ -24,7 +24,7 @@ _SUBSET_NAME = re.compile(r"([a-z]+?)(?:[-_ ]?(?:set|images))?[-_ ]?[0-9]*")  # 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Found:
-    """One file of a data folder: its class and subset as the folders say, or the rule by which it is ignored."""
+    """One file of a data folder: its class and subset by folder name, or the rule by which it is ignored."""
 
     path: str
     label: str | None
@@ -33,7 +33,10 @@ class Found:
 
 
 def scan(root: Path) -> list[Found]:
-    """Every file under a data folder, sorted by path; imgclf's own `.imgclf` is skipped. Raises ImgclfError."""
+    """List every file under a data folder, sorted by path, without imgclf's own folder `.imgclf`.
+
+    Raises ImgclfError if a folder cannot be listed or the layout is ambiguous.
+    """
     folders, loose = _top_level(root)
     subsets = subset_folders(root)
     found = [Found(name, None, None, names.foreign_file(name) or "not in a class folder") for name in loose]
@@ -44,7 +47,7 @@ def scan(root: Path) -> list[Found]:
             for file in _top_level(root / name)[1]:
                 found.append(Found(f"{name}/{file}", None, subsets[name], names.foreign_file(file) or "not in a class folder"))
             found += _class_folders_files(root, f"{name}/", subsets[name])
-        elif subsets:  # a split folder without class folders: unlabelled images
+        elif subsets:  # a train, val or test folder without class folders: unlabelled images
             found += [Found(path, None, None, "not in a class folder") for path in _walk(root, name)]
     if not subsets:
         found += _class_folders_files(root, "", None)
@@ -52,10 +55,15 @@ def scan(root: Path) -> list[Found]:
 
 
 def subset_folders(root: Path) -> dict[str, Subset]:
-    """The train, validation and test folders of a data folder that is already split, by name; empty if it is not split.
+    """Return the train, validation and test folders of a data folder that is already split; empty if it is not split.
 
-    A folder without class folders beside one with class folders, such as a test set without labels, does not count. Raises
-    ImgclfError if split folders and class folders cannot be told apart.
+    A folder without class folders is not included if another one has class folders; this may be a test set without labels.
+
+    Returns:
+        The subset by folder name.
+
+    Raises:
+        ImgclfError: The folders may be subsets or classes, or two folders are the same subset.
     """
     folders = _own_folders(root)
     subsets = {name: subset for name in folders if (subset := _subset_named(name))}
@@ -65,8 +73,9 @@ def subset_folders(root: Path) -> dict[str, Subset]:
     others = [name for name in folders if name not in subsets]
     if others:
         raise ImgclfError(
-            f"{root}: {shown} look like the folders of a split, but {', '.join(others[:3])} beside them "
-            f"{'does' if len(others) == 1 else 'do'} not; move one or the other away, or rename them if they are classes"
+            f"{root}: {shown} look like the folders of a split, but {', '.join(others[:3])} in the same folder "
+            f"{'does' if len(others) == 1 else 'do'} not; move {'it' if len(others) == 1 else 'them'} away, "
+            f"or rename {shown} if these are classes"
         )
     labelled = {name: subset for name, subset in subsets.items() if _own_folders(root / name)}
     if not labelled and len(set(subsets.values())) == 1:  # classes such as train1, train2
@@ -76,20 +85,21 @@ def subset_folders(root: Path) -> dict[str, Subset]:
         file = next((file for file in _top_level(root / name)[1] if not names.foreign_file(file)), None)
         holds = f"; {root / name / file} is not in a class folder" if file else ""
         raise ImgclfError(f"{root}: no class folders in {shown}; expected {root / name}/<class>/<image>{holds}")
-    for subset in SUBSETS:  # images without a class are expected in a test set, and nowhere else
+    # A second train folder is an error even if it has no class folders. A val or test folder without class folders is ignored.
+    for subset in SUBSETS:
         same = sorted(name for name in (subsets if subset == "train" else labelled) if subsets[name] == subset)
         if len(same) > 1:
-            raise ImgclfError(f"{root}: {' and '.join(same)} are the same split ({subset}); keep one of them")
+            raise ImgclfError(f"{root}: {' and '.join(same)} are the same subset ({subset}); keep one of them")
     return labelled
 
 
 def unlabelled_note(root: Path) -> list[str]:
-    """A note on split folders whose images have no class, such as the test set of a contest."""
+    """Return notes on subset folders without class folders, such as the test set of a competition."""
     subsets = subset_folders(root)
-    without = [name for name in _own_folders(root) if subsets and name not in subsets]
+    unlabelled = [name for name in _own_folders(root) if subsets and name not in subsets]
     return [
         f"{root / name} has no class folders, so its images are not used; classify them with `imgclf predict`"
-        for name in without
+        for name in unlabelled
     ]
 
 
@@ -99,12 +109,12 @@ def _subset_named(name: str) -> Subset | None:
 
 
 def _own_folders(folder: Path) -> list[str]:
-    """Sorted names of the subfolders that may contain images."""
+    """Return the sorted names of the subfolders that may contain images."""
     return [name for name in _top_level(folder)[0] if not names.is_foreign_folder(name)]
 
 
 def _class_folders(folder: Path) -> dict[str, str]:
-    """Class names by folder name, as spelled on disk.
+    """Return class names by folder name as spelled on disk.
 
     Raises ImgclfError for an invalid class name, and for two folders that differ only in Unicode form.
     """
@@ -115,13 +125,13 @@ def _class_folders(folder: Path) -> dict[str, str]:
     if twins := names.collision(found):
         raise ImgclfError(
             f"{folder}: the class folders {twins[0]!a} and {twins[1]!a} have the same name, {names.nfc(twins[0])}, in two "
-            "Unicode spellings (composed and decomposed); move all images into one of them"
+            "Unicode forms (composed and decomposed); move all images into one of them"
         )
     return {name: names.nfc(name) for name in found}
 
 
 def _class_folders_files(root: Path, above: str, subset: Subset | None) -> list[Found]:
-    """Files of all class folders in a folder ("" or `train/`), and of the foreign folders beside them."""
+    """List the files of all class folders in a folder ("" or `train/`), and of its hidden and system folders."""
     found = []
     for name in _top_level(root / above)[0] if above else ():
         if names.is_foreign_folder(name):
@@ -137,8 +147,8 @@ def _class_folders_files(root: Path, above: str, subset: Subset | None) -> list[
         if "train" in inside and len(inside) > 1:
             shown = " and ".join(f"{above}{name}/{folder}" for folder in inside.values())
             raise ImgclfError(
-                f"{root}: {shown} look like the folders of a split inside a class; move them to {inside['train']}/{name} etc., "
-                "or rename them if they are not a split"
+                f"{root}: {shown} look like the folders of a split inside a class; move them to {inside['train']}/{name} and "
+                "so on, or rename them if they are not a split"
             )
     return found
 
@@ -151,7 +161,7 @@ def _foreign_files(root: Path, folder: str, subset: Subset | None) -> list[Found
 
 
 def _top_level(root: Path) -> tuple[list[str], list[str]]:
-    """Sorted names of (folders, other entries) directly in a folder, `.imgclf` skipped."""
+    """Return the sorted names of (folders, other entries) directly in a folder, without `.imgclf`."""
     check_data_folder(root)
     folders: list[str] = []
     others: list[str] = []
@@ -174,9 +184,9 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def _walk(root: Path, folder: str) -> Iterator[str]:
-    """Paths of all files below a folder. Links to folders are followed, each real folder once, so loops end.
+    """Yield the paths of all files below a folder. Links to folders are followed, but each real folder is visited only once.
 
-    In hidden and system folders no links are followed, and unreadable folders are skipped.
+    In hidden and system folders, links are not followed and unreadable folders are skipped.
     """
     seen: set[tuple[int, int]] = set()
     stack = [folder]
@@ -188,7 +198,7 @@ def _walk(root: Path, folder: str) -> Iterator[str]:
             if (status.st_dev, status.st_ino) in seen or not stat.S_ISDIR(status.st_mode):
                 continue
             folders, files = _top_level(root / here)
-        except FileNotFoundError:  # it went away while we looked
+        except FileNotFoundError:  # removed by another process meanwhile
             continue
         except (OSError, ImgclfError):
             if is_foreign:
@@ -200,17 +210,17 @@ def _walk(root: Path, folder: str) -> Iterator[str]:
 
 
 def is_linked(root: Path, path: str) -> bool:
-    """Whether a file of a data folder is a symbolic link, or lies in a linked folder: another name of a file elsewhere."""
+    """Return whether a file of a data folder is a symbolic link, or lies in a linked folder."""
     base, pieces = os.fspath(root), path.split("/")
     return any(os.path.islink(f"{base}/{'/'.join(pieces[:depth])}") for depth in range(1, len(pieces) + 1))
 
 
 def classes(root: Path, minimum: int = 1) -> list[str]:
-    """The class names of a data folder; raises ImgclfError when there are none, or fewer than `minimum`."""
+    """Return the class names of a data folder; raises ImgclfError if there are none, or fewer than `minimum`."""
     found = class_folders(root)
     if not found:
-        here = next((path for path in sorted(root.iterdir()) if path.is_file() and not names.foreign_file(path.name)), None)
-        holds = f"it holds files such as {here.name} directly" if here else "it is empty"
+        file = next((path for path in sorted(root.iterdir()) if path.is_file() and not names.foreign_file(path.name)), None)
+        holds = f"it contains files such as {file.name} directly" if file else "it is empty"
         raise ImgclfError(f"{root}: no class folders; {holds}. Expected {root}/<class>/<image>, one folder per class")
     if len(found) < minimum:
         only = names.spelled(root, found[0])
@@ -223,13 +233,13 @@ def classes(root: Path, minimum: int = 1) -> list[str]:
 
 
 def class_folders(root: Path) -> list[str]:
-    """Sorted class names: the folders under the root, or under its train, validation and test folders, spelled in NFC."""
+    """Return the sorted class names in NFC: the folders under the root, or under its train, validation and test folders."""
     places = [root / subset for subset in subset_folders(root)] or [root]
     return sorted({label for place in places for label in _class_folders(place).values()})
 
 
 def merged_note(root: Path, paths: Iterable[str]) -> list[str]:
-    """A note on subfolders of class folders, whose images are merged into the class."""
+    """Return a note on subfolders of class folders, whose images are merged into the class."""
     depth = 2 if subset_folders(root) else 1
     folders = {path.rpartition("/")[0] for path in paths if path.count("/") > depth}
     if not folders:

@@ -1,4 +1,4 @@
-"""Batches for training and scoring: prepared pixels through `keras.utils.image_dataset_from_directory`, in a known order."""
+"""Batches for training and scoring, read by `keras.utils.image_dataset_from_directory` in a reproducible order."""
 
 import concurrent.futures
 import dataclasses
@@ -24,7 +24,7 @@ Batch = tuple[NDArray[np.uint8] | NDArray[np.float32], NDArray[np.float32], NDAr
 
 
 def memory_budget() -> int:
-    """Bytes that may hold decoded images: a quarter of the memory available now, or 1 GiB where that is not told."""
+    """Return the bytes of memory for decoded images: a quarter of the available memory, or 1 GiB if that is unknown."""
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
             return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024 // 4
@@ -34,11 +34,12 @@ def memory_budget() -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Feed:
-    """What the network is fed of the images of a batch.
+    """How training batches are made from images.
 
-    change: makes it of pixels, targets and a random seed for each image; it runs on threads, ahead of the reader. weights: of
-    each class; a mixed image counts by what it is mixed of. smoothing: how far targets then move towards all classes alike
-    (Szegedy et al., 2016). side: pixels, to make images smaller first.
+    change: Augmentation of (pixels, targets, one random seed per image). It runs on threads, prefetched of the training loop.
+    weights: (classes,) loss weight of each class. The weight of a mixed image is the average weight of its targets.
+    smoothing: Label smoothing, 0 to 1 (Szegedy et al., 2016), applied after `change`.
+    side: Resize images to this many pixels a side before `change`; None keeps their size.
     """
 
     change: Change | None = None
@@ -51,7 +52,7 @@ PLAIN = Feed()
 
 
 class Labelled:
-    """What images of both kinds below have in common: labels (n,) as indices of the classes, and outputs of the network."""
+    """Base of `Images` and `Vectors`. labels: (n,) indices of the classes. outputs: number of outputs of the network."""
 
     def __init__(self, labels: NDArray[np.int64], classes: int) -> None:
         self.labels, self.outputs = labels, 1 if classes == 2 else classes
@@ -59,21 +60,21 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def targets(self, some: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(n, 1) with 1 for the second of two classes, else (n, classes) one-hot."""
+    def targets(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return (n, 1) with 1 for the second of two classes, or (n, classes) one-hot."""
         if self.outputs == 1:
-            return self.labels[some, None].astype(np.float32)
-        return np.eye(self.outputs, dtype=np.float32)[self.labels[some]]
+            return self.labels[indices, None].astype(np.float32)
+        return np.eye(self.outputs, dtype=np.float32)[self.labels[indices]]
 
-    def inputs(self, some: NDArray[np.int64], seeds: NDArray[np.int64] | None, side: int | None) -> NDArray[Any]:
-        """What the network is fed of these; seeds: to draw from, None for the images as they are."""
+    def inputs(self, indices: NDArray[np.int64], seeds: NDArray[np.int64] | None, side: int | None) -> NDArray[Any]:
+        """Return the network's inputs for these indices. seeds: one per image to draw a view; None for the original images."""
         raise NotImplementedError
 
     def in_order(self, batch_size: int = 64) -> Iterator[Batch]:
-        """Every image as it is."""
+        """Yield batches of the original images, in order."""
         for top in range(0, len(self), batch_size):
-            some = np.arange(top, min(len(self), top + batch_size))
-            yield self.inputs(some, None, None), self.targets(some), np.ones(len(some), np.float32)
+            indices = np.arange(top, min(len(self), top + batch_size))
+            yield self.inputs(indices, None, None), self.targets(indices), np.ones(len(indices), np.float32)
 
     def shuffled(
         self,
@@ -85,24 +86,24 @@ class Labelled:
         count: int | None = None,
         shard: int = 0,
     ) -> Iterator[Batch]:
-        """Every image once, or `count` of them, in an order that follows from seed, epoch and shard alone."""
+        """Yield batches of every image once, or of `count` images, in an order that depends only on seed, epoch and shard."""
         random = np.random.default_rng((seed, epoch, shard))
         order, seeds = random.permutation(len(self))[:count], random.integers(0, 2**62, len(self))
 
         def make(top: int) -> Batch:
-            some = order[top : top + batch_size]
-            fed, targets = self.inputs(some, seeds[some], feed.side), self.targets(some)
+            indices = order[top : top + batch_size]
+            inputs, targets = self.inputs(indices, seeds[indices], feed.side), self.targets(indices)
             if feed.change:
-                fed, targets = feed.change(fed, targets, seeds[some])
-            own = np.ones(len(some), np.float32) if feed.weights is None else _weighed(targets, feed.weights)
+                inputs, targets = feed.change(inputs, targets, seeds[indices])
+            weights = np.ones(len(indices), np.float32) if feed.weights is None else _image_weights(targets, feed.weights)
             even = np.float32(feed.smoothing / max(2, targets.shape[1]))
-            return fed, targets * np.float32(1 - feed.smoothing) + even, own
+            return inputs, targets * np.float32(1 - feed.smoothing) + even, weights
 
-        return ahead(make, range(0, len(order), batch_size))
+        return prefetched(make, range(0, len(order), batch_size))
 
 
 def names_in_order(prepared: Prepared, subset: Subset) -> list[str]:
-    """The prepared files of a subset in the order of Keras' loader: by class, then by name."""
+    """Return the prepared files of a subset in the order of Keras' loader: by class, then by name."""
     return sorted(prepared.files[subset], key=lambda name: (prepared.class_names.index(name.split("/", 1)[0]), name))
 
 
@@ -113,7 +114,7 @@ def _labels(prepared: Prepared, names: Sequence[str]) -> NDArray[np.int64]:
 class Images(Labelled):
     """One prepared subset: pixels (n, h, w, 3) uint8 RGB in the order of file names.
 
-    Read once by Keras' loader: into memory where it fits the budget, else into a file beside the prepared images.
+    Keras' loader reads them once: into memory if they fit into `memory_budget`, else into a file beside the prepared images.
     """
 
     def __init__(self, prepared: Prepared, subset: Subset, progress: Progress | None = None) -> None:
@@ -127,40 +128,42 @@ class Images(Labelled):
         if not file.exists():
             with atomic.atomic_path(file) as temporary:
                 pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
-                if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and would be a crash at some later page
+                if hasattr(
+                    os, "posix_fallocate"
+                ):  # reserve the space: a full disk raises OSError here, but SIGBUS when a page is written
                     with open(temporary, "r+b") as whole:
                         os.posix_fallocate(whole.fileno(), 0, os.path.getsize(temporary))
                 _read(prepared, subset, pixels, self.labels, progress)
                 pixels.flush()
         self.pixels = np.load(file, mmap_mode="r")
 
-    def inputs(self, some: NDArray[np.int64], seeds: NDArray[np.int64] | None, side: int | None) -> NDArray[Any]:
-        pixels = self.pixels[some]
+    def inputs(self, indices: NDArray[np.int64], seeds: NDArray[np.int64] | None, side: int | None) -> NDArray[Any]:
+        pixels = self.pixels[indices]
         if side and side != pixels.shape[1]:
             pixels = np.stack([preprocess.resize(image, side, side) for image in pixels])
         return pixels
 
 
 class Vectors(Labelled):
-    """One subset as features (views, n, width) float32, in the order of file names; view 0 is the image as it is."""
+    """One subset as features (views, n, width) float32, in the order of file names; view 0 is the original image."""
 
     def __init__(self, prepared: Prepared, subset: Subset, values: NDArray[np.float32]) -> None:
         super().__init__(_labels(prepared, names_in_order(prepared, subset)), len(prepared.class_names))
         self.values = values
 
-    def inputs(self, some: NDArray[np.int64], seeds: NDArray[np.int64] | None, side: int | None) -> NDArray[Any]:
-        views = np.zeros(len(some), np.int64) if seeds is None else seeds % len(self.values)
-        return np.asarray(self.values[views, some])
+    def inputs(self, indices: NDArray[np.int64], seeds: NDArray[np.int64] | None, side: int | None) -> NDArray[Any]:
+        views = np.zeros(len(indices), np.int64) if seeds is None else seeds % len(self.values)
+        return np.asarray(self.values[views, indices])
 
 
-def _weighed(targets: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(n,) what images count whose targets, (n, 1) or (n, classes), are shares of classes."""
-    shares = np.hstack([1 - targets, targets]) if targets.shape[1] == 1 else targets
-    return np.asarray(shares @ weights, np.float32)
+def _image_weights(targets: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return (n,): the mean class weight of each image, weighted by its targets, (n, 1) or (n, classes)."""
+    fractions = np.hstack([1 - targets, targets]) if targets.shape[1] == 1 else targets
+    return np.asarray(fractions @ weights, np.float32)
 
 
-def ahead(make: Callable[[int], T], items: range, *, depth: int = 3) -> Iterator[T]:
-    """`make(item)` for each item in order, a few of them made on threads before they are asked for."""
+def prefetched(make: Callable[[int], T], items: range, *, depth: int = 3) -> Iterator[T]:
+    """Yield `make(item)` for each item in order. Threads compute up to `depth` items in advance."""
     with concurrent.futures.ThreadPoolExecutor(min(2, cpu_count()), "batches") as pool:
         waiting = [pool.submit(make, item) for item in items[:depth]]
         for item in [*items[depth:], *[None] * min(depth, len(items))]:

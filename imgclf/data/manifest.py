@@ -1,4 +1,4 @@
-"""The split manifest: which image is in which subset, as a CSV file in the data folder."""
+"""The split manifest: a CSV file in the data folder with the subset of each image."""
 
 import collections
 import dataclasses
@@ -23,7 +23,7 @@ from imgclf.data.layout import scan
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a split manifest. group: files with the same group are never put into different subsets."""
+    """One row of a split manifest. group: files of one group are never put into different subsets."""
 
     path: str
     label: str
@@ -39,7 +39,7 @@ COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """Which image is in which subset, sorted by path."""
+    """The subset of each image. Rows are sorted by path."""
 
     rows: tuple[Row, ...]
 
@@ -49,50 +49,53 @@ class Manifest:
 
     @property
     def hash(self) -> str:
-        """Changes with any path, label, subset or content."""
+        """A hash of all rows: it changes with any path, label, subset, group or content."""
         return hashlib.sha256(self.to_csv().encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
     @property
     def fingerprint(self) -> str:
-        """Of the labelled contents alone, whatever their names and subsets."""
+        """A hash of the labels and contents only: it does not depend on paths and subsets."""
         lines = sorted(f"{row.label}\0{row.sha256}" for row in self.rows)
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
     def subset(self, root: Path, subset: Subset) -> Dataset:
-        """One subset as a Dataset; the class names are those of the whole manifest."""
+        """Return one subset as a Dataset, with the class names of the whole manifest."""
         samples = tuple(Sample(row.path, row.label) for row in self.rows if row.split == subset)
         return Dataset(root, samples, self.class_names)
 
     def counts(self) -> dict[str, dict[Subset, int]]:
-        """Images by class and subset."""
+        """Return the number of images by class and subset."""
         counts: dict[str, dict[Subset, int]] = {name: dict.fromkeys(SUBSETS, 0) for name in self.class_names}
         for row in self.rows:
             counts[row.label][row.split] += 1
         return counts
 
     def to_csv(self) -> str:
-        """The file's text: a header, then a row an image."""
+        """Return the text of the file: a header, then one row per image."""
         lines = [COLUMNS, *((row.path, row.label, row.split, row.group, row.sha256) for row in self.rows)]
         return "".join(csv_files.line(line) for line in lines)
 
 
 def elsewhere_note(root: Path) -> list[str]:
-    """A note when imgclf's own files for this data folder lie in the user's cache, because the folder is read-only."""
+    """Return a note if the data folder is read-only, so that imgclf stores its own files in the user's cache."""
     state = state_folder(root)
     if is_inside(state, root):
         return []
     closed = owners.closed(root / STATE_NAME)
-    return [f"{closed or f'{root} is read-only'}: imgclf keeps its own files in {state}"]
+    return [f"{closed or f'{root} is read-only'}: imgclf stores its own files in {state}"]
 
 
 def manifest_path(root: Path) -> Path:
-    """Where a data folder's split manifest lies, or would: one inside a folder that is read-only now still counts."""
+    """Return the path of a data folder's manifest, which need not exist.
+
+    A manifest inside a data folder that has since become read-only is still found.
+    """
     path, inside = state_folder(root) / "split.csv", root / STATE_NAME / "split.csv"
     return inside if inside.exists() and not path.exists() else path
 
 
 def fold_paths(root: Path) -> list[Path]:
-    """The manifests of a data folder's folds, in order; empty when it has none, or not all of one set."""
+    """Return the manifests of a data folder's folds, in order; empty if there are none or the set is incomplete."""
     folder, inside = state_folder(root) / "folds", root / STATE_NAME / "folds"
     found = (inside if inside.is_dir() and not folder.is_dir() else folder).glob("fold-*-of-*.csv")
     paths = sorted((path for path in found if _FOLD.fullmatch(path.name)), key=lambda path: int(path.stem.split("-")[1]))
@@ -100,20 +103,20 @@ def fold_paths(root: Path) -> list[Path]:
 
 
 def _split_of(path: Path, *options: str) -> str:
-    """The command that makes this manifest. A path in the user's cache does not contain the data folder."""
+    """Return the command that makes this manifest, with FOLDER for the data if the manifest lies in the user's cache."""
     data = next((folder.parent for folder in path.parents if folder.name == STATE_NAME), Path("FOLDER"))
     return command("split", data, *options)
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read a split manifest; raises ImgclfError naming the line that is wrong."""
-    anew = f"make a new one with {_split_of(path, '--force')}"
+    """Read a split manifest; raises ImgclfError that names the invalid line."""
+    replace = f"make a new one with {_split_of(path, '--force')}"
     if not os.path.lexists(path):
         raise ImgclfError(f"{path}: no split yet; run {_split_of(path)} first")
     content = read_bounded(path, csv_files.LARGEST)
     rows: dict[str, Row] = {}
     expected = f"expected {','.join(COLUMNS)} with split one of {', '.join(SUBSETS)}, each path once"
-    remedy = f"fix it, or {anew}"
+    remedy = f"fix it, or {replace}"
     try:
         lines = csv_files.rows(content, *COLUMNS)
         if next(lines, (0, []))[1] != list(COLUMNS):
@@ -128,23 +131,26 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _is_sound(path: str, label: str, _split: str, _group: str, digest: str) -> bool:
-    """Whether a line's path lies in a data folder and its label names a folder: a manifest may have come from elsewhere."""
+    """Return whether a row is safe: its path stays inside the data folder, and its label is the name of one folder.
+
+    A manifest may come from someone else.
+    """
     if not _DIGEST.fullmatch(digest):
         return False
     return "/" in path and not {"", ".", ".."} & {*path.split("/"), label} and "/" not in label and "\0" not in path + label
 
 
 def load_subsets(root: Path, manifest: Manifest, progress: Progress | None = None) -> tuple[dict[Subset, Dataset], list[str]]:
-    """The subsets of a manifest as datasets of the files that `as_they_are` leaves, and its notes."""
-    now, notes = as_they_are(root, manifest, progress)
+    """Return each subset as a dataset of its unchanged images, and the notes of `current_manifest`."""
+    now, notes = current_manifest(root, manifest, progress)
     classes = manifest.class_names
     return {subset: dataclasses.replace(now.subset(root, subset), class_names=classes) for subset in SUBSETS}, notes
 
 
-def as_they_are(root: Path, manifest: Manifest, progress: Progress | None = None) -> tuple[Manifest, list[str]]:
-    """The rows of a manifest whose images are still there, and a note on each change since it was made.
+def current_manifest(root: Path, manifest: Manifest, progress: Progress | None = None) -> tuple[Manifest, list[str]]:
+    """Return the manifest of the images that still exist unchanged, and notes on all changes in the data folder.
 
-    A file that was renamed, or moved to another class, is known by its content and used as it is now.
+    An image that was renamed or moved to another class is found by its content, and gets its new path and class.
     """
     files = [file for file in scan(root) if not file.ignored]
     with inspect(root, [file.path for file in files], progress) as scanned:
@@ -162,7 +168,7 @@ def as_they_are(root: Path, manifest: Manifest, progress: Progress | None = None
         )
     lost = sorted(set(manifest.class_names) - {label_of[path] for path in known & present})
     if lost:
-        notes.append(f"classes of the split that have no images any more: {_some(lost)}")
+        notes.append(f"classes of the split that no longer have images: {_some(lost)}")
     later = added_classes(manifest, (label_of[path] for path in present - bad))
     if later:
         notes.append(
@@ -173,11 +179,11 @@ def as_they_are(root: Path, manifest: Manifest, progress: Progress | None = None
     if new:
         notes.append(
             f"images that are not in the split: {_some(new)}; make a new split with {command('split', root, '--force')}, "
-            f"or add them and keep the other images where they are: {command('split', root, '--stable')}"
+            f"or add them without changing the subsets of the others: {command('split', root, '--stable')}"
         )
     changed = [row.path for row in manifest.rows if row.path in hashes and hashes[row.path] != row.sha256]
     if changed:
-        # What they show now may be in another subset: an edited copy of a test image must not be trained on.
+        # The new content may be in another subset: the model must not be trained on an edited copy of a test image.
         notes.append(
             f"images skipped because they changed after the split: {_some(changed)}; "
             f"make a new split with them: {command('split', root, '--force')}"
@@ -187,19 +193,22 @@ def as_they_are(root: Path, manifest: Manifest, progress: Progress | None = None
 
 
 def added_classes(manifest: Manifest, labels: Iterable[str]) -> str:
-    """Classes that are not in the manifest, with their numbers of images, as text; "" for none."""
+    """Return text that lists the classes missing in the manifest, with their numbers of images; "" if there are none."""
     counts = collections.Counter(label for label in labels if label not in manifest.class_names)
     return ", ".join(f"{label} ({count:,} image{'s' if count > 1 else ''})" for label, count in sorted(counts.items()))
 
 
 def with_renamed(manifest: Manifest, label_of: Mapping[str, str], hashes: Mapping[str, str]) -> tuple[Manifest, list[str]]:
-    """A manifest whose lost files are found under their new names and in their new classes, by content; and a note on them.
+    """Find renamed and moved files by content, and return the manifest with their new paths and classes, and notes.
 
-    label_of: the files in class folders. hashes: at least those of files whose paths are not in the manifest. Paths that differ
-    only in Unicode form, as after a copy from a Mac, are the same path.
+    Paths that differ only in Unicode form, such as after a copy from a Mac, count as equal.
+
+    Args:
+        label_of: Class by path, of all files in class folders.
+        hashes: SHA-256 by path, at least of files whose paths are not in the manifest.
     """
     manifest = as_spelled(manifest, label_of)
-    lost: dict[str, list[Row]] = collections.defaultdict(list)  # several of one content, where copies are in the split
+    lost: dict[str, list[Row]] = collections.defaultdict(list)  # by content; several rows if the split has copies
     for row in manifest.rows:
         if row.path not in label_of:
             lost[row.sha256].append(row)
@@ -218,18 +227,18 @@ def with_renamed(manifest: Manifest, label_of: Mapping[str, str], hashes: Mappin
 
 
 def as_spelled(manifest: Manifest, paths: Iterable[str]) -> Manifest:
-    """The manifest with paths in the Unicode form of the existing files."""
+    """Return the manifest with paths in the Unicode form of the existing files."""
     if all(row.path.isascii() for row in manifest.rows):
         return manifest
     spelling = names.by_spelling(set(paths).difference(row.path for row in manifest.rows))
-    there = set(paths)
+    existing = set(paths)
     rows = []
     for row in manifest.rows:
-        path = row.path if row.path in there else spelling.pop(names.nfc(row.path), row.path)
+        path = row.path if row.path in existing else spelling.pop(names.nfc(row.path), row.path)
         rows.append(dataclasses.replace(row, path=path))
     return Manifest(tuple(sorted(rows, key=lambda row: row.path)))
 
 
 def _some(paths: Sequence[str]) -> str:
-    """How many, and the first five by name."""
+    """Return the count and the first five paths as text."""
     return f"{len(paths)} ({', '.join(paths[:5])}{', ...' if len(paths) > 5 else ''})"

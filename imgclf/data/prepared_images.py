@@ -1,4 +1,4 @@
-"""Prepared pixels: each image decoded once, at the model's size, where Keras' loader reads it."""
+"""Prepared images: each image is decoded once, at the model's size, into a folder for Keras' loader."""
 
 import contextlib
 import dataclasses
@@ -26,14 +26,14 @@ from imgclf.images import pixel_files, preprocess
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A folder `<subset>/<class>/<content hash>.bmp` at the model's size, complete and never changed once it has its name."""
+    """A folder of images `<subset>/<class>/<content hash>.bmp` at the model's size. It is complete and never changes."""
 
     folder: Path
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...]  # (path, reason) of every sample without usable pixels
-    made: int  # images decoded now; the others were there from before
-    files: Mapping[Subset, Mapping[str, str]]  # subset -> prepared file below that subset's folder -> source path
+    made: int  # images decoded now; the others were decoded earlier
+    files: Mapping[Subset, Mapping[str, str]]  # subset -> prepared file, relative to the subset's folder -> source path
 
 
 def prepare(
@@ -42,7 +42,8 @@ def prepare(
     """Decode every sample once into a lossless file at the model's size, on all cores.
 
     Pixels are stored by content (`store/`), so a new split, a renamed file or a second run decodes nothing again. The folders
-    that Keras reads are hard links into that store (copies where links are not to be had), named after exactly what is in them.
+    that Keras reads consist of hard links into the store (copies if the file system has no links). The name of such a folder is
+    a hash of its list of files and classes.
     """
     samples = [sample for subset in subsets.values() for sample in subset.samples]
     usable, fresh, skipped = store_pixels(root, [sample.path for sample in samples], preprocessing, progress)
@@ -56,10 +57,10 @@ def prepare(
                 files[subset][_free_name(files[subset], f"{sample.label}/{usable[sample.path]}")] = sample.path
     class_names = next(iter(subsets.values())).class_names
     folder = base / _view_name(files, class_names)
-    if fresh:  # a file of the store may have been damaged and be made anew: its other names, in any folder, must follow
+    if fresh:  # a new file may replace a damaged one of the store: then replace the old links in all folders too
         for file in base.glob("*/*/*/*.bmp"):
             digest = content_of(file.as_posix())
-            if digest in fresh and "." not in file.parts[-4]:  # not a folder that another run is making
+            if digest in fresh and "." not in file.parts[-4]:  # skip a folder that another run is just making
                 with contained.at(file.parent) as place:
                     temporary = contained.temporary_name(file.name)
                     link_or_copy(pixel_files.place(store, digest), place.path / temporary)
@@ -72,9 +73,16 @@ def prepare(
 def store_pixels(
     root: Path, paths: Sequence[str], preprocessing: Preprocessing, progress: Progress | None = None, shard: Shard | None = None
 ) -> tuple[dict[str, str], set[str], list[tuple[str, str]]]:
-    """Decode images into the store: (content hash by path, hashes decoded now, (path, reason) of those that cannot be used).
+    """Decode images into the store, on all cores.
 
-    shard: where the paths are a share of the folder's.
+    Args:
+        shard: The shard that the paths are, if they are not all files of the folder.
+
+    Returns:
+        Content hash by path, the hashes of the images decoded now, and (path, reason) of unusable files.
+
+    Raises:
+        ImgclfError: The disk is full.
     """
     base = _base(root, preprocessing)
     hashes = content_hashes(root, paths, shard=shard)
@@ -101,13 +109,13 @@ def store_pixels(
             raise
         raise ImgclfError(
             f"{base}: the disk is full: {len(paths):,} prepared images take {size * len(paths) / 1e6:,.0f} MB there; "
-            "make room (prepared images of other sizes beside them may be deleted), or take a smaller --image-size"
+            "free some space (you can delete prepared images of other sizes in the same folder), or use a smaller --image-size"
         ) from error
     return usable, fresh, skipped
 
 
 def stored(root: Path, preprocessing: Preprocessing, digest: str) -> Path:
-    """The file of one stored image, lossless and at the model's size."""
+    """Return the path of one stored image, lossless and at the model's size."""
     return pixel_files.place(_base(root, preprocessing) / "store", digest)
 
 
@@ -116,7 +124,7 @@ def _base(root: Path, preprocessing: Preprocessing) -> Path:
 
 
 def shard(prepared: Prepared, index: int, count: int) -> Prepared:
-    """Every `count`-th file from `index` on, of every subset: what one of several workers reads, a folder of its own."""
+    """Return the portion of one of `count` workers: every `count`-th file of each subset from `index` on, in its own folder."""
     if count == 1:
         return prepared
     files: dict[Subset, dict[str, str]] = {
@@ -135,12 +143,12 @@ def _view_name(files: Mapping[Subset, Mapping[str, str]], class_names: Sequence[
 
 
 def content_of(name: str) -> str:
-    """The SHA-256 of the image that a prepared file was made from, which is its name."""
+    """Return the SHA-256 of the source of a prepared file, which is in its name."""
     return name.rsplit("/", 1)[1][:64]
 
 
 def _free_name(taken: Mapping[str, str], stem: str) -> str:
-    """`stem.bmp`, or with a number behind it when the same content is there twice."""
+    """Return `stem.bmp`, or a numbered name if the same content occurs twice."""
     return free(stem, ".bmp", taken.__contains__)
 
 
@@ -162,7 +170,7 @@ def _link_view(folder: Path, store: Path, files: Mapping[Subset, Mapping[str, st
 
 
 def link_or_copy(source: Path, target: Path) -> bool:
-    """Hard-link, or copy where the file system has no links between the two; returns whether it linked."""
+    """Make a hard link, or a copy if no link is possible between the two places; return whether it is a link."""
     try:
         os.link(source, target)
     except OSError:

@@ -1,4 +1,4 @@
-"""Which images a run is scored on, and what it answers for them: shared by `evaluate` and `compare`."""
+"""Choose the images to score a run on, and predict them. Used by `evaluate` and `compare`."""
 
 import dataclasses
 import re
@@ -27,9 +27,12 @@ MEASURES = ("size", "brightness", "blur")  # shorter side in pixels; 0 to 1; 0 t
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """The images to score a run on: samples below `root`. `on` describes them, `name` is used in file names.
+    """The images to score a run on.
 
-    group_of: group by path, for the run's own split; None for another folder, whose groups are unknown.
+    root: The data folder; paths of samples are relative to it.
+    on: Description for messages, such as "the test set of the run's own split".
+    name: Name for file names, such as "test".
+    group_of: Group by path for the run's own split; None for another folder, whose groups are unknown.
     """
 
     root: Path
@@ -43,9 +46,12 @@ class Images:
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-    """true: (n,) class numbers; probabilities: for each run (n, classes), calibrated; measures: (n, 3), see MEASURES.
+    """Predictions for the samples that could be read.
 
-    Of the samples that could be read; skipped has the others too.
+    true: (n,) class indices.
+    probabilities: One array (n, classes) for each run, calibrated.
+    measures: (n, 3), see MEASURES.
+    skipped: (path, reason) of all files that were not scored.
     """
 
     samples: tuple[Sample, ...]
@@ -56,16 +62,23 @@ class Scored:
 
 
 def images(bundle: Bundle, data: Path | None = None, subset: Subset | None = None) -> Images:
-    """A part of the run's own split (the test set unless told otherwise), or another data folder with the same classes.
+    """Choose the images to score a run on: a subset of its own split, or another data folder with the same classes.
 
-    The notes say what flatters the score: images that the run was trained on, or chosen by. Raises ImgclfError when there
-    is nothing to score.
+    The notes warn of images that make the score too high: the model was trained on them, or they chose its best epoch.
+
+    Args:
+        data: Data folder; None for the one that the run was trained on.
+        subset: Subset of the run's split or of the folder. None means the test set (or the validation set if there is no test
+            set) for the run's own split, and all images for another folder.
+
+    Raises:
+        ImgclfError: There is nothing to score.
     """
     check("split", subset, Subset | None)
     root = data or Path(bundle.info.data.path)
     manifest = manifest_of(bundle)
     if data is None and not root.is_dir():
-        raise ImgclfError(f"{root}: the run's data folder is no longer there; give the folder where its images are now")
+        raise ImgclfError(f"{root}: the run's data folder no longer exists; give the folder that contains its images now")
     check_data_folder(root)
     skipped: list[tuple[str, str]] = []
     if _is_own(root, manifest, bundle):
@@ -73,7 +86,7 @@ def images(bundle: Bundle, data: Path | None = None, subset: Subset | None = Non
         on = f"the {name} set of the run's own split"
     else:
         if subset is not None and not layout.subset_folders(root):
-            raise ImgclfError(f"{root}: not the data this run was trained on, and it has no {subset} folder; leave --split out")
+            raise ImgclfError(f"{root}: not the data this run was trained on, and it has no {subset} folder; omit --split")
         samples, name, skipped = _other_data(root, bundle, subset)
         notes, group_of = [], None
         on = f"all images of {root}" if subset is None else f"the {subset} folder of {root}"
@@ -85,22 +98,25 @@ def images(bundle: Bundle, data: Path | None = None, subset: Subset | None = Non
 
 
 def groups(on: Images, found: Scored) -> grouped.Groups | None:
-    """Groups of the scored images; None if they are unknown."""
+    """Return the groups of the scored images; None if they are unknown."""
     return None if on.group_of is None else grouped.count(on.group_of[sample.path] for sample in found.samples)
 
 
 def beside(bundle: Bundle, found: Scored, right: int) -> baseline.Baseline:
-    """The baseline on the scored images, compared with a run that has `right` correct images."""
+    """Return the baseline on the scored images, compared with a run that predicts `right` of them correctly."""
     name = bundle.info.metrics.val_baseline.class_name
     of_class = sum(sample.label == name for sample in found.samples)
     return baseline.baseline(name, of_class, right, len(found.samples))
 
 
 def score(bundles: Sequence[Bundle], on: Images, progress: Callable[[int, int], None] | None = None) -> Scored:
-    """What runs with the same classes say of each image, decoded once for all, on all cores; raises ImgclfError for none."""
+    """Predict the images with all runs, which must have the same classes. Each image is decoded only once, on all cores.
+
+    Raises ImgclfError if no image can be read.
+    """
     class_names = bundles[0].class_names
 
-    def one(sample: Sample) -> tuple[list[NDArray[np.float64]], tuple[float, float, float]] | ImageError:
+    def predict(sample: Sample) -> tuple[list[NDArray[np.float64]], tuple[float, float, float]] | ImageError:
         try:
             image = decode.decode(decode.read(on.root / sample.path))
         except ImageError as error:
@@ -112,13 +128,13 @@ def score(bundles: Sequence[Bundle], on: Images, progress: Callable[[int, int], 
     kept, skipped = [], list(on.skipped)
     rows: list[list[NDArray[np.float64]]] = []
     measures = []
-    for done, (sample, answer) in enumerate(zip(on.samples, ordered_map(one, on.samples), strict=True), 1):
-        if isinstance(answer, ImageError):
-            skipped.append((sample.path, str(answer)))
+    for done, (sample, result) in enumerate(zip(on.samples, ordered_map(predict, on.samples), strict=True), 1):
+        if isinstance(result, ImageError):
+            skipped.append((sample.path, str(result)))
         else:
             kept.append(sample)
-            rows.append(answer[0])
-            measures.append(answer[1])
+            rows.append(result[0])
+            measures.append(result[1])
         if progress:
             progress(done, len(on.samples))
     if not rows:
@@ -131,22 +147,24 @@ def score(bundles: Sequence[Bundle], on: Images, progress: Callable[[int, int], 
 
 
 def manifest_of(bundle: Bundle) -> Manifest:
-    """The split that the run was trained with; raises ImgclfError when it is not the one that was written."""
+    """Return the split that the run was trained with; raises ImgclfError if the file is missing or was changed."""
     path = bundle.path / MANIFEST
     if not path.exists():
         raise ImgclfError(f"{path}: broken bundle, the file is missing; copy the run folder again or retrain")
     manifest = read_manifest(path)
     if manifest.hash != bundle.info.data.split_hash:
-        raise ImgclfError(f"{path}: broken bundle, not the split that was written; copy the run folder again")
+        raise ImgclfError(f"{path}: broken bundle, the split was changed after training; copy the run folder again")
     return manifest
 
 
 def as_named(root: Path, manifest: Manifest) -> tuple[Manifest, int, list[str]]:
-    """(the run's split with the current paths and classes of its images, number of files not in it, notes).
+    """Update the run's split with the current paths and classes of its images.
 
-    The notes name renamed images, and class folders that the run does not know.
+    As in training, an image that no longer has its old path is found by its content.
 
-    As in training: what is not there under its name is known by its content.
+    Returns:
+        The updated manifest, the number of files of known classes that are not in it, and notes on renamed images and on class
+        folders that are unknown to the run.
     """
     label_of = {file.path: file.label for file in layout.scan(root) if file.label and not file.ignored}
     paths = {row.path for row in manifest.rows}
@@ -164,19 +182,19 @@ def as_named(root: Path, manifest: Manifest) -> tuple[Manifest, int, list[str]]:
 
 
 def seen_in_training(bundle: Bundle, root: Path, samples: Sequence[Sample]) -> list[str]:
-    """Notes, if any of the images trained the run, or chose its best epoch; by content, whatever their names."""
+    """Return notes if some of the images trained the run or chose its best epoch. Compares contents, not names."""
     hashes = file_index.content_hashes(root, [sample.path for sample in samples])
     rows, notes = manifest_of(bundle).rows, []
-    for subset, words in (("train", "training set"), ("val", "validation set, which chose its best epoch")):
+    for subset, role in (("train", "training set"), ("val", "validation set, which chose its best epoch")):
         known = {row.sha256 for row in rows if row.split == subset}
         seen = sum(1 for digest in hashes.values() if digest in known)
         if seen:
-            notes.append(f"images that were in the run's {words}: {seen} of {len(samples)}; the score flatters the run")
+            notes.append(f"images that were in the run's {role}: {seen} of {len(samples)}; the score is too optimistic")
     return notes
 
 
 def _is_own(root: Path, manifest: Manifest, bundle: Bundle) -> bool:
-    """Whether a folder is the run's data: the recorded one, or one that holds most of the split's files under their paths."""
+    """Return whether a folder is the run's data: the recorded folder, or one with most files of the split at the same paths."""
     if root.resolve() == Path(bundle.info.data.path):
         return True
     some = manifest.rows[:: max(1, len(manifest.rows) // 50)]
@@ -191,9 +209,9 @@ def _own_subset(root: Path, manifest: Manifest, subset: Subset | None) -> tuple[
     if subset is None:
         subset = "test" if has_test else "val"
         if not has_test:
-            notes.append("there is no test set; the validation set is scored")
+            notes.append("the split has no test set, so the validation set is scored")
     if subset == "train":
-        notes.append("these images trained the network: the score says how well it remembers, not how good it is")
+        notes.append("the model was trained on these images: the score measures memorization, not accuracy on new images")
     rows = [row for row in manifest.rows if row.split == subset]
     samples = [Sample(row.path, row.label) for row in rows if (root / row.path).exists()]
     gone = len(rows) - len(samples)
@@ -212,9 +230,9 @@ def _other_data(root: Path, bundle: Bundle, subset: Subset | None) -> tuple[list
     everything, skipped = dataset.index(root)
     unknown = sorted(set(everything.class_names) - set(bundle.class_names))
     if unknown:
-        raise ImgclfError(f"{root}: class {unknown[0]} is unknown to this run, which knows {', '.join(bundle.class_names)}")
+        raise ImgclfError(f"{root}: class {unknown[0]} is unknown to this run; its classes are {', '.join(bundle.class_names)}")
     folders, samples = layout.subset_folders(root), list(everything.samples)
-    if subset is not None:  # of the other subsets neither the images nor what is none
+    if subset is not None:  # drop the images and the skipped files of other subsets
         samples = [one for one in samples if folders[one.path.split("/", 1)[0]] == subset]
         skipped = [one for one in skipped if folders[one[0].split("/", 1)[0]] == subset]
     name = "other-" + re.sub(r"[^\w.-]+", "-", root.resolve().name)

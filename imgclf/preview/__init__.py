@@ -1,1 +1,1 @@
-"""`imgclf preview`: what is in a data folder, as a table, a contact sheet and a page."""
+"""`imgclf preview`: show a data folder as a table, a contact sheet and an HTML page."""

@@ -1,4 +1,4 @@
-"""Contact sheets: rows of sample images of each class, drawn with OpenCV or for a terminal."""
+"""Contact sheets: one row of sample images for each class, as an image or for a terminal."""
 
 import random
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from imgclf.reports import drawing
 
 TILE = 112  # pixels a side
 GAP = 6
-TEXT = 190  # width of the column of names
+TEXT = 190  # width of the text column in pixels
 
 
 def sheet(
@@ -28,9 +28,11 @@ def sheet(
     seed: int = 0,
     feed: tuple[Preprocessing, augment.ChangeOne] | None = None,
 ) -> decode.Image:
-    """A contact sheet, (h, w, 3) uint8 RGB: a row of drawn samples a class, with name, count and sizes.
+    """Return a contact sheet, (h, w, 3) uint8 RGB: one row for each class, with its name, count, sizes and random samples.
 
-    feed: (preprocessing, augmentation by a seed) to show each image as the network is fed it, instead of the file.
+    Args:
+        columns: Number of samples of each class.
+        feed: (preprocessing, seeded augmentation) to show the network's inputs in training instead of the files.
     """
     drawn = _drawn(shown, columns, seed)
     flat = [sample for samples in drawn.values() for sample in samples]
@@ -63,7 +65,7 @@ def _tile(root: Path, sample: Sample, seed: int, feed: tuple[Preprocessing, augm
         image = change(preprocess.apply(preprocessing, image), random.Random(f"{seed}:{sample.path}").getrandbits(62))
         if max(preprocessing.width, preprocessing.height) > TILE:
             return preprocess.resize(image, TILE, TILE)
-        # Enlarged without smoothing, so that the pixels are seen as they are.
+        # Enlarge without interpolation, so that the real pixels are visible.
         return cv2.resize(image, (TILE, TILE), interpolation=cv2.INTER_NEAREST)  # type: ignore[return-value]
     small = preprocess.fit(image, TILE)
     height, width = small.shape[:2]
@@ -73,11 +75,11 @@ def _tile(root: Path, sample: Sample, seed: int, feed: tuple[Preprocessing, augm
     return tile
 
 
-STRIP = 16  # pixels a side of a thumbnail in the terminal: as many columns, and half as many lines
+STRIP = 16  # pixels a side of a thumbnail in the terminal, which takes 16 columns and 8 lines
 
 
 def strip(shown: Dataset, *, columns: int, seed: int = 0) -> list[tuple[str, decode.Image, list[str]]]:
-    """(class, (STRIP, columns * (STRIP + 1), 3) uint8 RGB, paths): the first samples of the sheet's rows, for a terminal."""
+    """Return (class, (STRIP, columns * (STRIP + 1), 3) uint8 RGB, paths) for each row of a contact sheet in a terminal."""
     rows = []
     for name, samples in _drawn(shown, columns, seed).items():
         image = np.zeros((STRIP, columns * (STRIP + 1), 3), np.uint8)
@@ -89,7 +91,7 @@ def strip(shown: Dataset, *, columns: int, seed: int = 0) -> list[tuple[str, dec
 
 
 def _drawn(shown: Dataset, columns: int, seed: int) -> dict[str, list[Sample]]:
-    """Samples of every class drawn at random, the same for the same seed."""
+    """Draw random samples of every class, reproducible by seed."""
     by_class: dict[str, list[Sample]] = {name: [] for name in shown.class_names}
     for sample in shown.samples:
         by_class[sample.label or ""].append(sample)

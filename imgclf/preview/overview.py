@@ -1,4 +1,4 @@
-"""`imgclf preview`: what is in a data folder, as counts and as a contact sheet drawn with OpenCV."""
+"""`imgclf preview`: count the images of a data folder and draw a contact sheet."""
 
 import dataclasses
 import os
@@ -25,7 +25,12 @@ from imgclf.reports import drawing
 
 @dataclasses.dataclass(frozen=True)
 class Preview:
-    """Figures by class, the largest class as a multiple of the smallest that has images, and files that are no images."""
+    """Counts by class and a contact sheet.
+
+    imbalance: Size of the largest class, divided by that of the smallest class with images.
+    skipped: (path, reason) of files that are not images.
+    path: Where the contact sheet was written.
+    """
 
     data: str
     classes: tuple[ClassSummary, ...]
@@ -37,7 +42,7 @@ class Preview:
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: the counts and where the sheet lies."""
+        """Return the result as JSON: the counts, and the path of the contact sheet."""
         return {
             "schema": "preview/1",
             "data": self.data,
@@ -57,9 +62,14 @@ def preview(
     out: StrPath | None = None,
     progress: Progress | None = None,
 ) -> Preview:
-    """Count a data folder, or one subset of its split, and write its contact sheet to `out` (DATA/.imgclf/preview.png if None).
+    """Count the images of a data folder, or of one subset of its split, and write a contact sheet.
 
-    feed: show each image as a training with this configuration is fed it, instead of the photograph. Raises ImgclfError.
+    Args:
+        feed: Show each image as the network's input in a training with this configuration, instead of the file.
+        out: Path of the contact sheet (PNG); None for DATA/.imgclf/preview.png.
+
+    Raises:
+        ImgclfError: There are no images, or the contact sheet cannot be written.
     """
     data = Path(data)
     config = config or PreviewConfig()
@@ -83,12 +93,12 @@ def preview(
 
 
 def load(data: Path, subset: Subset | None) -> tuple[Dataset, list[tuple[str, str]], list[str]]:
-    """The data set to preview, all of a folder or one subset of its split; files that are no images; notes."""
+    """Return (dataset of a folder or of one subset of its split, (path, reason) of files that are not images, notes)."""
     if subset is None:
         whole, skipped = dataset.index(data)
         return whole, skipped, layout.merged_note(data, (sample.path for sample in whole.samples))
     path, folders = manifest_path(data), layout.subset_folders(data)
-    if folders and not path.exists():  # used with the subsets as they are
+    if folders and not path.exists():  # already split by folders
         whole, skipped = dataset.index(data)
         inside = [sample.path for sample in whole.samples if folders[sample.path.split("/", 1)[0]] == subset]
         if not inside:
@@ -102,20 +112,20 @@ def load(data: Path, subset: Subset | None) -> tuple[Dataset, list[tuple[str, st
 
 
 def check_png(out: Path, data: Path, option: str = "--out") -> None:
-    """Refuse what is no PNG file, and places in the data set, where the image would become a sample."""
+    """Raise ImgclfError if `out` is not a PNG file, or lies in the data folder, where it would become a sample."""
     drawing.check_png(out, option)
     check_outside(out, option, data)
 
 
 def has_display() -> bool:
-    """Whether a window could be opened here."""
+    """Return whether a window can be opened."""
     return not sys.platform.startswith("linux") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def show(image: decode.Image) -> None:
-    """Show a sheet in a window until a key is pressed; raises ImgclfError where there is no display."""
+    """Show an image in a window until a key is pressed; raises ImgclfError if there is no display."""
     if not has_display():
-        raise ImgclfError("--show needs a display and there is none here; open the PNG instead")
+        raise ImgclfError("--show needs a display, and none was found; open the PNG instead")
     backend: Any = cv2.currentUIFramework() if hasattr(cv2, "currentUIFramework") else ""
     try:
         cv2.imshow("imgclf preview", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))

@@ -1,4 +1,4 @@
-"""Measure every image, for a page to browse and for histograms."""
+"""Scan every image, and write an HTML page and histograms."""
 
 import collections
 import dataclasses
@@ -23,7 +23,11 @@ from imgclf.reports import image_page
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """Everything that a page or histograms show: measured by file, issues, and each file's subset (by folder or manifest)."""
+    """The data of the page and the histograms.
+
+    files: With the subset of each by folder or manifest.
+    scanned: The measurements of the files, in the same order.
+    """
 
     data: Path
     files: tuple[layout.Found, ...]
@@ -31,7 +35,7 @@ class Survey:
     issues: tuple[Issue, ...]
 
     def histograms(self) -> list[image_page.Histogram]:
-        """Sizes, aspect ratios and brightness by class, of the images that decode."""
+        """Return the histograms of size, aspect ratio and brightness by class, of the images that decode."""
         measured = self.scanned.measurements
         labels = np.array([file.label or "" for file in self.files])
         result = []
@@ -41,13 +45,16 @@ class Survey:
         return result
 
     def histograms_to_dict(self) -> dict[str, Any]:
-        """For JSON: the edges of the bins, and counts by class."""
+        """Return the histograms as JSON: the edges of the bins, and the counts by class."""
         edges = {"size": image_page.SIZES, "aspect": image_page.ASPECTS, "brightness": image_page.BRIGHTNESSES}
         return {"edges": edges, "classes": [dataclasses.asdict(one) for one in self.histograms()]}
 
 
 def survey(data: Path, subset: Subset | None, progress: Stages | None = None) -> Survey:
-    """Look at every file once, or find what is known of it, and check it as `clean` does. Raises ImgclfError."""
+    """Scan every file and run the checks of `clean`. Files that are in the index are not read again.
+
+    Raises ImgclfError if `subset` has no files.
+    """
     with file_index.images(data, progress=stage(progress, "decoding")) as (scanned, found, _chosen, _skipped):
         path = manifest_path(data)
         if path.exists():
@@ -67,19 +74,22 @@ def survey(data: Path, subset: Subset | None, progress: Stages | None = None) ->
 
 
 def write_page(result: Survey, path: Path, *, limit: int, seed: int, progress: Progress | None = None) -> None:
-    """A self-contained page with thumbnails, filters and histograms; of more than `limit` images a sample of every class."""
+    """Write a self-contained HTML page with thumbnails, filters and histograms.
+
+    If there are more than `limit` images, the page shows random samples of every class.
+    """
     chosen = sorted(_sampled(result.files, limit, seed))
     known = issue_page.measured(result.files, result.scanned.measurements)
     images = issue_page.with_issues(known, (result.files[index].path for index in chosen), result.issues, lambda _issue: "")
     about = f"{len(result.files):,} files, {len({issue.path for issue in result.issues}):,} with issues"
     if len(chosen) < len(result.files):
-        about += f"; {len(chosen):,} of them shown, drawn from every class (--limit shows more)"
+        about += f"; {len(chosen):,} of them are shown, random samples of every class (raise --limit to show more)"
     page = image_page.Page(str(result.data), about, "class", issue_page.checks(result.issues), result.histograms())
     image_page.write(path, result.data, images, page, progress)
 
 
 def _sampled(files: Sequence[layout.Found], limit: int, seed: int) -> set[int]:
-    """Indices of at most `limit` files, the classes in turn."""
+    """Return the indices of at most `limit` random files, taken from the classes in turn."""
     by_class: dict[str, list[int]] = collections.defaultdict(list)
     for index, file in enumerate(files):
         by_class[file.label or ""].append(index)
@@ -90,7 +100,7 @@ def _sampled(files: Sequence[layout.Found], limit: int, seed: int) -> set[int]:
 
 
 def write_histograms(result: Survey, path: Path) -> None:
-    """The histograms as PNG, by Matplotlib."""
+    """Write the histograms as PNG."""
     from imgclf.reports import plots
 
     plots.save(plots.histograms(result.histograms(), str(result.data)), path)

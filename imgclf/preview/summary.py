@@ -1,4 +1,4 @@
-"""Counts, sizes and formats of each class, from the headers of its files."""
+"""Summarize each class from the headers of its files: counts, sizes and formats."""
 
 import collections
 import dataclasses
@@ -14,7 +14,7 @@ from imgclf.images import header
 
 @dataclasses.dataclass(frozen=True)
 class ClassSummary:
-    """One class: how many images, their sizes in pixels, and their formats, commonest first."""
+    """One class: number of images, (width, height) in pixels, and (format, count) with the most frequent format first."""
 
     name: str
     count: int
@@ -26,7 +26,7 @@ class ClassSummary:
 
 
 def summarize(shown: Dataset, progress: Progress | None = None) -> tuple[ClassSummary, ...]:
-    """Read every header (not the pixels) and count."""
+    """Read the header of every file, but not the pixels, and summarize each class."""
 
     def one(sample: Sample) -> header.Header | None:
         try:

@@ -1,1 +1,1 @@
-"""Plots and pages, drawn from plain values."""
+"""Plots, tables and HTML pages, made from plain values."""

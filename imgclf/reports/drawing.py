@@ -1,4 +1,4 @@
-"""Text on images, and PNG files that say who wrote them."""
+"""Draw text on images, and write PNG files with a mark that imgclf wrote them."""
 
 import os
 import struct
@@ -16,17 +16,17 @@ _MARK = b"Software\0imgclf"
 
 
 def write(canvas: decode.Image, text: str, x: int, y: int, colour: tuple[int, int, int], size: int) -> None:
-    """Text in any script: OpenCV 5 draws with a built-in TrueType font."""
+    """Draw text in any script; OpenCV 5 has a built-in TrueType font."""
     cv2.putText(canvas, text, (x, y), colour, cv2.FontFace("sans"), size)
 
 
 def shorten(text: str, length: int) -> str:
-    """At most so many characters, the last a dot-dot-dot where some are missing."""
+    """Return at most `length` characters; the last one is an ellipsis if the text is cut."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def save(image: decode.Image, path: Path) -> None:
-    """Write a PNG, atomically, with the mark by which `check_png` knows it."""
+    """Write a PNG atomically, with the mark that `check_png` recognises."""
     content = preprocess.encode(image, ".png")
     chunk = b"tEXt" + _MARK
     mark = struct.pack(">I", len(_MARK)) + chunk + struct.pack(">I", zlib.crc32(chunk))
@@ -34,7 +34,7 @@ def save(image: decode.Image, path: Path) -> None:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file is a PNG that imgclf wrote, and may be written again."""
+    """Return whether a file is a PNG that imgclf wrote, so that it may be overwritten."""
     try:
         with open(path, "rb") as file:
             return _MARK in file.read(256)
@@ -43,12 +43,12 @@ def is_ours(path: Path) -> bool:
 
 
 def check_png(path: Path, option: str) -> None:
-    """Refuse what is no PNG file, and files of others."""
+    """Raise ImgclfError if `path` is not a PNG path, or is a file that imgclf did not write."""
     if path.is_dir():
-        raise ImgclfError(f"{path}: a folder; give {option} a file name that ends in .png")
+        raise ImgclfError(f"{path}: is a folder; give {option} a file name that ends in .png")
     if path.suffix.lower() != ".png":
-        raise ImgclfError(f"{path}: an image is written as PNG; give {option} a file name that ends in .png")
-    if os.path.lexists(path) and not path.is_file():  # a pipe would keep us waiting for ever
+        raise ImgclfError(f"{path}: the image is written as PNG; give {option} a file name that ends in .png")
+    if os.path.lexists(path) and not path.is_file():  # opening a pipe would block
         raise ImgclfError(f"{path}: exists and is not a regular file; choose another name")
     if path.is_file() and not is_ours(path):
         raise ImgclfError(f"{path}: exists and was not written by imgclf, so it is not overwritten; choose another name")

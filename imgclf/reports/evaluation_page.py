@@ -1,4 +1,4 @@
-"""One self-contained HTML page on how good a run is: metrics, tables, plots, the worst errors. It has no script."""
+"""Write the evaluation of a run as one self-contained HTML page: metrics, tables, plots and the worst errors. No script."""
 
 import base64
 import dataclasses
@@ -14,21 +14,27 @@ from imgclf.core.errors import ImageError
 from imgclf.core.files import atomic
 from imgclf.images import decode, preprocess
 
-START = "<!doctype html><!-- imgclf -->"  # by which a later run knows that it may replace the file
+START = "<!doctype html><!-- imgclf -->"  # marks a file that imgclf wrote and may overwrite
 TEMPLATE = Path(__file__).parent / "page" / "scorecard.html"
-MOST_CLASSES = 20  # of a confusion matrix as a table; a plot beyond
+MOST_CLASSES = 20  # of a confusion matrix as a table; with more classes it is a plot
 MOST_ERRORS = 48
-MOST_OVERLAYS = 24  # a third of a second each
+MOST_OVERLAYS = 24  # saliency maps; each takes a third of a second
 SIDE = 200  # pixels of a thumbnail's longer side
 
 
-# (the image, the same as small as it is shown, a class) to the small one with its map
+# (image, the same image as a thumbnail, class name) -> the thumbnail with the saliency map
 Overlay = Callable[[decode.Image, decode.Image, str], decode.Image]
 
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """What the page shows. metrics: as in evaluation-<name>.json. errors: the surest first. plots: PNGs by name."""
+    """The content of the page.
+
+    metrics: As in evaluation-<name>.json.
+    errors: Wrong predictions, with the highest probability first.
+    about: A line about the run.
+    plots: PNGs by name: `calibration`, and `confusion` if there are more than MOST_CLASSES classes.
+    """
 
     metrics: Mapping[str, Any]
     errors: Sequence[Mapping[str, Any]]
@@ -37,9 +43,11 @@ class Page:
 
 
 def write(path: Path, root: Path, page: Page, overlay: Overlay) -> None:
-    """Write the page. root: the data folder.
+    """Write the page.
 
-    overlay: the saliency map of an image for the class that was predicted; used for the first MOST_OVERLAYS errors.
+    Args:
+        root: The data folder.
+        overlay: Draws the saliency map of the predicted class; called for the first MOST_OVERLAYS errors.
     """
     metrics = page.metrics
     low, high = metrics["interval"]
@@ -47,11 +55,11 @@ def write(path: Path, root: Path, page: Page, overlay: Overlay) -> None:
     body = "".join(
         (
             _head(title, metrics, page.about),
-            _section("Confusion", _confusion(metrics, page.plots)),
+            _section("Confusion matrix", _confusion(metrics, page.plots)),
             _section("Classes", _classes(metrics)),
-            _section("How sure, how right", _calibration(metrics, page.plots)),
-            _section("By kind of image", _slices(metrics)),
-            _section("Worst errors", _errors(path, root, page.errors, overlay)),
+            _section("Calibration", _calibration(metrics, page.plots)),
+            _section("Slices", _slices(metrics)),
+            _section("Errors", _errors(path, root, page.errors, overlay)),
         )
     )
     text = TEMPLATE.read_text("utf-8").replace("@TITLE@", _e(title)).replace("@VERSION@", _e(imgclf.__version__))
@@ -70,31 +78,31 @@ def _number(value: float | None, digits: int = 4) -> str:
     return "undefined" if value is None else f"{value:.{digits}f}"
 
 
-def _between(pair: Sequence[float]) -> str:
+def _interval(pair: Sequence[float]) -> str:
     return f"{pair[0]:.3f} to {pair[1]:.3f}"
 
 
-def _bar(share: float) -> str:
-    return f"<td class=bar style='--share:{100 * share:.1f}%'>{share:.3f}"
+def _bar(fraction: float) -> str:
+    return f"<td class=bar style='--share:{100 * fraction:.1f}%'>{fraction:.3f}"
 
 
 def _head(title: str, metrics: Mapping[str, Any], about: str) -> str:
     low, high = metrics["interval"]
     trivial = metrics["baseline"]
     rows = [
-        ("F1, mean of classes", _number(metrics["macro_f1"]), _between(metrics["macro_f1_interval"])),
-        ("F1, weighted by images", _number(metrics["weighted_f1"]), _between(metrics["weighted_f1_interval"])),
-        *((f"top-{k} accuracy", _number(share), _between(metrics["top_intervals"][k])) for k, share in metrics["top"].items()),
+        ("F1, mean over classes", _number(metrics["macro_f1"]), _interval(metrics["macro_f1_interval"])),
+        ("F1, weighted by class size", _number(metrics["weighted_f1"]), _interval(metrics["weighted_f1_interval"])),
+        *((f"top-{k} accuracy", _number(value), _interval(metrics["top_intervals"][k])) for k, value in metrics["top"].items()),
         ("ROC-AUC", _number(metrics["auc"]), ""),
         ("average precision", _number(metrics["average_precision"]), ""),
         ("log loss", _number(metrics["loss"]), ""),
-        ("calibration error", _number(metrics["calibration_error"]), ""),
+        ("expected calibration error", _number(metrics["calibration_error"]), ""),
     ]
-    table = "".join(f"<tr><th>{_e(name)}<td>{value}<td>{between}" for name, value, between in rows)
+    table = "".join(f"<tr><th>{_e(name)}<td>{value}<td>{interval}" for name, value, interval in rows)
     notes = "".join(f"<p class=note>{_e(note)}" for note in metrics["notes"])
     if metrics["skipped"]:
         files = "".join(f"<li>{_e(path)}: {_e(reason)}" for path, reason in metrics["skipped"][:20])
-        notes += f"<p class=note>skipped, since they cannot be read: {len(metrics['skipped'])}<ul>{files}</ul>"
+        notes += f"<p class=note>unreadable files, skipped: {len(metrics['skipped'])}<ul>{files}</ul>"
     return (
         f"<header><h1>{_e(title)}</h1><p>{_e(metrics['run'])} on {_e(metrics['on'])}, {metrics['images']:,} images of "
         f"{_e(metrics['data'])}<br>{_e(about)}</p>{notes}"
@@ -122,7 +130,7 @@ def _confusion(metrics: Mapping[str, Any], plots: Mapping[str, bytes]) -> str:
         )
         rows.append(f"<tr><th scope=row>{_e(name)}{cells}")
     return (
-        f"<p>Rows are what the images show, columns what the run says.</p><div class=wide><table class=confusion>"
+        f"<p>Rows are true classes, columns are predicted classes.</p><div class=wide><table class=confusion>"
         f"<tr><th>{heads}{''.join(rows)}</table></div>"
     )
 
@@ -130,7 +138,9 @@ def _confusion(metrics: Mapping[str, Any], plots: Mapping[str, bytes]) -> str:
 def _classes(metrics: Mapping[str, Any]) -> str:
     rows = "".join(
         f"<tr><th scope=row>{_e(one['name'])}"
-        + "".join(f"{_bar(one[what])} <small>{_between(one[f'{what}_interval'])}</small>" for what in ("precision", "recall"))
+        + "".join(
+            f"{_bar(one[metric])} <small>{_interval(one[f'{metric}_interval'])}</small>" for metric in ("precision", "recall")
+        )
         + _bar(one["f1"])
         + f"<td>{one['support']:,}"
         for one in sorted(metrics["classes"], key=lambda one: float(one["f1"]))
@@ -141,24 +151,24 @@ def _classes(metrics: Mapping[str, Any]) -> str:
 
 def _calibration(metrics: Mapping[str, Any], plots: Mapping[str, bytes]) -> str:
     return (
-        f"<p>Expected calibration error {metrics['calibration_error']:.4f}; before the probabilities were calibrated on the "
-        f"validation images {metrics['uncalibrated_error']:.4f} (temperature {metrics['temperature']:.2f}).</p>"
-        + _plot(plots["calibration"], "calibration and risk-coverage curves")
+        f"<p>The expected calibration error is {metrics['calibration_error']:.4f}. Before calibration on the validation images "
+        f"it was {metrics['uncalibrated_error']:.4f} (temperature {metrics['temperature']:.2f}).</p>"
+        + _plot(plots["calibration"], "reliability diagram, and accuracy by coverage")
     )
 
 
 def _slices(metrics: Mapping[str, Any]) -> str:
     if not metrics["slices"]:
-        return "<p>Too few images to tell parts of them apart.</p>"
+        return "<p>Too few images to compare slices.</p>"
     rows = "".join(
         f"<tr{' class=worse' if one['is_worse'] else ''}><th scope=row>{_e(one['by'])}<td>{_e(one['value'])}"
-        f"{_bar(one['accuracy'])}<td>{_between(one['interval'])}"
+        f"{_bar(one['accuracy'])}<td>{_interval(one['interval'])}"
         f"<td>{one['images']:,}"
         for one in metrics["slices"]
     )
-    heads = "".join(f"<th scope=col>{name}" for name in ("by", "is", "accuracy", "95% interval", "images"))
+    heads = "".join(f"<th scope=col>{name}" for name in ("property", "value", "accuracy", "95% interval", "images"))
     return (
-        "<p>Marked are those that do worse than all images together by more than chance explains: "
+        "<p>Slices with a significantly lower accuracy than all images together are marked: "
         f"{sum(one['is_worse'] for one in metrics['slices'])} of {len(metrics['slices'])}.</p>"
         f"<div class=wide><table class=list><tr>{heads}{rows}</table></div>"
     )
@@ -166,11 +176,15 @@ def _slices(metrics: Mapping[str, Any]) -> str:
 
 def _errors(path: Path, root: Path, errors: Sequence[Mapping[str, Any]], overlay: Overlay) -> str:
     if not errors:
-        return "<p>None: every image is right.</p>"
+        return "<p>None: all images are predicted correctly.</p>"
     shown = errors[:MOST_ERRORS]
     listed = "".join(_error(path, root, one, overlay if place < MOST_OVERLAYS else None) for place, one in enumerate(shown))
-    more = f"{len(shown):,} of {len(errors):,}, the surest first." if len(shown) < len(errors) else "The surest first."
-    more += " Beside each, what made the run say so: where a patch blurred away takes most from its answer."
+    more = (
+        f"{len(shown):,} of {len(errors):,}, with the highest probability first."
+        if len(shown) < len(errors)
+        else "The highest probability comes first."
+    )
+    more += f" Up to {MOST_OVERLAYS} have a saliency map: blurring the highlighted areas lowers the probability most."
     return f"<p>{more}</p><div class=grid>{listed}</div>"
 
 
@@ -182,19 +196,19 @@ def _error(path: Path, root: Path, error: Mapping[str, Any], overlay: Overlay | 
         small = preprocess.fit(image, min(SIDE, max(image.shape[:2])))
         shown = _thumbnail(small, str(error["path"]))
         if overlay:
-            shown += _thumbnail(overlay(image, small, str(error["predicted"])), "where the run looks")
+            shown += _thumbnail(overlay(image, small, str(error["predicted"])), "saliency map")
     except ImageError as problem:
         shown = f"<span class=none>{_e(problem)}</span>"
     return (
         f"<figure><a href='{href}'>{shown}</a><figcaption><b>{_e(error['predicted'])}</b> {error['probability']:.3f}, "
-        f"is {_e(error['label'])}<div>{_e(error['path'])}</div></figcaption></figure>"
+        f"true class {_e(error['label'])}<div>{_e(error['path'])}</div></figcaption></figure>"
     )
 
 
-def _thumbnail(image: decode.Image, words: str) -> str:
+def _thumbnail(image: decode.Image, alt: str) -> str:
     content = base64.b64encode(preprocess.encode(image, ".jpg")).decode()
-    return f"<img src='data:image/jpeg;base64,{content}' alt='{_e(words)}' loading=lazy>"
+    return f"<img src='data:image/jpeg;base64,{content}' alt='{_e(alt)}' loading=lazy>"
 
 
-def _plot(content: bytes, words: str) -> str:
-    return f"<img class=plot src='data:image/png;base64,{base64.b64encode(content).decode()}' alt='{words}'>"
+def _plot(content: bytes, alt: str) -> str:
+    return f"<img class=plot src='data:image/png;base64,{base64.b64encode(content).decode()}' alt='{alt}'>"

@@ -1,4 +1,7 @@
-"""One self-contained HTML page of images: thumbnails, issues, filters, histograms. No script or style from elsewhere."""
+"""Write images as one self-contained HTML page with thumbnails, issues, filters and histograms.
+
+The page loads no script or style from elsewhere.
+"""
 
 import base64
 import dataclasses
@@ -19,7 +22,7 @@ from imgclf.core.parallel import ordered_map
 from imgclf.core.progress import Progress
 from imgclf.images import decode, preprocess
 
-START = "<!doctype html><!-- imgclf -->"  # by which a later run knows that it may replace the file
+START = "<!doctype html><!-- imgclf -->"  # marks a file that imgclf wrote and may overwrite
 TEMPLATE = Path(__file__).parent / "page" / "images.html"
 THUMBNAIL = 160  # pixels on the longer side
 
@@ -31,9 +34,11 @@ BRIGHTNESSES = tuple(step / 16 for step in range(17))
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Image:
-    """One image of the page. issues: (check, score, action, detail). other: an image to show beside it.
+    """One image of the page.
 
-    other_label, other_size: its class, and (width, height). now, other_now: where the files lie, if not at `path` and `other`.
+    issues: (check, score, action, detail).
+    other: Path of an image to show beside it; other_label and other_size are its class and (width, height).
+    now, other_now: Where the files are now, if they are no longer at `path` and `other`.
     """
 
     path: str
@@ -62,7 +67,7 @@ class Histogram:
 
 
 def histogram(label: str, width: NDArray[Any], height: NDArray[Any], brightness: NDArray[Any]) -> Histogram:
-    """Count images of one class; (n,) each: pixels, pixels, 0 to 1."""
+    """Count the images of one class in bins. width, height: (n,) pixels. brightness: (n,) 0 to 1."""
     bins = (
         (np.minimum(width, height), SIZES), (width / np.maximum(1, height), ASPECTS), (brightness, BRIGHTNESSES),
     )  # fmt: skip
@@ -72,10 +77,12 @@ def histogram(label: str, width: NDArray[Any], height: NDArray[Any], brightness:
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """What the page says beside the images.
+    """The content of the page besides the images.
 
-    group: what sections are made by at first: issue, class or split. checks: by name how many files, and what it means.
-    classes: where given, the page lets its reader decide on each image, and saves a CSV for `clean --apply`.
+    about: A line below the title.
+    group: The initial grouping of the images.
+    checks: (number of files, meaning) by check.
+    classes: If not empty, the user can choose an action for each image, and save a CSV file for `clean --apply`.
     """
 
     title: str
@@ -87,12 +94,12 @@ class Page:
 
 
 def check_place(path: Path, data: Path) -> None:
-    """Raise ImgclfError, before anything is computed, for a place that cannot be written and for a file that is no page."""
+    """Raise ImgclfError if `path` cannot be written, or is a file that imgclf did not write. Call it before any other work."""
     check_output(path, data, ".html", START, "--html")
 
 
 def write(path: Path, root: Path, images: Sequence[Image], page: Page, progress: Progress | None = None) -> None:
-    """Write the page, image by image: thumbnails are never all in memory."""
+    """Write the page image by image, so that the thumbnails are never all in memory."""
     head = {
         "title": page.title,
         "about": page.about,
@@ -123,23 +130,23 @@ def write(path: Path, root: Path, images: Sequence[Image], page: Page, progress:
 
 
 def _link(root: Path, name: str, page: Path) -> str:
-    """An image's address as seen from the page."""
+    """Return the URL of an image, relative to the page."""
     return urllib.parse.quote(os.fsencode(Path(os.path.relpath(root / name, page.resolve().parent)).as_posix()))
 
 
 def _json(value: object) -> str:
-    """JSON that can stand in a script element: nothing in it ends the element."""
+    """Return JSON that is safe inside a script element: it cannot close the element."""
     return json.dumps(value).replace("<", "\\u003c")
 
 
 def _thumbnails(root: Path, image: Image) -> tuple[str, str]:
-    """Of the image itself, and of the other one if there is one."""
+    """Return the thumbnails of the image and of the other image, which is "" if there is none."""
     own = _thumbnail(root / (image.now or image.path))
     return own, _thumbnail(root / (image.other_now or image.other)) if image.other else ""
 
 
 def _thumbnail(path: Path) -> str:
-    """A small JPEG in base64, "" for a file without pixels."""
+    """Return a small JPEG in base64; "" for an unusable file."""
     try:
         image = decode.decode(decode.read(path))
     except ImageError:

@@ -1,6 +1,6 @@
-"""Matplotlib figures. They are returned, not shown, and drawn without pyplot and with Matplotlib's own defaults.
+"""Matplotlib figures, drawn without pyplot and with Matplotlib's default style. Functions return figures and do not show them.
 
-No display is needed. The user's settings (matplotlibrc, MPLBACKEND) neither affect a figure nor change.
+No display is needed. The user's settings (matplotlibrc, MPLBACKEND) do not affect the figures and are not changed.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from imgclf.evaluation.baseline import Baseline
     from imgclf.reports.image_page import Histogram
 
-logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a home folder that it cannot write is no news
+logging.getLogger("matplotlib").setLevel(logging.ERROR)  # do not warn about a home folder that is not writable
 
 
 @contextlib.contextmanager
 def _defaults() -> Iterator[None]:
-    """Use Matplotlib's own defaults inside the block. All figures are made and drawn in such a block."""
+    """Use Matplotlib's default style inside the block. All figures are created and drawn in such a block."""
     load_matplotlib()
     from matplotlib import style
 
@@ -38,7 +38,7 @@ def _defaults() -> Iterator[None]:
 
 
 def load_matplotlib() -> None:
-    """Import Matplotlib. Its import fails if MPLBACKEND is unknown to it, such as that of a notebook."""
+    """Import Matplotlib without MPLBACKEND: the import fails if its value is unknown, such as the backend of a notebook."""
     backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
     try:
         import matplotlib
@@ -56,26 +56,29 @@ def load_matplotlib() -> None:
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """Write a figure as PNG, atomically."""
+    """Write a figure as PNG atomically."""
     with atomic.atomic_path(path) as temporary:
         temporary.write_bytes(png(figure))
 
 
 @_defaults()
 def png(figure: "Figure") -> bytes:
-    """A figure as the bytes of a PNG."""
+    """Return a figure as PNG."""
     content = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a class name in a script that no font here has
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # class names in a script that no installed font covers
         figure.savefig(content, format="png", dpi=110, metadata={"Software": "imgclf"})
     return content.getvalue()
 
 
 @_defaults()
 def curves(history: Sequence[Mapping[str, Any]], interval: tuple[float, float], trivial: "Baseline") -> "Figure":
-    """Loss and accuracy by epoch, for training and validation, with the best epoch marked. history: as in history.csv.
+    """Plot loss and accuracy by epoch, for training and validation, with the best epoch marked.
 
-    interval: 95% interval of the validation accuracy in the best epoch. trivial: the baseline on the validation images.
+    Args:
+        history: Rows of history.csv.
+        interval: 95% interval of the validation accuracy in the best epoch.
+        trivial: The baseline on the validation images.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -103,7 +106,7 @@ def curves(history: Sequence[Mapping[str, Any]], interval: tuple[float, float], 
 
 @_defaults()
 def rates(rates: Sequence[float], losses: Sequence[float], suggestion: float) -> "Figure":
-    """The smoothed loss by learning rate, and the rate suggested."""
+    """Plot the smoothed loss by learning rate, with the suggested rate."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -118,7 +121,7 @@ def rates(rates: Sequence[float], losses: Sequence[float], suggestion: float) ->
 
 @_defaults()
 def histograms(classes: "Sequence[Histogram]", title: str) -> "Figure":
-    """Sizes, aspect ratios and brightness of images, a line a class (one for all where there are more than ten)."""
+    """Plot sizes, aspect ratios and brightness, with one line for each class (one line in total for more than ten classes)."""
     import numpy as np
     from matplotlib.figure import Figure
 
@@ -137,7 +140,7 @@ def histograms(classes: "Sequence[Histogram]", title: str) -> "Figure":
             counts = {f"all {len(counts)} classes": np.sum(list(counts.values()), axis=0)}
         for name, values in counts.items():
             axes.step(range(len(values)), values / max(1, values.sum()), where="mid", label=name)
-        axes.set(xlabel=f"{heading} (from)", ylabel="share of the class", ylim=(0, None))
+        axes.set(xlabel=f"{heading} (lower edge)", ylabel="fraction of the class", ylim=(0, None))
         axes.set_xticks(range(len(edges)), edges, rotation=60)
         axes.grid(alpha=0.3)
     axes.legend()
@@ -146,7 +149,7 @@ def histograms(classes: "Sequence[Histogram]", title: str) -> "Figure":
 
 @_defaults()
 def confusion(matrix: "NDArray[np.int64]", class_names: Sequence[str], title: str) -> "Figure":
-    """A confusion matrix: counts in the cells, colour by share of the true class."""
+    """Plot a confusion matrix: counts as text, fractions of the true class as colour."""
     import numpy as np
     from matplotlib.figure import Figure
 
@@ -154,8 +157,8 @@ def confusion(matrix: "NDArray[np.int64]", class_names: Sequence[str], title: st
     side = min(24.0, max(4.5, 1.6 + 0.62 * count))
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
-    share = matrix / np.maximum(1, matrix.sum(axis=1, keepdims=True))
-    drawn = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    fraction = matrix / np.maximum(1, matrix.sum(axis=1, keepdims=True))
+    drawn = axes.imshow(fraction, cmap="Blues", vmin=0, vmax=1)
     short = [name if len(name) <= 18 else name[:17] + "…" for name in class_names]
     turn = 0 if count <= 3 else 60
     axes.set_xticks(range(count), short, rotation=turn, ha="center" if not turn else "right", rotation_mode="anchor")
@@ -164,9 +167,9 @@ def confusion(matrix: "NDArray[np.int64]", class_names: Sequence[str], title: st
     if count <= 30:
         for row in range(count):
             for column in range(count):
-                colour = "white" if share[row, column] > 0.55 else "black"
+                colour = "white" if fraction[row, column] > 0.55 else "black"
                 axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
-    figure.colorbar(drawn, ax=axes, label="share of the true class", fraction=0.046)
+    figure.colorbar(drawn, ax=axes, label="fraction of the true class", fraction=0.046)
     return figure
 
 
@@ -174,34 +177,38 @@ def confusion(matrix: "NDArray[np.int64]", class_names: Sequence[str], title: st
 def calibration(
     bins: "tuple[NDArray[Any], ...]", coverage: "tuple[NDArray[Any], ...]", intervals: "tuple[NDArray[Any], NDArray[Any]]"
 ) -> "Figure":
-    """How often the classifier is right by how sure it is, and how right it is when it answers only where it is surest.
+    """Plot a reliability diagram, and the accuracy by coverage.
 
-    bins: from `metrics.reliability`. coverage: from `metrics.risk_coverage`. intervals: for each point of both, (n, 2) ends of
-    the 95% interval of its accuracy.
+    The coverage is the fraction of images that are predicted if only the most confident predictions are used.
+
+    Args:
+        bins: From `calibration.reliability`.
+        coverage: From `calibration.risk_coverage`.
+        intervals: 95% intervals of the accuracy, (n, 2), for the points of `bins` and of `coverage`.
     """
     import numpy as np
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
-    counts, confidence, accurate = bins
+    counts, confidence, accuracy = bins
     some = counts > 0
     width = 1 / len(counts)
-    left.bar((np.arange(len(counts)) + 0.5)[some] * width, accurate[some], 0.92 * width, color="tab:blue", alpha=0.45)
+    left.bar((np.arange(len(counts)) + 0.5)[some] * width, accuracy[some], 0.92 * width, color="tab:blue", alpha=0.45)
     of_bins, of_curve = intervals
     left.vlines(confidence[some], *of_bins[some].T, color="tab:blue", linewidth=1)
-    left.plot(confidence[some], accurate[some], marker="o", linestyle="", color="tab:blue", label="accuracy, 95% interval")
-    left.plot([0, 1], [0, 1], color="grey", linestyle=":", label="as sure as right")
+    left.plot(confidence[some], accuracy[some], marker="o", linestyle="", color="tab:blue", label="accuracy, 95% interval")
+    left.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfect calibration")
     for place, count in zip((np.arange(len(counts)) + 0.5)[some] * width, counts[some], strict=True):
         left.text(place, 0.012, str(count), ha="center", va="bottom", fontsize=7, rotation=90)
-    left.set(title="Calibration (images in each bin below)", xlabel="probability of the answer", ylabel="share right")
+    left.set(title="Reliability diagram (with images per bin)", xlabel="confidence", ylabel="accuracy")
     left.set(xlim=(0, 1), ylim=(0, 1.02))
-    _thresholds, covered, right_share = coverage
+    _thresholds, covered, covered_accuracy = coverage
     right.fill_between(covered, *of_curve.T, color="tab:orange", alpha=0.2, linewidth=0, label="95% interval")
-    right.plot(covered, right_share, color="tab:orange")
+    right.plot(covered, covered_accuracy, color="tab:orange")
     right.legend(loc="lower left")
-    right.set(title="Answering only where it is surest", xlabel="share of images answered", ylabel="share of answers right")
-    least = min(float(right_share.min()), float(of_curve[-1, 0])) - 0.02
+    right.set(title="Accuracy of the most confident predictions", xlabel="coverage (fraction of images)", ylabel="accuracy")
+    least = min(float(covered_accuracy.min()), float(of_curve[-1, 0])) - 0.02
     right.set(xlim=(0, 1.01), ylim=(min(0.95, least), 1.002))
     left.legend(loc="upper left")
     for axes in (left, right):

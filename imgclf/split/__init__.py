@@ -1,1 +1,1 @@
-"""`imgclf split`: divide a data set into train, validation and test sets that share no image."""
+"""`imgclf split`: divide a data set into train, validation and test sets without duplicates or groups in common."""

@@ -1,4 +1,4 @@
-"""Find leakage: images that show the same on both sides of a split."""
+"""Find leakage: duplicates and near-duplicates in two subsets of a split."""
 
 import dataclasses
 from pathlib import Path
@@ -14,9 +14,9 @@ from imgclf.data.manifest import as_spelled, manifest_path, read_manifest
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Leak:
-    """An image that shows the same as others in another subset, and the most similar of those.
+    """An image with duplicates or near-duplicates in another subset, and the most similar one of them.
 
-    similarity: 1 and `exact` when the pixels are the same.
+    exact: The pixels are the same; then similarity is 1.
     """
 
     path: str
@@ -30,8 +30,12 @@ class Leak:
 
 @dataclasses.dataclass(frozen=True)
 class Leakage:
-    """What leaks between the subsets of a folder: `where` they come from, how many images were compared,
-    and files without pixels."""
+    """The leakage between the subsets of a folder.
+
+    where: What defines the subsets: "its folders", or the path of the manifest.
+    images: Number of images compared, by subset.
+    skipped: (path, reason) of unusable files.
+    """
 
     data: Path
     where: str
@@ -40,7 +44,7 @@ class Leakage:
     skipped: tuple[tuple[str, str], ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the result as JSON."""
         return {
             "schema": "split-check/1",
             "data": str(self.data),
@@ -52,9 +56,9 @@ class Leakage:
 
 
 def find_leakage(data: Path, progress: Stages | None = None) -> Leakage:
-    """Look for images that show the same in two subsets of a folder that is split, by its folders or else by its manifest.
+    """Find duplicates and near-duplicates in two subsets of a data folder.
 
-    Raises ImgclfError when it is not split.
+    The subsets are its train, val and test folders, or else those of its manifest. Raises ImgclfError if it has neither.
     """
     with file_index.images(data, progress=stage(progress, "decoding")) as found:
         scanned, files, chosen, skipped = found
@@ -64,7 +68,7 @@ def find_leakage(data: Path, progress: Stages | None = None) -> Leakage:
             path = manifest_path(data)
             if not path.exists():
                 raise ImgclfError(
-                    f"{data}: not split: no train and test folders, and no manifest; run {command('split', data)}"
+                    f"{data}: not split: it has no train and test folders and no manifest; run {command('split', data)}"
                 )
             where = str(path)
             manifest = as_spelled(read_manifest(path), scanned.paths)

@@ -1,4 +1,4 @@
-"""What a split is made from: usable images, their hashes and their groups."""
+"""Collect the inputs of a split: usable images, their hashes and their groups."""
 
 import dataclasses
 from pathlib import Path
@@ -11,7 +11,15 @@ from imgclf.data.grouping import user_groups
 
 @dataclasses.dataclass(frozen=True)
 class Material:
-    """What a split is made from: usable images, their contents, and the groups that stay together."""
+    """The inputs of a split.
+
+    samples: Usable images.
+    hashes: SHA-256 by path.
+    keys: The user's group keys by path.
+    groups: Group by path, from duplicates, near-duplicates and keys.
+    folders: Subset by folder name if the data folder is already split, else empty.
+    skipped: (path, reason) of unusable files.
+    """
 
     samples: tuple[dataset.Sample, ...]
     hashes: dict[str, str]
@@ -23,16 +31,17 @@ class Material:
 
 
 def gather(data: Path, config: SplitConfig, progress: Stages | None) -> Material:
+    """Scan a data folder, find duplicates and near-duplicates, and build the groups."""
     with file_index.images(data, minimum_classes=2, progress=stage(progress, "decoding")) as found:
         scanned, _files, chosen, skipped = found
-        alike = duplicates.groups(scanned, stage(progress, "comparing")).tolist()
+        first_of = duplicates.groups(scanned, stage(progress, "comparing")).tolist()
     paths = [sample.path for sample in chosen.samples]
     all_hashes = scanned.hashes()
     hashes = {path: all_hashes[path] for path in paths}
     keys, notes = user_groups(paths, config)
     pairs = [
         (scanned.paths[index], scanned.paths[first])
-        for index, first in enumerate(alike)
+        for index, first in enumerate(first_of)
         if index != first and scanned.paths[index] in hashes
     ]
     groups = allocation.group(hashes, keys, pairs)

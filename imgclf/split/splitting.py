@@ -1,4 +1,4 @@
-"""`imgclf split`: divide a data set into train, validation and test sets that share no image, as a manifest."""
+"""`imgclf split`: divide a data set into train, validation and test sets, stored as a manifest."""
 
 import collections
 import dataclasses
@@ -20,7 +20,7 @@ from imgclf.split.subsets import check_filled, from_folders, warnings_of
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """A manifest in force, where it lies, whether it is new, and what to tell the user."""
+    """The manifest of a data folder. path: where it is stored. changed: whether it was written now. notes: messages to show."""
 
     manifest: Manifest
     path: Path
@@ -29,7 +29,7 @@ class Split:
     skipped: tuple[tuple[str, str], ...] = ()  # (path, reason) of files in class folders that are in no subset
 
     def groups(self) -> tuple[int, int, int]:
-        """(groups of several images, images in them, groups that lie in more than one subset: leakage)."""
+        """Return (groups of several images, images in them, groups that lie in several subsets, which is leakage)."""
         members = collections.Counter(row.group for row in self.manifest.rows)
         subsets: dict[str, set[str]] = collections.defaultdict(set)
         for row in self.manifest.rows:
@@ -38,7 +38,7 @@ class Split:
         return len(several), sum(members[name] for name in several), sum(len(subsets[name]) > 1 for name in several)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: counts and where the manifest lies; the manifest itself is a CSV file."""
+        """Return the result as JSON: counts and the path of the manifest, which is a CSV file."""
         return {
             "schema": "split/1",
             "manifest": str(self.path),
@@ -52,25 +52,31 @@ class Split:
 
 
 def exists(data: Path) -> bool:
-    """Whether a data folder has a split manifest; raises ImgclfError when there is no such folder."""
+    """Return whether a data folder has a split manifest; raises ImgclfError if the folder does not exist."""
     return manifest_path(data).exists()
 
 
 def split(data: StrPath, config: SplitConfig | None = None, *, force: bool = False, progress: Stages | None = None) -> Split:
-    """Make the manifest of a data folder, or find that the one in force is the same.
+    """Split a data folder and write the manifest, unless the existing manifest is equal.
 
-    A folder with train, validation and test subfolders keeps them as they are; when it has no validation set, one is taken
-    from train. Raises ImgclfError when another manifest is in force and `force` is not given; the old one is then kept beside.
+    A folder with train, validation and test subfolders keeps these subsets; if it has no validation set, one is drawn from
+    train.
+
+    Args:
+        force: Replace a different existing manifest. The old one is kept under another name.
+
+    Raises:
+        ImgclfError: A different manifest exists and `force` is not set.
     """
     data = Path(data)
     config = config or SplitConfig()
     material = gather(data, config, progress)
     with locks.locked(state_folder(data), "split"):
-        return _put_in_force(data, config, material, force=force)
+        return _write_split(data, config, material, force=force)
 
 
-def _put_in_force(data: Path, config: SplitConfig, material: Material, *, force: bool) -> Split:
-    """Make the manifest and write it, unless the one that is there forbids it."""
+def _write_split(data: Path, config: SplitConfig, material: Material, *, force: bool) -> Split:
+    """Make the manifest and write it; raises ImgclfError if a different one exists and may not be replaced."""
     samples, hashes, groups = material.samples, material.hashes, material.groups
     fractions = config.fractions
     notes = elsewhere_note(data) + ([] if material.folders else material.notes)
@@ -81,24 +87,26 @@ def _put_in_force(data: Path, config: SplitConfig, material: Material, *, force:
     extends = False
     if material.folders:
         if config.stable:
-            raise UsageError("--stable: the folder has train and test folders of its own, which are used as they are")
-        subsets, said = from_folders(material, fractions, config.seed)
-        notes += [*said, *layout.unlabelled_note(data)]
+            raise UsageError(
+                "--stable: the data folder has its own train and test folders, which stay unchanged; omit --stable"
+            )
+        subsets, folder_notes = from_folders(material, fractions, config.seed)
+        notes += [*folder_notes, *layout.unlabelled_note(data)]
         if config.group_by or config.groups:
-            notes.append("--group-by and --groups are not used: the folder's own subsets stay as they are")
+            notes.append("--group-by and --groups are ignored: the data folder's own subsets stay unchanged")
     elif config.stable:
-        anchor = None if force else old
-        subsets, unfit = allocation.allocate_stably(samples, hashes, groups, material.keys, config, anchor)
-        skipped += unfit
-        if anchor:
+        previous = None if force else old
+        subsets, unassigned = allocation.allocate_stably(samples, hashes, groups, material.keys, config, previous)
+        skipped += unassigned
+        if previous:
             extends = True
-            contents = {row.sha256 for row in anchor.rows}
-            known = {row.path for row in anchor.rows}
+            contents = {row.sha256 for row in previous.rows}
+            known = {row.path for row in previous.rows}
             new = [path for path in subsets if hashes[path] not in contents]
             changed = sum(path in known for path in new)
-            notes.append(f"the split in force stays as it is; images added to it: {len(new) - changed}")
+            notes.append(f"the existing split stays unchanged; images added to it: {len(new) - changed}")
             if changed:
-                notes.append(f"images saved anew since the split, which keep their subset: {changed}")
+                notes.append(f"images with new content since the split, which keep their subset: {changed}")
     else:
         subsets = allocation.allocate(samples, groups, fractions, config.seed)
     manifest = allocation.manifest_of(samples, hashes, groups, subsets)
@@ -108,8 +116,8 @@ def _put_in_force(data: Path, config: SplitConfig, material: Material, *, force:
         return Split(manifest, path, False, tuple(notes), tuple(skipped))
     if old and not force and not extends:
         raise ImgclfError(
-            f"{path}: another split is in force ({_difference(old, manifest)}); "
-            "add --force to replace it (the old one is kept beside it)"
+            f"{path}: the data folder has another split ({_difference(old, manifest)}); "
+            "add --force to replace it (the old file is kept under another name)"
         )
     path = state_folder(data) / path.name
     if path.exists():
@@ -121,28 +129,32 @@ def _put_in_force(data: Path, config: SplitConfig, material: Material, *, force:
 def folds(
     data: Path, count: int, config: SplitConfig | None = None, *, force: bool = False, progress: Stages | None = None
 ) -> list[Split]:
-    """Make `count` manifests for cross-validation, DATA/.imgclf/folds/fold-I-of-K.csv: every image is tested once.
+    """Write `count` manifests for cross-validation, DATA/.imgclf/folds/fold-I-of-K.csv. Every image is in exactly one test set.
 
-    Fold I is the test set of manifest I; of the others a validation set is drawn in the ratio of config's train and val.
-    Groups stay whole throughout. The first has the notes of all. Raises ImgclfError when other folds are there and `force` is
-    not given, and when the groups leave a fold nothing to test, or a class nothing to train on.
+    Fold I is the test set of manifest I. The other images are divided into train and val in the ratio of `config`. Groups are
+    never divided. The first result has the notes of all folds.
+
+    Raises:
+        ImgclfError: Other folds exist and `force` is not set, or the groups leave a test set empty or a class without training
+            images.
+        UsageError: `count` is below 2 or above the size of the smallest class, or the data folder has its own subsets.
     """
     config = config or SplitConfig()
     if config.stable:
-        raise UsageError("--stable and --folds exclude each other")
+        raise UsageError("--stable and --folds cannot be used together; choose one")
     if count < 2:
-        raise UsageError(f"--folds {count}: two folds at least")
+        raise UsageError(f"--folds {count}: the minimum is 2")
     material = gather(data, config, progress)
     if material.folders:
-        raise UsageError("--folds: the folder has train and test folders of its own, which are used as they are")
+        raise UsageError("--folds: the data folder has its own train and test folders, which stay unchanged; omit --folds")
     samples, hashes, groups = material.samples, material.hashes, material.groups
     smallest = min(collections.Counter(sample.label for sample in samples).values())
     if smallest < count:
-        raise UsageError(f"--folds {count}: a class has {smallest} images only, fewer than folds")
+        raise UsageError(f"--folds {count}: a class has only {smallest} images; use at most {smallest} folds, or add images")
     fold_of = allocation.allocate(samples, groups, dict.fromkeys(range(1, count + 1), 1 / count), config.seed)
     inner = config.val / (config.train + config.val)
     made = []
-    said = [*material.notes, *layout.merged_note(data, hashes)]
+    notes = [*material.notes, *layout.merged_note(data, hashes)]
     folder = state_folder(data) / "folds"
     for number in range(1, count + 1):
         rest = [sample for sample in samples if fold_of[sample.path] != number]
@@ -151,16 +163,16 @@ def folds(
         manifest = allocation.manifest_of(samples, hashes, groups, subsets)
         if not any(row.split == "test" for row in manifest.rows):
             raise ImgclfError(
-                f"--folds {count}: the groups are too few or too large: nothing is left to test in fold {number}; "
-                "take fewer folds, or name finer groups"
+                f"--folds {count}: the groups are too few or too large: fold {number} has no test image; "
+                "use fewer folds, or define smaller groups"
             )
         try:
-            said += warnings_of(manifest, False)
+            notes += warnings_of(manifest, False)
         except ImgclfError as error:
-            finer = "; or take fewer folds, or name finer groups" if material.keys else ""
-            raise ImgclfError(f"fold {number} of {count}: {error}{finer}") from error
+            hint = "; or use fewer folds, or define smaller groups" if material.keys else ""
+            raise ImgclfError(f"fold {number} of {count}: {error}{hint}") from error
         made.append(Split(manifest, folder / f"fold-{number}-of-{count}.csv", True))
-    made[0] = dataclasses.replace(made[0], notes=tuple(dict.fromkeys(said)), skipped=tuple(material.skipped))
+    made[0] = dataclasses.replace(made[0], notes=tuple(dict.fromkeys(notes)), skipped=tuple(material.skipped))
     with locks.locked(state_folder(data), "split"):
         old = fold_paths(data)
         if [path.name for path in old] == [one.path.name for one in made] and all(
@@ -169,10 +181,10 @@ def folds(
         ):
             return [dataclasses.replace(one, changed=False) for one in made]
         if old and not force:
-            raise ImgclfError(f"{folder}: other folds are there ({len(old)}); add --force to replace them")
+            raise ImgclfError(f"{folder}: contains other folds ({len(old)}); add --force to replace them")
         with contained.at(folder, make=True) as place:
             for name in place.names():
-                if fnmatch.fnmatch(name, "fold-*-of-*.csv"):  # from here to the end the set is incomplete: `fold_paths` says so
+                if fnmatch.fnmatch(name, "fold-*-of-*.csv"):  # until the last one is written, `fold_paths` returns no folds
                     place.unlink(name)
         for one in made:
             atomic.write_atomic(one.path, one.manifest.to_csv())
@@ -184,7 +196,7 @@ def _difference(old: Manifest, new: Manifest) -> str:
     after = {row.path: row for row in new.rows}
     added, gone = len(after.keys() - before.keys()), len(before.keys() - after.keys())
     moved = sum(1 for path in after.keys() & before.keys() if after[path].split != before[path].split)
-    return f"{added} images are new, {gone} are gone, {moved} would change their subset"
+    return f"{added} images are new, {gone} are missing, {moved} would move to another subset"
 
 
 def _keep_old(path: Path) -> None:
@@ -192,6 +204,6 @@ def _keep_old(path: Path) -> None:
 
 
 def in_force(data: Path) -> Split:
-    """The split that a data folder has; raises ImgclfError when there is none."""
+    """Return the existing split of a data folder; raises ImgclfError if there is none."""
     path = manifest_path(data)
     return Split(read_manifest(path), path, False)

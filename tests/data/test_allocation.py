@@ -234,7 +234,7 @@ def test_an_image_that_would_join_two_parts_is_skipped() -> None:
     groups = dict.fromkeys(hashes, "1")  # the new image shows the same as both
     subsets, skipped = allocation.allocate_stably([*old, Sample("a/3.jpg", "a")], hashes, groups, {}, SplitConfig(), manifest)
     assert subsets == {"a/1.jpg": "train", "a/2.jpg": "test"}
-    assert skipped == [("a/3.jpg", "shows the same as images in test and in train")]
+    assert skipped == [("a/3.jpg", "has duplicates or group members in test and in train")]
 
 
 def test_stable_parts_follow_the_users_groups() -> None:

@@ -13,7 +13,7 @@ from imgclf.core.config import Preprocessing
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files.state_folder import state_folder
 from imgclf.data import dataset, file_index, loader, prepared_images
-from imgclf.data.manifest import as_they_are, load_subsets
+from imgclf.data.manifest import current_manifest, load_subsets
 from imgclf.data.prepared_images import Prepared
 from imgclf.images import augment, decode, preprocess
 from imgclf.split import splitting
@@ -166,7 +166,7 @@ def test_changes_since_the_split_are_named(data: Path) -> None:
         f"images of the split that no longer exist (skipped): 1 (a/001.png); make a new split without them: "
         f"`imgclf split {data} --force`",
         f"images that are not in the split: 1 (b/new.png); make a new split with `imgclf split {data} --force`, "
-        f"or add them and keep the other images where they are: `imgclf split {data} --stable`",
+        f"or add them without changing the subsets of the others: `imgclf split {data} --stable`",
     ]
     assert sum(len(subset.samples) for subset in subsets.values()) == 18
 
@@ -319,7 +319,7 @@ print(made.path, made.notes[0], sep="\\n")
     assert done.returncode == 0, done.stderr
     where, note = done.stdout.splitlines()
     assert where.startswith(str(cache / "imgclf" / "data" / "data-"))
-    assert note == f"{root} is read-only: imgclf keeps its own files in {Path(where).parent}"
+    assert note == f"{root} is read-only: imgclf stores its own files in {Path(where).parent}"
     assert sorted(path.name for path in root.iterdir()) == ["a", "b"]
 
 
@@ -334,7 +334,7 @@ def test_copies_that_were_all_renamed_are_all_found(tmp_path: Path) -> None:
     manifest = splitting.split(root).manifest
     for path in (root / "a").iterdir():
         path.rename(path.with_name(f"new {path.name}"))
-    now, notes = as_they_are(root, manifest)
+    now, notes = current_manifest(root, manifest)
     assert {row.path for row in now.rows if row.label == "a"} == {
         "a/new 000.png", "a/new 001.png", "a/new 002.png", "a/new copy.png"
     }  # fmt: skip

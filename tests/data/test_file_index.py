@@ -31,13 +31,13 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def look(root: Path) -> contextlib.AbstractContextManager[Scanned]:
+def scanning(root: Path) -> contextlib.AbstractContextManager[Scanned]:
     return file_index.inspect(root, [file.path for file in layout.scan(root)])
 
 
-def looked(root: Path) -> Scanned:
+def scan(root: Path) -> Scanned:
     """The columns alone; the file is closed."""
-    with look(root) as scanned:
+    with scanning(root) as scanned:
         return scanned
 
 
@@ -49,8 +49,8 @@ def sql(root: Path) -> Iterator[sqlite3.Connection]:
 
 
 def reads(root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
-    """(files read, files decoded) by the next look at a folder."""
-    counts = {"read": 0, "look": 0}
+    """Scan a folder, and return (files read, files decoded)."""
+    counts = {"read": 0, "measure": 0}
 
     def counting(name: str, function: Callable[..., object]) -> Callable[..., object]:
         def counted(*arguments: object) -> object:
@@ -61,13 +61,13 @@ def reads(root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
 
     with monkeypatch.context() as patch:
         patch.setattr(measurements.decode, "read", counting("read", measurements.decode.read))
-        patch.setattr(measurements, "measure", counting("look", measurements.measure))
-        assert looked(root).read == counts["look"]
-    return counts["read"], counts["look"]
+        patch.setattr(measurements, "measure", counting("measure", measurements.measure))
+        assert scan(root).read == counts["measure"]
+    return counts["read"], counts["measure"]
 
 
 def test_facts(data: Path) -> None:
-    with look(data) as scanned:
+    with scanning(data) as scanned:
         assert list(scanned.paths) == [
             "a/0.png",
             "a/1.png",
@@ -90,7 +90,7 @@ def test_facts(data: Path) -> None:
 
 
 def test_what_is_unchanged_is_not_read_again(data: Path) -> None:
-    with look(data) as first, look(data) as second:
+    with scanning(data) as first, scanning(data) as second:
         assert second.read == 1  # the page's first bytes
         np.testing.assert_array_equal(first.measurements, second.measurements)
         np.testing.assert_array_equal(first.sha256, second.sha256)
@@ -99,32 +99,32 @@ def test_what_is_unchanged_is_not_read_again(data: Path) -> None:
 
 def test_what_is_changed_is_read_even_when_size_and_time_are_the_same(data: Path) -> None:
     (data / "a" / "page.jpg").unlink()
-    looked(data)
+    scan(data)
     one, other = data / "a" / "0.png", data / "a" / "1.png"
     times = one.stat().st_atime_ns, one.stat().st_mtime_ns
     flipped = bytearray(one.read_bytes())
     flipped[-30] ^= 1
     one.write_bytes(flipped)
     os.utime(one, ns=times)
-    with look(data) as scanned:
+    with scanning(data) as scanned:
         assert scanned.read == 1
         assert scanned.measurements["problem"][0] == b"damaged"
     other.rename(data / "a" / "x.png")
     (data / "a" / "2.png").rename(other)
     (data / "a" / "x.png").rename(data / "a" / "2.png")
-    with look(data) as scanned:  # two that swapped their names: known by content, in their new places
+    with scanning(data) as scanned:  # two that swapped their names: known by content, in their new places
         assert scanned.read == 0
         expected = file_index.content_hashes(data, ["a/1.png", "a/2.png"])
         assert {path: scanned.hashes()[path] for path in expected} == expected
 
 
 def test_what_moved_is_recognised_and_what_is_gone_forgotten(data: Path) -> None:
-    with look(data) as first:
+    with scanning(data) as first:
         measured = first.measurements[0].copy()
     write(data / "b" / "moved.png", (data / "a" / "0.png").read_bytes())
     (data / "a" / "0.png").unlink()
     (data / "a" / "1.png").unlink()
-    with look(data) as scanned:
+    with scanning(data) as scanned:
         assert scanned.read == 1  # the page
         assert scanned.measurements[list(scanned.paths).index("b/moved.png")] == measured
         assert len(scanned.similar_pairs()) == 0  # its thumbnail moved with it
@@ -176,13 +176,13 @@ def test_an_edit_in_place_is_seen_beside_links(data: Path, tmp_path_factory: pyt
             os.truncate(data / path, 100)
         return path, before, index_tables.stamp(data / path)
 
-    looked(data)
+    scan(data)
     edit("b/0.png")
     linked = [link("b/0.png"), link("b/1.png"), link("b/2.png", edited=True)]
     edit("b/1.png")
-    file_index.keep_known(data, [*linked, link("b/3.png")])
+    file_index.update_stamps(data, [*linked, link("b/3.png")])
     edit("b/3.png")
-    scanned = looked(data)
+    scanned = scan(data)
     damaged = [
         path for path, problem in zip(scanned.paths, scanned.measurements["problem"], strict=True) if problem == b"damaged"
     ]
@@ -200,7 +200,7 @@ def kept(root: Path) -> list[str]:
 def test_a_damaged_index_is_made_anew_and_the_old_one_kept(
     data: Path, damage: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = looked(data)
+    first = scan(data)
     index = index_tables.index_path(data)
     if damage == "another version":
         with sql(data) as db:
@@ -212,7 +212,7 @@ def test_a_damaged_index_is_made_anew_and_the_old_one_kept(
         content = index.read_bytes()
         index.write_bytes({"garbage": b"no database" * 500, "truncated": content[: len(content) // 2]}[damage])
     content = index.read_bytes()
-    scanned = looked(data)
+    scanned = scan(data)
     np.testing.assert_array_equal(first.measurements, scanned.measurements)
     assert scanned.read == 8
     assert kept(data) == [f"{index.stem}-1.sqlite", index.name]
@@ -220,26 +220,26 @@ def test_a_damaged_index_is_made_anew_and_the_old_one_kept(
     (line,) = caplog.messages
     assert line.startswith(f"{index}: damaged (")
     assert line.endswith(f") and rebuilt; old file: {index.stem}-1.sqlite")
-    assert looked(data).read == 1
+    assert scan(data).read == 1
 
 
 def test_another_version_has_an_index_of_its_own(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked(data)
+    scan(data)
     ours = index_tables.index_path(data)
     content = ours.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(index_tables, "TABLES", indexes.database.Tables(index_tables._SQL, 5))
-        assert looked(data).read == 8
-        assert looked(data).read == 1
+        assert scan(data).read == 8
+        assert scan(data).read == 1
     assert kept(data) == sorted(["files-5.sqlite", ours.name])
     assert ours.read_bytes() == content
-    assert looked(data).read == 1
+    assert scan(data).read == 1
 
 
 def test_an_empty_index_is_a_new_one(data: Path) -> None:
-    looked(data)
+    scan(data)
     index_tables.index_path(data).write_bytes(b"")
-    assert looked(data).read == 8
+    assert scan(data).read == 8
     assert kept(data) == [index_tables.index_path(data).name]
 
 
@@ -247,12 +247,12 @@ def test_an_index_damaged_in_its_midst_is_made_anew(data: Path) -> None:
     """Its head is whole, so that it opens; the damage shows only when the rows are read."""
     for number in range(60):
         write(data / "a" / f"more {number}.png", encoded(scene(100 + number, 60, 40), "PNG"))
-    first = looked(data)
+    first = scan(data)
     index = index_tables.index_path(data)
     content = bytearray(index.read_bytes())
     content[16384:] = bytes(byte ^ 0x5A for byte in content[16384:])
     index.write_bytes(content)
-    scanned = looked(data)
+    scanned = scan(data)
     np.testing.assert_array_equal(first.measurements, scanned.measurements)
     assert scanned.read == 68
     index.write_bytes(content)
@@ -272,10 +272,10 @@ def test_an_index_damaged_in_its_midst_is_made_anew(data: Path) -> None:
     ],
 )
 def test_stored_values_that_cannot_be_decoded_are_damage(data: Path, change: str, read: int) -> None:
-    looked(data)
+    scan(data)
     with sql(data) as db:
         db.execute(change)
-    assert looked(data).read == read
+    assert scan(data).read == read
     assert len(kept(data)) == 2
 
 
@@ -289,11 +289,11 @@ def test_stored_values_that_cannot_be_decoded_are_damage(data: Path, change: str
     ],
 )
 def test_numbers_that_cannot_be_are_damage(data: Path, change: str) -> None:
-    looked(data)
+    scan(data)
     with sql(data) as db:
         db.execute(change)
     write(data / "a" / "new.png", encoded(scene(50, 60, 40), "PNG"))
-    assert looked(data).read == 9
+    assert scan(data).read == 9
     assert len(kept(data)) == 2
 
 
@@ -305,7 +305,7 @@ def test_numbers_that_cannot_be_are_damage(data: Path, change: str) -> None:
     ],
 )  # fmt: skip
 def test_measurements_that_no_image_has_are_damage(data: Path, field: str, value: bytes | float, tmp_path: Path) -> None:
-    looked(data)
+    scan(data)
     with sql(data) as db:
         path, record = db.execute("SELECT path, measurements FROM files WHERE CAST(path AS TEXT) = 'a/0.png'").fetchone()
         changed = np.frombuffer(record, measurements.DTYPE).copy()
@@ -317,41 +317,41 @@ def test_measurements_that_no_image_has_are_damage(data: Path, field: str, value
         else:
             changed[field] = value
             db.execute("UPDATE files SET measurements = ? WHERE path = ?", (changed.tobytes(), path))
-    assert looked(data).read == 8
+    assert scan(data).read == 8
     assert len(kept(data)) == 2
 
 
 def test_measurements_of_a_file_that_moved_are_checked_too(data: Path) -> None:
-    looked(data)
+    scan(data)
     with sql(data) as db:
         path, record = db.execute("SELECT path, measurements FROM files WHERE CAST(path AS TEXT) = 'a/0.png'").fetchone()
         changed = np.frombuffer(record, measurements.DTYPE).copy()
         changed["format"] = b"HTML"
         db.execute("UPDATE files SET measurements = ? WHERE path = ?", (changed.tobytes(), path))
     os.rename(data / "a" / "0.png", data / "a" / "renamed.png")
-    assert looked(data).read == 8
+    assert scan(data).read == 8
     assert len(kept(data)) == 2
 
 
 def test_damage_that_shows_in_the_comparison_asks_to_run_again(data: Path) -> None:
-    looked(data)
+    scan(data)
     with sql(data) as db:
         db.execute("UPDATE thumbnails SET compared = x'01' WHERE id = 2")
     index = index_tables.index_path(data)
     words = rf"{index}: damaged \(.*\); run the command again to rebuild it; old file: .*-1.sqlite"
-    with pytest.raises(ImgclfError, match=words), look(data) as scanned:
+    with pytest.raises(ImgclfError, match=words), scanning(data) as scanned:
         scanned.similar_pairs()
-    with look(data) as scanned:
+    with scanning(data) as scanned:
         assert len(scanned.similar_pairs()) == 0
     with sql(data) as db:
         db.execute("UPDATE searches SET pairs = x'0102'")
-    with pytest.raises(ImgclfError, match="run the command again"), look(data) as scanned:
+    with pytest.raises(ImgclfError, match="run the command again"), scanning(data) as scanned:
         scanned.similar_pairs()
     assert len(kept(data)) == 2
 
 
 def test_a_thumbnail_that_another_command_replaced_is_made_again(data: Path) -> None:
-    with look(data) as scanned:
+    with scanning(data) as scanned:
         with sql(data) as db:
             db.execute("DELETE FROM thumbnails WHERE id = 2")
         assert len(scanned.similar_pairs()) == 0
@@ -360,18 +360,18 @@ def test_a_thumbnail_that_another_command_replaced_is_made_again(data: Path) -> 
 
 def test_a_number_of_a_thumbnail_is_not_given_twice(data: Path) -> None:
     """Else a command that still has it would compare another image."""
-    with look(data) as scanned:
+    with scanning(data) as scanned:
         last = int(scanned.thumbnails.max())
         (data / "a" / "5.png").unlink()
-        looked(data)
+        scan(data)
         write(data / "a" / "6.png", encoded(scene(6, 60, 40), "PNG"))
-        assert looked(data).thumbnails.max() == last + 1
+        assert scan(data).thumbnails.max() == last + 1
         with pytest.raises(ImgclfError, match=r"5.png: changed while it was compared"):
             scanned.similar_pairs()
 
 
 def test_a_lock_is_no_damage(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked(data)
+    scan(data)
     connect = sqlite3.connect
     monkeypatch.setattr(
         indexes.database.sqlite3, "connect", lambda *places, **options: connect(*places, **{**options, "timeout": 0.1})
@@ -380,22 +380,22 @@ def test_a_lock_is_no_damage(data: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with contextlib.closing(connect(index_tables.index_path(data))) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(ImgclfError, match=r"files-.*: in use by another command; wait .* \(database is locked\)"):
-            looked(data)
+            scan(data)
         other.rollback()
         other.execute("BEGIN IMMEDIATE")  # another writes: it can be read, and not be written
         with pytest.raises(ImgclfError, match="in use by another command"):
-            looked(data)
+            scan(data)
     assert kept(data) == [index_tables.index_path(data).name]
-    assert looked(data).read == 2
+    assert scan(data).read == 2
 
 
 def test_a_fault_of_ours_is_no_damage(data: Path) -> None:
     """A connection that is closed, a thread that may not use it, a statement that is wrong."""
-    with look(data) as scanned:
+    with scanning(data) as scanned:
         pass
     with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
         scanned.similar_pairs()
-    with look(data) as scanned:
+    with scanning(data) as scanned:
         wrong: list[BaseException] = []
 
         def elsewhere() -> None:
@@ -411,7 +411,7 @@ def test_a_fault_of_ours_is_no_damage(data: Path) -> None:
         with pytest.raises(sqlite3.OperationalError, match="no such table"):
             scanned._db.one("SELECT 1 FROM none_such")
     assert kept(data) == [index_tables.index_path(data).name]
-    assert looked(data).read == 1
+    assert scan(data).read == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root: mounts a small disk")
@@ -424,11 +424,11 @@ def test_a_full_disk_is_no_damage(data: Path, tmp_path_factory: pytest.TempPathF
         for number in range(150):
             write(data / "a" / f"more {number}.jpg", encoded(scene(100 + number, 60, 40)))
         with pytest.raises(ImgclfError, match=r"the disk is full; free some space"):
-            looked(data)
+            scan(data)
         names = kept(data)
         assert [name for name in names if not name.endswith("-journal")] == [index_tables.index_path(data).name]
         subprocess.run(["mount", "-o", "remount,size=20M", small], check=True)
-        assert looked(data).read == 158
+        assert scan(data).read == 158
     finally:
         subprocess.run(["umount", "-l", small], check=True)
 
@@ -440,7 +440,7 @@ def test_two_commands_at_once_do_not_mix_their_thumbnails(data: Path) -> None:
     """Both have opened the index before the other writes."""
     paths = [file.path for file in layout.scan(data)]
     write(data / "a" / "copy.jpg", encoded(scene(3, 60, 40), quality=95))
-    with file_index.inspect(data, paths) as one, look(data) as other:
+    with file_index.inspect(data, paths) as one, scanning(data) as other:
         assert len(one.similar_pairs()) == 0
         assert len(other.similar_pairs()) == 1
         rows = other._db.rows("SELECT thumbnail, count(*) FROM files WHERE thumbnail GROUP BY 1")
@@ -451,7 +451,7 @@ def test_similar_pairs_are_kept_for_the_same_images(data: Path, monkeypatch: pyt
     from imgclf.images import similarity
 
     write(data / "a" / "copy.jpg", encoded(scene(3, 60, 40), quality=95))
-    with look(data) as scanned:
+    with scanning(data) as scanned:
         (pair,) = scanned.similar_pairs()
         assert {scanned.paths[pair["first"]], scanned.paths[pair["second"]]} == {"a/3.png", "a/copy.jpg"}
 
@@ -462,11 +462,11 @@ def test_similar_pairs_are_kept_for_the_same_images(data: Path, monkeypatch: pyt
         patch.setattr(similarity, "pairs", never)
         (data / "a" / "page.jpg").unlink()  # no image: the images are the same
         (data / "a" / "3.png").rename(data / "a" / "z.png")
-        with look(data) as scanned:
+        with scanning(data) as scanned:
             (pair,) = scanned.similar_pairs()
             assert {scanned.paths[pair["first"]], scanned.paths[pair["second"]]} == {"a/z.png", "a/copy.jpg"}
     write(data / "a" / "another.jpg", encoded(scene(3, 60, 40), quality=90))
-    with look(data) as scanned:
+    with scanning(data) as scanned:
         assert len(scanned.similar_pairs()) == 2
 
 
@@ -475,7 +475,7 @@ def test_small_images_are_copies_only_when_identical(tmp_path: Path) -> None:
         write(tmp_path / f"{side}" / "it.png", encoded(scene(3, 60, side), "PNG"))
         write(tmp_path / f"{side}" / "copy.jpg", encoded(scene(3, 60, side), quality=95))
     write(tmp_path / "39" / "same.bmp", encoded(scene(3, 60, 39), "BMP"))
-    with look(tmp_path) as scanned:
+    with scanning(tmp_path) as scanned:
         pairs = [{scanned.paths[pair["first"]], scanned.paths[pair["second"]]} for pair in scanned.similar_pairs()]
         assert pairs == [{"40/it.png", "40/copy.jpg"}]
         assert len(set(scanned.same_pixels().tolist())) == 4
@@ -484,7 +484,7 @@ def test_small_images_are_copies_only_when_identical(tmp_path: Path) -> None:
 def test_same_pixels(data: Path) -> None:
     write(data / "b" / "same.bmp", encoded(scene(2, 60, 40), "BMP"))
     write(data / "b" / "same too.png", (data / "a" / "2.png").read_bytes())
-    with look(data) as scanned:
+    with scanning(data) as scanned:
         same = scanned.same_pixels().tolist()
         names = [scanned.paths[index] for index in same]
         assert names == [*scanned.paths[:8], "a/2.png", "a/2.png"]
@@ -496,7 +496,7 @@ def test_an_image_turned_is_not_the_same_pixels(tmp_path: Path) -> None:
 
     write(tmp_path / "a" / "wide.png", encoded(Image.new("RGB", (60, 40), (9, 9, 9)), "PNG"))
     write(tmp_path / "a" / "tall.png", encoded(Image.new("RGB", (40, 60), (9, 9, 9)), "PNG"))
-    with look(tmp_path) as scanned:
+    with scanning(tmp_path) as scanned:
         assert scanned.same_pixels().tolist() == [0, 1]
 
 
@@ -540,7 +540,7 @@ def test_a_process_that_dies_is_named_with_what_it_was_at() -> None:
 def test_processes_give_the_same_facts(data: Path) -> None:
     for number in range(40):
         write(data / "a" / f"more {number}.jpg", encoded(scene(100 + number, 60, 40)))
-    with look(data) as scanned:
+    with scanning(data) as scanned:
         assert scanned.read == 48
         alone = scanned.measurements.copy()
     index_tables.index_path(data).unlink()

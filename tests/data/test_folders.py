@@ -16,7 +16,7 @@ from imgclf.core.errors import ImgclfError
 from imgclf.core.files import placing
 from imgclf.data import dataset, layout
 from imgclf.data.layout import scan
-from imgclf.data.manifest import as_they_are
+from imgclf.data.manifest import current_manifest
 from imgclf.images.sources import expand
 from imgclf.preview import overview
 from imgclf.split import class_folders, splitting
@@ -131,7 +131,7 @@ def test_other_names_are_refused_for_what_is_wrong(name: str, words: str, tmp_pa
 def test_two_spellings_of_one_name_are_both_shown(tmp_path: Path, imgclf: Run) -> None:
     data = make_classes(tmp_path / "data", {"é": 3, nfd("é"): 3, "b": 3}, size=8)
     words = (
-        "the class folders 'e\\u0301' and '\\xe9' have the same name, é, in two Unicode spellings (composed and "
+        "the class folders 'e\\u0301' and '\\xe9' have the same name, é, in two Unicode forms (composed and "
         "decomposed); move all images into one of them"
     )
     for verb in (overview.preview, cleaning.clean, splitting.split, dataset.index):
@@ -156,7 +156,7 @@ def test_a_copy_in_another_spelling_is_the_same_data(tmp_path: Path) -> None:
     for name, content in tree(made).items():
         write(other / nfd(name), content)
     assert layout.class_folders(other) == ["b", "é"]
-    now, notes = as_they_are(other, manifest)
+    now, notes = current_manifest(other, manifest)
     assert notes == []
     assert {row.path for row in now.rows} == {nfd(row.path) for row in manifest.rows}
     assert not splitting.split(other).changed
@@ -262,11 +262,11 @@ def test_a_class_that_came_or_went_after_the_split_is_named(tmp_path: Path) -> N
     manifest = splitting.split(data).manifest
     make_classes(data, {"c": 7}, size=16)
     shutil.rmtree(data / "b")
-    _now, notes = as_they_are(data, manifest)
+    _now, notes = current_manifest(data, manifest)
     assert notes == [
         "images of the split that no longer exist (skipped): 10 (b/000.png, b/001.png, b/002.png, b/003.png, "
         f"b/004.png, ...); make a new split without them: `imgclf split {data} --force`",
-        "classes of the split that have no images any more: 1 (b)",
+        "classes of the split that no longer have images: 1 (b)",
         "class folders added after the split (not used for training): c (7 images); make a new split with them: "
         f"`imgclf split {data} --force`",
     ]
@@ -278,7 +278,7 @@ def test_an_export_is_whole_on_disks_that_ignore_case(tmp_path: Path) -> None:
         write(data / "a" / name, encoded(photo(number, 8, 8), "PNG"))
     manifest = splitting.split(data, SplitConfig(train=1, val=0, test=0)).manifest
     notes = class_folders.export(manifest, data, tmp_path / "out", "hard")
-    assert notes == ["images renamed with a number because names differ only in case or Unicode spelling: 4"]
+    assert notes == ["images renamed with a number because names differ only in case or Unicode form: 4"]
     found = tree(tmp_path / "out")
     assert sorted(found.values()) == sorted(tree(data).values())
     assert len({unicodedata.normalize("NFC", name).casefold() for name in found}) == len(found) == 31

@@ -36,7 +36,7 @@ def test_an_image_has_one_decision_wherever_it_stands(page: Any, tmp_path: Path,
     write(data / "b" / "twin.jpg", twin)
     assert imgclf("clean", "--dry-run", "--html", "found.html").returncode == 0
     page.goto((tmp_path / "found.html").as_uri())
-    all_of_it = page.get_by_label("what to do with a/twin copy.png")
+    all_of_it = page.get_by_label("action for a/twin copy.png")
     values = [one.input_value() for one in all_of_it.all()]
     assert len(values) >= 2
     assert set(values) == {"quarantine,"}
@@ -58,7 +58,7 @@ def test_what_an_audit_asks_for_is_chosen_already(page: Any, tmp_path: Path) -> 
     found = Audit(str(data), "efficientnet-lite0", index(data)[0], issues, (), *score, (), "")
     writing.write_page(found, tmp_path / "found.html", 0.9)
     page.goto((tmp_path / "found.html").as_uri())
-    assert page.get_by_label("what to do with a/001.png").input_value() == ""
-    assert page.get_by_label("what to do with a/000.png").input_value() == "relabel,b, the other"
+    assert page.get_by_label("action for a/001.png").input_value() == ""
+    assert page.get_by_label("action for a/000.png").input_value() == "relabel,b, the other"
     assert "label 0.97, relabel: b, the other: looks like b" in page.locator("figure").first.inner_text()
     assert saved(page) == [["a/000.png", "relabel", "b, the other"]]

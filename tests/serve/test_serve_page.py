@@ -86,10 +86,10 @@ def test_upload_shows_bars_history_and_says_it(seen: Seen, server: Server, train
     assert rows.count() == 3
     for row, pair in zip(rows.all(), expected["top"], strict=True):
         assert row.locator(".name").inner_text() == pair["label"]
-        assert row.locator(".share").inner_text() == shown(pair["probability"])
+        assert row.locator(".probability").inner_text() == shown(pair["probability"])
         whole, part = (row.locator(what).bounding_box()["width"] for what in (".line", ".line i"))
         assert part == pytest.approx(max(2, whole * pair["probability"]), abs=whole * 0.5)  # it may still be growing
-    assert seen.text("spoken").startswith(f"{expected['label']}. ")
+    assert seen.text("status").startswith(f"{expected['label']}. ")
     assert seen.page.locator("#shots button").get_attribute("aria-label") == f"red one.png: {expected['label']}"
     seen.upload(("a.png", red(trained, 1)), ("b.png", red(trained, 2)))
     playwright.expect(seen.page.locator("#shots button")).to_have_count(3)
@@ -132,7 +132,7 @@ def test_drop_and_paste(seen: Seen, trained: Path, way: str) -> None:
             )
 
     give("", b"")
-    seen.wait("problem", "nothing is fetched" if way == "drop" else "no image in the clipboard")
+    seen.wait("problem", "Links are not downloaded" if way == "drop" else "no image in the clipboard")
     give("one.png", red(trained))
     seen.wait("verdict", "^(red|green|blue)$")
     assert seen.page.locator("#problem").is_hidden()
@@ -183,7 +183,7 @@ def test_a_camera_that_is_taken_away_is_said(seen: Seen) -> None:
     playwright.expect(page.locator("#shoot")).to_be_focused()
     page.click("#live")
     page.evaluate("document.getElementById('video').srcObject.getTracks()[0].dispatchEvent(new Event('ended'))")
-    seen.wait("problem", "^The camera was taken away.$")
+    seen.wait("problem", "^The camera was disconnected.$")
     assert page.locator("#video").is_hidden()
     assert page.locator("#live").get_attribute("aria-pressed") == "false"
 
@@ -231,7 +231,7 @@ def test_forget_all_while_an_answer_is_awaited(seen: Seen, trained: Path) -> Non
     seen.upload(("two.png", red(trained, 1)))
     seen.wait("verdict", "^(red|green|blue)$")
     waiting[0].fulfill(status=400, json={"error": "no"})
-    seen.wait("problem", "^The server says: no.$")
+    seen.wait("problem", "^The server reported an error: no.$")
     assert page.locator("#shots button").get_attribute("aria-label").startswith("two.png: ")
     seen.wrong = [line for line in seen.wrong if "status of 400" not in line]
 
@@ -239,25 +239,25 @@ def test_forget_all_while_an_answer_is_awaited(seen: Seen, trained: Path) -> Non
 def test_where_the_model_looks(seen: Seen, trained: Path) -> None:
     seen.upload(("one.png", red(trained)))
     seen.wait("verdict", "^(red|green|blue)$")
-    seen.page.click("#look")
-    seen.wait("looked", "^Lit up is what speaks for ")
-    assert seen.page.locator("#look").get_attribute("aria-pressed") == "true"
-    assert "lit up" in seen.page.locator("#image").get_attribute("alt")
+    seen.page.click("#saliency")
+    seen.wait("saliency-note", "^Highlighted areas matter most: ")
+    assert seen.page.locator("#saliency").get_attribute("aria-pressed") == "true"
+    assert "saliency map" in seen.page.locator("#image").get_attribute("alt")
     assert seen.page.evaluate("document.getElementById('image').complete")
-    seen.page.click("#look")
-    assert seen.page.locator("#looked").is_hidden()
+    seen.page.click("#saliency")
+    assert seen.page.locator("#saliency-note").is_hidden()
 
 
 def test_what_is_no_image_is_said(seen: Seen, trained: Path) -> None:
     seen.upload(("page.jpg", b"<!doctype html><script>alert(1)</script>"))
-    seen.wait("verdict", "This cannot be predicted")
-    assert seen.text("sure") == "Not an image but an HTML page."
-    seen.wait("unshown", "page.jpg: no image that this browser can show")
-    assert seen.text("spoken") == "page.jpg: not an image but an HTML page"
+    seen.wait("verdict", "This file cannot be classified")
+    assert seen.text("confidence") == "Not an image but an HTML page."
+    seen.wait("no-preview", "page.jpg: this browser cannot display the file")
+    assert seen.text("status") == "page.jpg: not an image but an HTML page"
     seen.upload(("<img src=x onerror=alert(1)>.png", red(trained)))  # a name is text wherever it stands
     seen.wait("verdict", "^(red|green|blue)$")
     seen.upload(("scan.tif", encoded(photo(1), "TIFF")))  # the model reads what the browser does not
-    seen.wait("unshown", "scan.tif: no image")
+    seen.wait("no-preview", "scan.tif: this browser cannot")
     seen.wait("verdict", "^(red|green|blue)$")
 
 
@@ -279,13 +279,13 @@ def test_keyboard_alone(seen: Seen, trained: Path) -> None:
         page.wait_for_timeout(100)
     choosers[0].set_files([{"name": "one.png", "mimeType": "image/png", "buffer": red(trained)}])
     seen.wait("verdict", "^(red|green|blue)$")
-    for wanted in ("camera", "look"):
+    for wanted in ("camera", "saliency"):
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.id") == wanted
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"
     page.keyboard.press("Space")
-    seen.wait("looked", "^Lit up")
+    seen.wait("saliency-note", "^Highlighted areas")
 
 
 def test_every_control_has_a_name_and_every_image_a_text(seen: Seen, trained: Path) -> None:
@@ -297,7 +297,7 @@ def test_every_control_has_a_name_and_every_image_a_text(seen: Seen, trained: Pa
         .map((one) => one.outerHTML)""")
     assert nameless == []
     assert seen.page.locator("#problem").get_attribute("role") == "alert"
-    assert seen.page.locator("#spoken").get_attribute("aria-live") == "polite"
+    assert seen.page.locator("#status").get_attribute("aria-live") == "polite"
     assert seen.page.locator("html").get_attribute("lang") == "en"
     assert seen.page.locator("h1").count() == 1
 
@@ -320,7 +320,7 @@ def test_sizes_and_schemes(browser: Any, server: Server, trained: Path, scheme: 
     assert seen.fits()
     ground = seen.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (_luminance(ground) > 0.5) == (scheme == "light")
-    for name in ("verdict", "sure", "choose", "camera", "about"):
+    for name in ("verdict", "confidence", "choose", "camera", "about"):
         ink, paper = seen.page.evaluate(
             """(name) => {
                 const one = document.getElementById(name);
@@ -344,16 +344,16 @@ def test_token_threshold_and_a_server_that_has_gone(browser: Any, trained: Path)
         playwright.expect(seen.page.locator("#token")).to_be_focused()
         seen.page.fill("#token", "wrong")
         seen.page.keyboard.press("Enter")
-        seen.wait("problem", "not the token of this server")
+        seen.wait("problem", "does not accept that token")
         seen.page.fill("#token", "sesame")
         seen.page.keyboard.press("Enter")
         seen.wait("card", "Unknown below")
-        assert seen.page.locator("#door").is_hidden()
+        assert seen.page.locator("#login").is_hidden()
         seen.upload(("one.png", red(trained)))
         seen.wait("verdict", "^Unknown$")
-        seen.wait("sure", "^Not sure enough: (red|green|blue) is likeliest with .*100.0% is asked for")
+        seen.wait("confidence", "^Below the threshold of 100.0%: the most likely class is (red|green|blue) with ")
     seen.upload(("two.png", red(trained, 1)))
-    seen.wait("problem", "does not answer")
+    seen.wait("problem", "does not respond")
     seen.context.close()
 
 
@@ -380,8 +380,8 @@ def test_screenshots(browser: Any, trained: Path) -> None:
                 playwright.expect(seen.page.locator("#shots button")).to_have_count(len(files))
                 playwright.expect(seen.page.locator("#busy")).to_be_hidden()
                 shot("prediction")
-                seen.page.click("#look")
-                playwright.expect(seen.page.locator("#looked")).to_be_visible(timeout=30_000)
+                seen.page.click("#saliency")
+                playwright.expect(seen.page.locator("#saliency-note")).to_be_visible(timeout=30_000)
                 shot("look")
                 seen.upload(("page.jpg", b"<!doctype html>"))
                 seen.wait("verdict", "cannot")

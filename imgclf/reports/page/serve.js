@@ -1,17 +1,17 @@
-// The page of `imgclf serve`: it talks to its own server only, and keeps images in this tab only.
+// The page of `imgclf serve`. It connects only to its own server, and keeps images only in this tab.
 "use strict";
 
-const TOP = 5; // likeliest classes shown
-const KEPT = 60; // images of the session
-const LIVE_SIDE = 480; // pixels of a live frame's longer side
-const TRIES = 4; // of a request that the server is too busy for
+const TOP = 5; // number of most likely classes to show
+const KEPT = 60; // maximum number of images in the history
+const LIVE_SIDE = 480; // pixels on the longer side of a live frame
+const TRIES = 4; // attempts of a request while the server is too busy
 
 const by = (id) => document.getElementById(id);
-const shots = []; // {name, blob, url, record, look, looking, shown, button}: the newest first
+const shots = []; // newest first: {name, blob, url, record, saliency, isLoading, isShown, hasNoPreview, button}
 let current = null;
 let model = null;
 let stream = null;
-let live = null; // an object of its own for each time that the camera goes live
+let live = null; // a new object for each live session, so that an older loop notices that its session has ended
 let photos = 0;
 let busy = 0;
 
@@ -19,52 +19,52 @@ let busy = 0;
 
 class Problem extends Error {}
 
-async function ask(path, options = {}) {
+async function request(path, options = {}) {
   const token = sessionStorage.getItem("token");
   const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
   for (let attempt = 1; ; attempt++) {
-    let answer;
+    let response;
     try {
-      answer = await fetch(path, { ...options, headers });
+      response = await fetch(path, { ...options, headers });
     } catch {
-      throw new Problem("The server does not answer. Is imgclf serve still running?");
+      throw new Problem("The server does not respond. Is `imgclf serve` still running?");
     }
-    if (answer.status === 401) {
+    if (response.status === 401) {
       sessionStorage.removeItem("token");
-      openDoor(Boolean(token));
-      throw new Problem(token ? "That is not the token of this server." : "");
+      showLogin(Boolean(token));
+      throw new Problem(token ? "This server does not accept that token." : "");
     }
-    if (answer.status !== 503 || attempt === TRIES) return answer;
-    await new Promise((done) => setTimeout(done, 1000 * Math.min(5, Number(answer.headers.get("Retry-After")) || 1)));
+    if (response.status !== 503 || attempt === TRIES) return response;
+    await new Promise((done) => setTimeout(done, 1000 * Math.min(5, Number(response.headers.get("Retry-After")) || 1)));
   }
 }
 
-async function refusal(answer) {
+async function problemOf(response) {
   try {
-    return new Problem(`The server says: ${(await answer.json()).error}.`);
+    return new Problem(`The server reported an error: ${(await response.json()).error}.`);
   } catch {
-    return new Problem(`The server answered with ${answer.status}.`);
+    return new Problem(`The server responded with status ${response.status}.`);
   }
 }
 
 async function predict(blob, name) {
   if (model && blob.size > model.limits.file_bytes) {
-    throw new Problem(`${name} has ${megabytes(blob.size)}, more than the ${megabytes(model.limits.file_bytes)} of one image.`);
+    throw new Problem(`${name} has ${megabytes(blob.size)}; the limit for one image is ${megabytes(model.limits.file_bytes)}.`);
   }
   const form = new FormData();
   form.append("file", blob, name);
-  const answer = await ask(`predict?top=${TOP}`, { method: "POST", body: form });
-  if (answer.status !== 200 && answer.status !== 422) throw await refusal(answer);
-  return (await answer.json())[0];
+  const response = await request(`predict?top=${TOP}`, { method: "POST", body: form });
+  if (response.status !== 200 && response.status !== 422) throw await problemOf(response);
+  return (await response.json())[0];
 }
 
 const megabytes = (bytes) => `${(bytes / 2 ** 20).toFixed(bytes < 2 ** 20 ? 2 : 0)} MB`;
 
-// -- what is shown ---------------------------------------------------------------------------------------------------------
+// -- display ---------------------------------------------------------------------------------------------------------------
 
-function percent(share) {
-  const text = (100 * share).toFixed(1); // never quite sure, never quite impossible
-  return share < 1 && text === "100.0" ? ">99.9%" : share > 0 && text === "0.0" ? "<0.1%" : `${text}%`;
+function percent(fraction) {
+  const text = (100 * fraction).toFixed(1); // do not round to 0% or 100%
+  return fraction < 1 && text === "100.0" ? ">99.9%" : fraction > 0 && text === "0.0" ? "<0.1%" : `${text}%`;
 }
 const show = (id, wanted) => (by(id).hidden = !wanted);
 
@@ -73,8 +73,8 @@ function problem(text) {
   show("problem", text);
 }
 
-function say(text) {
-  if (by("spoken").textContent !== text) by("spoken").textContent = text;
+function announce(text) {
+  if (by("status").textContent !== text) by("status").textContent = text;
 }
 
 function element(kind, content, className) {
@@ -92,20 +92,20 @@ function headline(record) {
   return isUnknown(record) ? "Unknown" : record.label;
 }
 
-function words(record) {
-  const sure = percent(record.probability);
-  if (!isUnknown(record)) return `${sure} sure`;
-  return `Not sure enough: ${record.top[0].label} is likeliest with ${sure}, and ${percent(model?.threshold ?? 0)} is asked for`;
+function confidenceText(record) {
+  const confidence = percent(record.probability);
+  if (!isUnknown(record)) return `Confidence ${confidence}`;
+  return `Below the threshold of ${percent(model?.threshold ?? 0)}: the most likely class is ${record.top[0].label} with ${confidence}`;
 }
 
-function showRecord(record, spoken = true) {
+function showRecord(record, isAnnounced = true) {
   const failed = record && record.error !== null;
   const verdict = by("verdict");
   verdict.className = !record ? "waiting" : failed ? "wrong" : "";
-  verdict.textContent = !record ? "…" : failed ? "This cannot be predicted" : headline(record);
-  by("sure").textContent = !record ? "" : failed ? sentence(record.error) : words(record);
+  verdict.textContent = !record ? "…" : failed ? "This file cannot be classified" : headline(record);
+  by("confidence").textContent = !record ? "" : failed ? sentence(record.error) : confidenceText(record);
   showBars(record && !failed ? record.top : []);
-  if (record && spoken) say(failed ? `${record.input}: ${record.error}` : `${headline(record)}. ${words(record)}.`);
+  if (record && isAnnounced) announce(failed ? `${record.input}: ${record.error}` : `${headline(record)}. ${confidenceText(record)}.`);
 }
 
 const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
@@ -119,7 +119,7 @@ function showBars(top) {
       row = element("li");
       const line = element("span", undefined, "line");
       line.append(element("i"));
-      row.append(element("span", "", "name"), element("span", "", "share"), line);
+      row.append(element("span", "", "name"), element("span", "", "probability"), line);
       list.append(row);
     }
     row.children[0].textContent = pair.label;
@@ -130,29 +130,29 @@ function showBars(top) {
 
 function showShot(shot) {
   current = shot;
-  const looked = Boolean(shot && shot.shown);
+  const isMapShown = Boolean(shot && shot.isShown);
   show("empty", !shot && !stream);
-  show("image", shot && !shot.unshown);
-  show("unshown", shot && shot.unshown && !looked);
-  show("look", shot && shot.record && shot.record.error === null);
-  show("looked", looked);
-  by("look").setAttribute("aria-pressed", String(looked));
-  by("look").disabled = Boolean(shot && shot.looking);
-  by("look").textContent = shot && shot.looking ? "Looking…" : "Where the model looks";
+  show("image", shot && !shot.hasNoPreview);
+  show("no-preview", shot && shot.hasNoPreview && !isMapShown);
+  show("saliency", shot && shot.record && shot.record.error === null);
+  show("saliency-note", isMapShown);
+  by("saliency").setAttribute("aria-pressed", String(isMapShown));
+  by("saliency").disabled = Boolean(shot && shot.isLoading);
+  by("saliency").textContent = shot && shot.isLoading ? "Computing…" : "Show saliency map";
   if (!shot) {
     by("image").removeAttribute("src");
     by("verdict").className = "waiting";
     by("verdict").textContent = "No image yet";
-    by("sure").textContent = "Images go to this server only, and it keeps none of them.";
+    by("confidence").textContent = "Images are sent to this server only. It does not store them.";
     showBars([]);
   } else {
-    const wanted = looked ? shot.look : shot.url;
+    const wanted = isMapShown ? shot.saliency : shot.url;
     if (by("image").getAttribute("src") !== wanted) by("image").src = wanted;
-    if (looked) show("image", true);
-    by("image").alt = looked ? `${shot.name}, lit up where the model looks` : shot.name;
-    by("unshown").textContent = `${shot.name}: no image that this browser can show`;
-    by("looked").textContent = looked
-      ? `Lit up is what speaks for ${shot.record.top[0].label}: covered, it makes the model less sure.`
+    if (isMapShown) show("image", true);
+    by("image").alt = isMapShown ? `${shot.name} with its saliency map` : shot.name;
+    by("no-preview").textContent = `${shot.name}: this browser cannot display the file`;
+    by("saliency-note").textContent = isMapShown
+      ? `Highlighted areas matter most: covering them lowers the probability of ${shot.record.top[0].label}.`
       : "";
     showRecord(shot.record, false);
   }
@@ -174,8 +174,8 @@ function showHistory() {
       image.src = shot.url;
       image.alt = "";
       image.addEventListener("error", () => image.classList.add("blank"));
-      const certain = shot.record && !failed ? percent(shot.record.probability) : shot.name;
-      button.append(image, element("span", label, failed ? "failed" : ""), element("small", certain));
+      const note = shot.record && !failed ? percent(shot.record.probability) : shot.name;
+      button.append(image, element("span", label, failed ? "failed" : ""), element("small", note));
       button.addEventListener("click", () => {
         stopCamera();
         problem("");
@@ -188,28 +188,28 @@ function showHistory() {
       return item;
     }),
   );
-  focused?.button.focus(); // the buttons are made anew, whoever's image has changed
+  focused?.button.focus(); // every update replaces all buttons, so restore the focus
 }
 
-function forget(shot) {
+function release(shot) {
   URL.revokeObjectURL(shot.url);
-  if (shot.look) URL.revokeObjectURL(shot.look);
+  if (shot.saliency) URL.revokeObjectURL(shot.saliency);
 }
 
 // -- images --------------------------------------------------------------------------------------------------------------
 
-function working(by_) {
-  busy += by_;
+function changeBusy(change) {
+  busy += change;
   show("busy", busy > 0);
 }
 
 async function add(blob, name) {
   const shot = { name: name || "image", blob, url: URL.createObjectURL(blob), record: null };
   shots.unshift(shot);
-  while (shots.length > KEPT) forget(shots.pop());
+  while (shots.length > KEPT) release(shots.pop());
   showShot(shot);
   showRecord(null);
-  working(1);
+  changeBusy(1);
   try {
     shot.record = await predict(blob, shot.name);
     if (shot === current) {
@@ -219,13 +219,13 @@ async function add(blob, name) {
       showHistory();
     }
   } catch (error) {
-    if (shots.includes(shot)) forget(...shots.splice(shots.indexOf(shot), 1)); // unless all were forgotten meanwhile
+    if (shots.includes(shot)) release(...shots.splice(shots.indexOf(shot), 1)); // the user may have removed all meanwhile
     if (shot === current) showShot(shots[0] || null);
     else showHistory();
     if (!(error instanceof Problem)) throw error;
     if (error.message) problem(error.message);
   } finally {
-    working(-1);
+    changeBusy(-1);
   }
 }
 
@@ -236,30 +236,30 @@ async function addAll(files) {
   for (const file of files) await add(file, file.name);
 }
 
-async function look() {
+async function toggleSaliency() {
   const shot = current;
-  if (shot.look) {
-    shot.shown = !shot.shown;
+  if (shot.saliency) {
+    shot.isShown = !shot.isShown;
     showShot(shot);
     return;
   }
-  shot.looking = true;
+  shot.isLoading = true;
   showShot(shot);
-  say("Looking");
+  announce("Computing the saliency map");
   try {
     const label = encodeURIComponent(shot.record.top[0].label);
-    const answer = await ask(`explain?label=${label}`, { method: "POST", body: shot.blob });
-    if (answer.status !== 200) throw await refusal(answer);
-    shot.look = URL.createObjectURL(await answer.blob());
-    shot.shown = true;
+    const response = await request(`explain?label=${label}`, { method: "POST", body: shot.blob });
+    if (response.status !== 200) throw await problemOf(response);
+    shot.saliency = URL.createObjectURL(await response.blob());
+    shot.isShown = true;
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     problem(error.message);
   } finally {
-    shot.looking = false;
+    shot.isLoading = false;
     if (shot === current) {
       showShot(shot);
-      if (shot.shown) say(by("looked").textContent);
+      if (shot.isShown) announce(by("saliency-note").textContent);
     }
   }
 }
@@ -269,29 +269,29 @@ async function look() {
 async function startCamera() {
   problem("");
   if (!navigator.mediaDevices?.getUserMedia) {
-    by("capture").click(); // not on this address (browsers give it on 127.0.0.1 and HTTPS only): the phone's own camera instead
+    by("capture").click(); // browsers allow getUserMedia only on 127.0.0.1 and HTTPS; open the phone's camera app instead
     return;
   }
   try {
-    const given = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
-    if (stream) return given.getTracks().forEach((track) => track.stop()); // asked for twice: one camera is on already
-    stream = given;
+    const opened = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
+    if (stream) return opened.getTracks().forEach((track) => track.stop()); // started twice: the camera is already on
+    stream = opened;
   } catch (error) {
-    problem(error.name === "NotAllowedError" ? "The camera is not allowed for this page." : "There is no camera that could be used.");
+    problem(error.name === "NotAllowedError" ? "This page has no permission to use the camera." : "No usable camera was found.");
     return;
   }
   stream.getVideoTracks()[0].addEventListener("ended", () => {
-    stopCamera(); // unplugged, or taken away; not heard when the page itself stops it
-    problem("The camera was taken away.");
+    stopCamera(); // the camera was unplugged or its permission revoked; stopping it from this page sends no event
+    problem("The camera was disconnected.");
   });
   by("video").srcObject = stream;
   await by("video").play();
   for (const id of ["video", "shoot", "live", "stop"]) show(id, true);
-  for (const id of ["empty", "image", "unshown", "camera", "choose", "look", "looked"]) show(id, false);
+  for (const id of ["empty", "image", "no-preview", "camera", "choose", "saliency", "saliency-note"]) show(id, false);
   current = null;
   by("verdict").className = "waiting";
   by("verdict").textContent = "The camera is on";
-  by("sure").textContent = "Take a photo, or go live to predict as it moves.";
+  by("confidence").textContent = "Take a photo, or press Live to classify continuously.";
   showBars([]);
   showHistory();
   by("shoot").focus();
@@ -329,16 +329,16 @@ async function shoot() {
 }
 
 async function goLive() {
-  const mine = (live = live ? null : {});
-  by("live").setAttribute("aria-pressed", String(Boolean(mine)));
-  show("rate", mine);
-  if (!mine) return;
+  const session = (live = live ? null : {});
+  by("live").setAttribute("aria-pressed", String(Boolean(session)));
+  show("rate", session);
+  if (!session) return;
   by("rate").textContent = "…";
   problem("");
   let rate = 0;
   let last = performance.now();
-  let heard = "";
-  while (live === mine) {
+  let announced = "";
+  while (live === session) {
     if (document.hidden) {
       await new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
       last = performance.now();
@@ -346,12 +346,12 @@ async function goLive() {
     }
     try {
       const record = await predict(await frame(LIVE_SIDE), "frame.jpg");
-      if (live !== mine) return;
+      if (live !== session) return;
       const label = record.error ?? record.label;
-      showRecord(record, label !== heard); // a screen reader hears changes, not every frame
-      heard = label;
+      showRecord(record, label !== announced); // announce changes to screen readers, not every frame
+      announced = label;
     } catch (error) {
-      if (live !== mine) return;
+      if (live !== session) return;
       live = null;
       by("live").setAttribute("aria-pressed", "false");
       show("rate", false);
@@ -367,23 +367,23 @@ async function goLive() {
   }
 }
 
-// -- the model's card, the door --------------------------------------------------------------------------------------------
+// -- model card and login --------------------------------------------------------------------------------------------------
 
-function openDoor(tried) {
-  show("door", true);
+function showLogin(wasTried) {
+  show("login", true);
   by("token").value = "";
   by("token").focus();
-  if (!tried) problem("");
+  if (!wasTried) problem("");
 }
 
 async function loadModel() {
-  const answer = await ask("model");
-  if (answer.status !== 200) throw await refusal(answer);
-  model = await answer.json();
+  const response = await request("model");
+  if (response.status !== 200) throw await problemOf(response);
+  model = await response.json();
   const { accuracy, preprocessing } = model;
-  const between = ({ interval }) => `${percent(interval[0])} to ${percent(interval[1])}`;
-  const right = `${percent(accuracy.value)} (${between(accuracy)}) correct on ${accuracy.on} images`;
-  by("about").textContent = [model.model, `${model.classes.length} classes`, right].filter(Boolean).join(" · ");
+  const intervalText = ({ interval }) => `${percent(interval[0])} to ${percent(interval[1])}`;
+  const accuracyText = `${percent(accuracy.value)} (${intervalText(accuracy)}) correct on ${accuracy.on} images`;
+  by("about").textContent = [model.model, `${model.classes.length} classes`, accuracyText].filter(Boolean).join(" · ");
   by("version").textContent = model.imgclf;
   document.title = `${model.run} · imgclf`;
   const of = accuracy.images ? ` of ${accuracy.images.toLocaleString("en")} ${accuracy.on} images` : ` (${accuracy.on})`;
@@ -391,13 +391,13 @@ async function loadModel() {
   const how = verdict === "not better" ? "not significantly better" : verdict;
   const rows = [
     ["Classes", model.classes.join(", "), true],
-    ["Accuracy", `${percent(accuracy.value)}${of}, 95% interval ${between(accuracy)}`, true],
-    ["Baseline", `${percent(trivial)} (${between(accuracy.baseline)}), always predicting ${common}; this model is ${how}`, true],
+    ["Accuracy", `${percent(accuracy.value)}${of}, 95% interval ${intervalText(accuracy)}`, true],
+    ["Baseline", `${percent(trivial)} (${intervalText(accuracy.baseline)}), always predicting ${common}; this model is ${how}`, true],
     ["Trained", model.trained && new Date(model.trained).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" })],
-    ["On the data", model.data && `${model.data}${model.images?.train ? `, ${model.images.train.toLocaleString("en")} images` : ""}`],
+    ["Training data", model.data && `${model.data}${model.images?.train ? `, ${model.images.train.toLocaleString("en")} images` : ""}`],
     ["Network", model.model && `${model.model}${model.parameters ? `, ${model.parameters.toLocaleString("en")} parameters` : ""}`],
-    ["It is given", `${preprocessing.width} × ${preprocessing.height} pixels (${preprocessing.aspect})`],
-    ["Probabilities", model.calibrated ? "calibrated on the validation images" : "as the network gives them"],
+    ["Input", `${preprocessing.width} × ${preprocessing.height} pixels (${preprocessing.aspect})`],
+    ["Probabilities", model.calibrated ? "calibrated on the validation images" : "not calibrated"],
     ["Unknown below", model.threshold ? percent(model.threshold) : null],
     ["Run", model.run],
   ];
@@ -410,7 +410,7 @@ async function loadModel() {
         return pair;
       }),
   );
-  show("door", false);
+  show("login", false);
 }
 
 async function begin() {
@@ -422,7 +422,7 @@ async function begin() {
   }
 }
 
-// -- what a person does ----------------------------------------------------------------------------------------------------
+// -- user actions ----------------------------------------------------------------------------------------------------------
 
 by("choose").addEventListener("click", () => by("files").click());
 for (const id of ["files", "capture"]) {
@@ -439,19 +439,19 @@ by("stop").addEventListener("click", () => {
   stopCamera();
   by("camera").focus();
 });
-by("look").addEventListener("click", look);
+by("saliency").addEventListener("click", toggleSaliency);
 by("clear").addEventListener("click", () => {
-  shots.splice(0).forEach(forget);
+  shots.splice(0).forEach(release);
   showShot(null);
-  say("All images of this session are forgotten");
+  announce("All images of this session were removed");
   by(stream ? "stop" : "choose").focus();
 });
 by("image").addEventListener("error", () => {
-  if (!current || current.shown || !by("image").getAttribute("src")) return;
-  current.unshown = true; // a format that the model reads and the browser does not, or no image at all
+  if (!current || current.isShown || !by("image").getAttribute("src")) return;
+  current.hasNoPreview = true; // a format that the browser does not support, or not an image
   showShot(current);
 });
-by("door").addEventListener("submit", async (event) => {
+by("login").addEventListener("submit", async (event) => {
   event.preventDefault();
   sessionStorage.setItem("token", by("token").value.trim());
   problem("");
@@ -467,7 +467,7 @@ document.addEventListener("paste", (event) => {
     problem("There is no image in the clipboard.");
   }
 });
-let depth = 0;
+let depth = 0; // dragenter and dragleave also fire for child elements
 document.addEventListener("dragenter", (event) => {
   event.preventDefault();
   depth += 1;
@@ -484,7 +484,7 @@ document.addEventListener("drop", (event) => {
   by("frame").classList.remove("over");
   const files = [...event.dataTransfer.files];
   if (files.length) addAll(files);
-  else problem("Only files can be dropped here; nothing is fetched from the web.");
+  else problem("Only files can be dropped here. Links are not downloaded.");
 });
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && stream) {
