@@ -54,7 +54,7 @@ def audit(data: StrPath, config: AuditConfig | None = None, *, progress: Stages 
     counts = collections.Counter(label[path] for path in paths)
     trivial = baseline(largest(counts), max(counts.values()), right, total)
     score = right / total, wilson_interval(right, total), trivial
-    return Audit(str(data), config.model, images, tuple(found), ranked, *score, (*skipped, *unread), shards.said(taken))
+    return Audit(str(data), config.model, images, tuple(found), ranked, *score, (*skipped, *unread), shards.summary(taken))
 
 
 def compare(
