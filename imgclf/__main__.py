@@ -1,4 +1,4 @@
-"""`python -m imgclf`."""
+"""Run the command line: `python -m imgclf`."""
 
 import sys
 

@@ -1,7 +1,7 @@
 """The Python API: `from imgclf.api import clean, split, train, evaluate, predict, Bundle`.
 
 Every command is a function that takes paths as text or as Path objects, and returns a value instead of printing. Errors that a
-user can cause are ImgclfError. A name is imported when it is first used, so `import imgclf.api` costs nothing.
+user can cause are raised as ImgclfError. A name is imported when it is first used, so `import imgclf.api` costs nothing.
 """
 
 import importlib

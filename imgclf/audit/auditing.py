@@ -60,7 +60,7 @@ def audit(data: StrPath, config: AuditConfig | None = None, *, progress: Stages 
     counts = collections.Counter(label[path] for path in paths)
     trivial = baseline(largest(counts), max(counts.values()), right, total)
     score = right / total, wilson_interval(right, total), trivial
-    return Audit(str(data), config.model, images, tuple(found), ranked, *score, (*skipped, *unreadable), shards.said(merged))
+    return Audit(str(data), config.model, images, tuple(found), ranked, *score, (*skipped, *unreadable), shards.summary(merged))
 
 
 def compare(

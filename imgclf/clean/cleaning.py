@@ -117,7 +117,7 @@ def clean(
                 _check_holds_images(data, scanned, issues)
             issues = act(data, state, "clean", issues)
     if scanned.taken:
-        notes.append(shards.said(scanned.taken))
+        notes.append(shards.summary(scanned.taken))
     images = _images(files, scanned.usable().tolist(), issues)
     notes += layout.merged_note(data, (file.path for file in files if file.label))
     notes += layout.unlabelled_note(data)

@@ -1,4 +1,4 @@
-"""What hangs together by pairs, in chains however long."""
+"""Connected components of a graph that is given as pairs of nodes."""
 
 from collections.abc import Iterable
 from typing import TypeVar
@@ -7,12 +7,12 @@ T = TypeVar("T", int, str)
 
 
 def smallest(nodes: Iterable[T], pairs: Iterable[tuple[T, T]]) -> dict[T, T]:
-    """By node the smallest of those that it hangs together with, itself where it is in no pair."""
+    """Map each node to the smallest node of its connected component. A node without pairs maps to itself."""
     parent: dict[T, T] = {}
 
     def root(node: T) -> T:
         while (above := parent.get(node, node)) != node:
-            parent[node] = above = parent.get(above, above)
+            parent[node] = above = parent.get(above, above)  # halve the path
             node = above
         return node
 

@@ -1,4 +1,4 @@
-"""Everything a user can choose, as frozen values that travel to and from JSON."""
+"""Configuration of all commands: frozen, validated dataclasses that hold the defaults and can be stored as JSON."""
 
 import dataclasses
 import json
@@ -27,18 +27,23 @@ Quantize = Literal["none", "float16", "int8"]
 Seed = Annotated[int, Within(0, 2**31 - 1)]
 Fraction = Annotated[float, Within(0, 1)]
 
-# Raised when the decoder or the resize rule changes what a pixel is: old prepared pixels are then made anew.
+# Increase this when a change to the decoder or to the resize rule changes pixel values. Prepared pixels are then rebuilt.
 DECODER_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing(Checked):
-    """How decoded pixels become the model's input; stored in the bundle and the only way back in.
+    """The rule that turns decoded pixels into the model's input. It is stored in the bundle and used by every command.
 
-    height, width: the model's input size in pixels. aspect: `squash` ignores the aspect ratio, `crop` takes the
-    centre, `pad` adds grey bars. kernel: area when shrinking, linear when enlarging. colour: RGB, 0 to 255. decoder: the
-    decoder version; only the current one is accepted. A field with a single allowed value selects no code, but any other value
-    in a file is refused.
+    A field with a single allowed value does not select code, but a file with any other value is refused.
+
+    Attributes:
+        height: Height of the model's input in pixels.
+        width: Width of the model's input in pixels.
+        aspect: `squash` ignores the aspect ratio, `crop` uses the centre, `pad` adds grey bars.
+        kernel: Area averaging to shrink, linear interpolation to enlarge.
+        colour: RGB, 0 to 255.
+        decoder: Decoder version. Only the current version is accepted.
     """
 
     height: Annotated[int, Within(1, 1024)]
@@ -57,7 +62,8 @@ class Preprocessing(Checked):
             )
         if self.decoder > DECODER_VERSION:
             raise ImgclfError(
-                f"made with image decoder {self.decoder} of a newer imgclf; this version has decoder {DECODER_VERSION}: update"
+                f"made with image decoder {self.decoder} of a newer imgclf; this version has decoder {DECODER_VERSION}: "
+                "update imgclf"
             )
 
     @staticmethod
@@ -66,19 +72,25 @@ class Preprocessing(Checked):
 
     @property
     def hash(self) -> str:
-        """Twelve hex digits that change whenever a pixel could."""
-        import hashlib  # here, since `imgclf --help` reads this module and should not wait for it
+        """Hash of all fields, as twelve hexadecimal digits. Equal hashes mean equal pixels."""
+        import hashlib  # here, because `imgclf --help` imports this module and must start fast
 
         return hashlib.sha256(to_json(self).encode()).hexdigest()[:12]
 
 
 @dataclasses.dataclass(frozen=True)
 class SplitConfig(Checked):
-    """Shares of train, validation and test (they add to 1), and the seed of the shuffle.
+    """How images are split. Images that show the same always stay in one subset; `group_by` and `groups` add more groups.
 
-    What stays in one subset beside images that show the same: paths in which `group_by` (a regular expression) captures the
-    same text, or paths that share a group in the CSV file `groups` (columns path and group). stable: by the hash of what an
-    image is and not by a shuffle, so that images added later move none that were there.
+    Attributes:
+        train: Fraction of the images for training. The three fractions add up to 1.
+        val: Fraction of the images for validation.
+        test: Fraction of the images for testing.
+        seed: Seed of the shuffle.
+        group_by: Regular expression. Paths in which it captures the same text form a group.
+        groups: CSV file with the columns path and group.
+        stable: Choose the subset by a hash of the image content, not by a shuffle. Images that are added later then do not
+            move existing images to another subset.
     """
 
     train: Annotated[float, Within(0, 1, above=True)] = 0.70
@@ -96,18 +108,25 @@ class SplitConfig(Checked):
 
     @property
     def fractions(self) -> dict[Subset, float]:
-        """The share of each subset."""
+        """The fraction of each subset."""
         return {"train": self.train, "val": self.val, "test": self.test}
 
 
 @dataclasses.dataclass(frozen=True)
 class ServeConfig(Checked):
-    """How a run is served.
+    """How a run is served over HTTP.
 
-    port: 0 for one that the system chooses. threshold: probability below which the label is `unknown`. token: what a client
-    must know, or None. timeout: seconds for one request, from the end of its head to its answer. queue: images that may wait
-    for a thread, in each process. workers: processes. root_path: what a proxy leaves before the paths of requests.
-    allowed_host: names that are answered besides this machine's own. proxy: addresses or networks that are believed.
+    Attributes:
+        host: Address to listen on.
+        port: Port to listen on; 0 lets the system choose a free one.
+        threshold: Probability below which the label is `unknown`.
+        token: Bearer token that requests must send; None to require none.
+        timeout: Seconds for one request, from the end of its headers to the response.
+        queue: Maximum number of images that wait for a thread, per process.
+        workers: Number of processes.
+        root_path: Path prefix that a proxy puts before the paths of requests.
+        allowed_host: Host names that requests may use, besides the names of this machine.
+        proxy: Addresses or networks of proxies whose forwarding headers are trusted.
     """
 
     host: str = "127.0.0.1"
@@ -124,7 +143,7 @@ class ServeConfig(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class PreviewConfig(Checked):
-    """What a contact sheet shows. subset: one subset of the split; None for all images. columns: images per class."""
+    """The content of a contact sheet. subset: one subset of the split; None for all images. columns: images per class."""
 
     subset: Subset | None = None
     columns: Annotated[int, Within(1, 40)] = 8
@@ -133,7 +152,14 @@ class PreviewConfig(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class AuditConfig(Checked):
-    """The backbone whose features are compared, its weights and side in pixels (None: its own), and the seed."""
+    """How features are computed and scored.
+
+    Attributes:
+        model: Backbone that computes the features.
+        weights: `imagenet`, `none` or a file.
+        image_size: Side of the backbone's input in pixels; None for its default.
+        seed: Seed of the cross-validation folds.
+    """
 
     model: Backbone = "efficientnet-lite0"
     weights: str = "imagenet"
@@ -143,10 +169,13 @@ class AuditConfig(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class ExportConfig(Checked):
-    """An exported file.
+    """How a run is exported.
 
-    tolerance: the largest difference of a probability from the run's; for int8 the largest share of images with another label.
-    None for 0.0001, and 0.02 for float16 and int8.
+    Attributes:
+        format: File format.
+        quantize: Number format of the weights.
+        tolerance: Maximum difference between a probability of the exported file and of the run; for int8, maximum fraction of
+            images with a different label. None for 0.0001, or 0.02 with float16 and int8.
     """
 
     format: Format = "litert"
@@ -155,23 +184,31 @@ class ExportConfig(Checked):
 
     @property
     def limit(self) -> float:
-        """The tolerance, or the default of this kind of numbers."""
+        """The tolerance, or the default for `quantize`."""
         return (1e-4 if self.quantize == "none" else 0.02) if self.tolerance is None else self.tolerance
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig(Checked):
-    """One training run.
+    """How a network is trained.
 
-    image_size: pixels a side, or None to choose from the images. progressive: whether the first epochs see smaller ones.
-    weights: of a backbone: `imagenet`, `none` or a file. views: of each training image that a backbone sees, the image
-    itself and changed ones. fine_tune: how many of its top blocks are trained too, once the head is, for fine_tune_epochs
-    (a fifth of epochs, at least three, for None). flip: whether a mirrored image still shows its class. learning_rate:
-    Adam's step size at its peak. early_stopping: epochs without improvement before the training ends; None for one that
-    suits the schedule, 0 for never. weight_decay: Adam's decoupled one; None for 3 of a head on features, none else. ema:
-    how much of the weights' moving average a step keeps, 0 for no average. class_weights: `auto` (when the largest class
-    has more than 1.5 times the smallest's images), `none`, or a CSV file. time_budget: seconds for all of it. fold: which
-    of `split --folds`.
+    Attributes:
+        image_size: Side of the input in pixels; None to choose it from the images.
+        weights: Initial weights of a backbone: `imagenet`, `none` or a file.
+        views: Number of views of each training image for a frozen backbone: the original and `views - 1` augmented copies.
+        fine_tune: Number of top blocks of the backbone to train after the head.
+        fine_tune_epochs: Epochs of this second stage; None for a fifth of `epochs`, but at least three.
+        flip: Flip images horizontally at random.
+        progressive: Train the first epochs on smaller images.
+        learning_rate: Peak learning rate of Adam.
+        early_stopping: Epochs without improvement before the training ends; None for the default of the schedule, 0 to
+            turn it off.
+        weight_decay: Decoupled weight decay of Adam; None for 3 for a head on features, and 0 for other networks.
+        ema: Decay of the exponential moving average of the weights; 0 turns it off.
+        class_weights: `auto` (weights, if the largest class has more than 1.5 times as many images as the smallest),
+            `none`, or a CSV file.
+        time_budget: Seconds for the whole training; None for no limit.
+        fold: Fold of `split --folds` to train on, from 1.
     """
 
     epochs: Annotated[int, Within(1, 1_000_000)] = 30
@@ -201,5 +238,5 @@ class TrainConfig(Checked):
 
 
 def to_json(value: Any) -> str:
-    """A dataclass as one line of JSON with sorted keys."""
+    """Return a dataclass as one line of JSON with sorted keys."""
     return json.dumps(dataclasses.asdict(value), sort_keys=True)

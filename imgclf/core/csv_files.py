@@ -1,9 +1,9 @@
-"""CSV as written by imgclf (UTF-8 with surrogate escapes, commas, line feeds) and as saved by spreadsheets.
+"""Read and write CSV files. Written are UTF-8 with surrogate escapes, commas and line feeds; read is what spreadsheets save.
 
-Spreadsheets take text that begins like a formula for one, and names of files and classes may come from someone else. So such a
-text is written with an apostrophe before it, in every table, and read without it. That holds for split manifests too, although
-other programs read them: people open them in spreadsheets all the same, such names are rare, and programs that need names byte
-for byte have JSON, or the class folders of `split --export`.
+Spreadsheets run a text that begins like a formula, and names of files and classes may come from someone else. Therefore every
+table is written with an apostrophe before such a text, and the apostrophe is removed when the table is read. This includes
+split manifests, although other programs read them: people open them in spreadsheets too, such names are rare, and programs
+that need the exact names can read JSON, or the class folders of `split --export`.
 """
 
 import collections
@@ -20,34 +20,37 @@ from imgclf.core.files.reading import read_bounded
 
 LARGEST = 1 << 28  # bytes: more than a million lines of paths
 _LINE = 1 << 20  # characters
-# What starts a formula, some in East Asian width, behind any apostrophes: a name that has one there gets one more.
+# The start of a formula, also in fullwidth characters. Apostrophes before it count too, so that `_plain` can undo `cell`.
 _FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 _SEPARATORS = ",;\t"  # many European spreadsheets use semicolons; "Unicode text" uses tabs
 
 
 def line(values: Sequence[object]) -> str:
-    """One line of CSV. A bare carriage return is quoted too, which Python's csv leaves to chance."""
+    """Return one line of CSV. All fields are quoted if one has a carriage return: not every Python version quotes it alone."""
     text = io.StringIO()
     values = [cell(value) for value in values]
-    bare = any("\r" in value for value in values if isinstance(value, str))
-    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL).writerow(values)
+    has_return = any("\r" in value for value in values if isinstance(value, str))
+    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if has_return else csv.QUOTE_MINIMAL).writerow(values)
     return text.getvalue()
 
 
 def cell(value: object) -> object:
-    """A value as it is written: text that a spreadsheet would take for a formula gets an apostrophe. Numbers stay."""
+    """Return a value as it is written: with an apostrophe if it is text that a spreadsheet would run as a formula."""
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def _plain(text: str) -> str:
-    """What `cell` was given."""
+    """Undo `cell`."""
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 def rows(content: bytes, *needed: str) -> Iterator[tuple[int, list[str]]]:
-    """(line number, fields) of every row. Raises ValueError if the content is not CSV.
+    """Yield (line number, fields) of every row.
 
-    The separator (comma, semicolon or tab) is the one that gives the first line the needed columns, or else the most fields.
+    The separator is the one of comma, semicolon and tab with which the first line has the needed columns, or most fields.
+
+    Raises:
+        ValueError: The content is not CSV.
     """
     separator = max(_SEPARATORS, key=partial(_fits, _text(content).read(65536), needed))
     reader = csv.reader(_lines(_text(content)), delimiter=separator)
@@ -59,7 +62,7 @@ def rows(content: bytes, *needed: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _fits(start: str, needed: Sequence[str], separator: str) -> tuple[bool, int]:
-    """Score of a separator for the first line of a file: has the needed columns, number of columns."""
+    """Return the score of a separator: (the first line has the needed columns, number of columns)."""
     try:
         header = [name.strip() for name in next(csv.reader(io.StringIO(start, newline=""), delimiter=separator), [])]
     except csv.Error:
@@ -68,7 +71,7 @@ def _fits(start: str, needed: Sequence[str], separator: str) -> tuple[bool, int]
 
 
 def _text(content: bytes) -> IO[str]:
-    """The text of a file without its byte order mark. Excel writes UTF-16 and UTF-8 marks."""
+    """Open content as text without its byte order mark. Excel writes UTF-16 and UTF-8 marks."""
     is_wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
     encoding, errors = ("utf-16", "replace") if is_wide else ("utf-8-sig", "surrogateescape")
     return io.TextIOWrapper(io.BytesIO(content), encoding, errors, newline="")
@@ -84,7 +87,11 @@ def _lines(text: IO[str]) -> Iterator[str]:
 
 
 def records(file: Path, *needed: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, fields by column) of a file that a user may have written; raises ImgclfError naming what is wrong."""
+    """Yield (line number, fields by column) of a CSV file that a user may have written.
+
+    Raises:
+        ImgclfError: The file is not CSV, lacks one of the `needed` columns, or has a row of another length than the header.
+    """
     content = read_bounded(file, LARGEST)
     if content.startswith(b"PK\x03\x04"):
         raise ImgclfError(f"{file}: a workbook or archive, not a CSV file; save it as CSV (UTF-8)")
@@ -108,5 +115,5 @@ def records(file: Path, *needed: str) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def not_utf8(field: str) -> str:
-    """A hint for errors about a field with bytes of another encoding, as in Excel's plain "CSV"; "" for other fields."""
+    """Return a hint for errors about a field in another encoding, as in Excel's plain "CSV"; "" for other fields."""
     return '; the file is not UTF-8: save it as "CSV UTF-8"' if any("\ud800" <= c <= "\udfff" for c in field) else ""

@@ -1,11 +1,11 @@
-"""SQLite files that store expensive results. They are opened only here, and damage is told apart from other errors.
+"""Open SQLite files that store expensive results. All of imgclf opens them here, and damage is distinguished from other errors.
 
 Only a file that is proven damaged is replaced; it stays beside the new one under a numbered name. Proof of damage: SQLite
 reports it (_DAMAGE), the tables differ from the expected ones, a value cannot be decoded, or a statement takes more steps than
 a file of this size can need. Any other error (in use, disk full, no permission, a bug) leaves the file as it is. Other versions
 of imgclf use other file names.
 
-A file may have been made by someone else. Its tables are compared before anything is read, so that no trigger or view is run.
+Someone else may have made a file. Its tables are compared before any row is read, so that no trigger or view runs.
 """
 
 import contextlib
@@ -23,20 +23,21 @@ from imgclf.core.errors import ImgclfError
 from imgclf.core.files import contained, owners
 
 T = TypeVar("T")
-# The last four: keys that imgclf never gives twice, values that it never writes, and what `_count` stops.
+# Errors that prove damage. The last four: duplicate keys and values, which imgclf never writes, and statements that
+# `_interrupts` stops.
 _DAMAGE = (
     sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT,
     sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_INTERRUPT,
 )  # fmt: skip
-LONGEST = 1 << 26  # bytes of a value, and of a row
-_STEPS = 1_000_000  # of SQLite's machine, between two calls of `_count`
-_STEPS_PER_BYTE = 4  # a row of ten bytes takes some 20 steps to read
+LONGEST = 1 << 26  # maximum bytes of a value, and of a row
+_STEPS = 1_000_000  # steps of SQLite's virtual machine between two calls of `_interrupts`
+_STEPS_PER_BYTE = 4  # steps allowed per byte of the file; reading a row of ten bytes takes about 20
 _SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
 _SETTINGS = (
-    "PRAGMA synchronous = OFF",  # not waiting for the disk is safe if a process is killed; a power failure's damage is detected
+    "PRAGMA synchronous = OFF",  # safe if the process is killed; damage by a power failure is detected
     "PRAGMA trusted_schema = OFF",
     "PRAGMA cell_size_check = ON",
-    "PRAGMA mmap_size = 0",  # a file that is cut off meanwhile must not end the process
+    "PRAGMA mmap_size = 0",  # a mapped file that another program truncates would crash the process
 )
 _LAYOUT = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
 _REMEDIES = {
@@ -53,14 +54,14 @@ _NOT_OPEN = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOP
 
 @dataclasses.dataclass(frozen=True)
 class Tables:
-    """Tables of a file, as SQL, and the version of their content."""
+    """The tables of a file as SQL, and the version of their content."""
 
     sql: str
     version: int
 
 
 class Database:
-    """An open file. Raises Damaged, or ImgclfError if the file cannot be used for another reason."""
+    """An open SQLite file. All methods raise Damaged, or ImgclfError if the file cannot be used for another reason."""
 
     def __init__(self, path: Path, tables: Tables) -> None:
         self.path = path
@@ -68,26 +69,26 @@ class Database:
         self._calls, self._endless = 0, False
         self._check_journal()
         self._cursors: set[sqlite3.Cursor] = set()
-        with self._told():
-            # Another command may lock the file for a while. Only `writing` begins transactions.
+        with self._translated_errors():
+            # Wait up to 60 s for the lock of another command. Only `writing` begins transactions.
             self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=60, isolation_level=None)
         try:
-            # SQLite takes a path, so what lies there is compared before and after. None: another command took the file up.
+            # SQLite opens a path, so compare the file there before and after. None: another command merged and removed it.
             if own_file(path, make=False) not in (None, self._identity):
                 raise ImgclfError(f"{path}: replaced by another program; run again")
             self._db.text_factory = self._text
             self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST)
             self._db.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-            self._db.set_progress_handler(self._count, _STEPS)
+            self._db.set_progress_handler(self._interrupts, _STEPS)
             self._check(tables)
         except BaseException:
             self.close()
             raise
 
     def _check_journal(self) -> None:
-        """Raise Damaged if what an interrupted transaction left names another file, which SQLite would delete after it.
+        """Raise Damaged if the journal of an interrupted transaction names another file: SQLite would delete that file.
 
-        That is the journal of a transaction over several files. imgclf makes none.
+        Only journals of transactions over several files do so, and imgclf makes none.
         """
         with contained.at(self.path.parent) as folder, contextlib.suppress(FileNotFoundError):
             descriptor = folder.open(f"{self.path.name}-journal")
@@ -97,8 +98,8 @@ class Database:
                 if file.read() == _SUPER_JOURNAL:
                     raise self.damaged("its journal names another file")
 
-    def _count(self) -> bool:
-        """Whether to interrupt a statement: a small file can be made whose pages are met again and again, without end."""
+    def _interrupts(self) -> bool:
+        """Return whether to interrupt a statement: a small file can be made in which SQLite reads the same pages for ever."""
         self._calls += 1
         self._endless = self._calls > 10 and self._calls * _STEPS > _STEPS_PER_BYTE * self._size()
         return self._endless
@@ -106,24 +107,24 @@ class Database:
     def _size(self) -> int:
         try:
             return os.stat(self.path).st_size
-        except OSError:  # set aside by another command; the open file is still read
+        except OSError:  # another command has renamed it; the open file can still be read
             return 1 << 40
 
     def _check(self, tables: Tables) -> None:
         try:
             self._compare(tables)
-        except sqlite3.OperationalError as error:  # such as an unsupported format
+        except sqlite3.OperationalError as error:  # for example an unsupported format
             raise self.damaged(str(error)) from error
 
     def _compare(self, tables: Tables) -> None:
         for setting in _SETTINGS:
             self.one(setting)
         if self.one("PRAGMA journal_mode") == ("wal",):
-            raise self.damaged("in a mode that imgclf does not use")
+            raise self.damaged("in WAL mode, which imgclf does not use")
         if not self._layout():
             with self.writing():
-                if not self._layout():  # another command may have created them meanwhile
-                    with self._told():
+                if not self._layout():  # another command may have created the tables in the meantime
+                    with self._translated_errors():
                         for statement in (*_statements(tables), f"PRAGMA user_version = {tables.version}"):
                             self._db.execute(statement)
         if self._layout(len(_expected(tables)) + 1) != _expected(tables) or self.one("PRAGMA user_version") != (
@@ -138,21 +139,23 @@ class Database:
     def close(self) -> None:
         """Close the file. Uncommitted changes are rolled back, unread rows are lost."""
         for cursor in list(self._cursors):  # open cursors would keep the file open
-            self._let_go(cursor)
+            self._close_cursor(cursor)
         self._db.close()
 
-    def _let_go(self, cursor: sqlite3.Cursor) -> None:
+    def _close_cursor(self, cursor: sqlite3.Cursor) -> None:
         if cursor in self._cursors:
             self._cursors.remove(cursor)
             cursor.close()
 
     def rows(self, sql: str, values: Iterable[object] = (), *, key: int = 0) -> Generator[Any, None, None]:
-        """The rows of a query, one by one. key: so many first columns must ascend, as the query asks.
+        """Yield the rows of a query.
 
-        In a damaged file they may not, and then the same pages may be met again and again.
+        Args:
+            key: Number of leading columns by which the query sorts the rows. Rows in another order raise Damaged: in a
+                damaged file, SQLite could return the same rows for ever.
         """
         previous = None
-        with self._told():
+        with self._translated_errors():
             self._calls = 0
             cursor = self._db.execute(sql, tuple(values))
             self._cursors.add(cursor)
@@ -164,24 +167,24 @@ class Database:
                     yield row
                     self._calls = 0
             finally:
-                self._let_go(cursor)
+                self._close_cursor(cursor)
 
     @staticmethod
     def _ascends(previous: Any, now: Any) -> bool:
         try:
             return previous is None or bool(previous < now)
-        except TypeError:  # of another type than the one before
+        except TypeError:  # the two keys have different types
             return False
 
     def one(self, sql: str, values: Iterable[object] = ()) -> Any:
-        """The first row of a query, or None."""
+        """Return the first row of a query, or None."""
         self._calls = 0
-        with self._told(), contextlib.closing(self._db.execute(sql, tuple(values))) as cursor:
+        with self._translated_errors(), contextlib.closing(self._db.execute(sql, tuple(values))) as cursor:
             return cursor.fetchone()
 
     def put(self, sql: str, rows: Iterable[Any] = ((),)) -> None:
         """Run a statement that changes data, once per row of values. Call it inside `writing`."""
-        with self._told():
+        with self._translated_errors():
             self._db.executemany(sql, self._each(rows)).close()
 
     def _each(self, rows: Iterable[Any]) -> Iterator[Any]:
@@ -191,13 +194,13 @@ class Database:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """A transaction that excludes other writers. It is rolled back if the block raises."""
+        """Run the block in a transaction that excludes other writers. It is rolled back if the block raises."""
         self._calls = 0
-        with self._told():
+        with self._translated_errors():
             self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
-            with self._told():
+            with self._translated_errors():
                 self._db.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
@@ -206,7 +209,7 @@ class Database:
             raise
 
     def damaged(self, why: str) -> Damaged:
-        """The error to raise for an impossible stored value."""
+        """Return the error to raise for an impossible stored value."""
         return Damaged(self.path, self._identity, why)
 
     def _text(self, content: bytes) -> str:
@@ -216,15 +219,15 @@ class Database:
             raise self.damaged("text that is not UTF-8") from None
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         """Translate SQLite errors. Errors that are neither damage nor fixable by the user stay as they are: they are bugs."""
         try:
             yield
-        except UnicodeDecodeError as error:  # of SQLite's message about a damaged name; other text comes by `_text`
+        except UnicodeDecodeError as error:  # in SQLite's message about a damaged name; `_text` decodes all other text
             raise self.damaged("a name that is not UTF-8") from error
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the higher bits are the extended code
-            if code == sqlite3.SQLITE_INTERRUPT and not self._endless:  # Ctrl-C while `_count` ran, which Python takes so
+            if code == sqlite3.SQLITE_INTERRUPT and not self._endless:  # Python turns Ctrl-C in `_interrupts` into this error
                 raise KeyboardInterrupt from error
             if code in _DAMAGE:
                 raise self.damaged(str(error)) from error
@@ -248,7 +251,7 @@ def _expected(tables: Tables) -> list[Any]:
 
 @contextlib.contextmanager
 def opened(path: Path, tables: Tables) -> Iterator[Database]:
-    """Open the file, created with its folder if missing. If the block finds it damaged, rename it and raise Damaged."""
+    """Open the file; create it and its folder if missing. If the block finds it damaged, rename it and raise Damaged."""
     try:
         with contextlib.closing(Database(path, tables)) as db:
             yield db

@@ -1,4 +1,4 @@
-"""Which files SQLite may open, and how damaged ones are set aside."""
+"""Check which files SQLite may open, and rename damaged ones."""
 
 import contextlib
 import logging
@@ -15,7 +15,7 @@ BESIDE = ("-journal", "-wal", "-shm")  # files that SQLite keeps beside its own
 
 
 class Damaged(ImgclfError):
-    """A file that is proven to be damaged. kept: its new name, once it is renamed."""
+    """A file is proven to be damaged. `kept` is its new name after it was renamed."""
 
     def __init__(self, path: Path, identity: tuple[int, int], why: str) -> None:
         super().__init__(path, identity, why)
@@ -31,20 +31,22 @@ class Damaged(ImgclfError):
             status = folder.status(self.path.name)
             if status is None or (status.st_dev, status.st_ino) == self.identity:
                 self.kept = numbered(self.path).name
-                for ending in ("", *BESIDE):  # otherwise SQLite would apply what lies beside the old file to the new one
+                for ending in ("", *BESIDE):  # otherwise SQLite would apply the old journal to the new file
                     with contextlib.suppress(FileNotFoundError):
                         folder.replace(self.path.name + ending, self.kept + ending)
 
 
 def warn(damage: Damaged) -> None:
-    """Warn in one line that a file was damaged and is rebuilt."""
+    """Log one line: a file was damaged and is rebuilt."""
     _log.warning("%s: damaged (%s) and rebuilt; old file: %s", damage.path, damage.why, damage.kept)
 
 
 def own_file(path: Path, *, make: bool) -> tuple[int, int] | None:
-    """(device, number) of a file; None if there is none and it is not to be made.
+    """Return (device, inode) of a file; None if it is missing and `make` is off.
 
-    Raises Damaged for a link and for a file with several names: SQLite would write to what the user keeps elsewhere.
+    Raises:
+        Damaged: It is a link or has several names, so SQLite would write to a file elsewhere.
+        ImgclfError: It is not a regular file.
     """
     with contained.at(path.parent, make=make) as folder:
         for name in (path.name, *(path.name + ending for ending in BESIDE)):
@@ -58,6 +60,6 @@ def own_file(path: Path, *, make: bool) -> tuple[int, int] | None:
         while (status := folder.status(path.name)) is None:
             if not make:
                 return None
-            with contextlib.suppress(FileExistsError):  # a file made by SQLite could not be written by other team members
-                os.close(folder.create(path.name))  # never opened otherwise: closing it would drop the locks of SQLite
+            with contextlib.suppress(FileExistsError):  # other team members could not write a file that SQLite created
+                os.close(folder.create(path.name))  # a descriptor of an existing file would drop SQLite's locks when closed
     return status.st_dev, status.st_ino

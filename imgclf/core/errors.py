@@ -1,23 +1,23 @@
-"""The errors a user can cause or meet, each with its exit code.
+"""Errors that a user can cause or meet, each with its exit code.
 
-A message says what is wrong, which file or value, what is allowed and what to do next.
+A message names the problem, the file or value, the allowed values, and the next step.
 """
 
 
 class ImgclfError(Exception):
-    """An expected failure: bad input, a gate not met."""
+    """An expected failure, such as bad input or a metric below its minimum."""
 
     exit_code = 1
 
 
 class UsageError(ImgclfError):
-    """The command line itself asks for something impossible."""
+    """The options of a command are invalid or contradict each other."""
 
     exit_code = 2
 
 
 class ImageError(ImgclfError):
-    """One image that cannot be used; `reason` is a short fixed code, the message explains."""
+    """One image cannot be used. `reason` is a short fixed code, such as `damaged`; the message explains it."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)

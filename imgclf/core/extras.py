@@ -1,4 +1,4 @@
-"""Install hints, as commands that work whether imgclf was installed from a clone, a wheel or an index.
+"""Build install hints: pip commands that work for imgclf from a clone, a wheel or an index.
 
 They name the requirements that imgclf declares, not imgclf itself, because an index may not have it.
 """
@@ -9,24 +9,24 @@ from pathlib import Path
 
 _EXTRA = re.compile(r"""\bextra\s*==\s*["']([^"']+)["']""")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_OF_MODULE = {"cv2": "opencv-python", "PIL": "pillow"}  # modules whose distribution has a different name
+_DISTRIBUTIONS = {"cv2": "opencv-python", "PIL": "pillow"}  # of modules whose distribution has a different name
 
 
 def command(extra: str) -> str:
-    """The command that installs the requirements of an extra of imgclf."""
+    """Return the command that installs the requirements of an extra of imgclf."""
     return _pip(_requirements().get(extra, []))
 
 
 def command_for(module: str | None) -> str:
-    """The command that reinstalls the requirement of a module, or all requirements if the module is not one of them."""
+    """Return the command that reinstalls the distribution of a module, or all requirements if no requirement provides it."""
     needed = _requirements().get("", [])
-    wanted = _normal(_OF_MODULE.get(top := (module or "").partition(".")[0], top))
+    wanted = _normal(_DISTRIBUTIONS.get(top := (module or "").partition(".")[0], top))
     found = [one for one in needed if _normal(_NAME.match(one)) == wanted]
     return _pip(found, "--force-reinstall") if found else _pip(needed)
 
 
 def at_least(package: str, version: str) -> str:
-    """The command that installs this version of a package or a newer one."""
+    """Return the command that installs this version of a package or a newer one."""
     return _pip([f"{package}>={version}"])
 
 
@@ -40,8 +40,8 @@ def _normal(name: "str | re.Match[str] | None") -> str:
 
 
 def _requirements() -> dict[str, list[str]]:
-    """Requirements as `name>=version`, by extra ("" for none). Works in a clone that is not installed, too."""
-    import importlib.metadata  # here, as below: every command reads this module, and few need a hint
+    """Return requirements as `name>=version`, by extra ("" for none). This works in a clone that is not installed, too."""
+    import importlib.metadata  # here, as below: every command imports this module, and few need a hint
 
     try:
         declared = importlib.metadata.requires("imgclf") or []

@@ -1,4 +1,4 @@
-"""Validate config values: each has the type of its field and is within the field's bounds."""
+"""Validate the values of a config: each has the type of its field and is within the field's bounds."""
 
 import dataclasses
 import math
@@ -12,7 +12,7 @@ from imgclf.core.errors import ImgclfError, UsageError
 
 @dataclasses.dataclass(frozen=True)
 class Within:
-    """Bounds of a number. above, below: the bound itself is excluded."""
+    """Bounds of a number. above: exclude `least` itself. below: exclude `most` itself."""
 
     least: float = -math.inf
     most: float = math.inf
@@ -20,7 +20,7 @@ class Within:
     below: bool = False
 
     def holds(self, value: float) -> bool:
-        """Whether a number is within the bounds; NaN never is."""
+        """Return whether a number is within the bounds; NaN never is."""
         is_enough = self.least < value if self.above else self.least <= value
         return is_enough and (value < self.most if self.below else value <= self.most)
 
@@ -86,7 +86,7 @@ def _flat(hint: Any) -> tuple[object, ...]:
 
 
 class Checked:
-    """Base class of a config. No instance has an invalid value."""
+    """Base class of configs. The constructor refuses invalid values."""
 
     def __post_init__(self) -> None:
         """Raise UsageError for the first field with an invalid value."""
@@ -97,12 +97,16 @@ class Checked:
 
     @staticmethod
     def _called(name: str) -> str:
-        """Name of a field in messages: by default, its command-line option."""
+        """Return the name of a field in messages: by default, its command-line option."""
         return f"--{name.replace('_', '-')}"
 
     @classmethod
     def from_dict(cls, values: object) -> Self:
-        """Build the config from the content of a file, which must have every field and no others. Raises UsageError."""
+        """Build the config from the content of a file.
+
+        Raises:
+            UsageError: A field is missing, unknown or invalid.
+        """
         if not isinstance(values, Mapping):
             raise UsageError(f"{cls.__name__}: expected a JSON object with {', '.join(_fields(cls))}, not {_shown(values)}")
         for name in values:
@@ -115,21 +119,21 @@ class Checked:
 
 
 def check(name: str, value: object, hint: Any) -> None:
-    """Raise UsageError unless the value fits the type, given as for a field."""
+    """Raise UsageError unless the value of the option `name` fits `hint`, a type as in a config field."""
     field = _field(hint)
     if not field.holds(value):
         raise UsageError(f"--{name} must be {field}, not {_shown(value)}")
 
 
 def wrong_content(file: Path, error: UsageError) -> ImgclfError:
-    """The error about a run's file whose content does not pass."""
+    """Return the error for a file of a run with invalid content."""
     return ImgclfError(
         f"{file}: {error}; the file was edited or comes from another version of imgclf: update imgclf or train again"
     )
 
 
 def bounds(config: type[Checked], name: str) -> dict[str, Any]:
-    """Bounds of an int or float field, as `min` and `max` of a command-line option."""
+    """Return the bounds of an int or float field as the arguments `min` and `max` of a Typer option."""
     within = _fields(config)[name].within
     if within is None:
         return {}
@@ -137,7 +141,7 @@ def bounds(config: type[Checked], name: str) -> dict[str, Any]:
 
 
 def _shown(value: object) -> str:
-    """A value in at most 60 characters."""
+    """Return a value as text of at most 60 characters."""
     try:
         text = repr(value)
     except ValueError:  # an int with thousands of digits

@@ -1,7 +1,7 @@
-"""Check JSON that was read against our own JSON Schemas, of which only the keywords used in imgclf/schemas are known.
+"""Validate JSON against the JSON Schemas of imgclf. Only the keywords used in imgclf/schemas are supported.
 
-Stricter than a schema in two ways: numbers are finite and whole numbers are below 2**63. The package jsonschema would be one
-more dependency and takes longer to import than `imgclf predict` has.
+The validation is stricter than the schemas in two ways: numbers must be finite, and whole numbers must be below 2**63 in
+absolute value. The package jsonschema would be one more dependency, and its import is too slow for `imgclf predict`.
 """
 
 import functools
@@ -20,21 +20,26 @@ _WORDS = {
     "object": "an object", "array": "a list", "string": "text", "boolean": "true or false", "null": "null",
     "integer": "a whole number", "number": "a number",
 }  # fmt: skip
-LARGEST = 1 << 63  # whole numbers are below
+LARGEST = 1 << 63  # whole numbers are below this in absolute value
 
 
 class MismatchError(ValueError):
-    """A value that is not as its schema says. The message begins with its place, as `calibration.temperature`."""
+    """A value does not match its schema. The message begins with its path in the document, as `calibration.temperature`."""
 
 
 def check(value: object, name: str, definition: str = "", *, place: str = "") -> None:
-    """Raise MismatchError unless a value fits the schema `name`, or one of its definitions. place: what the value is called."""
+    """Raise MismatchError unless a value matches the schema `name`, or one of its definitions.
+
+    Args:
+        definition: A key of the schema's `$defs`; "" for the schema itself.
+        place: Path of the value in its document, for messages.
+    """
     whole = _schema(name)
     _check(value, whole["$defs"][definition] if definition else whole, whole, place)
 
 
 def check_property(value: object, name: str, field: str) -> None:
-    """Raise MismatchError unless a value fits a property of the schema `name`."""
+    """Raise MismatchError unless a value matches the property `field` of the schema `name`."""
     whole = _schema(name)
     _check(value, whole["properties"][field], whole, field)
 
@@ -70,7 +75,7 @@ def _check(value: object, schema: Mapping[str, Any], whole: Mapping[str, Any], p
 def _check_others(
     value: Mapping[str, Any], parts: list[Mapping[str, Any]], known: Mapping[str, Any], whole: Mapping[str, Any], place: str
 ) -> None:
-    """Raise MismatchError for fields that the schema does not name, if it allows no others."""
+    """Check the fields that the schema does not name. Raises MismatchError if it allows no others."""
     for part in parts:
         allowed = part.get("additionalProperties", part.get("unevaluatedProperties", True))
         if allowed is True:
@@ -82,13 +87,13 @@ def _check_others(
 
 
 def _parts(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    """The schema and those it refers to, each with the document that its own references are in."""
+    """Return the schema and the schemas it refers to, each with the document in which its own references are resolved."""
     found = [(schema, whole)]
     while "$ref" in schema:
-        urn, _hash, way = schema["$ref"].partition("#/$defs/")
+        urn, _hash, key = schema["$ref"].partition("#/$defs/")
         if urn:
             whole = _schema(urn.split(":")[2])
-        schema = whole["$defs"][way]
+        schema = whole["$defs"][key]
         found.append((schema, whole))
     return found
 
@@ -102,7 +107,7 @@ def _fits(value: object, schema: Mapping[str, Any], whole: Mapping[str, Any], pl
 
 
 def _check_value(value: object, schema: Mapping[str, Any], place: str) -> None:
-    """Raise MismatchError unless type, choices and bounds hold."""
+    """Raise MismatchError unless the value has an allowed type and is one of the choices and within the bounds."""
     kinds = schema.get("type", ())
     kinds = [kinds] if isinstance(kinds, str) else kinds
     if (kinds and not any(_is(value, kind) for kind in kinds)) or not _is_within(value, schema):
@@ -147,7 +152,7 @@ def _below(place: str, field: str) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value in at most 60 characters."""
+    """Return a value as text of at most 60 characters."""
     if isinstance(value, dict | list):
         return f"{_WORDS['object' if isinstance(value, dict) else 'array']} of {len(value)}"
     try:

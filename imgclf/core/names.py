@@ -1,4 +1,4 @@
-"""Names of files and folders: one Unicode spelling for each, and the names that operating systems leave behind."""
+"""Names of files and folders: Unicode forms, names that operating systems create, valid class names, free names."""
 
 import itertools
 import os
@@ -16,29 +16,29 @@ SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", 
 
 
 def is_foreign_folder(name: str) -> bool:
-    """Whether a folder is hidden (`.Trash-1000`, `.ipynb_checkpoints`) or a system folder. It is never a class."""
+    """Return whether a folder is hidden (`.Trash-1000`, `.ipynb_checkpoints`) or a system folder. It is never a class."""
     return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
 
 
 def foreign_file(name: str) -> str:
-    """Why a file is ignored because of its name (`Thumbs.db`, `.DS_Store`, AppleDouble's `._x.jpg`); "" if it is not."""
+    """Return why a file with this name is ignored (`Thumbs.db`, `.DS_Store`, AppleDouble's `._x.jpg`); "" if it is not."""
     if name.lower() in SYSTEM_FILES:
         return "a system file"
     return "a hidden file" if name.startswith(".") else ""
 
 
 def nfc(name: str) -> str:
-    """The composed Unicode form (NFC), used to compare names: macOS stores `é` as two characters, Linux as typed."""
+    """Return the composed Unicode form (NFC), to compare names: macOS stores `é` as two characters, Linux as typed."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def folded(name: str) -> str:
-    """A name as compared by file systems that ignore case and Unicode form (macOS, Windows)."""
+    """Return a name in the form that file systems compare if they ignore case and Unicode form (macOS, Windows)."""
     return nfc(nfc(name).casefold())
 
 
 def spelled(root: Path, path: str) -> str:
-    """A relative path with the Unicode form used on disk, for each part that exists in another form."""
+    """Return a relative path in the Unicode form that is used on disk, component by component."""
     if path.isascii() or os.path.lexists(root / path):
         return path
     here, pieces = "", path.split("/")
@@ -56,7 +56,7 @@ def spelled(root: Path, path: str) -> str:
 
 
 def by_spelling(paths: Iterable[str]) -> dict[str, str]:
-    """Paths by their NFC form. If two paths have the same form, the first one is used."""
+    """Map the NFC form of each path to the path. If two paths have the same form, the first one is used."""
     found: dict[str, str] = {}
     for path in paths:
         found.setdefault(nfc(path), path)
@@ -64,7 +64,7 @@ def by_spelling(paths: Iterable[str]) -> dict[str, str]:
 
 
 def collision(names: Iterable[str]) -> tuple[str, str] | None:
-    """Two names that differ only in Unicode form, such as `é` as one or two characters; None if there are none."""
+    """Return two names that differ only in Unicode form, such as `é` as one or two characters; None if there are none."""
     found: dict[str, str] = {}
     for name in sorted(names):
         if found.setdefault(nfc(name), name) != name:
@@ -73,7 +73,7 @@ def collision(names: Iterable[str]) -> tuple[str, str] | None:
 
 
 def unreadable(text: str) -> str:
-    """Characters in a path or name that TensorFlow cannot open or that would break a line of text; "" for none."""
+    """Describe characters that TensorFlow cannot open in a path or that would break a line of text; "" if there are none."""
     kinds = {unicodedata.category(character): character for character in text}
     if "Cs" in kinds:
         return "bytes that are not UTF-8"
@@ -82,15 +82,15 @@ def unreadable(text: str) -> str:
 
 
 def problem(name: str) -> str:
-    """Why a folder name is not a valid class name; "" if it is."""
+    """Return why a folder name is not a valid class name; "" if it is."""
     return unreadable(name) or ("a space at the beginning or end" if name != name.strip() else "")
 
 
 def free(stem: str, ending: str, is_taken: Callable[[str], bool]) -> str:
-    """The name `stem` + `ending`, or the first of stem-2, stem-3 and so on with this ending that is not taken."""
+    """Return the name `stem` + `ending`, or the first of stem-2, stem-3 and so on with this ending that is not taken."""
     return next(name for name in itertools.chain([stem + ending], numbered(stem, ending)) if not is_taken(name))
 
 
 def numbered(stem: str, ending: str, start: int = 2) -> Iterator[str]:
-    """stem-2, stem-3 and so on, each with the ending."""
+    """Yield the names stem-2, stem-3 and so on, each with the ending."""
     return (f"{stem}-{number}{ending}" for number in itertools.count(start))

@@ -1,4 +1,4 @@
-"""Run a function over many items on all cores, results in order, memory bounded."""
+"""Run a function on many items on all cores, with results in order and bounded memory."""
 
 import concurrent.futures
 import contextlib
@@ -18,12 +18,12 @@ from imgclf.core.errors import ImgclfError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-WORTH_PROCESSES = 1000  # items from which it pays to start processes, at a millisecond an item
-_CHUNK = 16
+WORTH_PROCESSES = 1000  # items from which starting processes saves time, at one millisecond per item
+_CHUNK = 16  # items sent to a process at once
 
 
 def cpu_count() -> int:
-    """Cores this process may use (a container or `taskset` may grant fewer than the machine has)."""
+    """Return the number of cores that this process may use: a container or `taskset` can grant fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -32,11 +32,14 @@ def cpu_count() -> int:
 def ordered_map(
     function: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None
 ) -> Generator[Result, None, None]:
-    """`map` on threads: OpenCV and LiteRT release the GIL, so threads use every core without copying pixels.
+    """Run `map` on threads. OpenCV and LiteRT release the GIL, so threads use every core without copying pixels.
 
-    Results come in the order of `items`, each as soon as it and all before it are done. At most eight items a worker are
-    under way or waiting, so that a million inputs take no more memory than a hundred. The threads end after the last
-    result, or when the generator is closed. Callers that may stop early use `contextlib.closing`.
+    Results have the order of `items`, and each is yielded as soon as it and all earlier ones are done. At most eight items per
+    worker are running or waiting, so a million inputs need no more memory than a hundred. The threads end after the last
+    result, or when the generator is closed: use `contextlib.closing` if you may stop early.
+
+    Args:
+        workers: Number of threads; None for one per core.
     """
     workers = workers or cpu_count()
     pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="imgclf")
@@ -45,7 +48,7 @@ def ordered_map(
     stopped = False
 
     def feed() -> None:
-        """In a thread of its own, so that a source that waits (a pipe) does not hold back results that are ready."""
+        """Submit the items. This runs in its own thread, so that a slow source (a pipe) does not delay finished results."""
         try:
             for item in items:
                 room.acquire()
@@ -53,7 +56,7 @@ def ordered_map(
                     return
                 waiting.put(pool.submit(function, item))
             waiting.put(None)
-        except BaseException as error:  # handed to whoever iterates over the results
+        except BaseException as error:  # raised again in the thread that iterates over the results
             waiting.put(error)
 
     threading.Thread(target=feed, name="imgclf-feed", daemon=True).start()
@@ -71,11 +74,17 @@ def ordered_map(
 
 
 def process_map(function: Callable[[Any, Item], Result], shared: Any, items: Sequence[Item]) -> Generator[Result, None, None]:
-    """`function(shared, item)` for every item, on processes: for many small steps, where threads would wait for each other.
+    """Run `function(shared, item)` for every item on processes: for many small steps, in which threads block each other.
 
-    function: of a module's top level; it, `shared` (once a process) and the items travel by pickle. Results come in order.
-    A few items are done on threads, since a process takes a third of a second to start. A process that dies (the memory
-    killer, a crash in a decoder) becomes an ImgclfError that names the items it was at.
+    Results have the order of `items`. Fewer than WORTH_PROCESSES items run on threads, because a process takes a third of a
+    second to start.
+
+    Args:
+        function: A function at the top level of a module.
+        shared: Sent once to each process, by pickle, as the items are.
+
+    Raises:
+        ImgclfError: A process died (out of memory, or a crash in a decoder). The message names its items.
     """
     workers = min(cpu_count(), len(items) // _CHUNK)
     if workers < 2 or len(items) < WORTH_PROCESSES:
@@ -86,23 +95,23 @@ def process_map(function: Callable[[Any, Item], Result], shared: Any, items: Seq
         for _number in range(workers):
             idle.put(stack.enter_context(_Worker(function, shared)))
 
-        def ask(chunk: tuple[Item, ...]) -> list[Result]:
+        def run(chunk: tuple[Item, ...]) -> list[Result]:
             worker = idle.get()
             try:
-                answer: list[Result] = worker.ask(chunk)
-                return answer
+                results: list[Result] = worker.run(chunk)
+                return results
             finally:
                 idle.put(worker)
 
         chunks = (tuple(items[top : top + _CHUNK]) for top in range(0, len(items), _CHUNK))
-        for answers in stack.enter_context(contextlib.closing(ordered_map(ask, chunks, workers=workers))):
-            yield from answers
+        for results in stack.enter_context(contextlib.closing(ordered_map(run, chunks, workers=workers))):
+            yield from results
 
 
 class _Worker:
-    """A Python process that answers pickled chunks of items with pickled lists of results, until its input ends.
+    """A Python process that reads pickled chunks of items and writes pickled lists of results, until its input ends.
 
-    Not `multiprocessing`: its children import the user's own script anew, and live on when this process is killed.
+    `multiprocessing` is not used: its children import the user's own script again, and survive when this process is killed.
     """
 
     def __init__(self, function: Callable[..., Any], shared: Any) -> None:
@@ -124,7 +133,7 @@ class _Worker:
                     stream.close()
         self.process.wait()
 
-    def ask(self, chunk: Sequence[Any]) -> Any:
+    def run(self, chunk: Sequence[Any]) -> Any:
         stdin, stdout = self.process.stdin, self.process.stdout
         if stdin is None or stdout is None:
             raise ValueError("the worker has no pipes")
@@ -134,22 +143,22 @@ class _Worker:
                 self.shared = ()
             pickle.dump(chunk, stdin)
             stdin.flush()
-            answer = pickle.load(stdout)
+            results = pickle.load(stdout)
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             raise ImgclfError(
                 f"a worker process died (exit code {self.process.wait()}) between {str(chunk[0])!r} and {str(chunk[-1])!r}; "
-                "if the machine is short of memory, close other programs, else move those files away and run again"
+                "if the machine is short of memory, close other programs; otherwise move these files away; then run again"
             ) from error
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
+        if isinstance(results, BaseException):
+            raise results
+        return results
 
 
 def _serve(module: str, name: str) -> None:
-    """What a worker process runs."""
+    """Run the loop of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not mix with the answers
+    os.dup2(2, 1)  # output that a library prints must not mix with the results
     function = getattr(importlib.import_module(module), name)
     shared: Any = None
     with contextlib.suppress(EOFError):
@@ -159,10 +168,10 @@ def _serve(module: str, name: str) -> None:
             chunk = pickle.load(source)
         except EOFError:
             return
-        answer: Any
+        results: Any
         try:
-            answer = [function(shared, item) for item in chunk]
+            results = [function(shared, item) for item in chunk]
         except BaseException as error:
-            answer = error
-        pickle.dump(answer, sink)
+            results = error
+        pickle.dump(results, sink)
         sink.flush()

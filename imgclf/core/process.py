@@ -1,4 +1,4 @@
-"""Set up the process of a command, however it was started: streams, signals and warnings."""
+"""Set up the process of a command: standard streams, signals and warnings."""
 
 import contextlib
 import io
@@ -16,13 +16,13 @@ def begin() -> None:
     _fill_closed_descriptors()
     sys.stdout = sys.stdout or io.StringIO()  # closed by the caller, as in `imgclf ... >&-`
     sys.stderr = sys.stderr or io.StringIO()
-    _pass_over_warnings_of_others()
-    with contextlib.suppress(ValueError):  # not in the main thread: another program calls us
+    _ignore_warnings_of_other_packages()
+    with contextlib.suppress(ValueError):  # raised outside the main thread, if another program calls us
         signal.signal(signal.SIGTERM, _terminate)
 
 
-def _pass_over_warnings_of_others() -> None:
-    """Ignore warnings of other packages, because users cannot act on them. The user's filters stay in force for our code.
+def _ignore_warnings_of_other_packages() -> None:
+    """Ignore warnings of other packages, because users cannot act on them. The user's filters still apply to our code.
 
     ResourceWarning is kept, because it is not clear whose file was left open.
     """
@@ -36,7 +36,7 @@ def _pass_over_warnings_of_others() -> None:
 
 
 def _fill_closed_descriptors() -> None:
-    """Open the null device for each closed stdin, stdout or stderr. Otherwise the next opened file would get its number."""
+    """Open the null device for each closed stdin, stdout or stderr. Otherwise the next file would get its descriptor."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -47,7 +47,7 @@ def _fill_closed_descriptors() -> None:
 def _terminate(*_signal: Any) -> None:
     """Exit with the usual clean-up. A second SIGTERM exits at once.
 
-    A handler is needed because the default action of SIGTERM does not stop the main process of a container.
+    The handler is needed because the default action of SIGTERM does not stop the main process of a container.
     """
     signal.signal(signal.SIGTERM, lambda *_again: os._exit(TERMINATED))
     raise SystemExit(TERMINATED)

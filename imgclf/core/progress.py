@@ -1,11 +1,11 @@
-"""How long work reports how far it is: a function to call, given by whoever wants to know."""
+"""Types of the callbacks that long-running functions call to report progress."""
 
 from collections.abc import Callable
 
 Progress = Callable[[int, int], object]  # (done, total)
-Stages = Callable[[str, int, int], object]  # (what is being done, done, total)
+Stages = Callable[[str, int, int], object]  # (name of the stage, done, total)
 
 
 def stage(stages: Stages | None, what: str) -> Progress | None:
-    """The Progress of one stage."""
+    """Return the Progress callback of one stage."""
     return (lambda done, total: stages(what, done, total)) if stages else None

@@ -1,4 +1,4 @@
-"""Remedies for errors of the operating system, one for each errno."""
+"""Remedies for errors of the operating system, one per errno."""
 
 import errno
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from imgclf.core.files import owners
 
-# {elsewhere}: how to choose another place, in the words of the caller.
+# {elsewhere}: how to choose another place, as text from the caller.
 _REMEDIES = {
     "ENOSPC": "free some space there, or {elsewhere}",
     "EDQUOT": "your disk quota is used up: delete some files, or {elsewhere}",
@@ -45,7 +45,11 @@ _BY_NUMBER = {getattr(errno, name): words for name, words in _REMEDIES.items() i
 
 
 def why(error: OSError, elsewhere: str = "choose another place") -> str:
-    """The system's message and the remedy: `No space left on device; free some space there, or choose another place`."""
+    """Return the system's message and a remedy: `No space left on device; free some space there, or choose another place`.
+
+    Args:
+        elsewhere: How to choose another place, as a clause such as "choose another file".
+    """
     words = error.strerror or str(error) or type(error).__name__
     if error.errno in (errno.EACCES, errno.EPERM) and isinstance(name := error.filename, str | bytes):
         closed = owners.closed(Path(os.fsdecode(name)))

@@ -1,4 +1,4 @@
-"""A shard of the work, as `3/8`: which files are its own, so that machines that know nothing of each other leave none out."""
+"""Shards, such as `3/8`: distribute files over machines that do not communicate, and merge the results."""
 
 import contextlib
 import dataclasses
@@ -17,7 +17,7 @@ from imgclf.core.files import contained
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """The index-th, from 1 on, of `count` shards."""
+    """One of `count` shards. index: from 1 to `count`."""
 
     index: int
     count: int
@@ -26,15 +26,15 @@ class Shard:
         return f"{self.index} of {self.count}"
 
     def has(self, path: str) -> bool:
-        """Whether a path belongs to this shard: by its name alone, so that files which come and go move no other."""
+        """Return whether a path belongs to this shard. It depends only on the path, so other files can come and go."""
         return zlib.crc32(os.fsencode(path)) % self.count == self.index - 1
 
 
 def parse(text: str) -> Shard:
-    """`3/8` as a Shard; raises UsageError."""
+    """Parse text such as `3/8`. Raises UsageError for other text."""
     index, slash, count = text.partition("/")
     if not (slash and index.isascii() and index.isdigit() and count.isascii() and count.isdigit()):
-        raise UsageError(f"--shard {text}: expected the number of the shard and how many there are, as 3/8")
+        raise UsageError(f"--shard {text}: must be the number of the shard and the number of shards, such as 3/8")
     if not 1 <= int(index) <= int(count):
         raise UsageError(f"--shard {text}: shards are numbered from 1 to {int(count)}")
     return Shard(int(index), int(count))
@@ -42,10 +42,10 @@ def parse(text: str) -> Shard:
 
 @contextlib.contextmanager
 def result(path: Path, shard: Shard) -> Iterator[Path]:
-    """The file beside `path` that a shard writes its results into, and that `results` knows once the block has ended.
+    """Yield the file beside `path` for the results of a shard. `results` finds it after the block has ended.
 
-    A shard that was killed, or is done once more, finds what it had; of two commands with one shard, the first that ends
-    has done it for both.
+    A shard that is run again, for example because it was killed, finds its earlier results in the file. If two commands run
+    the same shard, the first one to end completes it for both.
     """
     done = path.with_name(f"{path.stem}.shard-{shard.index}-of-{shard.count}{path.suffix}")
     working = done.with_name(f".{done.name}")
@@ -61,7 +61,7 @@ def result(path: Path, shard: Shard) -> Iterator[Path]:
 
 
 def results(path: Path) -> list[tuple[Shard, Path]]:
-    """The finished shards of a file, by number."""
+    """Return the finished shards of a file and their files, sorted by number."""
     found = []
     for file in path.parent.glob("*.shard-*-of-*"):
         match = re.fullmatch(rf"{re.escape(path.stem)}\.shard-(\d+)-of-(\d+){re.escape(path.suffix)}", file.name)
@@ -70,12 +70,15 @@ def results(path: Path) -> list[tuple[Shard, Path]]:
     return sorted(found, key=lambda one: (one[0].count, one[0].index))
 
 
-def take_up(db: Database, tables: Tables, copy: Callable[[Database], None]) -> list[Shard]:
-    """Merge the finished shards of a database: `copy` inserts the rows of each, then its file is removed.
+def merge(db: Database, tables: Tables, copy: Callable[[Database], None]) -> list[Shard]:
+    """Merge the finished shards of a database and remove their files. Return the merged shards.
 
     A damaged shard is renamed and counts as missing.
+
+    Args:
+        copy: Insert the rows of a shard's database into `db`.
     """
-    taken = []
+    merged = []
     for shard, path in results(db.path):
         try:
             with database.opened(path, tables) as other, db.writing():
@@ -86,17 +89,17 @@ def take_up(db: Database, tables: Tables, copy: Callable[[Database], None]) -> l
             database_files.warn(damage)
             continue
         with contextlib.suppress(FileNotFoundError), contained.at(path.parent) as folder:
-            folder.unlink(path.name)  # another command may merge it too
-        taken.append(shard)
-    return taken
+            folder.unlink(path.name)  # it is missing if another command merges it too
+        merged.append(shard)
+    return merged
 
 
-def said(taken: list[Shard]) -> str:
-    """One line about shards whose results were taken up, and those that are missing; "" for none."""
+def summary(merged: list[Shard]) -> str:
+    """Return one line about the merged and the missing shards; "" if no shard was merged."""
     lines = []
-    for count in sorted({shard.count for shard in taken}):
-        there = {shard.index for shard in taken if shard.count == count}
-        missing = [str(index) for index in range(1, count + 1) if index not in there]
-        lost = f"; missing, and done here: {', '.join(missing)}" if missing else ""
-        lines.append(f"took up {len(there)} of {count} shards{lost}")
+    for count in sorted({shard.count for shard in merged}):
+        present = {shard.index for shard in merged if shard.count == count}
+        missing = [str(index) for index in range(1, count + 1) if index not in present]
+        note = f"; processed the missing shards here: {', '.join(missing)}" if missing else ""
+        lines.append(f"merged {len(present)} of {count} shards{note}")
     return "; ".join(lines)

@@ -27,7 +27,7 @@ def deferred() -> Iterator[None]:
 def handled(handler: Callable[[int, Any], object] | int, *numbers: int) -> Iterator[None]:
     """Use this handler for these signals inside the block.
 
-    Python sets handlers only in the main thread; in other threads nothing changes. A handler that was not set from Python
+    Python sets handlers only in the main thread, so other threads change nothing. A handler that was not set from Python
     cannot be restored, so it is not replaced.
     """
     before: dict[int, Any] = {}

@@ -51,7 +51,7 @@ def merge_shards(db: Database) -> list[Shard]:
         db.put("INSERT INTO thumbnails VALUES (?, ?)", ((last + number, seen) for number, seen in _thumbnails(other)))
         db.put(_MERGE, ((*row, last + number if number else 0) for *row, number in _rows(other)))
 
-    return shards.take_up(db, TABLES, copy)
+    return shards.merge(db, TABLES, copy)
 
 
 def _thumbnails(db: Database) -> Iterator[tuple[int, bytes]]:

@@ -67,7 +67,7 @@ def take_up(store: Path) -> list[Shard]:
 
 
 def _take_up(db: Database) -> list[Shard]:
-    return shards.take_up(db, _TABLES, lambda other: db.put(_KEEP, _rows(other)))
+    return shards.merge(db, _TABLES, lambda other: db.put(_KEEP, _rows(other)))
 
 
 def _rows(db: Database) -> Iterator[tuple[str, str, bytes]]:

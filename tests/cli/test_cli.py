@@ -67,7 +67,7 @@ def test_the_root_and_the_home_folder_are_refused(tmp_path: Path, imgclf: Run) -
     for place in ("/", tmp_path):
         done = imgclf("clean", place, env={**os.environ, "HOME": str(tmp_path)})
         assert done.returncode == 1
-        assert "too much to be a data folder" in done.stderr
+        assert "the home folder or the root of the disk" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -248,7 +248,9 @@ def test_an_older_decoder_asks_for_a_new_training(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("imgclf.core.config.DECODER_VERSION", 7)
     with pytest.raises(ImgclfError, match=r"made with image decoder 6, but .* has decoder 7; train again with `imgclf train`"):
         Preprocessing(16, 16, decoder=6)
-    with pytest.raises(ImgclfError, match="made with image decoder 8 of a newer imgclf; this version has decoder 7: update"):
+    with pytest.raises(
+        ImgclfError, match="made with image decoder 8 of a newer imgclf; this version has decoder 7: update imgclf"
+    ):
         Preprocessing(16, 16, decoder=8)
 
 

@@ -439,7 +439,7 @@ def test_folders_with_and_without_descriptors_do_the_same(
             with pytest.raises((LinkError, NotADirectoryError)):
                 root.below(*names, make=True)
         for name in ("", ".", "..", "a/b", "a\0b"):
-            with pytest.raises(ValueError, match="no name of a file or folder"):
+            with pytest.raises(ValueError, match="is not the name of a file or folder"):
                 root.status(name)
         root.symlink("thesis.txt", "leads")
         with pytest.raises(LinkError):

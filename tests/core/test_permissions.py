@@ -160,7 +160,7 @@ def test_an_index_that_may_not_be_written_is_said_and_left_alone(team: Team, dat
     before = index.read_bytes()
     code, said = team.run(BEN, 0o022, "clean", data, "--dry-run")
     assert code == 1
-    assert f"{index} belongs to user {ANNE} and is closed to you" in said
+    assert f"{index} belongs to user {ANNE}, and you have no access" in said
     assert "in use" not in said
     assert "damaged" not in said
     assert index.read_bytes() == before
@@ -193,7 +193,7 @@ def test_what_is_closed_names_its_owner(team: Team, data: Path, sharing: str) ->
         for words in commands:
             code, said = team.run(BEN, 0o027, words[0], data, *words[1:])
             assert code == 1 or (closed == state and "XDG" in said), (closed, words, said)
-            assert f"{closed} belongs to user {ANNE} and is closed to you; ask user {ANNE} to run `{command}`" in said, (
+            assert f"{closed} belongs to user {ANNE}, and you have no access; ask user {ANNE} to run `{command}`" in said, (
                 words,
                 said,
             )

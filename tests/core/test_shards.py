@@ -100,7 +100,7 @@ def test_the_file_of_a_share_takes_its_name_when_it_is_done(tmp_path: Path) -> N
 
 def test_what_is_said_of_shares() -> None:
     assert shards.said([]) == ""
-    assert shards.said([Shard(2, 2), Shard(1, 2)]) == "took up 2 of 2 shards"
+    assert shards.said([Shard(2, 2), Shard(1, 2)]) == "merged 2 of 2 shards"
     assert shards.said([Shard(3, 4), Shard(1, 2), Shard(3, 4)]) == (
         "took up 1 of 2 shards; missing, and done here: 2; took up 1 of 4 shards; missing, and done here: 1, 2, 4"
     )
@@ -131,7 +131,7 @@ def test_a_missing_share_is_told_and_done(folder: Path, imgclf: Run) -> None:
     shutil.rmtree(folder / ".imgclf")
     imgclf("clean", "data", "--shard", "1/3")
     result = found(imgclf)
-    assert result.pop("notes") == ["took up 1 of 3 shards; missing, and done here: 2, 3"]
+    assert result.pop("notes") == ["merged 1 of 3 shards; processed the missing shards here: 2, 3"]
     whole.pop("notes")
     assert result == whole
 
@@ -218,7 +218,7 @@ def test_audit_after_its_shares_computes_no_feature(tmp_path: Path, imgclf: Run)
     assert [path.name for path in (data / ".imgclf" / "features").iterdir()] == [f"{store}.sqlite"]
     shutil.rmtree(data / ".imgclf")
     shutil.move(tmp_path / "copy", data / ".imgclf")
-    assert "took up 3 of 3 shards" in imgclf("audit", "data", *options).stderr
+    assert "merged 3 of 3 shards" in imgclf("audit", "data", *options).stderr
 
 
 def printed(imgclf: Run, project: Path, inputs: list[str], count: int) -> list[str]:
@@ -307,7 +307,7 @@ def test_shares_at_once_and_killed(folder: Path, imgclf: Run, tmp_path: Path) ->
     assert [victim.wait() for victim in victims] == [0, -9, 0]
     assert subprocess.run([*command, "2/3"], **quiet).returncode == 0  # type: ignore[call-overload]
     result = found(imgclf)
-    assert result.pop("notes") == ["took up 3 of 3 shards"]
+    assert result.pop("notes") == ["merged 3 of 3 shards"]
     whole.pop("notes")
     assert result == whole
 
@@ -324,6 +324,6 @@ def test_the_job_array_for_slurm(project: Path, imgclf: Run) -> None:
         assert task(number, "clean", "data", SLURM_ARRAY_TASK_COUNT="2") == 0
         # 72 images and then the missing file, which is the first shard's
         assert task(number, "predict", "data", "missing.jpg", SLURM_ARRAY_TASK_COUNT="1", SHARDS="2") == 2 - number
-    assert "took up 2 of 2 shards" in imgclf("clean", "data").stderr
+    assert "merged 2 of 2 shards" in imgclf("clean", "data").stderr
     merged = imgclf("predict", "--merge", "part-1-of-2.jsonl", "part-2-of-2.jsonl", "--jsonl").stdout
     assert merged == imgclf("predict", "data", "missing.jpg", "--jsonl").stdout

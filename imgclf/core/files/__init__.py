@@ -1,1 +1,1 @@
-"""Files and folders that may be shared with others: reading, atomic writing, moves with undo, locks."""
+"""Files and folders that other users may share: reading, atomic writing, moves with undo, locks."""

@@ -1,4 +1,4 @@
-"""Files and folders that take their names only when they are whole."""
+"""Write files and folders atomically: they get their final names only when they are complete."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ from imgclf.core.files import contained
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A new, empty file beside `path`, with the same ending, that takes its name when the block ends without an error."""
+    """Yield a new, empty file beside `path`, with the same extension. It replaces `path` if the block ends without an error."""
     with _new_file(path) as (temporary, descriptor):
         os.close(descriptor)
         yield temporary
@@ -25,7 +25,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """`atomic_path` for a block that writes to an open file."""
+    """Do the same as `atomic_path` for a block that writes to an open file."""
     with _new_file(path) as (_temporary, descriptor), open(descriptor, "wb") as file:
         yield file
 
@@ -37,7 +37,7 @@ def _new_file(path: Path) -> Iterator[tuple[Path, int]]:
         descriptor = folder.create(name)
         try:
             yield folder.path / name, descriptor
-            with open(folder.open(name, os.O_RDWR), "r+b") as file:  # Windows syncs only what could be written
+            with open(folder.open(name, os.O_RDWR), "r+b") as file:  # Windows syncs only files that are open for writing
                 os.fsync(file.fileno())
             folder.give_permissions(name)  # again: some libraries replace the file instead of writing to it
             folder.replace(name, path.name)
@@ -50,11 +50,11 @@ def _new_file(path: Path) -> Iterator[tuple[Path, int]]:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """`atomic_path` for a folder that the block makes and fills.
+    """Do the same as `atomic_path` for a folder that the block creates and fills.
 
-    No rename puts a folder in the place of a full one: for an instant there is none under the name.
+    A rename cannot replace a folder that is not empty. Therefore no folder has the name for an instant.
     """
-    temporary, old = (path.with_name(contained.temporary_name(path.name)) for _two in range(2))
+    temporary, old = (path.with_name(contained.temporary_name(path.name)) for _number in range(2))
     try:
         yield temporary
         for file in temporary.rglob("*"):
@@ -76,7 +76,7 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp(\.[^.]+)?")
 
 
 def remove_leftovers(folder: contained.Folder) -> None:
-    """Remove what writers that were killed left in a folder; only while it is sure that none is at work in it."""
+    """Remove the temporary files of killed processes from a folder. Call it only while no process can be writing there."""
     for name in folder.names():
         status = folder.status(name) if _TEMPORARY.fullmatch(name) else None
         if status and stat.S_ISREG(status.st_mode):
@@ -84,7 +84,7 @@ def remove_leftovers(folder: contained.Folder) -> None:
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write the whole file or leave the old one; text is UTF-8 with surrogate escapes for undecodable names."""
+    """Write the whole file, or keep the old one. Text is written as UTF-8 with surrogate escapes, for undecodable names."""
     if isinstance(content, str):
         content = content.encode("utf-8", "surrogateescape")
     with atomic_file(path) as file:
@@ -92,24 +92,25 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """`write_atomic` for a file that is too long to be put together in memory."""
+    """Write lines like `write_atomic`, without collecting them in memory."""
     with atomic_file(path) as file, io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="") as text:
         text.writelines(lines)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Readable JSON, written atomically."""
+    """Write indented JSON atomically."""
     write_atomic(path, json_text(value, indent=2) + "\n")
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    """JSON in valid UTF-8: bytes of file names that are not appear as \\udcXX escapes, which JSON reads back."""
+    """Return JSON in valid UTF-8. Invalid bytes of file names become \\udcXX escapes, which JSON parsers read back."""
     return json.dumps(value, indent=indent, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
 
 def sync_folder(folder: Path) -> None:
+    """Wait until the entries of a folder are on the disk."""
     if sys.platform == "win32":
-        return  # a folder cannot be opened there, and its entries are journalled by the file system
+        return  # Windows cannot open a folder, and its file system keeps a journal of the entries
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,8 +1,8 @@
-"""Folders whose content may come from someone else: what is written, moved or removed below them follows no link.
+"""Write, move and remove files without following links, in folders whose content may come from someone else.
 
-A link could lead our own acts to any place of the user's. Where the system allows it, a folder is held by its descriptor and
-every file is named relative to it, so what was checked cannot be exchanged before the act. Elsewhere (Windows) every component
-of the path is checked right before the act.
+A link could redirect our writes to any file of the user. Where the system allows it, a folder is held by its descriptor and
+every file is named relative to it, so nobody can replace a checked folder before the operation. Elsewhere (Windows), every
+component of the path is checked right before the operation.
 """
 
 import contextlib
@@ -34,9 +34,9 @@ from imgclf.core.files.paths import root_of
 
 
 class Folder:
-    """An open folder. Names are single components; nothing is ever followed. Close it, or use it in a `with` statement.
+    """An open folder. Names are single components, and links are never followed. Close it, or use it in a `with` statement.
 
-    Methods raise OSError as the functions of `os` do, and LinkError for a link in the place of a folder or file.
+    Methods raise OSError as the functions of `os` do, and LinkError if a link is in the place of a folder or file.
     """
 
     def __init__(self, path: Path, descriptor: int | None, root: Path) -> None:
@@ -44,7 +44,7 @@ class Folder:
 
     @classmethod
     def named(cls, path: Path) -> Self:
-        """A folder that the user named, by way of links too. Raises OSError."""
+        """Open a folder that the user named; links in its path are followed. Raises OSError."""
         return cls(path, open_folder(path, None, follow=True) if BY_DESCRIPTOR else None, path)
 
     def __enter__(self) -> Self:
@@ -59,7 +59,7 @@ class Folder:
             self._descriptor = None
 
     def below(self, *names: str, make: bool = False) -> "Folder":
-        """The folder at these components below this one. make: create what is missing, with the permissions of the data."""
+        """Open the folder at these components below this one. make: create missing folders, with the data's permissions."""
         here = Folder(self.path, None if self._descriptor is None else os.dup(self._descriptor), self._root)
         for name in names:
             with here:
@@ -82,7 +82,7 @@ class Folder:
                 if not make:
                     raise
                 self._make(name)
-            except OSError as error:  # the system reports a link as a loop or as no folder
+            except OSError as error:  # the system reports a link as a loop or as "not a folder"
                 status = self.status(name)
                 if status and stat.S_ISLNK(status.st_mode):
                     raise LinkError(path, A_LINK) from error
@@ -107,7 +107,7 @@ class Folder:
         return self.path / name, {}
 
     def status(self, name: str) -> os.stat_result | None:
-        """What the system says of an entry itself, not of what it links to; None if there is none."""
+        """Return the status of an entry itself, not of a link's target; None if there is no such entry."""
         try:
             target, at = self._at(name)
             with naming(self.path / name):
@@ -116,18 +116,18 @@ class Folder:
             return None
 
     def names(self) -> list[str]:
-        """All entries, sorted."""
+        """Return the names of all entries, sorted."""
         with naming(self.path):
             try:
                 return sorted(os.listdir(self.path if self._descriptor is None else self._descriptor))
             except OSError as error:
                 if error.errno != errno.EBADF:
                     raise
-                # Opened by `open_folder` to be entered alone.
+                # `open_folder` opened a folder that may be entered but not listed.
                 raise PermissionError(errno.EACCES, "Permission denied") from error
 
     def create(self, name: str) -> int:
-        """A descriptor of a new, empty file. Raises FileExistsError when anything has the name, a link too."""
+        """Create an empty file and return its descriptor. Raises FileExistsError if anything has the name, even a link."""
         target, at = self._at(name)
         with naming(self.path / name):
             descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_LINK | OPEN, 0o666, **at)
@@ -135,9 +135,9 @@ class Folder:
         return descriptor
 
     def open(self, name: str, flags: int = os.O_RDONLY, *, several_names: bool = False) -> int:
-        """A descriptor of a regular file. Raises LinkError for anything else.
+        """Open a regular file and return its descriptor. Raises LinkError for anything else.
 
-        several_names: whether a file that is opened to be written may have other names too (hard links).
+        several_names: allow hard links when the file is opened for writing.
         """
         path = self.path / name
         target, at = self._at(name)
@@ -161,7 +161,7 @@ class Folder:
         return descriptor
 
     def open_or_create(self, name: str) -> int:
-        """A descriptor to read and write a regular file with one name, made here if it is missing."""
+        """Open a regular file with one name for reading and writing; create it if missing. Return its descriptor."""
         while True:
             try:
                 return self.open(name, os.O_RDWR)
@@ -170,7 +170,7 @@ class Folder:
                     return self.create(name)
 
     def read(self, name: str, most: int) -> bytes:
-        """The content of a regular file of at most so many bytes. Raises ImgclfError for a larger one."""
+        """Return the content of a regular file of at most `most` bytes. Raises ImgclfError if it is larger."""
         with open(self.open(name), "rb") as file:
             content = file.read(most + 1)
         if len(content) > most:
@@ -178,27 +178,27 @@ class Folder:
         return content
 
     def replace(self, name: str, new: str, other: "Folder | None" = None) -> None:
-        """Rename an entry, in place of what has the new name, a link there too; into another folder if one is given."""
+        """Rename an entry and replace any entry, even a link, with the new name. other: move it into this folder."""
         other = other or self
         (source, at), (target, to) = self._at(name), other._at(new)
         with naming(other.path / new):
             os.replace(source, target, src_dir_fd=at.get("dir_fd"), dst_dir_fd=to.get("dir_fd"))
 
     def rename(self, name: str, other: "Folder", new: str) -> None:
-        """Rename an entry; on Windows never in place of another."""
+        """Rename an entry. On Windows, an existing entry is never replaced."""
         (source, at), (target, to) = self._at(name), other._at(new)
         with naming(other.path / new):
             os.rename(source, target, src_dir_fd=at.get("dir_fd"), dst_dir_fd=to.get("dir_fd"))
 
     def link(self, name: str, other: "Folder", new: str) -> None:
-        """Give an entry a second name, never in place of another. Raises FileExistsError."""
+        """Give an entry a second name. Raises FileExistsError if the name is taken."""
         (source, at), (target, to) = self._at(name), other._at(new)
         itself: dict[str, Any] = {"follow_symlinks": False} if os.link in os.supports_follow_symlinks else {}
         with naming(other.path / new):
             os.link(source, target, src_dir_fd=at.get("dir_fd"), dst_dir_fd=to.get("dir_fd"), **itself)
 
     def symlink(self, leads_to: str, name: str) -> None:
-        """Make a symbolic link. Raises FileExistsError."""
+        """Create a symbolic link. Raises FileExistsError if the name is taken."""
         target, at = self._at(name)
         with naming(self.path / name):
             os.symlink(leads_to, target, **at)
@@ -214,11 +214,11 @@ class Folder:
             os.rmdir(target, **at)
 
     def is_same(self, other: "Folder") -> bool:
-        """Whether both are one folder."""
+        """Return whether both are the same folder."""
         return os.path.samestat(self._own(), other._own())
 
     def sync(self) -> None:
-        """Wait until the disk has the entries."""
+        """Wait until the entries are on the disk."""
         if self._descriptor is not None and sys.platform != "win32":
             with contextlib.suppress(OSError):  # a folder that may only be entered cannot be synced
                 os.fsync(self._descriptor)
@@ -227,7 +227,7 @@ class Folder:
         return os.stat(self.path) if self._descriptor is None else os.fstat(self._descriptor)
 
     def give_permissions(self, name: str) -> None:
-        """The permissions of the data folder for a new entry below its `.imgclf`; nothing elsewhere."""
+        """Give a new entry below `.imgclf` the permissions of the data folder. Do nothing elsewhere."""
         data = permissions.data_of(self.path / name)
         if data is None or self._descriptor is None:
             return
@@ -240,9 +240,9 @@ class Folder:
 
 
 def at(path: Path, *, make: bool = False) -> Folder:
-    """The folder of a path: below `.imgclf` without following links, elsewhere as the user named it.
+    """Open a folder: below `.imgclf` without following links, elsewhere as the user named it.
 
-    make: create what is missing. Raises OSError, and LinkError.
+    make: create missing folders. Raises OSError and LinkError.
     """
     root = root_of(path)
     if root is None:
@@ -256,20 +256,20 @@ def at(path: Path, *, make: bool = False) -> Folder:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its missing parents; those below `.imgclf` get the permissions of the data folder."""
+    """Create a folder and its missing parents. Folders below `.imgclf` get the permissions of the data folder."""
     at(path, make=True).close()
 
 
 @contextlib.contextmanager
 def parent(root: Folder, path: str, *, make: bool = False) -> Iterator[tuple[Folder, str]]:
-    """(the folder, the name) of a relative path with forward slashes. Raises FileNotFoundError and LinkError."""
+    """Yield (folder, name) of a relative path with forward slashes. Raises FileNotFoundError and LinkError."""
     *folders, name = path.split("/")
     with root.below(*folders, make=make) as folder:
         yield folder, name
 
 
 def status(root: Folder, path: str) -> os.stat_result | None:
-    """What the system says of a file at a relative path; None if there is none, and if a link lies on the way."""
+    """Return the status of a file at a relative path; None if it is missing, or if a folder in the path is a link."""
     try:
         with parent(root, path) as (folder, name):
             return folder.status(name)
@@ -282,6 +282,6 @@ def status(root: Folder, path: str) -> os.stat_result | None:
 
 
 def temporary_name(name: str) -> str:
-    """A hidden name for a file that is being written, with the same ending. Nobody can have put anything there before."""
+    """Return a hidden, random name with the same extension, for a file that is being written. Nobody can guess it."""
     stem, ending = os.path.splitext(name)
     return f".{stem}.{os.urandom(6).hex()}.tmp{ending}"

@@ -1,4 +1,4 @@
-"""Locks that the system drops when their owner dies, so that none is ever stale."""
+"""Locks on files. The system releases them when their process ends, so a lock is never stale."""
 
 import contextlib
 import os
@@ -18,9 +18,11 @@ class InUseError(ImgclfError):
 
 @contextlib.contextmanager
 def locked(state: Path, command: str) -> Iterator[None]:
-    """Hold the data folder for one command. The system drops the lock when its owner dies, so none is ever stale.
+    """Lock a data folder for one command. state: its state folder. command: name of the command, for messages.
 
-    Raises InUseError when another command holds it, and LinkError when the lock is no file of its own.
+    Raises:
+        InUseError: Another command holds the lock.
+        LinkError: The lock file is a link or not a regular file.
     """
     with contained.at(state) as folder:
         descriptor = folder.open_or_create("lock")
@@ -29,7 +31,7 @@ def locked(state: Path, command: str) -> Iterator[None]:
             file.seek(0)
             owner = file.read(200).decode("utf-8", "replace").strip() or "another command"
             raise InUseError(f"{state.parent}: in use by {owner}; wait for it to finish and try again")
-        with contextlib.suppress(OSError):  # who holds it, for others to read: on a full disk an undo must go on without
+        with contextlib.suppress(OSError):  # the name of the owner is only for messages: an undo must work on a full disk
             file.truncate(0)
             file.seek(0)
             begun = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -44,7 +46,7 @@ def locked(state: Path, command: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def held(path: Path, in_use: str) -> Iterator[None]:
-    """Hold an existing file for one command, without changing it; raises InUseError(in_use) when another holds it."""
+    """Lock an existing file for one command, without changing it. Raises InUseError(in_use) if another command holds it."""
     with contained.at(path.parent) as folder:
         descriptor = folder.open(path.name, os.O_RDWR, several_names=True)
     with open(descriptor, "r+b") as file:

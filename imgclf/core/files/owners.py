@@ -1,4 +1,4 @@
-"""Whose a file or folder of imgclf is that this user may not open, and what its owner can do about it."""
+"""Name the owner of a file or folder of imgclf that this user may not open, and the command that opens it."""
 
 import os
 import shlex
@@ -9,9 +9,9 @@ from imgclf.core.files.paths import STATE_NAME
 
 
 def closed(path: Path) -> str:
-    """Who keeps a file or folder below `.imgclf` closed to this user, and the command that opens it; "" for other reasons.
+    """Return a message if another user owns a path below `.imgclf` and this user has no access; "" otherwise.
 
-    Files get the permissions of the data folder when they are made, so these were made before it was shared, or by others.
+    New files get the permissions of the data folder. Such a file was created before the folder was shared, or not by imgclf.
     """
     if os.name == "nt":
         return ""
@@ -34,12 +34,13 @@ def _remedy(place: Path, status: os.stat_result) -> str:
     command = f"chmod -R g+rwX {shlex.quote(str(state))}"
     if status.st_gid not in (os.getegid(), *os.getgroups()):
         command = f"chgrp -R GROUP {shlex.quote(str(state))} && {command}"
-        return f"{place} belongs to {owner} and is closed to you; ask {owner} to run `{command}` with a GROUP that has you both"
-    return f"{place} belongs to {owner} and is closed to you; ask {owner} to run `{command}`"
+        group = "where GROUP is a group that you are both in"
+        return f"{place} belongs to {owner}, and you have no access; ask {owner} to run `{command}`, {group}"
+    return f"{place} belongs to {owner}, and you have no access; ask {owner} to run `{command}`"
 
 
 def name_of(user: int) -> str:
-    import pwd  # here: Windows has none
+    import pwd  # here, because Windows does not have it
 
     try:
         return pwd.getpwuid(user).pw_name

@@ -1,4 +1,4 @@
-"""Where imgclf keeps its own files: names and places, without touching the disk."""
+"""Names and places of imgclf's own files. Nothing here accesses the disk."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ STATE_NAME = ".imgclf"
 
 
 def home() -> Path | None:
-    """The home folder; None where there is none, as for an unknown user in a container."""
+    """Return the home folder; None if there is none, for example for an unknown user in a container."""
     try:
         return Path.home()
     except RuntimeError:
@@ -17,8 +17,8 @@ def home() -> Path | None:
 
 
 def cache_folder() -> Path:
-    """The user's cache folder for imgclf (not created here)."""
-    import tempfile  # here: `imgclf --help` reads this module and should not wait for it
+    """Return the user's cache folder for imgclf, which may not exist."""
+    import tempfile  # here, because `imgclf --help` imports this module and must start fast
 
     own = home() or Path(tempfile.gettempdir())
     if sys.platform == "win32":
@@ -31,9 +31,9 @@ def cache_folder() -> Path:
 
 
 def root_of(path: Path) -> Path | None:
-    """The folder below which imgclf follows no link on the way to `path`; None if `path` is a place that the user named.
+    """Return the folder below which imgclf follows no links to reach `path`; None if the user chose `path`.
 
-    For `DATA/.imgclf/...` it is DATA, for the state of read-only data folders the user's cache.
+    It is DATA for `DATA/.imgclf/...`, and the user's cache folder for the state of read-only data folders.
     """
     for place in (path, *path.parents):
         if place.name == STATE_NAME:

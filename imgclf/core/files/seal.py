@@ -1,7 +1,7 @@
-"""Which plans of moves this user made on this machine: they bear a seal that nobody else can make.
+"""Sign plans of moves, to recognise the plans that this user made on this machine.
 
-The key is a file of the user's cache folder that never leaves it. Without one (a home that cannot be written, a cache that was
-emptied) every plan counts as someone else's: it is named, and waits until the user asks for it.
+The key is a file in the user's cache folder, and it never leaves this folder. Without a key (the home folder cannot be written,
+or the cache was emptied), every plan counts as a plan by someone else: imgclf reports it and runs it only on request.
 """
 
 import contextlib
@@ -23,24 +23,24 @@ _BYTES = 32
 
 
 def sealed(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a plan with its author, and with a seal for the folder that it is about."""
+    """Return the content of a plan with its author and a seal, which is valid only for this folder."""
     signed = {**content, "by": _author()}
     return {**signed, "seal": _seal(folder, signed)}
 
 
 def is_own(folder: Path, content: Mapping[str, Any]) -> bool:
-    """Whether this user wrote the plan, on this machine, for this folder."""
+    """Return whether this user wrote the plan on this machine for this folder."""
     signed = {key: value for key, value in content.items() if key != "seal"}
     try:
         own = _seal(folder, signed)
-    except RecursionError:  # a plan of lists in lists
+    except RecursionError:  # a plan of deeply nested lists
         return False
     given = str(content.get("seal", "")).encode("utf-8", "surrogatepass")
     return bool(own) and hmac.compare_digest(own.encode(), given)
 
 
 def author(content: Mapping[str, Any]) -> str:
-    """Who says to have written a plan, in at most 80 printable characters."""
+    """Return the declared author of a plan, which may be false, in at most 80 printable characters."""
     text = "".join(character for character in str(content.get("by") or "") if character.isprintable())
     return text[:80] or "an unknown user"
 
@@ -55,19 +55,19 @@ def _author() -> str:
 
 def _seal(folder: Path, content: Mapping[str, Any]) -> str:
     key = _key(cache_folder())
-    # By its number and not by its path, so that a folder that was renamed is still the same.
+    # Identify the folder by its inode and not by its path, so that the seal stays valid when the folder is renamed.
     message = json.dumps([os.stat(folder).st_ino, content], sort_keys=True).encode("ascii")
     return hmac.new(key, message, hashlib.sha256).hexdigest() if key else ""
 
 
 @functools.cache
 def _key(cache: Path) -> bytes:
-    """The user's key, made if there is none; empty if it can be neither read nor made."""
+    """Return the user's key, and create it if missing; empty if it can be neither read nor created."""
     with contextlib.suppress(OSError), contained.at(cache, make=True) as folder:
         with contextlib.suppress(FileNotFoundError):
             key = folder.read("key", _BYTES)
             return key if len(key) == _BYTES else b""
-        # Under another name first: a second command must never read half a key.
+        # Write it under a temporary name first: another command must never read half a key.
         name = contained.temporary_name("key")
         with open(folder.create(name), "wb") as file:
             if hasattr(os, "fchmod"):

@@ -1,4 +1,4 @@
-"""Where imgclf keeps its own files: beside the data, or in the user's cache when the data is read-only."""
+"""The folder for imgclf's own files: `.imgclf` in the data folder, or the user's cache if the data is read-only."""
 
 import errno
 import os
@@ -15,24 +15,26 @@ _MARKS = ("split.csv", "folds", "index")  # the state folder of every used data 
 
 
 def check_data_folder(data: Path) -> None:
-    """Raise ImgclfError unless `data` is a folder."""
+    """Raise ImgclfError unless `data` is a folder, and neither the root nor the home folder."""
     if not data.exists():
         raise ImgclfError(f"{data}: no such folder; give the folder that holds one folder of images per class")
     if not data.is_dir():
         raise ImgclfError(f"{data}: a file, not a folder; give the folder that holds one folder of images per class")
     resolved = data.resolve()
     if resolved in (Path(resolved.anchor), home()):
-        raise ImgclfError(f"{data}: too much to be a data folder ({resolved}); give the folder that holds the class folders")
+        raise ImgclfError(
+            f"{data}: the home folder or the root of the disk ({resolved}); give the folder that holds the class folders"
+        )
 
 
 def is_writable(folder: Path) -> bool:
-    """Whether a file can be made in the folder, found out by making one: permission bits alone do not tell."""
+    """Return whether a file can be created in the folder. It creates one, because permission bits alone are not reliable."""
     import tempfile
 
     try:
         descriptor, probe = tempfile.mkstemp(prefix=".imgclf-probe-", dir=folder)
     except OSError as error:
-        # A full disk is another matter: whoever writes next will say so.
+        # A full disk is no permission problem: the next write reports it.
         return error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT)
     os.close(descriptor)
     os.unlink(probe)
@@ -40,16 +42,19 @@ def is_writable(folder: Path) -> bool:
 
 
 def command(verb: str, data: Path, *options: str) -> str:
-    """A command on a data folder, ready to paste, such as `imgclf split photos --force`."""
+    """Return a command on a data folder, ready to paste, such as `imgclf split photos --force`."""
     folder = os.fspath(data)
     return f"`{shlex.join(['imgclf', verb, f'./{folder}' if folder.startswith('-') else folder, *options])}`"
 
 
 def check_outside(place: Path, option: str, *known: Path, itself: bool = False) -> None:
-    """Refuse an output path inside a data folder: the output would be read as a class or an image. Raises ImgclfError.
+    """Raise ImgclfError for an output path inside a data folder: the output would be read as a class or an image.
 
-    known: data folders of the command; others are recognised by their split or index. itself: also refuse the data folder.
     Paths below a hidden folder are allowed, because hidden folders are never read as data.
+
+    Args:
+        known: Data folders of the command. Others are recognised by their split or index.
+        itself: Also refuse the data folder itself.
     """
     resolved = place.resolve()
     above = (resolved, *resolved.parents) if itself else resolved.parents
@@ -63,16 +68,20 @@ def check_outside(place: Path, option: str, *known: Path, itself: bool = False) 
 
 
 def check_output(path: Path, data: Path, ending: str, start: str, option: str) -> None:
-    """Refuse a place for a file that a command is to write before it does anything else. Raises ImgclfError.
+    """Raise ImgclfError if a command cannot write its output file. Call it before the command does anything else.
 
-    The name must end in `ending` and lie outside the data folder, where it could become a sample; a file that is there already
-    is replaced only when its first line begins with `start`, as those that imgclf writes do.
+    The file must be outside the data folder, where it could become a sample.
+
+    Args:
+        ending: Required extension of the name, with the dot.
+        start: Start of the first line of every such file by imgclf. An existing file is replaced only if it starts so.
+        option: The option that sets `path`, for messages.
     """
     if path.suffix.lower() != ending:
         raise ImgclfError(f"{path}: give {option} a file name that ends in {ending}")
     check_outside(path, option, data)
     if os.path.lexists(path):
-        if not path.is_file():  # a pipe would keep us waiting for ever
+        if not path.is_file():  # a pipe would block for ever
             raise ImgclfError(f"{path}: exists and is not a regular file; choose another name")
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
@@ -86,16 +95,18 @@ def check_output(path: Path, data: Path, ending: str, start: str, option: str) -
 
 
 def numbered(path: Path) -> Path:
-    """The first free name of `path` with a number behind its stem, as report-1.csv: where an older file is kept."""
+    """Return the first free name for an older file: `path` with a number after its stem, such as report-1.csv."""
     others = (path.with_name(name) for name in names.numbered(path.stem, path.suffix, 1))
     return next(other for other in others if not os.path.lexists(other))
 
 
 def state_folder(data: Path) -> Path:
-    """The folder for everything imgclf adds about `data`, created if missing.
+    """Return the folder for everything that imgclf stores about `data`, and create it if missing.
 
-    It is `DATA/.imgclf`, or a folder of the user's cache named after the data folder's path when that is read-only.
-    Raises ImgclfError when `data` is no folder, or when neither place can be written.
+    It is `DATA/.imgclf`. If the data folder is read-only, it is a folder in the user's cache with a hash of its path.
+
+    Raises:
+        ImgclfError: `data` is not a folder, or neither place can be written.
     """
     check_data_folder(data)
     inside = data / STATE_NAME
@@ -121,12 +132,12 @@ def state_folder(data: Path) -> Path:
     return folder
 
 
-def not_writable(data: Path, so: str) -> str:
-    """Why imgclf keeps its files elsewhere than in the data folder, and what follows from it."""
+def not_writable(data: Path, consequence: str) -> str:
+    """Return a message: why imgclf cannot write to the data folder, and the consequence of it."""
     closed = owners.closed(data / STATE_NAME)
-    return f"{data}: {so}: {closed}" if closed else f"{data}: read-only, so {so}"
+    return f"{data}: {consequence}: {closed}" if closed else f"{data}: read-only, so {consequence}"
 
 
 def is_inside(state: Path, data: Path) -> bool:
-    """Whether the state folder lies within the data folder, as it does unless that is read-only."""
+    """Return whether the state folder is inside the data folder. It is in the cache if the data folder is read-only."""
     return state == data / STATE_NAME
