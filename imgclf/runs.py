@@ -94,7 +94,7 @@ def remove(name: str, folder: Path = Path("runs")) -> Path:
     if not (path / run_info.FILE).exists() and not (path / "config.json").exists():
         raise ImgclfError(f"{name}: no run; `imgclf runs list` shows what there is")
     if (path / "config.json").exists():
-        with locks.held(path / "config.json", f"{path}: being trained by another process; wait for it, or stop it first"):
+        with locks.held(path / "config.json", f"{path}: another process is training this run; wait for it, or stop it first"):
             pass
     place = path.resolve()
     with contained.Folder.named(place.parent) as beside, beside.below(TRASH, make=True) as trash:

@@ -131,7 +131,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str
 
 
 # Lines of README that depend on what an image shows or on the processor, by how they begin.
-ELSEWHERE = {"imgclf train --epochs 20": ("a pretrained network would do better", "bfloat16: this processor")}
+ELSEWHERE = {"imgclf train --epochs 20": ("a pretrained network is better", "bfloat16: this CPU")}
 
 
 @pytest.mark.parametrize("command", [one for one in transcripts() if one != "imgclf serve"])

@@ -115,7 +115,7 @@ def test_nothing_is_lost_in_the_trash(folder: Path) -> None:
     Bundle.load(first)
     with (
         locks.held(folder / "half" / "config.json", ""),
-        pytest.raises(ImgclfError, match="being trained by another process"),
+        pytest.raises(ImgclfError, match="another process is training this run"),
     ):
         runs.remove("half", folder)
     for name in ("toy", "empty", "..", ""):

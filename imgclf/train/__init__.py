@@ -1,7 +1,7 @@
-"""`imgclf train`, from the options to the bundle.
+"""`imgclf train`: from the options to a finished run.
 
-`run` is the whole way; `setup` checks and prepares, `loop` trains epoch by epoch, `work` is one training as it stands and its
-checkpoint; `rates` looks for a learning rate.
+`run` is the entry point. `setup` checks the options and prepares the images, `loop` trains epoch by epoch, `work` holds the
+training state, `checkpoint` saves it, and `rates` searches for a learning rate.
 """
 
 from imgclf.train.loop import patience

@@ -1,4 +1,4 @@
-"""Finish a run: save the best epoch, calibrate it, compare LiteRT with Keras, and write the bundle."""
+"""Finish a run: export the best epoch, compare LiteRT with Keras, calibrate, and write the bundle."""
 
 import datetime
 import importlib.metadata
@@ -34,7 +34,10 @@ TOLERANCE = 1e-4  # largest probability difference allowed between Keras and Lit
 
 
 def finish(work: Work, strategy: strategies.Strategy) -> Bundle:
-    """Save and export the best epoch, compare the export with Keras, and write bundle.json."""
+    """Save and export the best epoch, compare the export with Keras, and write bundle.json.
+
+    Raises ImgclfError if the probabilities of Keras and LiteRT differ by more than TOLERANCE.
+    """
     network = strategy.network(work.best)
     run_dir, config, prepared = work.run_dir, work.config, work.prepared
     save(network, run_dir / bundle.MODEL)
@@ -45,7 +48,7 @@ def finish(work: Work, strategy: strategies.Strategy) -> Bundle:
     if not difference <= TOLERANCE:
         raise ImgclfError(
             f"{model.file}: predicts differently from {bundle.MODEL} (by {difference:.2g} in probability); "
-            "the run is left unfinished. Please report this with the package versions"
+            "the run stays unfinished. Please report this with the package versions"
         )
     info = RunInfo(
         imgclf=imgclf.__version__,
@@ -84,7 +87,7 @@ def _metrics(work: Work) -> Metrics:
         val_loss=best.val_loss,
         val_accuracy=best.val_accuracy,
         val_interval=validation.interval(work, best.val_accuracy),
-        val_baseline=validation.beside(work, best.val_accuracy),
+        val_baseline=validation.compare_with_baseline(work, best.val_accuracy),
         val_groups=validation.groups(work),
     )
 
@@ -100,7 +103,7 @@ def _training_data(work: Work) -> TrainingData:
 
 
 def _packages() -> dict[str, str]:
-    """Versions of the packages that decide pixels or numbers."""
+    """Return the versions of the packages that pixels or results depend on."""
     import cv2
 
     names = ("tensorflow", "keras", "numpy", "ai-edge-litert")
@@ -112,29 +115,29 @@ def _weights_sha256(config: TrainConfig) -> str | None:
         return None
     try:
         return backbones.weights_sha256(config.model, backbones.weights(config.weights))
-    except (OSError, UsageError):  # the file was removed while the run trained
+    except (OSError, UsageError):  # the file was removed during training
         return None
 
 
 def _calibration(model: InferenceModel, prepared: prepared_images.Prepared, manifest: Manifest) -> Calibration:
-    """Calibrate on the validation images: the temperature and the calibration error before and after.
+    """Fit the temperature on the validation images, and measure the calibration error before and after.
 
     The temperature stays 1 if cross-validation shows no gain.
     """
     names = sorted(prepared.files["val"])
-    names = names[:: math.ceil(len(names) / _CALIBRATED_ON)]  # of every class
-    found = np.array(list(ordered_map(lambda name: model.probability(_pixels(prepared, name)), names)))
+    names = names[:: math.ceil(len(names) / _CALIBRATED_ON)]  # evenly spaced, so every class is included
+    probabilities = np.array(list(ordered_map(lambda name: model.probability(_pixels(prepared, name)), names)))
     true = np.array([prepared.class_names.index(name.split("/", 1)[0]) for name in names])
     group_of = {row.sha256: row.group for row in manifest.rows}
-    own = [group_of.get(prepared_images.content_of(name), name) for name in names]
-    fit = calibration.calibration(true, found, np.unique(own, return_inverse=True)[1])
-    calibrated = calibration.tempered(found, fit.temperature)
+    groups = [group_of.get(prepared_images.content_of(name), name) for name in names]
+    fit = calibration.calibration(true, probabilities, np.unique(groups, return_inverse=True)[1])
+    calibrated = calibration.tempered(probabilities, fit.temperature)
     return Calibration(
         temperature=fit.temperature,
         fitted=fit.fitted,
         gain=fit.gain,
         images=len(names),
-        error_before=calibration.calibration_error(true, found),
+        error_before=calibration.calibration_error(true, probabilities),
         error_after=calibration.calibration_error(true, calibrated),
         thresholds=tuple(calibration.useful_thresholds(true, calibrated)),
     )
@@ -145,9 +148,9 @@ def _pixels(prepared: prepared_images.Prepared, name: str) -> decode.Image:
 
 
 def _difference(network: "keras.Sequential", model: InferenceModel, prepared: prepared_images.Prepared) -> float:
-    """The largest probability difference between Keras and LiteRT on up to 64 validation images."""
+    """Return the largest probability difference between Keras and LiteRT on up to 64 validation images."""
     names = list(prepared.files["val"])
-    names = names[:: math.ceil(len(names) / 64)]  # of every class
+    names = names[:: math.ceil(len(names) / 64)]  # evenly spaced, so every class is included
     pixels = np.stack([_pixels(prepared, name) for name in names])
     exported = model.probabilities(list(pixels))
     keras_output = network.predict_on_batch(pixels.astype(np.float32))

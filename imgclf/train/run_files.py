@@ -1,4 +1,4 @@
-"""The files that a training writes into its run folder as it goes: the best model, checkpoint, history and curves."""
+"""Write the files of each epoch into the run folder: the best model, the checkpoint, the history and the curves."""
 
 import dataclasses
 import time
@@ -17,44 +17,44 @@ if TYPE_CHECKING:
     import keras
 
 _LOGGED = ("loss", "accuracy", "val_loss", "val_accuracy", "images_per_second")
-_CURVES_EVERY = 20.0  # seconds: drawing them takes half a one
+_CURVES_EVERY = 20.0  # seconds: drawing takes half a second
 
 
 class RunFiles:
-    """What the chief writes into the run's folder; the other workers write nothing."""
+    """The files of a run. Only the chief writes them; for the other workers, the methods do nothing."""
 
     def __init__(self, work: Work, strategy: Strategy) -> None:
-        self._work, self._strategy, self._drawn = work, strategy, 0.0
+        self._work, self._strategy, self._drawn_at = work, strategy, 0.0
         is_logged = work.config.tensorboard and work.machine.is_chief
         self._log = tensorboard.writer(work.run_dir / "tensorboard") if is_logged else None
 
     def save_epoch(self, entry: Epoch) -> None:
-        """The best model so far, the checkpoint and the history; the curves now and then."""
+        """Write the best model so far, the checkpoint and the history, and the curves every 20 seconds."""
         work, trainer = self._work, self._strategy.trainer
         if not work.machine.is_chief:
             return
         if entry.is_best and self._strategy.saves:
-            save(trainer.stock, work.run_dir / bundle.MODEL)
+            save(trainer.exported, work.run_dir / bundle.MODEL)
         write_checkpoint(work, trainer)
-        due = time.monotonic() - self._drawn > _CURVES_EVERY
-        write_history(work, draw=due)
-        self._drawn = time.monotonic() if due else self._drawn
+        is_due = time.monotonic() - self._drawn_at > _CURVES_EVERY
+        write_history(work, draw=is_due)
+        self._drawn_at = time.monotonic() if is_due else self._drawn_at
         if self._log:
             self._log(entry.epoch, {name: getattr(entry, name) for name in _LOGGED})
 
     def finish(self) -> None:
-        """The last curves and the last epoch's network."""
+        """Write the final curves, and the network of the last epoch."""
         work = self._work
         if work.machine.is_chief:
             write_history(work, draw=True)
-            save(self._strategy.network(self._strategy.trainer.stock.get_weights()), work.run_dir / "last.keras")
+            save(self._strategy.network(self._strategy.trainer.exported.get_weights()), work.run_dir / "last.keras")
 
 
-def kept(work: Work) -> str:
-    """The end of an error message: where the best epoch so far is; "" if none was saved."""
+def saved_best(work: Work) -> str:
+    """Return the end of an error message: where the best epoch so far is saved; "" if there is none."""
     if not (work.run_dir / bundle.MODEL).exists() or not work.history:
         return ""
-    return f"; the best epoch that was saved is in {work.run_dir / bundle.MODEL}"
+    return f"; the best epoch so far is saved in {work.run_dir / bundle.MODEL}"
 
 
 def save(network: "keras.Sequential", path: Path) -> None:
@@ -73,5 +73,5 @@ def write_history(work: Work, *, draw: bool) -> None:
         from imgclf.reports import plots
 
         best = next(entry for entry in reversed(work.history) if entry.is_best)
-        score = validation.interval(work, best.val_accuracy), validation.beside(work, best.val_accuracy)
+        score = validation.interval(work, best.val_accuracy), validation.compare_with_baseline(work, best.val_accuracy)
         plots.save(plots.curves(rows, *score), work.run_dir / "curves.png")

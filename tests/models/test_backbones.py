@@ -544,12 +544,12 @@ def test_command_with_a_backbone(transferred: Path, tmp_path: Path, imgclf: Run)
         "train", "--model", "mobilenetv2", "--weights", "none", "--image-size", 32, "--epochs", 2, "--run-dir", "random"
     )
     assert done.returncode == 0, done.stderr
-    assert "mobilenetv2, frozen: 1,280 features an image; a dense head is trained on them" in done.stderr
+    assert "mobilenetv2, frozen: 1,280 features per image; a dense head is trained on them" in done.stderr
     done = imgclf("predict", "data/dots/1.png", "--run", "random", "--json")
     assert done.returncode == 0, done.stderr
     for options, words in (
         (["--views", 2], "--weights, --views and --fine-tune are for pretrained backbones, not for --model cnn"),
-        (["--model", "vgg16", "--fine-tune", 6], "--fine-tune must be 0 to 5, the blocks of vgg16, not 6"),
+        (["--model", "vgg16", "--fine-tune", 6], "--fine-tune must be 0 to 5 (blocks of vgg16), not 6"),
         (["--model", "vgg16", "--fine-tune-epochs", 6], "--fine-tune-epochs 6 needs --fine-tune"),
         (["--model", "vgg16", "--views", 0], "--views must be a whole number, 1 to 64, not 0"),
         (["--model", "vgg16", "--views", 2, "--augment", "none"], "needs --augment light or strong"),

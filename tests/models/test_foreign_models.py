@@ -219,14 +219,14 @@ def test_a_checkpoint_of_a_stranger(tmp_path: Path) -> None:
     assert list(checkpoint.restore(work)) == ["network-0000"]
     first = state["history"][0]
     for arrays, compress, changes, words in (
-        ({}, True, {}, "its arrays are compressed"),
+        ({}, True, {}, "the arrays are compressed"),
         ({"../x": np.ones(1)}, False, {}, "unexpected array '../x.npy'"),
-        ({"best-0001": np.array([{}], object)}, False, {}, "an array of object"),
-        ({"state": np.ones(3)}, False, {}, "its state is not text"),
+        ({"best-0001": np.array([{}], object)}, False, {}, "invalid array of type object"),
+        ({"state": np.ones(3)}, False, {}, "the state is not text"),
         ({}, False, {"epochs": True}, "state: epochs must be a whole number, 1 to 1000000, not True"),
         ({}, False, {"factor": 0}, "state: factor must be a number, above 0 and up to 1, not 0"),
-        ({}, False, {"tuned_from": 7}, "tuned_from is beyond its history"),
-        ({}, False, {"history": []}, "its history and its weights do not match"),
+        ({}, False, {"tuned_from": 7}, "tuned_from is larger than the number of epochs in the history"),
+        ({}, False, {"history": []}, "the history does not match the weights"),
         ({}, False, {"history": [{**first, "loss": "x"}]}, "history: loss must be a number"),
         ({}, False, {"history": [{**first, "is_best": 1}]}, "history: is_best must be true or false, not 1"),
         ({}, False, {"history": 3}, "history: expected a list"),

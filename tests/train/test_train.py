@@ -484,7 +484,7 @@ def test_a_run_is_trained_by_one_process_at_a_time_and_its_data_may_move(whole: 
     shutil.copytree(whole / "data", tmp_path / "before", symlinks=True)
 
     def twice() -> None:
-        with pytest.raises(ImgclfError, match="being trained by another process; wait for it, or stop it first"):
+        with pytest.raises(ImgclfError, match="another process is training this run; wait for it, or stop it first"):
             resume(str(tmp_path / "run"))
         raise KeyboardInterrupt
 
@@ -496,7 +496,7 @@ def test_a_run_is_trained_by_one_process_at_a_time_and_its_data_may_move(whole: 
     (tmp_path / "run" / "checkpoint.npz").unlink()  # as if the kill had come in the first epoch
     ears = Watch()
     resumed = resume(str(tmp_path / "run"), data=tmp_path / "after", listener=ears)
-    assert ears.about[-1] == "begun anew: no epoch had ended"
+    assert ears.about[-1] == "started again: no epoch was complete"
     assert resumed.info.data.path == str(tmp_path / "after")
     for one, two in zip(weights(tmp_path / "run"), weights(whole / "runs" / "whole"), strict=True):
         np.testing.assert_array_equal(one, two)
@@ -582,7 +582,7 @@ def test_a_stop_after_an_epoch_finishes_the_run(whole: Path, tmp_path: Path) -> 
     ears = Watch(2, stop=True)
     run = train(whole / "data", FULL, run_dir=tmp_path / "run", listener=ears)
     assert run.info.metrics.epochs == 2
-    assert "stopped after epoch 2, as asked; the best epoch so far is kept" in ears.notes
+    assert "stopped after epoch 2, by request; the best epoch so far is kept" in ears.notes
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -604,7 +604,7 @@ def test_ctrl_c_once_finishes_and_twice_stops(whole: Path, tmp_path: Path) -> No
         assert process.returncode == code, rest
         assert (tmp_path / "runs" / str(times) / "bundle.json").exists() == (times == 1)
         assert (
-            "as asked; the best epoch so far is kept"
+            "by request; the best epoch so far is kept"
             if times == 1
             else "unfinished run: go on with `imgclf train --resume runs/2`"
         ) in rest
@@ -614,7 +614,7 @@ def test_early_stopping(whole: Path, tmp_path: Path) -> None:
     config = dataclasses.replace(FULL, epochs=30, early_stopping=2, learning_rate=1e-7)  # nothing is learnt
     ears = Watch()
     run = train(whole / "data", config, run_dir=tmp_path / "run", listener=ears)
-    assert ears.notes[0] == "stopped early: 2 epochs without a better one (--early-stopping)"
+    assert ears.notes[0] == "stopped early: no improvement for 2 epochs (--early-stopping)"
     assert run.info.patience == 2
     assert run.info.metrics.epochs - run.info.metrics.best_epoch == 2
     assert run.info.metrics.epochs < 30
@@ -690,8 +690,8 @@ def test_class_weights(counts: tuple[int, int], wanted: str, expected: object, t
         (b"class,weight\n\na,x\nb,1\n", "line 3: a weight must be a number above 0, not x"),
         (b"class,weight\na,x\nb,1\n", "line 2: a weight must be a number above 0, not x"),
         (b"class,weight\nb,1\na,0\n", "line 3: a weight must be a number above 0, not 0"),
-        (b"class,weight\na,\n", "line 2: a weight must be a number above 0, not nothing"),
-        (b"class,weight\na,1\na,2\nb,1\n", "line 3: class a for the second time"),
+        (b"class,weight\na,\n", "line 2: a weight must be a number above 0, not empty"),
+        (b"class,weight\na,1\na,2\nb,1\n", "line 3: class a is listed twice"),
         (b"class,weight\na,1\nc,2\nb,1\n", "line 3: unknown class 'c'; the classes are a, b"),
         (b"\x89PNG\r\n\xff\x00", "needs the columns class and weight, has "),
     ],
@@ -753,7 +753,7 @@ def test_a_full_disk_is_said_with_what_to_do(whole: Path, tmp_path: Path, monkey
     monkeypatch.setattr(run_files, "write_checkpoint", full)
     with pytest.raises(
         ImgclfError,
-        match=r"disk is full; .* go on with `imgclf train --resume .*best epoch that was saved is in .*model.keras",
+        match=r"disk is full; .* continue with `imgclf train --resume .*best epoch so far is saved in .*model.keras",
     ):
         train(whole / "data", FULL, run_dir=tmp_path / "run")
     monkeypatch.undo()
