@@ -108,8 +108,8 @@ def choose(wanted: int | None) -> Devices:
     available = [device.name for device in tf.config.list_logical_devices(kind)]
     count = wanted if wanted is not None else len(available) if kind == "GPU" else 1
     if not 1 <= count <= len(available):
-        gpus = len(available) if kind == "GPU" else "no"
-        raise UsageError(f"--devices {count}: GPUs of this machine: {gpus}; use --devices auto")
+        gpus = "no GPU" if kind == "CPU" else "1 GPU" if len(available) == 1 else f"{len(available)} GPUs"
+        raise UsageError(f"--devices {count}: this machine has {gpus}; use --devices auto")
     if count == 1:
         return Devices(tf.distribute.get_strategy())
     return Devices(tf.distribute.MirroredStrategy(available[:count]))

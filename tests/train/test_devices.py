@@ -263,7 +263,7 @@ def test_the_chief_is_number_0(cluster: object, task: object, expected: object, 
 
 def test_devices_that_are_not_there(project: Path, imgclf: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for wanted, words in (
-        ("9", "--devices 9: GPUs of this machine: no; use --devices auto"),
+        ("9", "--devices 9: this machine has no GPU; use --devices auto"),
         ("0", "--devices 0"),
         ("x", "--devices x"),
     ):
