@@ -16,6 +16,7 @@ from imgclf.core.config import Fraction
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.fields import Within, check
 from imgclf.core.files import placing, reading
+from imgclf.core.files.plans import How
 from imgclf.core.files.state_folder import check_outside
 from imgclf.core.parallel import ordered_map
 from imgclf.core.remedies import why
@@ -138,7 +139,7 @@ class Sorting:
     def __init__(
         self,
         folder: Path,
-        how: placing.How,
+        how: How,
         report: Callable[[str, str], None] = lambda _path, _why: None,
         known: Iterable[Path] = (),
     ) -> None:

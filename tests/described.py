@@ -15,7 +15,7 @@ FILES = sorted((Path(imgclf.__file__).parent / "schemas").glob("*.json"))
 NAMES = sorted(path.stem for path in FILES)
 OPTIONAL = {"preview": {"histograms"}, "prediction": {"place"}, "predict": {"place"}}  # what a document may lack
 UNTAGGED = {"predict", "prediction"}  # records of which there may be millions
-BY_FORMAT = {"bundle", "journal", "sorted", "exported"}  # files that say their number in `format`, not in `schema`
+BY_FORMAT = {"bundle", "journal", "exported"}  # files that say their number in `format`, not in `schema`
 Place = tuple[str | int, ...]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from conftest import tree, write
 
 from imgclf.core.files import journal
+from imgclf.core.files import undo as operations
 from imgclf.core.files.plans import Move
 from imgclf.core.files.state_folder import state_folder
 
@@ -59,7 +60,7 @@ def race(folder: Path, rounds: int, files: int = 20) -> tuple[int, int]:
                 made, refused = made + files - len(failures), refused + len(failures)
                 deadline = time.monotonic() + 30
                 while (state / "quarantine").exists() and any((state / "quarantine").rglob("*.jpg")):
-                    journal.undo(data, state)
+                    operations.undo(data, state)
                     assert tree(out) == before, f"round {number}: a file was put outside"
                     assert time.monotonic() < deadline, f"round {number}: files stay in quarantine"
         finally:

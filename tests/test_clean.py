@@ -140,7 +140,7 @@ def test_one_batch_is_undone_by_its_number(data: Path) -> None:
     assert (restored, problems) == (["cats/late.jpg"], [])
     assert [batch.state for batch in undoing.history(data)] == ["done", "undone"]
     for dry_run in (True, False):
-        with pytest.raises(ImgclfError, match="no batch 2 that could be undone; --history lists them"):
+        with pytest.raises(ImgclfError, match="no operation 2 that could be undone; --history lists them"):
             undoing.undo(data, 2, dry_run=dry_run)
 
 
@@ -152,7 +152,7 @@ def test_batches_are_undone_in_any_order_or_say_which_comes_first(data: Path) ->
     _restored, problems, _notes = undoing.undo(data, 1)
     (problem,) = problems
     assert problem.startswith("dogs/taken-2.png could not go back to ")
-    assert problem.endswith("batch 2 moved it on; undo that first")
+    assert problem.endswith("operation 2 (clean --apply) moved it on; undo that first")
     planned, _problems, _notes = undoing.undo(data, dry_run=True)
     restored, problems, _notes = undoing.undo(data)
     assert problems == []
@@ -165,7 +165,7 @@ def test_an_interrupted_batch_shows_what_it_did(data: Path) -> None:
     undoing.undo(data)
     state = data / ".imgclf"
     moves = [[path, f".imgclf/quarantine/0009/{path}", "1 1 1"] for path in ("cats/good.jpg", "dogs/x.jpg")]
-    write(state / "journal" / "0009-clean.doing.json", json.dumps({"format": 2, "moves": moves}).encode())
+    write(state / "journal" / "0009-clean.doing.json", json.dumps({"format": 2, "how": "move", "moves": moves}).encode())
     write(data / moves[0][1], b"moved before the kill")
     last = undoing.history(data)[-1]
     assert (last.number, last.state, [move.source for move in last.moves]) == (9, "interrupted", ["cats/good.jpg"])
@@ -290,11 +290,12 @@ def test_thresholds(tmp_path: Path) -> None:
     strict = cleaning.clean(tmp_path, dry_run=True, thresholds={"dark": 0.0, "bright": 1.0}).by_check()
     assert "bright" not in strict
     assert len(strict["dark"]) > 200
-    for wrong, words in [({"broken": 0.5}, "has no threshold"), ({"dark": 1.5}, "between 0 and 1"), ({"x": 0.5}, "no check")]:
+    refused = ({"broken": 0.5}, "has no threshold"), ({"dark": 1.5}, "a score from 0 to 1"), ({"x": 0.5}, "unknown check 'x'")
+    for wrong, words in refused:
         with pytest.raises(UsageError, match=words):
             cleaning.clean(tmp_path, thresholds=wrong)
     for wrong_action in ({"dark": "rename"}, {"dark": "delete"}, {"darkness": "report"}):
-        with pytest.raises(UsageError, match=r"is no (action|check)"):
+        with pytest.raises(UsageError, match=r"unknown (action|check)"):
             cleaning.clean(tmp_path, on=wrong_action)
 
 
@@ -527,7 +528,7 @@ def test_an_edited_report_is_carried_out_and_undone(data: Path, imgclf: Run) -> 
     }
     assert (data / "dogs/good.jpg").read_bytes() == before["cats/good.jpg"]
     done = imgclf("clean", "--history", "--json")
-    assert [(batch["number"], batch["command"], len(batch["moves"])) for batch in json.loads(done.stdout)] == [
+    assert [(one["number"], one["command"], len(one["moves"])) for one in json.loads(done.stdout)] == [
         (1, "clean --apply", 3)]  # fmt: skip
     assert imgclf("clean", "--undo", "1").stdout == "3 files back where they were\n"
     assert tree(data) == {**before, "cats/taken.png": b"in the way"}
@@ -551,22 +552,22 @@ def test_the_report_of_a_dry_run_asks_for_what_clean_would_do(data: Path) -> Non
     ("text", "words"),
     [
         ("", "needs the columns path and action, has none"),
-        ("path;action\ncats/good.jpg;move\n", "line 2: 'move' is no action"),
+        ("path;action\ncats/good.jpg;move\n", "line 2: unknown action 'move'"),
         ("path,action,action\ncats/good.jpg,keep,keep\n", "has the column action twice"),
         ("path,what\ncats/good.jpg,x\n", "needs the columns path and action, has path, what"),
         ("path,action\ncats/good.jpg\n", "line 2: 1 fields where the header has 2"),
         (
             "path,action\ncats/good.jpg,quarentine\n",
-            "line 2: 'quarentine' is no action; choose quarantine, relabel, rename, or keep",
+            "line 2: unknown action 'quarentine'; choose quarantine, relabel, rename, or keep",
         ),
         ("path,action\ncats/notes.txt,rename\n", "cats/notes.txt: cannot be renamed: not an image"),
         ("path,action\ncats/gone.jpg,quarantine\n", "line 2: cats/gone.jpg: no such file"),
         ("path,action\n../x.jpg,quarantine\n", r"line 2: ../x.jpg: no such file"),
         ("path,action\nreadme.md,quarantine\n", "line 2: readme.md: no such file in a class folder"),
-        ("path,action,new_label\ncats/good.jpg,relabel,birds\n", "'birds', which is no class folder; there are: cats, dogs"),
+        ("path,action,new_label\ncats/good.jpg,relabel,birds\n", "'birds', which is not a class folder; choose cats, dogs"),
         ("path,action,new_label\ncats/good.jpg,relabel,cats\n", "is in cats already"),
         ("path,action,new_label\ncats/good.jpg,kept,dogs\n", "new_label is 'dogs', but the action is 'kept', not relabel"),
-        ("path,action,new_label\ncats/good.jpg,relabel,dogs\ncats/good.jpg,quarantine,\n", "line 3: .*leave one of them"),
+        ("path,action,new_label\ncats/good.jpg,relabel,dogs\ncats/good.jpg,quarantine,\n", "line 3: .*remove one of them"),
     ],
 )
 def test_wrong_lines_are_named_before_anything_moves(text: str, words: str, data: Path) -> None:
@@ -662,14 +663,14 @@ def test_command_tables(data: Path, imgclf: Run) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--undo", "0"], "--undo 0: batches count from 1; --history lists them"),
+        (["--undo", "0"], "--undo 0: operations count from 1; --history lists them"),
         (["--history", "--dry-run"], "--history goes alone"),
-        (["--threshold", "near-duplicate=0.5"], "below 0.93 images are strangers"),
+        (["--threshold", "near-duplicate=0.5"], "different images would count as near-duplicates; give 0.93 or more"),
         (["--undo", "--history"], "--undo goes alone"),
         (["--apply", "r.csv", "--report", "x.csv"], "--apply goes alone, or with --dry-run"),
         (["--on", "blurry"], "expected a check, = and a value, as in --on blurry=quarantine"),
-        (["--on", "blurry=delete"], "'delete' is no action; choose report, quarantine, ignore"),
-        (["--on", "soft=report"], "'soft' is no check; there are: broken, unsupported, extension,"),
+        (["--on", "blurry=delete"], "unknown action 'delete'; choose report, quarantine, ignore"),
+        (["--on", "soft=report"], "unknown check 'soft'; choose broken, unsupported, extension,"),
         (["--threshold", "blurry=much"], "'much' is no number"),
     ],
 )

@@ -533,7 +533,7 @@ def test_the_newest_is_taken_back_first_whatever_the_number(photos: Path) -> Non
 
     photo, folder = photos / "photos/red-0.png", photos / "sorted"
     placing.place(folder, [(str(photo), "red")], "move")
-    (folder / ".imgclf/sorted/0001.json").rename(folder / ".imgclf/sorted/9999.json")
+    (folder / ".imgclf/journal/0001-predict.done.json").rename(folder / ".imgclf/journal/9999-predict.done.json")
     placing.place(folder, [(str(folder / "red/red-0.png"), "blue")], "move")
     assert (folder / "blue/red-0.png").exists()
     assert placing.undo(folder) == ([str(folder / "red/red-0.png"), str(photo)], [])
@@ -551,6 +551,23 @@ def test_clean_and_sorting_share_a_folder(photos: Path, imgclf: Run) -> None:
     assert files(photos / "photos") == before
     (photos / "data/red/broken.png").unlink()
     assert files(photos / "data") == data
+
+
+def test_one_history_names_the_command_that_undoes(photos: Path, imgclf: Run) -> None:
+    """A photo sorted into a data folder and then moved on by clean: each undo names the other where it must come first."""
+    write(photos / "photos/the-same-again.png", (photos / "data/red/000.png").read_bytes())
+    assert imgclf("predict", "photos/the-same-again.png", "--move-to", "data").returncode == 0
+    assert imgclf("clean", "data").returncode == 0  # a duplicate of an image of the folder
+    operations = json.loads(imgclf("clean", "data", "--history", "--json").stdout)
+    assert [(one["number"], one["command"], len(one["moves"])) for one in operations] == [(1, "predict", 1), (2, "clean", 1)]
+    assert operations[1]["moves"][0]["source"] == operations[0]["moves"][0]["target"] == "red/the-same-again.png"
+    done = imgclf("predict", "--undo", "data")
+    assert done.returncode == 1
+    assert "data/red/the-same-again.png: operation 2 (clean) moved it on; undo that first" in done.stderr
+    refused = imgclf("clean", "data", "--undo", "1")
+    assert "no operation 1 that could be undone" in refused.stderr  # clean undoes its own
+    assert imgclf("clean", "data", "--undo").returncode == 0
+    assert imgclf("predict", "--undo", "data").stdout == f"{photos}/photos/the-same-again.png\n"
 
 
 def test_a_sorted_folder_may_move(photos: Path, imgclf: Run) -> None:
@@ -574,7 +591,7 @@ def test_what_undo_leaves_alone(photos: Path, imgclf: Run) -> None:
     os.replace(photos / "sorted/red/new.png", photos / "sorted/red/red-1.png")
     done = imgclf("predict", "--undo", "sorted")
     assert done.returncode == 1
-    assert "not the file that was placed" in done.stderr
+    assert "sorted/red/red-1.png: another file lies there now; it came from" in done.stderr
     assert (photos / "sorted/red/red-1.png").read_bytes() == b"edited"
     assert (photos / "photos/red-2.png").exists()
     imgclf("predict", "photos/blue-1.png", "--link-to", "links")
@@ -592,12 +609,12 @@ def test_what_undo_leaves_alone(photos: Path, imgclf: Run) -> None:
     assert imgclf("predict", "--undo", "view/sorted").returncode == 1
     assert (photos / "real/sorted/blue/a.png").exists()
     write(
-        photos / "evil/.imgclf/sorted/0001.json",
-        json.dumps({"how": "move", "files": [[f"{photos}/x", "../photos/red-0.png", "1 1 1"]]}).encode(),
+        photos / "evil/.imgclf/journal/0001-predict.done.json",
+        json.dumps({"how": "move", "moves": [[f"{photos}/x", "../photos/red-0.png", "1 1 1"]]}).encode(),
     )
     done = imgclf("predict", "--undo", "evil")
     assert (done.returncode, (photos / "photos/red-0.png").exists()) == (1, True)
-    assert "leads out of its folder" in done.stderr
+    assert "this journal is damaged ('..' is no name of a file or folder)" in done.stderr
 
 
 def test_the_photo_that_was_predicted_is_the_one_that_moves(photos: Path, imgclf: Run) -> None:

@@ -210,7 +210,7 @@ def test_predict_and_explain(project: Path, imgclf: Run) -> None:
     records = as_described("predict", said(imgclf("predict", *inputs, "--top", 2, "--json"), 1))
     lines = imgclf("predict", *inputs, "--top", 2, "--jsonl", "--link-to", "sorted").stdout.splitlines()
     assert [as_described("prediction", json.loads(line)) for line in lines] == records
-    as_described("sorted", read(project / "sorted/.imgclf/sorted/0001.json"))
+    as_described("journal", read(project / "sorted/.imgclf/journal/0001-predict.done.json"))
     looked = as_described("explain", said(imgclf("explain", *inputs, "--json"), 1))
     assert [one["error"] is None for one in looked] == [True, False]
 

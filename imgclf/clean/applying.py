@@ -19,11 +19,17 @@ from imgclf.images.formats import filetypes
 
 
 def apply(data: Path, report: Path, *, dry_run: bool = False) -> tuple[list[Issue], list[str]]:
-    """Carry out an edited report: `quarantine` moves a file there, `relabel` into the class folder named in `new_label`.
+    """Carry out an edited report, which needs the columns path and action.
 
-    `rename` mends its extension, as in the report of a dry run; the other words of a report leave a file alone. Needs the
-    columns path and action. Every line is checked before anything moves; one that an interrupted --apply carried out already is
-    skipped. Returns what was done, and notes. Raises ImgclfError naming the line that is wrong.
+    `quarantine` moves a file into quarantine, `relabel` into the class folder named in the column new_label, and `rename`
+    corrects its extension. Every other action of a report leaves the file alone. All lines are checked before anything moves.
+    A line that an interrupted --apply already carried out is skipped.
+
+    Returns:
+        An issue with its action for each file that was moved (or would be, with dry_run), and notes.
+
+    Raises:
+        ImgclfError: With the line that is wrong.
     """
     state = state_folder(data)
     if not is_inside(state, data):
@@ -32,19 +38,17 @@ def apply(data: Path, report: Path, *, dry_run: bool = False) -> tuple[list[Issu
         notes = [] if dry_run else journal.recover(data, state)
         classes = layout.class_folders(data)
         known = {file.path: file for file in layout.scan(data)}
-        batches = [
-            batch for batch in journal.history(data, state) if batch.command == "clean --apply" and batch.state != "undone"
-        ]
-        moved = {names.nfc(move.source) for batch in batches for move in batch.moves}
-        wanted, passed = _orders(data, report, known, classes, moved)
+        earlier = [one for one in journal.history(data, state) if one.command == "clean --apply" and one.state != "undone"]
+        moved = {names.nfc(move.source) for one in earlier for move in one.moves}
+        wanted, passed = _requested(data, report, known, classes, moved)
         if passed:
             notes.append(f"{passed:,} lines were carried out by an earlier --apply")
-        batch = journal.next_number(state)
+        operation = journal.next_number(state)
         taken = set(known)
         issues = []
         for path, (action, label) in wanted.items():
             if action == "quarantine":
-                target = f"{STATE_NAME}/quarantine/{batch:04d}/{path}"
+                target = f"{STATE_NAME}/quarantine/{operation:04d}/{path}"
             elif action == "rename":
                 target = free_name(filetypes.without_wrong_ending(path), _extension(data / path), taken, data)
             else:
@@ -57,25 +61,25 @@ def apply(data: Path, report: Path, *, dry_run: bool = False) -> tuple[list[Issu
 
 
 def _class_folder(file: layout.Found, label: str) -> str:
-    """The folder of a class beside the one that a file is in."""
+    """Return the folder of a class in the same subset as a file."""
     return f"{file.path.split('/')[0]}/{label}" if file.subset else label
 
 
 def _extension(path: Path) -> str:
-    """The usual extension of what a file is; raises ImgclfError when it is no image."""
+    """Return the usual extension of a file's format. Raises ImgclfError for a file that is not an image."""
     try:
         return filetypes.FORMATS[header.read_header(path).format][0]
     except ImageError as error:
         raise ImgclfError(f"{path}: cannot be renamed: {error}") from error
 
 
-_WORDS = ("", "keep", "kept", "report", "ignored", "stuck", *DONE.values())  # what a report says of files that stay
+_WORDS = ("", "keep", "kept", "report", "ignored", "stuck", *DONE.values())  # actions in a report that leave a file alone
 
 
-def _orders(
+def _requested(
     data: Path, report: Path, known: Mapping[str, layout.Found], classes: Sequence[str], moved: Container[str]
 ) -> tuple[dict[str, tuple[str, str]], int]:
-    """(action, new class) by path, from a report's lines that ask for one; and how many of them `moved` says are done."""
+    """Return (action, new class) by path for the lines that request one, and the number of lines that were done before."""
     found: dict[str, tuple[str, str]] = {}
     passed = 0
     spelling = names.by_spelling(known)
@@ -85,7 +89,7 @@ def _orders(
         if action not in issue_report.MOVES:
             if action not in _WORDS:
                 raise ImgclfError(
-                    f"{report}, line {number}: {action!r} is no action; choose {', '.join(issue_report.MOVES)}, or keep"
+                    f"{report}, line {number}: unknown action {action!r}; choose {', '.join(issue_report.MOVES)}, or keep"
                 )
             if label:
                 raise ImgclfError(f"{report}, line {number}: new_label is {label!r}, but the action is {action!r}, not relabel")
@@ -99,14 +103,14 @@ def _orders(
                 f"{where}: no such file in a class folder; has it moved since the report was made?{csv_files.not_utf8(path)}"
             )
         if action == "relabel" and label not in classes:
-            raise ImgclfError(f"{where}: new_label is {label!r}, which is no class folder; there are: {', '.join(classes)}")
+            raise ImgclfError(f"{where}: new_label is {label!r}, which is not a class folder; choose {', '.join(classes)}")
         if action == "relabel" and label == known[path].label:
             raise ImgclfError(f"{where}: is in {label} already")
         for folder in (os.path.dirname(path), _class_folder(known[path], label) if action == "relabel" else ""):
             if folder and layout.is_linked(data, folder):
                 raise ImgclfError(f"{where}: {folder} is a link or in a linked folder, where nothing is moved; move it by hand")
-        order = (action, label if action == "relabel" else "")
-        if found.setdefault(path, order) != order:
+        request = (action, label if action == "relabel" else "")
+        if found.setdefault(path, request) != request:
             first = " ".join(found[path]).strip()
-            raise ImgclfError(f"{where}: {' '.join(order).strip()} here and {first} in a line above; leave one of them")
+            raise ImgclfError(f"{where}: {' '.join(request).strip()} here and {first} in a line above; remove one of them")
     return found, passed

@@ -1,4 +1,4 @@
-"""`imgclf clean`: look at every file of a data folder, set aside what cannot be used, report what is doubtful, lose nothing."""
+"""`imgclf clean`: decode every file of a data folder, quarantine unusable files, report doubtful ones, and lose nothing."""
 
 import collections
 import dataclasses
@@ -26,19 +26,19 @@ from imgclf.data.scanned import Scanned
 
 @dataclasses.dataclass(frozen=True)
 class Cleaning:
-    """What was found and done. issues: in the order of CHECKS, the worst first; ignored: (path, rule); notes: to be told."""
+    """The result of `clean`. issues: in the order of CHECKS, the worst first; ignored: (path, rule); notes: lines to print."""
 
     data: Path
     dry_run: bool
     issues: tuple[Issue, ...]
     ignored: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
-    images: dict[str, tuple[int, int]]  # usable images of each class: before, and without what was or would be set aside
-    files: tuple[layout.Found, ...] = dataclasses.field(repr=False)  # those that were inspected
+    images: dict[str, tuple[int, int]]  # usable images of each class: before, and without quarantined ones
+    files: tuple[layout.Found, ...] = dataclasses.field(repr=False)  # the inspected files
     scanned: Scanned = dataclasses.field(repr=False, compare=False)
 
     def counts(self) -> dict[str, int]:
-        """Files by what became of them; `reported` ones are among the kept."""
+        """Return the number of files by result. Files that are only `reported` also count as kept."""
         by_action: dict[str, set[str]] = collections.defaultdict(set)
         for issue in self.issues:
             by_action[DONE.get(issue.action, issue.action)].add(issue.path)
@@ -53,14 +53,14 @@ class Cleaning:
         }
 
     def by_check(self) -> dict[str, list[Issue]]:
-        """Issues by check, those checks that found something."""
+        """Return the issues of each check that found any."""
         found: dict[str, list[Issue]] = {}
         for issue in self.issues:
             found.setdefault(issue.check, []).append(issue)
         return found
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the document of `clean --json`."""
         return {
             "schema": "clean/1",
             "data": str(self.data),
@@ -84,16 +84,23 @@ def clean(
     dry_run: bool = False,
     progress: Stages | None = None,
 ) -> Cleaning:
-    """Look at every file in every class folder, decode it to its end, and act on what is found, by journal.
+    """Decode every file in every class folder and act on the issues. Moves go through the journal and can be undone.
 
-    policy: `default` sets broken files and exact copies aside, `strict` everything doubtful, `report` nothing. on: other
-    actions by check (see CHECKS). thresholds: other scores by check. Nothing is deleted, rewritten or overwritten, and with
-    `dry_run` nothing is moved. Raises ImgclfError, also if most files are not images and `on` does not name `broken`.
+    Nothing is deleted, rewritten or overwritten.
+
+    Args:
+        policy: `default` quarantines broken files and exact copies, `strict` every doubtful file, `report` none.
+        on: Actions that replace those of the policy, by check (see CHECKS).
+        thresholds: Scores from 0 to 1 that replace the defaults, by check.
+        dry_run: Report what would be done and move nothing.
+
+    Raises:
+        ImgclfError: If the folder cannot be used, or if most files are not images and `on` does not name `broken`.
     """
     data = Path(data)
     check("policy", policy, Policy)
     todo, scores = actions(policy, on or {}), limits(thresholds or {})
-    layout.classes(data)  # says what is missing
+    layout.classes(data)  # raises an error that names what is missing
     state = state_folder(data)
     if not dry_run and not is_inside(state, data):
         raise ImgclfError(not_writable(data, "nothing can be moved (use --dry-run to see the issues)"))
@@ -118,7 +125,7 @@ def clean(
     return Cleaning(data, dry_run, tuple(issues), ignored, tuple(notes), images, files, scanned)
 
 
-_FEW = 10  # files that are not images; so many may lie in any data folder
+_FEW = 10  # this many files that are not images are normal in a data folder
 
 
 def _check_holds_images(data: Path, scanned: Scanned, issues: Sequence[Issue]) -> None:
@@ -133,9 +140,9 @@ def _check_holds_images(data: Path, scanned: Scanned, issues: Sequence[Issue]) -
 
 
 def inspect_shard(data: Path, shard: shards.Shard, progress: Progress | None = None) -> dict[str, Any]:
-    """Decode a share of the files, and keep what was seen for the `clean` that comes after all shares; nothing is moved.
+    """Decode one shard of the files and store the measurements for the `clean` that follows the last shard. Move nothing.
 
-    Returns the shard and its counts: files in the folder, files inspected (those that were known are not), unusable ones.
+    Returns the shard and its counts: files in the folder, files decoded now (unchanged files are not), unusable files.
     """
     layout.classes(data)
     paths = [file.path for file in layout.scan(data) if not file.ignored]
@@ -154,7 +161,7 @@ def _images(files: Sequence[layout.Found], usable: Sequence[bool], issues: Seque
 
 
 def act(data: Path, state: Path, command: str, issues: Sequence[Issue]) -> list[Issue]:
-    """Make the moves, each file once, and say what was done."""
+    """Move each file once, and return the issues with the action that was taken."""
     moves = dict.fromkeys(plans.Move(issue.path, issue.moved_to) for issue in issues if issue.moved_to)
     try:
         stuck = {failure.move: failure.reason for failure in journal.apply(data, state, command, moves)}

@@ -1,4 +1,4 @@
-"""What was done about an issue, or would be in a dry run."""
+"""The words for actions that were taken."""
 
 from collections.abc import Sequence
 
@@ -8,5 +8,5 @@ DONE = {"report": "reported", "quarantine": "quarantined", "rename": "renamed", 
 
 
 def paths(issues: Sequence[Issue]) -> set[str]:
-    """The files of these issues. A file may have several issues of one check, such as conflicts with two other files."""
+    """Return the files of these issues. A file may have several issues of one check, such as conflicts with two files."""
     return {issue.path for issue in issues}

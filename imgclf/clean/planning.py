@@ -15,7 +15,7 @@ from imgclf.data.checks import Issue
 from imgclf.data.scanned import Scanned
 from imgclf.images.formats import filetypes
 
-_COPIES = ("duplicate", "leakage", "near-duplicate", "mirrored")  # of two images, one may go
+_COPIES = ("duplicate", "leakage", "near-duplicate", "mirrored")  # checks that compare two images, one of which may be moved
 
 
 def plan(
@@ -25,10 +25,10 @@ def plan(
     todo: Mapping[str, str],
     scanned: Scanned,
 ) -> list[Issue]:
-    """What to do about each issue, with a free name for every file that will move; a file moves once.
+    """Return each issue with its action, and with a free name for every file that will move. A file moves once.
 
-    A copy leaves only when the file that it was compared with stays: what is like something that is like a third need not be
-    like that, and of every image one stays.
+    A copy is quarantined only if the file that it resembles stays, so at least one file of every set of copies stays.
+    Resemblance is not transitive: A may resemble B, and B may resemble C, when A and C differ.
     """
     unreadable = {scanned.paths[index] for index in np.flatnonzero(scanned.measurements["problem"] == b"unreadable").tolist()}
     misnamed = {issue.path for issue in issues if issue.check == "extension"}
@@ -44,13 +44,13 @@ def plan(
         if action == "rename" and filetypes.names_another(PurePosixPath(issue.path).suffix):
             action = "report"  # trust the name more than the first bytes
         if (action == "rename" or issue.other) and _place(data / issue.path) in led_to:
-            action = "report"  # a link would lead nowhere afterwards, and what it shows is no worse than before
-        if action == "quarantine" and issue.path in unreadable:  # by no fault of the image, perhaps: it stays where it is
+            action = "report"  # a link to this file would break
+        if action == "quarantine" and issue.path in unreadable:  # the image itself may be good
             action = "stuck"
         if action in ("quarantine", "rename") and _lies_elsewhere(data, issue.path):
-            action = "report"  # in a folder that is linked here, which may belong to something else
+            action = "report"  # the folder is a link, and may belong to another project
         if action == "quarantine" and issue.other and any(layout.is_linked(data, p) for p in (issue.path, issue.other)):
-            action = "report"  # perhaps two names of one file: to move it would take the file itself away
+            action = "report"  # both may be names of one file, which would be gone
         planned.append((issue, action))
     leaving = {issue.path for issue, action in planned if action in ("quarantine", "stuck") and issue.check not in _COPIES}
     staying: set[str] = set()
@@ -61,14 +61,14 @@ def plan(
             else:
                 leaving.add(issue.path)
                 staying.add(issue.other)
-    batch = journal.next_number(state)
+    operation = journal.next_number(state)
     taken = set(scanned.paths)
     result = []
     for issue, action in planned:
         target = ""
         if action == "quarantine":
-            # A folder of its own for each batch, so that two files of the same name never meet.
-            target = f"{STATE_NAME}/quarantine/{batch:04d}/{issue.path}"
+            # A folder of its own for each operation, so that two files of the same name never meet.
+            target = f"{STATE_NAME}/quarantine/{operation:04d}/{issue.path}"
         elif action == "rename" and issue.path in leaving:
             action = "report"
         elif action == "rename":
@@ -81,11 +81,11 @@ def plan(
 
 
 def _led_to(data: Path, paths: Sequence[str]) -> set[str]:
-    """The places of files that a link among these leads to, at once or by way of other links."""
+    """Return the places that links among these paths lead to, directly or through other links."""
     found = set()
     for path in paths:
         place = os.path.join(data, path)
-        for _step in range(40):  # as many as Linux follows
+        for _step in range(40):  # the limit of Linux
             if not os.path.islink(place):
                 break
             place = _place(os.path.join(os.path.dirname(place), os.readlink(place)))
@@ -94,16 +94,16 @@ def _led_to(data: Path, paths: Sequence[str]) -> set[str]:
 
 
 def _place(path: str | Path) -> str:
-    """Where a file or link lies, whatever linked folders the path goes through."""
+    """Return where a file or link lies, with links among its folders resolved."""
     return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
 
 
 def _lies_elsewhere(data: Path, path: str) -> bool:
-    """Whether a file lies in a linked folder."""
+    """Return whether a file lies in a linked folder."""
     folder = path.rpartition("/")[0]
     return bool(folder) and layout.is_linked(data, folder)
 
 
 def free_name(stem: str, extension: str, taken: set[str], data: Path) -> str:
-    """A path in the data folder that neither exists nor is taken."""
+    """Return a path in the data folder that neither exists nor is taken."""
     return names.free(stem, extension, lambda name: name in taken or os.path.lexists(data / name))

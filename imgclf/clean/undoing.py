@@ -4,14 +4,20 @@ from pathlib import Path
 
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import journal, locks
+from imgclf.core.files import undo as operations
 from imgclf.core.files.paths import STATE_NAME, StrPath
 from imgclf.core.files.state_folder import is_inside, not_writable, state_folder
 
 
 def undo(data: StrPath, number: int | None = None, *, dry_run: bool = False) -> tuple[list[str], list[str], list[str]]:
-    """Put every file that clean moved back where it was, or those of one batch of `history`; with `dry_run` only say which.
+    """Put every file that clean moved back where it was, or those of one operation of `history`.
 
-    Returns the restored paths, a line for each that could not be, and notes.
+    Args:
+        number: Of the operation; None for all of them.
+        dry_run: Return the paths and move nothing.
+
+    Returns:
+        The restored paths, a line for each file that could not be restored, and notes.
     """
     data = Path(data)
     state = state_folder(data)
@@ -19,20 +25,21 @@ def undo(data: StrPath, number: int | None = None, *, dry_run: bool = False) -> 
         raise ImgclfError(not_writable(data, "nothing can be moved back"))
     with locks.locked(state, "clean --undo"):
         if dry_run:
-            batches = [batch for batch in history(data) if batch.state != "undone" and number in (None, batch.number)]
-            if number is not None and not batches:
-                raise journal.no_batch(state, number)
-            return [move.source for batch in reversed(batches) for move in reversed(batch.moves)], [], []
+            found = [one for one in history(data) if one.state != "undone" and one.command != "predict"]
+            found = [one for one in found if number in (None, one.number)]
+            if number is not None and not found:
+                raise operations.no_operation(state, number)
+            return [move.source for one in reversed(found) for move in reversed(one.moves)], [], []
         notes = journal.recover(data, state)
-        made, failed = journal.undo(data, state, number)
+        made, failed = operations.undo(data, state, number)
     problems = [f"{failure.move.source} could not go back to {failure.move.target}: {failure.reason}" for failure in failed]
     return [move.target for move in made], problems, notes
 
 
 def recover(data: Path) -> list[str]:
-    """Finish what interrupted commands began, of other users and machines too; one line for each.
+    """Finish interrupted operations, those of other users and machines too; return one line for each.
 
-    Raises ImgclfError when nothing was interrupted.
+    Raises ImgclfError if no operation was interrupted.
     """
     state = state_folder(data)
     if not is_inside(state, data):
@@ -44,12 +51,12 @@ def recover(data: Path) -> list[str]:
     return said
 
 
-def history(data: Path) -> list[journal.Batch]:
-    """Every batch of moves that clean made, the oldest first."""
+def history(data: Path) -> list[journal.Operation]:
+    """Return every operation in the folder, the oldest first, those of `predict --move-to` too."""
     return journal.history(data, _journal(data))
 
 
 def _journal(data: Path) -> Path:
-    """Where the journal of moves lies: those made in a folder that is read-only now still count."""
+    """Return the folder of the journal. The journal of a folder that has become read-only still counts."""
     inside = data / STATE_NAME
     return inside if (inside / "journal").is_dir() else state_folder(data)

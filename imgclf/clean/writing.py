@@ -15,9 +15,9 @@ PAGE_LIMIT = 500  # images of each issue on the HTML page
 
 
 def write_report(result: Cleaning, path: Path) -> list[str]:
-    """One CSV row for each issue, then one for every file without: `--apply` carries out what is edited in it.
+    """Write one CSV row for each issue, then one for every file without issues. `--apply` carries out the edited rows.
 
-    An older report that asks for anything is kept beside the new one. Returns a line that says so.
+    An older report with requested actions is kept beside the new one. Returns a note about it.
     """
     return issue_report.write(path, _rows(result))
 
@@ -39,7 +39,7 @@ def _rows(result: Cleaning) -> Iterator[issue_report.Row]:
 
 
 def write_page(result: Cleaning, path: Path, progress: Progress | None = None) -> None:
-    """A self-contained page: the files of each issue as thumbnails, the worst first, at most PAGE_LIMIT of each."""
+    """Write a self-contained page: thumbnails of the files of each issue, the worst first, at most PAGE_LIMIT for each."""
     shown = {issue.path for found in result.by_check().values() for issue in found[:PAGE_LIMIT]}
     known = issue_page.measured(result.files, result.scanned.measurements)
     if not result.dry_run:

@@ -30,12 +30,12 @@ from imgclf.core.files.state_folder import command
 
 if TYPE_CHECKING:
     from imgclf.clean.cleaning import Cleaning
-    from imgclf.core.files.journal import Batch
+    from imgclf.core.files.journal import Operation
     from imgclf.data.checks import Issue
 
 
 class CleanCommand(Command):
-    """Lets --undo stand alone or before the number of a batch, which Typer has no word for."""
+    """Lets --undo stand alone or before the number of an operation, which Typer has no word for."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if "--undo" in args:
@@ -259,20 +259,20 @@ def print_recovered(notes: Sequence[str], json: bool) -> None:
             data(note)
 
 
-def print_history(batches: "Sequence[Batch]", json: bool) -> None:
-    """Batches of moves, the oldest first."""
+def print_history(operations: "Sequence[Operation]", json: bool) -> None:
+    """Operations, the oldest first."""
     if json:
-        as_json([{"schema": "clean-history/1", **dataclasses.asdict(batch)} for batch in batches])
+        as_json([{"schema": "clean-history/1", **dataclasses.asdict(one)} for one in operations])
         return
-    if not batches:
+    if not operations:
         say("nothing has been moved yet")
         return
     lines = []
-    for batch in batches:
-        first = batch.moves[0].source if batch.moves else ""
-        when = batch.time.replace("T", " ").rstrip("Z")
-        lines.append((f"{batch.number}", when, batch.command, f"{len(batch.moves):,}", batch.state, first))
-    one_line_each(lines, "batch", "when (UTC)", "command", "files", "state", "first")
+    for one in operations:
+        first = one.moves[0].source if one.moves else ""
+        when = one.time.replace("T", " ").rstrip("Z")
+        lines.append((f"{one.number}", when, one.command, f"{len(one.moves):,}", one.state, first))
+    one_line_each(lines, "operation", "when (UTC)", "command", "files", "state", "first")
 
 
 def print_applied(issues: "Sequence[Issue]", notes: "Sequence[str]", folder: Path, dry_run: bool, json: bool) -> None:

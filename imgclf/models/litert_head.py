@@ -41,19 +41,19 @@ def with_head(network: bytes, kernel: NDArray[np.float32], bias: NDArray[np.floa
         graph.operators.append(one)
 
     weights = [tensor("head/kernel", [units, len(kernel)], kernel.T), tensor("head/bias", [units], bias)]
-    logits, output = tensor("head/logits", [1, units]), tensor("head/probabilities", [1, units])
+    logits, probabilities = tensor("head/logits", [1, units]), tensor("head/probabilities", [1, units])
     dense, kinds = schema.FullyConnectedOptionsT(), schema.BuiltinOptions
     operator(schema.BuiltinOperator.FULLY_CONNECTED, [features, *weights], logits, kinds.FullyConnectedOptions, dense)
     if units == 1:
-        operator(schema.BuiltinOperator.LOGISTIC, [logits], output, kinds.NONE, None)
+        operator(schema.BuiltinOperator.LOGISTIC, [logits], probabilities, kinds.NONE, None)
     else:
         softmax = schema.SoftmaxOptionsT()
         softmax.beta = 1.0
-        operator(schema.BuiltinOperator.SOFTMAX, [logits], output, kinds.SoftmaxOptions, softmax)
-    graph.outputs = [output]
+        operator(schema.BuiltinOperator.SOFTMAX, [logits], probabilities, kinds.SoftmaxOptions, softmax)
+    graph.outputs = [probabilities]
     for signature in model.signatureDefs or []:
         for output in signature.outputs:
-            output.tensorIndex = output
+            output.tensorIndex = probabilities
     return _packed(model, len(network) + 4 * kernel.size)
 
 

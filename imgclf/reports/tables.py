@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from imgclf.core import csv_files
-from imgclf.core.errors import ImgclfError
 from imgclf.core.files import atomic
-from imgclf.core.remedies import why
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path, columns: Sequence[str] | None = None) -> None:
-    """Rows as CSV in UTF-8, one column a key; raises ImgclfError when the place cannot be written."""
+    """Write rows as CSV in UTF-8, one column for each key. Raises OSError if the file cannot be written."""
     import pandas as pd
 
     # A bare carriage return in a file name must be quoted, which pandas leaves to chance.
@@ -20,7 +18,4 @@ def write_csv(rows: Sequence[Mapping[str, Any]], path: Path, columns: Sequence[s
     cells = [{key: csv_files.cell(value) for key, value in row.items()} for row in rows]
     frame = pd.DataFrame(cells, columns=list(columns) if columns else None)
     text = frame.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL)
-    try:
-        atomic.write_atomic(path, text)
-    except OSError as error:
-        raise ImgclfError(f"{path}: cannot be written: {why(error)}") from error
+    atomic.write_atomic(path, text)

@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imgclf.core import csv_files
 from imgclf.core.files import atomic
 from imgclf.models import bundle, keras_file
+from imgclf.reports import tables
 from imgclf.train import tensorboard, validation
 from imgclf.train.checkpoint import write_checkpoint
 from imgclf.train.strategies import Strategy
@@ -67,8 +67,7 @@ def write_history(work: Work, *, draw: bool) -> None:
     """Write history.csv, and curves.png too if `draw`."""
     rows = [dataclasses.asdict(entry) for entry in work.history]
     if rows:
-        lines = [list(rows[0]), *(list(row.values()) for row in rows)]
-        atomic.write_lines(work.run_dir / "history.csv", (csv_files.line(line) for line in lines))
+        tables.write_csv(rows, work.run_dir / "history.csv")
     if rows and draw:
         from imgclf.reports import plots
 

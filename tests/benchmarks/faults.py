@@ -228,7 +228,7 @@ def phase_of(path: str) -> str:
         return "state"
     if ".imgclf" in parts:
         first = re.sub(r"^\.?split\b.*", "split", parts[parts.index(".imgclf") + 1])
-        return {"journal": "plan", "sorted": "plan", "quarantine": "moves", "split": "manifest"}.get(first, first)
+        return {"journal": "plan", "quarantine": "moves", "split": "manifest"}.get(first, first)
     return {"data": "moves", "inbox": "moves", "sorted": "moves"}.get(parts[0], re.sub(r"\W.*", "", parts[0].lstrip(".")))
 
 

@@ -189,7 +189,7 @@ def targets(folder: Path) -> list[Target]:
     wish = folder / "photo.jpg"
     wish.write_bytes(images[0])
     placing.place(placed, [(str(wish), "a")], "move")
-    (order,) = (placed / ".imgclf/sorted").glob("*.json")
+    (order,) = (placed / ".imgclf/journal").glob("*.json")
 
     def back(path: Path) -> None:
         placing.undo(placed, foreign=True)

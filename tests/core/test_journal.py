@@ -14,8 +14,8 @@ from conftest import tree, write
 
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import journal, plans
-from imgclf.core.files.journal import Failure
-from imgclf.core.files.plans import Move
+from imgclf.core.files import undo as operations
+from imgclf.core.files.plans import Failure, Move
 from imgclf.core.files.state_folder import state_folder
 
 
@@ -26,7 +26,9 @@ def plan_names(state: Path) -> list[str]:
 def plan(data: Path, word: str, *moves: Move) -> Path:
     """A plan that is not sealed, as one that came with somebody else's folder."""
     marked = [[move.source, move.target, plans.mark(os.lstat(data / move.source))] for move in moves]
-    return write(data / ".imgclf/journal" / f"0001-clean.{word}.json", json.dumps({"format": 2, "moves": marked}).encode())
+    return write(
+        data / ".imgclf/journal" / f"0001-clean.{word}.json", json.dumps({"format": 2, "how": "move", "moves": marked}).encode()
+    )
 
 
 @pytest.fixture
@@ -48,13 +50,13 @@ def test_apply_and_undo_restore_every_byte(data: Path) -> None:
     assert journal.apply(data, state, "clean", MOVES) == []
     assert tree(data) == {"a/3.jpg": b"a/2.jpg"}
     assert (state / "quarantine/0001/b/1.jpg").read_bytes() == b"b/1.jpg"
-    made, failed = journal.undo(data, state)
+    made, failed = operations.undo(data, state)
     assert failed == []
     assert [move.target for move in made] == ["a/1.jpg", "b/1.jpg", "a/2.jpg"]
     assert tree(data) == before
     assert not (state / "quarantine").exists()
     assert plan_names(state) == ["0001-clean.undone.json"]
-    assert journal.undo(data, state) == ([], [])
+    assert operations.undo(data, state) == ([], [])
 
 
 def test_undo_takes_back_all_batches_newest_first(data: Path) -> None:
@@ -62,7 +64,7 @@ def test_undo_takes_back_all_batches_newest_first(data: Path) -> None:
     journal.apply(data, state, "clean", [Move("a/1.jpg", "a/x.jpg")])
     journal.apply(data, state, "clean", [Move("a/x.jpg", "a/y.jpg")])
     assert plan_names(state) == ["0001-clean.done.json", "0002-clean.done.json"]
-    journal.undo(data, state)
+    operations.undo(data, state)
     assert tree(data) == before
 
 
@@ -77,12 +79,12 @@ def test_undo_over_a_new_file_keeps_both_and_tries_again(data: Path) -> None:
     state = state_folder(data)
     journal.apply(data, state, "clean", MOVES)
     write(data / "a/1.jpg", b"new")
-    _made, failed = journal.undo(data, state)
+    _made, failed = operations.undo(data, state)
     assert [failure.move.target for failure in failed] == ["a/1.jpg"]
     assert tree(data) == {"a/1.jpg": b"new", "a/2.jpg": b"a/2.jpg", "b/1.jpg": b"b/1.jpg"}
     assert (state / "quarantine/0001/a/1.jpg").read_bytes() == b"a/1.jpg"
     (data / "a/1.jpg").unlink()
-    _made, failed = journal.undo(data, state)
+    _made, failed = operations.undo(data, state)
     assert failed == []
     assert tree(data)["a/1.jpg"] == b"a/1.jpg"
 
@@ -94,13 +96,13 @@ def test_batches_are_counted_beyond_four_digits(data: Path) -> None:
     for number, names in ((9999, ("a/1.jpg", "a/x.jpg")), (10000, ("a/x.jpg", "a/y.jpg"))):
         assert journal.next_number(state) == number
         journal.apply(data, state, "clean", [Move(*names)])
-    assert [(batch.number, batch.state) for batch in journal.history(data, state)] == [(9999, "done"), (10000, "done")]
-    _made, failed = journal.undo(data, state, 9999)
-    assert [failure.reason for failure in failed] == ["batch 10000 moved it on; undo that first"]
-    assert journal.undo(data, state)[1] == []
+    assert [(one.number, one.state) for one in journal.history(data, state)] == [(9999, "done"), (10000, "done")]
+    _made, failed = operations.undo(data, state, 9999)
+    assert [failure.reason for failure in failed] == ["operation 10000 (clean) moved it on; undo that first"]
+    assert operations.undo(data, state)[1] == []
     assert tree(data) == before
-    with pytest.raises(ImgclfError, match="no batch 9999 that could be undone"):
-        journal.undo(data, state, 9999)
+    with pytest.raises(ImgclfError, match="no operation 9999 that could be undone"):
+        operations.undo(data, state, 9999)
 
 
 def test_an_interrupted_undo_is_finished(data: Path) -> None:
@@ -131,12 +133,12 @@ def test_an_undo_takes_no_other_file_for_the_one_that_was_moved(data: Path) -> N
     journal.apply(data, state, "clean", [Move("a/1.jpg", "a/9.jpg")])
     (data / "a/9.jpg").rename(data / "elsewhere.jpg")
     write(data / "a/9.jpg", b"another one")
-    _made, failed = journal.undo(data, state)
+    _made, failed = operations.undo(data, state)
     assert [failure.reason for failure in failed] == ["another file lies there now"]
     (data / "elsewhere.jpg").replace(data / "a/9.jpg")
     with open(data / "a/9.jpg", "ab") as file:
         file.write(b" edited")
-    made, failed = journal.undo(data, state)
+    made, failed = operations.undo(data, state)
     assert ([move.target for move in made], failed) == (["a/1.jpg"], [])
     assert (data / "a/1.jpg").read_bytes() == b"a/1.jpg edited"
 
@@ -175,6 +177,7 @@ def test_a_kill_at_any_system_call_loses_nothing(data: Path, step: int, act: str
 import os, signal
 from pathlib import Path
 from imgclf.core.files import journal
+from imgclf.core.files import undo as operations
 from imgclf.core.files.plans import Move
 steps = 0
 def counted(name):
@@ -190,7 +193,7 @@ for name in ("link", "unlink", "replace", "rename", "mkdir", "rmdir", "fsync"):
     counted(name)
 data = Path({str(data)!r})
 moves = [Move(*pair) for pair in {[(move.source, move.target) for move in MOVES]!r}]
-journal.{"apply(data, data / '.imgclf', 'clean', moves)" if act == "apply" else "undo(data, data / '.imgclf')"}
+{"journal.apply(data, data / '.imgclf', 'clean', moves)" if act == "apply" else "operations.undo(data, data / '.imgclf')"}
 """
     done = subprocess.run([sys.executable, "-c", child], timeout=60, capture_output=True)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
@@ -199,7 +202,7 @@ journal.{"apply(data, data / '.imgclf', 'clean', moves)" if act == "apply" else 
     journal.recover(data, state)
     if (state / "journal").exists():
         assert all(name.endswith((".done.json", ".undone.json")) for name in plan_names(state) if not name.startswith("."))
-    journal.undo(data, state)
+    operations.undo(data, state)
     assert tree(data) == before
 
 
@@ -212,7 +215,7 @@ def test_recover_says_what_it_finished(data: Path) -> None:
     ]
     assert tree(data) == {"a/2.jpg": b"a/2.jpg", "b/1.jpg": b"b/1.jpg"}, "moves that were only planned are dropped"
     assert journal.recover(data, state) == []
-    made, failed = journal.undo(data, state)
+    made, failed = operations.undo(data, state)
     assert ([move.target for move in made], failed) == (["a/1.jpg"], [])
 
 
@@ -223,11 +226,11 @@ def test_a_file_put_back_after_a_kill_does_not_orphan_the_one_in_quarantine(data
     (data / MOVES[0].source).rename(write(state / "quarantine/0001/a/1.jpg", b""))
     write(data / "a/1.jpg", b"new")
     journal.recover(data, state, foreign=True)
-    _made, failed = journal.undo(data, state)
+    _made, failed = operations.undo(data, state)
     assert [failure.reason for failure in failed] == ["1.jpg exists already; make way for it and undo again"]
     assert (data / "a/1.jpg").read_bytes() == b"new"
     (data / "a/1.jpg").unlink()
-    assert journal.undo(data, state)[1] == []
+    assert operations.undo(data, state)[1] == []
     assert (data / "a/1.jpg").read_bytes() == b"a/1.jpg"
 
 
@@ -237,7 +240,7 @@ def test_another_file_in_its_place_is_not_the_one_that_was_lost(data: Path) -> N
     journal.apply(data, state, "clean", MOVES[:1])
     write(data / "a/1.jpg", b"new one")
     (state / "quarantine/0001/a/1.jpg").unlink()
-    made, failed = journal.undo(data, state)
+    made, failed = operations.undo(data, state)
     assert (made, [failure.reason for failure in failed]) == ([], ["the file is no longer there"])
     assert tree(data)["a/1.jpg"] == b"new one"
 
@@ -246,7 +249,7 @@ def test_a_file_that_its_user_put_back_is_back(data: Path) -> None:
     state = state_folder(data)
     journal.apply(data, state, "clean", MOVES[:1])
     (state / "quarantine/0001/a/1.jpg").rename(data / "a/1.jpg")
-    made, failed = journal.undo(data, state)
+    made, failed = operations.undo(data, state)
     assert ([move.target for move in made], failed) == (["a/1.jpg"], [])
 
 
@@ -254,7 +257,7 @@ def test_a_class_named_like_the_quarantine_keeps_its_folder(data: Path) -> None:
     (data / "quarantine").mkdir()
     state = state_folder(data)
     journal.apply(data, state, "clean", [Move("a/1.jpg", "quarantine/1.jpg")])
-    journal.undo(data, state)
+    operations.undo(data, state)
     assert (data / "quarantine").is_dir()
     assert tree(data)["a/1.jpg"] == b"a/1.jpg"
 
@@ -268,7 +271,7 @@ def test_a_damaged_plan_is_named(content: bytes, data: Path) -> None:
     state = state_folder(data)
     write(state / "journal" / "0001-clean.done.json", content)
     with pytest.raises(ImgclfError, match=r"0001-clean.done.json: this journal is damaged"):
-        journal.undo(data, state)
+        operations.undo(data, state)
 
 
 def test_names_that_are_not_utf8_survive(tmp_path: Path) -> None:
@@ -276,7 +279,7 @@ def test_names_that_are_not_utf8_survive(tmp_path: Path) -> None:
     write(tmp_path / "a" / name, b"x")
     state = state_folder(tmp_path)
     journal.apply(tmp_path, state, "clean", [Move(f"a/{name}", ".imgclf/quarantine/0001/x")])
-    journal.undo(tmp_path, state)
+    operations.undo(tmp_path, state)
     assert tree(tmp_path) == {f"a/{name}": b"x"}
 
 
@@ -300,10 +303,10 @@ def test_two_spellings_of_one_name_are_two_files(tmp_path: Path) -> None:
         pytest.skip("this disk takes the two for one")
     moves = [Move(name, f".imgclf/quarantine/0001/{name}") for name in (nfc, nfd)]
     assert journal.apply(data, state, "clean", moves[:1]) == []
-    assert journal.undo(data, state)[1] == []
+    assert operations.undo(data, state)[1] == []
     assert journal.apply(data, state, "clean", moves) == []
     (data / moves[1].target).unlink()  # what the user threw away does not come back as its neighbour
-    made, failed = journal.undo(data, state)
+    made, failed = operations.undo(data, state)
     assert [move.target for move in made] == [nfc]
     assert [failure.reason for failure in failed] == ["another file lies there now"]
     assert (data / nfc).read_bytes() == b"1"
@@ -319,5 +322,5 @@ def test_names_outside_ascii_cost_no_listing(tmp_path: Path, monkeypatch: pytest
     listing = os.listdir
     monkeypatch.setattr(os, "listdir", lambda *folder: listed.append(folder) or listing(*folder))
     assert journal.apply(tmp_path, state, "clean", [Move(name, f".imgclf/quarantine/0001/{name}") for name in names]) == []
-    assert journal.undo(tmp_path, state)[1] == []
+    assert operations.undo(tmp_path, state)[1] == []
     assert len(listed) < len(names)

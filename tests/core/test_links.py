@@ -77,7 +77,7 @@ def whole(folder: Path) -> dict[str, tuple[int, bytes]]:
 def plan(data: Path, word: str, *moves: tuple[str, str], mark: str | None = None) -> Path:
     """A plan as someone else may write it: with the right mark of its file, or the one given."""
     rows = [[source, target, mark if mark is not None else mark_of(data, source, target)] for source, target in moves]
-    content = {"format": 2, "time": "2026-01-01T00:00:00Z", "moves": rows, "by": "eve", "seal": "0" * 64}
+    content = {"format": 2, "time": "2026-01-01T00:00:00Z", "how": "move", "moves": rows, "by": "eve", "seal": "0" * 64}
     return write(data / ".imgclf/journal" / f"0001-clean.{word}.json", json.dumps(content).encode())
 
 
@@ -163,7 +163,7 @@ def test_a_plan_of_someone_else_is_named_and_waits(data: Path) -> None:
     waiting = plan(data, "undoing", ("cats/9.jpg", ".imgclf/quarantine/0001/cats/9.jpg"))
     before = waiting.read_bytes()
     expected = (
-        "batch 1: clean by eve was interrupted and is left as it is; "
+        "operation 1: clean by eve was interrupted and is left as it is; "
         f"if you trust it, finish it with `imgclf clean {data} --recover`"
     )
     assert expected in cleaning.clean(data).notes
@@ -211,10 +211,10 @@ def test_the_key_is_the_users_alone(data: Path) -> None:
 
 def test_a_file_that_changed_since_it_was_planned_stays(data: Path) -> None:
     state = data / ".imgclf"
-    with contained.Folder.named(data) as root:
-        move = plans.Move("cats/000.png", "cats/moved.png", plans.mark(contained.status(root, "cats/000.png")))
+    with plans.opened(data, state) as opened:
+        move = plans.Move("cats/000.png", "cats/moved.png", plans.mark(opened.status("cats/000.png")))
         write(data / "cats/000.png", b"another one")
-        assert journal._move(root, move) == "changed meanwhile"
+        assert journal._move(opened, move) == "changed meanwhile"
     assert (data / "cats/000.png").read_bytes() == b"another one"
     assert not (data / "cats/moved.png").exists()
     assert not state.exists()
@@ -253,8 +253,8 @@ def test_a_report_moves_nothing_in_linked_folders(data: Path, home: Path, row: s
 
 def sorted_plan(folder: Path, how: str, source: Path, target: str) -> None:
     status = os.lstat(folder / target)
-    content = {"format": 2, "how": how, "files": [[str(source), target, f"0 {status.st_size} {status.st_mtime_ns}"]]}
-    write(folder / ".imgclf/sorted/0001.json", json.dumps({**content, "by": "eve", "seal": ""}).encode())
+    content = {"format": 2, "how": how, "moves": [[str(source), target, f"0 {status.st_size} {status.st_mtime_ns}"]]}
+    write(folder / ".imgclf/journal/0001-predict.done.json", json.dumps({**content, "by": "eve", "seal": ""}).encode())
 
 
 def test_a_plan_of_someone_else_places_nothing(data: Path, home: Path, imgclf: Run) -> None:
@@ -264,13 +264,26 @@ def test_a_plan_of_someone_else_places_nothing(data: Path, home: Path, imgclf: R
     back, problems = placing.undo(folder)
     assert back == []
     assert problems == [
-        (str(folder / ".imgclf/sorted/0001.json"),
+        (str(folder / ".imgclf/journal/0001-predict.done.json"),
          f"made by eve; it would put files back into {home}/project (1); if you trust it, add --recover")
     ]  # fmt: skip
     assert whole(home) == before
     done = imgclf("predict", "--undo", "sorted", "--recover")
     assert (done.returncode, done.stdout) == (0, f"{home}/project/json.py\n")
     assert imgclf("predict", "x.jpg", "--recover").returncode == 2
+
+
+@pytest.mark.parametrize("word", ["doing", "undoing"])
+def test_recover_puts_nothing_of_someone_else_outside(data: Path, home: Path, word: str) -> None:
+    """Not even where a file outside and one in the folder are one file, of which a name would go."""
+    (data / "cats/a.jpg").hardlink_to(home / "thesis.txt")
+    sorted_plan(data, "move", home / "thesis.txt", "cats/a.jpg")
+    folder = data / ".imgclf/journal"
+    (folder / "0001-predict.done.json").rename(folder / f"0001-predict.{word}.json")
+    before = whole(home), tree(data)
+    assert undoing.recover(data) != []
+    assert (whole(home), tree(data)) == before
+    assert [path.name for path in folder.iterdir()] == ["0001-predict.done.json"]
 
 
 @pytest.mark.parametrize("place", [".config/autostart/evil.desktop", "a/../.ssh/authorized_keys", "link/x"])
@@ -282,7 +295,7 @@ def test_even_a_trusted_plan_reaches_no_hidden_place_and_no_link(data: Path, hom
     try:
         assert placing.undo(folder, foreign=True)[0] == []
     except ImgclfError as error:
-        assert "this plan leads out of its folder" in str(error)
+        assert "this journal is damaged" in str(error)
     assert (whole(home), tree(data)) == before
 
 

@@ -61,7 +61,7 @@ def reads(root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
 
     with monkeypatch.context() as patch:
         patch.setattr(measurements.decode, "read", counting("read", measurements.decode.read))
-        patch.setattr(measurements, "look", counting("look", measurements.measure))
+        patch.setattr(measurements, "measure", counting("look", measurements.measure))
         assert looked(root).read == counts["look"]
     return counts["read"], counts["look"]
 

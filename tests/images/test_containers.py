@@ -226,3 +226,14 @@ print(decoded)
     done = subprocess.run([sys.executable, "-c", child, tmp_path / "animated.png"], capture_output=True, text=True)
     assert done.returncode == 0, done.returncode
     assert 0 < int(done.stdout) < 500
+
+
+def test_a_jpeg_without_sampling_factors_that_breaks_off_is_damaged() -> None:
+    """The size of its units would be divided by zero."""
+    file = bytearray(encoded(photo(1, 64, 64), "JPEG", restart_marker_blocks=2))
+    frame = file.index(b"\xff\xc0")
+    for component in range(3):
+        file[frame + 11 + 3 * component] = 0
+    for data in (file, file[:-200]):
+        with pytest.raises(ImageError, match="damaged or truncated JPEG"):
+            decode.decode(bytes(data))

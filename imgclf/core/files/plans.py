@@ -1,4 +1,4 @@
-"""Plans of moves: what a journal stores before a file is moved, and reads again after a kill."""
+"""Plans of moves on disk: the journal writes one before it moves a file, and reads it again after a kill."""
 
 import contextlib
 import dataclasses
@@ -6,9 +6,9 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import atomic, contained, seal
@@ -16,12 +16,15 @@ from imgclf.core.files.contained import Folder
 from imgclf.core.files.links import check_component
 from imgclf.core.files.paths import STATE_NAME
 
+How = Literal["move", "link"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Move:
-    """One file's way, as paths relative to the data folder with forward slashes.
+    """The way of one file, which is moved or linked: paths relative to the journal's folder, with forward slashes.
 
-    mark: what the file system said of the file before it moved, so that an undo never takes another file for it.
+    The source of a file from elsewhere is an absolute path. mark: identifies the file as it was before (see `mark`), so that
+    an undo never takes another file for it.
     """
 
     source: str
@@ -32,15 +35,46 @@ class Move:
         return Move(self.target, self.source, self.mark)
 
 
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """A move that was not carried out, and why; nothing was overwritten."""
+
+    move: Move
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The content of a plan. is_own: whether this user wrote it, on this machine, for this folder."""
+
+    name: str
+    how: How
+    moves: tuple[Move, ...]
+    content: dict[str, Any] = dataclasses.field(repr=False)
+    is_own: bool
+
+    @property
+    def leaves_folder(self) -> bool:
+        """Whether an undo would put files outside the journal's folder."""
+        return any(os.path.isabs(move.source) for move in self.moves)
+
+
 def _check(move: Move) -> None:
-    """Raise ValueError for a move that `clean` would not make: a journal may have come with somebody else's data."""
-    for path in (move.source, move.target):
+    """Raise ValueError for a move that imgclf would not make: a journal may have come with somebody else's folder."""
+    is_outside = os.path.isabs(move.source)
+    if is_outside:
+        if os.path.normpath(move.source) != move.source:
+            raise ValueError(f"{move.source!r} is not a normalized path")
+        for piece in Path(move.source).parts[1:]:
+            check_component(piece)
+    for path in (move.target,) if is_outside else (move.source, move.target):
         pieces = path.split("/")
         for piece in pieces:
             check_component(piece)
         kept = pieces[:2] == [STATE_NAME, "quarantine"] and len(pieces) > 3 and path == move.target
-        if any(piece.startswith(".") for piece in pieces[3 if kept else 0 :]):
-            raise ValueError(f"{path!r} is no place of an image in the data folder")
+        named = pieces[:-1] if is_outside else pieces  # a file from elsewhere keeps its name
+        if any(piece.startswith(".") for piece in named[3 if kept else 0 :]):
+            raise ValueError(f"{path!r} is no place of an image in this folder")
     if move.source == move.target:
         raise ValueError(f"{move.source!r} moves to itself")
     if not _MARK.fullmatch(move.mark):
@@ -51,14 +85,23 @@ _MARK = re.compile(r"[0-9]+ [0-9]+ -?[0-9]+")
 
 
 def mark(status: os.stat_result | None) -> str:
-    """What tells a file from others: its number, size in bytes and time of change in nanoseconds; "" for none."""
+    """Identify a file by its inode, size in bytes and modification time in nanoseconds; "" for none."""
     return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}" if status else ""
 
 
-def is_another(status: os.stat_result, known: str) -> bool:
-    """Whether a file is not the one with this mark: of another number, and of another size or time too."""
-    now = mark(status)
-    return now.partition(" ")[0] != known.partition(" ")[0] and now.partition(" ")[2] != known.partition(" ")[2]
+def is_moved_file(status: os.stat_result, move: Move, *, is_own: bool) -> bool:
+    """Whether a file is the one that was moved.
+
+    Within the folder: the same inode, or the same size and time. On some disks inodes change, and an edited file goes back
+    too. A file that leaves the folder needs the same size and time. In a hidden folder or under a hidden name nothing is
+    placed but the very file that this user moved (is_own).
+    """
+    inode, _, rest = move.mark.partition(" ")
+    now_inode, _, now_rest = mark(status).partition(" ")
+    if not os.path.isabs(move.source):
+        return inode == now_inode or rest == now_rest
+    is_hidden = any(piece.startswith(".") for piece in Path(move.source).parts)
+    return rest == now_rest and (not is_hidden or (is_own and inode == now_inode))
 
 
 def command_of(plan: str) -> str:
@@ -67,7 +110,7 @@ def command_of(plan: str) -> str:
 
 DIGITS = re.compile(r"[0-9]{1,15}")
 PLAN = re.compile(r"[0-9]{1,15}-[a-z-]+\.(doing|done|undoing|undone)\.json")
-MOST = 1 << 28  # bytes of a plan: some million moves
+_MOST = 1 << 28  # bytes of a plan: some million moves
 
 
 def number_of(name: str) -> int:
@@ -75,70 +118,77 @@ def number_of(name: str) -> int:
 
 
 class Journal:
-    """An open data folder and the folder of its plans, None if there is none."""
+    """An open folder of images and the folder of its plans, None if there is none."""
 
     def __init__(self, data: Path, root: Folder, folder: Folder | None) -> None:
         self.data, self.root, self.folder = data, root, folder
 
-    def plans(self, ending: str = ".json") -> list[str]:
-        """By number, which may have more than four digits."""
+    def names(self, *endings: str) -> list[str]:
+        """Names of the plans with one of these endings (any by default), by number."""
         found = self.folder.names() if self.folder else []
-        return sorted((name for name in found if name.endswith(ending) and PLAN.fullmatch(name)), key=number_of)
+        return sorted((name for name in found if name.endswith(endings or ".json") and PLAN.fullmatch(name)), key=number_of)
 
     def _plans_folder(self) -> Folder:
         if self.folder is None:
             raise ImgclfError(f"{self.data}: its journal was removed meanwhile; run again")
         return self.folder
 
-    def content(self, plan: str) -> dict[str, Any]:
-        """What a plan says. Raises ImgclfError for one that is damaged."""
+    def read(self, name: str) -> Plan:
+        """A plan, each move checked. Raises ImgclfError for one that is damaged."""
         folder = self._plans_folder()
         try:
-            content = json.loads(folder.read(plan, MOST))
+            content = json.loads(folder.read(name, _MOST))
             if not isinstance(content, dict):
                 raise TypeError("not a JSON object")
-        except (ValueError, TypeError, RecursionError) as error:
-            raise self._damaged(plan, error) from error
-        return content
-
-    def read(self, plan: str) -> list[Move]:
-        """The moves of a plan, each checked. Raises ImgclfError for a plan that is damaged."""
-        try:
-            moves = [Move(*map(str, move)) for move in self.content(plan)["moves"]]
+            how: How = {"move": "move", "link": "link"}[content["how"]]  # type: ignore[assignment]
+            moves = tuple(Move(*map(str, move)) for move in content["moves"])
             for move in moves:
                 _check(move)
-        except (ValueError, KeyError, TypeError) as error:
-            raise self._damaged(plan, error) from error
-        return moves
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ImgclfError(
+                f"{folder.path / name}: this journal is damaged ({error}); the files it moved are in the quarantine folder "
+                "beside it, or in the class folders"
+            ) from error
+        return Plan(name, how, moves, content, seal.is_own(self.data, content))
 
-    def _damaged(self, plan: str, error: Exception) -> ImgclfError:
-        place = self._plans_folder().path
-        return ImgclfError(
-            f"{place / plan}: this journal is damaged ({error}); the files it moved are in the quarantine folder beside it"
-        )
-
-    def write(self, plan: str, moves: list[Move]) -> None:
+    def write(self, name: str, how: How, moves: Sequence[Move]) -> None:
         content = {
             "format": 2,
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "how": how,
             "moves": [[move.source, move.target, move.mark] for move in moves],
         }
         # ASCII JSON carries names that are not valid UTF-8 as surrogate escapes, there and back unchanged.
         text = json.dumps(seal.sealed(self.data, content), indent=0).encode("ascii")
-        if len(text) > MOST:  # it could not be read back to undo it
+        if len(text) > _MOST:  # it could not be read back to undo it
             raise ImgclfError(
                 f"{self.data}: {len(moves):,} files are too many to move at once; work on some of the classes first"
             )
-        atomic.write_atomic(self._plans_folder().path / plan, text)
+        atomic.write_atomic(self._plans_folder().path / name, text)
 
-    def rename(self, plan: str, ending: str) -> str:
-        folder, name = self._plans_folder(), plan.split(".")[0] + ending
-        folder.replace(plan, name)
+    def rename(self, name: str, ending: str) -> str:
+        folder, new = self._plans_folder(), name.split(".")[0] + ending
+        folder.replace(name, new)
         folder.sync()
-        return name
+        return new
 
-    def remove(self, plan: str) -> None:
-        self._plans_folder().unlink(plan)
+    def remove(self, name: str) -> None:
+        self._plans_folder().unlink(name)
+
+    @contextlib.contextmanager
+    def place(self, path: str) -> Iterator[tuple[Folder, str]]:
+        """(a folder, a path below it) of a path of a move. The way to an absolute path is opened without following links."""
+        if not os.path.isabs(path):
+            yield self.root, path
+            return
+        whole = Path(path)
+        with Folder.named(Path(whole.anchor)) as top:
+            yield top, "/".join(whole.parts[1:])
+
+    def status(self, path: str) -> os.stat_result | None:
+        """The status of the file at a path of a move; None if there is none."""
+        with self.place(path) as place:
+            return contained.status(*place)
 
 
 @contextlib.contextmanager

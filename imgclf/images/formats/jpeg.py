@@ -96,7 +96,7 @@ class _Scans:
             return False
         for at in range(position + 10, position + 10 + 3 * count, 3):
             self.components[data[at]] = (data[at + 1] >> 4, data[at + 1] & 15)
-        return True
+        return all(across and down for across, down in self.components.values())
 
     def add_scan(self, data: bytes, position: int, length: int) -> bool:
         """Read the header of a scan; False for one that cannot be."""
