@@ -195,7 +195,7 @@ def test_bad_calls(imgclf: Run, project: Path) -> None:
     assert done.stderr == "imgclf: error: --json, --jsonl, --csv and --format exclude each other\n"
     done = imgclf("predict", "x.jpg", "--run", "nope")
     assert done.returncode == 1
-    remedy = "`imgclf runs list` shows those there are, `imgclf train` makes one"
+    remedy = "`imgclf runs list` shows the runs, `imgclf train` creates one"
     assert done.stderr == f"imgclf: error: nope: no such run folder; {remedy}\n"
     shutil.rmtree(project / "runs")
     done = imgclf("predict", "x.jpg")
@@ -264,7 +264,9 @@ def test_automatic_threshold(project: Path) -> None:
         "threshold 0.6200: 20 of 40 validation images reach this confidence, and 90.0% of these are correct "
         "(95% interval 69.9% to 97.2%)"
     )
-    with pytest.raises(ImgclfError, match=r"no probability was enough .*; 0.9700 is the most, from 0.8000 on"):
+    with pytest.raises(
+        ImgclfError, match=r"no threshold reaches this accuracy .*; the highest accuracy is 0.9700, with threshold 0.8000"
+    ):
         threshold(run, "auto:0.99")
     run.class_names = ("unknown", "red", "blue")
     with pytest.raises(UsageError, match="has a class of the name unknown"):

@@ -95,7 +95,9 @@ def test_runs_on_other_images_are_not_compared(folder: Path, imgclf: Run) -> Non
 
 
 def test_a_broken_newest_run_is_not_passed_over(folder: Path) -> None:
-    with pytest.raises(ImgclfError, match=r"it is the newest run: `imgclf runs rm broken` puts it away, or give --run another"):
+    with pytest.raises(
+        ImgclfError, match=r"it is the newest run: move it away with `imgclf runs rm broken`, or give --run another"
+    ):
         registry.find("latest")
     runs.remove("broken")
     registry.find("latest")

@@ -78,7 +78,7 @@ def try_backbone(
     extractor, store = features.opened(data, name, preprocessing)
     images = [(hashes[sample.path], partial(preprocess.load, preprocessing, data / sample.path)) for sample in existing]
     unreadable: list[int] = []
-    (values,) = features.extract(extractor, store, images, progress=listener.computing, unread=unreadable)
+    (values,) = features.extract(extractor, store, images, progress=listener.computing, unreadable=unreadable)
     readable = np.setdiff1d(np.arange(len(existing)), unreadable)
     usable = [existing[position] for position in readable.tolist()]
     if _too_few(usable, training_set):

@@ -90,7 +90,7 @@ def test_what_crashes_litert_crashes_a_child(folder: Path, imgclf: Run, monkeypa
         site = write(
             folder / "site/sitecustomize.py",
             f"import os, sys\nif any('_child' in word for word in sys.orig_argv):\n    import imgclf.models.litert_probe as p\n"
-            f"    def unfit(*_): {death}\n    p.unfit = unfit\n".encode(),
+            f"    def mismatch(*_): {death}\n    p.mismatch = mismatch\n".encode(),
         )
         done = imgclf("predict", "photo.png", "--run", "bad", env={**os.environ, "PYTHONPATH": str(site.parent)})
         assert done.returncode == 1
@@ -101,13 +101,13 @@ def test_what_crashes_litert_crashes_a_child(folder: Path, imgclf: Run, monkeypa
 
 def test_a_network_is_tried_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[Path] = []
-    real = litert_probe._tried
+    real = litert_probe._problem
 
     def counted(file: Path, side: tuple[int, int], outputs: int) -> str:
         tried.append(file)
         return real(file, side, outputs)
 
-    monkeypatch.setattr(litert_probe, "_tried", counted)
+    monkeypatch.setattr(litert_probe, "_problem", counted)
     own, good = tiny_run(folder / "own"), Path("runs/good")
     assert Bundle.load(own).probability(IMAGE).shape == (len(CLASSES),)
     assert Bundle.load(good).probability(IMAGE).shape == (len(CLASSES),)
@@ -139,9 +139,9 @@ def test_a_keras_file_of_a_stranger(trained: Path, tmp_path: Path) -> None:
     for changes, how, words in (
         ({"model.weights.h5": bytes(broken)}, zipfile.ZIP_STORED, "cannot load this file"),
         ({"config.json": b"{}"}, zipfile.ZIP_STORED, "cannot load this file"),
-        ({}, zipfile.ZIP_DEFLATED, "no Keras file of imgclf: its content is compressed"),
-        ({"x.py": b""}, zipfile.ZIP_STORED, "no Keras file of imgclf: other files than Keras writes"),
-        (None, 0, "no Keras file of imgclf: model.weights.h5 is damaged"),
+        ({}, zipfile.ZIP_DEFLATED, "not a Keras file written by imgclf: the content is compressed"),
+        ({"x.py": b""}, zipfile.ZIP_STORED, "not a Keras file written by imgclf: it contains other files than Keras writes"),
+        (None, 0, "not a Keras file written by imgclf: model.weights.h5 is damaged"),
     ):
         if changes is None:
             file.write_bytes(content)

@@ -28,13 +28,13 @@ import numpy as np
 from imgclf.cli.app import main
 from imgclf.train.trainer import Trainer
 index = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {}).get("index", 0)
-freeze, count = Trainer.freeze, 0
+update, count = Trainer.update_exported, 0
 def store(self):
     global count
-    freeze(self)
+    update(self)
     count += 1
     np.savez(f"state-{index}-{count}.npz", **self.state())
-Trainer.freeze = store
+Trainer.update_exported = store
 sys.argv[0] = "imgclf"
 main()
 """

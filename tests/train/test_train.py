@@ -280,7 +280,7 @@ def _sign(run: Path, info: dict[str, object]) -> None:
 def test_run_folders_never_mix(tmp_path: Path) -> None:
     write(tmp_path / "full" / "x", b"")
     write(tmp_path / "file", b"")
-    for name, words in [("full", "not empty, and a run never writes over another"), ("file", "a file, not a folder")]:
+    for name, words in [("full", "not empty, and a run never overwrites another"), ("file", "a file, not a folder")]:
         with pytest.raises(ImgclfError, match=words):
             registry.new_run_folder("cnn", tmp_path / name)
     made = {registry.new_run_folder("cnn", None, tmp_path / "runs").name for _ in range(3)}
@@ -323,10 +323,10 @@ def test_a_fold_is_trained_on_and_evaluated_as_its_own_split(tmp_path: Path, img
     make_classes(tmp_path / "data", {"a": 12, "b": 12})
     none = imgclf("train", "--fold", "1", "--epochs", "1")
     assert (none.returncode, none.stderr) == (
-        1, "imgclf: error: data: no folds yet; make them with `imgclf split data --folds 5`\n")  # fmt: skip
+        1, "imgclf: error: data: no folds yet; create them with `imgclf split data --folds 5`\n")  # fmt: skip
     assert imgclf("split", "--folds", "3").returncode == 0
     wrong = imgclf("train", "--fold", "4", "--epochs", "1")
-    assert (wrong.returncode, wrong.stderr) == (1, "imgclf: error: --fold 4: there are folds 1 to 3\n")
+    assert (wrong.returncode, wrong.stderr) == (1, "imgclf: error: --fold 4: no such fold; use 1 to 3\n")
     done = imgclf("train", "--fold", "2", "--epochs", "1", "--run-dir", "run")
     assert done.returncode == 0, done.stderr
     fold = read_manifest(tmp_path / "data" / ".imgclf" / "folds" / "fold-2-of-3.csv")
@@ -452,7 +452,7 @@ def test_what_can_not_be_resumed_is_named(whole: Path, tmp_path: Path, monkeypat
         resume()
     with pytest.raises(ImgclfError, match="a finished run; there is nothing to resume"):
         resume(str(whole / "runs" / "whole"))
-    with pytest.raises(ImgclfError, match=r"no run that could be resumed \(config.json is missing\)"):
+    with pytest.raises(ImgclfError, match=r"not a run that can be resumed \(config.json is missing\)"):
         resume("nowhere")
     for number, text in enumerate(("{", "[]", '"x"', "{}")):
         write(tmp_path / str(number) / "config.json", text.encode())
@@ -491,7 +491,7 @@ def test_a_run_is_trained_by_one_process_at_a_time_and_its_data_may_move(whole: 
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "before", FULL, run_dir=tmp_path / "run", listener=Watch(1, twice))
     (tmp_path / "before").rename(tmp_path / "after")
-    with pytest.raises(ImgclfError, match=r"its data folder .*before does not exist; give its new path"):
+    with pytest.raises(ImgclfError, match=r"its data folder .*before does not exist; give the new path"):
         resume(str(tmp_path / "run"))
     (tmp_path / "run" / "checkpoint.npz").unlink()  # as if the kill had come in the first epoch
     ears = Watch()
@@ -513,9 +513,9 @@ def test_data_moved_to_the_usual_place_and_an_empty_run(whole: Path, tmp_path: P
         train(tmp_path / "before", FULL, run_dir=tmp_path / "runs" / "x", listener=Watch(3, fail))
     (tmp_path / "before").rename(tmp_path / "data")
     done = imgclf("train", "--resume")
-    assert (done.returncode, "before does not exist; give its new path" in done.stderr) == (1, True)
+    assert (done.returncode, "before does not exist; give the new path" in done.stderr) == (1, True)
     done = imgclf("train", "data", "--resume=")
-    assert (done.returncode, "no run that could be resumed" in done.stderr) == (1, True)
+    assert (done.returncode, "not a run that can be resumed" in done.stderr) == (1, True)
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["x"]
     done = imgclf("train", "data", "--resume")
     assert (done.returncode, done.stdout) == (0, "runs/x\n"), done.stderr
@@ -642,7 +642,7 @@ def test_a_plateau_is_a_third_of_the_patience(early_stopping: int | None, wait: 
     work = Work(Path(), config, manifest, prepared, None, Path(), Silent(), devices.choose(None), config.epochs)
     factors = []
     for number, loss in enumerate([0.5] + [0.6] * 12, 1):
-        loop._slow_down(work, loss)
+        loop._lower_rate_on_plateau(work, loss)
         factors.append(work.factor)
         work.history.append(Epoch(number, loss, 0.5, loss, 0.5, 1.0, 1.0, False))
     assert [factor < before for before, factor in itertools.pairwise(factors)] == [
