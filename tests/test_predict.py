@@ -269,7 +269,7 @@ def test_automatic_threshold(project: Path) -> None:
     ):
         threshold(run, "auto:0.99")
     run.class_names = ("unknown", "red", "blue")
-    with pytest.raises(UsageError, match="has a class of the name unknown"):
+    with pytest.raises(UsageError, match="has a class named unknown"):
         threshold(run, "0.5")
 
 
@@ -477,10 +477,10 @@ def test_what_cannot_be_moved_is_said(photos: Path, imgclf: Run) -> None:
     done = imgclf("predict", "link.png", "some.zip", "--move-to", "sorted", "--jsonl")
     assert done.returncode == 1
     assert "not placed link.png: a symbolic link" in done.stderr
-    assert "not placed some.zip/red-0.png: no file of its own" in done.stderr
+    assert "not placed some.zip/red-0.png: not a separate file" in done.stderr
     assert [json.loads(line)["error"] for line in done.stdout.splitlines()] == [None, None]
     done = imgclf("predict", "photos", "--move-to", "runs/toy")
-    assert "a run, not a place for photos" in done.stderr
+    assert "this is the folder of a run; choose another folder for the photos" in done.stderr
     for options, words in (
         (["--move-to", "a", "--link-to", "b", "photos"], "give one of them"),
         (["--watch", "photos", "--json"], "use --jsonl"),

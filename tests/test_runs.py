@@ -121,7 +121,7 @@ def test_nothing_is_lost_in_the_trash(folder: Path) -> None:
     ):
         runs.remove("half", folder)
     for name in ("toy", "empty", "..", ""):
-        with pytest.raises(ImgclfError, match="no run; `imgclf runs list` shows"):
+        with pytest.raises(ImgclfError, match="not a run; `imgclf runs list` shows"):
             runs.remove(name, folder)
 
 

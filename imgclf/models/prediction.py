@@ -56,7 +56,7 @@ class Prediction:
 
     @staticmethod
     def from_dict(record: dict[str, Any]) -> "Prediction":
-        """Read the result of `to_dict`. Other content raises KeyError, TypeError or ValueError, because labels become folders."""
+        """Read the result of `to_dict`. Labels become folders, so other content raises KeyError, TypeError or ValueError."""
         top = tuple((str(one["label"]), float(one["probability"])) for one in record["top"])
         place = dict(record.get("place") or {})
         is_file = bool(place) and place.pop("file") is True

@@ -369,7 +369,7 @@ def transferred(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_head_on_the_offline_backbone(transferred: Path) -> None:
-    """Complete, in built-in layers, right on images that it has not seen, and the same in Keras, in LiteRT and as it was trained."""
+    """The file is complete, has built-in layers only, is right on new images, and equals Keras, LiteRT and the training."""
     code = f"""
 import sys, keras
 model = keras.models.load_model({str(transferred / "run" / "model.keras")!r})
