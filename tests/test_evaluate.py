@@ -107,7 +107,7 @@ def test_gates_are_read(text: str, expected: list) -> None:
         ("accuracy=nan", "MIN is 0 to 1"),
         ("accuracy=0.9;f1=0.9", "write METRIC=MIN"),
         ("loss=0.5", "metrics are accuracy, f1"),
-        ("recall=0.5", "of a class precision[CLASS]"),
+        ("recall=0.5", "for one class precision[CLASS]"),
         ("accuracy[cat]=0.5", "write METRIC=MIN"),
         ("recall[cow]=0.5", "recall[cow]: no such class; the classes are cat, dog"),
         ("top2=0.5", "always 1 with 2 classes"),

@@ -1,4 +1,4 @@
-"""The metadata that every exported file contains beside its weights."""
+"""The metadata that every exported file contains in addition to its weights."""
 
 import json
 from collections.abc import Callable, Mapping

@@ -153,10 +153,8 @@ def export(
         predict = formats.open_(temporary, config.format)
         comparison = compare(run, predict, root, compared, report)
         check_tolerance(path, config, comparison, subset)
-        from_bytes: FromBytes | None = None
-        if config.format == "saved-model":
-            from_bytes, more = compare_files(temporary, run, root, compared, report)
-            notes += more
+        is_decoding = config.format == "saved-model"
+        from_bytes, more = compare_files(temporary, run, root, compared, report) if is_decoding else (None, [])
         size = sum(file.stat().st_size for file in (temporary, *temporary.rglob("*")) if file.is_file())
         ms_before, ms_after = milliseconds(run.probability, comparison.pixels), milliseconds(predict, comparison.pixels)
     right_before, right_after = comparison.right
@@ -185,7 +183,7 @@ def export(
         ms_after=ms_after,
         fitted_to=len(examples),
         from_bytes=from_bytes,
-        notes=(*notes, *filter(None, [warning])),
+        notes=(*notes, *more, *filter(None, [warning])),
     )
 
 

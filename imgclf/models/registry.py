@@ -24,7 +24,7 @@ def new_run_folder(model: str, run_dir: Path | None, runs: Path = Path("runs")) 
         with contextlib.suppress(FileExistsError):
             _make(runs / name, exist_ok=False)
             return runs / name
-    raise ImgclfError(f"{runs}: cannot make a new run folder {stem}")
+    raise ImgclfError(f"{runs}: cannot create a new run folder {stem}")
 
 
 def check_run_folder(run_dir: Path) -> None:

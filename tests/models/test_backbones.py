@@ -587,7 +587,7 @@ def test_without_a_network(transferred: Path, tmp_path: Path) -> None:
     assert "resnet50: its weights are not on this machine and cannot be downloaded from https://" in line
     assert "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5" in line
     assert "--weights FILE" in line
-    assert "efficientnet-lite0 needs no network" in line
+    assert "efficientnet-lite0 needs no download" in line
     assert [path.name for path in (tmp_path / "runs").iterdir() if path.name.endswith("-resnet50")] == [], "nothing to resume"
 
 

@@ -139,7 +139,7 @@ def test_precision_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> Non
         ({"avx512_bf16"}, "bfloat16"),
         (set(), "float32"),
     ]:
-        monkeypatch.setattr(precision, "_processor_flags", lambda flags=flags: frozenset(flags))
+        monkeypatch.setattr(precision, "_cpu_flags", lambda flags=flags: frozenset(flags))
         assert precision.choose("auto")[0] == expected
     assert precision.choose("bfloat16")[0] == "bfloat16"
     from imgclf.core.errors import UsageError

@@ -220,5 +220,5 @@ def test_a_hint_names_the_command(textures: Path, tmp_path: Path, monkeypatch: p
 def test_several_machines_choose_nothing(textures: Path) -> None:
     machine = devices.choose(None)
     machine.workers = 2
-    with pytest.raises(UsageError, match="--model auto chooses on one machine"):
+    with pytest.raises(UsageError, match="--model auto works on one machine"):
         model_selection.choose(textures / "data", manifest(textures), TrainConfig(model="auto"), machine, Silent())
