@@ -24,7 +24,7 @@ from imgclf.data.manifest import read_manifest
 from imgclf.evaluation.intervals import wilson_interval
 from imgclf.export import exporting as verb
 from imgclf.export import formats
-from imgclf.export.contents import Answer
+from imgclf.export.contents import Predict
 from imgclf.images import preprocess
 from imgclf.models import cnn
 from imgclf.models.bundle import Bundle
@@ -317,7 +317,7 @@ def test_what_an_earlier_export_left_stays_when_the_next_fails(form: Format, pro
 def test_int8_is_held_to_its_labels(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, honest = run_of(project), formats.open_
 
-    def turned(path: Path, form: Format) -> Answer:
+    def turned(path: Path, form: Format) -> Predict:
         answer = honest(path, form)
         return lambda image: answer(image)[::-1]
 
