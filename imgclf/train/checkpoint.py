@@ -14,8 +14,8 @@ from imgclf.core.errors import ImgclfError
 from imgclf.core.fields import Checked, Within
 from imgclf.core.files import atomic, reading
 from imgclf.images.archives.zips import Directory
+from imgclf.train.state import CHECKPOINT, Epoch, TrainingState, content
 from imgclf.train.trainer import Trainer
-from imgclf.train.work import CHECKPOINT, Epoch, Work, content
 
 _NAME = re.compile(r"(?:state|network-[0-9]{4}|best-[0-9]{4})\.npy")
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -23,8 +23,8 @@ _DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, Ov
 
 
 @dataclasses.dataclass(frozen=True)
-class _State(Checked):
-    """The state stored beside the arrays. content: hash of the images, see `content`. tuned_from: as in Work."""
+class _Saved(Checked):
+    """The state stored beside the arrays. content: hash of the images, see `content`. tuned_from: as in TrainingState."""
 
     content: str
     epochs: Annotated[int, Within(1, 1_000_000)]
@@ -36,17 +36,17 @@ class _State(Checked):
         return f"state: {name}"
 
 
-def write_checkpoint(work: Work, trainer: Trainer) -> None:
+def write_checkpoint(state: TrainingState, trainer: Trainer) -> None:
     """Write everything that the next epoch depends on to one file, atomically. A kill loses at most the current epoch."""
-    state = dataclasses.asdict(_State(content(work), work.epochs, work.factor, work.tuned_from))
-    state["history"] = [dataclasses.asdict(entry) for entry in work.history]
+    saved = dataclasses.asdict(_Saved(content(state), state.epochs, state.factor, state.tuned_from))
+    saved["history"] = [dataclasses.asdict(entry) for entry in state.history]
     arrays = {f"network-{name}": value for name, value in trainer.state().items()}
-    arrays |= {f"best-{number:04d}": value for number, value in enumerate(work.best)}
-    with atomic.atomic_path(work.run_dir / CHECKPOINT) as temporary:
-        np.savez(temporary, allow_pickle=False, state=np.array(json.dumps(state)), **arrays)
+    arrays |= {f"best-{number:04d}": value for number, value in enumerate(state.best)}
+    with atomic.atomic_path(state.run_dir / CHECKPOINT) as temporary:
+        np.savez(temporary, allow_pickle=False, state=np.array(json.dumps(saved)), **arrays)
 
 
-def restore(work: Work) -> dict[str, NDArray[Any]]:
+def restore(state: TrainingState) -> dict[str, NDArray[Any]]:
     """Restore the training state from the run's checkpoint, if there is one.
 
     Returns:
@@ -55,7 +55,7 @@ def restore(work: Work) -> dict[str, NDArray[Any]]:
     Raises:
         ImgclfError: The checkpoint is unusable, or belongs to other images.
     """
-    path = work.run_dir / CHECKPOINT
+    path = state.run_dir / CHECKPOINT
     if not os.path.lexists(path):
         return {}
     try:
@@ -66,14 +66,14 @@ def restore(work: Work) -> dict[str, NDArray[Any]]:
             raise ValueError("the state is not text")
         values = reading.json_object(str(text).encode(), path)
         history = values.pop("history")
-        state = _State.from_dict(values)
+        saved = _Saved.from_dict(values)
         if not isinstance(history, list):
             raise ValueError("history: expected a list")
         entries = [Epoch.from_dict(entry) for entry in history]
         best = [arrays[name] for name in sorted(arrays) if name.startswith("best-")]
         if bool(entries) != bool(best) or bool(entries) != any(entry.is_best for entry in entries):
             raise ValueError("the history does not match the weights")
-        if state.tuned_from is not None and not state.tuned_from <= len(entries):
+        if saved.tuned_from is not None and not saved.tuned_from <= len(entries):
             raise ValueError("state: tuned_from is larger than the number of epochs in the history")
     except ImgclfError as error:
         raise ImgclfError(f"{path}: cannot be used ({error}); start a new run with `imgclf train`") from error
@@ -81,13 +81,13 @@ def restore(work: Work) -> dict[str, NDArray[Any]]:
         raise ImgclfError(
             f"{path}: cannot be used ({error or type(error).__name__}); start a new run with `imgclf train`"
         ) from error
-    if state.content != content(work):
+    if saved.content != content(state):
         raise ImgclfError(
-            f"{work.run_dir}: the images, their classes or the split have changed since this run started; "
+            f"{state.run_dir}: the images, their classes or the split have changed since this run started; "
             "restore them, or start a new run with `imgclf train`"
         )
-    work.best, work.history = best, entries
-    work.epochs, work.factor, work.tuned_from = state.epochs, state.factor, state.tuned_from
+    state.best, state.history = best, entries
+    state.epochs, state.factor, state.tuned_from = saved.epochs, saved.factor, saved.tuned_from
     return {name: value for name, value in arrays.items() if name.startswith("network-")}
 
 
@@ -117,12 +117,12 @@ def _array(member: IO[bytes], size: int) -> NDArray[Any]:
     return np.frombuffer(data, dtype).reshape(shape, order="F" if is_fortran else "C")
 
 
-def restore_trainer(work: Work, trainer: Trainer, state: dict[str, NDArray[Any]]) -> None:
+def restore_trainer(state: TrainingState, trainer: Trainer, arrays: dict[str, NDArray[Any]]) -> None:
     """Restore the trainer from the arrays that `restore` returned. Raises ImgclfError for a different network."""
-    path = work.run_dir / CHECKPOINT
+    path = state.run_dir / CHECKPOINT
     try:
-        trainer.restore(state)
-        check_best(work.best, trainer.exported.weights)
+        trainer.restore(arrays)
+        check_best(state.best, trainer.exported.weights)
     except ValueError as error:
         raise ImgclfError(f"{path}: cannot be used ({error}); start a new run with `imgclf train`") from error
     trainer.update_exported()  # no epoch may follow: the run may have been killed after its last one

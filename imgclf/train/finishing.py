@@ -23,7 +23,7 @@ from imgclf.models.run_info import Calibration, Metrics, RunInfo, TrainingData
 from imgclf.train import strategies, validation
 from imgclf.train.loop import patience
 from imgclf.train.run_files import save
-from imgclf.train.work import CHECKPOINT, Work
+from imgclf.train.state import CHECKPOINT, TrainingState
 
 if TYPE_CHECKING:
     import keras
@@ -33,13 +33,13 @@ _CALIBRATED_ON = 1000  # validation images at most
 TOLERANCE = 1e-4  # largest probability difference allowed between Keras and LiteRT
 
 
-def finish(work: Work, strategy: strategies.Strategy) -> Bundle:
+def finish(state: TrainingState, strategy: strategies.Strategy) -> Bundle:
     """Save and export the best epoch, compare the export with Keras, and write bundle.json.
 
     Raises ImgclfError if the probabilities of Keras and LiteRT differ by more than TOLERANCE.
     """
-    network = strategy.network(work.best)
-    run_dir, config, prepared = work.run_dir, work.config, work.prepared
+    network = strategy.network(state.best)
+    run_dir, config, prepared = state.run_dir, state.config, state.prepared
     save(network, run_dir / bundle.MODEL)
     with atomic.atomic_path(run_dir / LITERT) as temporary:
         strategy.export(network, temporary)
@@ -56,19 +56,19 @@ def finish(work: Work, strategy: strategies.Strategy) -> Bundle:
         model=config.model,
         class_names=model.class_names,
         preprocessing=prepared.preprocessing,
-        metrics=_metrics(work),
-        data=_training_data(work),
+        metrics=_metrics(state),
+        data=_training_data(state),
         seed=config.seed,
         precision=strategy.kind,
-        devices=str(work.machine),
+        devices=str(state.machine),
         config=config,
-        patience=patience(config, work.length),
-        class_weights=None if work.weights is None else tuple(work.weights.tolist()),
+        patience=patience(config, state.length),
+        class_weights=None if state.weights is None else tuple(state.weights.tolist()),
         parameters=int(network.count_params()),
         packages=_packages(),
         weights_sha256=_weights_sha256(config),
         litert_difference=difference,
-        calibration=_calibration(model, prepared, work.manifest),
+        calibration=_calibration(model, prepared, state.manifest),
         files=bundle.saved_files(run_dir),
         finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds"),
     )
@@ -77,28 +77,28 @@ def finish(work: Work, strategy: strategies.Strategy) -> Bundle:
     return finished
 
 
-def _metrics(work: Work) -> Metrics:
-    best = [entry for entry in work.history if entry.is_best][-1]
+def _metrics(state: TrainingState) -> Metrics:
+    best = [entry for entry in state.history if entry.is_best][-1]
     return Metrics(
         best_epoch=best.epoch,
-        epochs=len(work.history),
+        epochs=len(state.history),
         train_loss=best.loss,
         train_accuracy=best.accuracy,
         val_loss=best.val_loss,
         val_accuracy=best.val_accuracy,
-        val_interval=validation.interval(work, best.val_accuracy),
-        val_baseline=validation.compare_with_baseline(work, best.val_accuracy),
-        val_groups=validation.groups(work),
+        val_interval=validation.interval(state, best.val_accuracy),
+        val_baseline=validation.compare_with_baseline(state, best.val_accuracy),
+        val_groups=validation.groups(state),
     )
 
 
-def _training_data(work: Work) -> TrainingData:
+def _training_data(state: TrainingState) -> TrainingData:
     return TrainingData(
-        path=str(work.data.resolve()),
-        fingerprint=work.manifest.fingerprint,
-        split_hash=work.manifest.hash,
-        images={subset: len(files) for subset, files in work.prepared.files.items()},
-        skipped=tuple((path, reason) for path, reason in work.prepared.skipped),
+        path=str(state.data.resolve()),
+        fingerprint=state.manifest.fingerprint,
+        split_hash=state.manifest.hash,
+        images={subset: len(files) for subset, files in state.prepared.files.items()},
+        skipped=tuple((path, reason) for path, reason in state.prepared.skipped),
     )
 
 

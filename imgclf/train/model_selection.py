@@ -19,8 +19,8 @@ from imgclf.evaluation.intervals import wilson_interval
 from imgclf.images import preprocess
 from imgclf.models import backbones, features
 from imgclf.train import devices, schedule
+from imgclf.train.state import Listener, Silent, TrainingState
 from imgclf.train.strategies import Scratch
-from imgclf.train.work import Listener, Silent, Work
 
 SAMPLE = 400  # images that the backbone is scored on, or ten for each class if that is more
 GOOD_ENOUGH = 0.95  # accuracy from which a model is not compared with another
@@ -158,29 +158,29 @@ def expected(frozen: Candidate | None, scratch: Candidate, count: int) -> tuple[
     return accuracies[0], accuracies[1]
 
 
-def hint(work: Work) -> None:
+def hint(state: TrainingState) -> None:
     """After a training from scratch, recommend a frozen backbone if that is clearly better, with the command.
 
     Takes two seconds, plus ten seconds once for the backbone, in addition to a time budget. Skipped with many images, for a
     good network, and if the user stopped the training. After `--model auto`, the note admits that the choice was wrong.
     """
-    config, validation = work.config, len(work.prepared.files["val"])
-    best = max(entry.val_accuracy for entry in work.history if entry.is_best)
-    own = Candidate(round(best * validation), validation, len(work.prepared.files["train"]))
-    few = HINT_FROM <= len(work.prepared.files["train"]) < HINT_BELOW
-    if config.model not in SCRATCH or not few or work.stopped or best >= GOOD_ENOUGH or work.machine.workers > 1:
+    config, validation = state.config, len(state.prepared.files["val"])
+    best = max(entry.val_accuracy for entry in state.history if entry.is_best)
+    own = Candidate(round(best * validation), validation, len(state.prepared.files["train"]))
+    few = HINT_FROM <= len(state.prepared.files["train"]) < HINT_BELOW
+    if config.model not in SCRATCH or not few or state.stopped or best >= GOOD_ENOUGH or state.machine.workers > 1:
         return
     try:
         usual = dataclasses.replace(config, image_size=None)  # the recommended command names no size either
-        frozen = try_backbone(work.data, work.manifest, usual, work.listener)
+        frozen = try_backbone(state.data, state.manifest, usual, state.listener)
     except (ImgclfError, OSError):  # the training has succeeded: an optional hint must not end it with an error
         return
     if frozen and frozen.interval[0] > own.interval[1]:
         lead = "a pretrained network is better with so few images"
-        if work.expected is not None:
-            lead = f"--model auto chose wrong: it expected an accuracy of {work.expected:.2f} from this network"
-        better = command("train", work.data, "--model", backbones.OFFLINE)
-        work.listener.note(
+        if state.expected is not None:
+            lead = f"--model auto chose wrong: it expected an accuracy of {state.expected:.2f} from this network"
+        better = command("train", state.data, "--model", backbones.OFFLINE)
+        state.listener.note(
             f"{lead}: {backbones.OFFLINE}, frozen, {_describe(frozen)}, this network reaches "
             f"{own.accuracy:.3f} on the validation images (95%: {own.interval[0]:.3f} to {own.interval[1]:.3f}); try {better}"
         )
@@ -219,9 +219,9 @@ def try_scratch(
     prepared = prepared_images.prepare(data, subsets, Preprocessing(side, side, config.aspect), listener.preparing)
     if not all(prepared.files.values()):
         raise ImgclfError(f"{data}: too few usable images for --model auto; name a model")
-    work = Work(data, trial, manifest, prepared, None, Path(), Silent(), machine, TRIAL_EPOCHS)
+    state = TrainingState(data, trial, manifest, prepared, None, Path(), Silent(), machine, TRIAL_EPOCHS)
     listener.stage("trying a network from scratch")
-    strategy = Scratch(work)
+    strategy = Scratch(state)
     steps = math.ceil(len(strategy.images) / config.batch_size)
     rates = (schedule.rate("cosine", config.learning_rate, step, TRIAL_EPOCHS * steps) for step in range(TRIAL_EPOCHS * steps))
     count = len(strategy.images)

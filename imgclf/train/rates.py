@@ -16,7 +16,7 @@ from imgclf.data.manifest import read_manifest
 from imgclf.models import keras_settings
 from imgclf.train import devices, strategies
 from imgclf.train.setup import check, chosen_manifest, prepare, weigh
-from imgclf.train.work import Listener, Silent, Work
+from imgclf.train.state import Listener, Silent, TrainingState
 
 _STEPS = 100
 
@@ -54,7 +54,9 @@ def find_rate(
     prepared, config = prepare(data, manifest, config, machine, listener)
     weights = weigh(config, prepared)
     rates = np.geomspace(1e-6, 1, _STEPS).tolist()
-    measured = _losses(Work(data, config, manifest, prepared, weights, Path(), listener, machine, config.epochs), rates)
+    measured = _losses(
+        TrainingState(data, config, manifest, prepared, weights, Path(), listener, machine, config.epochs), rates
+    )
     finite = list(itertools.takewhile(math.isfinite, measured))
     if len(finite) < 12:
         raise ImgclfError(
@@ -72,18 +74,18 @@ def find_rate(
 
 
 @keras_settings.pinned()
-def _losses(work: Work, rates: Sequence[float]) -> list[float]:
+def _losses(state: TrainingState, rates: Sequence[float]) -> list[float]:
     """Return the loss of one step at each rate, up to the first NaN or infinite loss."""
-    strategy, config = strategies.begin(work), work.config
+    strategy, config = strategies.begin(state), state.config
     images = strategy.images
-    feed = Feed(strategy.change(len(images)), work.weights, config.label_smoothing)
+    feed = Feed(strategy.change(len(images)), state.weights, config.label_smoothing)
     losses: list[float] = []
     epoch = 0
     while len(losses) < len(rates) and all(math.isfinite(loss) for loss in losses):
         epoch += 1
         batches = images.shuffled(config.batch_size, seed=config.seed, epoch=epoch, feed=feed)
         strategy.trainer.epoch(batches, iter(rates[len(losses) :]), lambda _done, loss: losses.append(loss))
-        work.listener.batch(epoch, len(losses), len(rates))
+        state.listener.batch(epoch, len(losses), len(rates))
     return losses
 
 

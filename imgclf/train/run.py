@@ -23,7 +23,7 @@ from imgclf.train.finishing import finish
 from imgclf.train.loop import fit, resource_errors, tuning_epochs
 from imgclf.train.run_files import save
 from imgclf.train.setup import Stored, check, check_agreement, chosen_manifest, prepare, read_config, weigh, write_config
-from imgclf.train.work import Listener, OfWorker, Silent, Work
+from imgclf.train.state import Listener, OfWorker, Silent, TrainingState
 
 
 def train(
@@ -79,7 +79,7 @@ def train(
             run_dir = registry.new_run_folder(config.model, run_dir)
             atomic.write_atomic(run_dir / "split.csv", manifest.to_csv())
             write_config(run_dir, Stored(config, prepared.preprocessing, data.resolve(), weights))  # last: --resume reads it
-        work = Work(
+        state = TrainingState(
             data,
             config,
             manifest,
@@ -92,8 +92,8 @@ def train(
             made_folder=not is_given,
             expected=expected,
         )
-        with _locked(work.run_dir, machine):
-            return _run(work, began)
+        with _locked(state.run_dir, machine):
+            return _run(state, began)
 
 
 def _gather(listener: Listener, device_count: int | None) -> tuple[devices.Devices, Listener]:
@@ -155,8 +155,10 @@ def resume(
         if prepared.preprocessing != stored.preprocessing:
             raise ImgclfError(f"{run_dir}: config.json was edited: its preprocessing does not match its options; train again")
         epochs = config.epochs
-        work = Work(data, config, manifest, prepared, stored.weights, run_dir, listener, machine, epochs, resumed=True)
-        return _run(work, began)
+        state = TrainingState(
+            data, config, manifest, prepared, stored.weights, run_dir, listener, machine, epochs, resumed=True
+        )
+        return _run(state, began)
 
 
 def summary(data: Path, config: TrainConfig) -> tuple[str, list[tuple[str, str, str, int]]]:
@@ -185,20 +187,20 @@ def summary(data: Path, config: TrainConfig) -> tuple[str, list[tuple[str, str, 
     return f"{config.model} for {side} x {side} pixels; trained in {kind}: {why}", layers
 
 
-def _run(work: Work, began: float) -> Bundle | None:
+def _run(state: TrainingState, began: float) -> Bundle | None:
     """Build the network, train it from its current state, and finish the run."""
-    prepared, listener, machine = work.prepared, work.listener, work.machine
-    check_agreement(work)
-    state = restore(work)
+    prepared, listener, machine = state.prepared, state.listener, state.machine
+    check_agreement(state)
+    arrays = restore(state)
     try:
-        strategy = strategies.begin(work)
+        strategy = strategies.begin(state)
     except ImgclfError:  # no pretrained weights, for example: leave nothing that --resume would take for a run
-        if machine.is_chief and not work.resumed:
-            registry.forget(work.run_dir, whole=work.made_folder)
+        if machine.is_chief and not state.resumed:
+            registry.forget(state.run_dir, whole=state.made_folder)
         raise
-    if state:
-        restore_trainer(work, strategy.trainer, state)
-        check_agreement(work)
+    if arrays:
+        restore_trainer(state, strategy.trainer, arrays)
+        check_agreement(state)
     counts = {subset: len(files) for subset, files in prepared.files.items()}
     about = [
         f"{counts['train']:,} training and {counts['val']:,} validation images, {len(prepared.class_names)} classes, "
@@ -207,40 +209,40 @@ def _run(work: Work, began: float) -> Bundle | None:
     ]
     if machine.count > 1:
         about.append(f"{machine} share each batch")
-    if work.weights is not None:
-        about.append(f"class weights: {format_weights(work.weights, prepared)}")
-    about += validation.about(work)
-    if work.resumed:
-        about.append(f"resumed after epoch {len(work.history)}" if work.history else "started again: no epoch was complete")
-    listener.started(work.run_dir, about)
+    if state.weights is not None:
+        about.append(f"class weights: {format_weights(state.weights, prepared)}")
+    about += validation.about(state)
+    if state.resumed:
+        about.append(f"resumed after epoch {len(state.history)}" if state.history else "started again: no epoch was complete")
+    listener.started(state.run_dir, about)
     with contextlib.ExitStack() as stack:
         if not machine.is_chief:  # a terminal sends Ctrl-C to all workers; the chief decides when to stop
             stack.enter_context(signals.handled(signal.SIG_IGN, signal.SIGINT))
-        stack.enter_context(resource_errors(work))
-        is_over = fit(work, strategy, began)
-        if work.config.fine_tune and work.tuned_from is None and not is_over:
-            strategy = _begin_tuning(work, strategy)
+        stack.enter_context(resource_errors(state))
+        is_over = fit(state, strategy, began)
+        if state.config.fine_tune and state.tuned_from is None and not is_over:
+            strategy = _begin_tuning(state, strategy)
             listener.tuning(strategy.about)
-            fit(work, strategy, began)
-            if work.tuned_from and max(entry.epoch for entry in work.history if entry.is_best) <= work.tuned_from:
+            fit(state, strategy, began)
+            if state.tuned_from and max(entry.epoch for entry in state.history if entry.is_best) <= state.tuned_from:
                 listener.note("fine-tuning did not improve the validation accuracy: the frozen backbone is kept")
     finished = None
     if machine.is_chief:
         listener.stage("exporting")
-        finished = finish(work, strategy)
-        validation.warn(work, finished)
-        model_selection.hint(work)
+        finished = finish(state, strategy)
+        validation.warn(state, finished)
+        model_selection.hint(state)
     machine.broadcast([0])  # the others wait, or the chief would report them as lost
     return finished
 
 
-def _begin_tuning(work: Work, head: strategies.Strategy) -> strategies.Strategy:
+def _begin_tuning(state: TrainingState, head: strategies.Strategy) -> strategies.Strategy:
     """Start fine-tuning from the best epoch of the head. Only a better epoch replaces that one."""
-    work.listener.stage("preparing fine-tuning")
-    network = head.network(work.best)
-    if work.machine.is_chief:
-        save(network, work.run_dir / bundle.MODEL)
-    work.best = network.get_weights()
-    work.tuned_from, work.factor = len(work.history), 1.0
-    work.epochs = work.tuned_from + tuning_epochs(work.config)
-    return strategies.begin(work)
+    state.listener.stage("preparing fine-tuning")
+    network = head.network(state.best)
+    if state.machine.is_chief:
+        save(network, state.run_dir / bundle.MODEL)
+    state.best = network.get_weights()
+    state.tuned_from, state.factor = len(state.history), 1.0
+    state.epochs = state.tuned_from + tuning_epochs(state.config)
+    return strategies.begin(state)

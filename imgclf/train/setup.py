@@ -20,7 +20,7 @@ from imgclf.data.manifest import Manifest, elsewhere_note, fold_paths, load_subs
 from imgclf.models import backbones
 from imgclf.train import devices, precision
 from imgclf.train.class_weights import class_weights
-from imgclf.train.work import Listener, Work, content
+from imgclf.train.state import Listener, TrainingState, content
 
 SCHEMA = "config/1"
 
@@ -163,17 +163,17 @@ def _check_subsets(data: Path, prepared: prepared_images.Prepared) -> None:
             )
 
 
-def check_agreement(work: Work) -> None:
+def check_agreement(state: TrainingState) -> None:
     """Raise ImgclfError unless all workers have the same images, split, options, class weights, number format and epoch.
 
     Also raise it if a subset has fewer images than there are devices.
     """
-    machine = work.machine
-    few = min((len(files), subset) for subset, files in work.prepared.files.items())
+    machine = state.machine
+    few = min((len(files), subset) for subset, files in state.prepared.files.items())
     if few[0] < machine.count:
-        raise ImgclfError(f"{work.data}: {few[0]} images in the {few[1]} subset are too few for {machine}; train on fewer")
-    kind = precision.choose(work.config.precision)[0]
-    text = repr((content(work), work.config, kind, work.weights is not None and work.weights.tolist(), work.history))
+        raise ImgclfError(f"{state.data}: {few[0]} images in the {few[1]} subset are too few for {machine}; train on fewer")
+    kind = precision.choose(state.config.precision)[0]
+    text = repr((content(state), state.config, kind, state.weights is not None and state.weights.tolist(), state.history))
     digest = hashlib.sha256(text.encode()).digest()
     differ = not np.array_equal(machine.broadcast(list(digest)), list(digest))
     others = int(machine.total([differ])[0])

@@ -15,8 +15,8 @@ from imgclf.data import loader, prepared_images
 from imgclf.images import augment, decode
 from imgclf.models import backbones, cnn, features, litert_head
 from imgclf.train import checkpoint, precision
+from imgclf.train.state import CHECKPOINT, TrainingState
 from imgclf.train.trainer import Trainer
-from imgclf.train.work import CHECKPOINT, Work
 
 if TYPE_CHECKING:
     import keras
@@ -61,11 +61,11 @@ class Strategy(Protocol):
         """Write the result of `network` as a LiteRT file."""
 
 
-def begin(work: Work) -> Strategy:
+def begin(state: TrainingState) -> Strategy:
     """Return the strategy for the config and the current stage, with its images or features loaded."""
-    if work.config.model in SCRATCH:
-        return Scratch(work)
-    return Frozen(work) if work.tuned_from is None else Tuned(work)
+    if state.config.model in SCRATCH:
+        return Scratch(state)
+    return Frozen(state) if state.tuned_from is None else Tuned(state)
 
 
 class Scratch:
@@ -73,8 +73,8 @@ class Scratch:
 
     saves = True
 
-    def __init__(self, work: Work) -> None:
-        config, prepared, machine = work.config, work.prepared, work.machine
+    def __init__(self, state: TrainingState) -> None:
+        config, prepared, machine = state.config, state.prepared, state.machine
         self._config = config
         self.kind, why = precision.choose(config.precision)
         shape = len(prepared.class_names), (prepared.preprocessing.height, prepared.preprocessing.width)
@@ -82,8 +82,8 @@ class Scratch:
             network = cnn.build(config.model, *shape, seed=config.seed, for_training=precision.POLICIES[self.kind])
         exported = cnn.build(config.model, *shape, seed=config.seed)
         cnn.compile(exported, config.learning_rate)
-        self.trainer = Trainer(network, exported, machine, **_options(work), loss_scaling=self.kind == "float16")
-        self.images, self.validation = _images(work)
+        self.trainer = Trainer(network, exported, machine, **_options(state), loss_scaling=self.kind == "float16")
+        self.images, self.validation = _images(state)
         depth = sum(1 for layer in exported.layers if layer.name.startswith("conv2d"))
         self.about = f"{config.model}: {depth} convolutions, {exported.count_params():,} parameters", f"{self.kind}: {why}"
 
@@ -106,14 +106,14 @@ class Frozen:
     saves = False
     kind: Precision = "float32"
 
-    def __init__(self, work: Work) -> None:
-        config, machine, listener = work.config, work.machine, work.listener
-        self._work = work
+    def __init__(self, state: TrainingState) -> None:
+        config, machine, listener = state.config, state.machine, state.listener
+        self._state = state
         listener.stage(f"preparing {config.model}")
         self._extractor, self._store = features.opened(
-            work.data, config.model, work.prepared.preprocessing, backbones.weights(config.weights), config.seed
+            state.data, config.model, state.prepared.preprocessing, backbones.weights(config.weights), config.seed
         )
-        own = prepared_images.shard(work.prepared, machine.index, machine.workers)
+        own = prepared_images.shard(state.prepared, machine.index, machine.workers)
         training, validation = self._features(own, "train", config.views), self._features(own, "val", 1)
         # A linear head needs features of one scale: standardise by the training images of all workers.
         original = training[0].astype(np.float64)
@@ -128,15 +128,15 @@ class Frozen:
         with machine.strategy.scope():
             head = cnn.head(classes, width, seed=config.seed)
         self.trainer = Trainer(
-            head, cnn.head(classes, width, seed=config.seed), machine, **_options(work, _HEAD_DECAY), loss_scaling=False
+            head, cnn.head(classes, width, seed=config.seed), machine, **_options(state, _HEAD_DECAY), loss_scaling=False
         )
         views = f", {config.views} views of each training image" if config.views > 1 else ""
         self.about = (f"{config.model}, frozen: {width:,} features per image{views}; a dense head is trained on them",)
 
     def _features(self, prepared: prepared_images.Prepared, subset: Subset, views: int) -> NDArray[np.float32]:
-        config = self._work.config
-        change = augment.changes(config.augment, config.flip, len(self._work.prepared.files["train"]))
-        gentle = len(self._work.prepared.files["train"]) >= augment.MANY
+        config = self._state.config
+        change = augment.changes(config.augment, config.flip, len(self._state.prepared.files["train"]))
+        gentle = len(self._state.prepared.files["train"]) >= augment.MANY
         drawn = [f"{config.augment} {'flip' if config.flip else ''} {gentle} {number}" for number in range(1, views)]
         return features.extract(
             self._extractor,
@@ -144,7 +144,7 @@ class Frozen:
             [(prepared_images.content_of(name), partial(_pixels, prepared.folder / subset / name))
              for name in loader.names_in_order(prepared, subset)],
             views=features.Views(("", *drawn), change),
-            progress=self._work.listener.computing,
+            progress=self._state.listener.computing,
         )  # fmt: skip
 
     def _standardised(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -160,7 +160,7 @@ class Frozen:
 
         w (x - m) / d + b equals (w / d) x + (b - w m / d).
         """
-        config, prepared = self._work.config, self._work.prepared
+        config, prepared = self._state.config, self._state.prepared
         backbone = cnn.Pretrained(config.model, prepared.preprocessing.height, backbones.weights(config.weights))
         whole = cnn.transferred(backbone, len(prepared.class_names), seed=config.seed)
         kernel, bias = (np.asarray(value, np.float64) for value in weights[-2:])
@@ -175,12 +175,12 @@ class Frozen:
 
 
 class Tuned:
-    """Fine-tuning of a backbone's top blocks and its head on images, starting from the weights in `work.best`."""
+    """Fine-tuning of a backbone's top blocks and its head on images, starting from the weights in `state.best`."""
 
     saves = True
 
-    def __init__(self, work: Work) -> None:
-        config, prepared, machine = work.config, work.prepared, work.machine
+    def __init__(self, state: TrainingState) -> None:
+        config, prepared, machine = state.config, state.prepared, state.machine
         self._config = config
         backbone = cnn.Pretrained(config.model, prepared.preprocessing.height, "none", config.fine_tune)
         build = partial(cnn.transferred, num_classes=len(prepared.class_names), seed=config.seed)
@@ -189,16 +189,16 @@ class Tuned:
         with machine.strategy.scope():
             network = build(dataclasses.replace(backbone, policy=precision.POLICIES[self.kind]))
         try:
-            checkpoint.check_best(work.best, exported.weights)
+            checkpoint.check_best(state.best, exported.weights)
         except ValueError as error:
             raise ImgclfError(
-                f"{work.run_dir / CHECKPOINT}: cannot be used ({error}); start a new run with `imgclf train`"
+                f"{state.run_dir / CHECKPOINT}: cannot be used ({error}); start a new run with `imgclf train`"
             ) from error
-        network.set_weights(work.best)
-        exported.set_weights(work.best)
+        network.set_weights(state.best)
+        exported.set_weights(state.best)
         cnn.compile(exported, config.learning_rate)
-        self.trainer = Trainer(network, exported, machine, **_options(work), loss_scaling=self.kind == "float16")
-        self.images, self.validation = _images(work)
+        self.trainer = Trainer(network, exported, machine, **_options(state), loss_scaling=self.kind == "float16")
+        self.images, self.validation = _images(state)
         trained = sum(int(np.prod(variable.shape)) for variable in exported.trainable_variables)
         self.about = (
             f"{config.model}: the top {config.fine_tune} of {backbones.BACKBONES[config.model].blocks} blocks are trained, "
@@ -217,15 +217,15 @@ class Tuned:
         network.export(str(path), format="litert", verbose=False)
 
 
-def _options(work: Work, default_decay: float = 0.0) -> dict[str, Any]:
-    decay = work.config.weight_decay
-    return {"weight_decay": default_decay if decay is None else decay, "ema": work.config.ema}
+def _options(state: TrainingState, default_decay: float = 0.0) -> dict[str, Any]:
+    decay = state.config.weight_decay
+    return {"weight_decay": default_decay if decay is None else decay, "ema": state.config.ema}
 
 
-def _images(work: Work) -> tuple[loader.Images, loader.Images]:
+def _images(state: TrainingState) -> tuple[loader.Images, loader.Images]:
     """Load this worker's shard of the training and validation images."""
-    own = prepared_images.shard(work.prepared, work.machine.index, work.machine.workers)
-    progress = work.listener.preparing
+    own = prepared_images.shard(state.prepared, state.machine.index, state.machine.workers)
+    progress = state.listener.preparing
     return loader.Images(own, "train", progress), loader.Images(own, "val", progress)
 
 

@@ -32,7 +32,7 @@ from imgclf.models.bundle import Bundle
 from imgclf.split import splitting
 from imgclf.train import Epoch, RateSearch, Silent, devices, find_rate, improves, loop, patience, resume, train
 from imgclf.train.class_weights import class_weights
-from imgclf.train.work import Work
+from imgclf.train.state import TrainingState
 
 
 def test_a_run_leaves_everything(trained: Path) -> None:
@@ -639,12 +639,12 @@ def test_a_plateau_is_a_third_of_the_patience(early_stopping: int | None, wait: 
     config = TrainConfig(epochs=100, lr_schedule="plateau", early_stopping=early_stopping)
     manifest = read_manifest(manifest_path(whole / "data"))
     prepared = prepared_images.Prepared(Path(), Preprocessing(96, 96), ("a", "b"), (), 0, {"train": {}, "val": {}})
-    work = Work(Path(), config, manifest, prepared, None, Path(), Silent(), devices.choose(None), config.epochs)
+    state = TrainingState(Path(), config, manifest, prepared, None, Path(), Silent(), devices.choose(None), config.epochs)
     factors = []
     for number, loss in enumerate([0.5] + [0.6] * 12, 1):
-        loop._lower_rate_on_plateau(work, loss)
-        factors.append(work.factor)
-        work.history.append(Epoch(number, loss, 0.5, loss, 0.5, 1.0, 1.0, False))
+        loop._lower_rate_on_plateau(state, loss)
+        factors.append(state.factor)
+        state.history.append(Epoch(number, loss, 0.5, loss, 0.5, 1.0, 1.0, False))
     assert [factor < before for before, factor in itertools.pairwise(factors)] == [
         number % wait == 0 for number in range(1, 13)
     ]
@@ -658,10 +658,10 @@ def test_many_epochs_are_fitted_into_a_time_budget_at_once(whole: Path) -> None:
     for progressive, budget, fitting in ((False, 110.0, 99), (False, 1.0, 1), (True, 110.0, 49), (True, 1e9, 30_000)):
         config = TrainConfig(epochs=30_000, time_budget=budget, progressive=progressive)
         machine = devices.choose(None)
-        work = Work(Path(), config, manifest, prepared, None, Path(), Silent(), machine, config.epochs)
+        state = TrainingState(Path(), config, manifest, prepared, None, Path(), Silent(), machine, config.epochs)
         began = time.monotonic()
-        loop._fit_budget(work, elapsed=1.0, first=1.0)
-        assert work.epochs == fitting
+        loop._fit_budget(state, elapsed=1.0, first=1.0)
+        assert state.epochs == fitting
         assert time.monotonic() - began < 30
 
 

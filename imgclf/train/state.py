@@ -108,7 +108,7 @@ class OfWorker(Silent):
 
 
 @dataclasses.dataclass
-class Work:
+class TrainingState:
     """The state of one training: its inputs and its progress."""
 
     data: Path
@@ -145,9 +145,9 @@ def improves(history: Sequence[Epoch], val_accuracy: float, val_loss: float) -> 
     return all((val_accuracy, -val_loss) > (epoch.val_accuracy, -epoch.val_loss) for epoch in history)
 
 
-def content(work: Work) -> str:
+def content(state: TrainingState) -> str:
     """Return a hash of all inputs but the config: the images, their subsets and classes, and the preprocessing."""
-    names = sorted(f"{subset}/{name}" for subset, files in work.prepared.files.items() for name in files)
+    names = sorted(f"{subset}/{name}" for subset, files in state.prepared.files.items() for name in files)
     return hashlib.sha256(
-        "\n".join([*names, *work.prepared.class_names, work.prepared.preprocessing.hash]).encode()
+        "\n".join([*names, *state.prepared.class_names, state.prepared.preprocessing.hash]).encode()
     ).hexdigest()
