@@ -97,13 +97,13 @@ def compare(
     if first.path.resolve() == second.path.resolve():
         raise ImgclfError(f"{first.path}: the same run twice; give two different runs")
     on = scoring.images(first, data, subset)
-    found = scoring.score([first, second], on, progress)
-    predicted = [probabilities.argmax(axis=1) for probabilities in found.probabilities]
-    right = [labels == found.true for labels in predicted]
+    scored = scoring.score([first, second], on, progress)
+    predicted = [probabilities.argmax(axis=1) for probabilities in scored.probabilities]
+    right = [labels == scored.true for labels in predicted]
     only_first, only_second = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
-    total = len(found.true)
-    sides = [_side(*side, found) for side in zip((first, second), right, found.probabilities, strict=True)]
-    names, groups = first.class_names, scoring.groups(on, found)
+    total = len(scored.true)
+    sides = [_side(*side, scored) for side in zip((first, second), right, scored.probabilities, strict=True)]
+    names, groups = first.class_names, scoring.groups(on, scored)
     return Comparison(
         on=on.on,
         images=total,
@@ -118,23 +118,23 @@ def compare(
         only_second=only_second,
         neither=int((~right[0] & ~right[1]).sum()),
         disagreements=tuple(
-            Disagreement(found.samples[i].path, names[found.true[i]], names[predicted[0][i]], names[predicted[1][i]])
+            Disagreement(scored.samples[i].path, names[scored.true[i]], names[predicted[0][i]], names[predicted[1][i]])
             for i in np.flatnonzero(right[0] != right[1])
         ),
-        skipped=found.skipped,
+        skipped=scored.skipped,
         notes=tuple(_notes(first, second, on, sides, groups)),
     )
 
 
-def _side(bundle: Bundle, right: NDArray[np.bool_], probabilities: NDArray[np.float64], found: scoring.Scored) -> Side:
+def _side(bundle: Bundle, right: NDArray[np.bool_], probabilities: NDArray[np.float64], scored: scoring.Scored) -> Side:
     hits, total = int(right.sum()), len(right)
     return Side(
         run=str(bundle.path),
         model=bundle.info.model,
         accuracy=hits / total,
         interval=wilson_interval(hits, total),
-        loss=metrics.cross_entropy(found.true, probabilities),
-        baseline=scoring.beside(bundle, found, hits),
+        loss=metrics.cross_entropy(scored.true, probabilities),
+        baseline=scoring.beside(bundle, scored, hits),
     )
 
 

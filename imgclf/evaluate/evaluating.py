@@ -41,8 +41,8 @@ def evaluate(
     """
     data = None if data is None else Path(data)
     on = scoring.images(bundle, data, subset)
-    found = scoring.score([bundle], on, progress)
-    truth, probabilities = found.true, found.probabilities[0]
+    scored = scoring.score([bundle], on, progress)
+    truth, probabilities = scored.true, scored.probabilities[0]
     predicted = probabilities.argmax(axis=1)
     classes = len(bundle.class_names)
     matrix = metrics.confusion(truth, predicted, classes)
@@ -50,7 +50,7 @@ def evaluate(
     interval = wilson_interval(right, len(truth))
     top = {k: metrics.top_k(truth, probabilities, k) for k in (2, 3, 5) if k < classes}
     absent = metrics.note_on_absent(matrix.sum(axis=1), bundle.class_names)
-    trivial, groups = scoring.beside(bundle, found, right), scoring.groups(on, found)
+    trivial, groups = scoring.beside(bundle, scored, right), scoring.groups(on, scored)
     warning = trivial.warning("accuracy", right / len(truth), interval, bundle.info.next_step)
     macro, weighted = (float(value) for value in metrics.f1_scores(matrix))
     macro_interval, weighted_interval = metrics.bootstrap_f1(matrix)
@@ -67,7 +67,7 @@ def evaluate(
         baseline=trivial,
         groups=groups,
         top=top,
-        top_intervals={k: wilson_interval(round(share * len(truth)), len(truth)) for k, share in top.items()},
+        top_intervals={k: wilson_interval(round(value * len(truth)), len(truth)) for k, value in top.items()},
         macro_f1=macro,
         macro_f1_interval=macro_interval,
         weighted_f1=weighted,
@@ -79,18 +79,18 @@ def evaluate(
         temperature=bundle.temperature,
         classes=tuple(metrics.class_scores(matrix, bundle.class_names)),
         confusion=matrix,
-        slices=tuple(slices.slices(predicted == truth, _grouped(found))),
-        predictions=tuple(_predictions(bundle, found)),
-        scored=found,
-        skipped=found.skipped,
+        slices=tuple(slices.slices(predicted == truth, _grouped(scored))),
+        predictions=tuple(_predictions(bundle, scored)),
+        scored=scored,
+        skipped=scored.skipped,
         notes=tuple(note for note in (*on.notes, absent, grouped.note(groups, "the intervals"), warning) if note),
     )
     return _written(evaluation, bundle.path)
 
 
-def _predictions(bundle: Bundle, found: scoring.Scored) -> Iterator[dict[str, Any]]:
+def _predictions(bundle: Bundle, scored: scoring.Scored) -> Iterator[dict[str, Any]]:
     """Return the records of `Evaluation.predictions`: label, prediction and measures of each image."""
-    for sample, row, measured in zip(found.samples, found.probabilities[0], found.measures, strict=True):
+    for sample, row, measured in zip(scored.samples, scored.probabilities[0], scored.measures, strict=True):
         best = int(row.argmax())
         yield {
             "path": sample.path,
@@ -127,13 +127,13 @@ def _scored_folder(run_dir: Path, name: str) -> Path | None:
         return None
 
 
-def _grouped(found: scoring.Scored) -> dict[str, NDArray[np.float64] | list[str]]:
+def _grouped(scored: scoring.Scored) -> dict[str, NDArray[np.float64] | list[str]]:
     """Return the columns that define slices: the measures, and the folder of each image inside its class folder."""
-    columns: dict[str, NDArray[np.float64] | list[str]] = dict(zip(scoring.MEASURES, found.measures.T, strict=True))
-    folders = [PurePosixPath(sample.path).parent.parts for sample in found.samples]
+    columns: dict[str, NDArray[np.float64] | list[str]] = dict(zip(scoring.MEASURES, scored.measures.T, strict=True))
+    folders = [PurePosixPath(sample.path).parent.parts for sample in scored.samples]
     columns["folder"] = [
         # If the class in the manifest is not a folder of the path, use the whole path.
         "/".join(parts[parts.index(sample.label) + 1 :] if sample.label in parts else parts) or "."
-        for parts, sample in zip(folders, found.samples, strict=True)
+        for parts, sample in zip(folders, scored.samples, strict=True)
     ]
     return columns

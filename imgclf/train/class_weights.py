@@ -40,22 +40,22 @@ def class_weights(wanted: str, names: Sequence[str], images: Sequence[int]) -> N
 
 
 def _from_file(file: Path, names: Sequence[str]) -> NDArray[np.float64]:
-    found: dict[str, float] = {}
+    weights: dict[str, float] = {}
     for number, row in csv_files.records(file, "class", "weight"):
         name, text = nfc(row["class"].strip()), row["weight"].strip()
         if name not in names:
             raise ImgclfError(
                 f"{file}, line {number}: unknown class {name!r}; the classes are {', '.join(names)}{csv_files.not_utf8(name)}"
             )
-        if name in found:
+        if name in weights:
             raise ImgclfError(f"{file}, line {number}: class {name} is listed twice; keep one of the lines")
-        found[name] = _number(text)
-        if not 0 < found[name] < math.inf:
+        weights[name] = _number(text)
+        if not 0 < weights[name] < math.inf:
             raise ImgclfError(f"{file}, line {number}: a weight must be a number above 0, not {text or 'empty'}")
-    missing = [name for name in names if name not in found]
+    missing = [name for name in names if name not in weights]
     if missing:
         raise ImgclfError(f"{file}: no weight for {', '.join(missing[:5])}; every class needs one")
-    return np.array([found[name] for name in names])
+    return np.array([weights[name] for name in names])
 
 
 def _number(text: str) -> float:
