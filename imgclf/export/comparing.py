@@ -112,8 +112,8 @@ def check_tolerance(path: Path, config: ExportConfig, comparison: Comparison, su
     elif not comparison.difference <= config.limit:
         lossless = "use --quantize none, or " if config.quantize != "none" else "use "
         raise ImgclfError(
-            f"{path}: not exported: on {images}, a probability differs from the run's by {comparison.difference:.2g}; "
-            f"allowed is {config.limit:g}; {lossless}a higher --tolerance"
+            f"{path}: not exported: a probability differs from the run's by {comparison.difference:.2g} on {images}; "
+            f"the allowed difference is {config.limit:g}; {lossless}a higher --tolerance"
         )
 
 

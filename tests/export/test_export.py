@@ -330,9 +330,9 @@ def test_int8_is_held_to_its_labels(project: Path, monkeypatch: pytest.MonkeyPat
 
 def test_int8_is_fitted_to_training_images_where_there_are_no_others(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = read_manifest(project / "runs/toy/split.csv").rows
-    assert {row.split for row in verb._fitting(list(rows))} == {"val"}
+    assert {row.split for row in verb._calibration_rows(list(rows))} == {"val"}
     others = [row for row in rows if row.split != "val"]
-    assert {row.split for row in verb._fitting(others)} == {"train"}
+    assert {row.split for row in verb._calibration_rows(others)} == {"train"}
     assert len(verb._some(others, 10)) <= 10
     assert {row.label for row in verb._some(others, 10)} == {"blue", "green", "red"}
 
@@ -412,7 +412,7 @@ def test_images_that_moved_changed_or_are_gone(project: Path, runs: dict[str, Bu
     result = verb.export(moved, data=project / "data")
     assert result.images == 7
     assert result.notes == ("skipped images of the run's split that are missing or have changed: 2",)
-    with pytest.raises(ImgclfError, match="no image of the run's"):
+    with pytest.raises(ImgclfError, match="none of them exists unchanged"):
         verb.export(run, data=Path(runs["two"].info.data.path))
 
 
