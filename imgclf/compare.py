@@ -1,4 +1,4 @@
-"""`imgclf compare`: two runs on the same images, and whether their difference is more than chance."""
+"""`imgclf compare`: score two runs on the same images, and test whether their accuracies differ significantly."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -33,20 +33,21 @@ class Side:
 
 @dataclasses.dataclass(frozen=True)
 class Disagreement:
-    """An image that one run gets right and the other does not."""
+    """An image that only one of the runs classifies correctly."""
 
     path: str
     label: str
-    first: str  # what the first run calls it
+    first: str  # class predicted by the first run
     second: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Two runs on the same images. difference: accuracy of the second less that of the first; p_value: McNemar, exact.
+    """Scores of two runs on the same images.
 
-    both, only_first, only_second, neither: how many images they get right. disagreements: those that one alone gets right.
-    groups: of these images; None if they are not from the first run's own split.
+    difference: accuracy of the second run minus that of the first. p_value: of the exact McNemar test. both, only_first,
+    only_second, neither: number of images that these runs classify correctly. disagreements: images that only one run
+    classifies correctly. groups: of these images; None if they are not from the first run's own split.
     """
 
     on: str
@@ -66,7 +67,7 @@ class Comparison:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the record for JSON."""
         return {"schema": "compare/1", **dataclasses.asdict(self)}
 
 
@@ -78,26 +79,31 @@ def compare(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
-    """Score two runs on a part of the first one's split (the test set unless told otherwise), or on another data folder.
+    """Score two runs on a subset of the first run's split (by default the test set), or on another data folder.
 
-    Raises ImgclfError when their classes differ, or when there is nothing to score.
+    Args:
+        data: See `scoring.images` for the images that `data` and `subset` select.
+        progress: Called with the number of images so far and the total.
+
+    Raises:
+        ImgclfError: The runs are the same or have different classes, or there are no images to score.
     """
     data = None if data is None else Path(data)
     if first.class_names != second.class_names:
         raise ImgclfError(
-            f"{first.path} and {second.path} know other classes and cannot be compared: "
+            f"{first.path} and {second.path} have different classes and cannot be compared; only one of them has: "
             f"{', '.join(sorted(set(first.class_names) ^ set(second.class_names)))}"
         )
     if first.path.resolve() == second.path.resolve():
-        raise ImgclfError(f"{first.path}: the same run twice; give two")
+        raise ImgclfError(f"{first.path}: the same run twice; give two different runs")
     on = scoring.images(first, data, subset)
-    found = scoring.score([first, second], on, progress)
-    predicted = [probabilities.argmax(axis=1) for probabilities in found.probabilities]
-    right = [labels == found.true for labels in predicted]
+    scored = scoring.score([first, second], on, progress)
+    predicted = [probabilities.argmax(axis=1) for probabilities in scored.probabilities]
+    right = [labels == scored.true for labels in predicted]
     only_first, only_second = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
-    total = len(found.true)
-    sides = [_side(*one, found) for one in zip((first, second), right, found.probabilities, strict=True)]
-    names, groups = first.class_names, scoring.groups(on, found)
+    total = len(scored.true)
+    sides = [_side(*side, scored) for side in zip((first, second), right, scored.probabilities, strict=True)]
+    names, groups = first.class_names, scoring.groups(on, scored)
     return Comparison(
         on=on.on,
         images=total,
@@ -112,28 +118,28 @@ def compare(
         only_second=only_second,
         neither=int((~right[0] & ~right[1]).sum()),
         disagreements=tuple(
-            Disagreement(found.samples[at].path, names[found.true[at]], names[predicted[0][at]], names[predicted[1][at]])
-            for at in np.flatnonzero(right[0] != right[1])
+            Disagreement(scored.samples[i].path, names[scored.true[i]], names[predicted[0][i]], names[predicted[1][i]])
+            for i in np.flatnonzero(right[0] != right[1])
         ),
-        skipped=found.skipped,
+        skipped=scored.skipped,
         notes=tuple(_notes(first, second, on, sides, groups)),
     )
 
 
-def _side(bundle: Bundle, right: NDArray[np.bool_], probabilities: NDArray[np.float64], found: scoring.Scored) -> Side:
+def _side(bundle: Bundle, right: NDArray[np.bool_], probabilities: NDArray[np.float64], scored: scoring.Scored) -> Side:
     hits, total = int(right.sum()), len(right)
     return Side(
         run=str(bundle.path),
         model=bundle.info.model,
         accuracy=hits / total,
         interval=wilson_interval(hits, total),
-        loss=metrics.cross_entropy(found.true, probabilities),
-        baseline=scoring.beside(bundle, found, hits),
+        loss=metrics.cross_entropy(scored.true, probabilities),
+        baseline=scoring.beside(bundle, scored, hits),
     )
 
 
 def _notes(first: Bundle, second: Bundle, on: scoring.Images, sides: Sequence[Side], groups: Groups | None) -> Iterator[str]:
-    """Notes on images seen in training, on groups and on the baseline."""
+    """Return notes on images seen in training, on groups and on the baseline."""
     yield from on.notes
     yield from (f"{second.path}: {note}" for note in scoring.seen_in_training(second, on.root, on.samples))
     if note := grouped.note(groups, "the intervals and McNemar's test"):

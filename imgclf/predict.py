@@ -1,4 +1,4 @@
-"""`imgclf predict`: one record for every requested input, in order, whatever happens to it."""
+"""`imgclf predict`: one record for every input, in the order of the inputs, with an error for those that cannot be read."""
 
 import collections
 import contextlib
@@ -30,44 +30,50 @@ from imgclf.models.prediction import Place, Prediction, predict_image
 def predict(
     bundle: Bundle, inputs: Inputs, *, top: int = 1, threshold: float = 0.0, without: Path | None = None
 ) -> Generator[Prediction, None, None]:
-    """Predict what `sources.expand` makes of the inputs, on all cores, each record as soon as it is its turn.
+    """Predict the images that `sources.expand` finds in the inputs, on all cores.
 
-    threshold: see `prediction.predict_image`. without: a folder whose images are skipped.
+    Each record is yielded as soon as it and all earlier ones are computed.
+
+    Args:
+        top: Number of classes in each record.
+        threshold: See `prediction.predict_image`.
+        without: A folder whose images are skipped.
     """
     check("top", top, Annotated[int, Within(1)])
     check("threshold", threshold, Fraction)
-    one = functools.partial(predict_image, bundle, top=top, threshold=threshold)
-    return ordered_map(one, sources.expand(inputs, without))
+    predict_one = functools.partial(predict_image, bundle, top=top, threshold=threshold)
+    return ordered_map(predict_one, sources.expand(inputs, without))
 
 
 def predict_shard(
     bundle: Bundle, inputs: Inputs, shard: Shard, *, top: int = 1, threshold: float = 0.0
 ) -> Generator[Prediction, None, None]:
-    """Predict every `shard.count`-th input; each record says which of all it is, so that `merge` can put them in order."""
-    seen = 0
+    """Predict every `shard.count`-th input. Each record contains its position among all inputs, so `merge` can order them."""
+    total = 0
 
     def own() -> Iterator[Source]:
-        nonlocal seen
+        nonlocal total
         for source in sources.expand(inputs):
-            seen += 1
-            if (seen - 1) % shard.count == shard.index - 1:
+            total += 1
+            if (total - 1) % shard.count == shard.index - 1:
                 yield source
 
-    held: Prediction | None = None  # the last is known as such only when there is no other
-    one = functools.partial(predict_image, bundle, top=top, threshold=threshold)
-    for number, record in enumerate(ordered_map(one, own())):
-        if held:
-            yield held
+    previous: Prediction | None = None  # yielded one record late, because the last record gets the number of inputs
+    predict_one = functools.partial(predict_image, bundle, top=top, threshold=threshold)
+    for number, record in enumerate(ordered_map(predict_one, own())):
+        if previous:
+            yield previous
         position = shard.index - 1 + number * shard.count
-        held = dataclasses.replace(record, place=Place(shard.index, shard.count, position))
-    if held and held.place:
-        yield dataclasses.replace(held, place=dataclasses.replace(held.place, inputs=seen))
+        previous = dataclasses.replace(record, place=Place(shard.index, shard.count, position))
+    if previous and previous.place:
+        yield dataclasses.replace(previous, place=dataclasses.replace(previous.place, inputs=total))
 
 
 def merge(files: Sequence[str]) -> Generator[Prediction, None, None]:
-    """The records that all shards printed, in the order of the inputs, the files read side by side.
+    """Merge the records of all shards in the order of the inputs. The files are read in parallel, not loaded whole.
 
-    Raises ImgclfError, at the latest at the end, when a shard is missing, ended early or had other inputs.
+    Raises:
+        ImgclfError: A shard is missing, incomplete or had other inputs. Some of these errors are only found at the end.
     """
     with contextlib.ExitStack() as stack:
         shards: dict[int, tuple[str, Iterator[Prediction]]] = {}
@@ -78,15 +84,16 @@ def merge(files: Sequence[str]) -> Generator[Prediction, None, None]:
             if first is None or first.place is None:  # a shard has no record when there are fewer inputs than shards
                 continue
             if first.place.shard in shards:
-                raise ImgclfError(f"{name}: the same shard as {shards[first.place.shard][0]}; give each once")
+                raise ImgclfError(f"{name}: the same shard as {shards[first.place.shard][0]}; give each shard once")
             if count and first.place.shards != count:
                 raise ImgclfError(
-                    f"{name}: one of {first.place.shards} shards, and {files[0]} of {count}; give those of one work"
+                    f"{name}: one of {first.place.shards} shards, but {files[0]} is one of {count}; "
+                    "give the files of one division into shards"
                 )
             count = first.place.shards
             shards[first.place.shard] = name, itertools.chain([first], records)
         if not count:
-            raise ImgclfError(f"{', '.join(files[:3])}: no records; give what `imgclf predict --shard I/N --jsonl` printed")
+            raise ImgclfError(f"{', '.join(files[:3])}: no records; give the output of `imgclf predict --shard I/N --jsonl`")
         totals: dict[str, int] = {}
         for position in itertools.count():
             if totals and position == min(totals.values()):
@@ -96,14 +103,14 @@ def merge(files: Sequence[str]) -> Generator[Prediction, None, None]:
             record = next(records, None)
             if record is None or record.place is None or record.place.position != position:
                 raise ImgclfError(
-                    f"{name}: record {position // count + 1} is missing; run this shard to its end and merge again"
+                    f"{name}: record {position // count + 1} is missing; run this shard again to its end, then merge"
                 )
             if record.place.inputs is not None:
                 totals[name] = record.place.inputs
             yield dataclasses.replace(record, place=None)
         if len(set(totals.values())) > 1 or len(totals) < len(shards):
             raise ImgclfError(
-                f"{', '.join(files[:3])}: the shards had other inputs, or more of them; run them again on the same"
+                f"{', '.join(files[:3])}: the shards had different inputs; run all of them again on the same inputs"
             )
 
 
@@ -111,7 +118,7 @@ _LONGEST = 1 << 24  # bytes of a record, which may name every class
 
 
 def _records(name: str, stack: contextlib.ExitStack) -> Iterator[Prediction]:
-    """The records of a file, one a line; raises ImgclfError when it is none of ours."""
+    """Read the records of a file, one per line. Raises ImgclfError for other content."""
     file = stack.enter_context(reading.opened(Path(name)))
     for number in itertools.count(1):
         line = file.readline(_LONGEST + 1)
@@ -122,18 +129,18 @@ def _records(name: str, stack: contextlib.ExitStack) -> Iterator[Prediction]:
                 raise ValueError(f"longer than {_LONGEST:,} bytes")
             record = Prediction.from_dict(json.loads(line))
             if record.place is None:
-                raise ValueError("it was printed without --shard")
+                raise ValueError("it was written without --shard")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ImgclfError(f"{name}, line {number}: no record of a shard: {error}; run this shard again") from error
+            raise ImgclfError(f"{name}, line {number}: not a record of a shard: {error}; run this shard again") from error
         yield record
 
 
 class Sorting:
-    """Puts predicted photos into the class folders of a folder, a thousand at a time, each thousand planned ahead.
+    """Sorts predicted photos into class folders inside `folder`, in operations of a thousand photos each.
 
-    counts: photos placed, by label; there: those that lay where they belong; failed: those that could not be placed, each of
-    which is reported as (input, why) at once. known: data folders, in which nothing is placed. Creates the folder; raises
-    ImgclfError if that fails.
+    Creates the folder; raises ImgclfError if that fails. known: data folders, in which nothing may be placed. report: called
+    with (input, reason) for each photo that cannot be placed. counts: number of placed photos by label. there: number of
+    photos that were in the right folder already. failed: number of photos that could not be placed.
     """
 
     def __init__(
@@ -144,7 +151,7 @@ class Sorting:
         known: Iterable[Path] = (),
     ) -> None:
         if any(os.path.lexists(folder / name) for name in ("bundle.json", "config.json")):
-            raise ImgclfError(f"{folder}: a run, not a place for photos; choose another folder")
+            raise ImgclfError(f"{folder}: this is the folder of a run; choose another folder for the photos")
         check_outside(folder, f"--{how}-to", *known)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -156,26 +163,26 @@ class Sorting:
         self._waiting: list[tuple[str, str]] = []
 
     def through(self, records: Iterable[Prediction]) -> Generator[Prediction, None, None]:
-        """The records as they come; what each was about is placed soon after, at the latest when they end or are cut off."""
+        """Yield the records unchanged, and place their photos in operations of a thousand, the rest when the records end."""
         try:
             for record in records:
                 if record.label is not None and record.is_file:
                     self._waiting.append((record.input, record.label))
                 elif record.label is not None:
                     self.failed += 1
-                    self.report(record.input, "no file of its own (it came from an archive or a pipe)")
+                    self.report(record.input, "not a separate file (it came from an archive or a pipe)")
                 yield record
                 if len(self._waiting) >= 1000:
                     self.place()
         finally:
             try:
                 self.place()
-            except (KeyboardInterrupt, SystemExit):  # a signal came before it was held back: what waits is placed all the same
+            except (KeyboardInterrupt, SystemExit):  # a signal before `place` deferred signals: place the waiting photos anyway
                 self.place()
                 raise
 
     def place(self) -> None:
-        """Place what is waiting, to the end even if a signal comes meanwhile."""
+        """Place the waiting photos. Signals are deferred until this is done."""
         with signals.deferred():
             done = placing.place(self.folder, self._waiting, self.how)
         self._waiting = []
@@ -186,7 +193,7 @@ class Sorting:
             self.report(path, reason)
 
     def check(self, inputs: Iterable[str]) -> None:
-        """Raise UsageError when photos would be sorted into the folder that they come from."""
+        """Raise UsageError if photos would be sorted into the folder that they come from."""
         for name in inputs:
             if os.path.isdir(name) and os.path.samefile(name, self.folder):
                 raise UsageError(f"{self.folder}: photos cannot be sorted into the folder that they come from; choose another")
@@ -195,7 +202,7 @@ class Sorting:
 def watch(
     bundle: Bundle, folder: Path, *, top: int = 1, threshold: float = 0.0, sorting: Sorting | None = None
 ) -> Generator[Prediction, None, None]:
-    """Predict the images of a folder, and those that come into it, without end; the folder sorted into is skipped."""
+    """Predict the images of a folder, then new images as they arrive, until interrupted. The folder of `sorting` is skipped."""
     without = sorting.folder if sorting else None
     for arrived in sources.arrivals(folder, without):
         if arrived:
@@ -204,5 +211,5 @@ def watch(
 
 
 def undo(folder: Path, *, foreign: bool = False) -> tuple[list[str], list[tuple[str, str]]]:
-    """Take back all that was sorted into a folder; see `placing.undo`."""
+    """Undo all sorting into a folder; see `placing.undo`."""
     return placing.undo(folder, foreign=foreign)

@@ -1,4 +1,4 @@
-"""`imgclf runs`: the runs below a folder, from their plain files: list, show, the best, out of the way."""
+"""`imgclf runs`: list the runs in a folder, show one, and move one to the trash. It reads the files of the runs only."""
 
 import dataclasses
 import os
@@ -12,12 +12,15 @@ from imgclf.evaluation.baseline import Baseline
 from imgclf.models import evaluations, registry, run_info
 from imgclf.models.bundle import Bundle
 
-TRASH = ".trash"  # below the folder of runs
+TRASH = ".trash"  # inside the folder of runs
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run as its files tell. state: finished, unfinished or broken, and then `problem` says what. Figures may be None."""
+    """One run, as read from its files. state: finished, unfinished, or broken with the reason in `problem`.
+
+    Metrics are None if the run does not have them.
+    """
 
     name: str
     path: str
@@ -36,13 +39,16 @@ class Run:
 
 
 def runs(folder: Path = Path("runs")) -> list[Run]:
-    """Every run of a folder, the newest first, unfinished and broken ones too; raises ImgclfError for a folder not there."""
+    """List all runs of a folder, including unfinished and broken ones, the newest first.
+
+    Raises ImgclfError if the folder does not exist.
+    """
     registry.check_runs(folder)
     found = []
     for path in sorted(folder.iterdir() if folder.is_dir() else []):
-        kept = [file for file in (path / "config.json", path / run_info.FILE) if os.path.lexists(file)]
-        if path.name != TRASH and kept:
-            found.append((os.lstat(kept[0]).st_mtime, path))
+        files = [file for file in (path / "config.json", path / run_info.FILE) if os.path.lexists(file)]
+        if path.name != TRASH and files:
+            found.append((os.lstat(files[0]).st_mtime, path))
     return [_read(path) for _time, path in sorted(found, reverse=True)]
 
 
@@ -62,42 +68,42 @@ def _read(path: Path) -> Run:
     except ImgclfError as error:
         return Run(path.name, str(path), "broken", problem=str(error))
     info, metrics, problem = run.info, run.info.metrics, ""
-    tested: dict[str, Any] = {}
+    test: dict[str, Any] = {}
     if os.path.lexists(path / evaluations.TEST):
         try:
-            tested = evaluations.read(path / evaluations.TEST, ("accuracy", "interval", "baseline"))
+            test = evaluations.read(path / evaluations.TEST, ("accuracy", "interval", "baseline"))
         except ImgclfError as error:
             problem = str(error)
     return Run(
         path.name, str(path), "finished", info.model, info.finished, metrics.epochs,
-        metrics.val_accuracy, metrics.val_interval, metrics.val_baseline, tested.get("accuracy"),
-        tuple(tested["interval"]) if tested else None, Baseline.from_dict(tested["baseline"]) if tested else None,
+        metrics.val_accuracy, metrics.val_interval, metrics.val_baseline, test.get("accuracy"),
+        tuple(test["interval"]) if test else None, Baseline.from_dict(test["baseline"]) if test else None,
         info.data.path, problem,
     )  # fmt: skip
 
 
 def show(run: Bundle) -> dict[str, Any]:
-    """Everything that a bundle knows, with the scores of its evaluations; raises ImgclfError for one that cannot be read."""
-    found = {}
+    """Return the content of bundle.json and the scores of all evaluations. Raises ImgclfError if one cannot be read."""
+    scores = {}
     for path in sorted(run.path.glob("evaluation-*.json")):
         content = evaluations.read(path)
-        found[path.stem.removeprefix("evaluation-")] = {name: content[name] for name in evaluations.SCORES}
-    return {"run": str(run.path), **run.info.to_dict(), "evaluations": found}
+        scores[path.stem.removeprefix("evaluation-")] = {name: content[name] for name in evaluations.SCORES}
+    return {"run": str(run.path), **run.info.to_dict(), "evaluations": scores}
 
 
 def remove(name: str, folder: Path = Path("runs")) -> Path:
-    """Move a run, finished or not, into the trash beside it; returns where it lies now. Nothing is deleted.
+    """Move a run, finished or not, into the trash beside it, and return its new path. Nothing is deleted.
 
-    Raises ImgclfError when there is no such run, or when a process trains it.
+    Raises ImgclfError if there is no such run, or if a process is training it.
     """
     path = folder / name if Path(name).name == name and (folder / name).is_dir() else Path(name)
     if not (path / run_info.FILE).exists() and not (path / "config.json").exists():
-        raise ImgclfError(f"{name}: no run; `imgclf runs list` shows what there is")
+        raise ImgclfError(f"{name}: not a run; `imgclf runs list` shows the runs")
     if (path / "config.json").exists():
-        with locks.held(path / "config.json", f"{path}: being trained by another process; wait for it, or stop it first"):
+        with locks.held(path / "config.json", f"{path}: another process is training this run; wait for it, or stop it first"):
             pass
-    place = path.resolve()
-    with contained.Folder.named(place.parent) as beside, beside.below(TRASH, make=True) as trash:
-        name = names.free(place.name, "", lambda other: trash.status(other) is not None)
-        beside.replace(place.name, name, trash)
+    path = path.resolve()
+    with contained.Folder.named(path.parent) as parent, parent.below(TRASH, make=True) as trash:
+        name = names.free(path.name, "", lambda other: trash.status(other) is not None)
+        parent.replace(path.name, name, trash)
         return trash.path / name

@@ -86,13 +86,13 @@ def test_command(two: Path, imgclf: Run) -> None:
     assert document["p_value"] < 0.05
     assert document["images"] == 50
     done = imgclf("compare", "good", "good", cwd=two)
-    assert done.stderr == "imgclf: error: runs/good: the same run twice; give two\n"
+    assert done.stderr == "imgclf: error: runs/good: the same run twice; give two different runs\n"
 
 
 def test_runs_with_different_classes_cannot_be_compared(two: Path, tmp_path: Path) -> None:
     good = Bundle.load(two / "runs" / "good")
     other = Bundle(tmp_path, dataclasses.replace(good.info, class_names=("blue", "green", "rot")))
-    with pytest.raises(ImgclfError, match="know other classes and cannot be compared: red, rot"):
+    with pytest.raises(ImgclfError, match="have different classes and cannot be compared; only one of them has: red, rot"):
         compare(good, other, two / "data")
     copy = shutil.copytree(two / "runs" / "good", tmp_path / "copy")
     same = compare(good, Bundle.load(copy), two / "data")

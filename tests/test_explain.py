@@ -107,7 +107,7 @@ def test_sheets_and_records(square_run: Path, tmp_path: Path) -> None:
     for sheet in sheets:
         assert header.header(sheet.read_bytes()).format == "PNG"
     assert records[1].probability == run.probability(preprocess.load(run.preprocessing, tmp_path / "a/x.png")).max()
-    with pytest.raises(UsageError, match="--class cow: no such class; there are marked, plain"):
+    with pytest.raises(UsageError, match="--class cow: no such class; the classes are marked, plain"):
         list(explain(run, [], tmp_path / "out", target="cow"))
 
 
@@ -122,7 +122,7 @@ def test_an_image_of_one_colour_has_no_saliency(square_run: Path, tmp_path: Path
 
 def test_sheets_are_never_written_among_the_images(square_run: Path, tmp_path: Path) -> None:
     image = write(tmp_path / "in" / "x.png", (square_run / "data/marked/00.png").read_bytes())
-    with pytest.raises(UsageError, match="the folder that the images come from; choose another"):
+    with pytest.raises(UsageError, match="this is the folder of the images; choose another"):
         list(explain(Bundle.load(square_run / "runs/square"), [str(image.parent)], image.parent))
     assert list(image.parent.iterdir()) == [image]
     with pytest.raises(ImgclfError, match="would become part of the data; choose a place outside it for --out"):

@@ -195,7 +195,7 @@ def test_invalid_calls(imgclf: Run, project: Path) -> None:
     assert done.stderr == "imgclf: error: --json, --jsonl, --csv and --format exclude each other\n"
     done = imgclf("predict", "x.jpg", "--run", "nope")
     assert done.returncode == 1
-    remedy = "`imgclf runs list` shows those there are, `imgclf train` makes one"
+    remedy = "`imgclf runs list` shows the runs, `imgclf train` creates one"
     assert done.stderr == f"imgclf: error: nope: no such run folder; {remedy}\n"
     shutil.rmtree(project / "runs")
     done = imgclf("predict", "x.jpg")
@@ -264,10 +264,12 @@ def test_automatic_threshold(project: Path) -> None:
         "threshold 0.6200: 20 of 40 validation images reach this confidence, and 90.0% of these are correct "
         "(95% interval 69.9% to 97.2%)"
     )
-    with pytest.raises(ImgclfError, match=r"no probability was enough .*; 0.9700 is the most, from 0.8000 on"):
+    with pytest.raises(
+        ImgclfError, match=r"no threshold reaches this accuracy .*; the highest accuracy is 0.9700, with threshold 0.8000"
+    ):
         threshold(run, "auto:0.99")
     run.class_names = ("unknown", "red", "blue")
-    with pytest.raises(UsageError, match="has a class of the name unknown"):
+    with pytest.raises(UsageError, match="has a class named unknown"):
         threshold(run, "0.5")
 
 
@@ -475,10 +477,10 @@ def test_images_that_cannot_be_moved_are_named(photos: Path, imgclf: Run) -> Non
     done = imgclf("predict", "link.png", "some.zip", "--move-to", "sorted", "--jsonl")
     assert done.returncode == 1
     assert "not placed link.png: a symbolic link" in done.stderr
-    assert "not placed some.zip/red-0.png: no file of its own" in done.stderr
+    assert "not placed some.zip/red-0.png: not a separate file" in done.stderr
     assert [json.loads(line)["error"] for line in done.stdout.splitlines()] == [None, None]
     done = imgclf("predict", "photos", "--move-to", "runs/toy")
-    assert "a run, not a place for photos" in done.stderr
+    assert "this is the folder of a run; choose another folder for the photos" in done.stderr
     for options, words in (
         (["--move-to", "a", "--link-to", "b", "photos"], "give one of them"),
         (["--watch", "photos", "--json"], "use --jsonl"),

@@ -132,7 +132,7 @@ def printed_outputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dic
 
 
 # Lines of README that depend on the images or the processor, by their beginnings.
-MACHINE_DEPENDENT = {"imgclf train --epochs 20": ("a pretrained network would do better", "bfloat16: this processor")}
+MACHINE_DEPENDENT = {"imgclf train --epochs 20": ("a pretrained network is better", "bfloat16: this CPU")}
 
 
 @pytest.mark.parametrize("command", [one for one in transcripts() if one != "imgclf serve"])

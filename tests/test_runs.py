@@ -95,7 +95,9 @@ def test_runs_on_other_splits_are_not_compared(folder: Path, imgclf: Run) -> Non
 
 
 def test_a_broken_newest_run_is_an_error(folder: Path) -> None:
-    with pytest.raises(ImgclfError, match=r"it is the newest run: `imgclf runs rm broken` puts it away, or give --run another"):
+    with pytest.raises(
+        ImgclfError, match=r"it is the newest run: move it away with `imgclf runs rm broken`, or give --run another"
+    ):
         registry.find("latest")
     runs.remove("broken")
     registry.find("latest")
@@ -115,11 +117,11 @@ def test_removed_runs_are_kept_in_the_trash(folder: Path) -> None:
     Bundle.load(first)
     with (
         locks.held(folder / "half" / "config.json", ""),
-        pytest.raises(ImgclfError, match="being trained by another process"),
+        pytest.raises(ImgclfError, match="another process is training this run"),
     ):
         runs.remove("half", folder)
     for name in ("toy", "empty", "..", ""):
-        with pytest.raises(ImgclfError, match="no run; `imgclf runs list` shows"):
+        with pytest.raises(ImgclfError, match="not a run; `imgclf runs list` shows"):
             runs.remove(name, folder)
 
 

@@ -1,4 +1,4 @@
-"""`imgclf evaluate`: how good a finished run is on images it was not fitted to, written into the run."""
+"""`imgclf evaluate`: score a finished run on images that it was not trained on, and write the scores into the run."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -28,14 +28,21 @@ def evaluate(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Score a run on a subset of its own split (the test set unless told otherwise), or on another data folder.
+    """Score a run on a subset of its own split (by default the test set), or on another data folder.
 
-    Which, `scoring.images` says. Damaged images are skipped and named. Raises ImgclfError when there is nothing to score.
+    The results are written into the run's folder. Damaged images are skipped; the result lists them with the reasons.
+
+    Args:
+        data: See `scoring.images` for the images that `data` and `subset` select.
+        progress: Called with the number of images so far and the total.
+
+    Raises:
+        ImgclfError: There are no images to score.
     """
     data = None if data is None else Path(data)
     on = scoring.images(bundle, data, subset)
-    found = scoring.score([bundle], on, progress)
-    truth, probabilities = found.true, found.probabilities[0]
+    scored = scoring.score([bundle], on, progress)
+    truth, probabilities = scored.true, scored.probabilities[0]
     predicted = probabilities.argmax(axis=1)
     classes = len(bundle.class_names)
     matrix = metrics.confusion(truth, predicted, classes)
@@ -43,7 +50,7 @@ def evaluate(
     interval = wilson_interval(right, len(truth))
     top = {k: metrics.top_k(truth, probabilities, k) for k in (2, 3, 5) if k < classes}
     absent = metrics.note_on_absent(matrix.sum(axis=1), bundle.class_names)
-    trivial, groups = scoring.beside(bundle, found, right), scoring.groups(on, found)
+    trivial, groups = scoring.beside(bundle, scored, right), scoring.groups(on, scored)
     warning = trivial.warning("accuracy", right / len(truth), interval, bundle.info.next_step)
     macro, weighted = (float(value) for value in metrics.f1_scores(matrix))
     macro_interval, weighted_interval = metrics.bootstrap_f1(matrix)
@@ -60,7 +67,7 @@ def evaluate(
         baseline=trivial,
         groups=groups,
         top=top,
-        top_intervals={k: wilson_interval(round(share * len(truth)), len(truth)) for k, share in top.items()},
+        top_intervals={k: wilson_interval(round(value * len(truth)), len(truth)) for k, value in top.items()},
         macro_f1=macro,
         macro_f1_interval=macro_interval,
         weighted_f1=weighted,
@@ -72,18 +79,18 @@ def evaluate(
         temperature=bundle.temperature,
         classes=tuple(metrics.class_scores(matrix, bundle.class_names)),
         confusion=matrix,
-        slices=tuple(slices.slices(predicted == truth, _grouped(found))),
-        predictions=tuple(_predictions(bundle, found)),
-        scored=found,
-        skipped=found.skipped,
+        slices=tuple(slices.slices(predicted == truth, _grouped(scored))),
+        predictions=tuple(_predictions(bundle, scored)),
+        scored=scored,
+        skipped=scored.skipped,
         notes=tuple(note for note in (*on.notes, absent, grouped.note(groups, "the intervals"), warning) if note),
     )
     return _written(evaluation, bundle.path)
 
 
-def _predictions(bundle: Bundle, found: scoring.Scored) -> Iterator[dict[str, Any]]:
-    """For each image its label, the prediction and the measures, as `Evaluation.predictions` has them."""
-    for sample, row, measured in zip(found.samples, found.probabilities[0], found.measures, strict=True):
+def _predictions(bundle: Bundle, scored: scoring.Scored) -> Iterator[dict[str, Any]]:
+    """Return the records of `Evaluation.predictions`: label, prediction and measures of each image."""
+    for sample, row, measured in zip(scored.samples, scored.probabilities[0], scored.measures, strict=True):
         best = int(row.argmax())
         yield {
             "path": sample.path,
@@ -95,7 +102,7 @@ def _predictions(bundle: Bundle, found: scoring.Scored) -> Iterator[dict[str, An
 
 
 def _written(evaluation: Evaluation, run_dir: Path) -> Evaluation:
-    """Write the evaluation into the run; returns it, with the reason where it could not be written."""
+    """Write the evaluation into the run. If that fails, the returned evaluation contains the reason."""
     try:
         write(evaluation, run_dir)
     except ImgclfError as error:
@@ -104,29 +111,29 @@ def _written(evaluation: Evaluation, run_dir: Path) -> Evaluation:
 
 
 def _name(run_dir: Path, on: scoring.Images) -> str:
-    """What the results are called in the run's folder; with a number where another folder of the same name has been scored."""
+    """Return the name of the results in the run's folder. It gets a number if another data folder with that name was scored."""
 
     def is_taken(name: str) -> bool:
-        return name.startswith("other-") and _scored(run_dir, name) not in (None, on.root.resolve())
+        return name.startswith("other-") and _scored_folder(run_dir, name) not in (None, on.root.resolve())
 
     return names.free(on.name, "", is_taken)
 
 
-def _scored(run_dir: Path, name: str) -> Path | None:
-    """The data folder of an earlier evaluation."""
+def _scored_folder(run_dir: Path, name: str) -> Path | None:
+    """Return the data folder of an earlier evaluation; None if there is none."""
     try:
         return Path(evaluations.read(run_dir / f"evaluation-{name}.json", ("data",))["data"])
     except ImgclfError:
         return None
 
 
-def _grouped(found: scoring.Scored) -> dict[str, NDArray[np.float64] | list[str]]:
-    """What slices are made by: the measures, and the folder in which an image lies within its class."""
-    columns: dict[str, NDArray[np.float64] | list[str]] = dict(zip(scoring.MEASURES, found.measures.T, strict=True))
-    folders = [PurePosixPath(sample.path).parent.parts for sample in found.samples]
+def _grouped(scored: scoring.Scored) -> dict[str, NDArray[np.float64] | list[str]]:
+    """Return the columns that define slices: the measures, and the folder of each image inside its class folder."""
+    columns: dict[str, NDArray[np.float64] | list[str]] = dict(zip(scoring.MEASURES, scored.measures.T, strict=True))
+    folders = [PurePosixPath(sample.path).parent.parts for sample in scored.samples]
     columns["folder"] = [
-        # A manifest may call an image otherwise than its folder does; then the whole way is told.
+        # If the class in the manifest is not a folder of the path, use the whole path.
         "/".join(parts[parts.index(sample.label) + 1 :] if sample.label in parts else parts) or "."
-        for parts, sample in zip(folders, found.samples, strict=True)
+        for parts, sample in zip(folders, scored.samples, strict=True)
     ]
     return columns

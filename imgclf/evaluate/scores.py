@@ -15,19 +15,19 @@ from imgclf.evaluation.grouped import Groups
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Scores of one run on one set of images, by its calibrated probabilities; NaN where one is undefined.
+    """Scores of one run on one set of images, from its calibrated probabilities. Undefined scores are NaN.
 
     interval: 95% Wilson interval of the accuracy. F1 has bootstrap intervals. baseline: always predict the largest class of the
-    training images; scored on the same images. groups: of these images; None if they are not from the run's own split. top:
-    top-2, top-3 and top-5 accuracy, for fewer than all classes, with Wilson intervals. auc, average_precision: one-versus-rest
-    means over the classes with images; with two classes, those of the second. calibration_error: expected calibration error in
-    15 bins, also before calibration. confusion: true x predicted.
+    training images, scored on the same images. groups: of these images; None if they are not from the run's own split. top:
+    top-2, top-3 and top-5 accuracy, if the run has more classes than that, with Wilson intervals. auc, average_precision:
+    one-versus-rest means over the classes with images; with two classes, those of the second. calibration_error: expected
+    calibration error in 15 bins; uncalibrated_error: the same before calibration. confusion: true x predicted.
     """
 
     run: str
     data: str
-    on: str  # which images, in words
-    name: str  # short name of the same, as in the file names
+    on: str  # description of the images
+    name: str  # short name of the images, used in file names
     class_names: tuple[str, ...]
     images: int
     loss: float
@@ -56,15 +56,15 @@ class Evaluation:
     unwritten: str = ""  # why the results could not be written into the run
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: everything but the single predictions, which have a CSV file of their own."""
-        without = ("predictions", "scored")
+        """Return the record for JSON, without the single predictions, which are in a CSV file."""
+        omitted = ("predictions", "scored")
         values: dict[str, Any] = {"schema": "evaluate/1"}
-        values |= {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in without}
+        values |= {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in omitted}
         values = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()}
         return values | {
             "baseline": dataclasses.asdict(self.baseline),
             "groups": None if self.groups is None else dataclasses.asdict(self.groups),
-            "top": {str(k): share for k, share in self.top.items()},
+            "top": {str(k): accuracy for k, accuracy in self.top.items()},
             "top_intervals": {str(k): interval for k, interval in self.top_intervals.items()},
             "classes": [dataclasses.asdict(score) for score in self.classes],
             "confusion": self.confusion.tolist(),
@@ -73,12 +73,12 @@ class Evaluation:
 
     @property
     def errors(self) -> list[dict[str, Any]]:
-        """The wrong predictions, the surest first."""
+        """The wrong predictions, by descending confidence."""
         wrong = [one for one in self.predictions if one["predicted"] != one["label"]]
         return sorted(wrong, key=lambda one: -one["probability"])
 
     def metric(self, name: str) -> float:
-        """What a gate asks for by this name, as recall[cat]."""
+        """Return the metric with the name of a gate, for example recall[cat]."""
         name, _bracket, rest = name.partition("[")
         if rest:
             return float(getattr(self.classes[self.class_names.index(rest[:-1])], name))
@@ -87,7 +87,7 @@ class Evaluation:
         return float(getattr(self, "macro_f1" if name == "f1" else name))
 
     def between(self, name: str) -> tuple[float, float] | None:
-        """The 95% interval of this metric; None if there is none yet."""
+        """Return the 95% interval of the metric with the name of a gate; None for metrics without one."""
         name, _bracket, rest = name.partition("[")
         if rest:
             score = self.classes[self.class_names.index(rest[:-1])]

@@ -1,4 +1,4 @@
-"""Write an evaluation: JSON, CSV, plots, and an HTML page."""
+"""Write an evaluation as JSON, CSV, plots and an HTML page."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def write(evaluation: Evaluation, run_dir: Path) -> None:
-    """Leave evaluation-<name>.json, predictions-<name>.csv, confusion-<name>.png and calibration-<name>.png in a run folder."""
+    """Write evaluation-<name>.json, predictions-<name>.csv, confusion-<name>.png and calibration-<name>.png into a run."""
     from imgclf.reports import plots, tables
 
     try:
@@ -51,19 +51,19 @@ def _calibration(evaluation: Evaluation) -> "Figure":
     return plots.calibration(bins, curve, (of_bins, of_curve))
 
 
-def _wilson(counts: NDArray[Any], shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, 2) 95% Wilson intervals of shares of counts; 0 to 1 for an undefined share."""
-    pairs = zip(np.rint(counts).astype(int).tolist(), np.nan_to_num(shares).tolist(), strict=True)
-    return np.array([wilson_interval(round(share * count), count) for count, share in pairs])
+def _wilson(counts: NDArray[Any], fractions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the 95% Wilson intervals, (n, 2), of fractions of counts; 0 to 1 for an undefined fraction."""
+    pairs = zip(np.rint(counts).astype(int).tolist(), np.nan_to_num(fractions).tolist(), strict=True)
+    return np.array([wilson_interval(round(fraction * count), count) for count, fraction in pairs])
 
 
 def check_page(path: Path, bundle: Bundle, data: Path | None) -> None:
-    """Refuse a place for the page before anything is computed."""
+    """Raise an error if the page cannot be written to this path. Call it before the evaluation, which takes time."""
     check_output(path, data or Path(bundle.info.data.path), ".html", evaluation_page.START, "--html")
 
 
 def write_page(evaluation: Evaluation, bundle: Bundle, path: Path) -> None:
-    """A self-contained page: metrics, confusion matrix, classes, calibration, slices, the worst errors with their images."""
+    """Write a self-contained HTML page: metrics, confusion matrix, classes, calibration, slices, and the worst errors."""
     from imgclf.reports import plots
 
     drawn = {"calibration": plots.png(_calibration(evaluation))}

@@ -23,13 +23,16 @@ from imgclf.images import decode, preprocess
 from imgclf.images.formats import filetypes
 from imgclf.models.bundle import Bundle
 
-COMPARED = 1000  # images at most that the exported file is held against the run on
-_TIMED = 20
+COMPARED = 1000  # images at most for the comparison with the run
+_TIMED = 20  # images at most for the measurement of speed
 
 
 @dataclasses.dataclass(frozen=True)
 class FromBytes:
-    """How a SavedModel's own decoder does on the images' files: those that are JPEG or PNG and that it reads."""
+    """Comparison of a SavedModel that decodes the files itself with the run, on the JPEG and PNG files that it can decode.
+
+    The fields have the same meaning as in `exporting.Export`.
+    """
 
     images: int
     difference: float
@@ -39,9 +42,9 @@ class FromBytes:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What the run and the exported file predict to the same images.
+    """Predictions of the run and of the exported file for the same images.
 
-    before, after: probabilities (n, classes) of the run and of the file. true: (n,) classes. pixels: some of the images.
+    before, after: probabilities (n, classes) of the run and of the file. true: class indices (n,). pixels: some of the images.
     """
 
     before: NDArray[np.float64]
@@ -55,36 +58,36 @@ class Comparison:
 
     @property
     def right(self) -> tuple[int, int]:
-        """How many labels are right, of the run and of the file."""
+        """Numbers of correct labels of the run and of the file."""
         return int((self.before.argmax(1) == self.true).sum()), int((self.after.argmax(1) == self.true).sum())
 
     @property
     def difference(self) -> float:
-        """The largest of any class's probability."""
+        """The largest difference in the probability of any class."""
         return float(np.abs(self.after - self.before).max())
 
     @property
     def agreement(self) -> float:
-        """The share of images with the same label."""
+        """The fraction of images with the same label."""
         return float((self.after.argmax(1) == self.before.argmax(1)).mean())
 
 
 def compare(run: Bundle, predict: Predict, root: Path, rows: list[Row], report: Stages) -> Comparison:
-    """Classify the images by the run and by the file. Raises ImgclfError when none of them can be read."""
+    """Classify the images with the run and with the file. Raises ImgclfError if no image can be read."""
 
-    def one(row: Row) -> tuple[NDArray[np.float64], NDArray[np.float64], decode.Image] | None:
+    def classify(row: Row) -> tuple[NDArray[np.float64], NDArray[np.float64], decode.Image] | None:
         image = load_image(run, root, row)
         return None if image is None else (run.probability(image), predict(image), image)
 
     before, after, true = [], [], []
     pixels: list[decode.Image] = []
-    for done, (row, found) in enumerate(zip(rows, ordered_map(one, rows), strict=True), 1):
-        if found is not None:
-            before.append(found[0])
-            after.append(found[1])
+    for done, (row, result) in enumerate(zip(rows, ordered_map(classify, rows), strict=True), 1):
+        if result is not None:
+            before.append(result[0])
+            after.append(result[1])
             true.append(run.class_names.index(row.label))
             if len(pixels) < _TIMED:
-                pixels.append(found[2])
+                pixels.append(result[2])
         report("comparing", done, len(rows))
     if not true:
         raise ImgclfError(
@@ -93,29 +96,36 @@ def compare(run: Bundle, predict: Predict, root: Path, rows: list[Row], report: 
     return Comparison(np.array(before), np.array(after), np.array(true), pixels)
 
 
-def hold(path: Path, config: ExportConfig, comparison: Comparison, subset: Subset) -> None:
-    """Raise ImgclfError when an exported file is not what the run is."""
-    on = f"on {comparison.images} {subset} images"
+def check_tolerance(path: Path, config: ExportConfig, comparison: Comparison, subset: Subset) -> None:
+    """Raise ImgclfError if the exported file differs from the run by more than the tolerance.
+
+    The tolerance is a fraction of different labels for int8, and a difference in probability otherwise.
+    """
+    images = f"{comparison.images} {subset} images"
     if config.quantize == "int8":
-        apart = 1 - comparison.agreement
-        if not apart <= config.limit + 1e-9:
+        disagreement = 1 - comparison.agreement
+        if not disagreement <= config.limit + 1e-9:
             raise ImgclfError(
-                f"{path}: not exported: another label than the run's {round(apart * comparison.images)} times {on}, and "
-                f"{config.limit:g} of them are allowed; take --quantize float16, or allow more with --tolerance"
+                f"{path}: not exported: the label differs from the run's for {round(disagreement * comparison.images)} of "
+                f"{images}; the allowed fraction is {config.limit:g}; use --quantize float16, or a higher --tolerance"
             )
     elif not comparison.difference <= config.limit:
-        lossless = "take --quantize none, or " if config.quantize != "none" else ""
+        lossless = "use --quantize none, or " if config.quantize != "none" else "use "
         raise ImgclfError(
-            f"{path}: not exported: a probability differs from the run's by {comparison.difference:.2g} {on}, and "
-            f"{config.limit:g} is allowed; {lossless}allow more with --tolerance"
+            f"{path}: not exported: a probability differs from the run's by {comparison.difference:.2g} on {images}; "
+            f"the allowed difference is {config.limit:g}; {lossless}a higher --tolerance"
         )
 
 
-def on_bytes(path: Path, run: Bundle, root: Path, rows: list[Row], report: Stages) -> tuple[FromBytes | None, list[str]]:
-    """A SavedModel that decodes by itself, against the run that does so with OpenCV; and a note on the files it refuses."""
+def compare_files(path: Path, run: Bundle, root: Path, rows: list[Row], report: Stages) -> tuple[FromBytes | None, list[str]]:
+    """Compare a SavedModel that decodes JPEG and PNG files itself with the run, which decodes them with OpenCV.
+
+    Returns:
+        The comparison (None without such files), and notes on the files that the SavedModel cannot decode.
+    """
     predict = formats.open_bytes(path)
 
-    def one(row: Row) -> tuple[NDArray[np.float64], NDArray[np.float64] | None] | None:
+    def classify(row: Row) -> tuple[NDArray[np.float64], NDArray[np.float64] | None] | None:
         try:
             data = decode.read(root / row.path)
             if filetypes.sniff(data) not in ("JPEG", "PNG"):
@@ -124,15 +134,15 @@ def on_bytes(path: Path, run: Bundle, root: Path, rows: list[Row], report: Stage
         except ImageError:
             return None
 
-    pairs, refused = [], 0
-    for done, found in enumerate(ordered_map(one, rows), 1):
-        if found and found[1] is not None:
-            pairs.append(found)
-        elif found:
-            refused += 1
+    pairs, undecoded = [], 0
+    for done, result in enumerate(ordered_map(classify, rows), 1):
+        if result and result[1] is not None:
+            pairs.append(result)
+        elif result:
+            undecoded += 1
         report("comparing files", done, len(rows))
-    words = "JPEG and PNG files whose bytes the SavedModel refuses, as where the mark at their end is missing"
-    notes = [f"{words}: {refused}"] if refused else []
+    text = "JPEG and PNG files that the SavedModel cannot decode, for example because the end marker is missing"
+    notes = [f"{text}: {undecoded}"] if undecoded else []
     if not pairs:
         return None, notes
     before, after = np.array(pairs).transpose(1, 0, 2)
@@ -142,16 +152,18 @@ def on_bytes(path: Path, run: Bundle, root: Path, rows: list[Row], report: Stage
 
 
 def milliseconds(predict: Callable[[decode.Image], Any], pixels: list[decode.Image]) -> float:
+    """Return the median time per image, after a first call that is not measured."""
     predict(pixels[0])
-    taken = []
+    seconds = []
     for image in pixels:
-        began = time.perf_counter()
+        start = time.perf_counter()
         predict(image)
-        taken.append(time.perf_counter() - began)
-    return 1000 * statistics.median(taken)
+        seconds.append(time.perf_counter() - start)
+    return 1000 * statistics.median(seconds)
 
 
 def load_image(run: Bundle, root: Path, row: Row) -> decode.Image | None:
+    """Return the image at the run's size; None if it cannot be read."""
     try:
         return preprocess.load(run.preprocessing, root / row.path)
     except ImageError:

@@ -1,4 +1,4 @@
-"""`imgclf export`: a finished run as a file that others can use, compared with the run on real images before it is kept."""
+"""`imgclf export`: write a finished run in another format, and keep the file only if it predicts the same as the run."""
 
 import contextlib
 import dataclasses
@@ -24,22 +24,30 @@ from imgclf.evaluation import baseline
 from imgclf.evaluation.baseline import Baseline
 from imgclf.evaluation.intervals import wilson_interval
 from imgclf.export import formats
-from imgclf.export.comparing import COMPARED, FromBytes, compare, hold, load_image, milliseconds, on_bytes
+from imgclf.export.comparing import (
+    COMPARED,
+    FromBytes,
+    check_tolerance,
+    compare,
+    compare_files,
+    load_image,
+    milliseconds,
+)
 from imgclf.images import decode
 from imgclf.models.bundle import Bundle
 
-FOLDER = "export"  # of a run: what is exported without a name of the user's
+FOLDER = "export"  # folder inside a run for exports without --out
 
-_FITTED = 200  # images at most that int8 is fitted to
+_CALIBRATION_IMAGES = 200  # at most, for the value ranges of int8
 
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """An exported file beside its run, on images of one part of the run's split; only TensorFlow has more than one thread.
+    """An exported file compared with its run, on images of one subset of the run's split.
 
-    difference: the largest of any class's probability. agreement: share of images with the same label. before: of the run,
-    after: of the exported file. Sizes are in bytes, times are medians in milliseconds per image. Intervals are 95% Wilson
-    intervals. baseline: on the same images, compared with the accuracy of the file.
+    difference: largest difference in the probability of any class. agreement: fraction of images with the same label. before:
+    of the run; after: of the exported file. Sizes are in bytes. Times are medians in milliseconds per image, on one thread
+    except for TensorFlow. Intervals are 95% Wilson intervals. baseline: on the same images, compared with the file's accuracy.
     """
 
     run: str
@@ -61,7 +69,7 @@ class Export:
     size_after: int
     ms_before: float
     ms_after: float
-    fitted_to: int  # images that chose the ranges of int8
+    fitted_to: int  # number of images from which int8 got its value ranges
     from_bytes: FromBytes | None
     notes: tuple[str, ...]
 
@@ -70,19 +78,25 @@ class Export:
 
 
 def check(config: ExportConfig, out: Path | None) -> None:
-    """Raise UsageError for what cannot be asked for, ImgclfError for what is not installed or in the way."""
+    """Check the options before anything is computed.
+
+    Raises:
+        UsageError: The format does not support the quantization, or --out has the wrong extension.
+        ImgclfError: A package is not installed, or --out cannot be created.
+    """
     form, quantize = config.format, config.quantize
-    known = formats.QUANTIZED[form]
-    if quantize not in known:
-        having = ", ".join(name for name, kinds in formats.QUANTIZED.items() if quantize in kinds)
+    supported = formats.QUANTIZED[form]
+    if quantize not in supported:
+        others = ", ".join(name for name, kinds in formats.QUANTIZED.items() if quantize in kinds)
         raise UsageError(
-            f"--format {form} --quantize {quantize}: there is none; {form} has {', '.join(known)}; {quantize} is for {having}"
+            f"--format {form} does not support --quantize {quantize}, only {', '.join(supported)}; "
+            f"{quantize} is supported by {others}"
         )
     ending = formats.ENDINGS[form]
     if out and ending and out.suffix != ending:
-        raise UsageError(f"--out {out}: a {form} file ends with {ending}")
+        raise UsageError(f"--out {out}: the name of a {form} file must end with {ending}")
     if out and out.exists():
-        raise ImgclfError(f"{out}: exists already, and an export never writes over it; give --out another name")
+        raise ImgclfError(f"{out}: exists already, and an export never overwrites it; give --out another name")
     above = next((folder for folder in out.absolute().parents if folder.exists()), None) if out else None
     if above and not above.is_dir():
         raise ImgclfError(f"{above}: a file, not a folder; give --out another place")
@@ -90,9 +104,9 @@ def check(config: ExportConfig, out: Path | None) -> None:
 
 
 def default_path(run: Path, config: ExportConfig) -> Path:
-    """Where an export goes without a name: `export/model-int8.tflite` and the like in the run's folder.
+    """Return the path of an export without --out: `export/model-int8.tflite` or similar in the run's folder.
 
-    Raises LinkError when the folder `export` of the run, which may come from someone else, is a link.
+    Raises LinkError if the run's folder `export` is a link, since runs may come from other people.
     """
     with contained.Folder.named(run) as folder, contextlib.suppress(FileNotFoundError):
         folder.below(FOLDER).close()
@@ -108,11 +122,18 @@ def export(
     out: StrPath | None = None,
     progress: Stages | None = None,
 ) -> Export:
-    """Write a run in another format, run that file on the test set (validation where there is none), and keep it if it agrees.
+    """Write a run in another format, compare the file with the run on the test set, and keep it if they agree.
 
-    The probabilities of every format are the calibrated ones, one a class. data: where the run's images are now, if they were
-    moved. out: a new file or folder; by default `default_path`, where an earlier export is replaced. Raises ImgclfError, and
-    leaves nothing behind, when the file differs by more than the config's tolerance.
+    Without a test set, the validation set is used. Every format returns one calibrated probability for each class.
+
+    Args:
+        data: The data folder, if it was moved.
+        out: A new file or folder. The default is `default_path`, where an earlier export is replaced.
+
+    Raises:
+        ImgclfError: The file differs from the run by more than the tolerance (the file is then removed), the images cannot be
+            used, or the file cannot be written.
+        UsageError: See `check`.
     """
     config = config or ExportConfig()
     data = None if data is None else Path(data)
@@ -125,20 +146,21 @@ def export(
     check_outside(path, "--out", root)
     report("loading TensorFlow", 0, 1)
     network = formats.calibrated(run.network(), run.temperature)
-    with _place(path, config.format) as temporary:
+    with _temporary_path(path, config.format) as temporary:
         report("converting", 0, 1)
         examples = _examples(run, root, rows) if config.quantize == "int8" else []
         formats.write(network, temporary, config.format, config.quantize, _note(run, config.quantize), examples)
         predict = formats.open_(temporary, config.format)
-        found = compare(run, predict, root, compared, report)
-        hold(path, config, found, subset)
-        from_bytes, more = on_bytes(temporary, run, root, compared, report) if config.format == "saved-model" else (None, [])
+        comparison = compare(run, predict, root, compared, report)
+        check_tolerance(path, config, comparison, subset)
+        is_decoding = config.format == "saved-model"
+        from_bytes, more = compare_files(temporary, run, root, compared, report) if is_decoding else (None, [])
         size = sum(file.stat().st_size for file in (temporary, *temporary.rglob("*")) if file.is_file())
-        ms_before, ms_after = milliseconds(run.probability, found.pixels), milliseconds(predict, found.pixels)
-    right_before, right_after = found.right
-    interval = wilson_interval(right_after, found.images)
-    trivial = _baseline(run, found.true, right_after)
-    warning = trivial.warning("accuracy", right_after / found.images, interval, run.info.next_step)
+        ms_before, ms_after = milliseconds(run.probability, comparison.pixels), milliseconds(predict, comparison.pixels)
+    right_before, right_after = comparison.right
+    interval = wilson_interval(right_after, comparison.images)
+    trivial = _baseline(run, comparison.true, right_after)
+    warning = trivial.warning("accuracy", right_after / comparison.images, interval, run.info.next_step)
     return Export(
         run=str(run.path),
         path=str(path),
@@ -146,13 +168,13 @@ def export(
         quantize=config.quantize,
         tolerance=config.limit,
         subset=subset,
-        images=found.images,
-        difference=found.difference,
-        agreement=found.agreement,
-        agreement_interval=wilson_interval(round(found.agreement * found.images), found.images),
-        accuracy_before=right_before / found.images,
-        interval_before=wilson_interval(right_before, found.images),
-        accuracy_after=right_after / found.images,
+        images=comparison.images,
+        difference=comparison.difference,
+        agreement=comparison.agreement,
+        agreement_interval=wilson_interval(round(comparison.agreement * comparison.images), comparison.images),
+        accuracy_before=right_before / comparison.images,
+        interval_before=wilson_interval(right_before, comparison.images),
+        accuracy_after=right_after / comparison.images,
         interval_after=interval,
         baseline=trivial,
         size_before=run.file.stat().st_size,
@@ -166,12 +188,12 @@ def export(
 
 
 def _images(run: Bundle, data: Path | None) -> tuple[Path, list[Row], list[str]]:
-    """The data folder, the rows of the run's split whose images are there and unchanged, and a note on the others."""
+    """Return the data folder, the rows of the run's split whose images exist unchanged, and notes on the other images."""
     root = data or Path(run.info.data.path)
     if data is None and not root.is_dir():
         raise ImgclfError(
-            f"{root}: the run's data folder is no longer there, and an export is held against the run on its images; "
-            "say where they are now: imgclf export FOLDER"
+            f"{root}: the run's data folder is no longer there; an export is compared with the run on its images; "
+            "give the new path: imgclf export FOLDER"
         )
     check_data_folder(root)
     manifest, _others, notes = scoring.as_named(root, scoring.manifest_of(run))
@@ -180,47 +202,50 @@ def _images(run: Bundle, data: Path | None) -> tuple[Path, list[Row], list[str]]
     rows = [row for row in wanted if hashes.get(row.path) == row.sha256]
     lost = len(manifest.rows) - len(rows)
     if lost:
-        notes.append(f"images of the run's split that are gone or have changed, and were skipped: {lost}")
+        notes.append(f"skipped images of the run's split that are missing or have changed: {lost}")
     return root, rows, notes
 
 
-def _some(rows: list[Row], most: int) -> list[Row]:
-    """Evenly spaced, and so of every class that is not rare, since rows are in order of their paths."""
+def _evenly(rows: list[Row], most: int) -> list[Row]:
+    """Select at most so many rows, evenly spaced. Rows are sorted by path, so all but rare classes are included."""
     return rows[:: math.ceil(len(rows) / most)] if rows else []
 
 
 def _compared(root: Path, rows: list[Row]) -> tuple[Subset, list[Row]]:
-    """The subset that the export is compared on, test or else validation, and some of its rows."""
+    """Return the subset for the comparison, test if there is one and validation otherwise, and some of its rows."""
     subset: Subset = "test" if any(row.split == "test" for row in rows) else "val"
-    compared = _some([row for row in rows if row.split == subset], COMPARED)
+    compared = _evenly([row for row in rows if row.split == subset], COMPARED)
     if not compared:
-        raise ImgclfError(f"{root}: no image of the run's {subset} set is there to hold the export against")
+        raise ImgclfError(
+            f"{root}: an export is compared with the run on images of its {subset} set, but none of them exists unchanged; "
+            "restore them, or give another folder: imgclf export FOLDER"
+        )
     return subset, compared
 
 
-def _fitting(rows: list[Row]) -> list[Row]:
-    """Images that int8 is fitted to: validation ones, which the test does not see, or else training ones."""
+def _calibration_rows(rows: list[Row]) -> list[Row]:
+    """Select the images for int8: validation images, which the test set does not contain, or else training images."""
     validation = [row for row in rows if row.split == "val"]
-    return _some(validation or [row for row in rows if row.split == "train"], _FITTED)
+    return _evenly(validation or [row for row in rows if row.split == "train"], _CALIBRATION_IMAGES)
 
 
 def _examples(run: Bundle, root: Path, rows: list[Row]) -> list[decode.Image]:
-    """The images that int8 is fitted to, of those that can be read. Raises ImgclfError when there are none."""
-    found = ordered_map(lambda row: load_image(run, root, row), _fitting(rows))
-    examples = [image for image in found if image is not None]
+    """Load the images from which int8 gets its value ranges. Raises ImgclfError if none of them can be read."""
+    images = ordered_map(lambda row: load_image(run, root, row), _calibration_rows(rows))
+    examples = [image for image in images if image is not None]
     if not examples:
         raise ImgclfError(f"{root}: none of the images for int8 quantization can be read; run {command('clean', root)}")
     return examples
 
 
 def _baseline(run: Bundle, true: NDArray[np.int64], right: int) -> Baseline:
-    """Always predict the largest class, on images of these classes (n,), of which the exported file has `right` right."""
+    """Return the baseline on images with the classes `true`, (n,), compared with `right` correct labels of the file."""
     name = run.info.metrics.val_baseline.class_name
     return baseline.baseline(name, int((true == run.class_names.index(name)).sum()), right, len(true))
 
 
 def _note(run: Bundle, quantize: Quantize) -> dict[str, Any]:
-    """What travels inside; probabilities need no temperature any more, it is in the weights."""
+    """Return the metadata of the exported file. The probabilities are calibrated: the weights include the temperature."""
     return {
         "format": 1,
         "class_names": list(run.class_names),
@@ -236,15 +261,15 @@ def _note(run: Bundle, quantize: Quantize) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _place(path: Path, form: Format) -> Iterator[Path]:
-    """A temporary path that gets its name when the block ends well; if not, not even a folder made for it stays."""
-    made = [folder for folder in path.absolute().parents if not folder.exists()]
+def _temporary_path(path: Path, form: Format) -> Iterator[Path]:
+    """Yield a temporary path, which is renamed to `path` if the block succeeds. Otherwise remove it and all new folders."""
+    created = [folder for folder in path.absolute().parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with atomic.atomic_folder(path) if form == "saved-model" else atomic.atomic_path(path) as temporary:
             yield temporary
     except BaseException:
-        for folder in made:
+        for folder in created:
             with contextlib.suppress(OSError):
                 folder.rmdir()
         raise

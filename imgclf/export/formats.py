@@ -1,4 +1,4 @@
-"""A network in the formats that others run, and each of those files as a function from an image to probabilities."""
+"""Write a network in each export format, and open each file as a function from an image to probabilities."""
 
 import contextlib
 import errno
@@ -29,9 +29,6 @@ from imgclf.models.litert import Engines
 if TYPE_CHECKING:
     import keras
 
-if TYPE_CHECKING:
-    import keras
-
 _MAGIC = re.compile(r"[]\\[*?]")
 ENDINGS: dict[Format, str] = {"litert": ".tflite", "onnx": ".onnx", "saved-model": "", "keras": ".keras"}
 QUANTIZED: dict[Format, tuple[Quantize, ...]] = {
@@ -43,18 +40,18 @@ QUANTIZED: dict[Format, tuple[Quantize, ...]] = {
 
 
 def check_packages(form: Format) -> None:
-    """Raise ImgclfError when a package that only this format needs is not installed."""
+    """Raise ImgclfError if a package that this format needs is not installed."""
     missing = [name for name in PACKAGES if form == "onnx" and importlib.util.find_spec(name) is None]
     if missing:
-        raise ImgclfError(f"--format onnx needs {' and '.join(missing)}, not installed here; run: {extras.command('onnx')}")
+        raise ImgclfError(f"--format onnx needs {' and '.join(missing)}; to install, run: {extras.command('onnx')}")
 
 
 @keras_settings.pinned()
 def calibrated(network: "keras.Sequential", temperature: float) -> "keras.Sequential":
-    """The network with its temperature in the weights of its last layer, and a softmax over all classes.
+    """Return the network with the temperature in the weights of its last layer, and a softmax over all classes.
 
-    A softmax of logits / T is a dense layer with kernel / T and bias / T. A sigmoid of z is the second of a softmax of (-z/2,
-    z/2), so that two classes have two probabilities like any other number of classes.
+    A softmax of logits / T is a dense layer with kernel / T and bias / T. A sigmoid of z is the second output of a softmax of
+    (-z/2, z/2). This way, two classes have two probabilities, like any other number of classes.
     """
     import keras
 
@@ -76,13 +73,18 @@ def write(
     note: Mapping[str, Any],
     examples: Iterable[NDArray[np.uint8]] = (),
 ) -> None:
-    """Write a `calibrated` network to a file, or a folder for a SavedModel; `path` has the format's ending.
+    """Write a `calibrated` network to a file, or to a folder for a SavedModel.
 
-    note: travels inside; its class_names and preprocessing are those of the network. examples: (h, w, 3) uint8 images that
-    int8 is fitted to. Raises ImgclfError where TensorFlow cannot write.
+    Args:
+        path: Ends with the extension of the format.
+        note: Metadata stored in the file, with the network's class_names and preprocessing.
+        examples: (h, w, 3) uint8 images from which int8 gets its value ranges.
+
+    Raises:
+        ImgclfError: The file cannot be written, for example because the disk is full.
     """
-    with keras_settings.pinned(), warnings.catch_warnings(), _no_talk("tf2onnx"), _written(path.parent):
-        warnings.simplefilter("ignore")  # of the converters about NumPy, which nobody here could act on
+    with keras_settings.pinned(), warnings.catch_warnings(), _quiet("tf2onnx"), _write_errors(path.parent):
+        warnings.simplefilter("ignore")  # the converters warn about NumPy, and the user cannot change that
         if form == "litert":
             _write_litert(network, path, quantize, note, examples)
         elif form == "onnx":
@@ -96,7 +98,11 @@ def write(
 
 
 def open_(path: Path, form: Format) -> Predict:
-    """What a file of `write` predicts to a (h, w, 3) uint8 image at its size: (classes,). Any thread may call."""
+    """Open a file written by `write`.
+
+    Returns:
+        A thread-safe function from a (h, w, 3) uint8 image at the network's size to probabilities (classes,).
+    """
     if form == "litert":
         return _open_litert(path)
     if form == "onnx":
@@ -105,7 +111,11 @@ def open_(path: Path, form: Format) -> Predict:
 
 
 def open_bytes(path: Path) -> Callable[[bytes], NDArray[np.float64] | None]:
-    """What a SavedModel predicts to the bytes of a JPEG or PNG file: (classes,), or None where TensorFlow refuses them."""
+    """Open a SavedModel for image files.
+
+    Returns:
+        A function from the bytes of a JPEG or PNG file to probabilities (classes,), or None if TensorFlow cannot decode it.
+    """
     keras_settings.load()
     import tensorflow as tf
 
@@ -115,19 +125,19 @@ def open_bytes(path: Path) -> Callable[[bytes], NDArray[np.float64] | None]:
 
     def predict(data: bytes) -> NDArray[np.float64] | None:
         try:
-            found: NDArray[np.float64] = serve(bytes=tf.constant([data]))["probabilities"].numpy()[0].astype(np.float64)
+            output: NDArray[np.float64] = serve(bytes=tf.constant([data]))["probabilities"].numpy()[0].astype(np.float64)
         except tf.errors.InvalidArgumentError:
             return None
-        return found
+        return output
 
-    predict.loaded = loaded  # type: ignore[attr-defined]  # its variables live only as long as this
+    predict.loaded = loaded  # type: ignore[attr-defined]  # keeps the variables of the model alive
     return predict
 
 
 def _write_litert(
     network: "keras.Sequential", path: Path, quantize: Quantize, note: Mapping[str, Any], examples: Iterable[NDArray[np.uint8]]
 ) -> None:
-    """All but the last layer converted, and that one put behind in float32: probabilities keep all their digits."""
+    """Convert all but the last layer, and append that one in float32, so that quantization does not round probabilities."""
     import keras
     import tensorflow as tf
 
@@ -142,15 +152,18 @@ def _write_litert(
     kernel, bias = last.get_weights()
     whole = litert_head.with_head(path.read_bytes(), kernel, bias)
     path.write_bytes(litert_head.with_note(whole, NOTE, as_json(note)))
-    # Behind the network, as TensorFlow Lite's own metadata has its label files: programs for archives read them there.
+    # Append a zip archive to the network, as TensorFlow Lite metadata does for label files. Zip programs can read it there.
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("labels.txt", b"".join(name + b"\n" for name in file_system_names(note)))
         archive.writestr(f"{NOTE}.json", as_json(note))
 
 
 @contextlib.contextmanager
-def _written(folder: Path) -> Iterator[None]:
-    """A full disk as TensorFlow has it, "{{node}} a/b/c; No space left on device [Op:SaveV2]", in our words."""
+def _write_errors(folder: Path) -> Iterator[None]:
+    """Turn write errors into an ImgclfError with a remedy.
+
+    TensorFlow reports a full disk as "{{node}} a/b/c; No space left on device [Op:SaveV2]".
+    """
     import tensorflow as tf
 
     elsewhere = "choose another place with --out"
@@ -159,26 +172,26 @@ def _written(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise ImgclfError(f"{folder}: the export cannot be written: {why(error, elsewhere)}") from error
     except tf.errors.OpError as error:
-        words = error.message.rpartition("; ")[2].partition(" [Op")[0]
-        number = next((number for number in errno.errorcode if os.strerror(number) in words), None)
-        reason = why(OSError(number, words), elsewhere) if number else f"{words}; {elsewhere}"
+        text = error.message.rpartition("; ")[2].partition(" [Op")[0]
+        number = next((number for number in errno.errorcode if os.strerror(number) in text), None)
+        reason = why(OSError(number, text), elsewhere) if number else f"{text}; {elsewhere}"
         raise ImgclfError(f"{folder}: the export cannot be written: {reason}") from error
 
 
 @contextlib.contextmanager
 def _without_magic(folder: Path) -> Iterator[Path]:
-    """A path to the folder without glob characters: TensorFlow takes [1] and similar anywhere in a path for a pattern."""
+    """Yield a path to the folder without glob characters. TensorFlow treats [1] and similar in a path as a pattern."""
     if not _MAGIC.search(str(folder.absolute())):
         yield folder
         return
-    with tempfile.TemporaryDirectory(prefix="imgclf-") as place:
-        link = Path(place, "model")
+    with tempfile.TemporaryDirectory(prefix="imgclf-") as temporary:
+        link = Path(temporary, "model")
         link.symlink_to(folder.absolute(), target_is_directory=True)
         yield link
 
 
 def _write_saved_model(network: "keras.Sequential", path: Path, note: Mapping[str, Any]) -> None:
-    """Two signatures: `serving_default` takes files' bytes, `pixels` what the preprocessing makes of them."""
+    """Write two signatures: `serving_default` takes the bytes of image files, `pixels` takes preprocessed images."""
     import keras
     import tensorflow as tf
 
@@ -191,8 +204,8 @@ def _write_saved_model(network: "keras.Sequential", path: Path, note: Mapping[st
         return {"probabilities": probabilities, "labels": tf.gather(tf.constant(file_system_names(note)), best)}
 
     def of_bytes(bytes: Any) -> dict[str, Any]:
-        prepare = tf.TensorSpec(shape, tf.float32)
-        return pixels(tf.map_fn(lambda one: graphs.pixels(preprocessing, one), bytes, fn_output_signature=prepare))
+        prepared = tf.TensorSpec(shape, tf.float32)
+        return pixels(tf.map_fn(lambda data: graphs.pixels(preprocessing, data), bytes, fn_output_signature=prepared))
 
     archive = keras.export.ExportArchive()
     archive.track(network)
@@ -201,7 +214,7 @@ def _write_saved_model(network: "keras.Sequential", path: Path, note: Mapping[st
     path.mkdir()
     with _without_magic(path) as plain:
         archive.write_out(str(plain), verbose=False)
-    extra = path / "assets.extra"  # where TensorFlow looks for nothing and tools for files that belong to a model
+    extra = path / "assets.extra"  # TensorFlow ignores this folder; tools expect a model's additional files there
     extra.mkdir()
     (extra / f"{NOTE}.json").write_text(as_json(note), "utf-8")
 
@@ -227,16 +240,16 @@ def _open_tensorflow(path: Path, form: Format) -> Predict:
         call = lambda image: serve(image=image)["probabilities"]  # noqa: E731
 
     def predict(image: NDArray[np.uint8]) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = call(tf.constant(image[np.newaxis].astype(np.float32))).numpy()[0].astype(np.float64)
-        return found
+        output: NDArray[np.float64] = call(tf.constant(image[np.newaxis].astype(np.float32))).numpy()[0].astype(np.float64)
+        return output
 
-    predict.loaded = loaded  # type: ignore[attr-defined]  # its variables live only as long as this
+    predict.loaded = loaded  # type: ignore[attr-defined]  # keeps the variables of the model alive
     return predict
 
 
 @contextlib.contextmanager
-def _no_talk(name: str) -> Iterator[None]:
-    """Keep a library's log to itself while the block runs."""
+def _quiet(name: str) -> Iterator[None]:
+    """Suppress a library's log messages inside the block."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -1,7 +1,7 @@
-"""The decoder and the preprocessing as TensorFlow operations, for a SavedModel that takes files as they are.
+"""The decoder and the preprocessing as TensorFlow operations, for a SavedModel that accepts image files.
 
-OpenCV decodes everywhere else. On a JPEG the two agree bit for bit, as long as TensorFlow is asked for the accurate transform;
-the resize below differs by rounding alone (`tests/export/test_graphs.py` measures both).
+Everywhere else, OpenCV decodes. For JPEG files both give identical pixels if TensorFlow uses its accurate transform. The resize
+below differs only by rounding. `tests/export/test_graphs.py` measures both.
 """
 
 from collections.abc import Callable
@@ -9,16 +9,23 @@ from typing import Any
 
 from imgclf.core.config import Preprocessing
 
-_HEAD = 1 << 17  # bytes of a file that may hold the beginning of its EXIF block
+_HEAD = 1 << 17  # bytes at the start of a file that are searched for an EXIF block
 
 
 def pixels(preprocessing: Preprocessing, data: Any) -> Any:
-    """(height, width, 3) float32 of whole numbers, 0 to 255, from a scalar string tensor: a JPEG's or PNG's bytes."""
+    """Decode and preprocess an image file.
+
+    Args:
+        data: Scalar string tensor with the bytes of a JPEG or PNG file.
+
+    Returns:
+        (height, width, 3) float32 RGB of whole numbers from 0 to 255.
+    """
     import tensorflow as tf
 
     image = tf.cond(
         tf.io.is_jpeg(data),
-        lambda: _turned(tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE"), _orientation(data)),
+        lambda: _upright(tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE"), _orientation(data)),
         lambda: _on_white(_png(data)),
     )
     image = tf.ensure_shape(image, (None, None, 3))
@@ -26,15 +33,15 @@ def pixels(preprocessing: Preprocessing, data: Any) -> Any:
 
 
 def _png(data: Any) -> Any:
-    """(h, w, 1 to 4) uint16 grey or RGB, with or without alpha; 8-bit values are multiplied by 257.
+    """Decode a PNG to (h, w, 1 to 4) uint16 grey or RGB, with or without alpha. 8-bit values are multiplied by 257.
 
-    With four channels, TensorFlow applies a transparent colour too, but the opacity is wrong with fewer than 8 bits and no
-    transparent colour.
+    TensorFlow applies a transparent colour only with channels=4. For files with fewer than 8 bits and no transparent colour,
+    channels=4 would give a wrong alpha.
     """
     import tensorflow as tf
 
     head = _head(data)
-    is_opaque = (head[24] < 8) & (tf.size(_places(head, b"tRNS")) == 0)
+    is_opaque = (head[24] < 8) & (tf.size(_positions(head, b"tRNS")) == 0)
     return tf.cond(
         is_opaque,
         lambda: tf.io.decode_png(data, channels=0, dtype=tf.uint16),
@@ -43,24 +50,24 @@ def _png(data: Any) -> Any:
 
 
 def _head(data: Any) -> Any:
-    """The first bytes as (n,) int32, followed by 32 zeros."""
+    """Return the first bytes as (n,) int32, followed by 32 zeros."""
     import tensorflow as tf
 
     head = tf.cast(tf.io.decode_raw(tf.strings.substr(data, 0, _HEAD), tf.uint8), tf.int32)
     return tf.pad(head, [[0, 32]])
 
 
-def _places(head: Any, name: bytes) -> Any:
-    """Positions of these bytes in a head."""
+def _positions(head: Any, name: bytes) -> Any:
+    """Return the positions of these bytes in the result of `_head`."""
     import tensorflow as tf
 
     size = tf.size(head) - 32
-    begins = [head[number : size + number] == value for number, value in enumerate(name)]
-    return tf.where(tf.reduce_all(tf.stack(begins), axis=0))[:, 0]
+    matches = [head[number : size + number] == value for number, value in enumerate(name)]
+    return tf.where(tf.reduce_all(tf.stack(matches), axis=0))[:, 0]
 
 
 def _on_white(image: Any) -> Any:
-    """8-bit RGB from 16-bit grey or RGB, with transparency laid over white, as in `images.decode`."""
+    """Convert 16-bit grey or RGB to 8-bit RGB, with transparency blended over white, as in `images.decode`."""
     import tensorflow as tf
 
     wide = (tf.cast(image, tf.int32) + 128) // 257
@@ -72,22 +79,22 @@ def _on_white(image: Any) -> Any:
 
 
 def _orientation(data: Any) -> Any:
-    """EXIF's orientation, 1 to 8, of a JPEG; 1 when there is none. After the EXIF and TIFF specifications."""
+    """Return the EXIF orientation of a JPEG, 1 to 8; 1 if there is none. See the EXIF and TIFF specifications."""
     import tensorflow as tf
 
     head = _head(data)
     size = tf.size(head) - 32
-    found = _places(head, b"Exif\0\0")
+    found = _positions(head, b"Exif\0\0")
 
     def tag() -> Any:
         start = tf.cast(found[0], tf.int32) + 6
-        little = head[tf.minimum(start, size)] == ord("I")
+        is_little = head[tf.minimum(start, size)] == ord("I")
 
         def number(at: Any, length: int) -> Any:
             values = [tf.gather(head, tf.clip_by_value(at + offset, 0, size + 15)) for offset in range(length)]
-            forward = sum(value * 256**power for power, value in enumerate(values))
-            backward = sum(value * 256**power for power, value in enumerate(reversed(values)))
-            return tf.where(little, forward, backward)
+            little_endian = sum(value * 256**power for power, value in enumerate(values))
+            big_endian = sum(value * 256**power for power, value in enumerate(reversed(values)))
+            return tf.where(is_little, little_endian, big_endian)
 
         directory = start + tf.clip_by_value(number(start + 4, 4), 0, size)
         entries = directory + 2 + 12 * tf.range(tf.minimum(number(directory, 2), size // 12))
@@ -98,46 +105,47 @@ def _orientation(data: Any) -> Any:
     return tf.cond(tf.size(found) > 0, tag, lambda: tf.constant(1))
 
 
-def _turned(image: Any, orientation: Any) -> Any:
+def _upright(image: Any, orientation: Any) -> Any:
+    """Flip, rotate or transpose an image as its EXIF orientation requires."""
     import tensorflow as tf
 
-    def across(one: Any) -> Any:
-        return tf.transpose(one, (1, 0, 2))
+    def transposed(image: Any) -> Any:
+        return tf.transpose(image, (1, 0, 2))
 
-    ways: list[Callable[[], Any]] = [
+    branches: list[Callable[[], Any]] = [
         lambda: image,
         lambda: image[:, ::-1],
         lambda: image[::-1, ::-1],
         lambda: image[::-1],
-        lambda: across(image),
-        lambda: across(image)[:, ::-1],
-        lambda: across(image)[::-1, ::-1],
-        lambda: across(image)[::-1],
+        lambda: transposed(image),
+        lambda: transposed(image)[:, ::-1],
+        lambda: transposed(image)[::-1, ::-1],
+        lambda: transposed(image)[::-1],
     ]
-    return tf.switch_case(orientation - 1, ways)
+    return tf.switch_case(orientation - 1, branches)
 
 
 def _applied(preprocessing: Preprocessing, image: Any) -> Any:
-    """`images.decode.apply` on (h, w, 3) float32."""
+    """Apply the preprocessing, as `images.preprocess.apply` does, to (h, w, 3) float32."""
     import tensorflow as tf
 
     if preprocessing.aspect == "squash":
         return _resized(image, preprocessing.height, preprocessing.width)
     height, width = tf.shape(image)[0], tf.shape(image)[1]
-    across = preprocessing.width / tf.cast(width, tf.float64)
-    down = preprocessing.height / tf.cast(height, tf.float64)
+    scale_x = preprocessing.width / tf.cast(width, tf.float64)
+    scale_y = preprocessing.height / tf.cast(height, tf.float64)
 
-    def part(length: Any, most: Any) -> Any:
+    def rounded(length: Any, most: Any) -> Any:
         return tf.minimum(most, tf.maximum(1, tf.cast(tf.round(length), tf.int32)))
 
     if preprocessing.aspect == "crop":
-        scale = tf.maximum(across, down)
-        part_height, part_width = part(preprocessing.height / scale, height), part(preprocessing.width / scale, width)
-        top, left = (height - part_height) // 2, (width - part_width) // 2
-        return _resized(image[top : top + part_height, left : left + part_width], preprocessing.height, preprocessing.width)
-    scale = tf.minimum(across, down)
-    inner_height = part(tf.cast(height, tf.float64) * scale, preprocessing.height)
-    inner_width = part(tf.cast(width, tf.float64) * scale, preprocessing.width)
+        scale = tf.maximum(scale_x, scale_y)
+        cut_height, cut_width = rounded(preprocessing.height / scale, height), rounded(preprocessing.width / scale, width)
+        top, left = (height - cut_height) // 2, (width - cut_width) // 2
+        return _resized(image[top : top + cut_height, left : left + cut_width], preprocessing.height, preprocessing.width)
+    scale = tf.minimum(scale_x, scale_y)
+    inner_height = rounded(tf.cast(height, tf.float64) * scale, preprocessing.height)
+    inner_width = rounded(tf.cast(width, tf.float64) * scale, preprocessing.width)
     top, left = (preprocessing.height - inner_height) // 2, (preprocessing.width - inner_width) // 2
     below, right = preprocessing.height - inner_height - top, preprocessing.width - inner_width - left
     inner = _resized(image, inner_height, inner_width)
@@ -145,7 +153,7 @@ def _applied(preprocessing: Preprocessing, image: Any) -> Any:
 
 
 def _resized(image: Any, height: Any, width: Any) -> Any:
-    """Each axis by one matrix: the mean of the area where it shrinks, linear where it grows, as OpenCV computes them."""
+    """Resize each axis with one matrix: area averages to shrink, linear interpolation to enlarge, as OpenCV does."""
     import tensorflow as tf
 
     shape = tf.shape(image)
@@ -154,12 +162,12 @@ def _resized(image: Any, height: Any, width: Any) -> Any:
 
 
 def _weights(before: Any, after: Any) -> Any:
-    """What each of `before` pixels gives to each of `after`: (after, before), rows that add to 1."""
+    """Return the matrix (after, before) that resizes an axis from `before` to `after` pixels. Each row sums to 1."""
     import tensorflow as tf
 
-    many, few = tf.cast(before, tf.float32), tf.cast(after, tf.float32)
-    step = many / few
-    row, column = tf.range(few)[:, None], tf.range(many)[None, :]
-    shared = tf.minimum((row + 1) * step, column + 1) - tf.maximum(row * step, column)
-    centre = tf.clip_by_value((row + 0.5) * step - 0.5, 0.0, many - 1)
-    return tf.where(step > 1, tf.maximum(shared, 0.0) / step, tf.maximum(1 - tf.abs(centre - column), 0.0))
+    old, new = tf.cast(before, tf.float32), tf.cast(after, tf.float32)
+    step = old / new
+    row, column = tf.range(new)[:, None], tf.range(old)[None, :]
+    overlap = tf.minimum((row + 1) * step, column + 1) - tf.maximum(row * step, column)
+    centre = tf.clip_by_value((row + 0.5) * step - 0.5, 0.0, old - 1)
+    return tf.where(step > 1, tf.maximum(overlap, 0.0) / step, tf.maximum(1 - tf.abs(centre - column), 0.0))

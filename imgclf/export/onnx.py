@@ -1,4 +1,4 @@
-"""ONNX files by tf2onnx."""
+"""Write and open ONNX files, with tf2onnx and onnxruntime."""
 
 import json
 from collections.abc import Mapping
@@ -9,20 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.core.config import Quantize
+from imgclf.export.contents import NOTE, Predict, as_json
 
 if TYPE_CHECKING:
     import keras
-from imgclf.export.contents import NOTE, Predict, as_json
 
 PACKAGES = ("onnx", "onnxruntime", "tf2onnx")
-_SMALL = 64  # weights in a tensor that is not worth storing in float16
+_SMALL = 64  # tensors with fewer weights stay in float32
 
 
 def write_onnx(network: "keras.Sequential", path: Path, quantize: Quantize, note: Mapping[str, Any]) -> None:
+    """Write a network to an ONNX file with named batch axes, output `probabilities` and the metadata `note`."""
     import onnx
 
-    network = _plain(network)
-    network(np.zeros((1, *network.input_shape[1:]), np.float32))  # Keras exports what has been called
+    network = _convertible(network)
+    network(np.zeros((1, *network.input_shape[1:]), np.float32))  # Keras exports only networks that were called once
     network.export(str(path), format="onnx", verbose=False)
     model = onnx.load(str(path))
     old = model.graph.output[0].name
@@ -32,7 +33,7 @@ def write_onnx(network: "keras.Sequential", path: Path, quantize: Quantize, note
     model.graph.output[0].name = "probabilities"
     for value in (model.graph.input[0], model.graph.output[0]):
         value.type.tensor_type.shape.dim[0].dim_param = "images"
-    _spell_out_erfc(model)
+    _replace_erfc(model)
     if quantize == "float16":
         _store_in_float16(model)
     for key, text in {NOTE: as_json(note), "class_names": json.dumps(note["class_names"])}.items():
@@ -41,11 +42,11 @@ def write_onnx(network: "keras.Sequential", path: Path, quantize: Quantize, note
     onnx.save(model, str(path))
 
 
-def _plain(network: "keras.Sequential") -> "keras.Sequential":
-    """The network with two layers that tf2onnx has no words for as others that compute the same.
+def _convertible(network: "keras.Sequential") -> "keras.Sequential":
+    """Replace two kinds of layers that tf2onnx cannot convert by layers that compute the same.
 
-    A convolution of one channel a group, which Keras compiles as a function apart, as a depthwise one; and Normalization, whose
-    constants would become inputs, as Rescaling.
+    A convolution with one channel per group, which Keras compiles as a separate function, becomes a depthwise convolution.
+    Normalization, whose constants would become inputs, becomes Rescaling.
     """
     import keras
 
@@ -61,8 +62,8 @@ def _plain(network: "keras.Sequential") -> "keras.Sequential":
             return keras.layers.Rescaling((1 / deviation).tolist(), (-mean / deviation).tolist(), name=layer.name)
         if not is_grouped(layer):
             return layer.__class__.from_config(layer.get_config())
-        known = {name: getattr(layer, name) for name in ("kernel_size", "strides", "padding", "use_bias", "activation", "name")}
-        return keras.layers.DepthwiseConv2D(**known)
+        names = ("kernel_size", "strides", "padding", "use_bias", "activation", "name")
+        return keras.layers.DepthwiseConv2D(**{name: getattr(layer, name) for name in names})
 
     if not any(is_grouped(layer) or isinstance(layer, keras.layers.Normalization) for layer in inside(network)):
         return network
@@ -73,8 +74,8 @@ def _plain(network: "keras.Sequential") -> "keras.Sequential":
     return cloned
 
 
-def _spell_out_erfc(model: Any) -> None:
-    """Erfc, of GELU, as 1 - Erf: tf2onnx passes it on although ONNX has none."""
+def _replace_erfc(model: Any) -> None:
+    """Replace Erfc, a part of GELU, by 1 - Erf: tf2onnx writes it although ONNX has no such operator."""
     import onnx
 
     one = onnx.numpy_helper.from_array(np.ones((), np.float32), "one_of_erfc")
@@ -93,7 +94,7 @@ def _spell_out_erfc(model: Any) -> None:
 
 
 def _store_in_float16(model: Any) -> None:
-    """Weights in two bytes each, made float32 again when the file is loaded: half the size, the same arithmetic."""
+    """Store weights as float16 and cast them to float32 when the file is loaded: half the size, the same arithmetic."""
     import onnx
 
     casts = []
@@ -110,6 +111,7 @@ def _store_in_float16(model: Any) -> None:
 
 
 def open_onnx(path: Path) -> Predict:
+    """Open an ONNX file written by `write_onnx`; see `formats.open_`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -117,7 +119,9 @@ def open_onnx(path: Path) -> Predict:
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def predict(image: NDArray[np.uint8]) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = session.run(None, {"image": image[np.newaxis].astype(np.float32)})[0][0].astype(np.float64)
-        return found
+        output: NDArray[np.float64] = session.run(None, {"image": image[np.newaxis].astype(np.float32)})[0][0].astype(
+            np.float64
+        )
+        return output
 
     return predict

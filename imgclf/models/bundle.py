@@ -1,4 +1,4 @@
-"""A finished run as a value: class names, preprocessing and weights together, predicting on LiteRT without TensorFlow."""
+"""A finished run: class names, preprocessing and weights. It predicts with LiteRT, without TensorFlow."""
 
 import hashlib
 import struct
@@ -18,28 +18,28 @@ MODEL = "model.keras"
 
 
 class Bundle(InferenceModel):
-    """A run folder that holds `bundle.json`; only a finished run does. `info`: the content of bundle.json."""
+    """A run folder with `bundle.json`, which only a finished run has. info: the content of bundle.json."""
 
     def __init__(self, path: Path, info: RunInfo) -> None:
-        """The model is tested in a separate process before this one loads it."""
+        """A separate process tests the model before this process loads it."""
         self.path, self.info = path, info
         temperature, digest = info.calibration.temperature, info.files[LITERT].sha256
         super().__init__(path / LITERT, info.class_names, info.preprocessing, temperature, foreign_sha256=digest)
 
     @classmethod
     def load(cls, path: StrPath) -> "Bundle":
-        """Read and check a run folder. Raises ImgclfError that says what is broken."""
+        """Read and check a run folder. Raises ImgclfError if it is missing, unfinished or broken."""
         path = Path(path)
         if path.is_file():
-            raise ImgclfError(f"{path}: a file, not a run folder; give the folder that holds {FILE}")
+            raise ImgclfError(f"{path}: a file, not a run folder; give the folder that contains {FILE}")
         if not path.is_dir():
-            raise ImgclfError(f"{path}: no such run folder; `imgclf runs list` shows those there are, `imgclf train` makes one")
+            raise ImgclfError(f"{path}: no such run folder; `imgclf runs list` shows the runs, `imgclf train` creates one")
         bundle = cls(path, run_info.read(path))
         bundle._check_files()
         return bundle
 
     def _check_files(self) -> None:
-        """Raise ImgclfError unless all files have their sizes, and the inference model its content."""
+        """Raise ImgclfError unless the files have the expected sizes, and the inference model the expected SHA-256."""
         for name, expected in self.info.files.items():
             path = self.path / name
             actual = path.stat().st_size if path.is_file() else None
@@ -49,14 +49,14 @@ class Bundle(InferenceModel):
                 raise _changed(path)
 
     def network(self) -> Any:
-        """model.keras, by TensorFlow; raises ImgclfError when it cannot be loaded."""
+        """Load model.keras with TensorFlow. Raises ImgclfError if that fails."""
         path = self.path / MODEL
         if not path.is_file() or _sha256(path) != self.info.files[MODEL].sha256:
             raise _changed(path)
         try:
             keras_file.check(path)
         except _NO_NETWORK as error:
-            raise ImgclfError(f"{path}: broken bundle, no Keras file of imgclf: {error}; retrain") from error
+            raise ImgclfError(f"{path}: broken bundle, not a Keras file written by imgclf: {error}; retrain") from error
         with keras_settings.pinned():
             import keras
 
@@ -70,7 +70,7 @@ class Bundle(InferenceModel):
                 ) from error
 
 
-# What Keras, h5py and zipfile raise for other content than imgclf writes.
+# Keras, h5py and zipfile raise these for unexpected content.
 _NO_NETWORK = (
     OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError, EOFError, AssertionError,
     ArithmeticError, MemoryError, zipfile.BadZipFile, struct.error,
@@ -82,16 +82,16 @@ def _changed(path: Path) -> ImgclfError:
 
 
 def saved_files(path: Path) -> dict[str, SavedFile]:
-    """Size and hash of the models in a run folder, for bundle.json."""
+    """Return size and SHA-256 of the models in a run folder, for bundle.json."""
     return {name: SavedFile((path / name).stat().st_size, _sha256(path / name)) for name in (MODEL, LITERT)}
 
 
 def write(path: Path, info: RunInfo) -> Bundle:
-    """Finish a run: write its bundle.json, last and atomically."""
+    """Finish a run: write bundle.json atomically, after all other files, and load the bundle."""
     run_info.write(path, info)
-    found = Bundle.load(path)
-    found.remember(info.files[LITERT].sha256)
-    return found
+    bundle = Bundle.load(path)
+    bundle.remember(info.files[LITERT].sha256)
+    return bundle
 
 
 def _sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""THE Sequential builder: every network imgclf trains is a `keras.Sequential` of stock layers, made here."""
+"""THE Sequential builder: every network that imgclf trains is a `keras.Sequential` of built-in layers, built here."""
 
 import dataclasses
 import math
@@ -10,22 +10,25 @@ from imgclf.models import backbones, keras_settings, seeds
 if TYPE_CHECKING:
     import keras
 
-# Channels of the first block, and convolutions a block from the third on: depth helps where images are small already.
-_WIDTH = {"cnn-small": 16, "cnn": 32, "cnn-large": 48}
+_WIDTH = {"cnn-small": 16, "cnn": 32, "cnn-large": 48}  # channels of the first block
 _MOMENTUM, _EPSILON = 0.9, 1e-3
-DROPOUT = 0.3  # share of the features that are dropped before the last layer
+DROPOUT = 0.3  # fraction of the features dropped before the last layer
 
 
 @dataclasses.dataclass(frozen=True)
 class Blocks:
-    """Channels and convolutions of each block, from the image to the head; a block halves both sides."""
+    """Channels and convolutions of each block, from the image to the head. Each block halves both sides."""
 
     channels: tuple[int, ...]
     convolutions: tuple[int, ...]
 
 
 def blocks(name: Model, height: int, width: int) -> Blocks:
-    """A block for each halving until about 4.5 pixels are left, five at most; channels double up to eight times the first."""
+    """Plan the blocks for images of height x width pixels.
+
+    One block for each halving until about 4.5 pixels are left, at most five. Channels double up to eight times the first. From
+    the third block on, there are two convolutions each: depth helps where images are small already.
+    """
     count = max(1, min(5, round(math.log2(min(height, width) / 4.5))))
     first = _WIDTH[name]
     channels = tuple(first * min(8, 2**number) for number in range(count))
@@ -44,12 +47,16 @@ def build(
     dropout: float = DROPOUT,
     for_training: str | None = None,
 ) -> "keras.Sequential":
-    """A convolutional network from scratch for images of size (height, width), 3 channels of 0..255.
+    """Build a convolutional network from scratch: Rescaling, then blocks of Conv2D, MaxPooling2D, BatchNormalization, ReLU.
 
-    Rescaling, then blocks of Conv2D, MaxPooling2D, BatchNormalization, ReLU: pooling first means that the two cheap-looking
-    but slow layers work on a quarter of the values. Two classes: one sigmoid unit (the probability of the second class);
-    more: softmax. for_training: a Keras dtype policy such as mixed_bfloat16; the network then computes in it, takes images of
-    any size, with batch normalisation in one operation, and its weights fit the stock network that is built without.
+    Pooling comes first so that the slow normalisation and ReLU layers work on a quarter of the values. With two classes, the
+    output is one sigmoid unit, the probability of the second class; with more classes, softmax.
+
+    Args:
+        size: (height, width) of the images, which have 3 channels of 0..255.
+        for_training: A Keras dtype policy such as mixed_bfloat16, or None for the network to save. With a policy, the network
+            computes in it, accepts images of any size, and has fused batch normalisation. The weights of both networks have
+            the same shapes and order.
     """
     import keras
     from keras import layers
@@ -95,7 +102,7 @@ def _head(num_classes: int, dropout: float, seed: int, policy: dict[str, Any]) -
 
 @keras_settings.pinned()
 def head(num_classes: int, width: int, *, seed: int) -> "keras.Sequential":
-    """What answers from (width,) features: dropout and one dense layer."""
+    """Build a classifier for (width,) features: dropout and one dense layer."""
     import keras
 
     with seeds.seeded(seed):
@@ -108,7 +115,7 @@ def head(num_classes: int, width: int, *, seed: int) -> "keras.Sequential":
 class Pretrained:
     """A backbone for (side, side, 3) images of 0..255.
 
-    trainable: blocks of the backbone, from the top, that can be trained. policy: the Keras dtype policy to compute in.
+    trainable: number of trainable blocks, from the top. policy: the Keras dtype policy to compute in.
     """
 
     name: Model
@@ -119,20 +126,20 @@ class Pretrained:
 
 
 def transferred(backbone: Pretrained, num_classes: int, *, seed: int) -> "keras.Sequential":
-    """A pretrained backbone with a new head: backbone, pooling, dropout, dense."""
+    """Build a pretrained backbone with a new head: backbone, pooling, dropout, dense."""
     side = backbone.side
-    with keras_settings.pinned(backbone.policy):  # keras.applications read the policy only from here
+    with keras_settings.pinned(backbone.policy):  # keras.applications takes the policy only from the global setting
         import keras
 
         with seeds.seeded(seed):
             inputs = keras.Input((side, side, 3), name="image", dtype="float32")
-            below = backbones.layers(backbone.name, side, backbone.weights, backbone.trainable)
-            return keras.Sequential([inputs, *below, *_head(num_classes, DROPOUT, seed, {})], name="imgclf_transfer")
+            body = backbones.layers(backbone.name, side, backbone.weights, backbone.trainable)
+            return keras.Sequential([inputs, *body, *_head(num_classes, DROPOUT, seed, {})], name="imgclf_transfer")
 
 
 @keras_settings.pinned()
 def compile(network: "keras.Sequential", learning_rate: float) -> None:
-    """Adam, accuracy, and binary or categorical cross-entropy as the last layer asks: so that Keras can go on with it."""
+    """Compile with Adam, accuracy, and the cross-entropy for the last layer, so that Keras can train the saved file further."""
     import keras
 
     binary = network.output_shape[-1] == 1
@@ -141,4 +148,4 @@ def compile(network: "keras.Sequential", learning_rate: float) -> None:
         loss="binary_crossentropy" if binary else "categorical_crossentropy",
         metrics=["accuracy"],
     )
-    network.optimizer.build(network.trainable_variables)  # or a saved network would load with a warning
+    network.optimizer.build(network.trainable_variables)  # otherwise Keras warns when it loads the saved network

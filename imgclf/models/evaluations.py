@@ -1,4 +1,4 @@
-"""Read evaluation-<name>.json of a run, which may come from someone else."""
+"""Read evaluation-<name>.json of a run. Runs may come from other people, so the content is checked."""
 
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,13 @@ TEST = "evaluation-test.json"
 
 
 def read(file: Path, needed: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The SCORES and `data` of an evaluation, None where it lacks one.
+    """Return the SCORES and `data` of an evaluation; None for missing fields.
 
-    needed: fields that it must have. Raises ImgclfError for a file that cannot be read, and for wrong values.
+    Args:
+        needed: Fields that must exist.
+
+    Raises:
+        ImgclfError: The file cannot be read, a needed field is missing, or a value is invalid.
     """
     remedy = "remove it, or run `imgclf evaluate` again"
     try:

@@ -1,4 +1,4 @@
-"""Features of images by a frozen backbone: computed once, on LiteRT and all cores, and kept by content."""
+"""Compute image features with a frozen backbone: once per image, on LiteRT and all cores. They are stored by image content."""
 
 import contextlib
 import dataclasses
@@ -26,48 +26,48 @@ from imgclf.models.litert import Engines
 _TABLES = database.Tables(
     "CREATE TABLE features (image TEXT, view TEXT, vector BLOB, PRIMARY KEY (image, view)) WITHOUT ROWID", version=1
 )
-_PLAIN = "SELECT image FROM features WHERE view = '' ORDER BY image"
-_KEEP = "INSERT OR REPLACE INTO features VALUES (?, ?, ?)"
-_COMMIT_EVERY = 2.0  # seconds: what a kill may lose
+_ORIGINALS = "SELECT image FROM features WHERE view = '' ORDER BY image"
+_INSERT = "INSERT OR REPLACE INTO features VALUES (?, ?, ?)"
+_COMMIT_EVERY = 2.0  # seconds of work that a kill may lose
 
 
 class Extractor:
-    """A backbone as a LiteRT file; `vector` may be called from any thread. width: number of features of an image."""
+    """A backbone as a LiteRT file. `vector` is thread-safe. width: number of features per image."""
 
     def __init__(self, file: Path, width: int) -> None:
         self.file, self.width = file, width
         self._engines = Engines(file)
 
     def vector(self, image: Image) -> NDArray[np.float32]:
-        """(features,) of one (h, w, 3) uint8 image at the backbone's size."""
+        """Return the features, (width,), of one (h, w, 3) uint8 image at the backbone's size."""
         return np.asarray(self._engines.output(image), np.float32)
 
 
 def opened(
     data: Path, name: str, preprocessing: Preprocessing, weights: backbones.Weights = "imagenet", seed: int = 0
 ) -> tuple[Extractor, Path]:
-    """A backbone that is ready to be asked, made the first time, and where its features of a folder's images are kept."""
+    """Return a backbone, which the first call exports to LiteRT, and the path of its feature store for a data folder."""
     identity = backbones.identity(name, weights, seed)
     extractor = Extractor(backbones.extractor(name, preprocessing.height, weights, seed), backbones.BACKBONES[name].features)
     return extractor, state_folder(data) / "features" / f"{name}-{preprocessing.hash}-{identity}-{_TABLES.version}.sqlite"
 
 
 def known(store: Path) -> set[str]:
-    """The content hashes of the images whose plain features are kept."""
+    """Return the content hashes of the images whose original view, without augmentation, is in the store."""
     if not store.exists():
         return set()
-    with database.begun(store, _TABLES, lambda db: {digest for (digest,) in db.rows(_PLAIN, key=1)}) as found:
-        return found
+    with database.begun(store, _TABLES, lambda db: {digest for (digest,) in db.rows(_ORIGINALS, key=1)}) as hashes:
+        return hashes
 
 
 def take_up(store: Path) -> list[Shard]:
-    """Put the features that other processes computed, each a share, into the store, and remove their files."""
+    """Merge the features that other processes computed, one shard each, into the store, and remove their files."""
     with database.begun(store, _TABLES, _take_up) as taken:
         return taken
 
 
 def _take_up(db: Database) -> list[Shard]:
-    return shards.merge(db, _TABLES, lambda other: db.put(_KEEP, _rows(other)))
+    return shards.merge(db, _TABLES, lambda other: db.put(_INSERT, _rows(other)))
 
 
 def _rows(db: Database) -> Iterator[tuple[str, str, bytes]]:
@@ -78,20 +78,20 @@ def _rows(db: Database) -> Iterator[tuple[str, str, bytes]]:
 
 
 def _is_vector(content: object, width: int | None = None) -> bool:
-    """Whether a value holds finite numbers, and as many as the backbone gives."""
+    """Return whether a value holds finite float32 numbers, `width` of them if it is given."""
     if not isinstance(content, bytes) or len(content) % 4 or len(content) != 4 * (width or len(content) // 4):
         return False
     return bool(np.isfinite(np.frombuffer(content, "<f4")).all())
 
 
 def seed_of(digest: str, view: int) -> int:
-    """What an image's view is drawn from: the image and the view alone, so that it is the same in every training."""
+    """Return the random seed of a view. It depends on the image and the view only, so all trainings use the same views."""
     return int.from_bytes(hashlib.sha256(f"{digest} {view}".encode()).digest()[:7])
 
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-    """Views of each image, by name: "" is the image as it is, others are drawn by `change` from the image and the name."""
+    """Views of each image, by name: "" is the original; the others are augmented by `change`, seeded by image and name."""
 
     names: tuple[str, ...] = ("",)
     change: ChangeOne | None = None
@@ -104,16 +104,23 @@ def extract(
     *,
     views: Views = Views(),
     progress: Progress | None = None,
-    unread: list[int] | None = None,
+    unreadable: list[int] | None = None,
 ) -> NDArray[np.float32]:
-    """(views, n, width): the features of every image, from `store` where they are known and computed where not.
+    """Return the features of every image, from the store if it has them. New features are computed and stored.
 
-    images: (content hash, a function that reads the pixels). unread: list that receives the positions of unreadable
-    images, whose features are 0; without it they are errors. An interrupted extraction continues where it stopped.
+    An interrupted extraction continues where it stopped.
+
+    Args:
+        images: (content hash, function that reads the pixels) of each image.
+        unreadable: A list that receives the positions of unreadable images, whose features are 0. None: they raise an error.
+
+    Returns:
+        An array (views, n, width).
     """
-    work = _Extraction(extractor, images, views, unread, np.zeros((len(views.names), len(images), extractor.width), np.float32))
-    with database.begun(store, _TABLES, lambda db: work.run(db, progress)):
-        return work.result
+    result = np.zeros((len(views.names), len(images), extractor.width), np.float32)
+    extraction = _Extraction(extractor, images, views, unreadable, result)
+    with database.begun(store, _TABLES, lambda db: extraction.run(db, progress)):
+        return extraction.result
 
 
 @dataclasses.dataclass
@@ -121,12 +128,12 @@ class _Extraction:
     extractor: Extractor
     images: Sequence[tuple[str, Callable[[], Image]]]
     views: Views
-    unread: list[int] | None
+    unreadable: list[int] | None
     result: NDArray[np.float32]  # (views, n, width)
 
     def run(self, db: Database, progress: Progress | None) -> None:
-        """Fill the result, and store features as they are computed."""
-        todo = self._unknown(db)
+        """Fill the result, and store new features every two seconds."""
+        todo = self._missing(db)
         total = self.result.shape[0] * self.result.shape[1]
         rows: list[tuple[str, str, bytes]] = []
         saved = time.monotonic()
@@ -135,18 +142,18 @@ class _Extraction:
                 if vector is not None:
                     self.result[number, index] = vector
                     rows.append((self.images[index][0], self.views.names[number], vector.astype("<f4").tobytes()))
-                elif self.unread is not None and index not in self.unread:
-                    self.unread.append(index)
+                elif self.unreadable is not None and index not in self.unreadable:
+                    self.unreadable.append(index)
                 if time.monotonic() - saved > _COMMIT_EVERY or done == len(todo):
                     with db.writing():
-                        db.put(_KEEP, rows)
+                        db.put(_INSERT, rows)
                     rows.clear()
                     saved = time.monotonic()
                 if progress:
                     progress(total - len(todo) + done, total)
 
-    def _unknown(self, db: Database) -> list[tuple[int, int]]:
-        """(image, view) positions of the features that are not stored. The views of an image follow each other."""
+    def _missing(self, db: Database) -> list[tuple[int, int]]:
+        """Copy stored features into the result, and return the (image, view) positions of the others, sorted by image."""
         todo: list[tuple[int, int]] = []
         for number, view in enumerate(self.views.names):
             for index, (digest, _read) in enumerate(self.images):
@@ -159,12 +166,12 @@ class _Extraction:
                     todo.append((index, number))
         return sorted(todo)
 
-    def _vector(self, place: tuple[int, int]) -> NDArray[np.float32] | None:
-        (digest, read), view = self.images[place[0]], place[1]
+    def _vector(self, position: tuple[int, int]) -> NDArray[np.float32] | None:
+        (digest, read), view = self.images[position[0]], position[1]
         try:
             image = read()
         except (ImageError, OSError):
-            if self.unread is None:
+            if self.unreadable is None:
                 raise
             return None
         if self.views.names[view] and self.views.change:

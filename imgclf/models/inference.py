@@ -19,7 +19,7 @@ _BROKEN = "broken bundle, the model cannot be loaded; retrain"
 
 
 class InferenceModel:
-    """Class probabilities of images, from any thread. `temperature` 1 leaves them as the network gives them."""
+    """Predict class probabilities of images; thread-safe. A temperature of 1 leaves the network's output unchanged."""
 
     def __init__(
         self,
@@ -30,28 +30,28 @@ class InferenceModel:
         *,
         foreign_sha256: str = "",
     ) -> None:
-        """foreign_sha256: of the content of a file of unknown origin, which is first tested in a separate process."""
+        """foreign_sha256: SHA-256 of a file of unknown origin, which a separate process tests first; "" for a trusted file."""
         self.file, self.class_names, self.preprocessing, self.temperature = file, class_names, preprocessing, temperature
         self._sha256 = foreign_sha256
         before: Callable[[], None] = self._test if foreign_sha256 else lambda: None
         self._engines = Engines(file, self._check_engine, _BROKEN, sha256=foreign_sha256, before=before)
 
     def probability(self, image: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Calibrated class probabilities, (classes,), of one (h, w, 3) uint8 image at the preprocessing's size."""
+        """Return the calibrated probabilities, (classes,), of one (h, w, 3) uint8 image at the preprocessing's size."""
         output = self._engines.output(image).astype(np.float64)
-        if not ((output >= 0) & (output <= 1)).all():  # nor NaN
+        if not ((output >= 0) & (output <= 1)).all():  # true for NaN too
             raise ImgclfError(f"{self.file}: broken bundle, the outputs of the model are not probabilities (0 to 1); retrain")
         if len(self.class_names) == 2:
             output = np.array([1 - output[0], output[0]])
         return calibration.tempered(output, self.temperature)
 
     def probabilities(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
-        """(n, classes) for n images at the preprocessing's size, on all cores."""
+        """Return the probabilities, (n, classes), of n images at the preprocessing's size, computed on all cores."""
         rows = list(ordered_map(self.probability, images))
         return np.array(rows).reshape(-1, len(self.class_names))
 
     def remember(self, sha256: str) -> None:
-        """Remember the file, of this content, as one that this process made: it is never tested."""
+        """Mark the file with this SHA-256 as trusted, because this process wrote it. It is never tested."""
         litert_probe.remember(sha256, self._side, self._outputs)
 
     @property
@@ -64,7 +64,7 @@ class InferenceModel:
 
     def _check_engine(self, engine: Any) -> None:
         """Raise ImgclfError if the network does not match bundle.json."""
-        if problem := litert_probe.unfit(engine, self._side, self._outputs):
+        if problem := litert_probe.mismatch(engine, self._side, self._outputs):
             raise ImgclfError(f"{self.file}: broken bundle, the model does not match bundle.json: {problem}; retrain")
 
     def _test(self) -> None:

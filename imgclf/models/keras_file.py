@@ -1,4 +1,4 @@
-"""Save a network as a .keras file that older versions of Keras 3 can open too."""
+"""Save a network as a .keras file that older versions of Keras 3 can open, too."""
 
 import importlib
 import inspect
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _CONFIG = "config.json"
 _FILES = (_CONFIG, "metadata.json", "model.weights.h5")
-_FOR_TRAINING = ("_initializer", "_regularizer", "_constraint")  # endings of fields that a built layer no longer needs
+_FOR_TRAINING = ("_initializer", "_regularizer", "_constraint")  # suffixes of fields that a built layer no longer needs
 
 
 @keras_settings.pinned()
@@ -36,23 +36,27 @@ def save(network: "keras.Model", path: Path) -> None:
 
 
 def check(path: Path) -> None:
-    """Raise ValueError unless a .keras file holds what `save` writes: three files that are not compressed, all of them whole.
+    """Check that a .keras file contains the three files that `save` writes, uncompressed and undamaged.
 
-    Keras unpacks them into memory, whatever their sizes. Raises ImgclfError for what cannot be read.
+    Keras unpacks the files into memory without a limit on their size.
+
+    Raises:
+        ValueError: The content is different.
+        ImgclfError: The file cannot be read.
     """
     with reading.opened(path) as file, Directory(file) as whole, zipfile.ZipFile(whole) as archive:
         entries = archive.infolist()
         if sorted(entry.filename for entry in entries) != sorted(_FILES):
-            raise ValueError("other files than Keras writes")
+            raise ValueError("it contains other files than Keras writes")
         size = os.fstat(file.fileno()).st_size
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or sum(e.file_size for e in entries) > size:
-            raise ValueError("its content is compressed")
+            raise ValueError("the content is compressed")
         if damaged := archive.testzip():
             raise ValueError(f"{damaged} is damaged")
 
 
 def _plain(value: Any) -> Any:
-    """A Keras config, at all levels, without defaults and without fields that only a new layer needs."""
+    """Remove default values, and fields that only a new layer needs, from all levels of a Keras config."""
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if not isinstance(value, dict):
@@ -69,22 +73,22 @@ def _plain(value: Any) -> Any:
 
 
 def _defaults(module: str | None, name: str | None) -> dict[str, Any]:
-    """Default arguments of a Keras class.
+    """Return the default arguments of a Keras class.
 
-    Empty for whole networks. Only None values for classes with their own `from_config`, which may require the other fields.
+    Empty for whole networks. For classes with their own `from_config`, which may require the other fields, only None values.
     """
     import keras
 
     if not module or not name or not module.startswith("keras."):
         return {}
-    found: Any = getattr(importlib.import_module(module), name, None)
-    usual = (keras.layers.Layer, keras.optimizers.Optimizer, keras.initializers.Initializer)
-    is_one = inspect.isclass(found) and issubclass(found, usual) and not issubclass(found, keras.Model)
-    if not is_one:
+    kind: Any = getattr(importlib.import_module(module), name, None)
+    bases = (keras.layers.Layer, keras.optimizers.Optimizer, keras.initializers.Initializer)
+    is_supported = inspect.isclass(kind) and issubclass(kind, bases) and not issubclass(kind, keras.Model)
+    if not is_supported:
         return {}
-    reads_itself = found.from_config.__func__ not in [one.from_config.__func__ for one in usual]
-    defaults = {name: one.default for name, one in inspect.signature(found).parameters.items()}
-    return {name: default for name, default in defaults.items() if default is None or not reads_itself}
+    has_own_reader = kind.from_config.__func__ not in [base.from_config.__func__ for base in bases]
+    defaults = {name: parameter.default for name, parameter in inspect.signature(kind).parameters.items()}
+    return {name: default for name, default in defaults.items() if default is None or not has_own_reader}
 
 
 def _is_default(item: Any, default: Any) -> bool:

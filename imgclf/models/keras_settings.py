@@ -1,4 +1,4 @@
-"""Run Keras with fixed settings, whatever keras.json, the environment or the calling program set."""
+"""Run Keras with fixed settings, independent of keras.json, the environment and the calling program."""
 
 import contextlib
 import os

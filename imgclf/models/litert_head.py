@@ -1,4 +1,4 @@
-"""LiteRT files changed by hand: a dense layer put behind a network, in milliseconds where converting takes ten seconds."""
+"""Edit LiteRT files directly. Appending a dense layer takes milliseconds; converting the whole network takes ten seconds."""
 
 from typing import Any
 
@@ -7,9 +7,14 @@ from numpy.typing import NDArray
 
 
 def with_head(network: bytes, kernel: NDArray[np.float32], bias: NDArray[np.float32]) -> bytes:
-    """The file of a network whose output (1, width) goes through a dense layer and a sigmoid (one unit) or softmax (several).
+    """Append a dense layer, with a sigmoid for one unit or a softmax for several, to a network with output (1, width).
 
-    kernel: (width, units) as in Keras. After the schema at https://github.com/google-ai-edge/LiteRT (tflite/schema).
+    The file format is described at https://github.com/google-ai-edge/LiteRT (tflite/schema).
+
+    Args:
+        network: The content of a LiteRT file.
+        kernel: (width, units), as in Keras.
+        bias: (units,).
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -22,7 +27,7 @@ def with_head(network: bytes, kernel: NDArray[np.float32], bias: NDArray[np.floa
         one = schema.TensorT()
         one.name, one.shape, one.type = name.encode(), shape, schema.TensorType.FLOAT32
         if content is None:
-            one.shapeSignature, one.buffer = [-1, *shape[1:]], 0  # buffer 0 is empty: computed when it runs
+            one.shapeSignature, one.buffer = [-1, *shape[1:]], 0  # the empty buffer 0 marks a tensor that is computed
         else:
             buffer = schema.BufferT()
             buffer.data = np.frombuffer(np.ascontiguousarray(content, "<f4").tobytes(), np.uint8)
@@ -32,9 +37,9 @@ def with_head(network: bytes, kernel: NDArray[np.float32], bias: NDArray[np.floa
         return len(graph.tensors) - 1
 
     def operator(code: int, inputs: list[int], output: int, kind: int, options: Any) -> None:
-        known = schema.OperatorCodeT()
-        known.builtinCode, known.deprecatedBuiltinCode, known.version = code, code, 1
-        model.operatorCodes.append(known)
+        operator_code = schema.OperatorCodeT()
+        operator_code.builtinCode, operator_code.deprecatedBuiltinCode, operator_code.version = code, code, 1
+        model.operatorCodes.append(operator_code)
         one = schema.OperatorT()
         one.opcodeIndex, one.inputs, one.outputs = len(model.operatorCodes) - 1, inputs, [output]
         one.builtinOptionsType, one.builtinOptions = kind, options
@@ -58,7 +63,7 @@ def with_head(network: bytes, kernel: NDArray[np.float32], bias: NDArray[np.floa
 
 
 def with_note(network: bytes, name: str, text: str) -> bytes:
-    """The file with a text in its metadata under a name, its output called `probabilities`."""
+    """Add a text to the file's metadata under a name, and name the output `probabilities`."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(network, 0)

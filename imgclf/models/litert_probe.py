@@ -1,7 +1,8 @@
 """Test a LiteRT file of unknown origin in a separate process before this one loads it.
 
-LiteRT allocates what the file asks for: one changed byte made it take 8 GB. A child with limits on memory and time computes
-one random image. A file that passed is remembered in the user's cache, so the child (0.2 s) runs once for each file.
+LiteRT allocates as much memory as the file demands: one changed byte made it allocate 8 GB. A child process with limits on
+memory and time predicts one random image. Files that pass are recorded in the user's cache, so the child (0.2 s) runs once for
+each file.
 """
 
 import contextlib
@@ -20,44 +21,45 @@ from imgclf.core.files import contained
 from imgclf.core.files.paths import cache_folder
 from imgclf.core.remedies import why
 
-_MEMORY, _MEMORY_OF_BYTE, _MEMORY_OF_PIXEL = 1 << 28, 8, 4096  # bytes; a 1024 x 1024 VGG network takes half of it
-_SECONDS, _SECONDS_OF_PIXEL = 3.0, 1e-4  # of the processor; 1024 x 1024 pixels through VGG19 take 80
-_WAITING = 20  # times that, on a busy machine
+# Limits in bytes: fixed, per byte of the file, and per pixel. A 1024 x 1024 VGG network needs half of the limit.
+_MEMORY, _MEMORY_OF_BYTE, _MEMORY_OF_PIXEL = 1 << 28, 8, 4096
+_SECONDS, _SECONDS_OF_PIXEL = 3.0, 1e-4  # CPU time: fixed, and per pixel. VGG19 needs 80 s for 1024 x 1024 pixels
+_TIMEOUT_FACTOR = 20  # elapsed time may be so many times the CPU time, for busy machines
 
 
 def check(file: Path, sha256: str, side: tuple[int, int], outputs: int) -> None:
     """Raise ImgclfError unless LiteRT computes probabilities with this file.
 
-    sha256: of the file's content. side: height and width of the input. outputs: how many probabilities it must give.
+    sha256: of the file's content. side: height and width of the input. outputs: expected number of outputs.
     """
     mark = _mark(sha256, side, outputs)
     folder = cache_folder() / "probed"
     if (folder / mark).exists():
         return
-    problem = _tried(file, side, outputs)
+    problem = _problem(file, side, outputs)
     if problem:
         raise ImgclfError(f"{file}: broken bundle, the model cannot be used: {problem}; copy the run folder again or retrain")
     _keep(folder, mark)
 
 
 def remember(sha256: str, side: tuple[int, int], outputs: int) -> None:
-    """Remember a file that this process made, so that it is never tried."""
+    """Record a file that this process wrote as passed, so that it is never tested."""
     _keep(cache_folder() / "probed", _mark(sha256, side, outputs))
 
 
 def _mark(sha256: str, side: tuple[int, int], outputs: int) -> str:
-    litert = resources.files("ai_edge_litert")  # installing another version gives the file another time
+    litert = resources.files("ai_edge_litert")  # installing another version changes the file's modification time
     version = os.stat(str(litert / "__init__.py")).st_mtime_ns
     return hashlib.sha256(f"{sha256} {side} {outputs} {version}".encode()).hexdigest()[:32]
 
 
 def _keep(folder: Path, mark: str) -> None:
-    with contextlib.suppress(OSError, ImgclfError), contained.at(folder, make=True) as place:  # without it, tried again
+    with contextlib.suppress(OSError, ImgclfError), contained.at(folder, make=True) as place:  # if it fails, test again later
         os.close(place.create(mark))
 
 
-def _tried(file: Path, side: tuple[int, int], outputs: int) -> str:
-    """Why the file cannot be used; "" if it can."""
+def _problem(file: Path, side: tuple[int, int], outputs: int) -> str:
+    """Run the child, and return why the file cannot be used; "" if it can."""
     height, width = side
     seconds = math.ceil(_SECONDS + _SECONDS_OF_PIXEL * height * width)
     try:
@@ -69,19 +71,19 @@ def _tried(file: Path, side: tuple[int, int], outputs: int) -> str:
         done = subprocess.run(
             [sys.executable, "-P", "-c", "from imgclf.models.litert_probe import _child; _child()", task],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,
-            timeout=seconds * _WAITING, check=False,
+            timeout=seconds * _TIMEOUT_FACTOR, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return f"it does not finish within {seconds * _WAITING} s"
+        return f"it does not finish within {seconds * _TIMEOUT_FACTOR} s"
     except OSError as error:
         raise ImgclfError(f"{file}: cannot be tested in a separate process: {why(error, 'close other programs')}") from error
-    if done.returncode or not done.stdout.startswith(b"tried "):
+    if done.returncode or not done.stdout.startswith(b"tested "):
         return f"LiteRT crashes, needs more than {memory // 1_000_000:,} MB of memory, or needs more than {seconds} s"
-    return done.stdout.removeprefix(b"tried ").decode("utf-8", "replace").strip()
+    return done.stdout.removeprefix(b"tested ").decode("utf-8", "replace").strip()
 
 
 def _child() -> None:
-    """What the process runs: it prints `tried ` and why the file cannot be used."""
+    """Test the file in the child process. Prints `tested ` and the problem, if there is one."""
     import numpy as np
     from ai_edge_litert.interpreter import Interpreter
 
@@ -90,25 +92,25 @@ def _child() -> None:
     try:
         engine = Interpreter(file, num_threads=1)
         engine.allocate_tensors()
-        problem = unfit(engine, (height, width), outputs) or _branches(Path(file))
+        problem = mismatch(engine, (height, width), outputs) or _branches(Path(file))
         if not problem:
             image = np.random.default_rng(0).integers(0, 256, (1, height, width, 3)).astype(np.float32)
             engine.set_tensor(engine.get_input_details()[0]["index"], image)
             engine.invoke()
-            found = engine.get_tensor(engine.get_output_details()[0]["index"])
-            problem = (
-                ""
-                if np.isfinite(found).all() and (found >= 0).all() and (found <= 1).all()
-                else "its outputs are not probabilities (0 to 1)"
-            )
+            output = engine.get_tensor(engine.get_output_details()[0]["index"])
+            is_valid = np.isfinite(output).all() and (output >= 0).all() and (output <= 1).all()
+            problem = "" if is_valid else "its outputs are not probabilities (0 to 1)"
     except (ValueError, RuntimeError, MemoryError, OSError, struct.error) as error:
         problem = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-    print("tried", problem, flush=True)
-    os._exit(0)  # what LiteRT does at exit does not count
+    print("tested", problem, flush=True)
+    os._exit(0)  # a crash of LiteRT at exit does not matter
 
 
-def unfit(engine: object, side: tuple[int, int], outputs: int) -> str:
-    """Why an interpreter does not take an image (1, h, w, 3) and give (1, outputs), both of float32; "" if it does."""
+def mismatch(engine: object, side: tuple[int, int], outputs: int) -> str:
+    """Return how an interpreter's input differs from (1, h, w, 3) float32, or its output from (1, outputs) float32.
+
+    Returns "" if both are as expected. side: (h, w).
+    """
     import numpy as np
 
     for name, wanted in (("input", (1, *side, 3)), ("output", (1, outputs))):
@@ -123,18 +125,18 @@ def unfit(engine: object, side: tuple[int, int], outputs: int) -> str:
 
 
 def _branches(file: Path) -> str:
-    """Refuse more than one subgraph: loops and branches call others, and a loop may depend on the image."""
+    """Refuse more than one subgraph: only loops and branches need them, and the length of a loop may depend on the image."""
     content = file.read_bytes()
     (root,) = struct.unpack_from("<I", content)
-    (back,) = struct.unpack_from("<i", content, root)
-    (field,) = struct.unpack_from("<H", content, root - back + 8)  # the third field of the table: its subgraphs
-    (way,) = struct.unpack_from("<I", content, root + field)
-    (count,) = struct.unpack_from("<I", content, root + field + way)
+    (vtable,) = struct.unpack_from("<i", content, root)
+    (field,) = struct.unpack_from("<H", content, root - vtable + 8)  # the third field of the table: its subgraphs
+    (offset,) = struct.unpack_from("<I", content, root + field)
+    (count,) = struct.unpack_from("<I", content, root + field + offset)
     return "" if count == 1 else f"it has {count} subgraphs, but must have exactly one"
 
 
 def _limit(memory: int, seconds: int) -> None:
-    """Limit what this process may take from now on, where the system can."""
+    """Limit the memory and CPU time of this process, on systems that support it."""
     if sys.platform == "win32":
         return
     import resource

@@ -1,4 +1,4 @@
-"""What a run says of one image, and where it looks: shared by `predict`, `serve` and `evaluate`, so that all say the same."""
+"""The prediction of one image, and its saliency overlay. `predict`, `serve` and `evaluate` share them, for equal results."""
 
 import dataclasses
 from typing import Any
@@ -11,12 +11,15 @@ from imgclf.images import decode, preprocess
 from imgclf.images.sources import Source
 from imgclf.models.bundle import Bundle
 
-UNKNOWN = "unknown"  # the label of what the run is not sure enough of
+UNKNOWN = "unknown"  # the label of predictions below the threshold
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Which of all inputs a share's record is about. position: from 0 on; inputs: how many there are, in its last record."""
+    """The position of a shard's record among all inputs.
+
+    shard: from 1 to `shards`. position: from 0. inputs: total number of inputs; only in the last record of a shard.
+    """
 
     shard: int
     shards: int
@@ -26,10 +29,10 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What the run says of one input. top: the likeliest classes with their probabilities; error: why there is no answer.
+    """The record of one input.
 
-    place: in what one share of several printed. is_file: whether the input is the path of a file; what came from an archive may
-    only be called like one.
+    top: the most probable classes with their probabilities. error: why there is no prediction. place: only in the records of a
+    shard. is_file: whether the input is the path of a file. The name of an archive's member may look like one.
     """
 
     input: str
@@ -41,7 +44,7 @@ class Prediction:
     is_file: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as JSON has it."""
+        """Return the record for JSON."""
         record = {
             "input": self.input,
             "label": self.label,
@@ -53,31 +56,29 @@ class Prediction:
 
     @staticmethod
     def from_dict(record: dict[str, Any]) -> "Prediction":
-        """A record as it was printed. Raises KeyError, TypeError or ValueError for anything else: its labels become folders."""
+        """Read the result of `to_dict`. Labels become folders, so other content raises KeyError, TypeError or ValueError."""
         top = tuple((str(one["label"]), float(one["probability"])) for one in record["top"])
         place = dict(record.get("place") or {})
         is_file = bool(place) and place.pop("file") is True
-        where = Place(**place) if place else None
+        at = Place(**place) if place else None
         texts, label = (record["input"], record["label"] or "", record["error"] or ""), record["label"]
         if not all(isinstance(text, str) for text in texts) or not isinstance(record["probability"] or 0.0, float | int):
-            raise TypeError("a value of another type")
+            raise TypeError("a value has the wrong type")
         if label is not None and not (is_component(label) and not label.startswith(".")):
-            raise ValueError(f"{label[:80]!r} is no name of a class")
-        if where and not (
-            _are_whole(where.shard, where.shards, where.position, where.inputs or 0) and 1 <= where.shard <= where.shards
-        ):
-            raise ValueError("the numbers of the share are wrong")
-        return Prediction(record["input"], label, record["probability"], top, record["error"], where, is_file)
+            raise ValueError(f"{label[:80]!r} cannot be the name of a class")
+        if at and not (_are_natural(at.shard, at.shards, at.position, at.inputs or 0) and 1 <= at.shard <= at.shards):
+            raise ValueError("the numbers of the shard are invalid")
+        return Prediction(record["input"], label, record["probability"], top, record["error"], at, is_file)
 
 
-def _are_whole(*values: object) -> bool:
+def _are_natural(*values: object) -> bool:
     return all(type(value) is int and value >= 0 for value in values)
 
 
 def predict_image(bundle: Bundle, source: Source, *, top: int = 1, threshold: float = 0.0) -> Prediction:
-    """The record of one image, whatever happens to it.
+    """Predict one image. The record of an unreadable image contains the error.
 
-    threshold: the label of what is less probable is `unknown`; its probability is told all the same.
+    threshold: with a lower probability, the label is `unknown`; the probability is returned in any case.
     """
     is_file = source.file is not None
     try:
@@ -91,38 +92,51 @@ def predict_image(bundle: Bundle, source: Source, *, top: int = 1, threshold: fl
 
 
 def threshold(bundle: Bundle, text: str) -> tuple[float, str]:
-    """(the least probability of an answer, what is to be said of it) for `0.8` or `auto:0.99`.
+    """Parse --threshold: a probability such as `0.8`, or `auto:` and an accuracy such as `auto:0.99`.
 
-    The second: the lowest from which answers were right so often on the validation images. Raises UsageError for another
-    text, and ImgclfError where no probability was enough.
+    `auto:` selects the lowest threshold whose predictions have at least that accuracy on the validation images.
+
+    Returns:
+        The threshold, and a note for the user on how it was selected ("" for a plain probability).
+
+    Raises:
+        UsageError: The text is invalid, or a class is named `unknown`.
+        ImgclfError: No threshold reaches the accuracy.
     """
-    automatic, wish = text.startswith("auto:"), text.removeprefix("auto:")
+    automatic, number = text.startswith("auto:"), text.removeprefix("auto:")
     try:
-        value = float(wish)
+        value = float(number)
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise UsageError(f"--threshold {text}: give a probability from 0 to 1, or auto: and an accuracy, as auto:0.99")
+        raise UsageError(f"--threshold {text}: give a probability from 0 to 1, or auto: and an accuracy, such as auto:0.99")
     if UNKNOWN in bundle.class_names:
-        raise UsageError(f"--threshold: {bundle.path} has a class of the name {UNKNOWN}, which would be mixed up with it")
+        raise UsageError(
+            f"--threshold: {bundle.path} has a class named {UNKNOWN}, which is the label of predictions below the threshold"
+        )
     if not automatic:
         return value, ""
     points, images = bundle.info.calibration.thresholds, bundle.info.calibration.images
-    found = next((point for point in points if point[1] >= value), None)
-    if found is None:
-        best = f"; {points[-1][1]:.4f} is the most, from {points[-1][0]:.4f} on" if points else ""
-        raise ImgclfError(f"--threshold {text}: no probability was enough on the validation images of {bundle.path}{best}")
-    answered = round(found[2] * images)
-    low, high = wilson_interval(round(found[1] * answered), answered)
-    return found[0], (
-        f"threshold {found[0]:.4f}: {answered} of {images} validation images reach this confidence, "
-        f"and {found[1]:.1%} of these are correct (95% interval {low:.1%} to {high:.1%})"
+    chosen = next((point for point in points if point[1] >= value), None)
+    if chosen is None:
+        best = f"; the highest accuracy is {points[-1][1]:.4f}, with threshold {points[-1][0]:.4f}" if points else ""
+        raise ImgclfError(
+            f"--threshold {text}: no threshold reaches this accuracy on the validation images of {bundle.path}{best}"
+        )
+    accepted = round(chosen[2] * images)
+    low, high = wilson_interval(round(chosen[1] * accepted), accepted)
+    return chosen[0], (
+        f"threshold {chosen[0]:.4f}: {accepted} of {images} validation images reach this confidence, "
+        f"and {chosen[1]:.1%} of these are correct (95% interval {low:.1%} to {high:.1%})"
     )
 
 
 def overlay(bundle: Bundle, image: decode.Image, shown: decode.Image, label: str | None = None) -> decode.Image:
-    """Where a run looks on a decoded image, laid over `shown`, the same at any size; for its answer, or for another class."""
-    fed = preprocess.apply(bundle.preprocessing, image)
-    target = int(bundle.probability(fed).argmax()) if label is None else bundle.class_names.index(label)
-    heat = saliency.occlusion(bundle.probability, fed, target)
+    """Draw the saliency map of a decoded image over `shown`, which is the same image at any size.
+
+    label: the class of the map; by default the predicted class.
+    """
+    prepared = preprocess.apply(bundle.preprocessing, image)
+    target = int(bundle.probability(prepared).argmax()) if label is None else bundle.class_names.index(label)
+    heat = saliency.occlusion(bundle.probability, prepared, target)
     return saliency.overlay(shown, saliency.onto(bundle.preprocessing, heat, *shown.shape[:2]))

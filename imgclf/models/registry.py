@@ -1,4 +1,4 @@
-"""Folders of runs: make a new one, and find the run that a user means."""
+"""Folders of runs: create a new one, and find a run by path or name."""
 
 import contextlib
 import datetime
@@ -14,7 +14,7 @@ from imgclf.models.run_info import FILE
 
 
 def new_run_folder(model: str, run_dir: Path | None, runs: Path = Path("runs")) -> Path:
-    """Make the folder of a new run: `run_dir`, which must be missing or empty, or `runs/<time>-<model>`."""
+    """Create the folder of a new run: `run_dir`, which must be missing or empty, or `runs/<time>-<model>`."""
     if run_dir is not None:
         check_run_folder(run_dir)
         _make(run_dir, exist_ok=True)
@@ -24,7 +24,7 @@ def new_run_folder(model: str, run_dir: Path | None, runs: Path = Path("runs")) 
         with contextlib.suppress(FileExistsError):
             _make(runs / name, exist_ok=False)
             return runs / name
-    raise ImgclfError(f"{runs}: cannot make a new run folder {stem}")
+    raise ImgclfError(f"{runs}: cannot create a new run folder {stem}")
 
 
 def check_run_folder(run_dir: Path) -> None:
@@ -32,11 +32,11 @@ def check_run_folder(run_dir: Path) -> None:
     if run_dir.exists() and not run_dir.is_dir():
         raise ImgclfError(f"{run_dir}: a file, not a folder; give --run-dir a new folder")
     if run_dir.exists() and any(run_dir.iterdir()):
-        raise ImgclfError(f"{run_dir}: not empty, and a run never writes over another; give --run-dir a new folder")
+        raise ImgclfError(f"{run_dir}: not empty, and a run never overwrites another; give --run-dir a new folder")
 
 
 def forget(run_dir: Path, *, whole: bool) -> None:
-    """Take back what a run that could not begin has written, and its folder too if `whole`."""
+    """Remove the files of a run that failed to start, and its folder too if `whole`."""
     for name in ("config.json", "split.csv"):
         (run_dir / name).unlink(missing_ok=True)
     if whole:
@@ -54,30 +54,33 @@ def _make(folder: Path, *, exist_ok: bool) -> None:
 
 
 def find_unfinished(run: str | None, runs: Path = Path("runs")) -> Path:
-    """The folder of an unfinished run: a path, a name under `runs/`, or the newest there; raises ImgclfError."""
+    """Return the folder of an unfinished run. Raises ImgclfError if there is none.
+
+    run: a path or a name under `runs/`; None or "latest" for the newest unfinished run there.
+    """
     if run not in (None, "latest"):
         path = Path(run or "")
         path = runs / path if path.name == run and (runs / path).is_dir() else path
         if (path / FILE).exists():
             raise ImgclfError(f"{path}: a finished run; there is nothing to resume")
         if not (path / "config.json").exists():
-            raise ImgclfError(f"{path}: no run that could be resumed (config.json is missing)")
+            raise ImgclfError(f"{path}: not a run that can be resumed (config.json is missing)")
         return path
     started = [path.parent for path in runs.glob("*/config.json") if not (path.parent / FILE).exists()]
     if not started:
-        raise ImgclfError(f"{runs}: no unfinished run here; give --resume its folder")
+        raise ImgclfError(f"{runs}: no unfinished run here; give --resume the folder of the run")
     return max(started, key=lambda path: ((path / "config.json").stat().st_mtime_ns, path.name))
 
 
 def check_runs(runs: Path) -> None:
-    """Raise ImgclfError for a folder of runs that is not there; the usual one may be missing, where nothing was trained yet."""
+    """Raise ImgclfError if the folder of runs is missing. The default folder may be missing, before the first training."""
     if runs != Path("runs") and not runs.is_dir():
         what = "a file, not a folder" if runs.exists() else "no such folder"
         raise ImgclfError(f"{runs}: {what}; give --in the folder of runs")
 
 
 def best(runs: Path) -> tuple[Bundle, str]:
-    """The run with the highest validation accuracy (the newest of equals), and a note on the runs that were compared.
+    """Return the run with the highest validation accuracy (the newest of equals), and a note on runs on other splits, or "".
 
     Accuracies are comparable only on the same images, so only runs on the newest run's split count. Broken runs are skipped.
     """
@@ -100,9 +103,9 @@ def best(runs: Path) -> tuple[Bundle, str]:
 
 
 def find(run: str | None, runs: Path = Path("runs")) -> Bundle:
-    """The bundle a user means: a path, or the name of a run under `runs/`.
+    """Load a finished run by its path or its name under `runs/`.
 
-    None and "latest" are the newest finished run there, "best" is the result of `best`.
+    None and "latest" select the newest finished run there, "best" the result of `best`. Raises ImgclfError.
     """
     if run == "best":
         return best(runs)[0]
@@ -111,7 +114,7 @@ def find(run: str | None, runs: Path = Path("runs")) -> Bundle:
         return Bundle.load(runs / path if path.name == run and (runs / path).is_dir() else path)
     newest: tuple[str, str] | None = None
     for file in runs.glob(f"*/{FILE}"):
-        # One broken run must not hide the others, nor be skipped when it is the newest: it sorts by its file's time.
+        # One broken run must not hide the others. If it is the newest, it must not be skipped either, so use its file's time.
         try:
             finished = run_info.finished(file.parent)
         except ImgclfError:
@@ -122,6 +125,6 @@ def find(run: str | None, runs: Path = Path("runs")) -> Bundle:
         raise ImgclfError(f"{runs}: no finished run here; train one with `imgclf train`, or give --run FOLDER")
     try:
         return Bundle.load(runs / newest[1])
-    except ImgclfError as error:  # not skipped: nobody would know that another one answers
-        rest = f"it is the newest run: `imgclf runs rm {shlex.quote(newest[1])}` puts it away, or give --run another"
-        raise ImgclfError(f"{error}; {rest}") from error
+    except ImgclfError as error:  # not skipped: the user would not notice that another run is used
+        remedy = f"it is the newest run: move it away with `imgclf runs rm {shlex.quote(newest[1])}`, or give --run another"
+        raise ImgclfError(f"{error}; {remedy}") from error

@@ -1,4 +1,4 @@
-"""The content of bundle.json: all that a finished run knows about itself, as frozen dataclasses."""
+"""The content of bundle.json, which describes a finished run, as frozen dataclasses."""
 
 import dataclasses
 import hashlib
@@ -39,7 +39,7 @@ class Metrics:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingData:
-    """What the run was trained on. images: number by subset, train and val. skipped: (file, why)."""
+    """The training data of a run. images: number of images by subset, train and val. skipped: (file, reason)."""
 
     path: str
     fingerprint: str
@@ -50,10 +50,10 @@ class TrainingData:
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """How the probabilities were calibrated on the validation images. See `evaluation.calibration.Calibration`.
+    """The calibration on the validation images. See `evaluation.calibration.Calibration`.
 
-    images: number of validation images that it was fitted on. error_before, error_after: expected calibration error on them,
-    0 to 1. thresholds: (probability, accuracy of the predictions at least as probable, their share of all), accuracies rising.
+    images: number of validation images used. error_before, error_after: expected calibration error on them, 0 to 1. thresholds:
+    (probability, accuracy of the predictions that are at least as probable, their fraction of all), by rising accuracy.
     """
 
     temperature: float
@@ -75,7 +75,7 @@ class SavedFile:
 
 @dataclasses.dataclass(frozen=True)
 class RunInfo:
-    """The content of bundle.json, but for the hashes that follow from it. The schema `bundle` describes every field.
+    """The content of bundle.json except the hashes computed from it. The schema `bundle` describes every field.
 
     class_names: the name of each output of the model, in order. patience: epochs without improvement before the training
     ends; 0 for never. class_weights: loss weight of each class, or None. weights_sha256: of the backbone's weights, or None.
@@ -104,17 +104,17 @@ class RunInfo:
     finished: str
 
     def to_dict(self) -> dict[str, Any]:
-        """The document, as it is read from bundle.json."""
+        """Return the JSON document, with its hashes."""
         values = {"format": FORMAT, **dataclasses.asdict(self), "preprocessing_hash": self.preprocessing.hash}
         document: dict[str, Any] = json.loads(json.dumps({**values, "checksum": checksum(values)}))
         return document
 
     @staticmethod
     def from_dict(document: Mapping[str, Any]) -> "RunInfo":
-        """The content of a document that is valid by the schema; its hashes are not compared."""
+        """Convert a document that is valid by the schema. The hashes are not checked."""
         metrics, data, calibration = document["metrics"], document["data"], document["calibration"]
         weights = document["class_weights"]
-        subsets: dict[str, Any] = {
+        converted: dict[str, Any] = {
             "class_names": tuple(document["class_names"]),
             "preprocessing": Preprocessing.from_dict(document["preprocessing"]),
             "metrics": Metrics(
@@ -132,11 +132,11 @@ class RunInfo:
             "files": {name: SavedFile(**file) for name, file in document["files"].items()},
         }
         values = {field.name: document[field.name] for field in dataclasses.fields(RunInfo)}
-        return RunInfo(**{**values, **subsets})
+        return RunInfo(**{**values, **converted})
 
     @property
     def next_step(self) -> str:
-        """What to do about a run that is not better than the baseline, as a clause."""
+        """The recommendation for a run that is not better than the baseline, as an imperative clause."""
         path, here = Path(self.data.path), Path.cwd()
         path = path.relative_to(here) if path.is_relative_to(here) else path
         if self.model not in SCRATCH and self.config.weights != "none":
@@ -146,7 +146,7 @@ class RunInfo:
 
 
 def read(run: Path) -> RunInfo:
-    """Read and check the bundle.json of a run folder. Raises ImgclfError that says what is broken."""
+    """Read and check the bundle.json of a run folder. Raises ImgclfError if it is missing, invalid, edited or too new."""
     file = run / FILE
     document = _document(file)
     try:
@@ -171,7 +171,7 @@ def read(run: Path) -> RunInfo:
 
 
 def finished(run: Path) -> str:
-    """When a run was finished, in ISO 8601, from its bundle.json alone. Raises ImgclfError if it cannot be read."""
+    """Read only the finishing time of a run, ISO 8601, from bundle.json. Raises ImgclfError if it cannot be read."""
     try:
         return str(reading.read_json(run / FILE)["finished"])
     except KeyError as error:
@@ -184,7 +184,7 @@ def write(run: Path, info: RunInfo) -> None:
 
 
 def checksum(document: Mapping[str, Any]) -> str:
-    """Over everything in a bundle.json but itself, so that an edited class name is noticed and not believed."""
+    """Return the checksum of a bundle.json without its own field. It detects edits, for example of a class name."""
     content = json.dumps({key: value for key, value in document.items() if key != "checksum"}, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
@@ -198,7 +198,7 @@ def _document(file: Path) -> dict[str, Any]:
     except ImgclfError as error:
         raise ImgclfError(f"{error}; copy the run folder again or retrain") from error
     if type(found.get("format")) is not int or found["format"] < 1:
-        raise ImgclfError(f"{file}: broken bundle, it does not describe a bundle")
+        raise ImgclfError(f"{file}: broken bundle, the format number is invalid; copy the run folder again or retrain")
     if found["format"] > FORMAT:
         number = found["format"] if found["format"] < json_schema.LARGEST else "unknown"
         raise ImgclfError(f"{file}: written by a newer imgclf (format {number}, this version reads {FORMAT}); update imgclf")
@@ -206,11 +206,11 @@ def _document(file: Path) -> dict[str, Any]:
 
 
 def _check_values(document: Mapping[str, Any]) -> None:
-    """Raise ValueError for what the schema cannot express."""
+    """Raise ValueError for invalid values that the schema cannot detect."""
     names = document["class_names"]
     if len(set(names)) < len(names):
         raise ValueError("class_names is invalid: a name occurs twice")
-    for name in names:  # they are printed, and used as folder names by `predict --move-to`
+    for name in names:  # `predict --move-to` uses them as folder names
         _check_text(name, "class_names")
         is_file_name = name and not name.startswith(".") and len(name.encode()) <= 255
         if not is_file_name or "/" in name or any(unicodedata.category(letter) == "Cc" for letter in name):
@@ -219,15 +219,15 @@ def _check_values(document: Mapping[str, Any]) -> None:
         raise ValueError("metrics.val_baseline.class_name is invalid: it is not one of class_names")
     if document["class_weights"] is not None and len(document["class_weights"]) != len(names):
         raise ValueError("class_weights is invalid: there must be one for each class")
-    for place in ("path", "split_hash"):
-        _check_text(document["data"][place], f"data.{place}")
+    for field in ("path", "split_hash"):
+        _check_text(document["data"][field], f"data.{field}")
 
 
-def _check_text(text: str, place: str) -> None:
-    """Raise ValueError for text that can be a@subset of no path."""
+def _check_text(text: str, field: str) -> None:
+    """Raise ValueError for text that cannot be part of a path."""
     try:
         os.fsencode(text)
     except UnicodeEncodeError:
-        raise ValueError(f"{place} is invalid: {text[:60]!a} is not text") from None
+        raise ValueError(f"{field} is invalid: {text[:60]!a} is not text") from None
     if "\0" in text:
-        raise ValueError(f"{place} is invalid: it contains a NUL character")
+        raise ValueError(f"{field} is invalid: it contains a NUL character")

@@ -1,4 +1,4 @@
-"""Seed the initial weights of a network without changing the random state of the calling program."""
+"""Seed the initial weights of a network without changing the random state of the program."""
 
 import contextlib
 import random
@@ -10,7 +10,7 @@ _LOCK = threading.RLock()  # two trainings in one process must not share a rando
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside the block, layers without their own seed use this one. Keras draws it from `random`, which is restored."""
+    """Use this seed inside the block for layers without their own. Keras draws seeds from `random`, whose state is restored."""
     with _LOCK:
         before = random.getstate()
         random.seed(seed)

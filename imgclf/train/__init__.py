@@ -1,14 +1,14 @@
-"""`imgclf train`, from the options to the bundle.
+"""`imgclf train`: from the options to a finished run.
 
-`run` is the whole way; `setup` checks and prepares, `loop` trains epoch by epoch, `work` is one training as it stands and its
-checkpoint; `rates` looks for a learning rate.
+`run` is the entry point. `setup` checks the options and prepares the images, `loop` trains epoch by epoch, `state` holds the
+training state, `checkpoint` saves it, and `rates` searches for a learning rate.
 """
 
 from imgclf.train.loop import patience
 from imgclf.train.rates import RateSearch, find_rate
 from imgclf.train.run import resume, summary, train
 from imgclf.train.setup import check
-from imgclf.train.work import Epoch, Listener, Silent, improves
+from imgclf.train.state import Epoch, Listener, Silent, improves
 
 __all__ = [
     "Epoch",

@@ -1,4 +1,4 @@
-"""Where a training computes: on one device, on several of this machine, or on several machines that TF_CONFIG names."""
+"""Choose where a training computes: one device, several devices of this machine, or several machines named by TF_CONFIG."""
 
 import contextlib
 import json
@@ -17,9 +17,10 @@ from imgclf.models import keras_settings
 
 
 class Devices:
-    """The devices that share every step of one training; `workers` processes with `local` devices each.
+    """The devices that share every training step: `workers` processes with `local` devices each.
 
-    Every worker runs the same program. What it may decide by itself (the clock, Ctrl-C) it asks the chief for, with `told`.
+    Every worker runs the same program. Decisions that could differ between workers (time limits, Ctrl-C) are made by the
+    chief and sent to the others with `broadcast`.
     """
 
     def __init__(self, strategy: Any, *, index: int = 0, workers: int = 1) -> None:
@@ -28,12 +29,12 @@ class Devices:
 
     @property
     def count(self) -> int:
-        """Devices in all."""
+        """Number of devices of all workers."""
         return self.local * self.workers
 
     @property
     def is_chief(self) -> bool:
-        """Whether this worker is the one that writes."""
+        """Whether this worker writes the run."""
         return self.index == 0
 
     def __str__(self) -> str:
@@ -41,36 +42,36 @@ class Devices:
         words += [f"{self.workers} workers"] if self.workers > 1 else []
         return " on each of ".join(words) if len(words) > 1 else "".join(words) or "1 device"
 
-    def spread(self, values: NDArray[Any]) -> Any:
-        """A step's share of this worker, dealt out to its devices; the array itself where there is one device."""
+    def distribute(self, values: NDArray[Any]) -> Any:
+        """Distribute this worker's shard of a batch to its devices. With a single device, return the array itself."""
         if self.count == 1:
             return values
-        return self._each(lambda number: values[number :: self.local])
+        return self._per_device(lambda number: values[number :: self.local])
 
     def total(self, values: Sequence[float]) -> NDArray[np.float64]:
-        """Each of these numbers, added up over the workers. Every worker must ask, with as many."""
+        """Sum each number over all workers. Every worker must call this, with the same number of values."""
         own = np.asarray(values, np.float64)
         if self.workers == 1:
             return own
-        share = self._each(lambda number: own if number == 0 else np.zeros_like(own))
-        return np.asarray(self.strategy.reduce("SUM", share, axis=None))
+        per_device = self._per_device(lambda number: own if number == 0 else np.zeros_like(own))
+        return np.asarray(self.strategy.reduce("SUM", per_device, axis=None))
 
-    def told(self, values: Sequence[float]) -> NDArray[np.float64]:
-        """The chief's numbers, on every worker; also a way to wait for each other."""
+    def broadcast(self, values: Sequence[float]) -> NDArray[np.float64]:
+        """Return the chief's numbers on every worker. The workers wait for each other here."""
         return self.total(values if self.is_chief else [0.0] * len(values))
 
-    def _each(self, make: Callable[[int], NDArray[Any]]) -> Any:
+    def _per_device(self, make: Callable[[int], NDArray[Any]]) -> Any:
         import tensorflow as tf
 
-        def one(context: Any) -> Any:
+        def value(context: Any) -> Any:
             return tf.convert_to_tensor(make(context.replica_id_in_sync_group % self.local))
 
-        return self.strategy.experimental_distribute_values_from_function(one)
+        return self.strategy.experimental_distribute_values_from_function(value)
 
 
 @contextlib.contextmanager
-def lost(devices: Devices, remedy: str) -> Iterator[None]:
-    """A worker that does not answer any more becomes one line that says what to do."""
+def lost_worker_errors(devices: Devices, remedy: str) -> Iterator[None]:
+    """Turn the error of a worker that no longer responds into one ImgclfError that ends with `remedy`."""
     import tensorflow as tf
 
     try:
@@ -85,9 +86,14 @@ def lost(devices: Devices, remedy: str) -> Iterator[None]:
 
 
 def choose(wanted: int | None) -> Devices:
-    """wanted: devices of this machine, None for every GPU (or the CPU). Several machines where TF_CONFIG names them.
+    """Return the devices to train on. If TF_CONFIG names several machines, wait until all of them have started.
 
-    Blocks until all of those have begun. Raises ImgclfError and UsageError for what is not there.
+    Args:
+        wanted: Number of devices of this machine; None for all GPUs, or the CPU if there is no GPU.
+
+    Raises:
+        UsageError: This machine has fewer devices, or `wanted` is combined with several workers.
+        ImgclfError: TF_CONFIG is invalid, or the workers cannot connect.
     """
     cluster = _cluster()
     keras_settings.load()
@@ -96,23 +102,24 @@ def choose(wanted: int | None) -> Devices:
     kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     if cluster:
         if wanted is not None:
-            raise UsageError("--devices cannot be given with several workers: each uses all of its GPUs")
+            raise UsageError("--devices cannot be used with several workers: each uses all of its GPUs; remove --devices")
         index, workers = cluster
-        return Devices(_come_together(), index=index, workers=workers)
-    there = [device.name for device in tf.config.list_logical_devices(kind)]
-    count = wanted if wanted is not None else len(there) if kind == "GPU" else 1
-    if not 1 <= count <= len(there):
-        raise UsageError(f"--devices {count}: {len(there) if kind == 'GPU' else 'no'} GPU here; give auto")
+        return Devices(_connected_strategy(), index=index, workers=workers)
+    available = [device.name for device in tf.config.list_logical_devices(kind)]
+    count = wanted if wanted is not None else len(available) if kind == "GPU" else 1
+    if not 1 <= count <= len(available):
+        gpus = "no GPU" if kind == "CPU" else "1 GPU" if len(available) == 1 else f"{len(available)} GPUs"
+        raise UsageError(f"--devices {count}: this machine has {gpus}; use --devices auto")
     if count == 1:
         return Devices(tf.distribute.get_strategy())
-    return Devices(tf.distribute.MirroredStrategy(there[:count]))
+    return Devices(tf.distribute.MirroredStrategy(available[:count]))
 
 
-def _come_together() -> Any:
-    """The strategy of all workers, when the last of them has begun.
+def _connected_strategy() -> Any:
+    """Wait for all workers, and return their common strategy.
 
-    TensorFlow waits without letting Python run, so that Ctrl-C must end the process by itself meanwhile; and it takes SIGTERM,
-    which is given back afterwards.
+    TensorFlow blocks Python while it waits, so Ctrl-C has to end the process directly. TensorFlow also replaces the SIGTERM
+    handler, which is restored afterwards.
     """
     import tensorflow as tf
 
@@ -125,12 +132,12 @@ def _come_together() -> Any:
 
 
 def are_several() -> bool:
-    """Whether TF_CONFIG names several workers; raises ImgclfError when it cannot be understood. TensorFlow is not needed."""
+    """Return whether TF_CONFIG names several workers, without loading TensorFlow. Raises ImgclfError if it is invalid."""
     return _cluster() is not None
 
 
 def _cluster() -> tuple[int, int] | None:
-    """(which worker this is, how many there are) from TF_CONFIG; None for one alone. The chief is number 0."""
+    """Return (index of this worker, number of workers) from TF_CONFIG; None for a single worker. The chief has index 0."""
     text = os.environ.get("TF_CONFIG", "")
     if not text.strip():
         return None
@@ -140,14 +147,14 @@ def _cluster() -> tuple[int, int] | None:
         other = sorted(set(value.get("cluster", {})) - {"chief", "worker"})
         task, number = value.get("task", {}).get("type", "worker"), int(value.get("task", {}).get("index", 0))
     except (ValueError, TypeError, AttributeError) as error:
-        raise ImgclfError(f"TF_CONFIG: cannot be understood ({error}); it must be like {_EXAMPLE}") from error
+        raise ImgclfError(f"TF_CONFIG: invalid ({error}); use a value like {_EXAMPLE}") from error
     if other:
-        raise ImgclfError(f"TF_CONFIG: {', '.join(other)} in the cluster; only chief and worker are known")
+        raise ImgclfError(f"TF_CONFIG: the cluster contains {', '.join(other)}; only chief and worker are supported")
     workers = sum(map(len, addresses.values()))
     if workers == 0:
         return None
     if not 0 <= number < len(addresses.get(task, [])):
-        raise ImgclfError(f"TF_CONFIG: the cluster has no task {task} {number}; it must be like {_EXAMPLE}")
+        raise ImgclfError(f"TF_CONFIG: the cluster has no task {task} {number}; use a value like {_EXAMPLE}")
     if workers == 1:
         return None
     return number + (len(addresses["chief"]) if task == "worker" else 0), workers

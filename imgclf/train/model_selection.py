@@ -1,4 +1,4 @@
-"""What a frozen backbone and a network from scratch would come to: cheap looks before and after a training."""
+"""Compare a frozen backbone with a network from scratch on small samples, for `--model auto` and for a hint after training."""
 
 import dataclasses
 import math
@@ -19,27 +19,28 @@ from imgclf.evaluation.intervals import wilson_interval
 from imgclf.images import preprocess
 from imgclf.models import backbones, features
 from imgclf.train import devices, schedule
+from imgclf.train.state import Listener, Silent, TrainingState
 from imgclf.train.strategies import Scratch
-from imgclf.train.work import Listener, Silent, Work
 
-SAMPLE = 400  # images that a backbone is judged by, or ten a class
-SURE = 0.95  # accuracy of a backbone from which no network from scratch is tried beside it
-FEWEST, MOST = 100, 10_000  # training images between which a network from scratch is held against a backbone
-# A trial's error times 0.6 is what a whole training has come to, and errors fall with the number of images to the power of
-# 0.08 and 0.2. Seen, of a sample and of all: flowers 0.29 and 0.24 frozen, 0.35 and 0.18 from scratch; cats and dogs 0.02 and
-# 0.01, 0.33 and 0.14; Fashion-MNIST 0.21 and 0.07 from scratch.
-TRIAL_TO_WHOLE, FALL_FROZEN, FALL_SCRATCH = 0.6, 0.08, 0.2
-FEWEST_TRIED = 500  # training images: a trial on fewer says too little
-TRIAL, TRIAL_EPOCHS, TRIAL_SIDE = 1500, 8, 64  # images at most, epochs and pixels a side of a trial
+SAMPLE = 400  # images that the backbone is scored on, or ten for each class if that is more
+GOOD_ENOUGH = 0.95  # accuracy from which a model is not compared with another
+HINT_FROM, HINT_BELOW = 100, 10_000  # numbers of training images for which `hint` compares the network with the backbone
+# A full training reaches about 0.6 times the error of a trial. The error is proportional to the number of images to the power
+# of -0.08 (frozen backbone) or -0.2 (from scratch). Measured errors on a sample and on all images: flowers 0.29 and 0.24
+# frozen, 0.35 and 0.18 from scratch; cats and dogs 0.02 and 0.01 frozen, 0.33 and 0.14 from scratch; Fashion-MNIST 0.21 and
+# 0.07 from scratch.
+FULL_TO_TRIAL_ERROR, EXPONENT_FROZEN, EXPONENT_SCRATCH = 0.6, 0.08, 0.2
+TRIAL_NEEDS = 500  # training images: the result of a trial on fewer is too uncertain
+TRIAL_IMAGES, TRIAL_EPOCHS, TRIAL_SIDE = 1500, 8, 64  # at most so many images; side in pixels
 
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """How many of some training images were right that the classifier had not been trained on."""
+    """Number of correct predictions of a candidate model on `images` held-out training images."""
 
     right: int
     images: int
-    trained_on: int  # images
+    trained_on: int  # number of images
 
     @property
     def accuracy(self) -> float:
@@ -47,168 +48,180 @@ class Candidate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wilson's, 95%."""
+        """The 95% Wilson interval of the accuracy."""
         return wilson_interval(self.right, self.images)
 
 
-def of_backbone(
-    data: Path, manifest: Manifest, config: TrainConfig, listener: Listener, training: dataset.Dataset | None = None
+def try_backbone(
+    data: Path, manifest: Manifest, config: TrainConfig, listener: Listener, training_set: dataset.Dataset | None = None
 ) -> Candidate | None:
-    """A linear classifier on the features of a sample of the training set, on five folds that tear no group.
+    """Score a linear classifier on backbone features of a sample of the training set, by five-fold cross-validation.
 
-    Features are stored for a later training; images with stored features are not decoded. training: the training set, if it is
-    already loaded. Returns None if there are too few usable images.
+    Each group stays in one fold. The features are stored for a later training; images with stored features are not decoded.
+
+    Args:
+        training_set: The training set, if it is already loaded.
+
+    Returns:
+        None if there are too few usable images.
     """
-    training = training or _training(data, manifest, listener)
-    chosen = _sample(training, max(SAMPLE, 10 * len(training.class_names)), config.seed)
+    training_set = training_set or _training_set(data, manifest, listener)
+    chosen = _sample(training_set, max(SAMPLE, 10 * len(training_set.class_names)), config.seed)
     name = backbones.OFFLINE
     side = config.image_size or backbones.BACKBONES[name].side
     preprocessing = Preprocessing(side, side, config.aspect)
     hashes = file_index.content_hashes(data, [sample.path for sample in chosen])
-    there = [sample for sample in chosen if sample.path in hashes]
-    if _too_few(there, training):
+    existing = [sample for sample in chosen if sample.path in hashes]
+    if _too_few(existing, training_set):
         return None
-    listener.stage(f"making {name} ready")
+    listener.stage(f"preparing {name}")
     extractor, store = features.opened(data, name, preprocessing)
-    read = [(hashes[sample.path], partial(preprocess.load, preprocessing, data / sample.path)) for sample in there]
-    unread: list[int] = []
-    (values,) = features.extract(extractor, store, read, progress=listener.computing, unread=unread)
-    good = np.setdiff1d(np.arange(len(there)), unread)
-    usable = [there[place] for place in good.tolist()]
-    if _too_few(usable, training):
+    images = [(hashes[sample.path], partial(preprocess.load, preprocessing, data / sample.path)) for sample in existing]
+    unreadable: list[int] = []
+    (values,) = features.extract(extractor, store, images, progress=listener.computing, unreadable=unreadable)
+    readable = np.setdiff1d(np.arange(len(existing)), unreadable)
+    usable = [existing[position] for position in readable.tolist()]
+    if _too_few(usable, training_set):
         return None
     group_of = {row.path: row.group for row in manifest.rows}
     groups = np.unique([group_of.get(sample.path) or sample.path for sample in usable], return_inverse=True)[1]
-    labels = np.array([training.class_names.index(sample.label or "") for sample in usable], np.int64)
-    said = label_errors.held_out_probabilities(values[good], labels, groups, seed=config.seed)
-    return Candidate(int((said.argmax(axis=1) == labels).sum()), len(usable), len(usable) * 4 // 5)
+    labels = np.array([training_set.class_names.index(sample.label or "") for sample in usable], np.int64)
+    probabilities = label_errors.held_out_probabilities(values[readable], labels, groups, seed=config.seed)
+    return Candidate(int((probabilities.argmax(axis=1) == labels).sum()), len(usable), len(usable) * 4 // 5)
 
 
-def _training(data: Path, manifest: Manifest, listener: Listener) -> dataset.Dataset:
+def _training_set(data: Path, manifest: Manifest, listener: Listener) -> dataset.Dataset:
     subsets, _notes = load_subsets(data, manifest, listener.preparing)
     return subsets["train"]
 
 
-def _too_few(usable: list[dataset.Sample], training: dataset.Dataset) -> bool:
-    return len(usable) < 20 or len({sample.label for sample in usable}) < len(training.class_names)
+def _too_few(usable: list[dataset.Sample], training_set: dataset.Dataset) -> bool:
+    return len(usable) < 20 or len({sample.label for sample in usable}) < len(training_set.class_names)
 
 
-def _sample(training: dataset.Dataset, count: int, seed: int) -> list[dataset.Sample]:
-    """Up to so many images, of every class its share and five at least, in a random order."""
+def _sample(training_set: dataset.Dataset, count: int, seed: int) -> list[dataset.Sample]:
+    """Draw about `count` images in random order: from each class in proportion to its size, but at least five."""
     draw = random.Random(seed)
     chosen = []
-    for name in training.class_names:
-        own = [sample for sample in training.samples if sample.label == name]
-        share = max(5, math.ceil(count * len(own) / max(1, len(training.samples))))
-        chosen += draw.sample(own, min(share, len(own)))
+    for name in training_set.class_names:
+        own = [sample for sample in training_set.samples if sample.label == name]
+        quota = max(5, math.ceil(count * len(own) / max(1, len(training_set.samples))))
+        chosen += draw.sample(own, min(quota, len(own)))
     return draw.sample(chosen, len(chosen))
 
 
 def choose(
     data: Path, manifest: Manifest, config: TrainConfig, machine: devices.Devices, listener: Listener
 ) -> tuple[TrainConfig, float | None]:
-    """The config with the model chosen for `auto`, and the expected accuracy if it is a network from scratch.
+    """Choose the model for `--model auto`, and send the listener the reason.
 
-    The listener gets the reason.
+    Take the backbone if its accuracy is at least GOOD_ENOUGH, or if there are few images. Otherwise take the model with the
+    higher accuracy expected on all training images, see `expected`.
 
-    The backbone if its accuracy is SURE or more, or if there are few images; else the model with the higher expected accuracy
-    on all the training images, by how errors have been seen to fall with their number. Raises UsageError when there are
-    several machines.
+    Returns:
+        The config with that model, and the expected accuracy if it is a network from scratch.
+
+    Raises:
+        UsageError: There are several machines.
     """
     if machine.workers > 1:
-        raise UsageError("--model auto chooses on one machine; name a model where TF_CONFIG names several")
+        raise UsageError("--model auto works on one machine, but TF_CONFIG names several; give --model a model")
     count = sum(1 for row in manifest.rows if row.split == "train")
-    training = _training(data, manifest, listener)
-    frozen = of_backbone(data, manifest, config, listener, training)
-    if frozen and (frozen.accuracy >= SURE or count < FEWEST_TRIED):
-        why = f"; {count} are too few to try a network from scratch on" if frozen.accuracy < SURE else ""
-        listener.note(f"--model auto: {backbones.OFFLINE}, {_said(frozen)}{why}")
+    training_set = _training_set(data, manifest, listener)
+    frozen = try_backbone(data, manifest, config, listener, training_set)
+    if frozen and (frozen.accuracy >= GOOD_ENOUGH or count < TRIAL_NEEDS):
+        why = f"; {count} training images are too few to try cnn" if frozen.accuracy < GOOD_ENOUGH else ""
+        listener.note(f"--model auto: {backbones.OFFLINE}; {backbones.OFFLINE} {_describe(frozen)}{why}")
         return dataclasses.replace(config, model=backbones.OFFLINE), None
-    scratch = of_scratch(data, manifest, config, machine, listener, training)
-    hopes = expected(frozen, scratch, count)
-    taken: Model = backbones.OFFLINE if hopes[0] >= hopes[1] else "cnn"
-    own = f"{backbones.OFFLINE} {_said(frozen)}" if frozen else f"too few images for {backbones.OFFLINE}"
-    both = f"{hopes[0]:.2f} and {hopes[1]:.2f}" if frozen else f"{hopes[1]:.2f}"
+    scratch = try_scratch(data, manifest, config, machine, listener, training_set)
+    accuracies = expected(frozen, scratch, count)
+    chosen: Model = backbones.OFFLINE if accuracies[0] >= accuracies[1] else "cnn"
+    own = f"{backbones.OFFLINE} {_describe(frozen)}" if frozen else f"too few images for {backbones.OFFLINE}"
+    both = f"{backbones.OFFLINE} {accuracies[0]:.2f}, " if frozen else ""
     listener.note(
-        f"--model auto: {taken}; {own}, a short trial of cnn {_said(scratch)}; expected of all {count:,} training images: "
-        f"{both}"
+        f"--model auto: {chosen}; {own}, a short trial of cnn {_describe(scratch)}; "
+        f"expected accuracy with all {count:,} training images: {both}cnn {accuracies[1]:.2f}"
     )
-    return dataclasses.replace(config, model=taken), hopes[1] if taken in SCRATCH else None
+    return dataclasses.replace(config, model=chosen), accuracies[1] if chosen in SCRATCH else None
 
 
 def expected(frozen: Candidate | None, scratch: Candidate, count: int) -> tuple[float, float]:
-    """Accuracies of both when they are trained on so many images, by how errors have been seen to fall."""
-    hopes = []
-    for candidate, factor, fall in ((frozen, 1.0, FALL_FROZEN), (scratch, TRIAL_TO_WHOLE, FALL_SCRATCH)):
+    """Extrapolate the accuracies of both candidates to a training on `count` images, by power laws fitted to past trainings."""
+    accuracies = []
+    for candidate, factor, exponent in (
+        (frozen, 1.0, EXPONENT_FROZEN),
+        (scratch, FULL_TO_TRIAL_ERROR, EXPONENT_SCRATCH),
+    ):
         error = factor * (1 - candidate.accuracy) if candidate else 1.0
-        more = max(1.0, count / candidate.trained_on) if candidate else 1.0
-        hopes.append(1 - error * more**-fall)
-    return hopes[0], hopes[1]
+        growth = max(1.0, count / candidate.trained_on) if candidate else 1.0
+        accuracies.append(1 - error * growth**-exponent)
+    return accuracies[0], accuracies[1]
 
 
-def hint(work: Work) -> None:
-    """After a training from scratch: say so when a frozen backbone clearly does better, and the command to type.
+def hint(state: TrainingState) -> None:
+    """After a training from scratch, recommend a frozen backbone if that is clearly better, with the command.
 
-    It takes two seconds, plus ten seconds once for the backbone, in addition to a time budget. It is skipped with many images,
-    with a good network, and if the user stopped the training. After `--model auto` the message says that the automatic choice
-    was wrong.
+    Takes two seconds, plus ten seconds once for the backbone, in addition to a time budget. Skipped with many images, for a
+    good network, and if the user stopped the training. After `--model auto`, the note admits that the choice was wrong.
     """
-    config, validation = work.config, len(work.prepared.files["val"])
-    best = max(entry.val_accuracy for entry in work.history if entry.is_best)
-    own = Candidate(round(best * validation), validation, len(work.prepared.files["train"]))
-    few = FEWEST <= len(work.prepared.files["train"]) < MOST
-    if config.model not in SCRATCH or not few or work.stopped or best >= SURE or work.machine.workers > 1:
+    config, validation = state.config, len(state.prepared.files["val"])
+    best = max(entry.val_accuracy for entry in state.history if entry.is_best)
+    own = Candidate(round(best * validation), validation, len(state.prepared.files["train"]))
+    few = HINT_FROM <= len(state.prepared.files["train"]) < HINT_BELOW
+    if config.model not in SCRATCH or not few or state.stopped or best >= GOOD_ENOUGH or state.machine.workers > 1:
         return
     try:
-        usual = dataclasses.replace(config, image_size=None)  # not this network's: the command below names none
-        frozen = of_backbone(work.data, work.manifest, usual, work.listener)
-    except (ImgclfError, OSError):  # the training is done, and this is an extra: what it lacks is no news here
+        usual = dataclasses.replace(config, image_size=None)  # the recommended command names no size either
+        frozen = try_backbone(state.data, state.manifest, usual, state.listener)
+    except (ImgclfError, OSError):  # the training has succeeded: an optional hint must not end it with an error
         return
     if frozen and frozen.interval[0] > own.interval[1]:
-        lead = "a pretrained network would do better on so few images"
-        if work.expected is not None:
-            lead = f"--model auto chose wrong: it expected an accuracy of {work.expected:.2f} from this network"
-        better = command("train", work.data, "--model", backbones.OFFLINE)
-        work.listener.note(
-            f"{lead}: {backbones.OFFLINE}, frozen, is {_said(frozen)}, this "
-            f"network on {own.accuracy:.3f} of the validation images (95%: {own.interval[0]:.3f} to {own.interval[1]:.3f}); "
-            f"try {better}"
+        lead = "a pretrained network is better with so few images"
+        if state.expected is not None:
+            lead = f"--model auto chose wrong: it expected an accuracy of {state.expected:.2f} from this network"
+        better = command("train", state.data, "--model", backbones.OFFLINE)
+        state.listener.note(
+            f"{lead}: {backbones.OFFLINE}, frozen, {_describe(frozen)}, this network reaches "
+            f"{own.accuracy:.3f} on the validation images (95%: {own.interval[0]:.3f} to {own.interval[1]:.3f}); try {better}"
         )
 
 
-def _said(candidate: Candidate) -> str:
+def _describe(candidate: Candidate) -> str:
     low, high = candidate.interval
-    return f"right on {candidate.accuracy:.3f} of {candidate.images} held-out training images (95%: {low:.3f} to {high:.3f})"
+    return (
+        f"reaches an accuracy of {candidate.accuracy:.3f} on {candidate.images} held-out training images "
+        f"(95%: {low:.3f} to {high:.3f})"
+    )
 
 
-def of_scratch(
+def try_scratch(
     data: Path,
     manifest: Manifest,
     config: TrainConfig,
     machine: devices.Devices,
     listener: Listener,
-    training: dataset.Dataset | None = None,
+    training_set: dataset.Dataset | None = None,
 ) -> Candidate:
-    """Train the network from scratch for a few epochs on a small sample of the training set; a fifth of it is held out.
+    """Train the network from scratch for a few epochs on a sample of the training set, and score it on a held-out fifth.
 
-    training: the training set, if it is already loaded.
+    training_set: the training set, if it is already loaded.
     """
-    training = training or _training(data, manifest, listener)
-    chosen = _sample(training, TRIAL, config.seed)
+    training_set = training_set or _training_set(data, manifest, listener)
+    chosen = _sample(training_set, TRIAL_IMAGES, config.seed)
     group_of = {row.path: row.group for row in manifest.rows}
     groups = {sample.path: group_of.get(sample.path) or sample.path for sample in chosen}
-    shares: dict[Subset, float] = {"train": 0.8, "val": 0.2}
-    subset_of = allocation.allocate(chosen, groups, shares, config.seed)
+    fractions: dict[Subset, float] = {"train": 0.8, "val": 0.2}
+    subset_of = allocation.allocate(chosen, groups, fractions, config.seed)
     held_out, inside = ([path for path, own in subset_of.items() if own == subset] for subset in ("val", "train"))
-    side = min(TRIAL_SIDE, config.image_size or dataset.auto_image_size(training, config.seed))
+    side = min(TRIAL_SIDE, config.image_size or dataset.auto_image_size(training_set, config.seed))
     trial = dataclasses.replace(config, model="cnn", epochs=TRIAL_EPOCHS, image_size=side, progressive=False, ema=0.0)
-    views: dict[Subset, dataset.Dataset] = {"train": training.subset(inside), "val": training.subset(held_out)}
-    prepared = prepared_images.prepare(data, views, Preprocessing(side, side, config.aspect), listener.preparing)
+    subsets: dict[Subset, dataset.Dataset] = {"train": training_set.subset(inside), "val": training_set.subset(held_out)}
+    prepared = prepared_images.prepare(data, subsets, Preprocessing(side, side, config.aspect), listener.preparing)
     if not all(prepared.files.values()):
         raise ImgclfError(f"{data}: too few usable images for --model auto; name a model")
-    work = Work(data, trial, manifest, prepared, None, Path(), Silent(), machine, TRIAL_EPOCHS)
+    state = TrainingState(data, trial, manifest, prepared, None, Path(), Silent(), machine, TRIAL_EPOCHS)
     listener.stage("trying a network from scratch")
-    strategy = Scratch(work)
+    strategy = Scratch(state)
     steps = math.ceil(len(strategy.images) / config.batch_size)
     rates = (schedule.rate("cosine", config.learning_rate, step, TRIAL_EPOCHS * steps) for step in range(TRIAL_EPOCHS * steps))
     count = len(strategy.images)
@@ -217,6 +230,6 @@ def of_scratch(
         batches = strategy.images.shuffled(config.batch_size, seed=config.seed, epoch=epoch, feed=feed)
         strategy.trainer.epoch(batches, rates)
         listener.batch(epoch, count, count)
-    strategy.trainer.freeze()
+    strategy.trainer.update_exported()
     score = strategy.trainer.evaluate(strategy.validation.in_order())
     return Candidate(round(score.accuracy * len(strategy.validation)), len(strategy.validation), count)

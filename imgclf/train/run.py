@@ -1,4 +1,4 @@
-"""`imgclf train`: prepare pixels, build the network, train it, keep the best epoch, and leave a bundle that explains itself."""
+"""`imgclf train`: prepare the images, train the network, and save the best epoch as a finished run."""
 
 import contextlib
 import shlex
@@ -17,13 +17,13 @@ from imgclf.data.manifest import read_manifest
 from imgclf.models import backbones, bundle, cnn, keras_settings, registry
 from imgclf.models.bundle import Bundle
 from imgclf.train import devices, model_selection, precision, strategies, validation
-from imgclf.train.checkpoint import restore, take_up
-from imgclf.train.class_weights import weights_in_words
+from imgclf.train.checkpoint import restore, restore_trainer
+from imgclf.train.class_weights import format_weights
 from imgclf.train.finishing import finish
-from imgclf.train.loop import fit, remedies, tuning_epochs
+from imgclf.train.loop import fit, resource_errors, tuning_epochs
 from imgclf.train.run_files import save
 from imgclf.train.setup import Stored, check, check_agreement, chosen_manifest, prepare, read_config, weigh, write_config
-from imgclf.train.work import Listener, OfWorker, Silent, Work
+from imgclf.train.state import Listener, OfWorker, Silent, TrainingState
 
 
 def train(
@@ -36,10 +36,21 @@ def train(
 ) -> Bundle | None:
     """Train on a data folder that has a split manifest and return the finished run.
 
-    Writes `history.csv`, `curves.png`, `model.keras` (the best epoch by validation accuracy, then loss) and a checkpoint as it
-    goes, and `bundle.json` last: a run folder without it is unfinished, and `resume` goes on with it. device_count: of this
-    machine, every GPU by default. Where TF_CONFIG names several machines, each calls this; the chief alone writes, and the
-    others get None. Raises ImgclfError.
+    Each epoch writes `history.csv`, `curves.png`, a checkpoint and `model.keras`, which is the best epoch by validation
+    accuracy, then loss. `bundle.json` is written last: a run folder without it is unfinished, and `resume` continues it.
+
+    If TF_CONFIG names several machines, each of them calls this function. Only the chief writes files.
+
+    Args:
+        run_dir: A new or empty folder; by default `runs/<time>-<model>`.
+        listener: Receives notes and progress, and can stop the training.
+        device_count: Number of devices of this machine; all GPUs by default.
+
+    Returns:
+        The finished run; None on workers that are not the chief.
+
+    Raises:
+        ImgclfError: There is no split, the images cannot be used, or the training fails.
     """
     data = Path(data)
     run_dir = None if run_dir is None else Path(run_dir)
@@ -55,10 +66,10 @@ def train(
     manifest = read_manifest(chosen_manifest(data, config.fold))
     machine, listener = _gather(listener, device_count)
     if machine.is_chief and run_dir is not None:
-        registry.check_run_folder(run_dir)  # now, and not when all images are decoded
+        registry.check_run_folder(run_dir)  # fail before the images are decoded
     expected = None
     remedy = "restart all workers with --resume and the run folder that the chief printed"
-    with keras_settings.pinned(), devices.lost(machine, remedy):
+    with keras_settings.pinned(), devices.lost_worker_errors(machine, remedy):
         if config.model == "auto":
             config, expected = model_selection.choose(data, manifest, config, machine, listener)
         prepared, config = prepare(data, manifest, config, machine, listener)
@@ -67,8 +78,8 @@ def train(
         if machine.is_chief:
             run_dir = registry.new_run_folder(config.model, run_dir)
             atomic.write_atomic(run_dir / "split.csv", manifest.to_csv())
-            write_config(run_dir, Stored(config, prepared.preprocessing, data.resolve(), weights))  # last: --resume needs it
-        work = Work(
+            write_config(run_dir, Stored(config, prepared.preprocessing, data.resolve(), weights))  # last: --resume reads it
+        state = TrainingState(
             data,
             config,
             manifest,
@@ -81,12 +92,12 @@ def train(
             made_folder=not is_given,
             expected=expected,
         )
-        with _alone(work.run_dir, machine):
-            return _run(work, began)
+        with _locked(state.run_dir, machine):
+            return _run(state, began)
 
 
 def _gather(listener: Listener, device_count: int | None) -> tuple[devices.Devices, Listener]:
-    """The devices to train on, when all are there, and who listens."""
+    """Wait for all workers, and return the devices and the listener of this worker."""
     listener.stage("loading TensorFlow")
     if devices.are_several():
         listener.note("waiting for the other workers")
@@ -94,11 +105,13 @@ def _gather(listener: Listener, device_count: int | None) -> tuple[devices.Devic
     return machine, listener if machine.is_chief else OfWorker(listener, machine)
 
 
-def _alone(run_dir: Path, machine: devices.Devices) -> contextlib.AbstractContextManager[None]:
-    """No other process trains this run meanwhile."""
+def _locked(run_dir: Path, machine: devices.Devices) -> contextlib.AbstractContextManager[None]:
+    """Prevent other processes from training this run inside the block."""
     if not machine.is_chief:
         return contextlib.nullcontext()
-    return locks.held(run_dir / "config.json", f"{run_dir}: being trained by another process; wait for it, or stop it first")
+    return locks.held(
+        run_dir / "config.json", f"{run_dir}: another process is training this run; wait for it, or stop it first"
+    )
 
 
 def resume(
@@ -108,11 +121,19 @@ def resume(
     listener: Listener | None = None,
     device_count: int | None = None,
 ) -> Bundle | None:
-    """Go on with an unfinished run, the newest under `runs/` if none is named, at the epoch that it had reached.
+    """Continue an unfinished run after its last complete epoch. The result equals that of an uninterrupted run.
 
-    The result is what the uninterrupted run would have been; with several machines, each must see the run's folder, and all but
-    the chief get None. data: where the run's images are now, if they were moved. Raises ImgclfError when there is no such
-    run, or when its images or its split are no longer what they were.
+    With several machines, each must have access to the run's folder.
+
+    Args:
+        run: Folder or name of the run; by default the newest unfinished run under `runs/`.
+        data: The data folder, if it was moved.
+
+    Returns:
+        The finished run; None on workers that are not the chief.
+
+    Raises:
+        ImgclfError: There is no such run, or its images or its split have changed.
     """
     listener = listener or Silent()
     began = time.monotonic()
@@ -120,13 +141,13 @@ def resume(
     stored = read_config(run_dir)
     if data is None and not stored.data.is_dir():
         raise ImgclfError(
-            f"{run_dir}: its data folder {stored.data} does not exist; give its new path: imgclf train FOLDER --resume"
+            f"{run_dir}: its data folder {stored.data} does not exist; give the new path: imgclf train FOLDER --resume"
         )
     data = data or stored.data
     manifest = read_manifest(run_dir / "split.csv")
     machine, listener = _gather(listener, device_count)
     remedy = f"start all of them again with `imgclf train --resume {shlex.quote(str(run_dir))}`"
-    with keras_settings.pinned(), devices.lost(machine, remedy), _alone(run_dir, machine):
+    with keras_settings.pinned(), devices.lost_worker_errors(machine, remedy), _locked(run_dir, machine):
         if machine.is_chief:
             with contained.at(run_dir) as folder:
                 atomic.remove_leftovers(folder)
@@ -134,15 +155,20 @@ def resume(
         if prepared.preprocessing != stored.preprocessing:
             raise ImgclfError(f"{run_dir}: config.json was edited: its preprocessing does not match its options; train again")
         epochs = config.epochs
-        work = Work(data, config, manifest, prepared, stored.weights, run_dir, listener, machine, epochs, resumed=True)
-        return _run(work, began)
+        state = TrainingState(
+            data, config, manifest, prepared, stored.weights, run_dir, listener, machine, epochs, resumed=True
+        )
+        return _run(state, began)
 
 
 def summary(data: Path, config: TrainConfig) -> tuple[str, list[tuple[str, str, str, int]]]:
-    """(size and precision in words, (name, kind, output shape, parameters) of each layer) of what `train` would build."""
+    """Describe the network that `train` would build: size and precision as text, and each layer.
+
+    Each layer is (name, type, output shape, parameters).
+    """
     check(config)
     if config.model == "auto":
-        raise UsageError("--summary needs a model: with --model auto, nothing is chosen before a training")
+        raise UsageError("--summary does not work with --model auto, which chooses during training; give --model a model")
     images, _skipped = dataset.index(data, minimum_classes=2)
     classes = len(images.class_names)
     if config.model in SCRATCH:
@@ -153,7 +179,7 @@ def summary(data: Path, config: TrainConfig) -> tuple[str, list[tuple[str, str, 
         side = config.image_size or backbones.BACKBONES[config.model].side
         backbone = cnn.Pretrained(config.model, side, backbones.weights(config.weights))
         network = cnn.transferred(backbone, classes, seed=config.seed)
-        kind, why = "float32", "the backbone stays as it is"
+        kind, why = "float32", "the backbone is not trained"
     layers = [
         (layer.name, type(layer).__name__, " x ".join(str(number) for number in layer.output.shape[1:]), layer.count_params())
         for layer in network.layers
@@ -161,20 +187,20 @@ def summary(data: Path, config: TrainConfig) -> tuple[str, list[tuple[str, str, 
     return f"{config.model} for {side} x {side} pixels; trained in {kind}: {why}", layers
 
 
-def _run(work: Work, began: float) -> Bundle | None:
-    """Build the network, train it from where it stands, and finish."""
-    prepared, listener, machine = work.prepared, work.listener, work.machine
-    check_agreement(work)
-    state = restore(work)
+def _run(state: TrainingState, began: float) -> Bundle | None:
+    """Build the network, train it from its current state, and finish the run."""
+    prepared, listener, machine = state.prepared, state.listener, state.machine
+    check_agreement(state)
+    arrays = restore(state)
     try:
-        strategy = strategies.begin(work)
-    except ImgclfError:  # no weights to be had, say: nothing began, and nothing is left that --resume could take for a run
-        if machine.is_chief and not work.resumed:
-            registry.forget(work.run_dir, whole=work.made_folder)
+        strategy = strategies.begin(state)
+    except ImgclfError:  # no pretrained weights, for example: leave nothing that --resume would take for a run
+        if machine.is_chief and not state.resumed:
+            registry.forget(state.run_dir, whole=state.made_folder)
         raise
-    if state:
-        take_up(work, strategy.trainer, state)
-        check_agreement(work)
+    if arrays:
+        restore_trainer(state, strategy.trainer, arrays)
+        check_agreement(state)
     counts = {subset: len(files) for subset, files in prepared.files.items()}
     about = [
         f"{counts['train']:,} training and {counts['val']:,} validation images, {len(prepared.class_names)} classes, "
@@ -183,40 +209,40 @@ def _run(work: Work, began: float) -> Bundle | None:
     ]
     if machine.count > 1:
         about.append(f"{machine} share each batch")
-    if work.weights is not None:
-        about.append(f"what an image counts: {weights_in_words(work.weights, prepared)}")
-    about += validation.about(work)
-    if work.resumed:
-        about.append(f"resumed after epoch {len(work.history)}" if work.history else "begun anew: no epoch had ended")
-    listener.started(work.run_dir, about)
+    if state.weights is not None:
+        about.append(f"class weights: {format_weights(state.weights, prepared)}")
+    about += validation.about(state)
+    if state.resumed:
+        about.append(f"resumed after epoch {len(state.history)}" if state.history else "started again: no epoch was complete")
+    listener.started(state.run_dir, about)
     with contextlib.ExitStack() as stack:
         if not machine.is_chief:  # a terminal sends Ctrl-C to all workers; the chief decides when to stop
             stack.enter_context(signals.handled(signal.SIG_IGN, signal.SIGINT))
-        stack.enter_context(remedies(work))
-        over = fit(work, strategy, began)
-        if work.config.fine_tune and work.tuned_from is None and not over:
-            strategy = _begin_tuning(work, strategy)
+        stack.enter_context(resource_errors(state))
+        is_over = fit(state, strategy, began)
+        if state.config.fine_tune and state.tuned_from is None and not is_over:
+            strategy = _begin_tuning(state, strategy)
             listener.tuning(strategy.about)
-            fit(work, strategy, began)
-            if work.tuned_from and max(entry.epoch for entry in work.history if entry.is_best) <= work.tuned_from:
-                listener.note("fine-tuning has done no better on the validation images: the frozen backbone is kept")
+            fit(state, strategy, began)
+            if state.tuned_from and max(entry.epoch for entry in state.history if entry.is_best) <= state.tuned_from:
+                listener.note("fine-tuning did not improve the validation accuracy: the frozen backbone is kept")
     finished = None
     if machine.is_chief:
         listener.stage("exporting")
-        finished = finish(work, strategy)
-        validation.warn(work, finished)
-        model_selection.hint(work)
-    machine.told([0])  # the others wait: the chief would take them for lost
+        finished = finish(state, strategy)
+        validation.warn(state, finished)
+        model_selection.hint(state)
+    machine.broadcast([0])  # the others wait, or the chief would report them as lost
     return finished
 
 
-def _begin_tuning(work: Work, head: strategies.Strategy) -> strategies.Strategy:
-    """What follows the training of a head, from its best epoch, which stays the one to beat."""
-    work.listener.stage("making the blocks ready")
-    whole = head.network(work.best)
-    if work.machine.is_chief:
-        save(whole, work.run_dir / bundle.MODEL)
-    work.best = whole.get_weights()
-    work.tuned_from, work.factor = len(work.history), 1.0
-    work.epochs = work.tuned_from + tuning_epochs(work.config)
-    return strategies.begin(work)
+def _begin_tuning(state: TrainingState, head: strategies.Strategy) -> strategies.Strategy:
+    """Start fine-tuning from the best epoch of the head. Only a better epoch replaces that one."""
+    state.listener.stage("preparing fine-tuning")
+    network = head.network(state.best)
+    if state.machine.is_chief:
+        save(network, state.run_dir / bundle.MODEL)
+    state.best = network.get_weights()
+    state.tuned_from, state.factor = len(state.history), 1.0
+    state.epochs = state.tuned_from + tuning_epochs(state.config)
+    return strategies.begin(state)

@@ -1,4 +1,4 @@
-"""What a training begins with: options that can be, images at the network's size, a network to be trained."""
+"""Set up a training: check the options, prepare the images at the network's size, and compare the workers."""
 
 import dataclasses
 import hashlib
@@ -20,7 +20,7 @@ from imgclf.data.manifest import Manifest, elsewhere_note, fold_paths, load_subs
 from imgclf.models import backbones
 from imgclf.train import devices, precision
 from imgclf.train.class_weights import class_weights
-from imgclf.train.work import Listener, Work, content
+from imgclf.train.state import Listener, TrainingState, content
 
 SCHEMA = "config/1"
 
@@ -36,8 +36,8 @@ def check(config: TrainConfig) -> None:
             raise UsageError(f"--views {config.views} needs --augment light or strong")
         blocks = backbones.BACKBONES[config.model].blocks
         if config.fine_tune > blocks:
-            raise UsageError(f"--fine-tune must be 0 to {blocks}, the blocks of {config.model}, not {config.fine_tune}")
-        least = 32 if backbones.BACKBONES[config.model].application else 16  # keras.applications takes no smaller ones
+            raise UsageError(f"--fine-tune must be 0 to {blocks} (blocks of {config.model}), not {config.fine_tune}")
+        least = 32 if backbones.BACKBONES[config.model].application else 16  # keras.applications refuses smaller sizes
         if config.image_size is not None and config.image_size < least:
             raise UsageError(f"--image-size must be {least} to 1024 pixels for {config.model}, not {config.image_size}")
     if config.fine_tune_epochs is not None and not config.fine_tune:
@@ -46,7 +46,7 @@ def check(config: TrainConfig) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-    """Content of a run's config.json. data: the data folder. weights: loss weight of each class, None for equal weights."""
+    """The content of a run's config.json. data: the data folder. weights: loss weight of each class, None for equal weights."""
 
     config: TrainConfig
     preprocessing: Preprocessing
@@ -71,7 +71,7 @@ def read_config(run_dir: Path) -> Stored:
         values = reading.read_json(file)
         schema, data, weights = values.pop("schema"), Path(values.pop("data")), values.pop("weights_of_classes")
         preprocessing = values.pop("preprocessing")
-        with np.errstate(over="ignore"):  # refused below
+        with np.errstate(over="ignore"):  # the check below refuses infinite values
             weights = None if weights is None else np.array(weights, np.float32)
         if schema != SCHEMA:
             raise ValueError(f"schema {schema!r}, but this version of imgclf reads {SCHEMA}")
@@ -91,30 +91,37 @@ def read_config(run_dir: Path) -> Stored:
 
 
 def chosen_manifest(data: Path, fold: int | None) -> Path:
-    """The manifest of the split, or of one fold; raises ImgclfError when there is no such fold."""
+    """Return the path of the split manifest, or of one fold's. Raises ImgclfError if there is no such fold."""
     if fold is None:
         return manifest_path(data)
     folds = fold_paths(data)
     if not folds:
-        raise ImgclfError(f"{data}: no folds yet; make them with {command('split', data, '--folds', '5')}")
+        raise ImgclfError(f"{data}: no folds yet; create them with {command('split', data, '--folds', '5')}")
     if not 1 <= fold <= len(folds):
-        raise ImgclfError(f"--fold {fold}: there are folds 1 to {len(folds)}")
+        raise ImgclfError(f"--fold {fold}: no such fold; use 1 to {len(folds)}")
     return folds[fold - 1]
 
 
 def prepare(
     data: Path, manifest: Manifest, config: TrainConfig, machine: devices.Devices, listener: Listener
 ) -> tuple[prepared_images.Prepared, TrainConfig]:
-    """The images at the network's size, and the config with that size; by the chief first, and the others find them there."""
+    """Prepare the images at the network's size, and return them with the config, in which that size is set.
+
+    The chief prepares the images first; the other workers wait and reuse them.
+
+    Raises:
+        UsageError: The batch size or the precision does not suit the devices.
+        ImgclfError: A subset or a class has no usable images.
+    """
     batch = config.batch_size
     if batch % machine.workers or batch < machine.count:
         least = machine.workers * math.ceil(max(batch, machine.count) / machine.workers)
         raise UsageError(
-            f"--batch-size {batch} cannot be shared by {machine}: it counts the images of all; try --batch-size {least}"
+            f"--batch-size {batch} is the total of {machine} and cannot be divided among them; try --batch-size {least}"
         )
-    precision.choose(config.precision)  # refuses what this machine cannot do, before anything is prepared
+    precision.choose(config.precision)  # raises UsageError before any image is decoded
     if not machine.is_chief:
-        machine.told([0])
+        machine.broadcast([0])
     subsets, notes = load_subsets(data, manifest, listener.preparing)
     for note in elsewhere_note(data) + notes:
         listener.note(note)
@@ -130,12 +137,12 @@ def prepare(
         listener.note(f"skipped {path}: {reason}")
     _check_subsets(data, prepared)
     if machine.is_chief:
-        machine.told([0])
+        machine.broadcast([0])
     return prepared, dataclasses.replace(config, image_size=side)
 
 
 def weigh(config: TrainConfig, prepared: prepared_images.Prepared) -> NDArray[np.float32] | None:
-    """What a training image of each class counts; None where all count the same."""
+    """Return the loss weight of each class, or None for equal weights. See `class_weights`."""
     labels = [name.split("/", 1)[0] for name in prepared.files["train"]]
     return class_weights(config.class_weights, prepared.class_names, [labels.count(name) for name in prepared.class_names])
 
@@ -144,7 +151,7 @@ def _check_subsets(data: Path, prepared: prepared_images.Prepared) -> None:
     for subset in ("train", "val"):
         if not prepared.files[subset]:
             raise ImgclfError(
-                f"{data}: the {subset} set has no usable images; add images or give it a larger share: "
+                f"{data}: the {subset} set has no usable images; add images or give it a larger fraction: "
                 f"{command('split', data, f'--{subset}', '0.8' if subset == 'train' else '0.3', '--force')}"
             )
     labels = {name.split("/", 1)[0] for name in prepared.files["train"]}
@@ -156,19 +163,22 @@ def _check_subsets(data: Path, prepared: prepared_images.Prepared) -> None:
             )
 
 
-def check_agreement(work: Work) -> None:
-    """Raise ImgclfError when the workers have not begun with the same images, split, options, class weights and epoch."""
-    machine = work.machine
-    few = min((len(files), subset) for subset, files in work.prepared.files.items())
+def check_agreement(state: TrainingState) -> None:
+    """Raise ImgclfError unless all workers have the same images, split, options, class weights, number format and epoch.
+
+    Also raise it if a subset has fewer images than there are devices.
+    """
+    machine = state.machine
+    few = min((len(files), subset) for subset, files in state.prepared.files.items())
     if few[0] < machine.count:
-        raise ImgclfError(f"{work.data}: {few[0]} images in the {few[1]} subset are too few for {machine}; train on fewer")
-    kind = precision.choose(work.config.precision)[0]
-    all_of_it = repr((content(work), work.config, kind, work.weights is not None and work.weights.tolist(), work.history))
-    digest = hashlib.sha256(all_of_it.encode()).digest()
-    differ = not np.array_equal(machine.told(list(digest)), list(digest))
+        raise ImgclfError(f"{state.data}: {few[0]} images in the {few[1]} subset are too few for {machine}; train on fewer")
+    kind = precision.choose(state.config.precision)[0]
+    text = repr((content(state), state.config, kind, state.weights is not None and state.weights.tolist(), state.history))
+    digest = hashlib.sha256(text.encode()).digest()
+    differ = not np.array_equal(machine.broadcast(list(digest)), list(digest))
     others = int(machine.total([differ])[0])
     if others:
         raise ImgclfError(
-            f"{others} of {machine.workers} workers have other images, another split, other options, another epoch or number "
-            "format than the chief; give all the same command, and the same data and run folder or equal copies"
+            f"{others} of {machine.workers} workers have other images, another split, other options, another epoch or another "
+            "number format than the chief; start all with the same command, and the same data and run folder or equal copies"
         )

@@ -1,4 +1,4 @@
-"""Logs for TensorBoard, as records of its format: `tf.summary` would ask for the whole TensorBoard package."""
+"""Write TensorBoard logs as TFRecords. `tf.summary` would need the whole TensorBoard package."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ from imgclf.core.files import contained
 
 
 def writer(folder: Path) -> Callable[[int, Mapping[str, float]], None]:
-    """A function to call with an epoch and its metrics, which come to lie in a file of this folder."""
+    """Return a function that appends an epoch and its metrics to an event file in the folder."""
     import tensorflow as tf
 
     with contained.Folder.named(folder.parent) as run:

@@ -1,4 +1,4 @@
-"""The training step and what belongs to it: gradients, Adam, the moving average of weights, and their state to go on from."""
+"""The training step: gradients, Adam, the moving average of the weights, and saving and restoring this state."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
@@ -23,58 +23,61 @@ class Score:
 
 
 def values(variable: Any) -> NDArray[Any]:
-    """A copy of the value of a Keras or TensorFlow variable. np.array would cause a NumPy warning."""
+    """Return a copy of the value of a Keras or TensorFlow variable. np.array would cause a NumPy warning."""
     import tensorflow as tf
 
     return np.asarray(tf.convert_to_tensor(variable).numpy())
 
 
 class Trainer:
-    """Trains one network (see `model.build` with for_training) and keeps a stock network with its weights beside it."""
+    """Trains `network`, see `cnn.build` with for_training, and copies its weights to `exported`.
+
+    `exported` consists of built-in Keras layers. It is the network that is evaluated and saved.
+    """
 
     def __init__(
         self,
         network: "keras.Sequential",
-        stock: "keras.Sequential",
+        exported: "keras.Sequential",
         devices: Devices,
         *,
         weight_decay: float,
         ema: float,
         loss_scaling: bool,
     ) -> None:
-        """network: built in the scope of the devices' strategy; stock: outside of it."""
+        """network: built in the scope of the devices' strategy; exported: built outside of it."""
         import keras
         import tensorflow as tf
 
-        self.network, self.stock, self.devices, self.ema = network, stock, devices, ema
+        self.network, self.exported, self.devices, self.ema = network, exported, devices, ema
         with devices.strategy.scope():
             adam = keras.optimizers.Adam(learning_rate=1.0, weight_decay=weight_decay or None)
-            if weight_decay:  # of kernels, not of biases and normalisation (Loshchilov and Hutter, AdamW, 2019)
+            if weight_decay:  # only for kernels, not for biases and normalisation (Loshchilov and Hutter, AdamW, 2019)
                 adam.exclude_from_weight_decay([v for v in network.trainable_variables if len(v.shape) < 2])
             self.optimizer = keras.optimizers.LossScaleOptimizer(adam) if loss_scaling else adam
             self._adam = adam
             self.optimizer.build(network.trainable_variables)
-            same = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}  # on every device
-            self.averages = [tf.Variable(values(variable), **same) for variable in network.weights] if ema else []
-            self.steps = tf.Variable(0, dtype=tf.int64, **same)
-        binary = stock.output_shape[-1] == 1
+            mirrored = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}  # equal on all devices
+            self.averages = [tf.Variable(values(variable), **mirrored) for variable in network.weights] if ema else []
+            self.steps = tf.Variable(0, dtype=tf.int64, **mirrored)
+        binary = exported.output_shape[-1] == 1
         self._loss = keras.losses.binary_crossentropy if binary else keras.losses.categorical_crossentropy
         self._binary = binary
-        fed = tf.uint8 if len(stock.input_shape) == 4 else tf.float32  # images, or features
+        dtype = tf.uint8 if len(exported.input_shape) == 4 else tf.float32  # images, or features
         if devices.count == 1:
-            image, target = ((None, *network.input_shape[1:]), fed), ((None, stock.output_shape[-1]), tf.float32)
+            image, target = ((None, *network.input_shape[1:]), dtype), ((None, exported.output_shape[-1]), tf.float32)
             signature = [tf.TensorSpec(*spec) for spec in (image, target, ((None,), tf.float32), ((), tf.float32))]
             self._step = tf.function(self._global_step, input_signature=signature)
-        else:  # a signature cannot describe what is dealt out to devices
+        else:  # a signature cannot describe values distributed to several devices
             self._step = tf.function(self._global_step, reduce_retracing=True)
             self._average = tf.function(self._average_statistics)
         self._forward = tf.function(
-            lambda images: stock(tf.cast(images, tf.float32), training=False),
-            input_signature=(tf.TensorSpec((None, *stock.input_shape[1:]), fed),),
+            lambda images: exported(tf.cast(images, tf.float32), training=False),
+            input_signature=(tf.TensorSpec((None, *exported.input_shape[1:]), dtype),),
         )
 
     def _global_step(self, images: Any, targets: Any, weights: Any, count: Any) -> tuple[Any, Any]:
-        """(loss, how many are right) of a batch of `count` images, added up over all devices."""
+        """Return (loss, number of correct predictions) of a batch of `count` images, summed over all devices."""
         result = self.devices.strategy.run(self._one_step, args=(images, targets, weights, count))
         loss, right = (self.devices.strategy.reduce("SUM", value, axis=None) for value in result)
         return loss, right
@@ -85,23 +88,23 @@ class Trainer:
         with tf.GradientTape() as tape:
             outputs = self.network(tf.cast(images, tf.float32), training=True)
             losses = self._loss(targets, outputs)
-            loss = tf.reduce_sum(losses * weights) / count  # the optimizer adds up the gradients of all devices
+            loss = tf.reduce_sum(losses * weights) / count  # the optimizer sums the gradients of all devices
             scaled = self.optimizer.scale_loss(loss)
         variables = self.network.trainable_variables
         self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
         if self.ema:
             self.steps.assign_add(1)
             done = tf.cast(self.steps, tf.float32)
-            keep = tf.minimum(self.ema, (1 + done) / (10 + done))  # at first the average follows quickly
+            decay = tf.minimum(self.ema, (1 + done) / (10 + done))  # a low decay at first, so that the average follows quickly
             for average, variable in zip(self.averages, self.network.weights, strict=True):
-                # as a difference, so that what is frozen stays as it is to the last bit
-                average.assign_add((tf.cast(variable.value, average.dtype) - average) * (1 - keep))
+                # Add the difference: this way the average of a frozen weight does not change in any bit.
+                average.assign_add((tf.cast(variable.value, average.dtype) - average) * (1 - decay))
         return loss, self._right(targets, outputs)
 
     def _average_statistics(self) -> None:
-        """Batch normalisation's moving statistics, of which each device has gathered its own, become their mean.
+        """Replace the moving statistics of batch normalisation, which each device collects alone, by their mean over devices.
 
-        So do their averages: a device knows its own only, and they are moving averages as they are.
+        Do the same for their EMA, which covers one device only: the statistics are moving averages already.
         """
         strategy = self.devices.strategy
         for variable, average in zip(self.network.weights, self.averages or self.network.weights, strict=True):
@@ -122,20 +125,22 @@ class Trainer:
     def epoch(
         self, batches: Iterable[Batch], rates: Iterator[float], after: Callable[[int, float], object] = lambda done, loss: None
     ) -> Score:
-        """Train on every batch with the next rate; `after` hears images done so far and the batch's loss.
+        """Train on each batch with the next learning rate, and return the loss and accuracy over all workers.
 
-        With several workers, batches are this one's shares, as many and as large as the others'; what is given back and what
-        `after` hears count the images of all.
+        Args:
+            batches: This worker's shards of the batches. All workers must have the same number of shards, of the same sizes.
+            rates: Learning rate of each step.
+            after: Called after each step with the number of images so far, over all workers, and the loss of the batch.
         """
-        spread = self.devices.spread
+        distribute = self.devices.distribute
         total = right = 0.0
         done = 0
         for (images, targets, weights), rate in zip(batches, rates, strict=False):
             self._adam.learning_rate.assign(rate)
             if len(images) < self.devices.local:
-                break  # the epoch's last few, fewer than devices
+                break  # the last batch has fewer images than there are devices
             count = len(images) * self.devices.workers
-            loss, correct = self._step(spread(images), spread(targets), spread(weights), np.float32(count))
+            loss, correct = self._step(distribute(images), distribute(targets), distribute(weights), np.float32(count))
             value = float(loss)
             done, total, right = done + count, total + value * count, right + float(correct)
             after(done, value)
@@ -143,14 +148,14 @@ class Trainer:
             self._average()
         return Score(total / max(1, done), right / max(1, done))
 
-    def freeze(self) -> None:
-        """Give the stock network the weights as they are now: averaged where an average is kept."""
+    def update_exported(self) -> None:
+        """Copy the current weights, or their moving averages if `ema` is not 0, to `exported`."""
         source = self.averages or [variable.value for variable in self.network.weights]
-        for variable, value in zip(self.stock.weights, source, strict=True):
+        for variable, value in zip(self.exported.weights, source, strict=True):
             variable.assign(value)
 
     def evaluate(self, batches: Iterable[Batch]) -> Score:
-        """The stock network's score, in float32 as it is saved; with several workers, over all of their batches."""
+        """Score `exported`, in float32, over the batches of all workers."""
         total = right = 0.0
         done = 0
         for images, targets, _weights in batches:
@@ -162,11 +167,11 @@ class Trainer:
         return Score(total / max(1, count), right / max(1, count))
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Everything that the next step depends on: weights, random state, optimizer, averages."""
+        """Return all that the next step depends on: weights, random state, optimizer, averages, number of steps."""
         return {f"{number:04d}": values(variable) for number, variable in enumerate(self._variables())}
 
     def restore(self, state: dict[str, NDArray[Any]]) -> None:
-        """Take up a state; raises ValueError when it is of another network."""
+        """Restore the result of `state`. Raises ValueError if it belongs to a different network."""
         variables = self._variables()
         if len(variables) != len(state):
             raise ValueError(f"{len(state)} arrays for {len(variables)} variables")
@@ -174,7 +179,7 @@ class Trainer:
             if tuple(variable.shape) != state[name].shape:
                 raise ValueError(f"an array of shape {state[name].shape} for a variable of shape {tuple(variable.shape)}")
             if state[name].dtype.kind not in "fiub" or not np.isfinite(state[name]).all():
-                raise ValueError(f"an array of {state[name].dtype} that are no finite numbers")
+                raise ValueError(f"an array of type {state[name].dtype} contains values that are not finite numbers")
             variable.assign(state[name])
 
     def _variables(self) -> list[Any]:

@@ -18,7 +18,7 @@ from imgclf.core.config import Preprocessing, TrainConfig
 from imgclf.models import evaluations
 from imgclf.models.bundle import Bundle
 from imgclf.train import checkpoint, setup
-from imgclf.train.work import CHECKPOINT, Epoch
+from imgclf.train.state import CHECKPOINT, Epoch
 
 VALUES: list[Any] = [
     None, True, False, 0, 1, -1, 25_000, 10**9, 1 << 63, 10**400, 0.5, -0.0, 1e308, float("nan"), float("inf"), "", "64", "..",

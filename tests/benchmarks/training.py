@@ -37,8 +37,8 @@ from imgclf.images import preprocess
 from imgclf.models import cnn
 from imgclf.split import splitting
 from imgclf.train import Silent, devices, strategies
+from imgclf.train.state import TrainingState
 from imgclf.train.trainer import Trainer
-from imgclf.train.work import Work
 
 HERE = Path(__file__).parent
 
@@ -57,7 +57,7 @@ def throughput(data: Path) -> None:
     manifest, machine = read_manifest(manifest_path(data)), devices.choose(None)
 
     def begun(config: TrainConfig) -> strategies.Strategy:
-        return strategies.begin(Work(data, config, manifest, made, None, Path(), Silent(), machine, config.epochs))
+        return strategies.begin(TrainingState(data, config, manifest, made, None, Path(), Silent(), machine, config.epochs))
 
     strategy = begun(config)
     trainer, kind, images = strategy.trainer, strategy.kind, strategy.images

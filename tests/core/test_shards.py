@@ -272,10 +272,10 @@ def test_incomplete_shares_are_refused(project: Path, imgclf: Run) -> None:
     (project / "cut.jsonl").write_text("".join(lines[:-1]))  # killed before its last record
     assert "cut.jsonl: record 8 is missing" in refused(names[0], names[1], "cut.jsonl")
     (project / "cut.jsonl").write_text("".join(lines)[:-20])
-    assert "cut.jsonl, line 8: no record of a shard" in refused(names[0], names[1], "cut.jsonl")
+    assert "cut.jsonl, line 8: not a record of a shard" in refused(names[0], names[1], "cut.jsonl")
     for content in (b"\xff\xd8\xff\xe0 an image", b"[" * 100_000):
         write(project / "none.jsonl", content)
-        assert "none.jsonl, line 1: no record of a shard" in refused(names[0], "none.jsonl", names[2])
+        assert "none.jsonl, line 1: not a record of a shard" in refused(names[0], "none.jsonl", names[2])
     (project / "cut.jsonl").write_text("")
     assert "no records" in refused("cut.jsonl")
     (project / "plain.jsonl").write_text(imgclf("predict", "data/red", "--jsonl").stdout)
@@ -283,7 +283,7 @@ def test_incomplete_shares_are_refused(project: Path, imgclf: Run) -> None:
     write(project / "data" / "red" / "zzz.png", (project / "data/red/000.png").read_bytes())
     more = imgclf("predict", "data/red", "--shard", "2/3", "--jsonl").stdout
     (project / "other.jsonl").write_text(more)
-    assert "the shards had other inputs" in refused(names[0], "other.jsonl", names[2])
+    assert "the shards had different inputs" in refused(names[0], "other.jsonl", names[2])
     assert imgclf("predict", "data/red", "--shard", "1/2").returncode == 2  # a table cannot be merged
     assert imgclf("predict", "data/red", "--shard", "1/2", "--jsonl", "--move-to", "sorted").returncode == 2
 

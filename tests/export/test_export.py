@@ -24,7 +24,7 @@ from imgclf.data.manifest import read_manifest
 from imgclf.evaluation.intervals import wilson_interval
 from imgclf.export import exporting as verb
 from imgclf.export import formats
-from imgclf.export.contents import Answer
+from imgclf.export.contents import Predict
 from imgclf.images import preprocess
 from imgclf.models import cnn
 from imgclf.models.bundle import Bundle
@@ -275,7 +275,7 @@ def test_one_that_differs_by_more_leaves_nothing(form: Format, quantize: Quantiz
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1
     assert "not exported: a probability differs from the run's by" in done.stderr
-    assert "on 9 test images, and 0 is allowed" in done.stderr
+    assert "on 9 test images; the allowed difference is 0;" in done.stderr
     assert everything(project / "runs") == before
 
 
@@ -295,7 +295,7 @@ def test_files_that_only_imgclf_reads_are_said(tmp_path: Path) -> None:
     assert result.images == len(paths)
     assert result.from_bytes is not None
     assert result.from_bytes.images == len(paths) - endless
-    refused = f"JPEG and PNG files whose bytes the SavedModel refuses, as where the mark at their end is missing: {endless}"
+    refused = f"JPEG and PNG files that the SavedModel cannot decode, for example because the end marker is missing: {endless}"
     assert result.notes[0] == refused
     assert all(note.startswith("Warning: accuracy") for note in result.notes[1:])  # of a network of one epoch
 
@@ -317,12 +317,12 @@ def test_what_an_earlier_export_left_stays_when_the_next_fails(form: Format, pro
 def test_int8_is_held_to_its_labels(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, honest = run_of(project), formats.open_
 
-    def turned(path: Path, form: Format) -> Answer:
+    def turned(path: Path, form: Format) -> Predict:
         answer = honest(path, form)
         return lambda image: answer(image)[::-1]
 
     monkeypatch.setattr(formats, "open_", turned)
-    with pytest.raises(ImgclfError, match=r"another label than the run's 6 times on 9 test images, and 0.02 of them are allow"):
+    with pytest.raises(ImgclfError, match=r"differs from the run's for 6 of 9 test images; the allowed fraction is 0.02;"):
         verb.export(run, ExportConfig("litert", "int8"))
     assert not (run.path / "export").exists()
     assert verb.export(run, ExportConfig("litert", "int8", 0.67)).agreement == pytest.approx(3 / 9)
@@ -330,9 +330,9 @@ def test_int8_is_held_to_its_labels(project: Path, monkeypatch: pytest.MonkeyPat
 
 def test_int8_is_fitted_to_training_images_where_there_are_no_others(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = read_manifest(project / "runs/toy/split.csv").rows
-    assert {row.split for row in verb._fitting(list(rows))} == {"val"}
+    assert {row.split for row in verb._calibration_rows(list(rows))} == {"val"}
     others = [row for row in rows if row.split != "val"]
-    assert {row.split for row in verb._fitting(others)} == {"train"}
+    assert {row.split for row in verb._calibration_rows(others)} == {"train"}
     assert len(verb._some(others, 10)) <= 10
     assert {row.label for row in verb._some(others, 10)} == {"blue", "green", "red"}
 
@@ -351,10 +351,10 @@ def test_an_interrupted_export_leaves_nothing(project: Path, monkeypatch: pytest
 
 def test_what_does_not_exist_is_a_usage_error(project: Path, imgclf: Run) -> None:
     for options, words in {
-        ("--format", "keras", "--quantize", "int8"): "there is none; keras has none; int8 is for litert",
-        ("--format", "onnx", "--quantize", "int8"): "there is none; onnx has none, float16; int8 is for litert",
+        ("--format", "keras", "--quantize", "int8"): "does not support --quantize int8, only none; int8 is supported by litert",
+        ("--format", "onnx", "--quantize", "int8"): "int8, only none, float16; int8 is supported by litert",
         ("--tolerance", "2"): "--tolerance must be a number, 0 to 1, or none, not 2.0",
-        ("--out", "model.onnx"): "--out model.onnx: a litert file ends with .tflite",
+        ("--out", "model.onnx"): "--out model.onnx: the name of a litert file must end with .tflite",
     }.items():
         done = imgclf("export", *options)
         assert (done.returncode, done.stdout) == (2, "")
@@ -365,7 +365,7 @@ def test_what_does_not_exist_is_a_usage_error(project: Path, imgclf: Run) -> Non
 def test_a_file_of_the_users_is_never_written_over(name: str, form: Format, project: Path) -> None:
     write(project / "mine" / "file", b"mine")
     write(project / "mine.tflite", b"mine")
-    with pytest.raises(ImgclfError, match="exists already, and an export never writes over it"):
+    with pytest.raises(ImgclfError, match="exists already, and an export never overwrites it"):
         verb.export(run_of(project), ExportConfig(form), out=project / name)
     assert (project / "mine.tflite").read_bytes() == (project / "mine" / "file").read_bytes() == b"mine"
 
@@ -395,7 +395,7 @@ def test_a_missing_package_is_one_line(project: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
         ImgclfError,
-        match=r"--format onnx needs onnx and onnxruntime and tf2onnx, not installed here; run: python -m pip install 'onnx>=",
+        match=r"--format onnx needs onnx and onnxruntime and tf2onnx; to install, run: python -m pip install 'onnx>=",
     ):
         verb.check(ExportConfig("onnx"), None)
     verb.check(ExportConfig("litert", "int8"), None)
@@ -411,8 +411,8 @@ def test_images_that_moved_changed_or_are_gone(project: Path, runs: dict[str, Bu
     shutil.copy(project / "data" / rows[2].path, project / "data" / rows[1].path)
     result = verb.export(moved, data=project / "data")
     assert result.images == 7
-    assert result.notes == ("images of the run's split that are gone or have changed, and were skipped: 2",)
-    with pytest.raises(ImgclfError, match="no image of the run's"):
+    assert result.notes == ("skipped images of the run's split that are missing or have changed: 2",)
+    with pytest.raises(ImgclfError, match="none of them exists unchanged"):
         verb.export(run, data=Path(runs["two"].info.data.path))
 
 
@@ -427,7 +427,7 @@ def test_without_a_test_part_the_validation_part_is_asked(tmp_path: Path) -> Non
 
 
 def test_usage_errors_come_from_python_too(project: Path) -> None:
-    with pytest.raises(UsageError, match="there is none"):
+    with pytest.raises(UsageError, match="does not support"):
         verb.export(run_of(project), ExportConfig("saved-model", "float16"))
 
 

@@ -316,7 +316,7 @@ def test_an_entry_that_is_called_like_a_file_moves_nothing(how: str, shared: boo
     done = imgclf("predict", *inputs, how, "sorted")
     assert done.returncode == 1
     for ending in ("zip", "tar"):
-        assert f"in/photos.{ending}/../../home/thesis.docx: no file of its own" in done.stderr.replace("\n", " ")
+        assert f"in/photos.{ending}/../../home/thesis.docx: not a separate file" in done.stderr.replace("\n", " ")
     assert thesis.read_bytes() == b"words"
     assert os.stat(thesis).st_nlink == 1
     assert [path.rpartition("/")[2] for path in tree(project / "sorted")] == ["own.jpg"]

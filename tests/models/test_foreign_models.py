@@ -90,7 +90,7 @@ def test_what_crashes_litert_crashes_a_child(folder: Path, imgclf: Run, monkeypa
         site = write(
             folder / "site/sitecustomize.py",
             f"import os, sys\nif any('_child' in word for word in sys.orig_argv):\n    import imgclf.models.litert_probe as p\n"
-            f"    def unfit(*_): {death}\n    p.unfit = unfit\n".encode(),
+            f"    def mismatch(*_): {death}\n    p.mismatch = mismatch\n".encode(),
         )
         done = imgclf("predict", "photo.png", "--run", "bad", env={**os.environ, "PYTHONPATH": str(site.parent)})
         assert done.returncode == 1
@@ -101,13 +101,13 @@ def test_what_crashes_litert_crashes_a_child(folder: Path, imgclf: Run, monkeypa
 
 def test_a_network_is_tried_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[Path] = []
-    real = litert_probe._tried
+    real = litert_probe._problem
 
     def counted(file: Path, side: tuple[int, int], outputs: int) -> str:
         tried.append(file)
         return real(file, side, outputs)
 
-    monkeypatch.setattr(litert_probe, "_tried", counted)
+    monkeypatch.setattr(litert_probe, "_problem", counted)
     own, good = tiny_run(folder / "own"), Path("runs/good")
     assert Bundle.load(own).probability(IMAGE).shape == (len(CLASSES),)
     assert Bundle.load(good).probability(IMAGE).shape == (len(CLASSES),)
@@ -139,9 +139,9 @@ def test_a_keras_file_of_a_stranger(trained: Path, tmp_path: Path) -> None:
     for changes, how, words in (
         ({"model.weights.h5": bytes(broken)}, zipfile.ZIP_STORED, "cannot load this file"),
         ({"config.json": b"{}"}, zipfile.ZIP_STORED, "cannot load this file"),
-        ({}, zipfile.ZIP_DEFLATED, "no Keras file of imgclf: its content is compressed"),
-        ({"x.py": b""}, zipfile.ZIP_STORED, "no Keras file of imgclf: other files than Keras writes"),
-        (None, 0, "no Keras file of imgclf: model.weights.h5 is damaged"),
+        ({}, zipfile.ZIP_DEFLATED, "not a Keras file written by imgclf: the content is compressed"),
+        ({"x.py": b""}, zipfile.ZIP_STORED, "not a Keras file written by imgclf: it contains other files than Keras writes"),
+        (None, 0, "not a Keras file written by imgclf: model.weights.h5 is damaged"),
     ):
         if changes is None:
             file.write_bytes(content)
@@ -219,14 +219,14 @@ def test_a_checkpoint_of_a_stranger(tmp_path: Path) -> None:
     assert list(checkpoint.restore(work)) == ["network-0000"]
     first = state["history"][0]
     for arrays, compress, changes, words in (
-        ({}, True, {}, "its arrays are compressed"),
+        ({}, True, {}, "the arrays are compressed"),
         ({"../x": np.ones(1)}, False, {}, "unexpected array '../x.npy'"),
-        ({"best-0001": np.array([{}], object)}, False, {}, "an array of object"),
-        ({"state": np.ones(3)}, False, {}, "its state is not text"),
+        ({"best-0001": np.array([{}], object)}, False, {}, "invalid array of type object"),
+        ({"state": np.ones(3)}, False, {}, "the state is not text"),
         ({}, False, {"epochs": True}, "state: epochs must be a whole number, 1 to 1000000, not True"),
         ({}, False, {"factor": 0}, "state: factor must be a number, above 0 and up to 1, not 0"),
-        ({}, False, {"tuned_from": 7}, "tuned_from is beyond its history"),
-        ({}, False, {"history": []}, "its history and its weights do not match"),
+        ({}, False, {"tuned_from": 7}, "tuned_from is larger than the number of epochs in the history"),
+        ({}, False, {"history": []}, "the history does not match the weights"),
         ({}, False, {"history": [{**first, "loss": "x"}]}, "history: loss must be a number"),
         ({}, False, {"history": [{**first, "is_best": 1}]}, "history: is_best must be true or false, not 1"),
         ({}, False, {"history": 3}, "history: expected a list"),

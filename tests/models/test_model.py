@@ -58,29 +58,29 @@ def test_the_seed_decides_the_weights(for_training: str | None) -> None:
 
 def both(name: Model = "cnn", side: int = 32, policy: str = "float32") -> tuple[keras.Sequential, keras.Sequential]:
     network = cnn.build(name, 3, (side, side), seed=4, dropout=0.0, for_training=policy)
-    stock = cnn.build(name, 3, (side, side), seed=4, dropout=0.0)
-    return network, stock
+    exported = cnn.build(name, 3, (side, side), seed=4, dropout=0.0)
+    return network, exported
 
 
 def test_their_weights_fit_and_they_answer_the_same() -> None:
-    network, stock = both()
-    assert [(w.name, w.shape) for w in network.weights] == [(w.name, w.shape) for w in stock.weights]
+    network, exported = both()
+    assert [(w.name, w.shape) for w in network.weights] == [(w.name, w.shape) for w in exported.weights]
     pixels = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3)).astype(np.float32)
     for weight in network.weights:
         weight.assign(np.random.default_rng(1).uniform(0.5, 1.5, weight.shape))
-    stock.set_weights(network.get_weights())
-    np.testing.assert_allclose(network(pixels, training=False), stock(pixels, training=False), atol=1e-6)
+    exported.set_weights(network.get_weights())
+    np.testing.assert_allclose(network(pixels, training=False), exported(pixels, training=False), atol=1e-6)
 
 
-def test_training_steps_are_those_of_the_stock_network() -> None:
+def test_training_steps_are_those_of_the_exported_network() -> None:
     """Fused normalisation against Keras' own: weights and moving statistics after two steps of Adam.
 
     From the third on rounding decides, which differs by processor: Adam makes a whole step of a gradient next to nothing.
     """
-    network, stock = both(side=24)
+    network, exported = both(side=24)
     reference = cnn.build("cnn", 3, (24, 24), seed=4, dropout=0.0)
     reference.compile(keras.optimizers.Adam(0.01), "categorical_crossentropy")
-    trainer = Trainer(network, stock, devices.choose(None), weight_decay=0.0, ema=0.0, loss_scaling=False)
+    trainer = Trainer(network, exported, devices.choose(None), weight_decay=0.0, ema=0.0, loss_scaling=False)
     random = np.random.default_rng(0)
     batches = [
         (
@@ -91,10 +91,10 @@ def test_training_steps_are_those_of_the_stock_network() -> None:
         for _number in range(2)
     ]
     trainer.epoch(batches, iter([0.01] * 2))
-    trainer.freeze()
+    trainer.update_exported()
     for pixels, targets, _weights in batches:
         reference.train_on_batch(pixels.astype(np.float32), targets)
-    for one, other in zip(stock.weights, reference.weights, strict=True):
+    for one, other in zip(exported.weights, reference.weights, strict=True):
         np.testing.assert_allclose(np.array(one), np.array(other), atol=1e-4, err_msg=one.path)
 
 
@@ -106,8 +106,8 @@ def test_a_state_taken_up_goes_on_bit_for_bit() -> None:
 
     def make() -> Trainer:
         network = cnn.build("cnn", 3, (24, 24), seed=4, for_training="mixed_bfloat16")
-        stock = cnn.build("cnn", 3, (24, 24), seed=4)
-        return Trainer(network, stock, devices.choose(None), weight_decay=0.01, ema=0.9, loss_scaling=False)
+        exported = cnn.build("cnn", 3, (24, 24), seed=4)
+        return Trainer(network, exported, devices.choose(None), weight_decay=0.01, ema=0.9, loss_scaling=False)
 
     whole, first, second = make(), make(), make()
     for seed in (1, 2):
@@ -125,9 +125,9 @@ def test_images_that_weigh_nothing_teach_nothing() -> None:
     random = np.random.default_rng(0)
     pixels, targets = random.integers(0, 256, (8, 24, 24, 3), np.uint8), np.eye(3, dtype=np.float32)[random.integers(0, 3, 8)]
     for weight, moves in ((0.0, False), (1.0, True)):
-        network, stock = both(side=24)
+        network, exported = both(side=24)
         before = np.array(network.layers[-1].kernel)
-        trainer = Trainer(network, stock, devices.choose(None), weight_decay=0.0, ema=0.0, loss_scaling=False)
+        trainer = Trainer(network, exported, devices.choose(None), weight_decay=0.0, ema=0.0, loss_scaling=False)
         trainer.epoch([(pixels, targets, np.full(8, weight, np.float32))], iter([0.01]))
         assert (np.array(network.layers[-1].kernel) != before).any() == moves
 
@@ -139,7 +139,7 @@ def test_precision_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> Non
         ({"avx512_bf16"}, "bfloat16"),
         (set(), "float32"),
     ]:
-        monkeypatch.setattr(precision, "_processor_flags", lambda flags=flags: frozenset(flags))
+        monkeypatch.setattr(precision, "_cpu_flags", lambda flags=flags: frozenset(flags))
         assert precision.choose("auto")[0] == expected
     assert precision.choose("bfloat16")[0] == "bfloat16"
     from imgclf.core.errors import UsageError

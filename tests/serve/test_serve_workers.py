@@ -101,7 +101,7 @@ def test_one_that_cannot_start_again_leaves_the_other(server: Server, run: Path,
     code, err = server.end()
     assert code == 0
     lines = err.splitlines()
-    why = f"{run}: no such run folder; `imgclf runs list` shows those there are, `imgclf train` makes one"
+    why = f"{run}: no such run folder; `imgclf runs list` shows the runs, `imgclf train` creates one"
     assert lines[0] == "a worker process is not running (signal 9); it is restarted in 0.5 s"
     assert lines[1] == f"a worker process is not running ({why}); it is restarted in 1 s"
     assert "Traceback" not in err

@@ -28,13 +28,13 @@ import numpy as np
 from imgclf.cli.app import main
 from imgclf.train.trainer import Trainer
 index = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {}).get("index", 0)
-freeze, count = Trainer.freeze, 0
+update, count = Trainer.update_exported, 0
 def store(self):
     global count
-    freeze(self)
+    update(self)
     count += 1
     np.savez(f"state-{index}-{count}.npz", **self.state())
-Trainer.freeze = store
+Trainer.update_exported = store
 sys.argv[0] = "imgclf"
 main()
 """
@@ -133,13 +133,13 @@ def test_workers_that_differ_are_refused(together: Path, tmp_path: Path) -> None
     shutil.copytree(together / "data", tmp_path / "data", symlinks=True)
     for code, _out, err in ends(workers(tmp_path, 2, "train", "data", "--batch-size", "7")):
         assert code == 2
-        assert "--batch-size 7 cannot be shared by 2 workers: it counts the images of all; try --batch-size 8" in err
+        assert "--batch-size 7 is the total of 2 workers and cannot be divided among them; try --batch-size 8" in err
     processes = workers(tmp_path, 2, "train", "data", models=("cnn", "cnn-small"))
     for code, _out, err in ends(processes):
         assert code == 1
         assert (
-            "1 of 2 workers have other images, another split, other options, another epoch or number format than the chief"
-            in err
+            "1 of 2 workers have other images, another split, other options, another epoch or another number format than the "
+            "chief" in err
         )
 
 
@@ -161,8 +161,8 @@ pixels = np.zeros((8, 4, 4, 3), np.uint8)
 pixels[1::2] = 200  # dark images go to one device, bright ones to the other
 batch = pixels, np.eye(3, dtype=np.float32)[[0] * 8], np.ones(8, np.float32)
 trainer.epoch([batch] * 40, iter([0.0] * 40))
-trainer.freeze()
-print(*(np.round(np.array(one.layers[0].moving_mean), 3).tolist() for one in (trainer.network, trainer.stock)))
+trainer.update_exported()
+print(*(np.round(np.array(one.layers[0].moving_mean), 3).tolist() for one in (trainer.network, trainer.exported)))
 """
 
 
@@ -192,14 +192,14 @@ for count in (1, int(sys.argv[2])):
     with machine.strategy.scope():
         inner = network()
     keras.utils.set_random_seed(1)
-    stock = keras.Sequential([keras.Input((8, 8, 3)), *network().layers])
-    trainer = Trainer(inner, stock, machine, weight_decay=0.01, ema=0.9, loss_scaling=sys.argv[1] == "scaled")
+    exported = keras.Sequential([keras.Input((8, 8, 3)), *network().layers])
+    trainer = Trainer(inner, exported, machine, weight_decay=0.01, ema=0.9, loss_scaling=sys.argv[1] == "scaled")
     random = np.random.default_rng(0)
     batches = [(random.integers(0, 256, (n, 8, 8, 3), np.uint8), np.eye(3, dtype=np.float32)[random.integers(0, 3, n)],
                 random.uniform(0.5, 2, n).astype(np.float32)) for n in (8, 8, 7, 8, 2)]
     score = trainer.epoch(batches[:4], iter([1e-2] * 4))
-    trainer.freeze()
-    weights.append([*trainer.stock.get_weights(), np.array([score.loss, score.accuracy])])
+    trainer.update_exported()
+    weights.append([*trainer.exported.get_weights(), np.array([score.loss, score.accuracy])])
     print(count, score, len([trainer.epoch(batches[4:], iter([1e-2]))]))
 for other in weights[1:]:
     for one, two in zip(weights[0], other, strict=True):
@@ -229,9 +229,12 @@ def test_a_worker_that_waits_for_the_others_hears_ctrl_c(together: Path, tmp_pat
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "TF_CONFIG: cannot be understood"),
-        ("[1]", "TF_CONFIG: cannot be understood"),
-        ('{"cluster": {"worker": ["a:1", "b:1"], "ps": ["c:1"]}, "task": {"type": "worker", "index": 0}}', "ps in the cluster"),
+        ("{", "TF_CONFIG: invalid"),
+        ("[1]", "TF_CONFIG: invalid"),
+        (
+            '{"cluster": {"worker": ["a:1", "b:1"], "ps": ["c:1"]}, "task": {"type": "worker", "index": 0}}',
+            "the cluster contains ps",
+        ),
         ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}', "no task worker 2"),
         ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 3}}', "no task worker 3"),
         ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "chief", "index": 0}}', "no task chief 0"),
@@ -259,12 +262,16 @@ def test_the_chief_is_number_0(cluster: object, task: object, expected: object, 
 
 
 def test_devices_that_are_not_there(project: Path, imgclf: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    for wanted, words in (("9", "--devices 9: no GPU here; give auto"), ("0", "--devices 0"), ("x", "--devices x")):
+    for wanted, words in (
+        ("9", "--devices 9: this machine has no GPU; use --devices auto"),
+        ("0", "--devices 0"),
+        ("x", "--devices x"),
+    ):
         done = imgclf("train", "data", "--devices", wanted)
         assert (done.returncode, done.stdout) == (2, "")
         assert words in done.stderr
         assert len(done.stderr.splitlines()) == 1
-    with pytest.raises(UsageError, match="cannot be given with several workers"):
+    with pytest.raises(UsageError, match="cannot be used with several workers"):
         monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}')
         devices.choose(2)
 

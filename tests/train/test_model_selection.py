@@ -53,13 +53,13 @@ def test_a_backbone_is_judged_by_training_images_alone(textures: Path, monkeypat
     original = features.Extractor.vector
     monkeypatch.setattr(features.Extractor, "vector", lambda self, image: seen.append(image) or original(self, image))
     training = [row for row in manifest(textures).rows if row.split == "train"]
-    found = model_selection.of_backbone(textures / "data", manifest(textures), TrainConfig(), Silent())
+    found = model_selection.try_backbone(textures / "data", manifest(textures), TrainConfig(), Silent())
     assert found is not None
     assert (found.images, found.trained_on) == (len(training), len(training) * 4 // 5)
     assert found.accuracy >= 0.9
     assert len(seen) == len(training)
     assert seen[0].shape == (224, 224, 3)
-    again = model_selection.of_backbone(textures / "data", manifest(textures), TrainConfig(), Silent())
+    again = model_selection.try_backbone(textures / "data", manifest(textures), TrainConfig(), Silent())
     assert again == found
     assert len(seen) == len(training)
 
@@ -74,12 +74,12 @@ def test_each_image_is_decoded_once_and_none_that_is_known(
     decoded: list[Path] = []
     original = preprocess.load
     monkeypatch.setattr(preprocess, "load", lambda preprocessing, path: decoded.append(path) or original(preprocessing, path))
-    found = model_selection.of_backbone(tmp_path / "data", manifest(tmp_path), TrainConfig(image_size=32), Silent())
+    found = model_selection.try_backbone(tmp_path / "data", manifest(tmp_path), TrainConfig(image_size=32), Silent())
     assert found is not None
     assert found.images == len(set(decoded)) - (tmp_path / "data" / damaged in decoded)
     assert len(decoded) == len(set(decoded))
     first = len(decoded)
-    assert model_selection.of_backbone(tmp_path / "data", manifest(tmp_path), TrainConfig(image_size=32), Silent()) == found
+    assert model_selection.try_backbone(tmp_path / "data", manifest(tmp_path), TrainConfig(image_size=32), Silent()) == found
     assert set(decoded[first:]) <= {tmp_path / "data" / damaged}
 
 
@@ -87,7 +87,7 @@ def test_a_backbone_is_judged_at_the_size_it_would_have(textures: Path, monkeypa
     seen = set()
     original = features.Extractor.vector
     monkeypatch.setattr(features.Extractor, "vector", lambda self, image: seen.add(image.shape) or original(self, image))
-    model_selection.of_backbone(textures / "data", manifest(textures), TrainConfig(image_size=32), Silent())
+    model_selection.try_backbone(textures / "data", manifest(textures), TrainConfig(image_size=32), Silent())
     assert seen == {(32, 32, 3)}
 
 
@@ -96,7 +96,7 @@ def test_labels_at_random_are_not_learnt(textures: Path, tmp_path: Path) -> None
     for index in range(60):
         write(tmp_path / "data" / "ab"[index % 2] / f"{index}.png", preprocess.encode(np.asarray(photo(index, 40, 40)), ".png"))
     splitting.split(tmp_path / "data")
-    found = model_selection.of_backbone(tmp_path / "data", manifest(tmp_path), TrainConfig(), Silent())
+    found = model_selection.try_backbone(tmp_path / "data", manifest(tmp_path), TrainConfig(), Silent())
     assert found is not None
     assert 0.25 < found.accuracy < 0.75
 
@@ -123,36 +123,38 @@ def test_more_images_help_a_network_from_scratch_more() -> None:
 
 def test_auto_is_the_backbone_where_that_is_sure(textures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heard = Hears()
-    monkeypatch.setattr(model_selection, "SURE", 0.9)
-    monkeypatch.setattr(model_selection, "of_scratch", None)  # not needed
+    monkeypatch.setattr(model_selection, "GOOD_ENOUGH", 0.9)
+    monkeypatch.setattr(model_selection, "try_scratch", None)  # not needed
     machine = devices.choose(None)
     chosen, expected = model_selection.choose(textures / "data", manifest(textures), TrainConfig(model="auto"), machine, heard)
     assert (chosen, expected) == (TrainConfig(model="efficientnet-lite0"), None)
     (line,) = heard.notes
-    assert line.startswith("--model auto: efficientnet-lite0, right on ")
+    assert line.startswith("--model auto: efficientnet-lite0; efficientnet-lite0 reaches an accuracy of ")
 
 
 @pytest.mark.long
 def test_auto_tries_both_where_it_is_not(textures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The backbone is told to be at a loss: the trial of a network from scratch is real, and is on training images alone."""
+    """The backbone's score is made low; the trial of a network from scratch is real, and uses training images only."""
     heard = Hears()
     config = TrainConfig(model="auto", batch_size=8)
-    monkeypatch.setattr(model_selection, "FEWEST_TRIED", 10)
-    monkeypatch.setattr(model_selection, "of_backbone", lambda *_any: Candidate(20, 42, 33))
+    monkeypatch.setattr(model_selection, "TRIAL_NEEDS", 10)
+    monkeypatch.setattr(model_selection, "try_backbone", lambda *_any: Candidate(20, 42, 33))
     machine = devices.choose(None)
-    trial = model_selection.of_scratch(textures / "data", manifest(textures), config, machine, Silent())
+    trial = model_selection.try_scratch(textures / "data", manifest(textures), config, machine, Silent())
     training = [row for row in manifest(textures).rows if row.split == "train"]
     assert trial.images + trial.trained_on == len(training)
     assert trial.accuracy >= 0.7
     chosen, expected = model_selection.choose(textures / "data", manifest(textures), config, machine, heard)
     assert (chosen.model, expected) == ("cnn", model_selection.expected(Candidate(20, 42, 33), trial, len(training))[1])
     (line,) = heard.notes
-    assert line.startswith("--model auto: cnn; efficientnet-lite0 right on 0.476 of 42 held-out training images")
-    assert " and " in line.partition(" training images: ")[2]
-    monkeypatch.setattr(model_selection, "of_backbone", lambda *_any: None)
+    assert line.startswith("--model auto: cnn; efficientnet-lite0 reaches an accuracy of 0.476 on 42 held-out training images")
+    assert "efficientnet-lite0 " in line.partition(" training images: ")[2]
+    monkeypatch.setattr(model_selection, "try_backbone", lambda *_any: None)
     assert model_selection.choose(textures / "data", manifest(textures), config, machine, heard)[0].model == "cnn"
-    assert heard.notes[1].startswith("--model auto: cnn; too few images for efficientnet-lite0, a short trial of cnn right on ")
-    assert " and " not in heard.notes[1].partition(" training images: ")[2]
+    assert heard.notes[1].startswith(
+        "--model auto: cnn; too few images for efficientnet-lite0, a short trial of cnn reaches an accuracy of "
+    )
+    assert "efficientnet-lite0 " not in heard.notes[1].partition(" training images: ")[2]
 
 
 def test_command_auto_and_the_hint(textures: Path, tmp_path: Path, imgclf: Run) -> None:
@@ -160,7 +162,7 @@ def test_command_auto_and_the_hint(textures: Path, tmp_path: Path, imgclf: Run) 
     done = imgclf("train", "--model", "auto", "--epochs", 2, "--image-size", 32, "--run-dir", "chosen")
     assert done.returncode == 0, done.stderr
     assert "--model auto: efficientnet-lite0" in done.stderr
-    assert "efficientnet-lite0, frozen: 1,280 features an image" in done.stderr
+    assert "efficientnet-lite0, frozen: 1,280 features per image" in done.stderr
     for option in ("--summary", "--lr-find"):
         done = imgclf("train", "--model", "auto", option)
         assert (done.returncode, done.stdout) == (2, "")
@@ -171,13 +173,13 @@ def test_command_auto_and_the_hint(textures: Path, tmp_path: Path, imgclf: Run) 
 
 
 def test_a_hint_names_the_command(textures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the difference is clear, within a time budget too, but not where the run was ended by hand.
+    """The hint appears if the difference is clear, with a time budget too, but not if the user stopped the run.
 
-    After `--model auto` it is said that the choice was wrong, and not recommended without a word what was rejected.
+    After `--model auto`, the hint states that the choice was wrong, since it recommends the model that was rejected.
     """
     from imgclf.train import train
 
-    monkeypatch.setattr(model_selection, "FEWEST", 10)
+    monkeypatch.setattr(model_selection, "HINT_FROM", 10)
     config = TrainConfig(epochs=1, batch_size=32, image_size=16, model="cnn-small", learning_rate=1e-9)
     heard = Hears()
     short = dataclasses.replace(config, time_budget=0.001)  # spent after the first epoch
@@ -192,17 +194,17 @@ def test_a_hint_names_the_command(textures: Path, tmp_path: Path, monkeypatch: p
         train(textures / "data", dataclasses.replace(config, model="auto"), run_dir=tmp_path / "auto", listener=again)
     (wrong,) = [note for note in again.notes if "held-out" in note]
     assert wrong.startswith(
-        f"--model auto chose wrong: it expected an accuracy of 0.97 from this network: {backbones.OFFLINE}, frozen, is "
-        "right on "
+        f"--model auto chose wrong: it expected an accuracy of 0.97 from this network: {backbones.OFFLINE}, frozen, "
+        "reaches an accuracy of "
     )
-    assert not [note for note in again.notes if "a pretrained network would do better" in note]
+    assert not [note for note in again.notes if "a pretrained network is better" in note]
 
     def nowhere(_data: Path, _manifest: object, asked: TrainConfig, _listener: object) -> None:
         assert asked.image_size is None  # the command names none
         raise NotADirectoryError(20, "Not a directory", "/cache")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model_selection, "of_backbone", nowhere)
+        patch.setattr(model_selection, "try_backbone", nowhere)
         assert train(textures / "data", config, run_dir=tmp_path / "no backbone", listener=Hears()) is not None
 
     class Stopped(Hears):
@@ -210,7 +212,7 @@ def test_a_hint_names_the_command(textures: Path, tmp_path: Path, monkeypatch: p
             return True
 
     for listener, sure in ((Stopped(), 0.95), (Hears(), 0.0)):
-        monkeypatch.setattr(model_selection, "SURE", sure)
+        monkeypatch.setattr(model_selection, "GOOD_ENOUGH", sure)
         train(textures / "data", config, run_dir=tmp_path / f"{sure}", listener=listener)
         assert not [note for note in listener.notes if "pretrained" in note]
 
@@ -218,5 +220,5 @@ def test_a_hint_names_the_command(textures: Path, tmp_path: Path, monkeypatch: p
 def test_several_machines_choose_nothing(textures: Path) -> None:
     machine = devices.choose(None)
     machine.workers = 2
-    with pytest.raises(UsageError, match="--model auto chooses on one machine"):
+    with pytest.raises(UsageError, match="--model auto works on one machine"):
         model_selection.choose(textures / "data", manifest(textures), TrainConfig(model="auto"), machine, Silent())

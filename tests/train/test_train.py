@@ -32,7 +32,7 @@ from imgclf.models.bundle import Bundle
 from imgclf.split import splitting
 from imgclf.train import Epoch, RateSearch, Silent, devices, find_rate, improves, loop, patience, resume, train
 from imgclf.train.class_weights import class_weights
-from imgclf.train.work import Work
+from imgclf.train.state import TrainingState
 
 
 def test_a_run_leaves_everything(trained: Path) -> None:
@@ -280,7 +280,7 @@ def _sign(run: Path, info: dict[str, object]) -> None:
 def test_run_folders_never_mix(tmp_path: Path) -> None:
     write(tmp_path / "full" / "x", b"")
     write(tmp_path / "file", b"")
-    for name, words in [("full", "not empty, and a run never writes over another"), ("file", "a file, not a folder")]:
+    for name, words in [("full", "not empty, and a run never overwrites another"), ("file", "a file, not a folder")]:
         with pytest.raises(ImgclfError, match=words):
             registry.new_run_folder("cnn", tmp_path / name)
     made = {registry.new_run_folder("cnn", None, tmp_path / "runs").name for _ in range(3)}
@@ -323,10 +323,10 @@ def test_a_fold_is_trained_on_and_evaluated_as_its_own_split(tmp_path: Path, img
     make_classes(tmp_path / "data", {"a": 12, "b": 12})
     none = imgclf("train", "--fold", "1", "--epochs", "1")
     assert (none.returncode, none.stderr) == (
-        1, "imgclf: error: data: no folds yet; make them with `imgclf split data --folds 5`\n")  # fmt: skip
+        1, "imgclf: error: data: no folds yet; create them with `imgclf split data --folds 5`\n")  # fmt: skip
     assert imgclf("split", "--folds", "3").returncode == 0
     wrong = imgclf("train", "--fold", "4", "--epochs", "1")
-    assert (wrong.returncode, wrong.stderr) == (1, "imgclf: error: --fold 4: there are folds 1 to 3\n")
+    assert (wrong.returncode, wrong.stderr) == (1, "imgclf: error: --fold 4: no such fold; use 1 to 3\n")
     done = imgclf("train", "--fold", "2", "--epochs", "1", "--run-dir", "run")
     assert done.returncode == 0, done.stderr
     fold = read_manifest(tmp_path / "data" / ".imgclf" / "folds" / "fold-2-of-3.csv")
@@ -452,7 +452,7 @@ def test_what_can_not_be_resumed_is_named(whole: Path, tmp_path: Path, monkeypat
         resume()
     with pytest.raises(ImgclfError, match="a finished run; there is nothing to resume"):
         resume(str(whole / "runs" / "whole"))
-    with pytest.raises(ImgclfError, match=r"no run that could be resumed \(config.json is missing\)"):
+    with pytest.raises(ImgclfError, match=r"not a run that can be resumed \(config.json is missing\)"):
         resume("nowhere")
     for number, text in enumerate(("{", "[]", '"x"', "{}")):
         write(tmp_path / str(number) / "config.json", text.encode())
@@ -484,19 +484,19 @@ def test_a_run_is_trained_by_one_process_at_a_time_and_its_data_may_move(whole: 
     shutil.copytree(whole / "data", tmp_path / "before", symlinks=True)
 
     def twice() -> None:
-        with pytest.raises(ImgclfError, match="being trained by another process; wait for it, or stop it first"):
+        with pytest.raises(ImgclfError, match="another process is training this run; wait for it, or stop it first"):
             resume(str(tmp_path / "run"))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "before", FULL, run_dir=tmp_path / "run", listener=Watch(1, twice))
     (tmp_path / "before").rename(tmp_path / "after")
-    with pytest.raises(ImgclfError, match=r"its data folder .*before does not exist; give its new path"):
+    with pytest.raises(ImgclfError, match=r"its data folder .*before does not exist; give the new path"):
         resume(str(tmp_path / "run"))
     (tmp_path / "run" / "checkpoint.npz").unlink()  # as if the kill had come in the first epoch
     ears = Watch()
     resumed = resume(str(tmp_path / "run"), data=tmp_path / "after", listener=ears)
-    assert ears.about[-1] == "begun anew: no epoch had ended"
+    assert ears.about[-1] == "started again: no epoch was complete"
     assert resumed.info.data.path == str(tmp_path / "after")
     for one, two in zip(weights(tmp_path / "run"), weights(whole / "runs" / "whole"), strict=True):
         np.testing.assert_array_equal(one, two)
@@ -513,9 +513,9 @@ def test_data_moved_to_the_usual_place_and_an_empty_run(whole: Path, tmp_path: P
         train(tmp_path / "before", FULL, run_dir=tmp_path / "runs" / "x", listener=Watch(3, fail))
     (tmp_path / "before").rename(tmp_path / "data")
     done = imgclf("train", "--resume")
-    assert (done.returncode, "before does not exist; give its new path" in done.stderr) == (1, True)
+    assert (done.returncode, "before does not exist; give the new path" in done.stderr) == (1, True)
     done = imgclf("train", "data", "--resume=")
-    assert (done.returncode, "no run that could be resumed" in done.stderr) == (1, True)
+    assert (done.returncode, "not a run that can be resumed" in done.stderr) == (1, True)
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["x"]
     done = imgclf("train", "data", "--resume")
     assert (done.returncode, done.stdout) == (0, "runs/x\n"), done.stderr
@@ -582,7 +582,7 @@ def test_a_stop_after_an_epoch_finishes_the_run(whole: Path, tmp_path: Path) -> 
     ears = Watch(2, stop=True)
     run = train(whole / "data", FULL, run_dir=tmp_path / "run", listener=ears)
     assert run.info.metrics.epochs == 2
-    assert "stopped after epoch 2, as asked; the best epoch so far is kept" in ears.notes
+    assert "stopped after epoch 2, by request; the best epoch so far is kept" in ears.notes
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -604,7 +604,7 @@ def test_ctrl_c_once_finishes_and_twice_stops(whole: Path, tmp_path: Path) -> No
         assert process.returncode == code, rest
         assert (tmp_path / "runs" / str(times) / "bundle.json").exists() == (times == 1)
         assert (
-            "as asked; the best epoch so far is kept"
+            "by request; the best epoch so far is kept"
             if times == 1
             else "unfinished run: go on with `imgclf train --resume runs/2`"
         ) in rest
@@ -614,7 +614,7 @@ def test_early_stopping(whole: Path, tmp_path: Path) -> None:
     config = dataclasses.replace(FULL, epochs=30, early_stopping=2, learning_rate=1e-7)  # nothing is learnt
     ears = Watch()
     run = train(whole / "data", config, run_dir=tmp_path / "run", listener=ears)
-    assert ears.notes[0] == "stopped early: 2 epochs without a better one (--early-stopping)"
+    assert ears.notes[0] == "stopped early: no improvement for 2 epochs (--early-stopping)"
     assert run.info.patience == 2
     assert run.info.metrics.epochs - run.info.metrics.best_epoch == 2
     assert run.info.metrics.epochs < 30
@@ -639,12 +639,12 @@ def test_a_plateau_is_a_third_of_the_patience(early_stopping: int | None, wait: 
     config = TrainConfig(epochs=100, lr_schedule="plateau", early_stopping=early_stopping)
     manifest = read_manifest(manifest_path(whole / "data"))
     prepared = prepared_images.Prepared(Path(), Preprocessing(96, 96), ("a", "b"), (), 0, {"train": {}, "val": {}})
-    work = Work(Path(), config, manifest, prepared, None, Path(), Silent(), devices.choose(None), config.epochs)
+    state = TrainingState(Path(), config, manifest, prepared, None, Path(), Silent(), devices.choose(None), config.epochs)
     factors = []
     for number, loss in enumerate([0.5] + [0.6] * 12, 1):
-        loop._slow_down(work, loss)
-        factors.append(work.factor)
-        work.history.append(Epoch(number, loss, 0.5, loss, 0.5, 1.0, 1.0, False))
+        loop._lower_rate_on_plateau(state, loss)
+        factors.append(state.factor)
+        state.history.append(Epoch(number, loss, 0.5, loss, 0.5, 1.0, 1.0, False))
     assert [factor < before for before, factor in itertools.pairwise(factors)] == [
         number % wait == 0 for number in range(1, 13)
     ]
@@ -658,10 +658,10 @@ def test_many_epochs_are_fitted_into_a_time_budget_at_once(whole: Path) -> None:
     for progressive, budget, fitting in ((False, 110.0, 99), (False, 1.0, 1), (True, 110.0, 49), (True, 1e9, 30_000)):
         config = TrainConfig(epochs=30_000, time_budget=budget, progressive=progressive)
         machine = devices.choose(None)
-        work = Work(Path(), config, manifest, prepared, None, Path(), Silent(), machine, config.epochs)
+        state = TrainingState(Path(), config, manifest, prepared, None, Path(), Silent(), machine, config.epochs)
         began = time.monotonic()
-        loop._fit_budget(work, elapsed=1.0, first=1.0)
-        assert work.epochs == fitting
+        loop._fit_budget(state, elapsed=1.0, first=1.0)
+        assert state.epochs == fitting
         assert time.monotonic() - began < 30
 
 
@@ -690,8 +690,8 @@ def test_class_weights(counts: tuple[int, int], wanted: str, expected: object, t
         (b"class,weight\n\na,x\nb,1\n", "line 3: a weight must be a number above 0, not x"),
         (b"class,weight\na,x\nb,1\n", "line 2: a weight must be a number above 0, not x"),
         (b"class,weight\nb,1\na,0\n", "line 3: a weight must be a number above 0, not 0"),
-        (b"class,weight\na,\n", "line 2: a weight must be a number above 0, not nothing"),
-        (b"class,weight\na,1\na,2\nb,1\n", "line 3: class a for the second time"),
+        (b"class,weight\na,\n", "line 2: a weight must be a number above 0, not empty"),
+        (b"class,weight\na,1\na,2\nb,1\n", "line 3: class a is listed twice"),
         (b"class,weight\na,1\nc,2\nb,1\n", "line 3: unknown class 'c'; the classes are a, b"),
         (b"\x89PNG\r\n\xff\x00", "needs the columns class and weight, has "),
     ],
@@ -753,7 +753,7 @@ def test_a_full_disk_is_said_with_what_to_do(whole: Path, tmp_path: Path, monkey
     monkeypatch.setattr(run_files, "write_checkpoint", full)
     with pytest.raises(
         ImgclfError,
-        match=r"disk is full; .* go on with `imgclf train --resume .*best epoch that was saved is in .*model.keras",
+        match=r"disk is full; .* continue with `imgclf train --resume .*best epoch so far is saved in .*model.keras",
     ):
         train(whole / "data", FULL, run_dir=tmp_path / "run")
     monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""One training as it stands: what it is made from, how far it has come, who listens, and its checkpoint."""
+"""The training state: inputs, progress, and the listener that shows it."""
 
 import dataclasses
 import hashlib
@@ -15,7 +15,7 @@ from imgclf.data import prepared_images
 from imgclf.data.manifest import Manifest
 from imgclf.train import devices
 
-CHECKPOINT = "checkpoint.npz"  # what a run that is not finished goes on from
+CHECKPOINT = "checkpoint.npz"  # `--resume` continues from it
 
 
 _Fraction = Annotated[float, Within(0, 1)]
@@ -24,7 +24,7 @@ _Size = Annotated[float, Within(0, 1e30)]
 
 @dataclasses.dataclass(frozen=True)
 class Epoch(Checked):
-    """The metrics of one epoch; `images_per_second` counts training images, `seconds` the whole epoch with validation."""
+    """The metrics of one epoch. `images_per_second` counts training images; `seconds` includes validation."""
 
     epoch: Annotated[int, Within(1, 1_000_000)]
     loss: _Size
@@ -41,34 +41,34 @@ class Epoch(Checked):
 
 
 class Listener(Protocol):
-    """What a caller hears while a training runs."""
+    """Callbacks of a training: notes, progress, and a way to stop it."""
 
     def note(self, text: str) -> object:
-        """Something the user should know."""
+        """Show a note to the user."""
 
     def stage(self, name: str) -> object:
-        """Something that takes seconds begins."""
+        """Called at the start of a stage that takes seconds."""
 
     def preparing(self, done: int, total: int) -> object:
-        """Images decoded so far."""
+        """Called with the number of images decoded so far."""
 
     def computing(self, done: int, total: int) -> object:
-        """Features computed so far."""
+        """Called with the number of features computed so far."""
 
     def started(self, run_dir: Path, about: Sequence[str]) -> object:
-        """The network is built and the first epoch begins; `about` says in lines what is trained, and how."""
+        """Called before the first epoch. about: lines of text on the images, the network and the devices."""
 
     def tuning(self, about: Sequence[str]) -> object:
-        """The head is trained, and fine-tuning begins."""
+        """Called before fine-tuning, after the epochs of the head. about: lines of text on the network."""
 
     def batch(self, epoch: int, done: int, total: int) -> object:
-        """Training images seen in this epoch."""
+        """Called after each step with the number of training images so far in this epoch."""
 
     def epoch(self, epoch: Epoch, left: float) -> object:
-        """An epoch has ended; about so many seconds are left."""
+        """Called after each epoch. left: estimated seconds until the end of the training."""
 
     def stop(self) -> bool:
-        """Whether to end after this epoch."""
+        """Return whether the training must end after this epoch."""
 
 
 class Silent:
@@ -88,7 +88,7 @@ class Silent:
 
 
 class OfWorker(Silent):
-    """What a worker that is not the chief has to say: not the metrics, which are the same as the chief's."""
+    """The listener of a worker that is not the chief: it does not show the metrics, which equal the chief's."""
 
     def __init__(self, listener: Listener, machine: devices.Devices) -> None:
         self._listener = listener
@@ -108,46 +108,46 @@ class OfWorker(Silent):
 
 
 @dataclasses.dataclass
-class Work:
-    """One training: what it is made from, and how far it has come."""
+class TrainingState:
+    """The state of one training: its inputs and its progress."""
 
     data: Path
-    config: TrainConfig  # as resolved: nothing is left to be chosen but what the machine decides
+    config: TrainConfig  # resolved: only choices that depend on the machine are still open
     manifest: Manifest
     prepared: prepared_images.Prepared
-    weights: NDArray[np.float32] | None  # what an image of each class counts
+    weights: NDArray[np.float32] | None  # loss weight of each class; None for equal weights
     run_dir: Path
     listener: Listener
     machine: devices.Devices
-    epochs: int = 0  # to be trained; a time budget may make it fewer than asked for
+    epochs: int = 0  # number of epochs to train in total; a time budget may lower it
     history: list[Epoch] = dataclasses.field(default_factory=list)
     best: list[NDArray[Any]] = dataclasses.field(default_factory=list)  # weights of the best epoch
-    factor: float = 1.0  # what a plateau has made of the rate
-    tuned_from: int | None = None  # epochs in the history when fine-tuning began
+    factor: float = 1.0  # multiplies the learning rate; `plateau` lowers it
+    tuned_from: int | None = None  # number of epochs before fine-tuning
     resumed: bool = False
-    made_folder: bool = False  # whether this training has made the run's folder
+    made_folder: bool = False  # whether this training created the run's folder
     expected: float | None = None  # validation accuracy that `--model auto` expected from the network
     stopped: bool = False  # by the user
 
     @property
-    def began(self) -> int:
-        """Epochs in the history when the present stage of the training began."""
+    def stage_start(self) -> int:
+        """Number of epochs before the current stage."""
         return self.tuned_from or 0
 
     @property
     def length(self) -> int:
-        """Epochs of the present stage."""
-        return self.epochs - self.began
+        """Number of epochs of the current stage."""
+        return self.epochs - self.stage_start
 
 
 def improves(history: Sequence[Epoch], val_accuracy: float, val_loss: float) -> bool:
-    """Whether an epoch beats all before it: a higher validation accuracy, or the same with a lower loss."""
+    """Return whether an epoch is better than all before it: higher validation accuracy, or the same and a lower loss."""
     return all((val_accuracy, -val_loss) > (epoch.val_accuracy, -epoch.val_loss) for epoch in history)
 
 
-def content(work: Work) -> str:
-    """What the result depends on beside the config: the images, in which subset and class, and how they are fed."""
-    names = sorted(f"{subset}/{name}" for subset, files in work.prepared.files.items() for name in files)
+def content(state: TrainingState) -> str:
+    """Return a hash of all inputs but the config: the images, their subsets and classes, and the preprocessing."""
+    names = sorted(f"{subset}/{name}" for subset, files in state.prepared.files.items() for name in files)
     return hashlib.sha256(
-        "\n".join([*names, *work.prepared.class_names, work.prepared.preprocessing.hash]).encode()
+        "\n".join([*names, *state.prepared.class_names, state.prepared.preprocessing.hash]).encode()
     ).hexdigest()
