@@ -192,7 +192,7 @@ def test_bad_calls(imgclf: Run, project: Path) -> None:
     assert imgclf("predict").returncode == 2
     done = imgclf("predict", "x.jpg", "--json", "--csv")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "imgclf: error: --json, --jsonl, --csv and --format exclude each other\n"
+    assert done.stderr == "imgclf: error: --json, --jsonl, --csv and --format exclude each other; give one of them\n"
     done = imgclf("predict", "x.jpg", "--run", "nope")
     assert done.returncode == 1
     remedy = "`imgclf runs list` shows those there are, `imgclf train` makes one"
@@ -237,9 +237,9 @@ def test_format_and_threshold(project: Path, imgclf: Run) -> None:
         assert after["label"] == (before["label"] if before["probability"] >= middle else "unknown")
         assert (after["probability"], after["top"]) == (before["probability"], before["top"])
     for options, words in (
-        (["--format", "{labl}"], "there is no {labl}; there are {path}, {name}, {label}, {probability}, {error}"),
-        (["--format", "{label"], "--format {label: a bracket that does not end; write names as {label}"),
-        (["--format", "}{"], "--format }{: a bracket that does not end"),
+        (["--format", "{labl}"], "unknown name {labl}; available: {path}, {name}, {label}, {probability}, {error}"),
+        (["--format", "{label"], "--format {label: a brace is not closed; write names as {label}"),
+        (["--format", "}{"], "--format }{: a brace is not closed"),
         (["--format", "x", "--csv"], "exclude each other"),
         (["--threshold", "2"], "give a probability from 0 to 1, or auto:"),
         (["--threshold", "auto:99%"], "give a probability from 0 to 1, or auto:"),
@@ -482,9 +482,9 @@ def test_what_cannot_be_moved_is_said(photos: Path, imgclf: Run) -> None:
     for options, words in (
         (["--move-to", "a", "--link-to", "b", "photos"], "give one of them"),
         (["--watch", "photos", "--json"], "use --jsonl"),
-        (["--watch", "photos", "photos"], "INPUT and --watch is given"),
-        ([], "nothing is given"),
-        (["--stdin-image", "photos"], "INPUT and --stdin-image is given"),
+        (["--watch", "photos", "photos"], "; given: INPUT and --watch\n"),
+        ([], "; given: none\n"),
+        (["--stdin-image", "photos"], "; given: INPUT and --stdin-image\n"),
     ):
         done = imgclf("predict", *options)
         assert (done.returncode, done.stdout) == (2, "")

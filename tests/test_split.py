@@ -364,7 +364,7 @@ def test_command(imgclf: Run, tmp_path: Path) -> None:
         ["class", "train", "val", "test", "all"], ["a", "14", "3", "3", "20"], ["b", "28", "6", "6", "40"],
         ["all", "42", "9", "9", "60"],
     ]  # fmt: skip
-    assert together == "groups that show the same or belong together: 0 (0 images), no leakage between subsets"
+    assert together == "groups of images kept together: 0 (0 images), no leakage between subsets"
     assert done.stderr == "unchanged: data/.imgclf/split.csv\n"
     done = imgclf("split", "--test", "0.5")
     assert done.returncode == 1
@@ -381,7 +381,7 @@ def test_only_ten_skipped_files_are_named(imgclf: Run, tmp_path: Path) -> None:
         write(data / "a" / f"{index}.txt", b"milk")
     lines = imgclf("split").stderr.splitlines()
     assert sum(line.startswith("skipped a/") for line in lines) == 10
-    assert "skipped 3 more; `imgclf clean` lists and sets aside what cannot be used" in lines
+    assert "skipped 3 more; `imgclf clean` lists and quarantines unusable files" in lines
 
 
 # -- images that show the same ------------------------------------------------------------------------------------------
@@ -599,8 +599,8 @@ def test_what_is_not_split_has_no_leakage_to_check(tmp_path: Path) -> None:
 def test_options_that_exclude_each_other(tmp_path: Path, imgclf: Run) -> None:
     make_classes(tmp_path / "data", {"a": 4, "b": 4})
     for options, words in (
-        (["--check", "--force"], "--check goes alone"),
-        (["--check", "--seed", "3"], "--check goes alone"),
+        (["--check", "--force"], "--check cannot be combined"),
+        (["--check", "--seed", "3"], "--check cannot be combined"),
         (["--folds", "2", "--export", "x"], "--folds and --export exclude each other"),
         (["--folds", "2", "--stable"], "--stable and --folds exclude each other"),
     ):
@@ -657,7 +657,7 @@ def test_folds_that_are_not_all_there_are_none(tmp_path: Path) -> None:
     ("options", "words"),
     [
         (["--train", "1.5"], "are shares of 1 (0.7) or of 100 (70)"),
-        (["--link", "copy"], "--link says how --export places images; give --export DIR too"),
+        (["--link", "copy"], "--link needs --export DIR: it sets how --export creates files"),
     ],
 )
 def test_options_of_split_that_make_no_sense(options: list[str], words: str, tmp_path: Path, imgclf: Run) -> None:
