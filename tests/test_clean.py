@@ -662,7 +662,7 @@ def test_command_tables(data: Path, imgclf: Run) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--undo", "0"], "--undo 0: batches count from 1; --history lists them"),
+        (["--undo", "0"], "--undo 0: operations count from 1; --history lists them"),
         (["--history", "--dry-run"], "--history cannot be combined"),
         (["--threshold", "near-duplicate=0.5"], "below 0.93 images are strangers"),
         (["--undo", "--history"], "--undo cannot be combined"),

@@ -333,7 +333,7 @@ def test_an_image_on_stdin(project: Path, imgclf: Run) -> None:
     assert "damaged" in json.loads(done.stdout)["error"]
     done = imgclf("predict", "-", stdin=content)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "stdin holds an image and not paths; give --stdin-image" in done.stderr
+    assert "stdin contains an image instead of paths; give --stdin-image" in done.stderr
 
 
 def test_a_folder_that_goes_away_while_it_is_looked_through_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -491,7 +491,7 @@ def test_folds_that_cannot_be(tmp_path: Path) -> None:
 def test_the_share_of_the_test_is_not_for_folds(tmp_path: Path, imgclf: Run) -> None:
     make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
     done = imgclf("split", "--folds", "2", "--test", "0.5")
-    assert (done.returncode, done.stderr.count("with --folds 2 each image is tested once; leave it out")) == (2, 1)
+    assert (done.returncode, done.stderr.count("with --folds 2 each image is in one test set; remove --test")) == (2, 1)
     assert fold_paths(tmp_path / "data") == []
 
 

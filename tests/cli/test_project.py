@@ -101,7 +101,7 @@ def test_the_run_of_the_file_is_that_of_every_command(project: Path, imgclf: Run
         ("[trian]\nepochs = 3", "imgclf.toml: [trian] is not a command with options; available: audit, clean"),
         ("[train]\nepoch = 3", "imgclf.toml: [train] epoch: no such option; available: "),
         ("[train]\nepochs = 'many'", "imgclf.toml: [train] epochs = 'many': "),
-        ("[train]\nepochs = true", "imgclf.toml: [train] epochs = True: not a value"),
+        ("[train]\nepochs = true", "imgclf.toml: [train] epochs = True: not a valid value of --epochs"),
         ("[train]\nflip = 1", "imgclf.toml: [train] flip = 1: give true or false"),
         ("[train]\nmodel = 'vgg17'", "imgclf.toml: [train] model = 'vgg17': "),
         ("[clean]\nundo = 1", "imgclf.toml: [clean] undo: no such option"),

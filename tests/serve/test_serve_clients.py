@@ -21,7 +21,7 @@ from PIL import Image
 from served import Server, rest, served
 
 from imgclf.serve import bodies, clients, headers, protocol
-from imgclf.serve.bodies import Refused, Room
+from imgclf.serve.bodies import Refused, UploadMemory
 from imgclf.serve.clients import MAX_CONNECTIONS, MAX_OF_CLIENT, Clients, network
 from imgclf.serve.pool import Job, Pool
 
@@ -249,7 +249,7 @@ def test_the_client_with_the_most_bytes_gives_way(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(bodies, "MAX_HELD", 1000)
 
     async def all_of_it() -> None:
-        room, until = Room(), asyncio.get_running_loop().time() + 60
+        memory, until = UploadMemory(), asyncio.get_running_loop().time() + 60
 
         async def read(client: str, *sizes: int, seconds: float = 0.0) -> int:
             sent = iter(sizes)
@@ -260,14 +260,14 @@ def test_the_client_with_the_most_bytes_gives_way(monkeypatch: pytest.MonkeyPatc
                     await asyncio.sleep(60)
                 return {"type": "http.request", "body": bytes(size or 0), "more_body": size is not None and size != 7}
 
-            async with room.body(receive, {}, until, client) as body:
+            async with memory.body(receive, {}, until, client) as body:
                 await asyncio.sleep(seconds)
                 return len(body)
 
         first = asyncio.create_task(read("hog", 400))
         second = asyncio.create_task(read("hog", 500))
         await asyncio.sleep(0.01)
-        assert room.held == {"hog": 900}
+        assert memory.held == {"hog": 900}
         with pytest.raises(Refused) as refused:  # its own bytes are the most
             await read("hog", 200, 7)
         assert refused.value.status == 503
@@ -277,21 +277,21 @@ def test_the_client_with_the_most_bytes_gives_way(monkeypatch: pytest.MonkeyPatc
             await second
         assert (refused.value.status, refused.value.wait) == (503, 1)
         assert not first.done()
-        assert room.held == {"hog": 400, "honest": 207}
+        assert memory.held == {"hog": 400, "honest": 207}
         for task in (first, honest):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        assert room.held == {}
+        assert memory.held == {}
         whole = [asyncio.create_task(read("hog", 493, 7, seconds=60)) for _request in range(2)]  # which wait for a thread
         await asyncio.sleep(0.01)
-        assert room.held == {"hog": 1000}
+        assert memory.held == {"hog": 1000}
         assert await read("honest", 200, 7) == 207
         with pytest.raises(Refused) as refused:
             await whole[1]
         assert (refused.value.status, refused.value.wait) == (503, 1)
         assert not whole[0].done()
-        assert room.held == {"hog": 500}
+        assert memory.held == {"hog": 500}
         whole[0].cancel()
 
     asyncio.run(all_of_it())
