@@ -399,7 +399,7 @@ def test_watch_sorts_what_comes(project: Path) -> None:
         child.send_signal(signal.SIGINT)
         assert child.wait(timeout=60) == 130
         said = child.stderr.read()
-    assert "2 photos into in/sorted: blue 1, red 1" in said
+    assert "2 images into in/sorted: blue 1, red 1" in said
     assert said.endswith("interrupted\n")
 
 
@@ -430,7 +430,7 @@ def test_move_and_undo(photos: Path, imgclf: Run) -> None:
     assert done.returncode == 1  # the broken one
     labels = {record["input"]: record["label"] for record in map(json.loads, done.stdout.splitlines())}
     assert len(labels) == 8
-    assert "7 photos into photos/sorted: blue 3, red 4" in done.stderr
+    assert "7 images into photos/sorted: blue 3, red 4" in done.stderr
     after = files(photos / "photos")
     assert sorted(after.values()) == sorted(before.values())
     assert {name for name in after if not name.startswith("sorted/")} == {"broken.jpg"}
@@ -458,7 +458,7 @@ def test_undo_never_overwrites(photos: Path, imgclf: Run) -> None:
 def test_link_and_undo(photos: Path, imgclf: Run) -> None:
     """The photos stay; a second run adds nothing; a link whose photo is gone is not removed."""
     before = files(photos / "photos")
-    for expected in ("7 photos into sorted: blue 3, red 4", "0 photos into sorted, 7 were there already"):
+    for expected in ("7 images into sorted: blue 3, red 4", "0 images into sorted, 7 were there already"):
         done = imgclf("predict", "photos", "--link-to", "sorted")
         assert expected in done.stderr
         assert len(files(photos / "sorted")) == 7
@@ -607,7 +607,7 @@ def test_the_photo_that_was_predicted_is_the_one_that_moves(photos: Path, imgclf
     shutil.copy(photos / "photos/blue-0.png", photos / "a.png")
     (photos / "lnk").symlink_to("real/deep")
     done = imgclf("predict", "lnk/../a.png", "real", "--move-to", "out")
-    assert "1 photo into out: red 1, 1 were there already" in done.stderr
+    assert "1 image into out: red 1, 1 were there already" in done.stderr
     assert (photos / "a.png").exists()
     assert not (photos / "real/a.png").exists()
     write(photos / "stdin", b"mine")

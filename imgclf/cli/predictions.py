@@ -120,18 +120,18 @@ def _csv(records: "Iterable[Prediction]", top: int) -> None:
 
 
 def print_sorted_into(counts: "Mapping[str, int]", there: int, failed: int, folder: Path) -> None:
-    """How many photos came into which class folder, and how many did not."""
+    """Print how many images were moved or linked into each class folder, and how many were not."""
     classes = ", ".join(f"{label} {count:,}" for label, count in sorted(counts.items()))
     already = f", {there:,} were there already" if there else ""
-    left = f", {failed:,} not placed" if failed else ""
-    say(f"{counted(sum(counts.values()), 'photo')} into {folder}{': ' if classes else ''}{classes}{already}{left}")
+    not_placed = f", {failed:,} not placed" if failed else ""
+    say(f"{counted(sum(counts.values()), 'image')} into {folder}{': ' if classes else ''}{classes}{already}{not_placed}")
     if counts:
-        say(f"`imgclf predict --undo {shlex.quote(str(folder))}` takes it back")
+        say(f"to undo this, run `imgclf predict --undo {shlex.quote(str(folder))}`")
 
 
 def print_unsorted(back: "Sequence[str]", problems: "Sequence[tuple[str, str]]", folder: Path) -> None:
-    """What an undo of sorting did, and what it could not."""
+    """Print the files that an undo restored, and the errors."""
     for path in back:
         data(path)
-    say(f"{counted(len(back), 'photo')} taken back out of {folder}")
+    say(f"{counted(len(back), 'image')} removed from {folder} again")
     say_errors([f"{path}: {reason}" for path, reason in problems])

@@ -420,10 +420,10 @@ def chunked(size: int, count: int, byte: bytes = b"\r\n") -> bytes:
     ("content", "status", "words"),
     [
         (head(99), b"200", b""),
-        (head(120), b"400", b"100 lines and 16,384 bytes at most"),
-        (head(15_000), b"400", b"100 lines and 16,384 bytes at most"),
+        (head(120), b"400", b"more than 100 header lines or 16,384 bytes of headers"),
+        (head(15_000), b"400", b"more than 100 header lines or 16,384 bytes of headers"),
         (head(5, "x" * 15_000), b"200", b""),
-        (head(5, "x" * 17_000), b"400", b"100 lines and 16,384 bytes at most"),
+        (head(5, "x" * 17_000), b"400", b"more than 100 header lines or 16,384 bytes of headers"),
         (chunked(1, 90), b"422", b""),
         (chunked(1, 200_000), b"400", b"chunks of less than 64 bytes"),
         (chunked(64, 2_000), b"422", b""),
@@ -483,13 +483,13 @@ def test_a_lock_out_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(known._wrong) == clients._REMEMBERED
 
 
-def test_requests_under_way_are_bounded_behind_a_proxy() -> None:
+def test_requests_unfinished_are_bounded_behind_a_proxy() -> None:
     known = Clients()
     with contextlib.ExitStack() as stack:
         assert all(stack.enter_context(known.request("10.0.0.1")) for _number in range(MAX_OF_CLIENT))
         assert not stack.enter_context(known.request("10.0.0.1"))
         assert stack.enter_context(known.request("10.0.0.2"))
-    assert known._under_way == {}
+    assert known._unfinished == {}
 
 
 def test_many_requests_at_once_of_one_address_are_answered(server: Server, trained: Path) -> None:

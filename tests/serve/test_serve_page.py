@@ -183,7 +183,7 @@ def test_a_camera_that_is_taken_away_is_said(seen: Seen) -> None:
     playwright.expect(page.locator("#shoot")).to_be_focused()
     page.click("#live")
     page.evaluate("document.getElementById('video').srcObject.getTracks()[0].dispatchEvent(new Event('ended'))")
-    seen.wait("problem", "^The camera was taken away.$")
+    seen.wait("problem", "^The camera was disconnected.$")
     assert page.locator("#video").is_hidden()
     assert page.locator("#live").get_attribute("aria-pressed") == "false"
 
@@ -231,7 +231,7 @@ def test_forget_all_while_an_answer_is_awaited(seen: Seen, trained: Path) -> Non
     seen.upload(("two.png", red(trained, 1)))
     seen.wait("verdict", "^(red|green|blue)$")
     waiting[0].fulfill(status=400, json={"error": "no"})
-    seen.wait("problem", "^The server says: no.$")
+    seen.wait("problem", "^The server refused the request: no.$")
     assert page.locator("#shots button").get_attribute("aria-label").startswith("two.png: ")
     seen.wrong = [line for line in seen.wrong if "status of 400" not in line]
 
@@ -240,9 +240,9 @@ def test_where_the_model_looks(seen: Seen, trained: Path) -> None:
     seen.upload(("one.png", red(trained)))
     seen.wait("verdict", "^(red|green|blue)$")
     seen.page.click("#look")
-    seen.wait("looked", "^Lit up is what speaks for ")
+    seen.wait("looked", "^The bright regions support ")
     assert seen.page.locator("#look").get_attribute("aria-pressed") == "true"
-    assert "lit up" in seen.page.locator("#image").get_attribute("alt")
+    assert "with saliency map" in seen.page.locator("#image").get_attribute("alt")
     assert seen.page.evaluate("document.getElementById('image').complete")
     seen.page.click("#look")
     assert seen.page.locator("#looked").is_hidden()
@@ -250,14 +250,14 @@ def test_where_the_model_looks(seen: Seen, trained: Path) -> None:
 
 def test_what_is_no_image_is_said(seen: Seen, trained: Path) -> None:
     seen.upload(("page.jpg", b"<!doctype html><script>alert(1)</script>"))
-    seen.wait("verdict", "This cannot be predicted")
+    seen.wait("verdict", "^No prediction$")
     assert seen.text("sure") == "Not an image but an HTML page."
-    seen.wait("unshown", "page.jpg: no image that this browser can show")
+    seen.wait("unshown", "page.jpg: this browser cannot show the image")
     assert seen.text("spoken") == "page.jpg: not an image but an HTML page"
     seen.upload(("<img src=x onerror=alert(1)>.png", red(trained)))  # a name is text wherever it stands
     seen.wait("verdict", "^(red|green|blue)$")
     seen.upload(("scan.tif", encoded(photo(1), "TIFF")))  # the model reads what the browser does not
-    seen.wait("unshown", "scan.tif: no image")
+    seen.wait("unshown", "scan.tif: this browser cannot show the image")
     seen.wait("verdict", "^(red|green|blue)$")
 
 
@@ -285,7 +285,7 @@ def test_keyboard_alone(seen: Seen, trained: Path) -> None:
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"
     page.keyboard.press("Space")
-    seen.wait("looked", "^Lit up")
+    seen.wait("looked", "^The bright regions support ")
 
 
 def test_every_control_has_a_name_and_every_image_a_text(seen: Seen, trained: Path) -> None:
@@ -344,16 +344,16 @@ def test_token_threshold_and_a_server_that_has_gone(browser: Any, trained: Path)
         playwright.expect(seen.page.locator("#token")).to_be_focused()
         seen.page.fill("#token", "wrong")
         seen.page.keyboard.press("Enter")
-        seen.wait("problem", "not the token of this server")
+        seen.wait("problem", "not the token of the server")
         seen.page.fill("#token", "sesame")
         seen.page.keyboard.press("Enter")
         seen.wait("card", "Unknown below")
         assert seen.page.locator("#door").is_hidden()
         seen.upload(("one.png", red(trained)))
         seen.wait("verdict", "^Unknown$")
-        seen.wait("sure", "^Not sure enough: (red|green|blue) is likeliest with .*100.0% is asked for")
+        seen.wait("sure", "^The most likely class, (red|green|blue), has .*; the threshold is 100.0%")
     seen.upload(("two.png", red(trained, 1)))
-    seen.wait("problem", "does not answer")
+    seen.wait("problem", "does not respond")
     seen.context.close()
 
 
@@ -384,7 +384,7 @@ def test_screenshots(browser: Any, trained: Path) -> None:
                 playwright.expect(seen.page.locator("#looked")).to_be_visible(timeout=30_000)
                 shot("look")
                 seen.upload(("page.jpg", b"<!doctype html>"))
-                seen.wait("verdict", "cannot")
+                seen.wait("verdict", "^No prediction$")
                 shot("error")
                 seen.page.click("#camera")
                 seen.page.click("#live")

@@ -1,17 +1,17 @@
-// The page of `imgclf serve`: it talks to its own server only, and keeps images in this tab only.
+// The page of `imgclf serve`. It sends images to its own server only, and keeps them in this tab only.
 "use strict";
 
-const TOP = 5; // likeliest classes shown
-const KEPT = 60; // images of the session
-const LIVE_SIDE = 480; // pixels of a live frame's longer side
-const TRIES = 4; // of a request that the server is too busy for
+const TOP = 5; // number of most likely classes to show
+const KEPT = 60; // maximum number of images in the session
+const LIVE_SIDE = 480; // longer side of a live frame in pixels
+const TRIES = 4; // attempts of a request while the server is too busy
 
 const by = (id) => document.getElementById(id);
-const shots = []; // {name, blob, url, record, look, looking, shown, button}: the newest first
+const shots = []; // {name, blob, url, record, map, isComputing, shown, button}, newest first
 let current = null;
 let model = null;
 let stream = null;
-let live = null; // an object of its own for each time that the camera goes live
+let live = null; // a new object for each live session of the camera
 let photos = 0;
 let busy = 0;
 
@@ -23,48 +23,48 @@ async function ask(path, options = {}) {
   const token = sessionStorage.getItem("token");
   const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
   for (let attempt = 1; ; attempt++) {
-    let answer;
+    let response;
     try {
-      answer = await fetch(path, { ...options, headers });
+      response = await fetch(path, { ...options, headers });
     } catch {
-      throw new Problem("The server does not answer. Is imgclf serve still running?");
+      throw new Problem("The server does not respond. Is imgclf serve still running?");
     }
-    if (answer.status === 401) {
+    if (response.status === 401) {
       sessionStorage.removeItem("token");
       openDoor(Boolean(token));
-      throw new Problem(token ? "That is not the token of this server." : "");
+      throw new Problem(token ? "This is not the token of the server." : "");
     }
-    if (answer.status !== 503 || attempt === TRIES) return answer;
-    await new Promise((done) => setTimeout(done, 1000 * Math.min(5, Number(answer.headers.get("Retry-After")) || 1)));
+    if (response.status !== 503 || attempt === TRIES) return response;
+    await new Promise((done) => setTimeout(done, 1000 * Math.min(5, Number(response.headers.get("Retry-After")) || 1)));
   }
 }
 
-async function refusal(answer) {
+async function refusal(response) {
   try {
-    return new Problem(`The server says: ${(await answer.json()).error}.`);
+    return new Problem(`The server refused the request: ${(await response.json()).error}.`);
   } catch {
-    return new Problem(`The server answered with ${answer.status}.`);
+    return new Problem(`The server returned status ${response.status}.`);
   }
 }
 
 async function predict(blob, name) {
   if (model && blob.size > model.limits.file_bytes) {
-    throw new Problem(`${name} has ${megabytes(blob.size)}, more than the ${megabytes(model.limits.file_bytes)} of one image.`);
+    throw new Problem(`${name} has ${megabytes(blob.size)}, more than the limit of ${megabytes(model.limits.file_bytes)} per image.`);
   }
   const form = new FormData();
   form.append("file", blob, name);
-  const answer = await ask(`predict?top=${TOP}`, { method: "POST", body: form });
-  if (answer.status !== 200 && answer.status !== 422) throw await refusal(answer);
-  return (await answer.json())[0];
+  const response = await ask(`predict?top=${TOP}`, { method: "POST", body: form });
+  if (response.status !== 200 && response.status !== 422) throw await refusal(response);
+  return (await response.json())[0];
 }
 
 const megabytes = (bytes) => `${(bytes / 2 ** 20).toFixed(bytes < 2 ** 20 ? 2 : 0)} MB`;
 
-// -- what is shown ---------------------------------------------------------------------------------------------------------
+// -- display ---------------------------------------------------------------------------------------------------------------
 
-function percent(share) {
-  const text = (100 * share).toFixed(1); // never quite sure, never quite impossible
-  return share < 1 && text === "100.0" ? ">99.9%" : share > 0 && text === "0.0" ? "<0.1%" : `${text}%`;
+function percent(fraction) {
+  const text = (100 * fraction).toFixed(1); // show 100% and 0% only for exactly 1 and 0
+  return fraction < 1 && text === "100.0" ? ">99.9%" : fraction > 0 && text === "0.0" ? "<0.1%" : `${text}%`;
 }
 const show = (id, wanted) => (by(id).hidden = !wanted);
 
@@ -93,16 +93,16 @@ function headline(record) {
 }
 
 function words(record) {
-  const sure = percent(record.probability);
-  if (!isUnknown(record)) return `${sure} sure`;
-  return `Not sure enough: ${record.top[0].label} is likeliest with ${sure}, and ${percent(model?.threshold ?? 0)} is asked for`;
+  const probability = percent(record.probability);
+  if (!isUnknown(record)) return `Probability ${probability}`;
+  return `The most likely class, ${record.top[0].label}, has ${probability}; the threshold is ${percent(model?.threshold ?? 0)}`;
 }
 
 function showRecord(record, spoken = true) {
   const failed = record && record.error !== null;
   const verdict = by("verdict");
   verdict.className = !record ? "waiting" : failed ? "wrong" : "";
-  verdict.textContent = !record ? "…" : failed ? "This cannot be predicted" : headline(record);
+  verdict.textContent = !record ? "…" : failed ? "No prediction" : headline(record);
   by("sure").textContent = !record ? "" : failed ? sentence(record.error) : words(record);
   showBars(record && !failed ? record.top : []);
   if (record && spoken) say(failed ? `${record.input}: ${record.error}` : `${headline(record)}. ${words(record)}.`);
@@ -130,29 +130,29 @@ function showBars(top) {
 
 function showShot(shot) {
   current = shot;
-  const looked = Boolean(shot && shot.shown);
+  const isMapped = Boolean(shot && shot.shown);
   show("empty", !shot && !stream);
   show("image", shot && !shot.unshown);
-  show("unshown", shot && shot.unshown && !looked);
+  show("unshown", shot && shot.unshown && !isMapped);
   show("look", shot && shot.record && shot.record.error === null);
-  show("looked", looked);
-  by("look").setAttribute("aria-pressed", String(looked));
-  by("look").disabled = Boolean(shot && shot.looking);
-  by("look").textContent = shot && shot.looking ? "Looking…" : "Where the model looks";
+  show("looked", isMapped);
+  by("look").setAttribute("aria-pressed", String(isMapped));
+  by("look").disabled = Boolean(shot && shot.isComputing);
+  by("look").textContent = shot && shot.isComputing ? "Computing…" : "Saliency map";
   if (!shot) {
     by("image").removeAttribute("src");
     by("verdict").className = "waiting";
     by("verdict").textContent = "No image yet";
-    by("sure").textContent = "Images go to this server only, and it keeps none of them.";
+    by("sure").textContent = "Images are sent to this server only. It does not store them.";
     showBars([]);
   } else {
-    const wanted = looked ? shot.look : shot.url;
+    const wanted = isMapped ? shot.map : shot.url;
     if (by("image").getAttribute("src") !== wanted) by("image").src = wanted;
-    if (looked) show("image", true);
-    by("image").alt = looked ? `${shot.name}, lit up where the model looks` : shot.name;
-    by("unshown").textContent = `${shot.name}: no image that this browser can show`;
-    by("looked").textContent = looked
-      ? `Lit up is what speaks for ${shot.record.top[0].label}: covered, it makes the model less sure.`
+    if (isMapped) show("image", true);
+    by("image").alt = isMapped ? `${shot.name} with saliency map` : shot.name;
+    by("unshown").textContent = `${shot.name}: this browser cannot show the image`;
+    by("looked").textContent = isMapped
+      ? `The bright regions support ${shot.record.top[0].label}: covering them lowers its probability.`
       : "";
     showRecord(shot.record, false);
   }
@@ -188,12 +188,12 @@ function showHistory() {
       return item;
     }),
   );
-  focused?.button.focus(); // the buttons are made anew, whoever's image has changed
+  focused?.button.focus(); // all buttons are new elements
 }
 
 function forget(shot) {
   URL.revokeObjectURL(shot.url);
-  if (shot.look) URL.revokeObjectURL(shot.look);
+  if (shot.map) URL.revokeObjectURL(shot.map);
 }
 
 // -- images --------------------------------------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ async function add(blob, name) {
       showHistory();
     }
   } catch (error) {
-    if (shots.includes(shot)) forget(...shots.splice(shots.indexOf(shot), 1)); // unless all were forgotten meanwhile
+    if (shots.includes(shot)) forget(...shots.splice(shots.indexOf(shot), 1)); // unless all images were deleted meanwhile
     if (shot === current) showShot(shots[0] || null);
     else showHistory();
     if (!(error instanceof Problem)) throw error;
@@ -236,27 +236,27 @@ async function addAll(files) {
   for (const file of files) await add(file, file.name);
 }
 
-async function look() {
+async function toggleMap() {
   const shot = current;
-  if (shot.look) {
+  if (shot.map) {
     shot.shown = !shot.shown;
     showShot(shot);
     return;
   }
-  shot.looking = true;
+  shot.isComputing = true;
   showShot(shot);
-  say("Looking");
+  say("Computing the saliency map");
   try {
     const label = encodeURIComponent(shot.record.top[0].label);
-    const answer = await ask(`explain?label=${label}`, { method: "POST", body: shot.blob });
-    if (answer.status !== 200) throw await refusal(answer);
-    shot.look = URL.createObjectURL(await answer.blob());
+    const response = await ask(`explain?label=${label}`, { method: "POST", body: shot.blob });
+    if (response.status !== 200) throw await refusal(response);
+    shot.map = URL.createObjectURL(await response.blob());
     shot.shown = true;
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     problem(error.message);
   } finally {
-    shot.looking = false;
+    shot.isComputing = false;
     if (shot === current) {
       showShot(shot);
       if (shot.shown) say(by("looked").textContent);
@@ -269,20 +269,20 @@ async function look() {
 async function startCamera() {
   problem("");
   if (!navigator.mediaDevices?.getUserMedia) {
-    by("capture").click(); // not on this address (browsers give it on 127.0.0.1 and HTTPS only): the phone's own camera instead
+    by("capture").click(); // browsers allow it on 127.0.0.1 and HTTPS only; elsewhere, open the phone's own camera
     return;
   }
   try {
     const given = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
-    if (stream) return given.getTracks().forEach((track) => track.stop()); // asked for twice: one camera is on already
+    if (stream) return given.getTracks().forEach((track) => track.stop()); // requested twice, and one camera is on already
     stream = given;
   } catch (error) {
-    problem(error.name === "NotAllowedError" ? "The camera is not allowed for this page." : "There is no camera that could be used.");
+    problem(error.name === "NotAllowedError" ? "This page has no permission to use the camera." : "No camera is available.");
     return;
   }
   stream.getVideoTracks()[0].addEventListener("ended", () => {
-    stopCamera(); // unplugged, or taken away; not heard when the page itself stops it
-    problem("The camera was taken away.");
+    stopCamera(); // unplugged or in use elsewhere; the event does not occur when the page stops the camera
+    problem("The camera was disconnected.");
   });
   by("video").srcObject = stream;
   await by("video").play();
@@ -291,7 +291,7 @@ async function startCamera() {
   current = null;
   by("verdict").className = "waiting";
   by("verdict").textContent = "The camera is on";
-  by("sure").textContent = "Take a photo, or go live to predict as it moves.";
+  by("sure").textContent = "Take a photo, or press Live to predict continuously.";
   showBars([]);
   showHistory();
   by("shoot").focus();
@@ -337,7 +337,7 @@ async function goLive() {
   problem("");
   let rate = 0;
   let last = performance.now();
-  let heard = "";
+  let announced = "";
   while (live === mine) {
     if (document.hidden) {
       await new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
@@ -348,8 +348,8 @@ async function goLive() {
       const record = await predict(await frame(LIVE_SIDE), "frame.jpg");
       if (live !== mine) return;
       const label = record.error ?? record.label;
-      showRecord(record, label !== heard); // a screen reader hears changes, not every frame
-      heard = label;
+      showRecord(record, label !== announced); // announce changes only, not every frame
+      announced = label;
     } catch (error) {
       if (live !== mine) return;
       live = null;
@@ -367,7 +367,7 @@ async function goLive() {
   }
 }
 
-// -- the model's card, the door --------------------------------------------------------------------------------------------
+// -- the model card, the token form ---------------------------------------------------------------------------------------
 
 function openDoor(tried) {
   show("door", true);
@@ -377,13 +377,13 @@ function openDoor(tried) {
 }
 
 async function loadModel() {
-  const answer = await ask("model");
-  if (answer.status !== 200) throw await refusal(answer);
-  model = await answer.json();
+  const response = await ask("model");
+  if (response.status !== 200) throw await refusal(response);
+  model = await response.json();
   const { accuracy, preprocessing } = model;
   const between = ({ interval }) => `${percent(interval[0])} to ${percent(interval[1])}`;
-  const right = `${percent(accuracy.value)} (${between(accuracy)}) correct on ${accuracy.on} images`;
-  by("about").textContent = [model.model, `${model.classes.length} classes`, right].filter(Boolean).join(" · ");
+  const correct = `${percent(accuracy.value)} (${between(accuracy)}) correct on ${accuracy.on} images`;
+  by("about").textContent = [model.model, `${model.classes.length} classes`, correct].filter(Boolean).join(" · ");
   by("version").textContent = model.imgclf;
   document.title = `${model.run} · imgclf`;
   const of = accuracy.images ? ` of ${accuracy.images.toLocaleString("en")} ${accuracy.on} images` : ` (${accuracy.on})`;
@@ -394,10 +394,10 @@ async function loadModel() {
     ["Accuracy", `${percent(accuracy.value)}${of}, 95% interval ${between(accuracy)}`, true],
     ["Baseline", `${percent(trivial)} (${between(accuracy.baseline)}), always predicting ${common}; this model is ${how}`, true],
     ["Trained", model.trained && new Date(model.trained).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" })],
-    ["On the data", model.data && `${model.data}${model.images?.train ? `, ${model.images.train.toLocaleString("en")} images` : ""}`],
+    ["Training data", model.data && `${model.data}${model.images?.train ? `, ${model.images.train.toLocaleString("en")} images` : ""}`],
     ["Network", model.model && `${model.model}${model.parameters ? `, ${model.parameters.toLocaleString("en")} parameters` : ""}`],
-    ["It is given", `${preprocessing.width} × ${preprocessing.height} pixels (${preprocessing.aspect})`],
-    ["Probabilities", model.calibrated ? "calibrated on the validation images" : "as the network gives them"],
+    ["Input", `${preprocessing.width} × ${preprocessing.height} pixels (${preprocessing.aspect})`],
+    ["Probabilities", model.calibrated ? "calibrated on the validation images" : "not calibrated"],
     ["Unknown below", model.threshold ? percent(model.threshold) : null],
     ["Run", model.run],
   ];
@@ -422,7 +422,7 @@ async function begin() {
   }
 }
 
-// -- what a person does ----------------------------------------------------------------------------------------------------
+// -- events ----------------------------------------------------------------------------------------------------
 
 by("choose").addEventListener("click", () => by("files").click());
 for (const id of ["files", "capture"]) {
@@ -439,16 +439,16 @@ by("stop").addEventListener("click", () => {
   stopCamera();
   by("camera").focus();
 });
-by("look").addEventListener("click", look);
+by("look").addEventListener("click", toggleMap);
 by("clear").addEventListener("click", () => {
   shots.splice(0).forEach(forget);
   showShot(null);
-  say("All images of this session are forgotten");
+  say("All images of this session are deleted");
   by(stream ? "stop" : "choose").focus();
 });
 by("image").addEventListener("error", () => {
   if (!current || current.shown || !by("image").getAttribute("src")) return;
-  current.unshown = true; // a format that the model reads and the browser does not, or no image at all
+  current.unshown = true; // a format that only the model can read, or not an image
   showShot(current);
 });
 by("door").addEventListener("submit", async (event) => {
