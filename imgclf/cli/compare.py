@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="A run folder or its name under runs/.")],
+    first: Annotated[str, typer.Argument(metavar="A", help="Run folder, or its name under runs/.")],
     second: Annotated[str, typer.Argument(metavar="B", help="Another run with the same classes.")],
     data: Annotated[
         Path | None, typer.Argument(help="Another folder with the same classes; by default the data of the first run.")

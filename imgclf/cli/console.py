@@ -185,6 +185,7 @@ def stages() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def new_bar() -> "Progress":
+    """Return a progress bar on stderr, which is invisible with --quiet and if stderr is not a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -204,6 +205,7 @@ def new_table(*headings: str, numbers: bool = True) -> "Table":
 
 
 def add_row(table: "Table", *cells: Any, style: str | None = None) -> None:
+    """Add a row of printable cells to a table."""
     table.add_row(*(printable(str(cell)) for cell in cells), style=style)
 
 

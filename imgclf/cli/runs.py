@@ -57,7 +57,7 @@ def runs_rm(
     names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders, or their names in DIR.")],
     folder: Folder = Path("runs"),
 ) -> None:
-    """Move runs to the trash folder DIR/.trash. Nothing is deleted."""
+    """Move runs to the trash folder DIR/.trash; nothing is deleted."""
     from imgclf import runs as verb
 
     for name in names:

@@ -76,9 +76,7 @@ def train(
     ] = TrainConfig.fold,
     model: Annotated[
         Model,
-        _option(
-            "Model", f"The network: {', '.join(get_args(Model))}. Use auto to compare cnn with a backbone.", metavar="NAME"
-        ),
+        _option("Model", f"Network: {', '.join(get_args(Model))}. Use auto to compare cnn with a backbone.", metavar="NAME"),
     ] = TrainConfig.model,
     weights: Annotated[
         str,
@@ -95,7 +93,7 @@ def train(
     ] = TrainConfig.fine_tune,
     fine_tune_epochs: Annotated[
         int | None,
-        _option("Fine-tuning", "Epochs of fine-tuning.", metavar="N", show_default="a fifth of --epochs, 3 at least"),
+        _option("Fine-tuning", "Epochs of fine-tuning.", metavar="N", show_default="a fifth of --epochs, at least 3"),
     ] = TrainConfig.fine_tune_epochs,
     epochs: Annotated[int, _option("Training", "Number of passes over the training set.")] = TrainConfig.epochs,
     batch_size: Annotated[int, _option("Training", "Images per step.")] = TrainConfig.batch_size,
@@ -110,7 +108,7 @@ def train(
             "Training",
             "Stop after N epochs without improvement (0 turns it off).",
             metavar="N",
-            show_default="half of the epochs, 10 at least",
+            show_default="half of the epochs, at least 10",
         ),
     ] = TrainConfig.early_stopping,
     progressive: Annotated[

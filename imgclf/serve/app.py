@@ -161,12 +161,12 @@ async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, Resul
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
-    task, disconnected_ = asyncio.ensure_future(work), asyncio.ensure_future(disconnect())
+    task, disconnection = asyncio.ensure_future(work), asyncio.ensure_future(disconnect())
     try:
-        await asyncio.wait((task, disconnected_), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((task, disconnection), return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             raise Disconnected
         return task.result()
     finally:
-        for pending in (task, disconnected_):
+        for pending in (task, disconnection):
             pending.cancel()

@@ -38,6 +38,7 @@ def error_response(status: int, message: str, headers: Mapping[str, str] | None 
 
 
 def file_response(name: str, media_type: str) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    """Return a handler that responds with a file of the page."""
     content = (PAGE / name).read_bytes()
 
     async def send(_request: Request) -> Response:
@@ -47,12 +48,14 @@ def file_response(name: str, media_type: str) -> Callable[[Request], Coroutine[A
 
 
 async def refused(_request: Request, error: Exception) -> Response:
+    """Respond to a request that raised Refused."""
     refusal = error if isinstance(error, Refused) else Refused(500, "")
     headers = {"Retry-After": str(math.ceil(refusal.wait))} if refusal.wait else None
     return error_response(refusal.status, str(refusal), headers)
 
 
 async def no_route(request: Request, error: Exception) -> Response:
+    """Respond to a request for an unknown path, or with a method that the path does not accept."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     words = {404: "no such page", 405: f"this address does not accept {request.method}"}
     return error_response(status, words.get(status, "refused"), getattr(error, "headers", None))
@@ -63,4 +66,5 @@ async def disconnected(_request: Request, _error_: Exception) -> Response:
 
 
 async def failed(_request: Request, _error_: Exception) -> Response:
+    """Respond to a request that raised an unexpected exception."""
     return error_response(500, "a bug in imgclf; the details are on the server's standard error")

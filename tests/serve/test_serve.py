@@ -478,7 +478,7 @@ def test_what_takes_too_long_is_503(trained: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_sigterm_lets_what_is_unfinished_end(trained: Path, workers: int) -> None:
+def test_sigterm_lets_unfinished_requests_end(trained: Path, workers: int) -> None:
     with served(trained / "runs" / "toy", "--workers", workers, cwd=trained) as server:
         many, kind = form([(f"{n}", slow_image()) for n in range(8)])
         with concurrent.futures.ThreadPoolExecutor(1) as threads:

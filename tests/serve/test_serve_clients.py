@@ -483,7 +483,7 @@ def test_a_lock_out_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(known._wrong) == clients._REMEMBERED
 
 
-def test_requests_unfinished_are_bounded_behind_a_proxy() -> None:
+def test_unfinished_requests_are_bounded_behind_a_proxy() -> None:
     known = Clients()
     with contextlib.ExitStack() as stack:
         assert all(stack.enter_context(known.request("10.0.0.1")) for _number in range(MAX_OF_CLIENT))
