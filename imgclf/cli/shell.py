@@ -75,22 +75,24 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command. An option on the command line cancels the config file's defaults of options that it excludes."""
-        typed = given(ctx)
+        explicit = given(ctx)
         defaults = ctx.obj if isinstance(ctx.obj, Defaults) else Defaults(None)
-        if defaults.problem and not ((typed | {_verb(ctx)}) & _WITHOUT_FILE):
+        if defaults.problem and not ((explicit | {_verb(ctx)}) & _WITHOUT_FILE):
             raise defaults.problem
         if defaults.problem and options_of(self).keys() & set(TOP_LEVEL):
             console.say(f"{defaults.problem}; the file is ignored", style="yellow")
-        from_file = {name for name in ctx.params if name not in typed and _from_file(ctx, name)}
-        alone = [from_file - {"data", "run", "as_json", "devices"}] if typed & _ALONE else []
+        from_file = {name for name in ctx.params if name not in explicit and _from_file(ctx, name)}
+        alone = [from_file - {"data", "run", "as_json", "devices"}] if explicit & _ALONE else []
         for group in [*_EXCLUSIVE, *alone]:
-            if typed & (group | _ALONE):
+            if explicit & (group | _ALONE):
                 for param in self.params:
                     if param.name in from_file & group:
                         ctx.params[param.name] = param.default
                         from_file.discard(param.name)
         if from_file:
-            console.detail(f"from {defaults.path}: {', '.join(f'{name} {ctx.params[name]}' for name in sorted(from_file))}")
+            console.detail(
+                f"defaults from {defaults.path}: {', '.join(f'{name} {ctx.params[name]}' for name in sorted(from_file))}"
+            )
         return super().invoke(ctx)
 
 

@@ -30,7 +30,7 @@ _STABLE = 30.0  # seconds; a worker that ran for this long is restarted after FI
 
 
 class _Process:
-    """A worker: a Python process on the shared socket. It exits on SIGTERM, and when this process has exited."""
+    """The Python process of a worker. It serves on the shared socket, and exits on SIGTERM or when its parent has exited."""
 
     def __init__(self, task: dict[str, Any], descriptors: tuple[int, ...]) -> None:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
@@ -67,9 +67,9 @@ class _Process:
 
 
 class _Worker:
-    """A worker and its restarts.
+    """A worker, whose process is restarted when it exits.
 
-    start: starts a new process. meters: the row of the worker. warn: called with a message.
+    start: starts a new process. meters: counters of the worker. warn: called with a message.
     """
 
     def __init__(self, start: Callable[[], _Process], meters: Meters, warn: Callable[[str], None]) -> None:
@@ -126,7 +126,7 @@ def supervise(
         KeyboardInterrupt: After Ctrl-C.
     """
     if sys.platform == "win32":
-        raise ImgclfError("--workers: not supported on Windows; leave it out")
+        raise ImgclfError("--workers: not supported on Windows; remove it")
     signals_received: list[int] = []
     with tempfile.TemporaryFile() as file, contextlib.ExitStack() as stack:
         stack.enter_context(
