@@ -1,4 +1,4 @@
-"""`imgclf schema`: what is in the JSON that commands print and folders keep, as JSON Schemas (draft 2020-12)."""
+"""JSON Schemas (draft 2020-12) of the JSON that commands print and store."""
 
 import json
 import re
@@ -11,25 +11,29 @@ _FOLDER = resources.files("imgclf") / "schemas"
 
 
 def titles() -> dict[str, str]:
-    """What each schema describes, by its name."""
+    """Return the title of each schema, by its name."""
     return {name: _read(name)["title"] for name in _names()}
 
 
 def schema(name: str) -> dict[str, Any]:
-    """A schema that stands for itself: those that it refers to are inside, among `$defs`. Raises UsageError for no name."""
+    """Return a schema together with all schemas that it refers to, which are added to its `$defs`.
+
+    Raises:
+        UsageError: There is no schema of this name.
+    """
     if name not in _names():
-        raise UsageError(f"{name}: no such schema; there are {', '.join(_names())}")
-    whole = _read(name)
-    inside: dict[str, Any] = {}
-    wanted = _others(whole)
-    while missing := sorted(wanted - set(inside)):
-        inside[missing[0]] = _read(missing[0])
-        wanted |= _others(inside[missing[0]])
-    return whole | {"$defs": whole.get("$defs", {}) | inside} if inside else whole
+        raise UsageError(f"{name}: no such schema; available: {', '.join(_names())}")
+    main = _read(name)
+    added: dict[str, Any] = {}
+    needed = _references(main)
+    while missing := sorted(needed - set(added)):
+        added[missing[0]] = _read(missing[0])
+        needed |= _references(added[missing[0]])
+    return main | {"$defs": main.get("$defs", {}) | added} if added else main
 
 
-def _others(schema: dict[str, Any]) -> set[str]:
-    """The names of those that a schema refers to."""
+def _references(schema: dict[str, Any]) -> set[str]:
+    """Return the names of the schemas that a schema refers to."""
     return set(re.findall(r'"\$ref": "urn:imgclf:([a-z-]+):', json.dumps(schema)))
 
 
@@ -38,5 +42,5 @@ def _names() -> list[str]:
 
 
 def _read(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((_FOLDER / f"{name}.json").read_text("utf-8"))
-    return found
+    content: dict[str, Any] = json.loads((_FOLDER / f"{name}.json").read_text("utf-8"))
+    return content

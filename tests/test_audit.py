@@ -147,7 +147,7 @@ def test_command(planted: Path, tmp_path: Path, imgclf: Run) -> None:
     assert "120 images; issues: label " in done.stdout
     assert re.search(r"with \d+ moves?; carry them out with `imgclf clean data --apply a.csv`", done.stderr)
     done = imgclf("audit", "data", "--image-size", 64, "--report", "b.csv")
-    words = "write quarantine or relabel into its column action, then run `imgclf clean data --apply b.csv`"
+    words = "write quarantine or relabel into its `action` column, then run `imgclf clean data --apply b.csv`"
     assert f"wrote b.csv; {words}" in done.stderr
     page = (tmp_path / "a.html").read_text()
     assert "wrong-dots-0.png" in page

@@ -664,14 +664,14 @@ def test_command_tables(data: Path, imgclf: Run) -> None:
     ("options", "words"),
     [
         (["--undo", "0"], "--undo 0: operations count from 1; --history lists them"),
-        (["--history", "--dry-run"], "--history goes alone"),
+        (["--history", "--dry-run"], "--history cannot be combined"),
         (["--threshold", "near-duplicate=0.5"], "different images would count as near-duplicates; give 0.93 or more"),
-        (["--undo", "--history"], "--undo goes alone"),
-        (["--apply", "r.csv", "--report", "x.csv"], "--apply goes alone, or with --dry-run"),
+        (["--undo", "--history"], "--undo cannot be combined"),
+        (["--apply", "r.csv", "--report", "x.csv"], "--apply cannot be combined with other options than --dry-run"),
         (["--on", "blurry"], "expected a check, = and a value, as in --on blurry=quarantine"),
         (["--on", "blurry=delete"], "unknown action 'delete'; choose report, quarantine, ignore"),
         (["--on", "soft=report"], "unknown check 'soft'; choose broken, unsupported, extension,"),
-        (["--threshold", "blurry=much"], "'much' is no number"),
+        (["--threshold", "blurry=much"], "'much' is not a number"),
     ],
 )
 def test_invalid_options(options: list[str], words: str, data: Path, imgclf: Run) -> None:

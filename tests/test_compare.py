@@ -79,7 +79,7 @@ def test_compare_equals_two_evaluations(two: Path) -> None:
 def test_command(two: Path, imgclf: Run) -> None:
     done = imgclf("compare", "bad", "good", "--split", "train", cwd=two)
     assert done.returncode == 0
-    assert "right: both " in done.stdout
+    assert "correct: both " in done.stdout
     assert "B is better" in done.stdout
     done = imgclf("compare", "bad", "good", "--split", "train", "--json", cwd=two)
     document = as_described("compare", json.loads(done.stdout))

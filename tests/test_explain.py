@@ -140,7 +140,7 @@ def test_command(square_run: Path, imgclf: Run, tmp_path: Path) -> None:
     assert second["error"] == "no such file"
     done = imgclf("explain", "data/marked/00.png", "--method", "grad-cam", "--out", "cam")
     assert done.returncode == 0, done.stderr
-    assert "30% covered where marked" in done.stdout
+    assert "with 30% of the pixels covered: marked" in done.stdout
     assert "cam/00.png.png" in done.stdout
     write(tmp_path / "file", b"")
     done = imgclf("explain", "data/marked/00.png", "--out", "file")

@@ -192,7 +192,7 @@ def test_invalid_calls(imgclf: Run, project: Path) -> None:
     assert imgclf("predict").returncode == 2
     done = imgclf("predict", "x.jpg", "--json", "--csv")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "imgclf: error: --json, --jsonl, --csv and --format exclude each other\n"
+    assert done.stderr == "imgclf: error: --json, --jsonl, --csv and --format exclude each other; give one of them\n"
     done = imgclf("predict", "x.jpg", "--run", "nope")
     assert done.returncode == 1
     remedy = "`imgclf runs list` shows the runs, `imgclf train` creates one"
@@ -237,9 +237,9 @@ def test_format_and_threshold(project: Path, imgclf: Run) -> None:
         assert after["label"] == (before["label"] if before["probability"] >= middle else "unknown")
         assert (after["probability"], after["top"]) == (before["probability"], before["top"])
     for options, words in (
-        (["--format", "{labl}"], "there is no {labl}; there are {path}, {name}, {label}, {probability}, {error}"),
-        (["--format", "{label"], "--format {label: a bracket that does not end; write names as {label}"),
-        (["--format", "}{"], "--format }{: a bracket that does not end"),
+        (["--format", "{labl}"], "unknown name {labl}; available: {path}, {name}, {label}, {probability}, {error}"),
+        (["--format", "{label"], "--format {label: a brace is not closed; write names as {label}"),
+        (["--format", "}{"], "--format }{: a brace is not closed"),
         (["--format", "x", "--csv"], "exclude each other"),
         (["--threshold", "2"], "give a probability from 0 to 1, or auto:"),
         (["--threshold", "auto:99%"], "give a probability from 0 to 1, or auto:"),
@@ -335,7 +335,7 @@ def test_an_image_on_stdin(project: Path, imgclf: Run) -> None:
     assert "damaged" in json.loads(done.stdout)["error"]
     done = imgclf("predict", "-", stdin=content)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "stdin holds an image and not paths; give --stdin-image" in done.stderr
+    assert "stdin contains an image instead of paths; give --stdin-image" in done.stderr
 
 
 def test_a_folder_that_vanishes_during_the_scan_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -400,9 +400,9 @@ def test_watch_sorts_new_images(project: Path) -> None:
         assert (project / "in/sorted/red/red.png").exists()
         child.send_signal(signal.SIGINT)
         assert child.wait(timeout=60) == 130
-        note = child.stderr.read()
-    assert "2 photos into in/sorted: blue 1, red 1" in note
-    assert note.endswith("interrupted\n")
+        said = child.stderr.read()
+    assert "2 images into in/sorted: blue 1, red 1" in said
+    assert said.endswith("interrupted\n")
 
 
 # -- sorting --------------------------------------------------------------------------------------------------------------
@@ -432,7 +432,7 @@ def test_move_and_undo(photos: Path, imgclf: Run) -> None:
     assert done.returncode == 1  # because of the broken image
     labels = {record["input"]: record["label"] for record in map(json.loads, done.stdout.splitlines())}
     assert len(labels) == 8
-    assert "7 photos into photos/sorted: blue 3, red 4" in done.stderr
+    assert "7 images into photos/sorted: blue 3, red 4" in done.stderr
     after = files(photos / "photos")
     assert sorted(after.values()) == sorted(before.values())
     assert {name for name in after if not name.startswith("sorted/")} == {"broken.jpg"}
@@ -460,7 +460,7 @@ def test_undo_never_overwrites(photos: Path, imgclf: Run) -> None:
 def test_link_and_undo(photos: Path, imgclf: Run) -> None:
     """The images stay; a second run adds nothing; a link whose image is gone is not removed."""
     before = files(photos / "photos")
-    for expected in ("7 photos into sorted: blue 3, red 4", "0 photos into sorted, 7 were there already"):
+    for expected in ("7 images into sorted: blue 3, red 4", "0 images into sorted, 7 were there already"):
         done = imgclf("predict", "photos", "--link-to", "sorted")
         assert expected in done.stderr
         assert len(files(photos / "sorted")) == 7
@@ -484,9 +484,9 @@ def test_images_that_cannot_be_moved_are_named(photos: Path, imgclf: Run) -> Non
     for options, words in (
         (["--move-to", "a", "--link-to", "b", "photos"], "give one of them"),
         (["--watch", "photos", "--json"], "use --jsonl"),
-        (["--watch", "photos", "photos"], "INPUT and --watch is given"),
-        ([], "nothing is given"),
-        (["--stdin-image", "photos"], "INPUT and --stdin-image is given"),
+        (["--watch", "photos", "photos"], "; given: INPUT and --watch\n"),
+        ([], "; given: none\n"),
+        (["--stdin-image", "photos"], "; given: INPUT and --stdin-image\n"),
     ):
         done = imgclf("predict", *options)
         assert (done.returncode, done.stdout) == (2, "")
@@ -626,7 +626,7 @@ def test_the_file_that_was_classified_is_the_one_that_moves(photos: Path, imgclf
     shutil.copy(photos / "photos/blue-0.png", photos / "a.png")
     (photos / "lnk").symlink_to("real/deep")
     done = imgclf("predict", "lnk/../a.png", "real", "--move-to", "out")
-    assert "1 photo into out: red 1, 1 were there already" in done.stderr
+    assert "1 image into out: red 1, 1 were there already" in done.stderr
     assert (photos / "a.png").exists()
     assert not (photos / "real/a.png").exists()
     write(photos / "stdin", b"mine")

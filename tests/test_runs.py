@@ -144,6 +144,6 @@ def test_commands(folder: Path, imgclf: Run) -> None:
     done = imgclf("runs", "rm", "toy", "half")
     assert done.returncode == 0
     assert not (folder / "toy").exists()
-    assert "toy is now" in done.stderr
+    assert "moved toy to " in done.stderr
     done = imgclf("runs", "rm", "toy")
     assert (done.returncode, done.stdout) == (1, "")

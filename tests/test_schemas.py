@@ -119,7 +119,7 @@ def test_command(imgclf: Run) -> None:
     assert printed["$defs"] == {"bundle": shipped("bundle"), "config": shipped("config")}
     done = imgclf("schema", "claen")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "claen: no such schema; there are audit, bundle, clean, " in done.stderr
+    assert "claen: no such schema; available: audit, bundle, clean, " in done.stderr
     for name in ("../schemas/clean", "clean.json", ""):
         with pytest.raises(UsageError):
             schema.schema(name)

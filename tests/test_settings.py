@@ -197,7 +197,7 @@ def test_sigterm_ends_a_training_as_process_1(project: Path) -> None:
         process.wait(60)
         rest = process.stderr.read()
     assert process.returncode == 143
-    assert "go on with `imgclf train --resume runs/long`" in rest
+    assert "continue with `imgclf train --resume runs/long`" in rest
     assert (project / "runs" / "long" / "checkpoint.npz").exists()
 
 

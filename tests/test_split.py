@@ -368,7 +368,7 @@ def test_command(imgclf: Run, tmp_path: Path) -> None:
         ["class", "train", "val", "test", "all"], ["a", "14", "3", "3", "20"], ["b", "28", "6", "6", "40"],
         ["all", "42", "9", "9", "60"],
     ]  # fmt: skip
-    assert together == "groups that show the same or belong together: 0 (0 images), no leakage between subsets"
+    assert together == "groups of images kept together: 0 (0 images), no leakage between subsets"
     assert done.stderr == "unchanged: data/.imgclf/split.csv\n"
     done = imgclf("split", "--test", "0.5")
     assert done.returncode == 1
@@ -385,7 +385,7 @@ def test_only_ten_skipped_files_are_named(imgclf: Run, tmp_path: Path) -> None:
         write(data / "a" / f"{index}.txt", b"milk")
     lines = imgclf("split").stderr.splitlines()
     assert sum(line.startswith("skipped a/") for line in lines) == 10
-    assert "skipped 3 more; `imgclf clean` lists and sets aside what cannot be used" in lines
+    assert "skipped 3 more; `imgclf clean` lists and quarantines unusable files" in lines
 
 
 # -- near-duplicates -----------------------------------------------------------------------------------------------------
@@ -495,7 +495,7 @@ def test_impossible_folds_are_refused(tmp_path: Path) -> None:
 def test_folds_exclude_the_option_test(tmp_path: Path, imgclf: Run) -> None:
     make_classes(tmp_path / "data", {"a": 4, "b": 4}, size=8)
     done = imgclf("split", "--folds", "2", "--test", "0.5")
-    assert (done.returncode, done.stderr.count("with --folds 2 each image is tested once; leave it out")) == (2, 1)
+    assert (done.returncode, done.stderr.count("with --folds 2 each image is in one test set; remove --test")) == (2, 1)
     assert fold_paths(tmp_path / "data") == []
 
 
@@ -606,8 +606,8 @@ def test_a_folder_without_a_split_has_no_leakage_to_check(tmp_path: Path) -> Non
 def test_options_that_exclude_each_other(tmp_path: Path, imgclf: Run) -> None:
     make_classes(tmp_path / "data", {"a": 4, "b": 4})
     for options, words in (
-        (["--check", "--force"], "--check goes alone"),
-        (["--check", "--seed", "3"], "--check goes alone"),
+        (["--check", "--force"], "--check cannot be combined"),
+        (["--check", "--seed", "3"], "--check cannot be combined"),
         (["--folds", "2", "--export", "x"], "--folds and --export exclude each other"),
         (["--folds", "2", "--stable"], "--stable and --folds cannot be used together"),
     ):
@@ -664,7 +664,7 @@ def test_incomplete_folds_do_not_count(tmp_path: Path) -> None:
     ("options", "words"),
     [
         (["--train", "1.5"], "must be fractions (0.7) or percentages (70)"),
-        (["--link", "copy"], "--link says how --export places images; give --export DIR too"),
+        (["--link", "copy"], "--link needs --export DIR: it sets how --export creates files"),
     ],
 )
 def test_invalid_options_of_split(options: list[str], words: str, tmp_path: Path, imgclf: Run) -> None:

@@ -1,1 +1,1 @@
-"""The command line: options in, one call, output."""
+"""The command line: each command parses its options, makes one call and prints the result."""

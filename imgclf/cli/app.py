@@ -1,4 +1,4 @@
-"""The command line: every command in the order of --help."""
+"""The command line: all commands, in the order of --help."""
 
 import os
 import sys
@@ -54,12 +54,14 @@ def top(
     ctx: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show only results and errors.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show defaults, time and memory too.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also show the defaults used, the time and the memory.")
+    ] = False,
     no_color: Annotated[bool, typer.Option("--no-color", help="Turn colours off.")] = False,
 ) -> None:
-    for wanted, does in ((quiet, console.be_quiet), (verbose, console.be_verbose), (no_color, console.be_colourless)):
+    for wanted, apply in ((quiet, console.be_quiet), (verbose, console.be_verbose), (no_color, console.be_colourless)):
         if wanted:
-            does()
+            apply()
     console.show_warnings()
     defaults.use_defaults(ctx)
 
@@ -82,9 +84,9 @@ app.command("help", cls=Command, rich_help_panel="More")(help_.help_)
 
 
 def main() -> None:
-    """The `imgclf` command."""
+    """Run the `imgclf` command."""
     process.begin()
-    if "" in sys.argv[1:]:  # it would mean the current folder
+    if "" in sys.argv[1:]:  # an empty path would mean the current folder
         console.error("an argument is empty; is a variable in your script not set?")
         sys.exit(UsageError.exit_code)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -25,9 +25,12 @@ if TYPE_CHECKING:
 
 def audit(
     data: Data = Path("data"),
-    model: Annotated[Backbone, typer.Option(help="The backbone whose features are compared.")] = AuditConfig.model,
+    model: Annotated[Backbone, typer.Option(help="Pretrained backbone that computes the features.")] = AuditConfig.model,
     weights: Annotated[
-        str, typer.Option(metavar="imagenet|none|FILE", help="Weights of the backbone: ImageNet's, random ones, or a file.")
+        str,
+        typer.Option(
+            metavar="imagenet|none|FILE", help="Weights of the backbone: trained on ImageNet, random, or from a file."
+        ),
     ] = AuditConfig.weights,
     image_size: Annotated[
         int | None, typer.Option(help="Side length of the input in pixels.", show_default="the backbone's own, 224")
@@ -38,18 +41,19 @@ def audit(
     ] = None,
     relabel: Annotated[
         float | None,
-        typer.Option(metavar="SCORE", help="Mark label issues with at least this score for relabelling in the report."),
+        typer.Option(metavar="SCORE", help="In the report, mark label issues with at least this score for relabelling."),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Also write a page on which to decide on each issue.")
+        Path | None, typer.Option(metavar="FILE.html", help="Also write a page to review and decide on each issue.")
     ] = None,
     shard: ShardOf = None,
     as_json: Json = False,
 ) -> None:
     """Find likely label errors, outliers and near-duplicates.
 
-    By the features of a pretrained backbone, which are computed once. Every image is judged by a classifier that was not
-    trained on it. Nothing is moved: --report and --html give a CSV that `imgclf clean --apply` carries out and can undo.
+    Compute the features of each image with a pretrained backbone and store them. Score each image with a classifier that was
+    not trained on it. No file is moved: decide on the issues in the CSV file of --report or on the page of --html, then run
+    `imgclf clean --apply`, which can be undone.
     """
     from imgclf.audit import auditing as verb
     from imgclf.audit import writing
@@ -63,7 +67,7 @@ def audit(
     if shard:
         if report or html:
             raise UsageError(
-                "--shard only computes features; --report and --html go with the audit that comes after all shares"
+                "--shard only computes features; give --report and --html to the audit that you run after all shards"
             )
         from imgclf.core import shards
 
@@ -75,11 +79,11 @@ def audit(
         issue_report.check_place(report, data)
     if html:
         image_page.check_place(html, data)
-    orders, kept = 0, list[str]()
+    moves, kept = 0, list[str]()
     with console.stages() as stage:
         result = verb.audit(data, config, progress=stage)
         if report:
-            orders, kept = writing.write_report(result, report, relabel)
+            moves, kept = writing.write_report(result, report, relabel)
         if html:
             writing.write_page(result, html, relabel, lambda done, total: stage("drawing", done, total))
     print_audited(result, as_json)
@@ -87,27 +91,28 @@ def audit(
         console.say(note)
     if report:
         carry_out = command("clean", data, "--apply", str(report))
-        if orders:
-            console.say(f"wrote {report} with {console.counted(orders, 'move')}; carry them out with {carry_out}")
+        if moves:
+            console.say(f"wrote {report} with {console.counted(moves, 'move')}; carry them out with {carry_out}")
         else:
-            console.say(f"wrote {report}; write quarantine or relabel into its column action, then run {carry_out}")
+            console.say(f"wrote {report}; write quarantine or relabel into its `action` column, then run {carry_out}")
     if html:
         console.say(f"wrote {html}")
 
 
 def print_audited(result: "Audit", json: bool) -> None:
-    """The surest issues of each check, and how many there are."""
+    """Print the ten issues with the highest scores of each check, and the number of issues."""
     if json:
         as_json(result.to_dict())
         return
-    for name, found in result.by_check().items():
-        if found:
-            lines = [(one.path, f"{one.score:.2f}", one.detail + (f": {one.other}" if one.other else "")) for one in found[:10]]
+    for name, issues in result.by_check().items():
+        if issues:
+            shown = issues[:10]
+            lines = [(i.path, f"{i.score:.2f}", i.detail + (f": {i.other}" if i.other else "")) for i in shown]
             one_line_each(lines, name, "score", "why")
-            if len(found) > 10:
-                out.print(f"... and {len(found) - 10:,} more; --report FILE.csv lists all, --html FILE.html shows them")
+            if len(issues) > 10:
+                out.print(f"... and {len(issues) - 10:,} more; --report FILE.csv lists all, --html FILE.html shows them")
             out.print()
-    counts = ", ".join(f"{name} {len(found):,}" for name, found in result.by_check().items())
+    counts = ", ".join(f"{name} {len(issues):,}" for name, issues in result.by_check().items())
     out.print(printable(f"{len(result.images.samples):,} images; issues: {counts}"))
     for path, reason in result.skipped[:LONGEST_LIST]:
         say(f"skipped {path}: {reason}", style="yellow")
@@ -121,4 +126,4 @@ def print_audited(result: "Audit", json: bool) -> None:
     if text := result.baseline.warning("held-out accuracy", result.accuracy, result.interval, remedy):
         say(text, style="yellow")
     carry_out = command("clean", Path(result.data), "--apply", "FILE.csv")
-    say(f"Nothing was moved. To decide, use --html FILE.html, or --report FILE.csv and {carry_out}.")
+    say(f"No file was moved. To act on the issues, use --html FILE.html, or --report FILE.csv and {carry_out}.")

@@ -85,8 +85,8 @@ def clean(
 ) -> None:
     """Find broken, duplicated and doubtful images; quarantine them.
 
-    Every file in every class folder is decoded to its end. What cannot be used and exact copies go to DATA/.imgclf/quarantine,
-    the rest is reported; nothing is deleted or rewritten, and --undo puts every file back.
+    Decode every file in every class folder completely. Move unusable files and exact copies to DATA/.imgclf/quarantine, and
+    report all other issues. No file is deleted or rewritten, and --undo moves every file back.
     """
     from imgclf.clean import applying, undoing, writing
     from imgclf.clean import cleaning as verb
@@ -138,11 +138,14 @@ def clean(
 
 
 def _check_alone(alone: list[str], given: set[str], dry_run: bool) -> None:
-    """Refuse other options beside one of another task than cleaning. alone: those; given: the names of all options."""
-    is_dry = {"--undo", "--apply"}.issuperset(alone)  # whether --dry-run is allowed beside them
+    """Raise UsageError if an option that replaces the cleaning, such as --history, is combined with other options.
+
+    alone: the given options of that kind. given: the names of all given options.
+    """
+    is_dry = {"--undo", "--apply"}.issuperset(alone)  # whether they allow --dry-run
     others = given & {"report", "html", "on", "threshold", "policy"} or (dry_run and not is_dry)
     if alone and (others or len(alone) > 1):
-        raise UsageError(f"{alone[0]} goes alone{', or with --dry-run' if is_dry else ''}: leave the other options out")
+        raise UsageError(f"{alone[0]} cannot be combined with other options{' than --dry-run' if is_dry else ''}; remove them")
 
 
 def _inspect_shard(folder: Path, shard: str, as_json: bool) -> None:
@@ -168,7 +171,7 @@ def _undo(folder: Path, number: int, dry_run: bool, as_json: bool) -> None:
 
 
 def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
-    """NAME=VALUE options as a dictionary."""
+    """Return NAME=VALUE options as a dictionary."""
     for pair in given or []:
         if "=" not in pair:
             example = "blurry=quarantine" if option == "--on" else "blurry=0.8"
@@ -180,22 +183,22 @@ def _number(option: str, name: str, value: str) -> float:
     try:
         return float(value)
     except ValueError:
-        raise UsageError(f"{option} {name}={value}: {value!r} is no number") from None
+        raise UsageError(f"{option} {name}={value}: {value!r} is not a number") from None
 
 
 def print_cleaning(result: "Cleaning") -> None:
-    """A table by check with the worst example, every file that was or would be moved, and the counts."""
+    """Print a table of the checks with their worst files, all files that were or would be moved, and the counts."""
     counts = result.counts()
     if result.issues:
         colours = {"quarantined": "red", "quarantine": "red", "stuck": "red", "renamed": "yellow", "rename": "yellow"}
         lines = []
-        for name, found in result.by_check().items():
-            actions = ", ".join(sorted({issue.action for issue in found}))
-            lines.append((name, f"{len({issue.path for issue in found}):,}", actions, f"{found[0].path}: {_why(found[0])}"))
-        one_line_each(lines, "check", "files", "action", "worst", styles=colours)  # the report has it whole
+        for name, issues in result.by_check().items():
+            actions = ", ".join(sorted({issue.action for issue in issues}))
+            lines.append((name, f"{len({issue.path for issue in issues}):,}", actions, f"{issues[0].path}: {_why(issues[0])}"))
+        one_line_each(lines, "check", "files", "action", "worst", styles=colours)  # may cut the text; --report has all of it
         out.print()
     moved = [issue for issue in result.issues if issue.moved_to or issue.action == "stuck"]
-    if len(moved) > len({issue.check for issue in moved}):  # the table above names one a check
+    if len(moved) > len({issue.check for issue in moved}):  # the table above names one file per check
         table = new_table("action", "file", "why", numbers=False)
         for issue in moved[:LONGEST_LIST]:
             table.add_row(printable(issue.action), printable(issue.path), printable(_why(issue)))
@@ -206,12 +209,12 @@ def print_cleaning(result: "Cleaning") -> None:
     for rule, number in sorted(collections.Counter(rule for _path, rule in result.ignored).items()):
         out.print(printable(f"ignored {number:,}: {rule}"))
     total = len(result.files) + len(result.ignored)
-    yet = "to be " if result.dry_run else ""
+    pending = "to be " if result.dry_run else ""
     out.print(
-        f"{counted(total, 'file')}: {counts['kept']:,} kept, {counts['renamed']:,} {yet}renamed, "
-        f"{counts['quarantined']:,} {yet}quarantined, {counts['ignored']:,} ignored"
+        f"{counted(total, 'file')}: {counts['kept']:,} kept, {counts['renamed']:,} {pending}renamed, "
+        f"{counts['quarantined']:,} {pending}quarantined, {counts['ignored']:,} ignored"
         + (f", {counts['stuck']:,} could not be moved" if counts["stuck"] else "")
-        + (f"; {counts['reported']:,} of the kept reported" if counts["reported"] else "")
+        + (f"; issues reported for {counts['reported']:,} of the kept files" if counts["reported"] else "")
     )
     if any(before != after for before, after in result.images.values()):
         changes = (f"{label} {before:,} to {after:,}" for label, (before, after) in result.images.items())
@@ -219,7 +222,7 @@ def print_cleaning(result: "Cleaning") -> None:
     for note in result.notes:
         say(note)
     if counts["reported"]:
-        say("To see what was reported: --html FILE.html; to decide on it: --report FILE.csv, edit, --apply FILE.csv.")
+        say("To see the reported issues: --html FILE.html. To act on them: --report FILE.csv, edit the file, --apply FILE.csv.")
     if any(issue.moved_to for issue in moved) and not result.dry_run:
         say(_undo_hint(result.data))
 
@@ -276,7 +279,7 @@ def print_history(operations: "Sequence[Operation]", json: bool) -> None:
 
 
 def print_applied(issues: "Sequence[Issue]", notes: "Sequence[str]", folder: Path, dry_run: bool, json: bool) -> None:
-    """Every file that an edited report moved or would move."""
+    """Print each file that --apply moved, or would move in a dry run."""
     for note in notes:
         say(note)
     if json:

@@ -18,7 +18,7 @@ from imgclf.cli.console import (
     say,
     say_skipped,
 )
-from imgclf.cli.options import Json, found
+from imgclf.cli.options import Json, load_run
 from imgclf.core.config import Subset
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 
 def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="A run folder or its name under runs/.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another run of the same classes.")],
+    first: Annotated[str, typer.Argument(metavar="A", help="Run folder, or its name under runs/.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another run with the same classes.")],
     data: Annotated[
         Path | None, typer.Argument(help="Another folder with the same classes; by default the data of the first run.")
     ] = None,
@@ -36,18 +36,19 @@ def compare(
 ) -> None:
     """Compare two runs on the same images, with a significance test.
 
-    Accuracies, their difference with a 95% interval, McNemar's exact test, and the images that one run alone gets right.
+    Print both accuracies, their difference with a 95% interval, McNemar's exact test, and the images that only one run
+    classifies correctly.
     """
     from imgclf import compare as verb
 
-    one, other = found(first), found(second)
+    one, other = load_run(first), load_run(second)
     with console.progress("comparing") as progress:
         result = verb.compare(one, other, data, subset, progress=progress)
     print_comparison(result, as_json)
 
 
 def print_comparison(result: "Comparison", json: bool) -> None:
-    """Two runs side by side, and what to make of their difference."""
+    """Print both runs side by side, and whether their difference is significant."""
     if json:
         as_json(result.to_dict())
         return
@@ -60,16 +61,16 @@ def print_comparison(result: "Comparison", json: bool) -> None:
         low, high = side.interval
         add_row(table, name, side.run, side.model, f"{side.accuracy:.4f}", f"{low:.3f} to {high:.3f}", f"{side.loss:.4f}")
     out.print(table)
-    trivial = {side.baseline.class_name: side.baseline for side in (result.first, result.second)}  # one, or one per run
-    for one in trivial.values():
-        out.print(printable(one.words))
+    baselines = {side.baseline.class_name: side.baseline for side in (result.first, result.second)}  # the runs may share one
+    for baseline in baselines.values():
+        out.print(printable(baseline.words))
     out.print(
-        f"right: both {result.both:,}, A alone {result.only_first:,}, B alone {result.only_second:,}, "
+        f"correct: both {result.both:,}, only A {result.only_first:,}, only B {result.only_second:,}, "
         f"neither {result.neither:,}"
     )
     low, high = result.interval
     out.print(
-        f"B less A: {result.difference:+.4f} (95% interval {low:+.4f} to {high:+.4f})\n"
+        f"accuracy of B minus A: {result.difference:+.4f} (95% interval {low:+.4f} to {high:+.4f})\n"
         f"McNemar's exact test: p = {result.p_value:.2g}"
     )
     better, side = ("B", result.second) if result.difference > 0 else ("A", result.first)
@@ -81,6 +82,6 @@ def print_comparison(result: "Comparison", json: bool) -> None:
     if result.disagreements:
         out.print()
         lines = [(one.label, one.first, one.second, one.path) for one in result.disagreements[:LONGEST_LIST]]
-        one_line_each(lines, "true", "A says", "B says", "image")
+        one_line_each(lines, "true", "A predicts", "B predicts", "image")
         if len(result.disagreements) > LONGEST_LIST:
             out.print(f"... and {len(result.disagreements) - LONGEST_LIST:,} more; --json lists all")

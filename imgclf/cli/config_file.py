@@ -1,4 +1,4 @@
-"""The project's file, imgclf.toml or [tool.imgclf] in pyproject.toml: defaults for the options of commands."""
+"""The project's config file, imgclf.toml or [tool.imgclf] in pyproject.toml: default values of command options."""
 
 import contextlib
 import re
@@ -9,15 +9,15 @@ from imgclf.core.errors import UsageError
 from imgclf.core.remedies import why
 
 FILE = "imgclf.toml"
-_LARGEST = 1 << 63  # whole numbers are below
+_LIMIT = 1 << 63  # whole numbers must be smaller
 
 
-# Finds our section in a file that is not valid TOML: [tool.imgclf...], tool.imgclf = ..., imgclf = {...}.
+# Find our section in a file that is not valid TOML: [tool.imgclf...], tool.imgclf = ..., imgclf = {...}.
 _OURS = re.compile(rb"""^\s*(\[\s*tool\s*\.\s*["']?imgclf\b|(tool\s*\.\s*)?["']?imgclf["']?\s*[.=])""", re.MULTILINE)
 
 
 def defaults(folder: Path) -> tuple[Path | None, dict[str, Any]]:
-    """(config file, its values) of the project in a folder; (None, {}) if there is none.
+    """Return the project's config file in a folder and its values, or (None, {}) if there is none.
 
     Raises UsageError for an unreadable imgclf.toml, and for an unreadable pyproject.toml only if it has our section.
     """
@@ -55,21 +55,22 @@ def _content(path: Path) -> bytes:
 
 
 def _values(path: Path, content: bytes, *, foreign: bool = False) -> dict[str, Any]:
-    """The values of a file. foreign: allow bytes that are not UTF-8, for example in other programs' comments."""
-    import tomllib  # here: most commands have no such file, and every one comes by
+    """Return the values of a file. foreign: allow bytes that are not UTF-8, for example in other programs' comments."""
+    import tomllib  # here, because every command runs this module and most projects have no config file
 
     try:
         return tomllib.loads(content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape" if foreign else "strict"))
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start + 1}); save it as UTF-8") from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: cannot be read as TOML ({error}); mend it, or move it away") from error
+        raise UsageError(f"{path}: cannot be read as TOML ({error}); fix it, or move it away") from error
 
 
 def _check_values(path: Path, values: dict[str, Any]) -> None:
-    """Raise UsageError for values that no option has: text that is not UTF-8, huge numbers, and what is nested deeper.
+    """Raise UsageError for values that no option accepts: text that is not UTF-8, huge numbers, and deeper nesting.
 
-    Tables of commands hold values and lists of values. The file may come from someone else, and messages show its values.
+    The section of a command contains values and lists of values. Error messages show values of this file, which may come from
+    someone else.
     """
     rest: list[tuple[str, Any, int]] = [(key, value, 1) for key, value in values.items()]
     while rest:
@@ -78,10 +79,10 @@ def _check_values(path: Path, values: dict[str, Any]) -> None:
             f"{name}{value if isinstance(value, str) else ''}".encode()
         except UnicodeEncodeError as error:
             raise UsageError(f"{path}: [tool.imgclf] is not UTF-8; save the file as UTF-8") from error
-        if isinstance(value, int) and not -_LARGEST < value < _LARGEST:
+        if isinstance(value, int) and not -_LIMIT < value < _LIMIT:
             raise UsageError(f"{path}: {name[:60]}: the number is too large; give one below 2**63")
         if isinstance(value, dict | list):
             if depth > 3:
                 raise UsageError(f"{path}: {name[:60]}: nested too deeply; options are values, or lists of values")
-            inner = value.items() if isinstance(value, dict) else ((name, one) for one in value)
-            rest += [(key, one, depth + 1) for key, one in inner]
+            inner = value.items() if isinstance(value, dict) else ((name, item) for item in value)
+            rest += [(key, item, depth + 1) for key, item in inner]

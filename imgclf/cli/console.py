@@ -1,4 +1,4 @@
-"""What all commands talk with: lines and tables on stdout, talk and progress on stderr."""
+"""Output of all commands: data and tables on stdout, messages and progress on stderr."""
 
 import contextlib
 import os
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
-LONGEST_NOTES = 10  # left-out files named one by one
-LONGEST_LIST = 40  # rows of a table of files before the rest is left to --report and --json
+LONGEST_NOTES = 10  # skipped files or errors that are listed one by one
+LONGEST_LIST = 40  # rows of a table of files; --report and --json contain all of them
 
 _NARROWEST = 20
 
 
 def _width(stream: TextIO | None) -> int | None:
-    """Width of a stream in characters; None if Rich can find it out.
+    """Return the width of a stream in characters, or None to let Rich detect it.
 
     Lines to a pipe or a file are never wrapped, so they can be searched and pasted. An invalid COLUMNS, such as 0 in some
     terminals, is ignored: with it, Rich would print nothing.
@@ -49,37 +49,37 @@ _quiet = _verbose = False
 
 
 def be_quiet() -> None:
-    """From now on no talk and no progress: errors, what was skipped, and data."""
+    """Print only data, errors and skipped files from now on."""
     global _quiet
     _quiet = True
 
 
 def be_verbose() -> None:
-    """From now on `detail` is said."""
+    """Print `detail` messages too from now on."""
     global _verbose
     _verbose = True
 
 
 def be_colourless() -> None:
-    """From now on no colours, as with NO_COLOR in the environment."""
+    """Print without colours from now on, as with NO_COLOR in the environment."""
     out.no_color = err.no_color = True
 
 
 def printable(content: str, style: str = "") -> Text:
-    """Text for a terminal: what is not printable, a line end or an escape sequence in a file name, is shown and not sent."""
+    """Return text for a terminal, with unprintable characters escaped: file names may contain newlines and escape sequences."""
     shown = "".join(c if c.isprintable() or c in _HARMLESS else ascii(c)[1:-1] for c in content)
     return Text(shown, style)
 
 
 def say(text: str, *, style: str | None = None) -> None:
-    """One line of talk; with a style it is a warning, which --quiet does not silence."""
+    """Print one line on stderr. A line with a style is a warning, which --quiet does not hide."""
     if _quiet and style is None:
         return
     err.print(printable(text, style or ""), soft_wrap=True)
 
 
 def show_warnings() -> None:
-    """Print warnings of the modules below on stderr from now on, even with --quiet."""
+    """Print the warnings that imgclf logs on stderr from now on, even with --quiet."""
     import logging
 
     class Lines(logging.Handler):
@@ -91,66 +91,67 @@ def show_warnings() -> None:
 
 
 def detail(text: str) -> None:
-    """One line for those who asked for more."""
+    """Print one line on stderr with --verbose."""
     if _verbose:
         err.print(printable(text, "dim"), soft_wrap=True)
 
 
 def error(text: str) -> None:
-    """One line that says what went wrong and what to do."""
+    """Print an error on stderr. text: the problem and what to do next."""
     err.print(Text("imgclf: error: ", "bold red") + printable(text), soft_wrap=True)
 
 
 def say_errors(problems: Sequence[str]) -> None:
-    """The first problems, one line each, and how many more."""
+    """Print the first problems as errors, one per line, and the number of the others."""
     for problem in problems[:LONGEST_NOTES]:
         error(problem)
     if len(problems) > LONGEST_NOTES:
-        error(f"and {len(problems) - LONGEST_NOTES:,} more of such")
+        error(f"and {len(problems) - LONGEST_NOTES:,} more errors")
 
 
 def say_skipped(items: "Sequence[tuple[str, str]]") -> None:
-    """The first files that were skipped, and how many more."""
+    """Print the first skipped files, and the number of the others. items: (path, reason)."""
     for path, reason in items[:LONGEST_NOTES]:
         say(f"skipped {path}: {reason}", style="yellow")
     if len(items) > LONGEST_NOTES:
         say(
-            f"skipped {len(items) - LONGEST_NOTES} more; `imgclf clean` lists and sets aside what cannot be used",
+            f"skipped {len(items) - LONGEST_NOTES} more; `imgclf clean` lists and quarantines unusable files",
             style="yellow",
         )
 
 
 class Notes:
-    """Says the first so many of a kind of problem at once, one a line; to be called with what and why."""
+    """Print problems of one kind as they occur, up to LONGEST_NOTES. words: begin each line, such as `not placed`."""
 
     def __init__(self, words: str) -> None:
-        self.words, self.said = words, 0
+        self.words, self.count = words, 0
 
-    def __call__(self, what: str, why: str) -> None:
-        self.said += 1
-        if self.said <= LONGEST_NOTES:
-            say(f"{self.words} {what}: {why}", style="yellow")
-        elif self.said == LONGEST_NOTES + 1:
-            say(f"{self.words}: more of them, which are only counted from here on", style="yellow")
+    def __call__(self, name: str, reason: str) -> None:
+        self.count += 1
+        if self.count <= LONGEST_NOTES:
+            say(f"{self.words} {name}: {reason}", style="yellow")
+        elif self.count == LONGEST_NOTES + 1:
+            say(f"{self.words}: more files, which are counted but not listed", style="yellow")
 
 
 def data(text: str) -> None:
-    """One line of data on stdout, exactly as given."""
+    """Write one line of data to stdout, unchanged."""
     sys.stdout.write(text + "\n")
 
 
 def data_now(text: str) -> None:
-    """One line of data for a program that waits for it."""
+    """Write one line of data to stdout and flush it, for a program that waits for it."""
     data(text)
     sys.stdout.flush()
 
 
 def as_json(value: Any, *, indent: int | None = 2) -> None:
-    """One JSON document on stdout."""
+    """Write one JSON document to stdout."""
     data(json_text(value, indent=indent))
 
 
 def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as `1 file` or `2,000 classes`."""
     plural = noun[:-1] + "ies" if noun.endswith("y") else noun + ("es" if noun.endswith("s") else "s")
     return f"{number:,} {noun if number == 1 else plural}"
 
@@ -160,15 +161,15 @@ def percent(value: float) -> str:
 
 
 @contextlib.contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr while the block runs; gives the function to call with (done, total). Silent when piped."""
+def progress(task: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar on stderr while the block runs, if stderr is a terminal. Yields update(done, total)."""
     with stages() as stage:
-        yield lambda done, total: stage(what, done, total)
+        yield lambda done, total: stage(task, done, total)
 
 
 @contextlib.contextmanager
 def stages() -> Iterator[Callable[[str, int, int], None]]:
-    """`progress` for work in several stages; gives the function to call with (stage, done, total)."""
+    """Show a progress bar as `progress` does, for several stages. Yields update(stage, done, total)."""
     with new_bar() as bar:
         task = bar.add_task("", total=None)
         last, shown = 0.0, ""
@@ -184,6 +185,7 @@ def stages() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def new_bar() -> "Progress":
+    """Return a progress bar on stderr, which is invisible with --quiet and if stderr is not a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -191,8 +193,8 @@ def new_bar() -> "Progress":
 
 
 def new_table(*headings: str, numbers: bool = True) -> "Table":
-    """A table without lines; the first column to the left, and the others to the right when they are numbers."""
-    from rich.table import Table  # only when a table is due: `--help` has none of ours
+    """Return a table without borders: the first column left-aligned, the others right-aligned if they are numbers."""
+    from rich.table import Table  # here: `--help` prints no such table and starts faster
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for number, heading in enumerate(headings):
@@ -203,11 +205,12 @@ def new_table(*headings: str, numbers: bool = True) -> "Table":
 
 
 def add_row(table: "Table", *cells: Any, style: str | None = None) -> None:
+    """Add a row of printable cells to a table."""
     table.add_row(*(printable(str(cell)) for cell in cells), style=style)
 
 
 def one_line_each(lines: Sequence[Sequence[str]], *headings: str, styles: Mapping[str, str] | None = None) -> None:
-    """A table whose last column is cut so that no line folds. styles: by the text of a cell."""
+    """Print a table whose last column is cut so that no row wraps. styles: the style of a cell by its text."""
     widths = [max(len(heading), *(len(line[column]) for line in lines)) + 2 for column, heading in enumerate(headings[:-1])]
     room = max(20, out.width - sum(widths) - 4)
     table = new_table(*headings, numbers=False)
@@ -218,12 +221,17 @@ def one_line_each(lines: Sequence[Sequence[str]], *headings: str, styles: Mappin
 
 
 def on_terminal() -> bool:
-    """Whether stdout is a terminal that can be drawn on, in colours."""
+    """Return whether stdout is a terminal that shows colours."""
     return out.is_terminal and not out.is_dumb_terminal and not out.no_color
 
 
 def half_blocks(image: "NDArray[np.uint8]", gap: int = 0) -> None:
-    """An image, (h, w, 3) with an even h, two pixels a character; every column of number `gap` is left blank."""
+    """Print an image with two pixels per character.
+
+    Args:
+        image: (h, w, 3) RGB with an even h.
+        gap: Leave every gap-th column blank, between thumbnails; 0 for none.
+    """
     from rich.style import Style
 
     for top, bottom in zip(image[::2].tolist(), image[1::2].tolist(), strict=True):

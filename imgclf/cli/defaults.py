@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from imgclf.cli import config_file
 from imgclf.core.errors import UsageError
 
-EVERYWHERE = ("data", "run", "seed")  # what may stand above all sections of the project's file
+TOP_LEVEL = ("data", "run", "seed")  # keys that may stand above all sections of the config file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,40 +36,40 @@ def use_defaults(ctx: typer.Context) -> None:
 
 
 def _default_map(ctx: typer.Context, path: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """Defaults of the following command, by its name. Raises UsageError for unknown options."""
+    """Return the defaults of the command to run, by its name. Raises UsageError for unknown options."""
     group = ctx.command
     if not isinstance(group, TyperGroup):
-        raise TypeError("defaults belong to the group of all commands")
-    everywhere = {key: value for key, value in values.items() if not isinstance(value, dict)}
-    if set(everywhere) - set(EVERYWHERE):
-        wrong = min(set(everywhere) - set(EVERYWHERE))
+        raise TypeError("expected the group of all commands")
+    top_level = {key: value for key, value in values.items() if not isinstance(value, dict)}
+    if set(top_level) - set(TOP_LEVEL):
+        wrong = min(set(top_level) - set(TOP_LEVEL))
         raise UsageError(
-            f"{path}: {wrong}: only {', '.join(EVERYWHERE)} stand above all sections; put it into that of a command"
+            f"{path}: {wrong}: only {', '.join(TOP_LEVEL)} may stand above all sections; move it into the section of a command"
         )
-    of_verb = {key: value for key, value in values.items() if isinstance(value, dict)}
+    by_verb = {key: value for key, value in values.items() if isinstance(value, dict)}
     names = [name for name, command in group.commands.items() if not isinstance(command, TyperGroup)]
-    for verb in of_verb:
+    for verb in by_verb:
         if verb not in names:
-            raise UsageError(f"{path}: [{verb}] is no command with options; there are {', '.join(sorted(names))}")
+            raise UsageError(f"{path}: [{verb}] is not a command with options; available: {', '.join(sorted(names))}")
     name = ctx.invoked_subcommand or ""
     command = group.commands.get(name)
     if isinstance(command, TyperGroup):  # a group such as runs
         inner = command.commands.items()
-        return {name: {verb: _fitting(ctx, path, f"{name} {verb}", everywhere, {}, one) for verb, one in inner}}
-    return {name: _fitting(ctx, path, name, everywhere, of_verb.get(name, {}), command)} if command else {}
+        return {name: {verb: _command_defaults(ctx, path, f"{name} {verb}", top_level, {}, sub) for verb, sub in inner}}
+    return {name: _command_defaults(ctx, path, name, top_level, by_verb.get(name, {}), command)} if command else {}
 
 
-def _fitting(
-    ctx: typer.Context, path: Path, verb: str, everywhere: dict[str, Any], own: dict[str, Any], command: Any
+def _command_defaults(
+    ctx: typer.Context, path: Path, verb: str, top_level: dict[str, Any], section: dict[str, Any], command: Any
 ) -> dict[str, Any]:
-    """Defaults of one command by parameter: from its own section, and those above all sections that it knows."""
-    options, found = options_of(command), {}
-    for key, value in {**{key: value for key, value in everywhere.items() if _name(key) in options}, **own}.items():
+    """Return the defaults of one command by parameter: from its section, and from the top-level keys that it has."""
+    options, defaults = options_of(command), {}
+    for key, value in {**{key: value for key, value in top_level.items() if _name(key) in options}, **section}.items():
         option = options.get(_name(key))
         if option is None:
             raise UsageError(f"{path}: [{verb}] {key}: no such option; available: {', '.join(sorted(options))}")
-        found[option.name] = _checked(path, verb, key, value, option, ctx)
-    return found
+        defaults[option.name] = _checked(path, verb, key, value, option, ctx)
+    return defaults
 
 
 def _name(key: str) -> str:
@@ -77,30 +77,30 @@ def _name(key: str) -> str:
 
 
 def options_of(command: Any) -> dict[str, Any]:
-    """A command's options and its DATA or RUN argument, by the names that the project's file calls them."""
-    found = {}
+    """Return a command's options and its DATA or RUN argument, by their names in the config file."""
+    options = {}
     for param in command.params:
         if param.param_type_name == "argument" and param.name in ("data", "run"):
-            found[param.name] = param
+            options[param.name] = param
         for flag in (*param.opts, *param.secondary_opts) if param.param_type_name == "option" else ():
             if flag.startswith("--") and not param.is_eager and flag not in ("--undo", "--help"):
-                found[flag[2:]] = param
-    return found
+                options[flag[2:]] = param
+    return options
 
 
 def _checked(path: Path, verb: str, key: str, value: Any, option: Any, ctx: typer.Context) -> Any:
-    """The value as the option takes it; `no-flip = true` is `flip = false`."""
+    """Return a value in the form that the option takes; `no-flip = true` becomes `flip = false`."""
     if f"--{_name(key)}" in option.secondary_opts:
         value = not value if isinstance(value, bool) else value
     if option.is_flag if hasattr(option, "is_flag") else False:
         if not isinstance(value, bool):
             raise UsageError(f"{path}: [{verb}] {key} = {value!r}: give true or false")
     elif isinstance(value, bool | dict) or (isinstance(value, list) and not option.multiple):
-        raise UsageError(f"{path}: [{verb}] {key} = {value!r}: not a value that --{_name(key)} could take")
+        raise UsageError(f"{path}: [{verb}] {key} = {value!r}: not a valid value of --{_name(key)}")
     try:
         cast = option.type_cast_value(ctx, value)
         if isinstance(value, float) and isinstance(cast, int) and cast != value:
             raise ValueError("give a whole number")
-    except Exception as error:  # a usage error of the vendored Click, whose classes are not to be imported
+    except Exception as error:  # a usage error of the Click inside Typer, whose classes cannot be imported
         raise UsageError(f"{path}: [{verb}] {key} = {value!r}: {getattr(error, 'message', error)}") from None
     return value

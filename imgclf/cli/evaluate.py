@@ -18,7 +18,7 @@ from imgclf.cli.console import (
     say,
     say_skipped,
 )
-from imgclf.cli.options import Json, Run, found
+from imgclf.cli.options import Json, Run, load_run
 from imgclf.core.config import Subset
 from imgclf.core.errors import ImgclfError
 
@@ -48,14 +48,14 @@ def evaluate(
 ) -> None:
     """Measure a run on images that it was not trained on.
 
-    Accuracy and F1 with their 95% intervals, ROC-AUC, calibration error, precision, recall and F1 per class, confusion matrix;
-    written into the run folder.
+    Compute accuracy and F1 with 95% intervals, ROC-AUC, calibration error, precision, recall and F1 of each class, and the
+    confusion matrix. Write the results into the run folder.
     """
     from imgclf.evaluate import evaluating as verb
     from imgclf.evaluate import gates, writing
 
-    model = found(run)
-    asked = gates.gates(fail_under, model.class_names) if fail_under is not None else []
+    model = load_run(run)
+    required = gates.gates(fail_under, model.class_names) if fail_under is not None else []
     if html:
         writing.check_page(html, model, data)
     with console.progress("evaluating") as progress:
@@ -68,8 +68,8 @@ def evaluate(
         print_evaluation(result)
     if html:
         console.say(f"wrote {html}")
-    missed = [gate for gate in asked if not result.metric(gate.name) >= gate.least]
-    for gate in asked:
+    missed = [gate for gate in required if not result.metric(gate.name) >= gate.least]
+    for gate in required:
         print_gate(gate, result, gate in missed)
     if result.unwritten:
         raise ImgclfError(result.unwritten)
@@ -78,7 +78,7 @@ def evaluate(
 
 
 def print_evaluation(result: "Evaluation") -> None:
-    """Score with interval, per-class table, confusion matrix."""
+    """Print the metrics, the tables of classes, the worst errors and the slices with low accuracy."""
     for note in result.notes:
         say(note, style="yellow")
     say_skipped(result.skipped)
@@ -87,14 +87,14 @@ def print_evaluation(result: "Evaluation") -> None:
     _print_classes(result)
     if result.errors:
         out.print()
-        lines = [(one["label"], one["predicted"], f"{one['probability']:.3f}", one["path"]) for one in result.errors[:5]]
-        one_line_each(lines, "true", "predicted", "sure", f"worst of {counted(len(result.errors), 'error')}")
-    worse = [one for one in result.slices if one.is_worse]
+        lines = [(e["label"], e["predicted"], f"{e['probability']:.3f}", e["path"]) for e in result.errors[:5]]
+        one_line_each(lines, "true", "predicted", "probability", f"worst of {counted(len(result.errors), 'error')}")
+    worse = [part for part in result.slices if part.is_worse]
     if worse:
         out.print()
-        table = new_table("does worse where", "is", "accuracy", "images", numbers=False)
-        for one in worse:
-            add_row(table, one.by, one.value, f"{one.accuracy:.3f} ({_between(one.interval)})", f"{one.images:,}")
+        table = new_table("low accuracy by", "value", "accuracy", "images", numbers=False)
+        for part in worse:
+            add_row(table, part.by, part.value, f"{part.accuracy:.3f} ({_between(part.interval)})", f"{part.images:,}")
         out.print(table)
     if not result.unwritten:
         files = (f"predictions-{result.name}.csv", f"confusion-{result.name}.png", f"calibration-{result.name}.png")
@@ -102,7 +102,7 @@ def print_evaluation(result: "Evaluation") -> None:
 
 
 def _print_scores(result: "Evaluation") -> None:
-    """The metrics of all images together."""
+    """Print the metrics over all images."""
     low, high = result.interval
     out.print(printable(f"{result.run} on {result.on}: {counted(result.images, 'image')}"))
     out.print(f"accuracy {result.accuracy:.4f} (95% interval {low:.3f} to {high:.3f}), loss {result.loss:.4f}")
@@ -113,7 +113,7 @@ def _print_scores(result: "Evaluation") -> None:
         f"({weighted[0]:.3f} to {weighted[1]:.3f})"
     )
     if result.top:
-        tops = [f"top {k} {share:.4f} ({_between(result.top_intervals[k])})" for k, share in result.top.items()]
+        tops = [f"top {k} {fraction:.4f} ({_between(result.top_intervals[k])})" for k, fraction in result.top.items()]
         out.print(", ".join(tops))
     if math.isnan(result.auc) or math.isnan(result.average_precision):
         out.print("ROC-AUC and average precision are undefined: all images are of one class")
@@ -126,7 +126,7 @@ def _print_scores(result: "Evaluation") -> None:
 
 
 def _print_classes(result: "Evaluation") -> None:
-    """A table by class, and the confusion matrix of a few classes."""
+    """Print the table of classes, and the confusion matrix unless it is too wide."""
     table = new_table("class", "precision", "recall", "f1", "images")
     for score in result.classes:
         rates = (score.precision, score.precision_interval), (score.recall, score.recall_interval)
@@ -143,17 +143,17 @@ def _print_classes(result: "Evaluation") -> None:
         say(f"confusion matrix of {len(result.class_names)} classes: see the PNG")
 
 
-def print_gate(asked: "Gate", result: "Evaluation", missed: bool) -> None:
+def print_gate(gate: "Gate", result: "Evaluation", missed: bool) -> None:
     """Print whether a gate is met, and warn if the baseline alone would meet it."""
     word, style = ("missed", "red") if missed else ("met", None)
-    interval = result.between(asked.name)
+    interval = result.between(gate.name)
     between = f" (95% interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
-    say(f"{word}: {asked.name} {result.metric(asked.name):.4f}{between}, minimum {asked.least:g}", style=style)
-    trivial = result.baseline
-    if asked.name == "accuracy" and asked.least <= trivial.accuracy:
+    say(f"{word}: {gate.name} {result.metric(gate.name):.4f}{between}, minimum {gate.least:g}", style=style)
+    baseline = result.baseline
+    if gate.name == "accuracy" and gate.least <= baseline.accuracy:
         say(
-            f"Warning: the minimum accuracy={asked.least:g} is not above the baseline: always predicting {trivial.class_name} "
-            f"scores {trivial.accuracy:.4f} on these images; raise the minimum, or use f1",
+            f"Warning: the minimum accuracy={gate.least:g} is not above the baseline: always predicting {baseline.class_name} "
+            f"scores {baseline.accuracy:.4f} on these images; raise the minimum, or use f1",
             style="yellow",
         )
 

@@ -13,7 +13,7 @@ from imgclf.cli.console import (
     out,
     printable,
 )
-from imgclf.cli.options import Json, Run, found
+from imgclf.cli.options import Json, Run, load_run
 from imgclf.cli.stdin import with_stdin
 
 if TYPE_CHECKING:
@@ -27,34 +27,34 @@ def explain(
     run: Run = "latest",
     method: Annotated[
         Literal["occlusion", "grad-cam"],
-        typer.Option(help="Cover parts of the image, or follow the gradients (needs TensorFlow, starts slower)."),
+        typer.Option(help="occlusion covers parts of the image; grad-cam uses gradients, needs TensorFlow and starts slower."),
     ] = "occlusion",
     target: Annotated[
-        str | None, typer.Option("--class", metavar="NAME", help="The class to explain.", show_default="the run's answer")
+        str | None, typer.Option("--class", metavar="NAME", help="The class to explain.", show_default="the predicted class")
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results, a PNG for each image.")] = Path("explained"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results, one PNG per image.")] = Path("explained"),
     as_json: Json = False,
 ) -> None:
     """Show which parts of an image decide the prediction.
 
-    Each sheet says how the probability falls when what is marked is covered, beside as much covered at random: a mark that
-    explains nothing falls no faster than chance.
+    Each PNG file shows the saliency map, and plots how the probability falls when the marked pixels are covered and when as
+    many random pixels are covered. If both fall alike, the map explains nothing.
     """
     from imgclf import explain as verb
 
     wanted = with_stdin(inputs, False) if "-" in inputs else inputs
-    records = verb.explain(found(run), wanted, out, method=method, target=target)
+    records = verb.explain(load_run(run), wanted, out, method=method, target=target)
     if print_explained(records, as_json):
         raise typer.Exit(1)
 
 
 def print_explained(records: "Iterable[Explanation]", json: bool) -> int:
-    """A line and, on a terminal, an image for each; one JSON document instead. Returns how many failed."""
-    failed, found = 0, []
+    """Print one line and, on a terminal, one image per explanation, or one JSON document. Return the number of failures."""
+    failed, documents = 0, []
     for record in records:
         failed += record.error is not None
         if json:
-            found.append(record.to_dict())
+            documents.append(record.to_dict())
         elif record.error is not None:
             out.print(printable(f"{record.input}: {record.error}", "red"), soft_wrap=True)
         else:
@@ -64,16 +64,16 @@ def print_explained(records: "Iterable[Explanation]", json: bool) -> int:
                 height, width = record.small.shape[:2]
                 columns = min(out.width, 72)
                 half_blocks(preprocess.resize(record.small, columns, max(2, round(columns * height / width / 2) * 2)))
-            answer = "" if record.label == record.target else f" (answer: {record.label})"
-            falls = (
-                "no part of the image moves this"
+            predicted = "" if record.label == record.target else f" (predicted: {record.label})"
+            effect = (
+                "no part of the image changes this"
                 if record.is_blank
-                else f"30% covered where marked {record.marked[-1]:.4f}, at random {record.random[-1]:.4f}"
+                else f"with 30% of the pixels covered: marked {record.marked[-1]:.4f}, random {record.random[-1]:.4f}"
             )
             out.print(
-                printable(f"{record.input}: {record.target} {record.probability:.4f}{answer}; {falls}; {record.sheet}"),
+                printable(f"{record.input}: {record.target} {record.probability:.4f}{predicted}; {effect}; {record.sheet}"),
                 soft_wrap=True,
             )
     if json:
-        as_json(found)
+        as_json(documents)
     return failed

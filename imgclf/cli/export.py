@@ -15,7 +15,7 @@ from imgclf.cli.console import (
     new_table,
     say,
 )
-from imgclf.cli.options import Json, Run, found
+from imgclf.cli.options import Json, Run, load_run
 from imgclf.core.config import ExportConfig, Format, Quantize
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 def export(
-    data: Annotated[Path | None, typer.Argument(help="Folder of the run's images, if they were moved.")] = None,
+    data: Annotated[Path | None, typer.Argument(help="Folder of the run's images, if it was moved.")] = None,
     run: Run = "latest",
     form: Annotated[Format, typer.Option("--format", help="File format of the export.")] = ExportConfig.format,
     quantize: Annotated[
-        Quantize, typer.Option(help="Smaller numbers: float16 halves the file, int8 cuts it to a third or less.")
+        Quantize, typer.Option(help="Store smaller numbers: float16 halves the file, int8 shrinks it to a third or less.")
     ] = ExportConfig.quantize,
     out: Annotated[
         Path | None,
@@ -37,7 +37,7 @@ def export(
         float | None,
         typer.Option(
             metavar="T",
-            help="Largest allowed difference of a probability; for int8, largest share of labels that may change.",
+            help="Largest allowed difference of a probability; for int8, largest fraction of labels that may change.",
             show_default="0.0001, or 0.02 for float16 and int8",
         ),
     ] = ExportConfig.tolerance,
@@ -45,43 +45,42 @@ def export(
 ) -> None:
     """Export a run for other programs and devices.
 
-    With class names, preprocessing and calibration inside. The file is run on the test set and compared with the run; one that
-    differs by more than the tolerance is not kept, and the exit code is 1. Prints its path on stdout.
+    The file contains the class names, the preprocessing and the calibration. Compare its predictions on the test set with the
+    run's. If they differ by more than the tolerance, keep no file and exit with code 1. Print the path of the file on stdout.
     """
     from imgclf.export import exporting as verb
 
     config = ExportConfig(form, quantize, tolerance)
     verb.check(config, out)
-    model = found(run)
+    model = load_run(run)
     with console.stages() as stage:
         result = verb.export(model, config, data=data, out=out, progress=stage)
     print_exported(result, as_json)
 
 
 def print_exported(result: "Export", json: bool) -> None:
-    """The file beside its run, and on stdout its path."""
+    """Print a comparison of the file with its run on stderr, and the path of the file on stdout."""
     if json:
         as_json(result.to_dict())
         return
     for note in result.notes:
         say(note, style="yellow")
-    what = result.format if result.quantize == "none" else f"{result.format} in {result.quantize}"
+    kind = result.format if result.quantize == "none" else f"{result.format} in {result.quantize}"
     fitted = f", fitted to {counted(result.fitted_to, 'image')}" if result.fitted_to else ""
-    say(f"{what}{fitted}; compared with {result.run} on {counted(result.images, 'image')} of the {result.subset} set")
+    say(f"{kind}{fitted}; compared with {result.run} on {counted(result.images, 'image')} of the {result.subset} set")
     table = new_table("", "run", "exported")
     add_row(table, "accuracy", f"{result.accuracy_before:.4f}", f"{result.accuracy_after:.4f}")
     between = (f"{low:.3f} to {high:.3f}" for low, high in (result.interval_before, result.interval_after))
     add_row(table, "95% interval", *between)
     add_row(table, "size", f"{result.size_before / 1e6:.2f} MB", f"{result.size_after / 1e6:.2f} MB")
-    add_row(table, "time an image", f"{result.ms_before:.2f} ms", f"{result.ms_after:.2f} ms")
+    add_row(table, "time per image", f"{result.ms_before:.2f} ms", f"{result.ms_after:.2f} ms")
     err.print(table)
     say(result.baseline.words)
     same = round(result.agreement * result.images)
     say(f"largest probability difference {result.difference:.2g}, same label on {same:,} of {result.images:,}")
-    files = result.from_bytes
-    if files:
+    if files := result.from_bytes:
         say(
-            f"from the bytes of JPEG and PNG files: largest difference {files.difference:.2g}, "
+            f"with JPEG and PNG files as input: largest difference {files.difference:.2g}, "
             f"same label on {round(files.agreement * files.images):,} of {files.images:,}"
         )
     data(result.path)

@@ -1,4 +1,4 @@
-"""`imgclf info`: everything that a run knows of itself."""
+"""`imgclf info`: show everything that a run stores about itself."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
@@ -6,28 +6,28 @@ from typing import Annotated, Any
 import typer
 
 from imgclf.cli.console import as_json, out, printable
-from imgclf.cli.options import Json, found
+from imgclf.cli.options import Json, load_run
 
 
 def info(
     run: Annotated[
-        str, typer.Argument(help="A run folder, its name under runs/, `latest` finished one, or `best`.")
+        str, typer.Argument(help="Run folder, its name under runs/, `latest` (newest finished run) or `best`.")
     ] = "latest",
     as_json: Json = False,
 ) -> None:
     """Show the details of a run.
 
-    Classes, preprocessing, options, metrics, calibration, data, versions, files and evaluations.
+    Print its classes, preprocessing, options, metrics, calibration, data, versions, files and evaluations.
     """
     from imgclf import runs as verb
 
-    print_info(verb.show(found(run)), as_json)
+    print_info(verb.show(load_run(run)), as_json)
 
 
-def print_info(known: Mapping[str, Any], json: bool) -> None:
-    """What a run knows, a line each; nested things under their names."""
+def print_info(details: Mapping[str, Any], json: bool) -> None:
+    """Print the details of a run, one per line. Nested values have dotted names."""
     if json:
-        as_json({"schema": "info/1", **known})
+        as_json({"schema": "info/1", **details})
         return
 
     def lines(value: Any, name: str) -> Iterator[tuple[str, str]]:
@@ -39,7 +39,7 @@ def print_info(known: Mapping[str, Any], json: bool) -> None:
         else:
             yield name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
-    shown = list(lines(known, ""))
+    shown = list(lines(details, ""))
     width = max(len(name) for name, _value in shown)
     for name, value in shown:
         out.print(printable(f"{name:<{width}}  {value}"), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Options that several commands shard, and what is refused of options that do not go together."""
+"""Options that several commands have, and helpers for them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from imgclf.models.bundle import Bundle
 
 Data = Annotated[
-    Path, typer.Argument(help="Folder with one folder of images per class, or with train/val/test folders of such.")
+    Path, typer.Argument(help="Folder with one folder of images per class, or with train/val/test folders of class folders.")
 ]
 Run = Annotated[
-    str, typer.Option("--run", metavar="RUN", help="A run folder, its name under runs/, `latest` finished one, or `best`.")
+    str,
+    typer.Option("--run", metavar="RUN", help="Run folder, its name under runs/, `latest` (newest finished run) or `best`."),
 ]
 ShardOf = Annotated[
     str | None,
@@ -30,8 +31,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 Seed = Annotated[int, typer.Option(**bounds(TrainConfig, "seed"), help="Seed of every random choice.")]
 
 
-def found(run: str) -> "Bundle":
-    """The bundle that --run names. For `best`, print which runs were compared."""
+def load_run(run: str) -> "Bundle":
+    """Return the bundle that --run names. For `best`, also print which runs were compared."""
     from imgclf.models import registry
 
     if run != "best":
@@ -43,20 +44,20 @@ def found(run: str) -> "Bundle":
 
 
 def refuse(*cases: tuple[object, str]) -> None:
-    """Raise UsageError with the words of the first case that holds."""
-    for holds, words in cases:
-        if holds:
-            raise UsageError(words)
+    """Raise UsageError for the first case that is true. cases: (condition, message)."""
+    for condition, message in cases:
+        if condition:
+            raise UsageError(message)
 
 
 def print_shard(shard: "Mapping[str, Any]", verb: str, json: bool) -> None:
-    """Which files one of several shards inspected, and what comes next."""
+    """Print how many files a shard inspected, and the command to run after all shards."""
     if json:
         as_json({"schema": "shard/1", **shard})
         return
     broken = f", of which {shard['broken']:,} cannot be used" if shard["broken"] else ""
     say(
         f"shard {shard['shard']} of {shard['shards']}: inspected {counted(shard['inspected'], 'file')} of "
-        f"{shard['files']:,}{broken}; when all shards are done, "
-        f"{command(verb, Path(shard['data']))} takes them up"
+        f"{shard['files']:,}{broken}; when all shards are done, run "
+        f"{command(verb, Path(shard['data']))} to use their results"
     )

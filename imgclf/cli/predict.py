@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgclf.cli import console, shell
-from imgclf.cli.options import Json, Run, ShardOf, found, refuse
+from imgclf.cli.options import Json, Run, ShardOf, load_run, refuse
 from imgclf.cli.predictions import WATCHED, line_format, print_predictions, print_sorted_into, print_unsorted
 from imgclf.cli.stdin import open_stdin, with_stdin
 from imgclf.core.errors import ImgclfError, UsageError
@@ -22,7 +22,7 @@ def predict(
     ctx: typer.Context,
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="INPUT...", help="Files, folders, globs, archives, or - for paths on stdin, one a line."),
+        typer.Argument(metavar="INPUT...", help="Files, folders, globs, archives, or - for paths on stdin, one per line."),
     ] = None,
     run: Run = "latest",
     top: Annotated[int, typer.Option(min=1, help="Number of most likely classes to print.")] = 1,
@@ -71,7 +71,8 @@ def predict(
 ) -> None:
     """Classify images.
 
-    Records come in the order of the inputs, unreadable ones with their error; the exit code is 1 if any failed.
+    Print one record per image, in the order of the inputs. The record of an unreadable image contains the error. Exit with
+    code 1 if any image failed.
     """
     from imgclf import predict as verb
     from imgclf.core import shards
@@ -80,7 +81,7 @@ def predict(
 
     forms = [name for name, wanted in (("json", as_json), ("jsonl", jsonl), ("csv", as_csv)) if wanted]
     if len(forms) + (form is not None) > 1:
-        raise UsageError("--json, --jsonl, --csv and --format exclude each other")
+        raise UsageError("--json, --jsonl, --csv and --format exclude each other; give one of them")
     _check_one({"INPUT": inputs, "--stdin-image": stdin_image, "--watch": watch, "--undo": undo})
     given = shell.given(ctx)
     if undo:
@@ -96,9 +97,9 @@ def predict(
     )
     _check_shards(given, inputs, shard, merge, is_plain=forms == ["jsonl"] and not place and not merge)
     if watch and not watch.is_dir():
-        raise ImgclfError(f"{watch}: no folder that could be watched")
+        raise ImgclfError(f"{watch}: not a folder; --watch needs one")
     line = line_format(form if form is not None else WATCHED) if form is not None or watch else None
-    model = None if merge else found(run)
+    model = None if merge else load_run(run)
     known = [Path(model.info.data.path)] if model else []
     sorting = verb.Sorting(place, "move" if move_to else "link", console.Notes("not placed"), known) if place else None
     if sorting:
@@ -109,7 +110,7 @@ def predict(
     if note:
         console.say(note)
     if model and watch:
-        console.say(f"watching {watch}; Ctrl-C ends")
+        console.say(f"watching {watch}; press Ctrl-C to stop")
         records = verb.watch(model, watch, top=top, threshold=least, sorting=sorting)
     elif model is None:
         records = verb.merge(inputs or ())
@@ -124,11 +125,11 @@ def predict(
 
 
 def _check_one(tasks: dict[str, object]) -> None:
-    """Refuse a call that asks for none of these tasks or for several."""
+    """Raise UsageError unless exactly one of these inputs and options is given."""
     given = [name for name, wanted in tasks.items() if wanted]
     if len(given) != 1:
         raise UsageError(
-            f"give images, or --stdin-image, --watch DIR or --undo DIR; {' and '.join(given) or 'nothing'} is given"
+            f"give one of INPUT..., --stdin-image, --watch DIR and --undo DIR; given: {' and '.join(given) or 'none'}"
         )
 
 
@@ -145,7 +146,7 @@ def _undo(folder: Path, recover: bool, given: set[str]) -> None:
 
 
 def _check_shards(given: set[str], inputs: list[str] | None, shard: str | None, merge: bool, *, is_plain: bool) -> None:
-    """Refuse what --shard and --merge exclude. is_plain: whether records are printed as JSON lines and go nowhere else."""
+    """Raise UsageError for options that --shard and --merge exclude. is_plain: whether JSON lines are the only output."""
     refuse(
         (merge and not inputs, "--merge needs INPUT..."),
         (shard and not inputs, "--shard needs INPUT..."),
@@ -155,7 +156,7 @@ def _check_shards(given: set[str], inputs: list[str] | None, shard: str | None, 
         ),
         (
             merge and given & {"run", "threshold", "nul"},
-            "--merge runs no network: leave --run, --threshold and --null out, which the shards had",
+            "--merge does not run the model: remove --run, --threshold and --null, and give them to the shards",
         ),
     )
 
@@ -165,7 +166,7 @@ def _print(
 ) -> None:
     """Print the records and where the images went; exit with 1 if any image failed."""
     try:
-        with contextlib.closing(records):  # so that what was predicted is placed too when printing is cut short
+        with contextlib.closing(records):  # places the images predicted so far if printing is interrupted
             failed = print_predictions(records, form, top)
     finally:
         if sorting:

@@ -1,4 +1,4 @@
-"""What `imgclf predict` prints: tables, JSON, CSV, or lines of a given format."""
+"""Output of `imgclf predict`: tables, JSON, CSV, or lines of a given format."""
 
 import itertools
 import os
@@ -27,11 +27,15 @@ if TYPE_CHECKING:
     from imgclf.models.prediction import Prediction
 
 
-WATCHED = "{path}\\t{label}\\t{probability}{error}"  # a line each, where nothing else was asked for and a table never ends
+WATCHED = "{path}\\t{label}\\t{probability}{error}"  # default format of --watch, whose table would never be complete
 
 
 def line_format(form: str) -> "Callable[[Prediction], str]":
-    """What `{label}\\t{path}` makes of a record; raises UsageError for a name that there is not."""
+    """Return a function that formats a record. form: text such as `{label}\\t{path}`.
+
+    Raises:
+        UsageError: A name is unknown or a brace is not closed.
+    """
     named: dict[str, Callable[[Prediction], str]] = {
         "path": lambda record: record.input,
         "name": lambda record: os.path.basename(record.input),
@@ -43,16 +47,18 @@ def line_format(form: str) -> "Callable[[Prediction], str]":
     text = re.sub(r"\\[tn0\\]", lambda match: escapes[match[0]], form)
     for name in re.findall(r"\{(.*?)\}", text):
         if name not in named:
-            raise UsageError(f"--format {form}: there is no {{{name}}}; there are {', '.join(f'{{{one}}}' for one in named)}")
+            raise UsageError(f"--format {form}: unknown name {{{name}}}; available: {', '.join(f'{{{one}}}' for one in named)}")
     if "{" in re.sub(r"\{(.*?)\}", "", text):
-        raise UsageError(f"--format {form}: a bracket that does not end; write names as {{label}}")
+        raise UsageError(f"--format {form}: a brace is not closed; write names as {{label}}")
     return lambda record: re.sub(r"\{(.*?)\}", lambda match: named[match[1]](record), text)
 
 
 def print_predictions(records: "Iterable[Prediction]", form: "str | Callable[[Prediction], str]", top: int) -> int:
-    """Print records as a `table`, `json`, `jsonl`, `csv` or in lines of one's own, as they come where the form allows.
+    """Print records as they arrive; tables are printed in blocks. Return the number of failed records.
 
-    Returns how many failed.
+    Args:
+        form: `table`, `json`, `jsonl`, `csv`, or a function that formats one record.
+        top: Number of most likely classes to print.
     """
     failed = 0
     shown = False
@@ -72,7 +78,7 @@ def print_predictions(records: "Iterable[Prediction]", form: "str | Callable[[Pr
             as_json(record.to_dict(), indent=None)
             sys.stdout.flush()
     elif form == "json":
-        before = "[\n  "  # record by record, since a million of them are too many to hold
+        before = "[\n  "  # one record at a time: a million do not fit into memory
         for record in count(records):
             sys.stdout.write(before + json_text(record.to_dict()))
             before = ",\n  "
@@ -81,8 +87,8 @@ def print_predictions(records: "Iterable[Prediction]", form: "str | Callable[[Pr
         _csv(count(records), top)
     else:
         rows = count(records)
-        while some := list(itertools.islice(rows, 1000)):  # the rows of a million images are never all held
-            _prediction_table(some, top, heading=not shown)
+        while block := list(itertools.islice(rows, 1000)):  # in blocks, for the same reason
+            _prediction_table(block, top, heading=not shown)
             shown = True
     return failed
 
@@ -90,7 +96,7 @@ def print_predictions(records: "Iterable[Prediction]", form: "str | Callable[[Pr
 def _prediction_table(records: "Sequence[Prediction]", top: int, *, heading: bool) -> None:
     failed = any(record.error is not None for record in records)
     table = new_table(
-        "input", "label", "probability", *(["also"] if top > 1 else []), *(["error"] if failed else []), numbers=False
+        "input", "label", "probability", *(["other classes"] if top > 1 else []), *(["error"] if failed else []), numbers=False
     )
     table.show_header = heading
     for record in records:
@@ -114,18 +120,18 @@ def _csv(records: "Iterable[Prediction]", top: int) -> None:
 
 
 def print_sorted_into(counts: "Mapping[str, int]", there: int, failed: int, folder: Path) -> None:
-    """How many photos came into which class folder, and how many did not."""
+    """Print how many images were moved or linked into each class folder, and how many were not."""
     classes = ", ".join(f"{label} {count:,}" for label, count in sorted(counts.items()))
     already = f", {there:,} were there already" if there else ""
-    left = f", {failed:,} not placed" if failed else ""
-    say(f"{counted(sum(counts.values()), 'photo')} into {folder}{': ' if classes else ''}{classes}{already}{left}")
+    not_placed = f", {failed:,} not placed" if failed else ""
+    say(f"{counted(sum(counts.values()), 'image')} into {folder}{': ' if classes else ''}{classes}{already}{not_placed}")
     if counts:
-        say(f"`imgclf predict --undo {shlex.quote(str(folder))}` takes it back")
+        say(f"to undo this, run `imgclf predict --undo {shlex.quote(str(folder))}`")
 
 
 def print_unsorted(back: "Sequence[str]", problems: "Sequence[tuple[str, str]]", folder: Path) -> None:
-    """What an undo of sorting did, and what it could not."""
+    """Print the files that an undo restored, and the errors."""
     for path in back:
         data(path)
-    say(f"{counted(len(back), 'photo')} taken back out of {folder}")
+    say(f"{counted(len(back), 'image')} removed from {folder} again")
     say_errors([f"{path}: {reason}" for path, reason in problems])

@@ -54,21 +54,22 @@ def preview(
         Path | None, typer.Option(metavar="FILE.html", help="Also write a page with thumbnails, filters and histograms.")
     ] = None,
     limit: Annotated[
-        int, typer.Option(min=1, help="Maximum number of images on the page; of more, a sample of each class.")
+        int, typer.Option(min=1, help="Maximum number of images on the page; if there are more, show a sample of each class.")
     ] = 5000,
     histograms: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Also plot sizes, aspect ratios and brightness of each class.")
     ] = None,
     strip: Annotated[
         bool | None,
-        typer.Option("--strip/--no-strip", help="Show thumbnails in the terminal.", show_default="where there is no display"),
+        typer.Option("--strip/--no-strip", help="Show thumbnails in the terminal.", show_default="if there is no display"),
     ] = None,
     seed: Seed = TrainConfig.seed,
     as_json: Json = False,
 ) -> None:
-    """Show a contact sheet, and the counts, sizes and formats of each class.
+    """Show a contact sheet, and counts, sizes and formats by class.
 
-    A row of samples per class as a PNG, and a table by class with the imbalance; a page, plots and thumbnails on request.
+    Write a PNG file with a row of samples per class. Print a table of the classes and their imbalance. Options add a page with
+    all images, histograms, and thumbnails in the terminal.
     """
     from imgclf.preview import contact_sheet, page
     from imgclf.preview import overview as verb
@@ -106,7 +107,7 @@ def preview(
 
 
 def print_preview(result: "Preview") -> None:
-    """Counts, shares, sizes and formats by class."""
+    """Print counts, shares, sizes and formats by class."""
     table = new_table("class", "images", "share", "median", "smallest", "largest", "formats")
     total = sum(info.count for info in result.classes)
     for info in result.classes:
@@ -117,8 +118,8 @@ def print_preview(result: "Preview") -> None:
         add_row(table, info.name, f"{info.count:,}", percent(info.count / total), *sizes, formats)
     out.print(table)
     empty = sum(info.count == 0 for info in result.classes)
-    sizes_of = f"imbalance {result.imbalance:.2f} (largest / smallest{' that has images' if empty else ''})"
-    out.print(f"{counted(total, 'image')}, {counted(len(result.classes), 'class')}, {sizes_of}")
+    imbalance = f"imbalance {result.imbalance:.2f} (largest / smallest{' with images' if empty else ''})"
+    out.print(f"{counted(total, 'image')}, {counted(len(result.classes), 'class')}, {imbalance}")
     for note in result.notes:
         say(note, style="yellow")
     say_skipped(result.skipped)
@@ -126,12 +127,12 @@ def print_preview(result: "Preview") -> None:
 
 
 def strip_columns(wanted: int) -> int:
-    """How many thumbnails of a strip fit side by side."""
+    """Return the number of thumbnails, up to `wanted`, that fit side by side."""
     return max(1, min(wanted, (out.width + 1) // 17))
 
 
 def print_strip(rows: "Sequence[tuple[str, NDArray[np.uint8], list[str]]]") -> None:
-    """Thumbnails by class in half blocks, two pixels a character; only their names where stdout is no terminal."""
+    """Print thumbnails by class, or only their file names if stdout is not a terminal. rows: (class, thumbnails, files)."""
     for name, image, paths in rows[:LONGEST_LIST]:
         if not on_terminal():
             out.print(printable(f"{name}: {', '.join(paths)}"))

@@ -1,4 +1,4 @@
-"""`imgclf runs`: list, show and put away runs."""
+"""`imgclf runs`: list, show and remove runs."""
 
 import dataclasses
 import shlex
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 runs_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, show and remove runs.")
 
-Folder = Annotated[Path, typer.Option("--in", metavar="DIR", help="The folder of runs.")]
+Folder = Annotated[Path, typer.Option("--in", metavar="DIR", help="Folder that contains the runs.")]
 
 
 @runs_app.command("list", cls=Command)
 def runs_list(folder: Folder = Path("runs"), as_json: Json = False) -> None:
-    """List runs, the newest first, with their accuracies; unfinished and broken ones too."""
+    """List all runs and their accuracies, newest first, including unfinished and broken runs."""
     from imgclf import runs as verb
 
     print_runs(verb.runs(folder), folder, as_json)
@@ -33,7 +33,7 @@ def runs_list(folder: Folder = Path("runs"), as_json: Json = False) -> None:
 @runs_app.command("show", cls=Command)
 def runs_show(
     run: Annotated[
-        str, typer.Argument(help="A run folder, its name under runs/, `latest` finished one, or `best`.")
+        str, typer.Argument(help="Run folder, its name under runs/, `latest` (newest finished run) or `best`.")
     ] = "latest",
     as_json: Json = False,
 ) -> None:
@@ -54,28 +54,28 @@ def runs_best(folder: Folder = Path("runs")) -> None:
 
 @runs_app.command("rm", cls=Command)
 def runs_rm(
-    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders, or their names in the folder of runs.")],
+    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders, or their names in DIR.")],
     folder: Folder = Path("runs"),
 ) -> None:
-    """Move runs into the trash, DIR/.trash; nothing is deleted."""
+    """Move runs to the trash folder DIR/.trash; nothing is deleted."""
     from imgclf import runs as verb
 
     for name in names:
         target = verb.remove(name, folder)
-        console.say(f"{name} is now {target}; move it back to undo, delete it there for good")
+        console.say(f"moved {name} to {target}; to undo, move it back; to free the space, delete it there")
 
 
-def print_runs(found: "Sequence[Run]", folder: Path, json: bool) -> None:
-    """A table of runs."""
+def print_runs(runs: "Sequence[Run]", folder: Path, json: bool) -> None:
+    """Print a table of runs, or JSON."""
     if json:
-        as_json([{"schema": "runs/1", **dataclasses.asdict(run)} for run in found])
+        as_json([{"schema": "runs/1", **dataclasses.asdict(run)} for run in runs])
         return
     table = new_table("run", "model", "val", "test", "baseline", numbers=False)
-    table.columns[0].no_wrap = True  # to be copied whole
+    table.columns[0].no_wrap = True  # never cut a name: users copy it
     poor = []
-    for run in found:
-        beside = run.test_baseline or run.val_baseline
-        if beside is not None and beside.verdict != "better":
+    for run in runs:
+        baseline = run.test_baseline or run.val_baseline
+        if baseline is not None and baseline.verdict != "better":
             poor.append(run.name)
         add_row(
             table,
@@ -83,16 +83,16 @@ def print_runs(found: "Sequence[Run]", folder: Path, json: bool) -> None:
             run.model or "",
             run.state if run.state != "finished" else _score(run.val_accuracy, run.val_interval),
             _score(run.test_accuracy, run.test_interval),
-            "" if beside is None else f"{beside.accuracy:.2f}",
+            "" if baseline is None else f"{baseline.accuracy:.2f}",
             style="yellow" if run.name in poor else None,
         )
-    if found:
+    if runs:
         out.print(table)
-    for run in found:
+    for run in runs:
         if run.problem:
             say(run.problem, style="yellow")
     about = "; accuracies on validation and test images with 95% intervals; baseline: always predict the largest class"
-    say(f"{counted(len(found), 'run')} in {folder}{about if found else ''}")
+    say(f"{counted(len(runs), 'run')} in {folder}{about if runs else ''}")
     if poor:
         say(
             f"Warning: not significantly better than the baseline: {', '.join(poor)}; "
@@ -102,7 +102,7 @@ def print_runs(found: "Sequence[Run]", folder: Path, json: bool) -> None:
 
 
 def _score(accuracy: float | None, interval: tuple[float, float] | None) -> str:
-    """The accuracy with its interval, rounded to what a few hundred images support."""
+    """Format an accuracy with its interval, rounded to the precision that a few hundred images support."""
     if accuracy is None or interval is None:
         return ""
     return f"{accuracy:.3f} ({interval[0]:.2f}-{interval[1]:.2f})"

@@ -12,7 +12,8 @@ from imgclf.cli.console import data
 def schema(name: Annotated[str | None, typer.Argument(help="Name of a schema; by default list all.")] = None) -> None:
     """Print the JSON Schemas of all outputs.
 
-    As JSON Schemas (draft 2020-12), each with its number; one is printed whole, with those that it refers to inside.
+    Without a name, list all schemas. With a name, print that JSON Schema (draft 2020-12); it includes all schemas that it
+    refers to.
     """
     from imgclf import schema as verb
 
@@ -23,7 +24,7 @@ def schema(name: Annotated[str | None, typer.Argument(help="Name of a schema; by
 
 
 def print_schemas(titles: Mapping[str, str]) -> None:
-    """A line for each schema."""
+    """Print one line per schema."""
     width = max(map(len, titles))
     for name, title in titles.items():
         data(f"{name:<{width}}  {title}")

@@ -1,4 +1,4 @@
-"""What every command has in common: errors as exit codes, how much is said, defaults from the project's file."""
+"""What all commands share: exit codes of errors, --quiet and --verbose, and defaults from the config file."""
 
 import contextlib
 import faulthandler
@@ -12,13 +12,13 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 
 import imgclf
 from imgclf.cli import console
-from imgclf.cli.defaults import EVERYWHERE, Defaults, options_of
+from imgclf.cli.defaults import TOP_LEVEL, Defaults, options_of
 from imgclf.core import extras
 from imgclf.core.errors import ImgclfError
 from imgclf.core.remedies import why
 
-_BEGAN = time.monotonic()
-_EXCLUSIVE = (  # parameters of commands of which one at most is meant
+_START = time.monotonic()
+_EXCLUSIVE = (  # sets of parameters that exclude each other
     {"as_json", "jsonl", "as_csv", "form"},
     {"move_to", "link_to", "stdin_image", "shard"},
     {"inputs", "watch", "stdin_image"},
@@ -26,19 +26,19 @@ _EXCLUSIVE = (  # parameters of commands of which one at most is meant
     {"summary", "lr_find", "run_dir"},
     {"folds", "export"},
 )
-_ALONE = {"undo", "history", "apply", "check", "resume"}  # that go without the command's other options
+_ALONE = {"undo", "history", "apply", "check", "resume"}  # parameters that exclude the command's other options
 _WITHOUT_FILE = {"undo", "history", "runs", "info", "schema"}  # options and commands that work with a broken config file
 
 
 class Command(TyperCommand):
-    """A command that takes --quiet, --verbose and --no-color beside its own options."""
+    """A command that has --quiet, --verbose and --no-color in addition to its own options."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        for names, words, does in (
+        for names, help_text, apply in (
             (["--quiet", "-q"], "Show only results, errors and skipped files.", console.be_quiet),
-            (["--verbose", "-v"], "Show also the defaults used, the time and the memory.", console.be_verbose),
-            (["--no-color"], "Turn colours off, like NO_COLOR=1 in the environment.", console.be_colourless),
+            (["--verbose", "-v"], "Also show the defaults used, the time and the memory.", console.be_verbose),
+            (["--no-color"], "Turn colours off, as NO_COLOR=1 in the environment does.", console.be_colourless),
         ):  # fmt: skip
             self.params.append(
                 TyperOption(
@@ -47,13 +47,13 @@ class Command(TyperCommand):
                     default=False,
                     expose_value=False,
                     is_eager=True,
-                    help=words,
-                    callback=lambda _ctx, _param, given, does=does: does() if given else None,
+                    help=help_text,
+                    callback=lambda _ctx, _param, given, apply=apply: apply() if given else None,
                 )
             )
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the arguments, then the options by group (`rich_help_panel`), those without a group last."""
+        """Write the arguments, then the options by group (`rich_help_panel`), and options without a group last."""
         groups: dict[str, list[tuple[str, str]]] = {"Arguments": []}
         rest = []
         for param in self.get_params(ctx):
@@ -67,30 +67,32 @@ class Command(TyperCommand):
         _write_sections(formatter, {**groups, "Options": rest})
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        """Write the examples, a line each."""
+        """Write the examples, one per line."""
         if self.epilog:
             with formatter.section("Examples"):
                 for line in self.epilog.splitlines():
                     formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
 
     def invoke(self, ctx: Any) -> Any:
-        """Of options that exclude each other, one of the command line puts those of the project's file out of force."""
-        said = given(ctx)
+        """Run the command. An option on the command line cancels the config file's defaults of options that it excludes."""
+        explicit = given(ctx)
         defaults = ctx.obj if isinstance(ctx.obj, Defaults) else Defaults(None)
-        if defaults.problem and not ((said | {_verb(ctx)}) & _WITHOUT_FILE):
+        if defaults.problem and not ((explicit | {_verb(ctx)}) & _WITHOUT_FILE):
             raise defaults.problem
-        if defaults.problem and options_of(self).keys() & set(EVERYWHERE):
+        if defaults.problem and options_of(self).keys() & set(TOP_LEVEL):
             console.say(f"{defaults.problem}; the file is ignored", style="yellow")
-        filed = {name for name in ctx.params if name not in said and _from_file(ctx, name)}
-        alone = [filed - {"data", "run", "as_json", "devices"}] if said & _ALONE else []
+        from_file = {name for name in ctx.params if name not in explicit and _from_file(ctx, name)}
+        alone = [from_file - {"data", "run", "as_json", "devices"}] if explicit & _ALONE else []
         for group in [*_EXCLUSIVE, *alone]:
-            if said & (group | _ALONE):
+            if explicit & (group | _ALONE):
                 for param in self.params:
-                    if param.name in filed & group:
+                    if param.name in from_file & group:
                         ctx.params[param.name] = param.default
-                        filed.discard(param.name)
-        if filed:
-            console.detail(f"from {defaults.path}: {', '.join(f'{name} {ctx.params[name]}' for name in sorted(filed))}")
+                        from_file.discard(param.name)
+        if from_file:
+            console.detail(
+                f"defaults from {defaults.path}: {', '.join(f'{name} {ctx.params[name]}' for name in sorted(from_file))}"
+            )
         return super().invoke(ctx)
 
 
@@ -102,14 +104,14 @@ def _write_sections(formatter: Any, sections: dict[str, list[tuple[str, str]]]) 
 
 
 class Commands(TyperGroup):
-    """Where errors become one line and an exit code: 1 expected, 2 usage, 3 a bug, 130 interrupted."""
+    """All commands. Errors become one line and an exit code: 1 expected, 2 usage, 3 a bug, 130 interrupted."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the commands by group (`rich_help_panel`)."""
-        found = {name: command for name in self.list_commands(ctx) if (command := self.get_command(ctx, name)) is not None}
-        limit = formatter.width - 6 - max(map(len, found))
+        commands = {name: command for name in self.list_commands(ctx) if (command := self.get_command(ctx, name)) is not None}
+        limit = formatter.width - 6 - max(map(len, commands))
         groups: dict[str, list[tuple[str, str]]] = {}
-        for name, command in found.items():
+        for name, command in commands.items():
             if not command.hidden:
                 group = getattr(command, "rich_help_panel", None)
                 title = group if isinstance(group, str) else "Commands"
@@ -122,7 +124,7 @@ class Commands(TyperGroup):
                 return super().invoke(ctx)
             finally:
                 console.detail(_spent())
-                sys.stdout.flush()  # here, so that a full disk or a closed pipe is met below and not at exit
+                sys.stdout.flush()  # the handlers below catch a full disk or a closed pipe; at exit nothing would
         except ImgclfError as error:
             console.error(str(error))
             raise typer.Exit(error.exit_code) from None
@@ -130,7 +132,7 @@ class Commands(TyperGroup):
             console.say(f"interrupted: {error}" if str(error) else "interrupted")
             raise typer.Exit(130) from None
         except BrokenPipeError:
-            # The reader of our output has gone, as in `imgclf predict ... | head`.
+            # The reader of stdout has closed it, as in `imgclf predict ... | head`.
             _drop_stdout()
             raise typer.Exit(1) from None
         except OSError as error:
@@ -171,24 +173,24 @@ def _from_file(ctx: Any, name: str) -> bool:
 
 
 def given(ctx: typer.Context) -> set[str]:
-    """The parameters that the command line itself gave; defaults, from wherever, are none of them."""
+    """Return the names of the parameters that are given on the command line; defaults do not count."""
     sources = ((name, ctx.get_parameter_source(name)) for name in ctx.params)
     return {name for name, source in sources if source is not None and source.name == "COMMANDLINE"}
 
 
 def _spent() -> str:
-    """Seconds since the command began, and the most memory that it held."""
-    spent = f"{time.monotonic() - _BEGAN:.2f} s"
+    """Return the seconds since the start of the command, and its peak memory."""
+    seconds = f"{time.monotonic() - _START:.2f} s"
     if sys.platform == "win32":
-        return spent
+        return seconds
     import resource
 
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return f"{spent}, {held / (1 << 20 if sys.platform == 'darwin' else 1 << 10):.0f} MB at most"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return f"{seconds}, peak memory {peak / (1 << 20 if sys.platform == 'darwin' else 1 << 10):.0f} MB"
 
 
 def _drop_stdout() -> None:
-    """If what is still to be written cannot be, let it go, or Python would try again at exit and complain."""
+    """Discard output that cannot be written. Python would try again at exit and print an error."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -198,14 +200,14 @@ def _drop_stdout() -> None:
 
 def _opencv_loads() -> bool:
     try:
-        import cv2  # noqa: F401  (the question is whether this line works)
+        import cv2  # noqa: F401  (only to see whether the import works)
     except ImportError:
         return False
     return True
 
 
 def _log_bug() -> str:
-    """Write the traceback being handled to a file of the user's cache; returns its path."""
+    """Write the current traceback to a file in the user's cache folder, and return its path."""
     import tempfile
     import time
     import traceback
@@ -226,8 +228,8 @@ def _log_bug() -> str:
 
 
 def quiet_libraries() -> None:
-    """Keep what C++ libraries (TensorFlow, LiteRT, libpng) write to descriptor 2 off the screen; sys.stderr goes on."""
+    """Discard the messages that C++ libraries (TensorFlow, LiteRT, libpng) write to descriptor 2. sys.stderr still works."""
     real = os.dup(2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     sys.stderr = os.fdopen(real, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
-    faulthandler.enable(sys.stderr)  # a crash in native code still says where
+    faulthandler.enable(sys.stderr)  # a crash in native code still prints a traceback

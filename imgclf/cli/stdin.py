@@ -1,4 +1,4 @@
-"""Paths and images on the standard input."""
+"""Paths and images from the standard input."""
 
 import io
 import os
@@ -10,14 +10,14 @@ from imgclf.core.errors import UsageError
 
 
 def open_stdin() -> io.BufferedReader:
-    """The standard input. Raises UsageError if it is closed, as in `imgclf ... <&-`."""
+    """Return the standard input as bytes. Raises UsageError if it is closed, as in `imgclf ... <&-`."""
     if sys.stdin is None:
         raise UsageError("stdin is closed, so there is no input; pipe images or paths in, or give files instead of -")
     return cast(io.BufferedReader, sys.stdin.buffer)
 
 
 def with_stdin(inputs: Iterable[str], nul: bool) -> Iterator[str]:
-    """The inputs, with the paths that stdin gives, each as soon as it is there, in the place of `-`."""
+    """Yield the inputs, and for `-` the paths on stdin as they arrive. nul: these end with NUL instead of a newline."""
     from imgclf.images.formats.filetypes import sniff
 
     for name in inputs:
@@ -32,7 +32,7 @@ def with_stdin(inputs: Iterable[str], nul: bool) -> Iterator[str]:
             stdin = open_stdin()
             head = stdin.peek(512)
             if sniff(head[:32]) and b"\0" in head:
-                raise UsageError("stdin holds an image and not paths; give --stdin-image instead of -")
+                raise UsageError("stdin contains an image instead of paths; give --stdin-image instead of -")
             if b"\0" in head:
                 raise UsageError("paths on stdin end with NUL, as from find -print0; give --null too")
             yield from (os.fsdecode(line).rstrip("\r\n") for line in stdin if line.strip())

@@ -37,7 +37,7 @@ imgclf train photos/ --model efficientnet-lite0 --fine-tune 2"""
 
 
 class TrainCommand(Command):
-    """Lets --resume stand alone or before a run, which Typer has no word for."""
+    """Accept --resume with or without a run, which Typer does not support."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if "--resume" in args:
@@ -48,7 +48,7 @@ class TrainCommand(Command):
 
 
 def _option(group: str, help: str, *names: str, **more: Any) -> Any:
-    """An option of one group of --help."""
+    """Return an option in a group of --help."""
     return typer.Option(*names, help=help, rich_help_panel=group, **more)
 
 
@@ -76,13 +76,11 @@ def train(
     ] = TrainConfig.fold,
     model: Annotated[
         Model,
-        _option(
-            "Model", f"The network: {', '.join(get_args(Model))}. Use auto to compare cnn with a backbone.", metavar="NAME"
-        ),
+        _option("Model", f"Network: {', '.join(get_args(Model))}. Use auto to compare cnn with a backbone.", metavar="NAME"),
     ] = TrainConfig.model,
     weights: Annotated[
         str,
-        _option("Model", "Weights of a backbone: ImageNet's, random ones, or a file.", metavar="imagenet|none|FILE"),
+        _option("Model", "Weights of a backbone: trained on ImageNet, random, or from a file.", metavar="imagenet|none|FILE"),
     ] = TrainConfig.weights,
     views: Annotated[
         int,
@@ -95,7 +93,7 @@ def train(
     ] = TrainConfig.fine_tune,
     fine_tune_epochs: Annotated[
         int | None,
-        _option("Fine-tuning", "Epochs of fine-tuning.", metavar="N", show_default="a fifth of --epochs, 3 at least"),
+        _option("Fine-tuning", "Epochs of fine-tuning.", metavar="N", show_default="a fifth of --epochs, at least 3"),
     ] = TrainConfig.fine_tune_epochs,
     epochs: Annotated[int, _option("Training", "Number of passes over the training set.")] = TrainConfig.epochs,
     batch_size: Annotated[int, _option("Training", "Images per step.")] = TrainConfig.batch_size,
@@ -110,7 +108,7 @@ def train(
             "Training",
             "Stop after N epochs without improvement (0 turns it off).",
             metavar="N",
-            show_default="half of the epochs, 10 at least",
+            show_default="half of the epochs, at least 10",
         ),
     ] = TrainConfig.early_stopping,
     progressive: Annotated[
@@ -172,7 +170,7 @@ def train(
     device_count = None if devices == "auto" else _count("--devices", devices)
     if resume is not None:
         if shell.given(ctx) - {"data", "resume", "devices", "as_json"}:
-            raise UsageError("--resume goes without other options but --devices and --json: it goes on with the run's own")
+            raise UsageError("--resume uses the options of the run; only --devices and --json can be combined with it")
         with TrainingDisplay() as display:
             moved = data if "data" in shell.given(ctx) or data != Path("data") else None
             bundle = verb.resume(resume, data=moved, listener=display, device_count=device_count)
@@ -180,7 +178,7 @@ def train(
         return
     verb.check(config)
     refuse(
-        ((summary or lr_find) and run_dir, "--run-dir is for a training; --summary and --lr-find leave no run"),
+        ((summary or lr_find) and run_dir, "--summary and --lr-find do not create a run; remove --run-dir"),
         (summary and lr_find, "--summary and --lr-find: give one of them"),
     )
     if summary:
@@ -190,12 +188,12 @@ def train(
     if fold is None and not splitting.exists(data):
         if are_several():
             raise ImgclfError(
-                f"{data}: no split yet, and all workers need the same one; make it first with {command('split', data)}"
+                f"{data}: no split yet, and all workers need the same one; create it first with {command('split', data)}"
             )
-        console.say("no split yet: making the default one, 70% train, 15% validation, 15% test")
+        console.say("no split yet: creating the default split, 70% train, 15% validation, 15% test")
         with console.stages() as stage:
             made = splitting.split(data, progress=stage)
-        print_split(made, talk=True)
+        print_split(made, to_stderr=True)
     with TrainingDisplay() as display:
         if lr_find:
             print_rate_search(verb.find_rate(data, config, listener=display, device_count=device_count), as_json)
@@ -205,23 +203,23 @@ def train(
 
 
 def _seconds(option: str, text: str) -> float:
-    """1h30m, 10m, 90s or 90 as seconds."""
+    """Return the seconds of a time such as 1h30m, 10m, 90s or 90."""
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.strip() + ("s" if text.strip().isdigit() else ""))
     if not match or not text.strip():
         raise UsageError(f"{option} {text}: expected a time as in 90s, 10m or 1h30m, or seconds")
-    hours, minutes, seconds = (int(subset or 0) for subset in match.groups())
+    hours, minutes, seconds = (int(digits or 0) for digits in match.groups())
     return float(3600 * hours + 60 * minutes + seconds)
 
 
 def _count(option: str, text: str) -> int:
-    """A number of one or more."""
+    """Return a whole number of at least 1."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise UsageError(f"{option} {text}: expected auto or a number from 1 on")
+        raise UsageError(f"{option} {text}: expected auto or a whole number of at least 1")
     return int(text)
 
 
 def print_summary(about: str, layers: "Sequence[tuple[str, str, str, int]]", json: bool) -> None:
-    """A network, layer by layer."""
+    """Print the layers of a network."""
     if json:
         fields = ("name", "kind", "output", "parameters")
         listed = [dict(zip(fields, layer, strict=True)) for layer in layers]
@@ -235,17 +233,17 @@ def print_summary(about: str, layers: "Sequence[tuple[str, str, str, int]]", jso
 
 
 def print_rate_search(result: "RateSearch", json: bool) -> None:
-    """The rate that was found, and where the plot is."""
+    """Print the suggested learning rate, and the path of the plot."""
     if json:
-        seen = {"rates": result.rates, "losses": result.losses, "plot": str(result.plot)}
-        as_json({"schema": "train-lr-find/1", "suggestion": result.suggestion, **seen})
+        search = {"rates": result.rates, "losses": result.losses, "plot": str(result.plot)}
+        as_json({"schema": "train-lr-find/1", "suggestion": result.suggestion, **search})
     else:
         out.print(f"--learning-rate {result.suggestion:g}")
     say(f"wrote {result.plot}")
 
 
 def print_trained(bundle: "Bundle | None", json: bool) -> None:
-    """How the best epoch did, and on stdout the run folder; nothing from a worker that is not the chief."""
+    """Print the best epoch on stderr and the run folder on stdout. bundle: None on workers other than the chief."""
     if bundle is None:
         return
     if json:

@@ -1,4 +1,4 @@
-"""What `imgclf train` prints while it trains."""
+"""Progress output of `imgclf train`."""
 
 import contextlib
 import shlex
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class TrainingDisplay:
-    """A line an epoch on stderr, and a bar within the epoch on a terminal."""
+    """Prints one line per epoch on stderr, and a progress bar within the epoch on a terminal."""
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
@@ -28,7 +28,7 @@ class TrainingDisplay:
         self._spent = 0.0
         self._run_dir: Path | None = None
         self._stack = contextlib.ExitStack()
-        self._stop = self._said = False
+        self._stop = self._stop_announced = False
 
     def __enter__(self) -> "TrainingDisplay":
         self._bar = self._stack.enter_context(new_bar())
@@ -40,11 +40,11 @@ class TrainingDisplay:
             from imgclf.models import run_info
 
             if not (self._run_dir / run_info.FILE).exists():
-                say(f"unfinished run: go on with `imgclf train --resume {shlex.quote(str(self._run_dir))}`")
+                say(f"unfinished run: continue with `imgclf train --resume {shlex.quote(str(self._run_dir))}`")
 
     def _interrupt(self, *_signal: Any) -> None:
-        """The first Ctrl-C ends the training after its epoch, the second at once."""
-        self._stop = True  # said by `batch`: here, the screen may be half-way through a line
+        """Stop after this epoch on the first Ctrl-C, and at once on the second."""
+        self._stop = True  # `batch` announces it: a signal may arrive in the middle of a line
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def stop(self) -> bool:
@@ -80,9 +80,9 @@ class TrainingDisplay:
         self._header()
 
     def batch(self, epoch: int, done: int, total: int) -> None:
-        if self._stop and not self._said:
-            self._said = True
-            say("ending the run after this epoch; Ctrl-C again stops at once, for --resume to go on later", style="yellow")
+        if self._stop and not self._stop_announced:
+            self._stop_announced = True
+            say("stopping after this epoch; press Ctrl-C again to stop now and continue later with --resume", style="yellow")
         self._advance(f"epoch {epoch}", done, total)
 
     def epoch(self, epoch: "Epoch", left: float) -> None:
@@ -93,15 +93,15 @@ class TrainingDisplay:
             f"{epoch.val_accuracy:>12.4f}{star} {epoch.images_per_second:>9.0f} {_minutes(left):>6}"
         )
 
-    def _advance(self, what: str, done: int, total: int | None) -> None:
+    def _advance(self, task: str, done: int, total: int | None) -> None:
         if self._bar is None:
             return
-        if self._task is not None and total is None:  # a bar once measured would go on showing its numbers
+        if self._task is not None and total is None:  # a bar that had a total would still show its numbers
             self._bar.remove_task(self._task)
             self._task = None
         if self._task is None:
-            self._task = self._bar.add_task(what, total=total)
-        self._bar.update(self._task, description=what, completed=done, total=total)
+            self._task = self._bar.add_task(task, total=total)
+        self._bar.update(self._task, description=task, completed=done, total=total)
 
 
 def _minutes(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""`imgclf serve`: a run as a web page and an API on this machine, without TensorFlow."""
+"""`imgclf serve`: serve a run as a web page and an API, without TensorFlow."""
 
 from imgclf.serve.server import serve, warning
 

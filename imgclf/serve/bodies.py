@@ -1,4 +1,4 @@
-"""Request bodies, in memory and within limits; nothing that is uploaded touches the disk."""
+"""Request bodies, in memory and within limits. Uploads are never written to the disk."""
 
 import asyncio
 import contextlib
@@ -9,103 +9,114 @@ from typing import Any
 from imgclf.serve.clients import largest
 
 MAX_FILE = 32 << 20  # bytes of one image
-MAX_REQUEST = 64 << 20  # bytes of a body
-MAX_HELD = 256 << 20  # bytes of all bodies that a process holds at once
-MAX_FILES = 32  # in one request
-_MAX_HEAD = 4096  # bytes of the lines above a file in a form
-_LINGER = 1.0  # seconds for which the rest of a refused body is read and dropped, so that the client sees the answer
+MAX_REQUEST = 64 << 20  # bytes of one request body
+MAX_HELD = 256 << 20  # bytes of all bodies in the memory of one process
+MAX_FILES = 32  # files in one request
+_MAX_HEAD = 4096  # bytes of the header lines of one file in a form
+_LINGER = 1.0  # seconds to read and drop the rest of a refused body, so that the client reads the response
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
 class Refused(Exception):
-    """A request that is not answered, with its HTTP status. wait: seconds after which another try may do."""
+    """A refused request: its HTTP status and message. wait: seconds until the client may try again."""
 
     def __init__(self, status: int, message: str, *, wait: int = 0) -> None:
         super().__init__(message)
         self.status, self.wait = status, wait
 
 
-class Gone(Exception):
-    """The client has hung up."""
+class Disconnected(Exception):
+    """The client has closed the connection."""
 
 
-class _Held:
-    """A body in memory: it comes in, or its request is being answered. limit: ends either. size: bytes that count."""
+class _Upload:
+    """A body in memory, until the response is computed. limit: cancels its request. size: bytes counted for the client."""
 
     def __init__(self, client: str, limit: asyncio.Timeout) -> None:
         self.client, self.limit = client, limit
-        self.body, self.size, self.gives_way = bytearray(), 0, False
+        self.body, self.size, self.evicted = bytearray(), 0, False
 
 
-class Room:
-    """The memory for bodies, counted by client until their requests are answered.
+class UploadMemory:
+    """The memory for request bodies, counted by client until the responses are computed.
 
-    Where there is no more, the client that holds the most gives way with its newest request, whether its body is still coming
-    in or all there: one that waits for a thread could hold the memory for as long as requests may take.
+    When it is full, the newest request of the client that uses the most memory is refused, even if its body is complete: a
+    complete request that waits for a thread could otherwise hold the memory until its deadline.
     """
 
     def __init__(self) -> None:
         self.held: dict[str, int] = {}  # bytes by client
-        self._all: list[_Held] = []
+        self._uploads: list[_Upload] = []
 
     @contextlib.asynccontextmanager
     async def body(
         self, receive: Receive, headers: Mapping[str, str], deadline: float, client: str = ""
     ) -> AsyncIterator[bytearray]:
-        """A whole body, in memory until the block ends. Raises Refused (408, 413, 503), the last in the block too, or Gone."""
+        """Read a body and keep it in memory until the block ends.
+
+        Args:
+            receive: The ASGI function.
+            headers: Of the request, by name in lower case.
+            deadline: On the loop's clock, for the whole body to arrive.
+            client: For which the memory is counted.
+
+        Raises:
+            Refused: The body is too slow (408) or too large (413), or the memory is full (503). 503 may occur in the block too.
+            Disconnected: The client has closed the connection.
+        """
         declared = headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > MAX_REQUEST:
             raise _too_large()
-        held = _Held(client, asyncio.timeout_at(deadline))
-        self._all.append(held)
+        upload = _Upload(client, asyncio.timeout_at(deadline))
+        self._uploads.append(upload)
         try:
-            async with held.limit:
-                await self._read(held, receive)
-                held.limit.reschedule(None)
-                yield held.body
+            async with upload.limit:
+                await self._read(upload, receive)
+                upload.limit.reschedule(None)
+                yield upload.body
         except TimeoutError:
             late = "the request body did not arrive within the time limit; try again with fewer or smaller images"
-            raise (_full() if held.gives_way else Refused(408, late)) from None
+            raise (_full() if upload.evicted else Refused(408, late)) from None
         finally:
-            self._all.remove(held)
-            self._free(held)
+            self._uploads.remove(upload)
+            self._free(upload)
 
-    async def _read(self, held: _Held, receive: Receive) -> None:
+    async def _read(self, upload: _Upload, receive: Receive) -> None:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise Gone
-            if held.gives_way:
+                raise Disconnected
+            if upload.evicted:
                 raise _full()
             block = message.get("body", b"")
-            if held.size + len(block) > MAX_REQUEST:
+            if upload.size + len(block) > MAX_REQUEST:
                 raise _too_large()
-            if sum(self.held.values()) + len(block) > MAX_HELD and not self._make_room(held.client):
+            if sum(self.held.values()) + len(block) > MAX_HELD and not self._evict_for(upload.client):
                 raise _full()
-            held.body += block
-            held.size += len(block)
-            self.held[held.client] = self.held.get(held.client, 0) + len(block)
+            upload.body += block
+            upload.size += len(block)
+            self.held[upload.client] = self.held.get(upload.client, 0) + len(block)
             if not message.get("more_body"):
                 return
 
-    def _make_room(self, client: str) -> bool:
-        """Have another client give way, if it holds the most."""
+    def _evict_for(self, client: str) -> bool:
+        """Refuse the newest upload of the client that uses the most memory. Return False if that is this client."""
         most = largest(self.held) if self.held else client
-        newest = next((one for one in reversed(self._all) if one.client == most and one.size), None)
+        newest = next((upload for upload in reversed(self._uploads) if upload.client == most and upload.size), None)
         if most == client or newest is None:
             return False
-        newest.gives_way = True
-        self._free(newest)  # now, or the next block would find no room either
+        newest.evicted = True
+        self._free(newest)  # now, so that the next block finds free memory
         newest.limit.reschedule(asyncio.get_running_loop().time())
         return True
 
-    def _free(self, held: _Held) -> None:
-        if held.size:
-            self.held[held.client] -= held.size
-            held.size = 0
-            if not self.held[held.client]:
-                del self.held[held.client]
+    def _free(self, upload: _Upload) -> None:
+        if upload.size:
+            self.held[upload.client] -= upload.size
+            upload.size = 0
+            if not self.held[upload.client]:
+                del self.held[upload.client]
 
 
 def _too_large() -> Refused:
@@ -117,7 +128,7 @@ def _full() -> Refused:
 
 
 async def drop(receive: Receive) -> bool:
-    """Read what is left of a body for a moment and forget it; returns whether the end was reached."""
+    """Read the rest of a body for a second and discard it. Return whether the end was reached."""
     dropped = 0
     try:
         async with asyncio.timeout(_LINGER):
@@ -132,22 +143,22 @@ async def drop(receive: Receive) -> bool:
 
 
 def images(body: bytearray, content_type: str) -> list[tuple[str, memoryview]]:
-    """(name, bytes) of each file of a form, or of the body itself, which is called `body`; raises Refused (400, 413)."""
+    """Return (name, bytes) of each file of a form, or of the body itself, named `body`. Raises Refused (400, 413)."""
     if not content_type.strip().lower().startswith("multipart/"):
         if not body:
             raise Refused(400, "the body is empty; send an image, or a form with files")
         return [("body", memoryview(body))]
     match = re.search(r'boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))', content_type, re.IGNORECASE)
     if not match:
-        raise Refused(400, "a form without a boundary in its Content-Type")
+        raise Refused(400, "the Content-Type of the form has no boundary")
     found = list(_files(body, b"--" + (match[1] or match[2]).encode("latin-1")))
     if not found:
-        raise Refused(400, "no file in the form; a file is a part with a filename")
+        raise Refused(400, "the form contains no file; send each file as a part with a filename")
     return found
 
 
 def _files(body: bytearray, delimiter: bytes) -> "list[tuple[str, memoryview]]":
-    """RFC 7578: parts between delimiters, each some header lines, an empty line and the content."""
+    """Parse a form (RFC 7578): parts between delimiters, each with header lines, an empty line and the content."""
     found: list[tuple[str, memoryview]] = []
     broken = Refused(400, "the form is cut short or malformed")
     here = 0 if body.startswith(delimiter) else body.find(b"\r\n" + delimiter) + 2
@@ -159,7 +170,7 @@ def _files(body: bytearray, delimiter: bytes) -> "list[tuple[str, memoryview]]":
         if body[here : here + 2] == b"--":
             return found
         end = body.find(b"\r\n\r\n", here, here + _MAX_HEAD)
-        after = body.find(b"\r\n" + delimiter, end + 2)  # the empty line's own end may begin the delimiter of an empty file
+        after = body.find(b"\r\n" + delimiter, end + 2)  # in an empty file, the delimiter starts at the end of the empty line
         if body[here : here + 2] != b"\r\n" or end < 0 or after < 0:
             raise broken
         parts += 1
@@ -172,7 +183,7 @@ def _files(body: bytearray, delimiter: bytes) -> "list[tuple[str, memoryview]]":
 
 
 def _file_name(head: bytes) -> str | None:
-    """What a part's Content-Disposition calls its file, or None for a part that is no file."""
+    """Return the filename in a part's Content-Disposition, or None if the part is not a file."""
     text = head.decode("utf-8", "replace")
     disposition = next((line for line in text.split("\r\n") if line.lower().startswith("content-disposition:")), "")
     match = re.search(r';\s*filename="((?:\\"|[^"])*)"', disposition, re.IGNORECASE)

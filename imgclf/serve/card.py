@@ -1,4 +1,4 @@
-"""What the page and a client may know of a run."""
+"""The model card that /model returns."""
 
 import dataclasses
 from pathlib import Path
@@ -12,7 +12,7 @@ from imgclf.serve import bodies, uploads
 
 
 def card(bundle: Bundle, threshold: float) -> dict[str, Any]:
-    """What the page and a client may know of a run: names and metrics, no path of this machine."""
+    """Return the model card of a run: names and metrics that clients may see, without paths of this machine."""
     info = bundle.info
     try:
         tested = evaluations.read(bundle.path / evaluations.TEST, ("accuracy", "interval", "baseline", "images"))
@@ -21,10 +21,10 @@ def card(bundle: Bundle, threshold: float) -> dict[str, Any]:
             "images": tested["images"], "on": "test",
         }  # fmt: skip
     except ImgclfError:
-        known = info.metrics
+        metrics = info.metrics
         accuracy = {
-            "value": known.val_accuracy, "interval": known.val_interval, "baseline": dataclasses.asdict(known.val_baseline),
-            "images": info.data.images["val"], "on": "validation",
+            "value": metrics.val_accuracy, "interval": metrics.val_interval,
+            "baseline": dataclasses.asdict(metrics.val_baseline), "images": info.data.images["val"], "on": "validation",
         }  # fmt: skip
     preprocessing = info.preprocessing
     return {

@@ -1,7 +1,7 @@
-"""Which client sends a request, and the limits for each client, so that no client uses up the server.
+"""Identify the client of a request, and limit each client, so that no client uses up the server.
 
-One rule holds for connections, waiting images (`pool`) and request bodies (`bodies`): where there is no more room, the client
-that holds the most gives way.
+Connections, waiting images (`pool`) and request bodies (`bodies`) follow the same rule: when a limit is reached, the client
+that uses the most loses its newest one.
 """
 
 import contextlib
@@ -10,28 +10,28 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
 
-MAX_CONNECTIONS = 512  # of a process
-MAX_OF_CLIENT = 128  # connections, and requests under way behind a proxy
-WRONG_TOKENS = 20  # of a client in WINDOW seconds; then it is not answered until they are over
+MAX_CONNECTIONS = 512  # per process
+MAX_OF_CLIENT = 128  # connections per client, and unfinished requests of a client behind a proxy
+WRONG_TOKENS = 20  # per client in WINDOW seconds; after these, its tokens are refused until the window ends
 WINDOW = 60.0
-_REMEMBERED = 4096  # clients with wrong tokens
+_REMEMBERED = 4096  # clients whose wrong tokens are counted
 
 Key = TypeVar("Key")
 
 
 class Connection(Protocol):
-    """What `Clients` needs to know of a connection."""
+    """The methods of a connection that `Clients` uses."""
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request on it is being answered."""
+        """Whether no request on it waits for its response."""
 
     def drop(self) -> None:
         """Close it at once."""
 
 
 def network(address: str) -> str:
-    """The client that an address belongs to: an IPv4 address, or the 64 bits that one IPv6 customer is given."""
+    """Return the client that an address belongs to: the IPv4 address, or the /64 network, which one IPv6 customer gets."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -44,35 +44,35 @@ def network(address: str) -> str:
 
 
 class Clients:
-    """The connections and requests of each client, and the wrong tokens it gave.
+    """The connections, unfinished requests and wrong tokens of each client.
 
-    is_proxy: whether an address is that of a trusted proxy, whose connections are those of many clients.
+    is_proxy: returns whether an address is a trusted proxy, whose connections belong to many clients.
     """
 
     def __init__(self, is_proxy: Callable[[str], bool] = lambda address: False) -> None:
         self._is_proxy = is_proxy
         self._open: dict[str, dict[Connection, None]] = {}  # by client, the oldest first
         self._count = 0
-        self._under_way: dict[str, int] = {}
-        self._wrong: dict[str, tuple[float, int]] = {}  # when the first came, how many did
+        self._unfinished: dict[str, int] = {}
+        self._wrong: dict[str, tuple[float, int]] = {}  # time of the first, number
 
     def enter(self, address: str, connection: Connection) -> None:
-        """Add a connection. Beyond a limit, one is closed: of the client with most, the oldest idle one or the newest."""
+        """Add a connection. Beyond a limit, close one of the client with the most: its oldest idle one, or its newest."""
         client = network(address)
-        mine = self._open.setdefault(client, {})
-        mine[connection] = None
+        own = self._open.setdefault(client, {})
+        own[connection] = None
         self._count += 1
         if self._count > MAX_CONNECTIONS:
-            client = max(self._open, key=lambda one: len(self._open[one]))
-        elif len(mine) <= MAX_OF_CLIENT or self._is_proxy(address):
+            client = max(self._open, key=lambda name: len(self._open[name]))
+        elif len(own) <= MAX_OF_CLIENT or self._is_proxy(address):
             return
-        held = self._open[client]
-        gives_way = next((one for one in held if one.is_idle and one is not connection), next(reversed(held)))
-        self._forget(client, gives_way)
-        gives_way.drop()
+        candidates = self._open[client]
+        to_drop = next((other for other in candidates if other.is_idle and other is not connection), next(reversed(candidates)))
+        self._forget(client, to_drop)
+        to_drop.drop()
 
     def leave(self, address: str, connection: Connection) -> None:
-        """Forget a connection that is closed."""
+        """Remove a closed connection."""
         self._forget(network(address), connection)
 
     def _forget(self, client: str, connection: Connection) -> None:
@@ -84,18 +84,18 @@ class Clients:
 
     @contextlib.contextmanager
     def request(self, address: str) -> Iterator[bool]:
-        """While a request is under way; gives whether the client may have one more."""
+        """Count an unfinished request during the block. Yields whether the client may have it."""
         client = network(address)
-        self._under_way[client] = self._under_way.get(client, 0) + 1
+        self._unfinished[client] = self._unfinished.get(client, 0) + 1
         try:
-            yield self._under_way[client] <= MAX_OF_CLIENT
+            yield self._unfinished[client] <= MAX_OF_CLIENT
         finally:
-            self._under_way[client] -= 1
-            if not self._under_way[client]:
-                del self._under_way[client]
+            self._unfinished[client] -= 1
+            if not self._unfinished[client]:
+                del self._unfinished[client]
 
     def wrong_token(self, address: str) -> None:
-        """Count a guess."""
+        """Count a wrong token of a client."""
         client = network(address)
         began, count = self._wrong.pop(client, (0.0, 0))
         now = time.monotonic()
@@ -104,11 +104,11 @@ class Clients:
             del self._wrong[next(iter(self._wrong))]
 
     def locked_out(self, address: str) -> float:
-        """Seconds for which a client's tokens are not checked, right or wrong; 0 for most."""
+        """Return the seconds for which all tokens of a client are refused, right or wrong; usually 0."""
         began, count = self._wrong.get(network(address), (0.0, 0))
         return max(0.0, began + WINDOW - time.monotonic()) if count >= WRONG_TOKENS else 0.0
 
 
 def largest(held: dict[str, int]) -> str:
-    """The client that holds the most."""
+    """Return the client that holds the most. held: an amount by client."""
     return max(held, key=lambda client: held[client])

@@ -1,4 +1,4 @@
-"""The guard before every request: who may ask, the headers of every answer, counts and the log."""
+"""The middleware around all routes: access control, response headers, counters and the error log."""
 
 import hmac
 import math
@@ -18,7 +18,7 @@ from imgclf.serve.responses import OPEN, SOON, App, Message, Receive, Send, erro
 
 
 class Guard:
-    """What holds for every request: who may ask, the headers of every answer, what is counted, and no traceback sent."""
+    """ASGI middleware: checks access, adds headers, counts requests and responses, and never sends a traceback."""
 
     def __init__(self, app: App, config: ServeConfig, meters: Meters, clients: Clients) -> None:
         self.app, self.meters, self.clients = app, meters, clients
@@ -35,16 +35,16 @@ class Guard:
         peer = (scope.get("client") or ("",))[0]
         client = scope["state"]["client"] = self.proxies.client(peer, headers)
         has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
-        ambiguous = "content-length" in headers and "transfer-encoding" in headers  # where one proxy sees two requests
+        ambiguous = "content-length" in headers and "transfer-encoding" in headers  # a proxy may read this as two requests
         ended, status = not has_body, 0
 
-        async def receiving() -> Message:
+        async def receive_and_track() -> Message:
             nonlocal ended
             message = await receive()
             ended = ended or not message.get("more_body")
             return message
 
-        async def sending(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -55,10 +55,10 @@ class Guard:
             await send(message)
 
         try:
-            with self.clients.request(client) as may_have_one_more:
+            with self.clients.request(client) as allowed:
                 refusal = (
                     None
-                    if may_have_one_more
+                    if allowed
                     else error_response(429, "too many unfinished requests from this client; try again in a second", SOON)
                 )
                 if ambiguous:
@@ -67,14 +67,14 @@ class Guard:
                 refusal = refusal or self._below_root(scope)
                 refusal = refusal or self._refusal(scope["path"], headers, client, self.proxies.host(peer, headers))
                 app: App = refusal if refusal else self.app
-                await app(scope, receiving, sending)
+                await app(scope, receive_and_track, send_with_headers)
         except Exception:
-            log.exception("a bug in imgclf, while answering %s %s", scope["method"], ascii(scope["path"]))
+            log.exception("a bug in imgclf, while responding to %s %s", scope["method"], ascii(scope["path"]))
         finally:
             self.meters.request(scope["path"], status or 500, time.perf_counter() - start)
 
     def _below_root(self, scope: MutableMapping[str, Any]) -> Response | None:
-        """Take off the prefix that a proxy left on the path; send who asks for the prefix alone to the page."""
+        """Strip the prefix that the proxy kept in the path. Redirect a request for the prefix alone to the page."""
         if self.root and scope["path"] == self.root:
             return Response(status_code=308, headers={"Location": f"{self.root.rpartition('/')[2]}/"})
         if self.root and scope["path"].startswith(f"{self.root}/"):
@@ -87,7 +87,7 @@ class Guard:
                 421, "this host name is not allowed; to allow it, start the server with `imgclf serve --allowed-host NAME`"
             )
         if "origin" in headers and not self.hosts.is_own_origin(headers["origin"], host):
-            return error_response(403, "requests from other web pages are not answered")
+            return error_response(403, "requests from other web pages are refused")
         if self.token and path not in OPEN:
             return self._without_token(headers.get("authorization", ""), self.token, client)
         return None
@@ -101,4 +101,6 @@ class Guard:
             return None
         if authorization:
             self.clients.wrong_token(client)
-        return error_response(401, "a token is needed: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
+        return error_response(
+            401, "this server requires a token; send the header Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"}
+        )

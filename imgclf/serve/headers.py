@@ -1,4 +1,4 @@
-"""The headers of every answer."""
+"""The headers of all responses."""
 
 SECURITY = {
     "Cache-Control": "no-store",

@@ -1,19 +1,20 @@
-"""h11's parser with bounds on what a request costs: it takes 10 microseconds for a header line or a chunk, however short.
+"""h11's parser, with limits on the cost of a request.
 
-A head of 15,000 lines, or a body in chunks of one byte, took seconds in which nobody else was served.
+h11 takes 10 microseconds for each header line and each chunk, however short. Without limits, a request with 15,000 header lines
+or with a body in chunks of one byte blocks all other clients for seconds.
 """
 
 import h11
 
-MAX_LINES = 100  # of a head; browsers and proxies send some twenty
-MAX_HEAD = 1 << 14  # bytes of a head, the address included
-SMALL = 64  # bytes of a chunk on average, after the first CHUNKS; clients send some thousand
+MAX_LINES = 100  # header lines; browsers and proxies send about twenty
+MAX_HEAD = 1 << 14  # bytes of the request line and the headers
+SMALL = 64  # minimum average bytes per chunk, after CHUNKS chunks; clients send thousands
 CHUNKS = 100
 _END = b"\r\n\r\n"
 
 
 class Parser(h11.Connection):
-    """The parser of one connection. problem: what is wrong with a request that goes beyond the bounds."""
+    """The parser of one connection. problem: the error message of a request that exceeds a limit, or empty."""
 
     def __init__(self) -> None:
         super().__init__(h11.SERVER, MAX_HEAD)
@@ -31,11 +32,13 @@ class Parser(h11.Connection):
             self._bytes += len(head) - len(self._last)
             self._last = b"" if end else (self._last + data)[1 - len(_END) :]
             if self._lines > MAX_LINES or self._bytes > MAX_HEAD:
-                self.problem = f"the head of a request may have {MAX_LINES} lines and {MAX_HEAD:,} bytes at most"
+                self.problem = (
+                    f"the request has more than {MAX_LINES} header lines or {MAX_HEAD:,} bytes of headers; send fewer"
+                )
         super().receive_data(data)
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        """The next event. Raises h11.RemoteProtocolError, also for what goes beyond the bounds."""
+        """Return the next event. Raises h11.RemoteProtocolError, also for a request that exceeds a limit."""
         if not self.problem:
             event = super().next_event()
             if isinstance(event, h11.Request):

@@ -1,4 +1,4 @@
-"""Several processes that answer on one socket: started, watched, and started anew when one ends."""
+"""Several worker processes on one socket: start them, watch them, and restart those that exit."""
 
 import contextlib
 import json
@@ -23,18 +23,18 @@ from imgclf.core.errors import ImgclfError
 from imgclf.core.remedies import why
 from imgclf.serve.meters import SIZE, Meters
 
-READY = "ready\n"  # what a process writes once it answers; else why it ends
-FIRST_WAIT = 0.5  # seconds until a process that ended is started anew; twice as long each time
+READY = "ready\n"  # a worker writes this when it is ready, or else the reason why it exits
+FIRST_WAIT = 0.5  # seconds until a worker that exited is restarted; doubled each time
 LONGEST_WAIT = 30.0
-_WELL = 30.0  # seconds of life after which the next wait is the first again
+_STABLE = 30.0  # seconds; a worker that ran for this long is restarted after FIRST_WAIT again
 
 
 class _Process:
-    """A Python process that answers on the shared socket; it ends by SIGTERM, and when this one is no more."""
+    """The Python process of a worker. It serves on the shared socket, and exits on SIGTERM or when its parent has exited."""
 
     def __init__(self, task: dict[str, Any], descriptors: tuple[int, ...]) -> None:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        command = [sys.executable, "-P", "-c", "from imgclf.serve.server import _work; _work()"]
+        command = [sys.executable, "-P", "-c", "from imgclf.serve.server import _run_worker; _run_worker()"]
         self.began = time.monotonic()
         self.process = subprocess.Popen(
             command,
@@ -47,16 +47,16 @@ class _Process:
         if self.process.stdin is None or self.process.stdout is None:
             raise ValueError("the process has no pipes")
         self.stdin, self.stdout = self.process.stdin, self.process.stdout
-        with contextlib.suppress(OSError):  # that it died is seen when it is waited for
+        with contextlib.suppress(OSError):  # if it has exited already, `watch` notices it
             self.stdin.write(json.dumps(task).encode() + b"\n")
             self.stdin.flush()
 
     @property
     def reason(self) -> str:
-        """Why it ended, once it has."""
+        """Wait for the process to exit, and return the reason."""
         code = self.process.wait()
-        said = self.stdout.read().decode("utf-8", "replace").removeprefix(READY).strip()
-        return said or (f"exit code {code}" if code >= 0 else f"signal {-code}")
+        output = self.stdout.read().decode("utf-8", "replace").removeprefix(READY).strip()
+        return output or (f"exit code {code}" if code >= 0 else f"signal {-code}")
 
     def close(self) -> None:
         self.process.kill()
@@ -66,35 +66,38 @@ class _Process:
                 stream.close()
 
 
-class _Place:
-    """One of the server's processes and those that came after it. start: makes the next one."""
+class _Worker:
+    """A worker, whose process is restarted when it exits.
 
-    def __init__(self, start: Callable[[], _Process], meters: Meters, told: Callable[[str], None]) -> None:
-        self._start, self._meters, self._told = start, meters, told
+    start: starts a new process. meters: counters of the worker. warn: called with a message.
+    """
+
+    def __init__(self, start: Callable[[], _Process], meters: Meters, warn: Callable[[str], None]) -> None:
+        self._start, self._meters, self._warn = start, meters, warn
         self.process: _Process | None = start()
         self._wait, self._next = FIRST_WAIT, 0.0
 
     def watch(self) -> None:
-        """See whether the process still lives; if not, start another one when it is time."""
+        """Check whether the process still runs. If not, start a new one after the wait."""
         now = time.monotonic()
         if self.process is None:
             if now >= self._next:
                 try:
                     self.process = self._start()
                 except OSError as error:  # no memory, or too many processes
-                    self._put_off(now, why(error, "close other programs"))
+                    self._schedule_restart(now, why(error, "close other programs"))
             return
         if self.process.process.poll() is None:
             return
-        self._meters.answers(False)
-        if now - self.process.began >= _WELL:
+        self._meters.set_ready(False)
+        if now - self.process.began >= _STABLE:
             self._wait = FIRST_WAIT
-        self._put_off(now, self.process.reason)
+        self._schedule_restart(now, self.process.reason)
         self.close()
 
-    def _put_off(self, now: float, reason: str) -> None:
-        """Say why there is no process, and wait with the next one."""
-        self._told(f"a worker process is not running ({reason}); it is restarted in {self._wait:g} s")
+    def _schedule_restart(self, now: float, reason: str) -> None:
+        """Warn that the process does not run, and set the time of its restart."""
+        self._warn(f"a worker process is not running ({reason}); it is restarted in {self._wait:g} s")
         self._next = now + self._wait
         self._wait = min(LONGEST_WAIT, 2 * self._wait)
 
@@ -105,24 +108,36 @@ class _Place:
 
 
 def supervise(
-    run: Path, config: ServeConfig, listening: socket.socket, ready: Callable[[], None], told: Callable[[str], None]
+    run: Path, config: ServeConfig, listening: socket.socket, ready: Callable[[], None], warn: Callable[[str], None]
 ) -> None:
-    """Keep `workers` processes answering on one socket until a signal.
+    """Run `config.workers` processes on one socket until SIGTERM or Ctrl-C.
 
-    One that ends is started anew, after a wait that doubles while that fails; the others go on. told: called with a sentence
-    each time. Raises ImgclfError when one ends at the very start, and KeyboardInterrupt after Ctrl-C.
+    A worker that exits is restarted, after a wait that doubles each time. The other workers keep running.
+
+    Args:
+        run: The run folder.
+        config: The options of the server.
+        listening: The bound socket.
+        ready: Called when all workers are ready.
+        warn: Called with a message when a worker exits.
+
+    Raises:
+        ImgclfError: A worker exits before it is ready.
+        KeyboardInterrupt: After Ctrl-C.
     """
     if sys.platform == "win32":
-        raise ImgclfError("--workers: not supported on Windows; leave it out")
-    ended: list[int] = []
+        raise ImgclfError("--workers: not supported on Windows; remove it")
+    signals_received: list[int] = []
     with tempfile.TemporaryFile() as file, contextlib.ExitStack() as stack:
-        stack.enter_context(signals.handled(lambda number, _frame: ended.append(number), signal.SIGINT, signal.SIGTERM))
+        stack.enter_context(
+            signals.handled(lambda number, _frame: signals_received.append(number), signal.SIGINT, signal.SIGTERM)
+        )
         file.truncate(8 * SIZE * config.workers)
         table = shared_table(file.fileno(), config.workers)
         listening.listen(1024)
         descriptors = (listening.fileno(), file.fileno())
 
-        def starting(place: int) -> Callable[[], _Process]:
+        def starter(place: int) -> Callable[[], _Process]:
             task = {
                 "run": str(run),
                 "config": asdict(config),
@@ -132,31 +147,31 @@ def supervise(
             }
             return lambda: _Process(task, descriptors)
 
-        places: list[_Place] = []
+        workers: list[_Worker] = []
         for number in range(config.workers):
-            places.append(_Place(starting(number), Meters(table, number), told))
-            stack.callback(places[-1].close)
-        for place in places:
-            if place.process and (said := place.process.stdout.readline().decode("utf-8", "replace")) != READY:
-                raise ImgclfError(said.strip() or f"a worker process exited during its start ({place.process.reason})")
+            workers.append(_Worker(starter(number), Meters(table, number), warn))
+            stack.callback(workers[-1].close)
+        for worker in workers:
+            if worker.process and (line := worker.process.stdout.readline().decode("utf-8", "replace")) != READY:
+                raise ImgclfError(line.strip() or f"a worker process exited during its start ({worker.process.reason})")
         ready()
-        while not ended:
+        while not signals_received:
             time.sleep(0.1)
-            for place in places:
-                if not ended:
-                    place.watch()
+            for worker in workers:
+                if not signals_received:
+                    worker.watch()
         listening.close()
-        left = [place.process.process for place in places if place.process]
-        for process in left:
+        running = [worker.process.process for worker in workers if worker.process]
+        for process in running:
             process.terminate()
         until = time.monotonic() + config.timeout + 5
-        for process in left:
+        for process in running:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.1, until - time.monotonic()))
-    if signal.SIGINT in ended:
+    if signal.SIGINT in signals_received:
         raise KeyboardInterrupt
 
 
 def shared_table(descriptor: int, workers: int) -> "np.ndarray[Any, np.dtype[np.float64]]":
-    """The meters of all processes, (workers, SIZE), in a file that they share."""
+    """Return the counters of all workers, (workers, SIZE) float64, in a file that they share."""
     return np.frombuffer(mmap.mmap(descriptor, 8 * SIZE * workers), np.float64).reshape(workers, SIZE)

@@ -1,15 +1,15 @@
-"""Which client asks for which host, also when a proxy stands in between."""
+"""The client and the host of a request, with or without a proxy."""
 
 import ipaddress
 from collections.abc import Mapping, Sequence
 
 from imgclf.core.errors import UsageError
 
-_PORTS = {"http": ":80", "https": ":443"}  # which a browser leaves out
+_PORTS = {"http": ":80", "https": ":443"}  # browsers omit these
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address means this machine alone."""
+    """Return whether a host name or address is reachable from this machine only."""
     if host.lower() == "localhost":
         return True
     try:
@@ -19,14 +19,18 @@ def is_loopback(host: str) -> bool:
 
 
 def name_of(host: str) -> str:
-    """A Host header without its port and brackets, in lower case."""
+    """Return a Host header without port and brackets, in lower case."""
     return (host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]).lower()
 
 
 class Proxies:
-    """The proxies that are believed; what anyone else says of a client is ignored.
+    """The trusted proxies. Forwarding headers from other addresses are ignored.
 
-    addresses: of proxies, each an IP address or a network such as 10.0.0.0/8. Raises UsageError for anything else.
+    Args:
+        addresses: IP addresses, or networks such as 10.0.0.0/8.
+
+    Raises:
+        UsageError: An address is not valid.
     """
 
     def __init__(self, addresses: Sequence[str]) -> None:
@@ -36,7 +40,7 @@ class Proxies:
             raise UsageError(f"--proxy: {error}; give an IP address, or a network such as 10.0.0.0/8") from None
 
     def trusts(self, address: str) -> bool:
-        """Whether an address is that of a proxy."""
+        """Return whether an address belongs to a trusted proxy."""
         try:
             parsed = ipaddress.ip_address(address)
         except ValueError:
@@ -45,36 +49,45 @@ class Proxies:
         return any(plain in network for network in self._networks)
 
     def client(self, peer: str, headers: Mapping[str, str]) -> str:
-        """The address of the client: the last of X-Forwarded-For that is no proxy's.
+        """Return the address of the client: the last address in X-Forwarded-For that is not a trusted proxy.
 
-        peer: address at the other end of the connection. headers: by name in lower case, several of one name joined by commas.
+        Args:
+            peer: Address at the other end of the connection.
+            headers: By name in lower case; headers with the same name are joined by commas.
         """
         for text in reversed(headers.get("x-forwarded-for", "").split(",")):
             if not self.trusts(peer):
                 break
             try:
                 peer = str(ipaddress.ip_address(_address(text.strip())))
-            except ValueError:  # nothing, or what a client made up
+            except ValueError:  # empty, or made up by a client
                 break
         return peer
 
     def host(self, peer: str, headers: Mapping[str, str]) -> str:
-        """The host that the client asked for: that of X-Forwarded-Host, where a proxy gives it, or else of Host."""
+        """Return the host that the client requested: X-Forwarded-Host if a trusted proxy sends it, else Host."""
         forwarded = headers.get("x-forwarded-host", "").rpartition(",")[2].strip()
         return forwarded if forwarded and self.trusts(peer) else headers.get("host", "")
 
 
 def _address(text: str) -> str:
-    """An address without the port that some proxies add."""
+    """Return an address without the port that some proxies add."""
     if text.startswith("["):
         return name_of(text)
     return text.partition(":")[0] if text.count(":") == 1 else text
 
 
 class Hosts:
-    """The hosts that are answered: those allowed, and this machine's own names; any host where no other rule is known.
+    """The host names for which the server accepts requests.
 
-    listening: the address that the server listens on. Raises UsageError for a name that no Host header could have.
+    These are the allowed names and the loopback names. Without allowed names, a server that listens on a network accepts any.
+
+    Args:
+        listening: Address that the server listens on.
+        allowed: Host names, with or without a port.
+
+    Raises:
+        UsageError: A name cannot be a Host header.
     """
 
     def __init__(self, listening: str, allowed: Sequence[str]) -> None:
@@ -87,21 +100,21 @@ class Hosts:
         self._any = not self._allowed and not is_loopback(listening)
 
     def allows(self, host: str) -> bool:
-        """Whether a request for a host is answered. Another one may be a page that had its name point here (DNS rebinding)."""
+        """Return whether requests for a host are accepted. Others may come from a page that uses DNS rebinding."""
         return self._any or is_loopback(name_of(host)) or self._named(host)
 
     def is_own_origin(self, origin: str, host: str) -> bool:
-        """Whether an Origin header is that of a page of this server, which was asked for by a host."""
+        """Return whether an Origin header is this server, which the client requested as `host`."""
         scheme, _, place = origin.lower().partition("://")
         if scheme not in _PORTS:
             return False
         place = place.removesuffix(_PORTS[scheme])
-        return place == _plain(host.lower()) or place in self._allowed  # on another port, another program may answer
+        return place == _plain(host.lower()) or place in self._allowed  # another port may belong to another program
 
     def _named(self, host: str) -> bool:
         return not self._allowed.isdisjoint((host.lower(), _plain(host.lower()), name_of(host)))
 
 
 def _plain(host: str) -> str:
-    """A host without a port that browsers leave out."""
+    """Return a host without a port that browsers omit."""
     return next((host.removesuffix(port) for port in _PORTS.values() if host.endswith(port)), host)

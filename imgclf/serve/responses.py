@@ -1,4 +1,4 @@
-"""Responses, and the types of an ASGI application."""
+"""Responses, exception handlers, and the types of an ASGI application."""
 
 import logging
 import math
@@ -20,7 +20,7 @@ FILES = {
     "/serve.js": ("serve.js", "text/javascript; charset=utf-8"),
     "/serve.svg": ("serve.svg", "image/svg+xml"),
 }
-OPEN = {*FILES, "/healthz", "/readyz"}  # without the token: nothing about the run is in them
+OPEN = {*FILES, "/healthz", "/readyz"}  # need no token: they contain nothing about the run
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -38,6 +38,7 @@ def error_response(status: int, message: str, headers: Mapping[str, str] | None 
 
 
 def file_response(name: str, media_type: str) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    """Return a handler that responds with a file of the page."""
     content = (PAGE / name).read_bytes()
 
     async def send(_request: Request) -> Response:
@@ -47,19 +48,23 @@ def file_response(name: str, media_type: str) -> Callable[[Request], Coroutine[A
 
 
 async def refused(_request: Request, error: Exception) -> Response:
-    known = error if isinstance(error, Refused) else Refused(500, "")
-    return error_response(known.status, str(known), {"Retry-After": str(math.ceil(known.wait))} if known.wait else None)
+    """Respond to a request that raised Refused."""
+    refusal = error if isinstance(error, Refused) else Refused(500, "")
+    headers = {"Retry-After": str(math.ceil(refusal.wait))} if refusal.wait else None
+    return error_response(refusal.status, str(refusal), headers)
 
 
 async def no_route(request: Request, error: Exception) -> Response:
+    """Respond to a request for an unknown path, or with a method that the path does not accept."""
     status = error.status_code if isinstance(error, HTTPException) else 500
-    words = {404: "no such page", 405: f"{request.method} is not for this address"}
+    words = {404: "no such page", 405: f"this address does not accept {request.method}"}
     return error_response(status, words.get(status, "refused"), getattr(error, "headers", None))
 
 
-async def gone(_request: Request, _error_: Exception) -> Response:
-    return Response(status_code=400)  # nobody reads it
+async def disconnected(_request: Request, _error_: Exception) -> Response:
+    return Response(status_code=400)  # the client does not read it
 
 
 async def failed(_request: Request, _error_: Exception) -> Response:
-    return error_response(500, "a bug in imgclf; what went wrong is on the server's standard error")
+    """Respond to a request that raised an unexpected exception."""
+    return error_response(500, "a bug in imgclf; the details are on the server's standard error")

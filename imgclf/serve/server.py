@@ -1,4 +1,4 @@
-"""From a run to a server that listens: sockets, signals, one process or several."""
+"""Start the server of a run: socket, signals, one or several processes."""
 
 import asyncio
 import contextlib
@@ -28,24 +28,33 @@ if TYPE_CHECKING:
 
 
 def warning(host: str, token: str | None) -> str:
-    """What to think of before other machines are let in; nothing when they are not, or must know a token."""
+    """Return a warning if other machines can reach the server without a token; else an empty string."""
     if is_loopback(host) or token:
         return ""
-    return f"--host {host} without --token: every machine that reaches this one may use it"
+    return f"--host {host} without --token: every machine that can reach this one can use the server"
 
 
 def serve(
-    bundle: Bundle, config: ServeConfig, ready: Callable[[str], None], told: Callable[[str], None] = lambda text: None
+    bundle: Bundle, config: ServeConfig, ready: Callable[[str], None], warn: Callable[[str], None] = lambda text: None
 ) -> None:
-    """Serve a run until SIGTERM or Ctrl-C; either lets requests under way end, and Ctrl-C raises KeyboardInterrupt then.
+    """Serve a run until SIGTERM or Ctrl-C, then finish the current requests.
 
-    ready: called with the URL once requests are answered. told: called with a sentence when one of several processes ends.
-    Raises ImgclfError when it cannot listen or a package is missing, and UsageError for a token that no request could bring, or
-    another value that means nothing.
+    Args:
+        bundle: The run.
+        config: The options of the server.
+        ready: Called with the URL when the server accepts requests.
+        warn: Called with a message when one of several processes exits.
+
+    Raises:
+        ImgclfError: The server cannot listen, or a package is missing.
+        UsageError: An option has an invalid value, such as a token that no request can contain.
+        KeyboardInterrupt: After Ctrl-C.
     """
     token = config.token or ""
     if token != token.strip() or not (token.isascii() and token.isprintable()):
-        raise UsageError("--token or IMGCLF_TOKEN: give ASCII letters, digits and signs, with no space or line end around them")
+        raise UsageError(
+            "--token or IMGCLF_TOKEN: give ASCII letters, digits and signs, without spaces or newlines around them"
+        )
     Proxies(config.proxy)
     Hosts(config.host, config.allowed_host)
     if config.root_path and not re.fullmatch(r"(/[\w.~-]+)+", config.root_path, re.ASCII):
@@ -53,7 +62,7 @@ def serve(
             f"--root-path: {config.root_path!r} is not a valid prefix; begin with a slash and end without one: /photos"
         )
     try:
-        import h11  # noqa: F401  (this and the next line ask whether the extra is there)
+        import h11  # noqa: F401  (these lines check whether the extra is installed)
         import uvicorn  # noqa: F401
         from starlette import applications  # noqa: F401
     except ImportError as error:
@@ -66,16 +75,16 @@ def serve(
     url = f"http://{host}:{listening.getsockname()[1]}/"
     with listening:
         if config.workers > 1:
-            processes.supervise(bundle.path, config, listening, lambda: ready(url), told)
+            processes.supervise(bundle.path, config, listening, lambda: ready(url), warn)
         else:
-            _answer(_service(bundle, config, cpu_count()), listening, lambda: ready(url))
+            _run(_service(bundle, config, cpu_count()), listening, lambda: ready(url))
 
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family, _kind, _proto, _name, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=1024)
-    except (OSError, UnicodeError) as error:  # the second of a name that no machine can have
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that no machine can have
         why = str(getattr(error, "strerror", None) or error).partition(" (while")[0]  # the rest repeats the address
         number = None if isinstance(error, socket.gaierror) else getattr(error, "errno", None)
         remedy = _REMEDIES.get(number or 0, "give --host a name or address of this machine")
@@ -89,7 +98,7 @@ _REMEDIES = {
 
 
 def _service(bundle: Bundle, config: ServeConfig, threads: int, meters: Meters | None = None) -> "Service":
-    """What answers for a run, with the network loaded on every thread."""
+    """Return the service of a run, with the network loaded on every thread."""
     from imgclf.serve.app import Service
 
     service = Service(bundle, config, threads, meters)
@@ -97,13 +106,16 @@ def _service(bundle: Bundle, config: ServeConfig, threads: int, meters: Meters |
     return service
 
 
-def _answer(
+def _run(
     service: "Service",
     listening: socket.socket,
     ready: Callable[[], None],
     stop: Callable[[Callable[[], None]], None] = lambda stopping: None,
 ) -> None:
-    """Answer on a socket until a signal; stop: given a function that ends it, which another thread may call."""
+    """Serve on a socket until a signal.
+
+    stop: called once with a function that stops the server, which another thread may call.
+    """
     import uvicorn
 
     from imgclf.serve.protocol import Protocol
@@ -117,7 +129,7 @@ def _answer(
     )  # fmt: skip
 
     class Server(uvicorn.Server):
-        """Says when it listens, and ends without raising the signal anew that ended it."""
+        """Calls `ready` when it listens. Does not raise again the signal that stopped it, as uvicorn does."""
 
         interrupted = False
 
@@ -137,10 +149,10 @@ def _answer(
 
     server = Server(server_config)
 
-    def end() -> None:
+    def stop_server() -> None:
         service.stopping = server.should_exit = True
 
-    stop(end)
+    stop(stop_server)
     try:
         server.run(sockets=[listening])
     finally:
@@ -149,8 +161,8 @@ def _answer(
         raise KeyboardInterrupt
 
 
-def _work() -> None:
-    """What one of several processes runs."""
+def _run_worker() -> None:
+    """Run one of several processes. The task comes on stdin, from `processes._Process`."""
     task = json.loads(sys.stdin.buffer.readline())
     config = ServeConfig.from_dict(task["config"])
     meters = Meters(processes.shared_table(task["table"], config.workers), task["place"])
@@ -159,10 +171,10 @@ def _work() -> None:
         sys.stdout.write(processes.READY)
         sys.stdout.flush()
 
-    def stop(end: Callable[[], None]) -> None:
+    def stop(stop_server: Callable[[], None]) -> None:
         def wait() -> None:
-            sys.stdin.buffer.read()  # ends with the process that started this one
-            end()
+            sys.stdin.buffer.read()  # returns when the parent process has exited
+            stop_server()
 
         threading.Thread(target=wait, name="imgclf-parent", daemon=True).start()
 
@@ -170,7 +182,7 @@ def _work() -> None:
     with socket.socket(fileno=task["socket"]) as listening:
         try:
             service = _service(Bundle.load(Path(task["run"])), config, threads, meters)
-            _answer(service, listening, ready, stop)
+            _run(service, listening, ready, stop)
         except ImgclfError as error:
-            sys.stdout.write(f"{error}\n")  # to who started this process, which says it
+            sys.stdout.write(f"{error}\n")  # the parent process prints it
             sys.exit(1)

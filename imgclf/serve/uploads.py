@@ -1,29 +1,29 @@
-"""Which uploaded images are decoded: none that would keep a thread for much longer than a second.
+"""Refuse uploaded images that would take a thread much longer than a second to decode.
 
-A thread cannot be ended. So the work is bounded before it begins, by what the header says: on one core of a server, the
-costliest images that pass take 1.5 s. Decoding in processes that can be ended would take 60 MB more for each core.
+A thread cannot be stopped. So the header of an image limits the work before it starts: on one core of a server, the slowest
+accepted images take 1.5 s. Decoding in processes, which can be stopped, would take 60 MB more per core.
 """
 
 from imgclf.core.errors import ImageError
 from imgclf.images import header
 from imgclf.serve import bodies
 
-MAX_PIXELS = 1 << 26  # of one image: 67 megapixels, 200 MB of RGB a thread
+MAX_PIXELS = 1 << 26  # of one image: 67 megapixels, 200 MB of RGB per thread
 _LONG = 1 << 23  # pixels; 8 megapixels take 0.05 to 0.2 s
-_SCANS = 16  # of a progressive JPEG of so many pixels: each goes over all of them again; of fewer pixels, more
-_AVIF = 3  # times what a pixel of PNG takes
-_JPEG_2000 = 8  # pixels of PNG to a byte
+_SCANS = 16  # of a progressive JPEG with MAX_PIXELS, because each scan decodes all pixels again; more for smaller ones
+_AVIF = 3  # decoding time of a pixel, relative to PNG
+_JPEG_2000 = 8  # decoding time of a byte, relative to a pixel of PNG
 
 
 def checked(content: memoryview) -> tuple[bytes, str, bool]:
-    """An image's bytes, why they are not decoded, if so, and whether that takes long."""
+    """Return an image's bytes, the reason not to decode it (or empty), and whether decoding takes long."""
     if len(content) > bodies.MAX_FILE:
         return b"", f"{len(content):,} bytes, more than the limit of {bodies.MAX_FILE:,}", False
     data = bytes(content)
     try:
         head = header.header(data)
     except ImageError:
-        return data, "", False  # the decoder will say the same
+        return data, "", False  # the decoder reports the same error
     if problem := _problem(head, data):
         return b"", problem, False
     return data, "", head.width * head.height > _LONG or head.format in ("AVIF", "JPEG 2000")

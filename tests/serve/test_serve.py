@@ -478,7 +478,7 @@ def test_what_takes_too_long_is_503(trained: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_sigterm_lets_what_is_under_way_end(trained: Path, workers: int) -> None:
+def test_sigterm_lets_unfinished_requests_end(trained: Path, workers: int) -> None:
     with served(trained / "runs" / "toy", "--workers", workers, cwd=trained) as server:
         many, kind = form([(f"{n}", slow_image()) for n in range(8)])
         with concurrent.futures.ThreadPoolExecutor(1) as threads:
@@ -564,6 +564,6 @@ def test_other_machines_are_let_in_with_a_warning(trained: Path) -> None:
     with served(trained / "runs" / "toy", "--host", "0.0.0.0", cwd=trained) as server:
         assert server.ask("GET", "/model", headers={"Host": "photos.example"})[0] == 200
         _code, err = server.end()
-    assert "without --token: every machine that reaches this one may use it" in err
+    assert "without --token: every machine that can reach this one can use the server" in err
     with served(trained / "runs" / "toy", "--host", "0.0.0.0", "--token", "x", cwd=trained) as server:
         assert server.end() == (0, "")

@@ -21,7 +21,7 @@ from PIL import Image
 from served import Server, rest, served
 
 from imgclf.serve import bodies, clients, headers, protocol
-from imgclf.serve.bodies import Refused, Room
+from imgclf.serve.bodies import Refused, UploadMemory
 from imgclf.serve.clients import MAX_CONNECTIONS, MAX_OF_CLIENT, Clients, network
 from imgclf.serve.pool import Job, Pool
 
@@ -249,7 +249,7 @@ def test_the_client_with_the_most_bytes_gives_way(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(bodies, "MAX_HELD", 1000)
 
     async def all_of_it() -> None:
-        room, until = Room(), asyncio.get_running_loop().time() + 60
+        memory, until = UploadMemory(), asyncio.get_running_loop().time() + 60
 
         async def read(client: str, *sizes: int, seconds: float = 0.0) -> int:
             sent = iter(sizes)
@@ -260,14 +260,14 @@ def test_the_client_with_the_most_bytes_gives_way(monkeypatch: pytest.MonkeyPatc
                     await asyncio.sleep(60)
                 return {"type": "http.request", "body": bytes(size or 0), "more_body": size is not None and size != 7}
 
-            async with room.body(receive, {}, until, client) as body:
+            async with memory.body(receive, {}, until, client) as body:
                 await asyncio.sleep(seconds)
                 return len(body)
 
         first = asyncio.create_task(read("hog", 400))
         second = asyncio.create_task(read("hog", 500))
         await asyncio.sleep(0.01)
-        assert room.held == {"hog": 900}
+        assert memory.held == {"hog": 900}
         with pytest.raises(Refused) as refused:  # its own bytes are the most
             await read("hog", 200, 7)
         assert refused.value.status == 503
@@ -277,21 +277,21 @@ def test_the_client_with_the_most_bytes_gives_way(monkeypatch: pytest.MonkeyPatc
             await second
         assert (refused.value.status, refused.value.wait) == (503, 1)
         assert not first.done()
-        assert room.held == {"hog": 400, "honest": 207}
+        assert memory.held == {"hog": 400, "honest": 207}
         for task in (first, honest):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        assert room.held == {}
+        assert memory.held == {}
         whole = [asyncio.create_task(read("hog", 493, 7, seconds=60)) for _request in range(2)]  # which wait for a thread
         await asyncio.sleep(0.01)
-        assert room.held == {"hog": 1000}
+        assert memory.held == {"hog": 1000}
         assert await read("honest", 200, 7) == 207
         with pytest.raises(Refused) as refused:
             await whole[1]
         assert (refused.value.status, refused.value.wait) == (503, 1)
         assert not whole[0].done()
-        assert room.held == {"hog": 500}
+        assert memory.held == {"hog": 500}
         whole[0].cancel()
 
     asyncio.run(all_of_it())
@@ -420,10 +420,10 @@ def chunked(size: int, count: int, byte: bytes = b"\r\n") -> bytes:
     ("content", "status", "words"),
     [
         (head(99), b"200", b""),
-        (head(120), b"400", b"100 lines and 16,384 bytes at most"),
-        (head(15_000), b"400", b"100 lines and 16,384 bytes at most"),
+        (head(120), b"400", b"more than 100 header lines or 16,384 bytes of headers"),
+        (head(15_000), b"400", b"more than 100 header lines or 16,384 bytes of headers"),
         (head(5, "x" * 15_000), b"200", b""),
-        (head(5, "x" * 17_000), b"400", b"100 lines and 16,384 bytes at most"),
+        (head(5, "x" * 17_000), b"400", b"more than 100 header lines or 16,384 bytes of headers"),
         (chunked(1, 90), b"422", b""),
         (chunked(1, 200_000), b"400", b"chunks of less than 64 bytes"),
         (chunked(64, 2_000), b"422", b""),
@@ -483,13 +483,13 @@ def test_a_lock_out_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(known._wrong) == clients._REMEMBERED
 
 
-def test_requests_under_way_are_bounded_behind_a_proxy() -> None:
+def test_unfinished_requests_are_bounded_behind_a_proxy() -> None:
     known = Clients()
     with contextlib.ExitStack() as stack:
         assert all(stack.enter_context(known.request("10.0.0.1")) for _number in range(MAX_OF_CLIENT))
         assert not stack.enter_context(known.request("10.0.0.1"))
         assert stack.enter_context(known.request("10.0.0.2"))
-    assert known._under_way == {}
+    assert known._unfinished == {}
 
 
 def test_many_requests_at_once_of_one_address_are_answered(server: Server, trained: Path) -> None:

@@ -140,7 +140,7 @@ def test_a_run_that_is_gone_is_still_explained(run: Path, tmp_path: Path, traine
 
 def test_a_process_that_cannot_be_made_is_tried_again() -> None:
     from imgclf.serve.meters import Meters
-    from imgclf.serve.processes import _Place
+    from imgclf.serve.processes import _Worker
 
     class Ended:
         reason, began = "signal 9", time.monotonic()
@@ -157,7 +157,7 @@ def test_a_process_that_cannot_be_made_is_tried_again() -> None:
         return made.pop()
 
     told: list[str] = []
-    place = _Place(start, Meters(), told.append)  # type: ignore[arg-type]
+    place = _Worker(start, Meters(), told.append)  # type: ignore[arg-type]
     Ended.process.wait()
     wait(lambda: place.watch() or len(told) == 2)  # type: ignore[func-returns-value]
     assert place.process is None

@@ -536,7 +536,7 @@ def test_a_run_can_be_resumed_from_when_it_has_its_config(whole: Path, tmp_path:
 
 def test_only_an_unfinished_run_is_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Ctrl-C after the end, while a backbone is looked at: there is nothing to resume."""
-    for name, said in (("bundle.json", ""), ("checkpoint.npz", f"go on with `imgclf train --resume '{tmp_path}/a run'`\n")):
+    for name, said in (("bundle.json", ""), ("checkpoint.npz", f"continue with `imgclf train --resume '{tmp_path}/a run'`\n")):
         write(tmp_path / "a run" / name, b"{}")
         with pytest.raises(KeyboardInterrupt), TrainingDisplay() as display:
             display.started(tmp_path / "a run", [])
@@ -606,7 +606,7 @@ def test_ctrl_c_once_finishes_and_twice_stops(whole: Path, tmp_path: Path) -> No
         assert (
             "by request; the best epoch so far is kept"
             if times == 1
-            else "unfinished run: go on with `imgclf train --resume runs/2`"
+            else "unfinished run: continue with `imgclf train --resume runs/2`"
         ) in rest
 
 
