@@ -98,10 +98,10 @@ def test_the_file_of_a_share_takes_its_name_when_it_is_done(tmp_path: Path) -> N
     assert [(shard.index, shard.count) for shard, _file in shards.results(path)] == [(1, 3), (1, 10), (2, 10)]
 
 
-def test_what_is_said_of_shares() -> None:
-    assert shards.said([]) == ""
-    assert shards.said([Shard(2, 2), Shard(1, 2)]) == "merged 2 of 2 shards"
-    assert shards.said([Shard(3, 4), Shard(1, 2), Shard(3, 4)]) == (
+def test_summary_of_shards() -> None:
+    assert shards.summary([]) == ""
+    assert shards.summary([Shard(2, 2), Shard(1, 2)]) == "merged 2 of 2 shards"
+    assert shards.summary([Shard(3, 4), Shard(1, 2), Shard(3, 4)]) == (
         "took up 1 of 2 shards; missing, and done here: 2; took up 1 of 4 shards; missing, and done here: 1, 2, 4"
     )
 

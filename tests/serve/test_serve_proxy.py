@@ -204,13 +204,13 @@ def browse(browser: Any, cell: Cell, content: bytes) -> None:
         expect(page.locator("#about")).to_contain_text("3 classes", timeout=10_000)
         page.set_input_files("#files", [{"name": "a.png", "mimeType": "image/png", "buffer": content}])
         expect(page.locator("#verdict")).to_have_text("red", timeout=10_000)
-        page.click("#look")
-        expect(page.locator("#looked")).to_contain_text("bright regions support red", timeout=20_000)
+        page.click("#saliency")
+        expect(page.locator("#saliency-note")).to_contain_text("probability of red", timeout=20_000)
         assert page.evaluate("Boolean(navigator.mediaDevices)") is cell.tls
         if cell.tls:
             page.click("#camera")
             page.click("#shoot")
-            expect(page.locator("#sure")).to_contain_text("Probability ", timeout=10_000)
+            expect(page.locator("#confidence")).to_contain_text("Confidence ", timeout=10_000)
         if not cell.tls:  # a header that Chromium ignores there, and says so
             wrong = [line for line in wrong if "Cross-Origin-Opener-Policy" not in line]
         assert wrong == [], str(cell)
