@@ -102,7 +102,8 @@ def test_summary_of_shards() -> None:
     assert shards.summary([]) == ""
     assert shards.summary([Shard(2, 2), Shard(1, 2)]) == "merged 2 of 2 shards"
     assert shards.summary([Shard(3, 4), Shard(1, 2), Shard(3, 4)]) == (
-        "took up 1 of 2 shards; missing, and done here: 2; took up 1 of 4 shards; missing, and done here: 1, 2, 4"
+        "merged 1 of 2 shards; processed the missing shards here: 2; "
+        "merged 1 of 4 shards; processed the missing shards here: 1, 2, 4"
     )
 
 
