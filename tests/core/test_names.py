@@ -49,7 +49,9 @@ def test_a_path_as_it_is_spelled_on_disk(tmp_path: Path) -> None:
         assert names.spelled(tmp_path, given) == expected
 
 
-@pytest.mark.parametrize("name", [*names.SYSTEM_FOLDERS, ".Trash-1000", ".", "System Volume Information", "@eaDir", "#RECYCLE"])
+@pytest.mark.parametrize(
+    "name", [*sorted(names.SYSTEM_FOLDERS), ".Trash-1000", ".", "System Volume Information", "@eaDir", "#RECYCLE"]
+)
 def test_foreign_folders(name: str) -> None:
     assert names.is_foreign_folder(name)
     assert not names.is_foreign_folder(f"my {name}")
