@@ -333,8 +333,8 @@ def test_int8_is_fitted_to_training_images_where_there_are_no_others(project: Pa
     assert {row.split for row in verb._calibration_rows(list(rows))} == {"val"}
     others = [row for row in rows if row.split != "val"]
     assert {row.split for row in verb._calibration_rows(others)} == {"train"}
-    assert len(verb._some(others, 10)) <= 10
-    assert {row.label for row in verb._some(others, 10)} == {"blue", "green", "red"}
+    assert len(verb._evenly(others, 10)) <= 10
+    assert {row.label for row in verb._evenly(others, 10)} == {"blue", "green", "red"}
 
 
 def test_an_interrupted_export_leaves_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
