@@ -18,6 +18,14 @@ INSTEAD = {
     r"prospects?": "candidate",
     r"courses?": "strategy",
     r"findings?|outcomes?|suspects?": "issue",
+    r"recipes?": "preprocessing",
+    r"catalogues?|facts?": "index or measurements",
+    r"(batch|batches) of moves": "operation",
+    r"(training|validation|test) parts?": "training, validation or test set",
+    r"answers?|answered|answering": "prediction, or response",
+    r"how sure|the surest|how sure, how right": "confidence, reliability diagram",
+    r"what it says|what is said|as said|is told": "a concrete subject",
+    r"where it looks": "saliency map",
 }
 FILES = [
     *(path for ending in ("py", "json", "html", "js", "css") for path in PACKAGE.rglob(f"*.{ending}")),

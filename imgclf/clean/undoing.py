@@ -45,10 +45,10 @@ def recover(data: Path) -> list[str]:
     if not is_inside(state, data):
         raise ImgclfError(not_writable(data, "nothing can be moved"))
     with locks.locked(state, "clean --recover"):
-        said = journal.recover(data, state, foreign=True)
-    if not said:
+        notes = journal.recover(data, state, foreign=True)
+    if not notes:
         raise ImgclfError(f"{data}: no command was interrupted here, so there is nothing to recover")
-    return said
+    return notes
 
 
 def history(data: Path) -> list[journal.Operation]:

@@ -242,8 +242,8 @@ def print_undone(restored: Sequence[str], problems: Sequence[str], notes: Sequen
     for note in notes:
         say(note)
     if json:
-        told = {"restored": list(restored), "problems": list(problems), "notes": list(notes)}
-        as_json({"schema": "clean-undo/1", "dry_run": dry_run, **told})
+        result = {"restored": list(restored), "problems": list(problems), "notes": list(notes)}
+        as_json({"schema": "clean-undo/1", "dry_run": dry_run, **result})
     elif dry_run:
         for path in restored:
             out.print(printable(path))

@@ -53,8 +53,8 @@ def temperature(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -> 
     targets = (np.eye(len(seen))[true] * len(true) + seen) / (len(true) + seen.sum())
 
     def loss(place: float) -> float:
-        answers = np.maximum(tempered(probabilities, math.exp(place)), 1e-300)
-        return float(-(targets * np.log(answers)).sum(axis=1).mean()) + place * place / (2 * len(true))
+        softened = np.maximum(tempered(probabilities, math.exp(place)), 1e-300)
+        return float(-(targets * np.log(softened)).sum(axis=1).mean()) + place * place / (2 * len(true))
 
     places = np.linspace(low, high, 40).tolist()
     best = min(range(40), key=lambda number: loss(places[number]))
@@ -108,13 +108,13 @@ def calibration(
 
 
 def risk_coverage(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-    """(thresholds, coverage, accuracy) when only answers at least so sure are given, one for each confidence, the surest first.
+    """Return (thresholds, coverage, accuracy) of the predictions at or above each confidence, the highest confidence first.
 
     El-Yaniv and Wiener, 2010; accuracy is one less their risk.
     """
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == true
     order = np.argsort(-confidence, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(confidence[order])), len(order) - 1)  # equal ones are answered together
+    ends = np.append(np.flatnonzero(np.diff(confidence[order])), len(order) - 1)  # equal confidences share a threshold
     return confidence[order][ends], (ends + 1) / len(order), np.cumsum(right[order])[ends] / (ends + 1)
 
 

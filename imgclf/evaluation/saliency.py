@@ -1,4 +1,4 @@
-"""Where a classifier looks: maps of an image, by covering parts of it or by gradients; and how much such a map explains."""
+"""Saliency maps of an image, by covering parts of it or by gradients, and a measure of how much such a map explains."""
 
 import dataclasses
 import math
@@ -13,13 +13,13 @@ from imgclf.core.parallel import ordered_map
 from imgclf.images import preprocess
 from imgclf.images.decode import Image
 
-Map = NDArray[np.float64]  # (h, w), 0 for no part in the answer to 1 for the largest
+Map = NDArray[np.float64]  # (h, w), from 0 (no influence on the prediction) to 1 (the largest)
 Probability = Callable[[Image], NDArray[np.float64]]  # (h, w, 3) uint8 at the model's size to (classes,)
 
 PATCHES = (
     4  # to the shorter side, each half over the next: as faithful as smaller ones, and as two sizes, in a third of the time
 )
-FAINT = 0.05  # in the logit: covering that moves no more than this is no part in the answer
+FAINT = 0.05  # in the logit: covering that changes it by no more than this has no influence
 SHARES = (0.05, 0.1, 0.2, 0.3)  # of the pixels covered, by which a map is judged
 
 

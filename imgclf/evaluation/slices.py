@@ -30,10 +30,13 @@ class Slice:
 
 
 def slices(right: NDArray[np.bool_], columns: Mapping[str, NDArray[np.float64] | Sequence[str]]) -> list[Slice]:
-    """Accuracy by each column: numbers in quarters of equally many images, words as they are.
+    """Return the accuracy of slices of the images, the worst first within each column.
 
-    right: (n,) whether the answer was right. A column with one value, and slices of fewer than ten images, say nothing and
-    are skipped. The worst first within a column.
+    Columns with one value, and slices of fewer than ten images, are skipped.
+
+    Args:
+        right: (n,) whether each prediction is correct.
+        columns: (n,) values by name. Numbers are divided at their quartiles, and each word is a slice.
     """
     found = []
     for by, values in columns.items():
@@ -41,7 +44,7 @@ def slices(right: NDArray[np.bool_], columns: Mapping[str, NDArray[np.float64] |
         members = [(name, chosen) for name, chosen in members if LEAST <= chosen.sum() < len(right)]
         found += [(by, name, int(chosen.sum()), int(right[chosen].sum())) for name, chosen in members]
     share = float(right.mean()) if len(right) else 0.0
-    # As many chances to look bad as there are slices: each is asked to be as many times as sure (Bonferroni).
+    # Bonferroni correction: with many slices, some are below the mean by chance.
     strict = statistics.NormalDist().inv_cdf(1 - 0.025 / max(1, len(found)))
     made = [
         Slice(

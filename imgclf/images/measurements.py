@@ -1,4 +1,4 @@
-"""All that one look at an image file's bytes tells: what it is, whether it decodes, how good it is, what it resembles."""
+"""Measure an image file in one pass: its format, whether it decodes, its quality, and a thumbnail for comparisons."""
 
 import hashlib
 import os

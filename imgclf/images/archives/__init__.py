@@ -13,7 +13,7 @@ ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".
 
 
 def members(archive: str) -> Iterator[Member]:
-    """The images in an archive, in its order. Entries that cannot be read are told, what is no image is skipped."""
+    """Yield the images of an archive in its order. Unreadable entries are yielded with their error; other files are skipped."""
     try:
         with open(archive, "rb") as file:
             yield from (zips if archive.lower().endswith(".zip") else tars).members(file)
