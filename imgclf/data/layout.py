@@ -89,7 +89,7 @@ def subset_folders(root: Path) -> dict[str, Subset]:
     for subset in SUBSETS:
         same = sorted(name for name in (subsets if subset == "train" else labelled) if subsets[name] == subset)
         if len(same) > 1:
-            raise ImgclfError(f"{root}: {' and '.join(same)} are the same subset ({subset}); keep one of them")
+            raise ImgclfError(f"{root}: {' and '.join(same)} are the same subset of the split ({subset}); keep one of them")
     return labelled
 
 

@@ -66,7 +66,7 @@ def reads(root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
     return counts["read"], counts["measure"]
 
 
-def test_facts(data: Path) -> None:
+def test_measurements(data: Path) -> None:
     with scanning(data) as scanned:
         assert list(scanned.paths) == [
             "a/0.png",
