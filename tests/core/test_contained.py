@@ -56,7 +56,7 @@ def test_what_lies_there(folder: Folder) -> None:
         assert kind(status.st_mode)
     assert folder.status("none") is None
     for name in ("", "..", "a/b", "."):
-        with pytest.raises(ValueError, match="is no name of a file or folder"):
+        with pytest.raises(ValueError, match="is not the name of a file or folder"):
             folder.status(name)
     with pytest.raises(OSError, match="File name too long"):
         folder.status("x" * 300)
@@ -79,7 +79,7 @@ def test_folders_below(folder: Folder) -> None:
             folder.below(*names)
         assert error.value.filename == str(folder.path.joinpath(*names))
     for name in ("..", ".", "", "inner/deep"):
-        with pytest.raises(ValueError, match="is no name of a file or folder"):
+        with pytest.raises(ValueError, match="is not the name of a file or folder"):
             folder.below(name)
     for name in ("to folder", "to nothing", "to file"):
         with pytest.raises(LinkError, match=f"{name}: a link, which imgclf does not follow here") as link:
@@ -108,7 +108,7 @@ def test_files_are_opened_only_as_files(folder: Folder) -> None:
     os.close(folder.open("twice"))
     os.close(folder.open("twice", os.O_RDWR, several_names=True))
     for flags in (os.O_RDWR, os.O_WRONLY):
-        with pytest.raises(LinkError, match=r"has several names \(hard links\), so imgclf does not write it"):
+        with pytest.raises(LinkError, match=r"has several names \(hard links\), so imgclf does not write to it"):
             folder.open("twice", flags)
     assert folder.read("file", 5) == b"12345"
     with pytest.raises(ImgclfError, match="larger than 4 bytes, so it was not written by imgclf; move it away"):

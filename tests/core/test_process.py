@@ -45,7 +45,7 @@ def test_warnings_of_others_are_passed_over_and_ours_are_not(monkeypatch: pytest
     monkeypatch.setenv("PYTHONWARNINGS", "error,always::ResourceWarning,default")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        process._pass_over_warnings_of_others()
+        process._ignore_warnings_of_other_packages()
         assert os.environ["PYTHONWARNINGS"] == "always::ResourceWarning"
         for kind in (DeprecationWarning, UserWarning, RuntimeWarning):
             warnings.warn_explicit("of another", kind, "file.py", 1, module="numpy")
@@ -55,7 +55,7 @@ def test_warnings_of_others_are_passed_over_and_ours_are_not(monkeypatch: pytest
             warnings.warn_explicit("left open", ResourceWarning, "file.py", 1, module="numpy")
     monkeypatch.setenv("PYTHONWARNINGS", "error")
     with warnings.catch_warnings():
-        process._pass_over_warnings_of_others()
+        process._ignore_warnings_of_other_packages()
     assert "PYTHONWARNINGS" not in os.environ
 
 

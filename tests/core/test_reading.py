@@ -198,7 +198,7 @@ def test_whose_a_closed_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(os, "geteuid", lambda: 61001)
     monkeypatch.setattr(owners, "name_of", lambda user: f"user {user}")
     command = f"chmod -R g+rwX '{state}'"
-    assert owners.closed(file) == f"{file} belongs to user {os.getuid()} and is closed to you; ask user 0 to run `{command}`"
+    assert owners.closed(file) == f"{file} belongs to user {os.getuid()}, and you have no access; ask user 0 to run `{command}`"
     closed_to_us[file] = os.X_OK
     assert owners.closed(file) == "", "a file need not be executed"
     closed_to_us[folder] = os.X_OK
@@ -207,7 +207,9 @@ def test_whose_a_closed_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert owners.closed(file).startswith(f"{folder} belongs to"), "what is above is not ours to open"
     monkeypatch.setattr(os, "getegid", lambda: 61002)
     monkeypatch.setattr(os, "getgroups", lambda: [])
-    assert owners.closed(file).endswith(f"run `chgrp -R GROUP '{state}' && {command}` with a GROUP that has you both")
+    assert owners.closed(file).endswith(
+        f"run `chgrp -R GROUP '{state}' && {command}`, where GROUP is a group that you are both in"
+    )
     assert owners.closed(tmp_path / "none" / ".imgclf" / "file") == ""
     assert owners.closed(tmp_path) == ""
 
@@ -223,7 +225,7 @@ def test_users_without_a_name() -> None:
 def test_components(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("", ".", "..", "a/b", "a\0b", "/", "\ud800"):
         assert not links.is_component(name)
-        with pytest.raises(ValueError, match="is no name of a file or folder"):
+        with pytest.raises(ValueError, match="is not the name of a file or folder"):
             links.check_component(name)
     for name in ("a", "...", ".a", "a\\b", "a:b", os.fsdecode(b"\xff")):
         assert links.is_component(name)

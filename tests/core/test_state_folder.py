@@ -69,8 +69,8 @@ def test_what_is_a_data_folder(data: Path, monkeypatch: pytest.MonkeyPatch) -> N
     for place, words in (
         (data / "none", "no such folder; give the folder that holds one folder of images per class"),
         (data / "a" / "1.png", "a file, not a folder; give the folder"),
-        (Path("/"), "too much to be a data folder"),
-        (data / "home", "too much to be a data folder"),
+        (Path("/"), "the home folder or the root of the disk"),
+        (data / "home", "the home folder or the root of the disk"),
     ):
         (data / "home").mkdir(exist_ok=True)
         monkeypatch.setattr(state_folder, "home", lambda: data / "home")

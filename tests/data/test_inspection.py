@@ -69,10 +69,10 @@ def crowd(**files: dict[str, Any]) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize(
     ("check", "score", "words"),
     [
-        ("dark", 0.7, "nearly all pixels below 30% of full light in every colour"),
-        ("bright", 0.7, "nearly all pixels above 70% of full light in every colour"),
-        ("low-contrast", 0.8, "uses 20% of the range of grey"),
-        ("blank", 0.98, "98.0% of the pixels alike"),
+        ("dark", 0.7, "nearly all pixels are below 30% of full brightness in every channel"),
+        ("bright", 0.7, "nearly all pixels are above 70% of full brightness in every channel"),
+        ("low-contrast", 0.8, "uses 20% of the brightness range"),
+        ("blank", 0.98, "98.0% of the pixels have almost the same brightness"),
         ("blurry", 0.7, "blur 0.70 of 1"),
         ("grayscale", 0.99, "no colour"),
     ],
@@ -165,9 +165,9 @@ def test_what_is_wrong_with_a_file() -> None:
         ("unsupported", "a/heic.jpg", 1.0, "HEIC"),
         ("extension", "a/jpeg.png", 1.0, "JPEG named .png"),
         ("extension", "a/none", 1.0, "PNG without an extension"),
-        ("missing-end", "a/cut.png", 1.0, "the mark at the end is missing; every pixel is there"),
-        ("trailing", "a/more.png", 0.25, "250 bytes behind the image's end"),
-        ("animated", "a/moves.png", 1.0, "several images in one file; the first is used"),
+        ("missing-end", "a/cut.png", 1.0, "the end marker is missing, but all pixels are present"),
+        ("trailing", "a/more.png", 0.25, "250 bytes after the end of the image"),
+        ("animated", "a/moves.png", 1.0, "several images in one file; only the first is used"),
     ]
 
 
@@ -187,7 +187,7 @@ SAME: dict[str, Any] = {"pixels": (7, 7)}
 
 
 def resembling(scanned: Known, subsets: Sequence[Subset | None] | None = None, at_least: float = 0.0) -> list[tuple[str, ...]]:
-    listed = duplicates.resemblances(scanned, found(scanned.paths, subsets), at_least, None)
+    listed = duplicates.similarity_issues(scanned, found(scanned.paths, subsets), at_least, None)
     assert all(isinstance(one, Issue) for one in listed)
     return [(one.check, one.path, one.other, f"{one.score}", one.detail) for one in listed]
 

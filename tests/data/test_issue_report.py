@@ -56,7 +56,7 @@ def test_a_report_that_asks_for_moves_is_kept(line: str, asks: bool, tmp_path: P
     path = write(tmp_path / "r.csv", f"path,action,new_label\n{line}\n".encode())
     before = path.read_bytes()
     notes = issue_report.write(path, [])
-    assert notes == ([f"the report that was there asked for moves; it is kept as {tmp_path / 'r-1.csv'}"] if asks else [])
+    assert notes == ([f"{path}: the older report requests moves, so it was renamed to {tmp_path / 'r-1.csv'}"] if asks else [])
     assert [file.name for file in sorted(tmp_path.iterdir())] == (["r-1.csv", "r.csv"] if asks else ["r.csv"])
     assert path.read_text() == ",".join(issue_report.COLUMNS) + "\n"
     if asks:
@@ -92,16 +92,16 @@ def test_groups_by_what_a_pattern_captures() -> None:
     assert grouping.keys_by_regex(PATHS, "(a)/|p([0-9])") == {"a/p1_1.png": "a/", "a/p1_2.png": "a/", "b/p2_1.png": "/2"}
     assert grouping.keys_by_regex(["cafe\u0301/1"], "(caf\u00e9)") == {"cafe\u0301/1": "caf\u00e9"}
     for pattern, words in (
-        ("(", "is no regular expression"),
-        ("p.", "captures nothing"),
-        ("z(.)", "is found in none of the 4 paths"),
+        ("(", "is not a valid regular expression"),
+        ("p.", "has no capture group"),
+        ("z(.)", "matches none of the 4 paths"),
     ):
         with pytest.raises(UsageError, match=words):
             grouping.keys_by_regex(PATHS, pattern)
     keys, notes = grouping.user_groups(PATHS, SplitConfig(group_by="p([0-9])_"))
-    assert (len(keys), notes) == (3, ["groups as asked for: 2; images in none of them: 1"])
+    assert (len(keys), notes) == (3, ["groups from --group-by or --groups: 2; images without a group: 1"])
     assert grouping.user_groups(PATHS, SplitConfig()) == ({}, [])
-    with pytest.raises(UsageError, match="exclude each other"):
+    with pytest.raises(UsageError, match="cannot be used together"):
         grouping.user_groups(PATHS, SplitConfig(group_by="(a)", groups="g.csv"))
 
 
@@ -111,20 +111,20 @@ def test_groups_of_a_file(tmp_path: Path) -> None:
         return grouping.user_groups(PATHS, SplitConfig(groups=str(path)))
 
     known = [f"{path},{path[0]}" for path in PATHS]
-    assert read(*known) == (dict(zip(PATHS, "aabb", strict=True)), ["groups as asked for: 2"])
+    assert read(*known) == (dict(zip(PATHS, "aabb", strict=True)), ["groups from --group-by or --groups: 2"])
     keys, notes = read(*known[:3], "b/x.png,", "c/2.png,c", "c/1.png,c", known[0])
     assert keys["c/1.png"] == "c"
     assert notes == [
-        "groups as asked for: 2; images in none of them: 1",
-        f"rows of {tmp_path / 'g.csv'} that match no usable image: 2, first 'c/1.png'",
+        "groups from --group-by or --groups: 2; images without a group: 1",
+        f"rows of {tmp_path / 'g.csv'} without a usable image: 2, the first is 'c/1.png'",
     ]
     with pytest.raises(ImgclfError, match=r"line 6: a/p1_1.png is in two groups, a and other"):
         read(*known, "a/p1_1.png,other")
     with pytest.raises(
-        ImgclfError, match=r"none of its paths, such as 'c/1.png', is in the data folder; paths look like 'a/p1_1.png'$"
+        ImgclfError, match=r"none of its paths, such as 'c/1.png', is in the data folder; paths must look like 'a/p1_1.png'$"
     ):
         read("c/2.png,c", "c/1.png,c")
-    with pytest.raises(ImgclfError, match=r"it names no group; paths look like 'a/p1_1.png'$"):
+    with pytest.raises(ImgclfError, match=r"the file has no groups; paths must look like 'a/p1_1.png'$"):
         read("a/p1_1.png,")
     write(tmp_path / "u.csv", "path,group\ncafe\u0301/1,cafe\u0301\n".encode())
     assert grouping.keys_from_file(tmp_path / "u.csv", ["caf\u00e9/1"]) == {"caf\u00e9/1": "caf\u00e9"}

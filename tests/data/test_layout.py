@@ -70,13 +70,16 @@ def test_names_of_parts(name: str, subset: str | None) -> None:
 @pytest.mark.parametrize(
     ("paths", "words"),
     [
-        (("train/a/1", "val/a/1", "cats/1"), "{split}, but cats beside them does not;"),
-        (("train/a/1", "val/a/1", "b/1", "c/1", "d/1", "e/1"), "{split}, but b, c, d beside them do not;"),
-        (("train/a/1", "train2/a/1", "val/a/1"), "train and train2 are the same split (train); keep one of them"),
-        (("train/a/1", "val/a/1", "test/a/1", "test1/b/1"), "test and test1 are the same split (test); keep one of them"),
+        (("train/a/1", "val/a/1", "cats/1"), "{split}, but cats in the same folder does not;"),
+        (("train/a/1", "val/a/1", "b/1", "c/1", "d/1", "e/1"), "{split}, but b, c, d in the same folder do not;"),
+        (("train/a/1", "train2/a/1", "val/a/1"), "train and train2 are the same subset of the split (train); keep one of them"),
+        (
+            ("train/a/1", "val/a/1", "test/a/1", "test1/b/1"),
+            "test and test1 are the same subset of the split (test); keep one of them",
+        ),
         (("train/1.png", "val/2.png"), "{none}; {root}/train/1.png is not in a class folder"),
         (("train/.x", "val/2.png"), "{none}"),
-        (("a/train/1", "a/test/1", "b/1"), "{inside}; move them to train/a etc., or rename them if they are not a split"),
+        (("a/train/1", "a/test/1", "b/1"), "{inside}; move them to train/a and so on, or rename them if they are not a split"),
     ],
 )
 def test_what_is_neither_split_nor_classes(paths: tuple[str, ...], words: str, tmp_path: Path) -> None:
@@ -135,7 +138,7 @@ def test_no_classes_and_one_class(tmp_path: Path) -> None:
     with pytest.raises(ImgclfError, match=r"no class folders; it is empty\. Expected"):
         layout.classes(tmp_path)
     made(tmp_path, "b.png", "a.png")
-    with pytest.raises(ImgclfError, match=r"no class folders; it holds files such as a\.png directly\. Expected"):
+    with pytest.raises(ImgclfError, match=r"no class folders; it contains files such as a\.png directly\. Expected"):
         layout.classes(tmp_path)
     made(tmp_path, "animals/1.png")
     assert layout.classes(tmp_path) == ["animals"]
@@ -163,7 +166,7 @@ def test_subfolders_that_are_merged_are_named(tmp_path: Path) -> None:
 def test_two_spellings_of_a_class_are_refused(tmp_path: Path) -> None:
     root = made(tmp_path, "caf\u00e9/1", "cafe\u0301/1")
     for ask in (scan, layout.class_folders):
-        with pytest.raises(ImgclfError, match="have the same name, caf\u00e9, in two Unicode spellings"):
+        with pytest.raises(ImgclfError, match="have the same name, caf\u00e9, in two Unicode forms"):
             ask(root)
 
 

@@ -108,7 +108,7 @@ def test_smoothing_and_weights(classes: int, shared: float) -> None:
     np.testing.assert_allclose(targets, plain * 0.9 + shared, atol=1e-6)
     assert weights.tolist() == worth[own].tolist()
     mixed = np.array([[0.25]] if classes == 2 else [[0.75, 0.25, 0.0]], np.float32)
-    assert loader._weighed(mixed, worth).tolist() == [0.875]
+    assert loader._image_weights(mixed, worth).tolist() == [0.875]
 
 
 def test_images_are_made_smaller_only_when_asked() -> None:
@@ -132,7 +132,7 @@ def test_batches_are_made_ahead_in_order_and_no_more_than_three(count: int) -> N
         assert item <= read + 3
         return 10 * item
 
-    results = loader.ahead(make, range(count))
+    results = loader.prefetched(make, range(count))
     for expected in range(count):
         assert next(results) == 10 * expected
         read = expected + 1

@@ -128,18 +128,18 @@ def test_changes_since_a_split(tmp_path: Path) -> None:
     write(tmp_path / "e/1.png", encoded(photo(94), "PNG"))
     write(tmp_path / "e/page.png", b"<html>")
     told: list[tuple[int, int]] = []
-    now, notes = manifest.as_they_are(tmp_path, Manifest(tuple(rows)), lambda *step: told.append(step))
+    now, notes = manifest.current_manifest(tmp_path, Manifest(tuple(rows)), lambda *step: told.append(step))
     assert told[-1] == (13, 13)
     force, stable = f"`imgclf split {tmp_path} --force`", f"`imgclf split {tmp_path} --stable`"
     assert notes == [
         "images renamed or moved since the split: 1 (b/new name.png)",
         "images of the split that no longer exist (skipped): 13 (a/0.png, a/1.png, a/2.png, a/3.png, a/4.png, ...); "
         f"make a new split without them: {force}",
-        "classes of the split that have no images any more: 1 (c)",
+        "classes of the split that no longer have images: 1 (c)",
         "class folders added after the split (not used for training): d (2 images), e (1 image); "
         f"make a new split with them: {force}",
         f"images that are not in the split: 1 (b/added.png); make a new split with {force}, "
-        f"or add them and keep the other images where they are: {stable}",
+        f"or add them without changing the subsets of the others: {stable}",
         f"images skipped because they changed after the split: 1 (b/1.png); make a new split with them: {force}",
     ]
     kept = ["a/6.png", *(f"b/{number}.png" for number in range(2, 7)), "b/new name.png"]

@@ -96,7 +96,7 @@ def test_a_full_disk_is_told_in_megabytes(number: int, tmp_path: Path, monkeypat
     with pytest.raises(ImgclfError if number != errno.EIO else OSError) as error:
         prepared_images.store_pixels(root, ["a/000.png"] * 10_000, PREPROCESSING)
     if number != errno.EIO:
-        assert ": the disk is full: 10,000 prepared images take 3 MB there; make room" in str(error.value)
+        assert ": the disk is full: 10,000 prepared images take 3 MB there; free some space" in str(error.value)
 
 
 def test_parts_without_images_have_folders_too(tmp_path: Path) -> None:

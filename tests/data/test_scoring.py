@@ -59,7 +59,7 @@ def test_a_part_of_the_runs_own_split(tmp_path: Path, subset: Subset) -> None:
     assert [note.split(":")[0] for note in found.notes] == {
         "test": [],
         "val": ["images that were in the run's validation set, which chose its best epoch"],
-        "train": ["these images trained the network"],
+        "train": ["the model was trained on these images"],
     }[subset]
 
 
@@ -68,8 +68,8 @@ def test_the_test_part_is_the_usual_one_and_the_validation_part_stands_in(tmp_pa
     found = scoring.images(made(tmp_path / "two", ("train", "val", "val")))
     assert (found.name, len(found.samples)) == ("val", 6)
     assert found.notes == (
-        "there is no test set; the validation set is scored",
-        "images that were in the run's validation set, which chose its best epoch: 6 of 6; the score flatters the run",
+        "the split has no test set, so the validation set is scored",
+        "images that were in the run's validation set, which chose its best epoch: 6 of 6; the score is too optimistic",
     )
 
 
@@ -97,7 +97,7 @@ def test_the_data_may_have_moved(tmp_path: Path) -> None:
     """A folder that holds more than half of the split's files under their paths is the run's own."""
     run = made(tmp_path)
     (tmp_path / "data").rename(tmp_path / "moved")
-    with pytest.raises(ImgclfError, match="the run's data folder is no longer there; give the folder"):
+    with pytest.raises(ImgclfError, match="the run's data folder no longer exists; give the folder"):
         scoring.images(run)
     assert scoring.images(run, tmp_path / "moved").name == "test"
     for name in [*(f"blue/{index}" for index in range(4)), *(f"red/{index}" for index in range(3))]:
@@ -127,11 +127,11 @@ def test_another_folder(tmp_path: Path) -> None:
     assert paths(found) == ["blue/a.png", "blue/seen.png", "green/a.png"]
     assert (found.name, found.on, found.group_of) == ("other-of-mine-", f"all images of {other}", None)
     assert [path for path, _reason in found.skipped] == ["blue/page.png"]
-    assert found.notes == ("images that were in the run's training set: 1 of 3; the score flatters the run",)
-    with pytest.raises(ImgclfError, match="not the data this run was trained on, and it has no val folder; leave --split out"):
+    assert found.notes == ("images that were in the run's training set: 1 of 3; the score is too optimistic",)
+    with pytest.raises(ImgclfError, match="not the data this run was trained on, and it has no val folder; omit --split"):
         scoring.images(run, other, "val")
     write(other / "zebra/1.png", picture(75))
-    with pytest.raises(ImgclfError, match="class zebra is unknown to this run, which knows blue, green, red"):
+    with pytest.raises(ImgclfError, match="class zebra is unknown to this run; its classes are blue, green, red"):
         scoring.images(run, other)
 
 
@@ -204,7 +204,7 @@ def test_a_run_whose_split_is_gone_or_another(tmp_path: Path) -> None:
     run = made(tmp_path)
     manifest = scoring.manifest_of(run)
     (run.path / scoring.MANIFEST).write_text(dataclasses.replace(manifest, rows=manifest.rows[1:]).to_csv())
-    with pytest.raises(ImgclfError, match="not the split that was written"):
+    with pytest.raises(ImgclfError, match="the split was changed after training"):
         scoring.manifest_of(run)
     (run.path / scoring.MANIFEST).unlink()
     with pytest.raises(ImgclfError, match="broken bundle, the file is missing"):
