@@ -111,7 +111,7 @@ def test_a_class_that_a_part_lacks_is_no_part_of_the_imbalance(tmp_path: Path, i
             write(tmp_path / "data" / label / f"{index}.jpg", encoded(photo(100 * ord(label) + index)))
     splitting.split(tmp_path / "data")
     done = imgclf("preview", "--split", "val")
-    assert "9 images, 3 classes, imbalance 2.00 (largest / smallest that has images)" in done.stdout
+    assert "9 images, 3 classes, imbalance 2.00 (largest / smallest with images)" in done.stdout
 
 
 def test_the_data_stays_as_it_is(data: Path) -> None:

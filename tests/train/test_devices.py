@@ -274,7 +274,7 @@ def test_workers_do_not_make_the_split_each_for_itself(tmp_path: Path, imgclf: R
     monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}')
     done = imgclf("train")
     assert done.returncode == 1
-    assert "data: no split yet, and all workers need the same one; make it first with `imgclf split data`" in done.stderr
+    assert "data: no split yet, and all workers need the same one; create it first with `imgclf split data`" in done.stderr
 
 
 def test_shards_share_every_file_out(tmp_path: Path) -> None:
