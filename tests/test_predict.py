@@ -616,7 +616,7 @@ def test_undo_leaves_changed_files_alone(photos: Path, imgclf: Run) -> None:
     )
     done = imgclf("predict", "--undo", "evil")
     assert (done.returncode, (photos / "photos/red-0.png").exists()) == (1, True)
-    assert "this journal is damaged ('..' is no name of a file or folder)" in done.stderr
+    assert "this journal is damaged ('..' is not the name of a file or folder)" in done.stderr
 
 
 def test_the_file_that_was_classified_is_the_one_that_moves(photos: Path, imgclf: Run) -> None:

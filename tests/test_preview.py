@@ -111,7 +111,7 @@ def test_a_class_without_images_in_the_subset_does_not_count_in_the_imbalance(tm
             write(tmp_path / "data" / label / f"{index}.jpg", encoded(photo(100 * ord(label) + index)))
     splitting.split(tmp_path / "data")
     done = imgclf("preview", "--split", "val")
-    assert "9 images, 3 classes, imbalance 2.00 (largest / smallest that has images)" in done.stdout
+    assert "9 images, 3 classes, imbalance 2.00 (largest / smallest with images)" in done.stdout
 
 
 def test_the_data_is_not_changed(data: Path) -> None:

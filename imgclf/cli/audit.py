@@ -7,7 +7,7 @@ import typer
 
 from imgclf.cli import console
 from imgclf.cli.console import (
-    LONGEST_LIST,
+    MAX_ROWS,
     as_json,
     one_line_each,
     out,
@@ -114,7 +114,7 @@ def print_audited(result: "Audit", json: bool) -> None:
             out.print()
     counts = ", ".join(f"{name} {len(issues):,}" for name, issues in result.by_check().items())
     out.print(printable(f"{len(result.images.samples):,} images; issues: {counts}"))
-    for path, reason in result.skipped[:LONGEST_LIST]:
+    for path, reason in result.skipped[:MAX_ROWS]:
         say(f"skipped {path}: {reason}", style="yellow")
     if result.note:
         say(result.note)

@@ -10,7 +10,7 @@ import typer
 
 from imgclf.cli import console, shell
 from imgclf.cli.console import (
-    LONGEST_LIST,
+    MAX_ROWS,
     add_row,
     as_json,
     counted,
@@ -200,11 +200,11 @@ def print_cleaning(result: "Cleaning") -> None:
     moved = [issue for issue in result.issues if issue.moved_to or issue.action == "stuck"]
     if len(moved) > len({issue.check for issue in moved}):  # the table above names one file per check
         table = new_table("action", "file", "why", numbers=False)
-        for issue in moved[:LONGEST_LIST]:
+        for issue in moved[:MAX_ROWS]:
             table.add_row(printable(issue.action), printable(issue.path), printable(_why(issue)))
         out.print(table)
-        if len(moved) > LONGEST_LIST:
-            out.print(f"... and {len(moved) - LONGEST_LIST} more; --report FILE.csv lists all")
+        if len(moved) > MAX_ROWS:
+            out.print(f"... and {len(moved) - MAX_ROWS} more; --report FILE.csv lists all")
         out.print()
     for rule, number in sorted(collections.Counter(rule for _path, rule in result.ignored).items()):
         out.print(printable(f"ignored {number:,}: {rule}"))
@@ -288,11 +288,11 @@ def print_applied(issues: "Sequence[Issue]", notes: "Sequence[str]", folder: Pat
         return
     if issues:
         table = new_table("action", "file", "to", numbers=False)
-        for issue in issues[:LONGEST_LIST]:
+        for issue in issues[:MAX_ROWS]:
             add_row(table, issue.action, issue.path, issue.moved_to or issue.detail)
         out.print(table)
-        if len(issues) > LONGEST_LIST:
-            out.print(f"... and {len(issues) - LONGEST_LIST} more")
+        if len(issues) > MAX_ROWS:
+            out.print(f"... and {len(issues) - MAX_ROWS} more")
     stuck = sum(issue.action == "stuck" for issue in issues)
     verb = "to be moved" if dry_run else "moved"
     out.print(f"{counted(len(issues) - stuck, 'file')} {verb}" + (f", {stuck:,} could not be moved" if stuck else ""))

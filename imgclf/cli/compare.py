@@ -7,7 +7,7 @@ import typer
 
 from imgclf.cli import console
 from imgclf.cli.console import (
-    LONGEST_LIST,
+    MAX_ROWS,
     add_row,
     as_json,
     counted,
@@ -81,7 +81,7 @@ def print_comparison(result: "Comparison", json: bool) -> None:
         out.print(f"{better} is better{poor}")
     if result.disagreements:
         out.print()
-        lines = [(one.label, one.first, one.second, one.path) for one in result.disagreements[:LONGEST_LIST]]
+        lines = [(one.label, one.first, one.second, one.path) for one in result.disagreements[:MAX_ROWS]]
         one_line_each(lines, "true", "A predicts", "B predicts", "image")
-        if len(result.disagreements) > LONGEST_LIST:
-            out.print(f"... and {len(result.disagreements) - LONGEST_LIST:,} more; --json lists all")
+        if len(result.disagreements) > MAX_ROWS:
+            out.print(f"... and {len(result.disagreements) - MAX_ROWS:,} more; --json lists all")

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
-LONGEST_NOTES = 10  # skipped files or errors that are listed one by one
-LONGEST_LIST = 40  # rows of a table of files; --report and --json contain all of them
+MAX_NOTES = 10  # skipped files or errors that are listed one by one
+MAX_ROWS = 40  # rows of a table of files; --report and --json contain all of them
 
 _NARROWEST = 20
 
@@ -103,34 +103,34 @@ def error(text: str) -> None:
 
 def say_errors(problems: Sequence[str]) -> None:
     """Print the first problems as errors, one per line, and the number of the others."""
-    for problem in problems[:LONGEST_NOTES]:
+    for problem in problems[:MAX_NOTES]:
         error(problem)
-    if len(problems) > LONGEST_NOTES:
-        error(f"and {len(problems) - LONGEST_NOTES:,} more errors")
+    if len(problems) > MAX_NOTES:
+        error(f"and {counted(len(problems) - MAX_NOTES, 'more error')}")
 
 
 def say_skipped(items: "Sequence[tuple[str, str]]") -> None:
     """Print the first skipped files, and the number of the others. items: (path, reason)."""
-    for path, reason in items[:LONGEST_NOTES]:
+    for path, reason in items[:MAX_NOTES]:
         say(f"skipped {path}: {reason}", style="yellow")
-    if len(items) > LONGEST_NOTES:
+    if len(items) > MAX_NOTES:
         say(
-            f"skipped {len(items) - LONGEST_NOTES} more; `imgclf clean` lists and quarantines unusable files",
+            f"skipped {len(items) - MAX_NOTES} more; `imgclf clean` lists and quarantines unusable files",
             style="yellow",
         )
 
 
 class Notes:
-    """Print problems of one kind as they occur, up to LONGEST_NOTES. words: begin each line, such as `not placed`."""
+    """Prints problems of one kind as they occur, up to MAX_NOTES. words: begin each line, such as `not placed`."""
 
     def __init__(self, words: str) -> None:
         self.words, self.count = words, 0
 
     def __call__(self, name: str, reason: str) -> None:
         self.count += 1
-        if self.count <= LONGEST_NOTES:
+        if self.count <= MAX_NOTES:
             say(f"{self.words} {name}: {reason}", style="yellow")
-        elif self.count == LONGEST_NOTES + 1:
+        elif self.count == MAX_NOTES + 1:
             say(f"{self.words}: more files, which are counted but not listed", style="yellow")
 
 

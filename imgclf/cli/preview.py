@@ -8,7 +8,7 @@ import typer
 
 from imgclf.cli import console
 from imgclf.cli.console import (
-    LONGEST_LIST,
+    MAX_ROWS,
     add_row,
     counted,
     half_blocks,
@@ -133,11 +133,11 @@ def strip_columns(wanted: int) -> int:
 
 def print_strip(rows: "Sequence[tuple[str, NDArray[np.uint8], list[str]]]") -> None:
     """Print thumbnails by class, or only their file names if stdout is not a terminal. rows: (class, thumbnails, files)."""
-    for name, image, paths in rows[:LONGEST_LIST]:
+    for name, image, paths in rows[:MAX_ROWS]:
         if not on_terminal():
             out.print(printable(f"{name}: {', '.join(paths)}"))
             continue
         out.print(printable(name, "bold"))
         half_blocks(image, gap=17)
-    if len(rows) > LONGEST_LIST:
-        out.print(f"... and {len(rows) - LONGEST_LIST} more classes")
+    if len(rows) > MAX_ROWS:
+        out.print(f"... and {len(rows) - MAX_ROWS} more classes")

@@ -9,7 +9,7 @@ import typer
 
 from imgclf.cli import console, shell
 from imgclf.cli.console import (
-    LONGEST_LIST,
+    MAX_ROWS,
     add_row,
     as_json,
     counted,
@@ -171,14 +171,14 @@ def print_leakage(result: "Leakage", json: bool) -> None:
         return
     if result.leaks:
         table = new_table("image", "duplicate of", "match", numbers=False)
-        for leak in result.leaks[:LONGEST_LIST]:
+        for leak in result.leaks[:MAX_ROWS]:
             match = "exact" if leak.exact else f"{'mirrored' if leak.mirrored else 'near'} {leak.similarity:.2f}"
             names = [path if result.where == "its folders" else f"{subset}: {path}" for subset, path in
                      ((leak.subset, leak.path), (leak.other_subset, leak.other))]  # fmt: skip
             add_row(table, *names, match)
         out.print(table)
-        if len(result.leaks) > LONGEST_LIST:
-            out.print(f"... and {len(result.leaks) - LONGEST_LIST} more; --json lists all")
+        if len(result.leaks) > MAX_ROWS:
+            out.print(f"... and {len(result.leaks) - MAX_ROWS} more; --json lists all")
         out.print()
     subsets = ", ".join(f"{subset} {count:,}" for subset, count in result.images.items() if count)
     exact = sum(leak.exact for leak in result.leaks)

@@ -66,7 +66,7 @@ def test_which_share_a_path_belongs_to_is_the_same_everywhere() -> None:
     assert shards.parse("3/8") == Shard(3, 8)
     assert shards.parse("8/8") == Shard(8, 8)
     assert str(Shard(3, 8)) == "3 of 8"
-    wrong = {"9/8": "shards are numbered from 1 to 8", "0/8": "from 1 to 8", "\u0663/8": "expected the number of the shard"}
+    wrong = {"9/8": "shards are numbered from 1 to 8", "0/8": "from 1 to 8", "\u0663/8": "must be the number of the shard"}
     for text, words in wrong.items():
         with pytest.raises(UsageError, match=words):
             shards.parse(text)
