@@ -284,7 +284,7 @@ def test_errors_that_a_user_can_mend_and_others(file: Path, monkeypatch: pytest.
     def told(code: int) -> str:
         error = Failing("words of SQLite")
         error.sqlite_errorcode = code
-        with pytest.raises(ImgclfError) as caught, database.opened(file, TABLES) as db, db._told():
+        with pytest.raises(ImgclfError) as caught, database.opened(file, TABLES) as db, db._translated_errors():
             raise error
         return str(caught.value)
 
@@ -297,11 +297,11 @@ def test_errors_that_a_user_can_mend_and_others(file: Path, monkeypatch: pytest.
     assert told(sqlite3.SQLITE_READONLY) == told(sqlite3.SQLITE_CANTOPEN) == f"{file} is closed"
     monkeypatch.setattr(database.owners, "closed", lambda _path: "")
     assert told(sqlite3.SQLITE_READONLY).startswith(f"{file}: no write permission; ask its owner for it and run again")
-    with pytest.raises(KeyboardInterrupt), database.opened(file, TABLES) as db, db._told():
+    with pytest.raises(KeyboardInterrupt), database.opened(file, TABLES) as db, db._translated_errors():
         error = Failing("interrupted")
         error.sqlite_errorcode = sqlite3.SQLITE_INTERRUPT
         raise error
-    with pytest.raises(Failing), database.opened(file, TABLES) as db, db._told():
+    with pytest.raises(Failing), database.opened(file, TABLES) as db, db._translated_errors():
         raise Failing("a bug")
 
 
