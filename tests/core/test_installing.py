@@ -59,4 +59,4 @@ def test_messages_name_no_package_of_our_own(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImgclfError) as raised:
         formats.check_packages("onnx")
-    assert parsed(str(raised.value).partition("; run: ")[2]) == parsed(extras.command("onnx"))
+    assert parsed(str(raised.value).partition("; to install, run: ")[2]) == parsed(extras.command("onnx"))
