@@ -286,6 +286,28 @@ def test_recover_puts_nothing_of_someone_else_outside(data: Path, home: Path, wo
     assert [path.name for path in folder.iterdir()] == ["0001-predict.done.json"]
 
 
+@pytest.mark.parametrize("word", ["doing", "undoing"])
+def test_recover_makes_no_plan_of_someone_else_ours(data: Path, home: Path, word: str) -> None:
+    """After `clean --recover`, an undo still waits for --recover: it would put a file outside the folder."""
+    sorted_plan(data, "move", home / "project/json.py", "cats/000.png")
+    folder = data / ".imgclf/journal"
+    (folder / "0001-predict.done.json").rename(folder / f"0001-predict.{word}.json")
+    undoing.recover(data)
+    before = whole(home), tree(data)
+    back, problems = placing.undo(data)
+    assert (back, [name for name, _reason in problems]) == ([], [str(folder / "0001-predict.done.json")])
+    assert problems[0][1].startswith(f"made by eve; it would put files back into {home}/project (1)")
+    assert (whole(home), tree(data)) == before
+
+
+def test_an_undo_of_predict_leaves_what_clean_left_unfinished(data: Path, home: Path) -> None:
+    interrupted = plan(data, "doing", ("cats/000.png", "cats/moved.png"))
+    for foreign in (False, True):
+        assert placing.place(data, [(str(home / "thesis.txt"), "cats")], "move").problems == []
+        assert placing.undo(data, foreign=foreign) == ([f"{home}/thesis.txt"], [])
+        assert interrupted.exists()
+
+
 @pytest.mark.parametrize("place", [".config/autostart/evil.desktop", "a/../.ssh/authorized_keys", "link/x"])
 def test_even_a_trusted_plan_reaches_no_hidden_place_and_no_link(data: Path, home: Path, place: str) -> None:
     folder = write(data.parent / "sorted/cats/a.jpg", b"evil").parents[1]

@@ -8,11 +8,26 @@ says which moves were made. `clean` moves files within the folder of the journal
 
 import contextlib
 import dataclasses
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from imgclf.core.files import atomic, contained, linking, moving, seal, state_folder
-from imgclf.core.files.plans import DIGITS, PLAN, Failure, How, Journal, Move, Plan, command_of, mark, number_of, opened
+from imgclf.core.files import atomic, contained, linking, moving, state_folder
+from imgclf.core.files.plans import (
+    DIGITS,
+    PLAN,
+    Command,
+    Failure,
+    How,
+    Journal,
+    Move,
+    Plan,
+    command_of,
+    is_of,
+    mark,
+    number_of,
+    opened,
+)
 from imgclf.core.files.undo import carry_back
 
 
@@ -62,42 +77,51 @@ def history(data: Path, state: Path) -> list[Operation]:
             moves = plan.moves
             if word == "interrupted":
                 moves = tuple(move for move in moves if contained.status(journal.root, move.target))
-            operations.append(Operation(number_of(name), str(plan.content.get("time", "")), command_of(name), word, moves))
+            operations.append(Operation(number_of(name), plan.time, command_of(name), word, moves))
     return operations
 
 
-def pending(data: Path, state: Path) -> list[Path]:
-    """Plans of interrupted commands of other users and machines, after `recover`."""
+def remaining(data: Path, state: Path, command: Command) -> list[Path]:
+    """Plans of a command that are not undone, from their names alone."""
+    if not (state / "journal").is_dir():
+        return []
     with opened(data, state) as journal:
-        return [state / "journal" / name for name in journal.names(".doing.json", ".undoing.json")]
+        names = journal.names(".doing.json", ".done.json", ".undoing.json")
+        return [state / "journal" / name for name in names if is_of(name, command)]
 
 
-def recover(data: Path, state: Path, *, foreign: bool = False) -> list[str]:
+def recover(data: Path, state: Path, *, foreign: bool = False, command: Command | None = None) -> list[str]:
     """Tidy up after a killed command, and report it in one line each; the caller holds the lock.
 
     Moves that were made stay made (and can be undone). Moves that were only planned are dropped, because the files may have
     changed. An interrupted undo is finished. foreign: also do this for plans of other users and machines, which otherwise are
-    only named: they may have come with the folder.
+    only named: they may have come with the folder. If such a plan would put files outside the folder, it counts as done from
+    then on, unchanged: only `predict --undo --recover` carries it out. command: only for the operations of this command.
     """
     notes = []
     with opened(data, state) as journal:
         if journal.folder:
             atomic.remove_leftovers(journal.folder)
         for name in (*journal.names(".doing.json"), *reversed(journal.names(".undoing.json"))):
+            if command and not is_of(name, command):
+                continue
             plan, number = journal.read(name), number_of(name)
             if not (foreign or plan.is_own):
                 notes.append(
-                    f"operation {number}: {command_of(name)} by {seal.author(plan.content)} was interrupted and is left as it "
+                    f"operation {number}: {command_of(name)} by {plan.author} was interrupted and is left as it "
                     f"is; if you trust it, finish it with {state_folder.command('clean', data, '--recover')}"
+                )
+            elif plan.leaves_folder and not plan.is_own:  # written anew, it would have our seal
+                journal.rename(name, ".done.json")
+                notes.append(
+                    f"operation {number}: {command_of(name)} by {plan.author} counts as done; if you trust it, undo it with "
+                    f"`imgclf predict --undo {shlex.quote(str(data))} --recover`"
                 )
             elif name.endswith(".doing.json"):
                 notes.append(_keep_made(journal, plan))
-            elif plan.is_own or not plan.leaves_folder:
+            else:
                 failures = carry_back(journal, name)
                 notes.append(f"finished an interrupted undo of {command_of(name)}" + _not_moved(failures))
-            else:  # only `predict --undo --recover` puts files of someone else outside
-                journal.rename(name, ".done.json")
-                notes.append(f"operation {number}: an interrupted undo of {command_of(name)} counts as done again")
     return notes
 
 
@@ -117,7 +141,7 @@ def _is_made(journal: Journal, plan: Plan, move: Move) -> bool:
     """Whether a move was made. Ends one that was killed between giving the new name and taking the old one."""
     if contained.status(journal.root, move.target) is None:
         return False
-    if plan.how == "move" and (plan.is_own or not plan.leaves_folder):
+    if plan.how == "move":
         with journal.place(move.source) as source:
             moving.move(source, (journal.root, move.target))  # only takes the old name, if both are names of one file
     return True  # even when the source is there again: then it is a new file, and an undo will report it

@@ -43,7 +43,7 @@ def place(folder: Path, wishes: Sequence[tuple[str, str]], how: How) -> Placed:
     planned: dict[str, tuple[str, str]] = {}  # target: the file's name as given, its label
     moves: dict[str, Move] = {}  # by source
     with _held(folder):
-        journal.recover(folder, state)
+        journal.recover(folder, state, command="predict")
         with Folder.named(folder) as root:
             for name, label in wishes:
                 source = _whole(name)
@@ -122,14 +122,13 @@ def undo(folder: Path, *, foreign: bool = False) -> tuple[list[str], list[tuple[
     name; so does a file that is not the one that was placed. Raises ImgclfError when nothing was placed there.
     """
     state = folder / STATE_NAME
-    is_used = (state / "journal").is_dir()
-    if not is_used or not any(one.command == "predict" and one.state != "undone" for one in journal.history(folder, state)):
+    if not journal.remaining(folder, state, "predict"):
         raise ImgclfError(f"{folder}: nothing was sorted into this folder, or all was taken back")
     with _held(folder):
-        journal.recover(folder, state, foreign=foreign)
+        journal.recover(folder, state, foreign=foreign, command="predict")
         made, failed = operations.undo(folder, state, command="predict", foreign=foreign)
-        waiting = [(str(plan), "interrupted, and made by someone else; if you trust it, add --recover")
-                   for plan in journal.pending(folder, state)]  # fmt: skip
+        interrupted = [plan for plan in journal.remaining(folder, state, "predict") if not plan.name.endswith(".done.json")]
+    waiting = [(str(plan), "interrupted, and made by someone else; if you trust it, add --recover") for plan in interrupted]
     back = [move.target or str(folder / move.source) for move in made]
     return back, waiting + [(str(folder / one.move.source), _stays(one)) for one in failed]
 

@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import atomic, contained, seal
@@ -17,6 +17,7 @@ from imgclf.core.files.links import check_component
 from imgclf.core.files.paths import STATE_NAME
 
 How = Literal["move", "link"]
+Command = Literal["clean", "predict"]  # each undoes its own operations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,8 @@ class Plan:
     name: str
     how: How
     moves: tuple[Move, ...]
-    content: dict[str, Any] = dataclasses.field(repr=False)
+    time: str
+    author: str
     is_own: bool
 
     @property
@@ -108,6 +110,11 @@ def command_of(plan: str) -> str:
     return plan.split(".")[0].split("-", 1)[1].replace("--", " --")
 
 
+def is_of(plan: str, command: Command) -> bool:
+    """Whether an operation is one of a command: of `predict`, or of `clean` in any of its forms."""
+    return (command_of(plan) == "predict") == (command == "predict")
+
+
 DIGITS = re.compile(r"[0-9]{1,15}")
 PLAN = re.compile(r"[0-9]{1,15}-[a-z-]+\.(doing|done|undoing|undone)\.json")
 _MOST = 1 << 28  # bytes of a plan: some million moves
@@ -149,7 +156,8 @@ class Journal:
                 f"{folder.path / name}: this journal is damaged ({error}); the files it moved are in the quarantine folder "
                 "beside it, or in the class folders"
             ) from error
-        return Plan(name, how, moves, content, seal.is_own(self.data, content))
+        author, time_ = seal.author(content), str(content.get("time", ""))
+        return Plan(name, how, moves, time_, author, seal.is_own(self.data, content))
 
     def write(self, name: str, how: How, moves: Sequence[Move]) -> None:
         content = {

@@ -3,16 +3,13 @@
 import dataclasses
 import os
 from pathlib import Path
-from typing import Literal
 
 from imgclf.core import names
 from imgclf.core.errors import ImgclfError
-from imgclf.core.files import contained, linking, moving, seal
+from imgclf.core.files import contained, linking, moving
 from imgclf.core.files.contained import Folder
 from imgclf.core.files.paths import STATE_NAME
-from imgclf.core.files.plans import Failure, Journal, Move, Plan, command_of, is_moved_file, number_of, opened
-
-Command = Literal["clean", "predict"]  # each undoes its own operations
+from imgclf.core.files.plans import Command, Failure, Journal, Move, Plan, command_of, is_moved_file, is_of, number_of, opened
 
 
 def undo(
@@ -27,7 +24,7 @@ def undo(
     made: list[Move] = []
     failed: list[Failure] = []
     with opened(data, state) as journal:
-        plans = [journal.read(name) for name in journal.names(".done.json") if _is_of(name, command)][::-1]
+        plans = [journal.read(name) for name in journal.names(".done.json") if is_of(name, command)][::-1]
         if number is not None:
             plans = [plan for plan in plans if number_of(plan.name) == number]
             if not plans:
@@ -46,10 +43,6 @@ def undo(
     return made, failed
 
 
-def _is_of(name: str, command: Command) -> bool:
-    return (command_of(name) == "predict") == (command == "predict")
-
-
 def no_operation(state: Path, number: int) -> ImgclfError:
     return ImgclfError(f"{state}: no operation {number} that could be undone; --history lists them")
 
@@ -59,7 +52,7 @@ def _waits(plan: Plan) -> str:
     places = sorted({os.path.dirname(move.source) for move in plan.moves})
     more = ", ..." if len(places) > 3 else ""
     return (
-        f"made by {seal.author(plan.content)}; it would put files back into {', '.join(places[:3])}{more} "
+        f"made by {plan.author}; it would put files back into {', '.join(places[:3])}{more} "
         f"({len(plan.moves):,}); if you trust it, add --recover"
     )
 
