@@ -36,7 +36,7 @@ def memory_budget() -> int:
 class Feed:
     """How training batches are made from images.
 
-    change: Augmentation of (pixels, targets, one random seed per image). It runs on threads, prefetched of the training loop.
+    change: Augmentation of (pixels, targets, one random seed per image). It runs on threads, ahead of the training loop.
     weights: (classes,) loss weight of each class. The weight of a mixed image is the average weight of its targets.
     smoothing: Label smoothing, 0 to 1 (Szegedy et al., 2016), applied after `change`.
     side: Resize images to this many pixels a side before `change`; None keeps their size.
@@ -128,9 +128,8 @@ class Images(Labelled):
         if not file.exists():
             with atomic.atomic_path(file) as temporary:
                 pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
-                if hasattr(
-                    os, "posix_fallocate"
-                ):  # reserve the space: a full disk raises OSError here, but SIGBUS when a page is written
+                # Reserve the space: a full disk raises OSError here, but SIGBUS when a page is written.
+                if hasattr(os, "posix_fallocate"):
                     with open(temporary, "r+b") as whole:
                         os.posix_fallocate(whole.fileno(), 0, os.path.getsize(temporary))
                 _read(prepared, subset, pixels, self.labels, progress)
