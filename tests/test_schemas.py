@@ -69,9 +69,7 @@ def test_a_schema_is_valid_and_closed_and_describes_every_field(name: str) -> No
                 assert one["required"][0] == "schema"
             if "const" in one["properties"].get("format", {}):
                 assert one["properties"]["format"]["const"] == int(number)
-        elif (
-            one.get("type") == "object" and "$ref" not in one
-        ):  # names of the user's, as of classes: what their values are is printed_json
+        elif one.get("type") == "object" and "$ref" not in one:  # its keys are names such as those of classes
             assert isinstance(one["additionalProperties"], dict)
         for field, inner in one.items():
             check(inner, field)
