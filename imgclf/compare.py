@@ -134,7 +134,7 @@ def _side(bundle: Bundle, right: NDArray[np.bool_], probabilities: NDArray[np.fl
         accuracy=hits / total,
         interval=wilson_interval(hits, total),
         loss=metrics.cross_entropy(scored.true, probabilities),
-        baseline=scoring.beside(bundle, scored, hits),
+        baseline=scoring.baseline_of(bundle, scored, hits),
     )
 
 

@@ -28,10 +28,10 @@ DEFAULT = {"train": 0.70, "val": 0.15, "test": 0.15}
 
 
 def test_fractions() -> None:
-    assert subsets.shares(None, None, None) == pytest.approx(DEFAULT)
-    assert subsets.shares(80, 10, 10) == pytest.approx({"train": 0.8, "val": 0.1, "test": 0.1})
-    assert subsets.shares(None, None, 0.2) == pytest.approx({"train": 0.8 * 70 / 85, "val": 0.8 * 15 / 85, "test": 0.2})
-    assert subsets.shares(0.9, 0.1, None) == pytest.approx({"train": 0.9, "val": 0.1, "test": 0.0})
+    assert subsets.fractions(None, None, None) == pytest.approx(DEFAULT)
+    assert subsets.fractions(80, 10, 10) == pytest.approx({"train": 0.8, "val": 0.1, "test": 0.1})
+    assert subsets.fractions(None, None, 0.2) == pytest.approx({"train": 0.8 * 70 / 85, "val": 0.8 * 15 / 85, "test": 0.2})
+    assert subsets.fractions(0.9, 0.1, None) == pytest.approx({"train": 0.9, "val": 0.1, "test": 0.0})
     for bad in [
         (0.5, 0.2, 0.2),
         (0.9, 0.2, None),
@@ -41,7 +41,7 @@ def test_fractions() -> None:
         (90, 20, None),
     ]:
         with pytest.raises(UsageError):
-            subsets.shares(*bad)
+            subsets.fractions(*bad)
 
 
 # -- on disk ----------------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def audit(data: StrPath, config: AuditConfig | None = None, *, progress: Stages 
     )
     paths = sorted(usable, key=lambda path: (label[path], usable[path], path))
     readers = [_reader(data, preprocessing, usable[path]) for path in paths]
-    merged = features.take_up(store)
+    merged = features.merge(store)
     (vectors,) = features.extract(extractor, store, readers, progress=stage(progress, "computing features"))
     labels = np.array([images.class_names.index(label[path]) for path in paths])
     if len(paths) < 20 or min(np.bincount(labels, minlength=len(images.class_names))) < 2:

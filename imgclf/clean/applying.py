@@ -60,7 +60,7 @@ def apply(data: Path, report: Path, *, dry_run: bool = False) -> tuple[list[Issu
         return (issues if dry_run else act(data, state, "clean--apply", issues)), notes
 
 
-def _class_folder(file: layout.Found, label: str) -> str:
+def _class_folder(file: layout.DataFile, label: str) -> str:
     """Return the folder of a class in the same subset as a file."""
     return f"{file.path.split('/')[0]}/{label}" if file.subset else label
 
@@ -77,7 +77,7 @@ _WORDS = ("", "keep", "kept", "report", "ignored", "stuck", *DONE.values())  # a
 
 
 def _requested(
-    data: Path, report: Path, known: Mapping[str, layout.Found], classes: Sequence[str], moved: Container[str]
+    data: Path, report: Path, known: Mapping[str, layout.DataFile], classes: Sequence[str], moved: Container[str]
 ) -> tuple[dict[str, tuple[str, str]], int]:
     """Return (action, new class) by path for the lines that request one, and the number of lines that were done before."""
     found: dict[str, tuple[str, str]] = {}

@@ -34,7 +34,7 @@ class Cleaning:
     ignored: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     images: dict[str, tuple[int, int]]  # usable images of each class: before, and without quarantined ones
-    files: tuple[layout.Found, ...] = dataclasses.field(repr=False)  # the inspected files
+    files: tuple[layout.DataFile, ...] = dataclasses.field(repr=False)  # the inspected files
     scanned: Scanned = dataclasses.field(repr=False, compare=False)
 
     def counts(self) -> dict[str, int]:
@@ -153,7 +153,7 @@ def inspect_shard(data: Path, shard: shards.Shard, progress: Progress | None = N
     }  # fmt: skip
 
 
-def _images(files: Sequence[layout.Found], usable: Sequence[bool], issues: Sequence[Issue]) -> dict[str, tuple[int, int]]:
+def _images(files: Sequence[layout.DataFile], usable: Sequence[bool], issues: Sequence[Issue]) -> dict[str, tuple[int, int]]:
     gone = {issue.path for issue in issues if DONE.get(issue.action, issue.action) == "quarantined"}
     before = collections.Counter(file.label for file, good in zip(files, usable, strict=True) if good and file.label)
     lost = collections.Counter(file.label for file, good in zip(files, usable, strict=True) if good and file.path in gone)

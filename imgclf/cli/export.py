@@ -66,7 +66,7 @@ def print_exported(result: "Export", json: bool) -> None:
     for note in result.notes:
         say(note, style="yellow")
     kind = result.format if result.quantize == "none" else f"{result.format} in {result.quantize}"
-    fitted = f", fitted to {counted(result.fitted_to, 'image')}" if result.fitted_to else ""
+    fitted = f", fitted to {counted(result.representative_images, 'image')}" if result.representative_images else ""
     say(f"{kind}{fitted}; compared with {result.run} on {counted(result.images, 'image')} of the {result.subset} set")
     table = new_table("", "run", "exported")
     add_row(table, "accuracy", f"{result.accuracy_before:.4f}", f"{result.accuracy_after:.4f}")

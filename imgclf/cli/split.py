@@ -83,9 +83,9 @@ def split(
     from imgclf.split import splitting as verb
     from imgclf.split.leakage import find_leakage
 
-    shares = subsets.shares(train, val, test)
+    fractions = subsets.fractions(train, val, test)
     chosen = str(groups) if groups else None
-    config = SplitConfig(shares["train"], shares["val"], shares["test"], seed, group_by, chosen, stable)
+    config = SplitConfig(fractions["train"], fractions["val"], fractions["test"], seed, group_by, chosen, stable)
     if check:
         if shell.given(ctx) - {"data", "check", "as_json"}:
             raise UsageError("--check cannot be combined with other options than --json: it only reads an existing split")
@@ -107,7 +107,7 @@ def split(
     if export:
         class_folders.check_export(data, export)
     if export and not shell.given(ctx) - {"data", "export", "link", "as_json"} and verb.exists(data):
-        result = verb.in_force(data)  # no option changes the split, so export the current one
+        result = verb.current_split(data)  # no option changes the split, so export the current one
     else:
         with console.stages() as stage:
             result = verb.split(data, config, force=force, progress=stage)

@@ -14,6 +14,9 @@ class Check:
 
     default, strict: The action of `clean` under the policy of this name.
     threshold: The lowest score that counts as an issue.
+    detail: The text about one image, for a check with a score in `images/quality.py`. It can contain {score}, {rest}
+        (1 - score), {width} and {height}.
+    implied_by: Checks whose issues include this one. If an image has one of these issues, this check does not report it.
     by: The command that runs the check.
     """
 
@@ -22,6 +25,8 @@ class Check:
     default: Action = "report"
     strict: Action = "quarantine"
     threshold: float | None = None
+    detail: str = ""
+    implied_by: tuple[str, ...] = ()
     by: Literal["clean", "audit"] = "clean"
 
 
@@ -39,14 +44,50 @@ CHECKS = {
         Check("leakage", "the same or nearly the same image in another subset of the split"),
         Check("near-duplicate", "nearly the same as another image of its class", threshold=similarity.LEAST_SIMILARITY),
         Check("mirrored", "the mirror image of another image of its class"),
-        Check("blank", "nearly all pixels have almost the same brightness", threshold=0.98),
-        Check("dark", "nearly black", threshold=0.70),
-        Check("bright", "nearly white", threshold=0.70),
-        Check("low-contrast", "almost no difference between dark and bright pixels", threshold=0.80),
-        Check("blurry", "not sharp, unlike most images of the folder", threshold=0.70),
-        Check("tiny", "much smaller than most images of the folder", threshold=0.50),
-        Check("odd-aspect", "much longer than wide", threshold=0.70),
-        Check("grayscale", "without colour, unlike nearly all images of the folder", strict="report", threshold=0.99),
+        Check(
+            "blank",
+            "nearly all pixels have almost the same brightness",
+            threshold=0.98,
+            detail="{score:.1%} of the pixels have almost the same brightness",
+        ),
+        Check(
+            "dark",
+            "nearly black",
+            threshold=0.70,
+            detail="nearly all pixels are below {rest:.0%} of full brightness in every channel",
+            implied_by=("blank",),
+        ),
+        Check(
+            "bright",
+            "nearly white",
+            threshold=0.70,
+            detail="nearly all pixels are above {score:.0%} of full brightness in every channel",
+            implied_by=("blank",),
+        ),
+        Check(
+            "low-contrast",
+            "almost no difference between dark and bright pixels",
+            threshold=0.80,
+            detail="uses {rest:.0%} of the brightness range",
+            implied_by=("blank", "dark", "bright"),
+        ),
+        Check(
+            "blurry",
+            "not sharp, unlike most images of the folder",
+            threshold=0.70,
+            detail="blur {score:.2f} of 1",
+            implied_by=("blank", "low-contrast", "tiny"),
+        ),
+        Check("tiny", "much smaller than most images of the folder", threshold=0.50, detail="{width} x {height} pixels"),
+        Check("odd-aspect", "much longer than wide", threshold=0.70, detail="{width} x {height} pixels"),
+        Check(
+            "grayscale",
+            "without colour, unlike nearly all images of the folder",
+            strict="report",
+            threshold=0.99,
+            detail="no colour",
+            implied_by=("blank", "dark", "bright"),
+        ),
         Check("label", "a classifier that was not trained on this image predicts another class", by="audit"),
         Check("outlier", "unlike all other images of the folder", by="audit"),
         Check("similar", "nearly the same backbone features as another image of the folder", by="audit"),
@@ -54,12 +95,6 @@ CHECKS = {
 }
 CLEAN_CHECKS = {name: check for name, check in CHECKS.items() if check.by == "clean"}
 AUDIT_CHECKS = {name: check for name, check in CHECKS.items() if check.by == "audit"}
-# A check is skipped if the image has one of these other issues, which imply it: a blank image is also dark or bright, has no
-# contrast and is not sharp.
-IMPLIED = {
-    "dark": ("blank",), "bright": ("blank",), "low-contrast": ("blank", "dark", "bright"),
-    "blurry": ("blank", "low-contrast", "tiny"), "grayscale": ("blank", "dark", "bright"),
-}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from imgclf.core.errors import ImageError, ImgclfError
 from imgclf.core.parallel import ordered_map
-from imgclf.data.layout import Found, classes, scan
+from imgclf.data.layout import DataFile, classes, scan
 from imgclf.images import header
 from imgclf.images.formats import filetypes
 
@@ -64,7 +64,9 @@ def index(root: Path, *, minimum_classes: int = 1) -> tuple[Dataset, list[tuple[
     return select(root, class_names, zip(files, problems, strict=True))
 
 
-def select(root: Path, class_names: Sequence[str], files: Iterable[tuple[Found, str]]) -> tuple[Dataset, list[tuple[str, str]]]:
+def select(
+    root: Path, class_names: Sequence[str], files: Iterable[tuple[DataFile, str]]
+) -> tuple[Dataset, list[tuple[str, str]]]:
     """Return (dataset, skipped) from (file, reason to skip it or ""); raises ImgclfError if a class has no images."""
     samples, skipped = [], []
     for file, problem in files:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from imgclf.core import components
 from imgclf.core.progress import Progress
 from imgclf.data.checks import Issue
-from imgclf.data.layout import Found, is_linked
+from imgclf.data.layout import DataFile, is_linked
 from imgclf.data.scanned import Scanned
 
 
@@ -43,7 +43,7 @@ class Leak:
     mirrored: bool
 
 
-def leaks(scanned: Scanned, files: Sequence[Found], progress: Progress | None = None) -> list[Leak]:
+def leaks(scanned: Scanned, files: Sequence[DataFile], progress: Progress | None = None) -> list[Leak]:
     """Return every image that lies outside the first-ranked subset of its group, in the order of `files`.
 
     Files without a subset are skipped.
@@ -72,7 +72,7 @@ def _how(exact: bool, mirrored: bool) -> str:
     return "the same pixels as" if exact else "a mirror image of" if mirrored else "nearly the same as"
 
 
-def similarity_issues(scanned: Scanned, files: Sequence[Found], at_least: float, progress: Progress | None) -> list[Issue]:
+def similarity_issues(scanned: Scanned, files: Sequence[DataFile], at_least: float, progress: Progress | None) -> list[Issue]:
     """Return issues for duplicates, near-duplicates and mirror images: in one class, across classes, and across subsets.
 
     The best of several copies in one class and subset gets no `duplicate` issue. The order of preference is: in the test set,
@@ -155,7 +155,7 @@ def _breadth_first(edges: _Edges, roots: Sequence[int], paths: Sequence[str]) ->
                     yield one, two, score, how
 
 
-def _resemblance(kept: Found, other: Found, score: float, how: str) -> list[Issue]:
+def _resemblance(kept: DataFile, other: DataFile, score: float, how: str) -> list[Issue]:
     """Return the issue of `other`, which is similar to `kept`; one issue for each of them if their classes differ."""
     about = f"{how} {kept.path}"
     if kept.label != other.label:

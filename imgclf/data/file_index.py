@@ -30,7 +30,7 @@ from imgclf.data.index_tables import (
     save,
     stamp,
 )
-from imgclf.data.layout import Found, classes, scan
+from imgclf.data.layout import DataFile, classes, scan
 from imgclf.data.scanned import Scanned
 from imgclf.images import measurements
 
@@ -48,7 +48,9 @@ def inspect(root: Path, paths: Sequence[str], progress: Progress | None = None) 
         paths: All files of the data folder, relative to it. The index drops the measurements of all other files.
     """
     path = index_path(root)
-    with database.begun(path, index_tables.TABLES, lambda db: _inspect(db, root, paths, progress, merge_shards(db))) as scanned:
+    with database.running(
+        path, index_tables.TABLES, lambda db: _inspect(db, root, paths, progress, merge_shards(db))
+    ) as scanned:
         yield scanned
 
 
@@ -63,11 +65,11 @@ def inspect_shard(root: Path, paths: Sequence[str], shard: Shard, progress: Prog
     todo = [path for path in paths if shard.has(path)]
     path = index_path(root)
     if path.exists():
-        with database.begun(path, index_tables.TABLES, lambda db: _unchanged(db, root, paths)) as unchanged:
+        with database.running(path, index_tables.TABLES, lambda db: _unchanged(db, root, paths)) as unchanged:
             todo = [one for one in todo if one not in unchanged]
     with (
         shards.result(path, shard) as file,
-        database.begun(file, index_tables.TABLES, lambda db: _inspect(db, root, todo, progress, [])) as scanned,
+        database.running(file, index_tables.TABLES, lambda db: _inspect(db, root, todo, progress, [])) as scanned,
     ):
         return len(todo), len(scanned.problems)
 
@@ -180,7 +182,7 @@ def _read(
 @contextlib.contextmanager
 def images(
     root: Path, *, minimum_classes: int = 1, progress: Progress | None = None
-) -> Iterator[tuple[Scanned, list[Found], Dataset, list[tuple[str, str]]]]:
+) -> Iterator[tuple[Scanned, list[DataFile], Dataset, list[tuple[str, str]]]]:
     """Measure every file in a class folder, and yield (scan, files, dataset of the images that decode, skipped files).
 
     Skipped files are (path, reason). Raises ImgclfError under the same conditions as `dataset.index`.
@@ -212,7 +214,7 @@ def content_hashes(
                 merge_shards(db)
             return _content_hashes(db, root, paths, progress)
 
-        with database.begun(file, index_tables.TABLES, work) as hashes:
+        with database.running(file, index_tables.TABLES, work) as hashes:
             return hashes
 
 
@@ -260,5 +262,5 @@ def update_stamps(root: Path, linked: Sequence[tuple[str, bytes, bytes]]) -> Non
 
     if same and path.exists():
         # If the index is locked, the files are read again.
-        with contextlib.suppress(ImgclfError), database.begun(path, index_tables.TABLES, work):
+        with contextlib.suppress(ImgclfError), database.running(path, index_tables.TABLES, work):
             pass

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.core.progress import Progress
-from imgclf.data.checks import CHECKS, CLEAN_CHECKS, IMPLIED, Issue
+from imgclf.data.checks import CHECKS, CLEAN_CHECKS, Issue
 from imgclf.data.duplicates import similarity_issues
-from imgclf.data.layout import Found
+from imgclf.data.layout import DataFile
 from imgclf.data.scanned import Scanned
 from imgclf.images import quality
 from imgclf.images.formats import filetypes
@@ -18,7 +18,7 @@ from imgclf.images.formats import filetypes
 
 def find(
     scanned: Scanned,
-    files: Sequence[Found],
+    files: Sequence[DataFile],
     thresholds: Mapping[str, float] | None = None,
     progress: Progress | None = None,
 ) -> list[Issue]:
@@ -33,7 +33,9 @@ def find(
     found = [*_file_issues(scanned), *similarity_issues(scanned, files, least, progress)]
     for name, flagged, scores in _flagged(scanned, given):
         for index in _indices(flagged):
-            found.append(Issue(scanned.paths[index], name, round(float(scores[index]), 4), _detail(scanned, name, index)))
+            score, measured = float(scores[index]), scanned.measurements[index]
+            detail = CHECKS[name].detail.format(score=score, rest=1 - score, width=measured["width"], height=measured["height"])
+            found.append(Issue(scanned.paths[index], name, round(score, 4), detail))
     place = {name: number for number, name in enumerate(CHECKS)}
     label = {file.path: file.label or "" for file in files}
     found = [dataclasses.replace(issue, label=label[issue.path]) for issue in found]
@@ -44,10 +46,8 @@ def scores(scanned: Scanned) -> dict[str, NDArray[np.float64]]:
     """Return the score of every file by quality check: (n,) each, 0 for unusable files."""
     measured = scanned.measurements
     width, height = measured["width"].astype(np.float64), measured["height"].astype(np.float64)
-    columns = {
-        name: measured[name].astype(np.float64) for name in ("blank", "dark", "bright", "low-contrast", "blurry", "grayscale")
-    }
-    columns["tiny"], columns["odd-aspect"] = quality.tiny(width, height), quality.odd_aspect(width, height)
+    columns = {name: measured[name].astype(np.float64) for name in quality.SCORES}
+    columns |= {name: score(width, height) for name, score in quality.SIZE_SCORES.items()}
     return {name: np.where(scanned.usable(), column, 0) for name, column in columns.items()}
 
 
@@ -71,28 +71,15 @@ def _flagged(scanned: Scanned, given: Mapping[str, float]) -> list[tuple[str, ND
         flags["tiny"] &= short < np.median(short[usable]) / 2
     if "grayscale" not in given and flags["grayscale"].sum() > 0.1 * usable.sum():
         flags["grayscale"][:] = False
-    for name, others in IMPLIED.items():
-        for other in others:
-            flags[name] = flags[name] & ~flags[other]
-    return [(name, flags[name], columns[name]) for name in CLEAN_CHECKS if name in flags]
+    reported = dict(flags)
+    for name in flags:
+        for other in CHECKS[name].implied_by:  # also if `other` itself is implied and not reported
+            reported[name] = reported[name] & ~flags[other]
+    return [(name, reported[name], columns[name]) for name in CLEAN_CHECKS if name in flags]
 
 
 def _indices(flags: NDArray[np.bool_]) -> list[int]:
     return np.flatnonzero(flags).tolist()
-
-
-def _detail(scanned: Scanned, name: str, index: int) -> str:
-    measured = scanned.measurements[index]
-    if name in ("tiny", "odd-aspect"):
-        return f"{measured['width']} x {measured['height']} pixels"
-    return {
-        "dark": f"nearly all pixels are below {1 - measured['dark']:.0%} of full brightness in every channel",
-        "bright": f"nearly all pixels are above {measured['bright']:.0%} of full brightness in every channel",
-        "blank": f"{measured['blank']:.1%} of the pixels have almost the same brightness",
-        "low-contrast": f"uses {1 - measured['low-contrast']:.0%} of the brightness range",
-        "blurry": f"blur {measured['blurry']:.2f} of 1",
-        "grayscale": "no colour",
-    }[name]
 
 
 def _file_issues(scanned: Scanned) -> list[Issue]:

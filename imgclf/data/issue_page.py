@@ -5,12 +5,12 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from imgclf.data.checks import CHECKS, Issue
-from imgclf.data.layout import Found
+from imgclf.data.layout import DataFile
 from imgclf.images.measurements import Measurements
 from imgclf.reports.image_page import Image
 
 
-def measured(files: Sequence[Found], measured: Measurements) -> dict[str, Image]:
+def measured(files: Sequence[DataFile], measured: Measurements) -> dict[str, Image]:
     """Return every file by path, without issues. measured: (n,) measurements of the files, in the same order."""
     return {
         file.path: Image(

@@ -23,7 +23,7 @@ _SUBSET_NAME = re.compile(r"([a-z]+?)(?:[-_ ]?(?:set|images))?[-_ ]?[0-9]*")  # 
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Found:
+class DataFile:
     """One file of a data folder: its class and subset by folder name, or the rule by which it is ignored."""
 
     path: str
@@ -32,23 +32,25 @@ class Found:
     ignored: str = ""
 
 
-def scan(root: Path) -> list[Found]:
+def scan(root: Path) -> list[DataFile]:
     """List every file under a data folder, sorted by path, without imgclf's own folder `.imgclf`.
 
     Raises ImgclfError if a folder cannot be listed or the layout is ambiguous.
     """
     folders, loose = _top_level(root)
     subsets = subset_folders(root)
-    found = [Found(name, None, None, names.foreign_file(name) or "not in a class folder") for name in loose]
+    found = [DataFile(name, None, None, names.foreign_file(name) or "not in a class folder") for name in loose]
     for name in folders:
         if names.is_foreign_folder(name):
             found += _foreign_files(root, name, None)
         elif name in subsets:
             for file in _top_level(root / name)[1]:
-                found.append(Found(f"{name}/{file}", None, subsets[name], names.foreign_file(file) or "not in a class folder"))
+                found.append(
+                    DataFile(f"{name}/{file}", None, subsets[name], names.foreign_file(file) or "not in a class folder")
+                )
             found += _class_folders_files(root, f"{name}/", subsets[name])
         elif subsets:  # a train, val or test folder without class folders: unlabelled images
-            found += [Found(path, None, None, "not in a class folder") for path in _walk(root, name)]
+            found += [DataFile(path, None, None, "not in a class folder") for path in _walk(root, name)]
     if not subsets:
         found += _class_folders_files(root, "", None)
     return sorted(found, key=lambda file: file.path)
@@ -130,7 +132,7 @@ def _class_folders(folder: Path) -> dict[str, str]:
     return {name: names.nfc(name) for name in found}
 
 
-def _class_folders_files(root: Path, above: str, subset: Subset | None) -> list[Found]:
+def _class_folders_files(root: Path, above: str, subset: Subset | None) -> list[DataFile]:
     """List the files of all class folders in a folder ("" or `train/`), and of its hidden and system folders."""
     found = []
     for name in _top_level(root / above)[0] if above else ():
@@ -142,7 +144,7 @@ def _class_folders_files(root: Path, above: str, subset: Subset | None) -> list[
             pieces = path[len(above) + len(name) + 1 :].split("/")
             inner.add(pieces[0] if len(pieces) > 1 else "")
             is_foreign = any(names.is_foreign_folder(piece) for piece in pieces[:-1])
-            found.append(Found(path, label, subset, _FOREIGN if is_foreign else names.foreign_file(pieces[-1])))
+            found.append(DataFile(path, label, subset, _FOREIGN if is_foreign else names.foreign_file(pieces[-1])))
         inside = {split: folder for folder in sorted(inner) if (split := _subset_named(folder))}
         if "train" in inside and len(inside) > 1:
             shown = " and ".join(f"{above}{name}/{folder}" for folder in inside.values())
@@ -156,8 +158,8 @@ def _class_folders_files(root: Path, above: str, subset: Subset | None) -> list[
 _FOREIGN = "in a hidden or system folder"
 
 
-def _foreign_files(root: Path, folder: str, subset: Subset | None) -> list[Found]:
-    return [Found(path, None, subset, _FOREIGN) for path in _walk(root, folder)]
+def _foreign_files(root: Path, folder: str, subset: Subset | None) -> list[DataFile]:
+    return [DataFile(path, None, subset, _FOREIGN) for path in _walk(root, folder)]
 
 
 def _top_level(root: Path) -> tuple[list[str], list[str]]:

@@ -102,7 +102,7 @@ def groups(on: Images, found: Scored) -> grouped.Groups | None:
     return None if on.group_of is None else grouped.count(on.group_of[sample.path] for sample in found.samples)
 
 
-def beside(bundle: Bundle, found: Scored, right: int) -> baseline.Baseline:
+def baseline_of(bundle: Bundle, found: Scored, right: int) -> baseline.Baseline:
     """Return the baseline on the scored images, compared with a run that predicts `right` of them correctly."""
     name = bundle.info.metrics.val_baseline.class_name
     of_class = sum(sample.label == name for sample in found.samples)

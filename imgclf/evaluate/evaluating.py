@@ -50,7 +50,7 @@ def evaluate(
     interval = wilson_interval(right, len(truth))
     top = {k: metrics.top_k(truth, probabilities, k) for k in (2, 3, 5) if k < classes}
     absent = metrics.note_on_absent(matrix.sum(axis=1), bundle.class_names)
-    trivial, groups = scoring.beside(bundle, scored, right), scoring.groups(on, scored)
+    trivial, groups = scoring.baseline_of(bundle, scored, right), scoring.groups(on, scored)
     warning = trivial.warning("accuracy", right / len(truth), interval, bundle.info.next_step)
     macro, weighted = (float(value) for value in metrics.f1_scores(matrix))
     macro_interval, weighted_interval = metrics.bootstrap_f1(matrix)

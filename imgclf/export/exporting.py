@@ -69,7 +69,7 @@ class Export:
     size_after: int
     ms_before: float
     ms_after: float
-    fitted_to: int  # number of images from which int8 got its value ranges
+    representative_images: int  # number of images from which int8 got its value ranges
     from_bytes: FromBytes | None
     notes: tuple[str, ...]
 
@@ -150,7 +150,7 @@ def export(
         report("converting", 0, 1)
         examples = _examples(run, root, rows) if config.quantize == "int8" else []
         formats.write(network, temporary, config.format, config.quantize, _note(run, config.quantize), examples)
-        predict = formats.open_(temporary, config.format)
+        predict = formats.open_exported(temporary, config.format)
         comparison = compare(run, predict, root, compared, report)
         check_tolerance(path, config, comparison, subset)
         is_decoding = config.format == "saved-model"
@@ -181,7 +181,7 @@ def export(
         size_after=size,
         ms_before=ms_before,
         ms_after=ms_after,
-        fitted_to=len(examples),
+        representative_images=len(examples),
         from_bytes=from_bytes,
         notes=(*notes, *more, *filter(None, [warning])),
     )

@@ -97,7 +97,7 @@ def write(
                 archive.writestr(f"{NOTE}.json", as_json(note))
 
 
-def open_(path: Path, form: Format) -> Predict:
+def open_exported(path: Path, form: Format) -> Predict:
     """Open a file written by `write`.
 
     Returns:

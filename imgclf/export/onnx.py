@@ -111,7 +111,7 @@ def _store_in_float16(model: Any) -> None:
 
 
 def open_onnx(path: Path) -> Predict:
-    """Open an ONNX file written by `write_onnx`; see `formats.open_`."""
+    """Open an ONNX file written by `write_onnx`; see `formats.open_exported`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -9,27 +9,26 @@ import xxhash
 from numpy.typing import NDArray
 
 from imgclf.core.errors import ImageError
-from imgclf.images import decode, header, preprocess, quality, similarity
+from imgclf.images import decode, header, quality, similarity
 from imgclf.images.formats import containers, filetypes
 
-SCORES = ("dark", "bright", "low-contrast", "blank", "blurry", "grayscale")
-
-# One record a file; all zero behind `bytes` when `problem` (a reason of ImageError) says why there are no pixels.
+# One record per file. If `problem` (the reason of an ImageError) is not empty, the file has no pixels, and the fields after
+# `height` are 0.
 DTYPE = np.dtype(
     [
         ("problem", "S16"),
         ("format", "S10"),
         ("bytes", "u8"),
-        ("width", "u4"),  # pixels as shown: after orientation
+        ("width", "u4"),  # in pixels, after EXIF orientation
         ("height", "u4"),
-        ("trailing", "u8"),  # bytes behind the image's end
-        ("endless", "?"),  # the mark at the image's end is missing
+        ("trailing", "u8"),  # number of bytes after the end of the image
+        ("endless", "?"),  # the end marker is missing
         ("animated", "?"),
-        ("pixels", "u8", (2,)),  # XXH3-128 of size and decoded pixels
-        ("hash", "u8"),  # of `duplicates.perceptual`
-        ("flat", "?"),  # too little to see for comparing it with others
+        ("pixels", "u8", (2,)),  # XXH3-128 of the decoded pixels and the size
+        ("hash", "u8"),  # perceptual hash, by `similarity.perceptual`
+        ("flat", "?"),  # too few details for a comparison with other images
         ("brightness", "f4"),
-        *((score, "f4") for score in SCORES),
+        *((score, "f4") for score in quality.SCORES),
     ]
 )
 
@@ -37,9 +36,9 @@ Measurements = NDArray[np.void]  # dtype DTYPE
 
 
 def are_sound(records: Measurements) -> bool:
-    """Whether records can have come from `look`; others would break what computes with them.
+    """Return whether `measure` can have made these records. Records from a damaged file could break later computations.
 
-    Of images with pixels: a known format, a size that is decoded, and finite scores.
+    Images with pixels must have a known format, a size within the limits, and finite scores.
     """
     usable = records[records["problem"] == b""]
     sides = np.stack([usable["width"], usable["height"]]).astype("f8")
@@ -52,14 +51,14 @@ def are_sound(records: Measurements) -> bool:
         and (usable["bytes"] >= 1).all()
         and (usable["bytes"] <= decode.MAX_BYTES).all()
         and (usable["trailing"] < usable["bytes"]).all()
-        and all(np.isfinite(records[name]).all() for name in ("brightness", *SCORES))
+        and all(np.isfinite(records[name]).all() for name in ("brightness", *quality.SCORES))
         and (switches <= 1).all()
         and (letters < 128).all()
     )
 
 
 def unusable(problem: str, size: int = 0, format: str = "", width: int = 0, height: int = 0) -> bytes:
-    """The record of a file without pixels."""
+    """Return the record of a file without pixels, as bytes."""
     record = np.zeros(1, DTYPE)
     record["problem"], record["bytes"], record["format"] = problem, size, format
     record["width"], record["height"] = width, height
@@ -67,10 +66,11 @@ def unusable(problem: str, size: int = 0, format: str = "", width: int = 0, heig
 
 
 def measure(data: bytes) -> tuple[bytes, str, bytes]:
-    """(a record of dtype DTYPE, the problem in words, what `duplicates.pairs` compares) of an image file's bytes.
+    """Measure the bytes of an image file. The image is decoded once.
 
-    The last is the bytes of a grey thumbnail, of a colour thumbnail, and of 64 ranks. The image is decoded to its end once;
-    all measures come from thumbnails of fixed size.
+    Returns:
+        (record, problem, thumbnails). record: bytes of dtype DTYPE. problem: a message, or "" for an image with pixels.
+        thumbnails: bytes that `similarity` compares: a grey thumbnail, a colour thumbnail, and 64 ranks.
     """
     head = None
     try:
@@ -81,12 +81,8 @@ def measure(data: bytes) -> tuple[bytes, str, bytes]:
             return unusable(error.reason, len(data), filetypes.sniff(data[:32]) or ""), str(error), b""
         return unusable(error.reason, len(data), head.format, head.width, head.height), str(error), b""
     end = containers.end(data, head.format)
-    grey = preprocess.thumbnail(image, quality.SIDE)
-    levels = quality.levels(grey)
-    ends = quality.ends(levels)
-    thumbnail, hash_, ranks = similarity.perceptual(grey)
-    grid = preprocess.grid(image, 64)
-    brightest, darkest = quality.extremes(grid)
+    seen = quality.thumbnails(image)
+    thumbnail, hash_, ranks = similarity.perceptual(seen.grey)
     height, width = image.shape[:2]
     digest = xxhash.xxh3_128(image.data)
     digest.update(b"%d %d" % (width, height))
@@ -104,23 +100,24 @@ def measure(data: bytes) -> tuple[bytes, str, bytes]:
             (pixels >> 64, pixels & (1 << 64) - 1),
             hash_,
             similarity.is_flat(thumbnail),
-            quality.brightness(levels),
-            quality.dark(brightest),
-            quality.bright(darkest),
-            quality.low_contrast(ends),
-            quality.blank(levels),
-            quality.blurry(grey),
-            quality.grayscale(brightest, darkest),
+            quality.brightness(seen.levels),
+            *(score(seen) for score in quality.SCORES.values()),
         ),
         DTYPE,
     )
-    return record.tobytes(), "", thumbnail.tobytes() + similarity.colours(grid).tobytes() + ranks
+    return record.tobytes(), "", thumbnail.tobytes() + similarity.colours(seen.colour).tobytes() + ranks
 
 
 def measure_file(shared: tuple[str, frozenset[bytes]], path: str) -> tuple[bytes, bytes, str, bytes]:
-    """(SHA-256, record, problem, what is compared) of a file, by its path under a folder; no record when its content is known.
+    """Measure a file. This function is here, and not in the index, so that a worker process imports few modules.
 
-    shared: the folder, and the contents that are known. Here and not in the index, so that a worker process loads little.
+    Args:
+        shared: (the folder, the SHA-256 hashes of files that are already measured).
+        path: Path of the file in the folder.
+
+    Returns:
+        (SHA-256, record, problem, thumbnails), see `measure`. The record is empty if the content is already measured, and the
+        hash is empty if the file could not be read, so that the next scan reads it again.
     """
     root, known = shared
     try:
@@ -134,7 +131,7 @@ def measure_file(shared: tuple[str, frozenset[bytes]], path: str) -> tuple[bytes
         record, problem, thumbnail = measure(data)
     except MemoryError:
         record, problem, thumbnail = unusable("unreadable", len(data)), "not enough memory to decode it", b""
-    if record[:10] == b"unreadable":  # by no fault of the image: inspect it again next time
+    if record[:10] == b"unreadable":  # the image may be intact: measure it again in the next scan
         digest = b""
     return digest, record, problem, thumbnail
 

@@ -56,17 +56,17 @@ def known(store: Path) -> set[str]:
     """Return the content hashes of the images whose original view, without augmentation, is in the store."""
     if not store.exists():
         return set()
-    with database.begun(store, _TABLES, lambda db: {digest for (digest,) in db.rows(_ORIGINALS, key=1)}) as hashes:
+    with database.running(store, _TABLES, lambda db: {digest for (digest,) in db.rows(_ORIGINALS, key=1)}) as hashes:
         return hashes
 
 
-def take_up(store: Path) -> list[Shard]:
+def merge(store: Path) -> list[Shard]:
     """Merge the features that other processes computed, one shard each, into the store, and remove their files."""
-    with database.begun(store, _TABLES, _take_up) as taken:
+    with database.running(store, _TABLES, _merge) as taken:
         return taken
 
 
-def _take_up(db: Database) -> list[Shard]:
+def _merge(db: Database) -> list[Shard]:
     return shards.merge(db, _TABLES, lambda other: db.put(_INSERT, _rows(other)))
 
 
@@ -119,7 +119,7 @@ def extract(
     """
     result = np.zeros((len(views.names), len(images), extractor.width), np.float32)
     extraction = _Extraction(extractor, images, views, unreadable, result)
-    with database.begun(store, _TABLES, lambda db: extraction.run(db, progress)):
+    with database.running(store, _TABLES, lambda db: extraction.run(db, progress)):
         return extraction.result
 
 

@@ -30,7 +30,7 @@ class Survey:
     """
 
     data: Path
-    files: tuple[layout.Found, ...]
+    files: tuple[layout.DataFile, ...]
     scanned: Scanned
     issues: tuple[Issue, ...]
 
@@ -88,7 +88,7 @@ def write_page(result: Survey, path: Path, *, limit: int, seed: int, progress: P
     image_page.write(path, result.data, images, page, progress)
 
 
-def _sampled(files: Sequence[layout.Found], limit: int, seed: int) -> set[int]:
+def _sampled(files: Sequence[layout.DataFile], limit: int, seed: int) -> set[int]:
     """Return the indices of at most `limit` random files, taken from the classes in turn."""
     by_class: dict[str, list[int]] = collections.defaultdict(list)
     for index, file in enumerate(files):

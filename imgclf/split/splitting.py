@@ -203,7 +203,7 @@ def _keep_old(path: Path) -> None:
     atomic.write_atomic(numbered(path), path.read_bytes())
 
 
-def in_force(data: Path) -> Split:
+def current_split(data: Path) -> Split:
     """Return the existing split of a data folder; raises ImgclfError if there is none."""
     path = manifest_path(data)
     return Split(read_manifest(path), path, False)

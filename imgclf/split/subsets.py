@@ -12,7 +12,7 @@ from imgclf.split.class_folders import same_but_for_case
 from imgclf.split.material import Material
 
 
-def shares(train: float | None, val: float | None, test: float | None) -> dict[Subset, float]:
+def fractions(train: float | None, val: float | None, test: float | None) -> dict[Subset, float]:
     """Return the fractions of the three subsets, with the sum 1.
 
     Subsets without a value divide the rest in the ratio of the defaults (70 : 15 : 15). Percentages are accepted too. Raises

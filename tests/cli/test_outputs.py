@@ -114,5 +114,7 @@ def test_a_subset_without_an_image_asks_for_a_larger_share(tmp_path: Path, monke
         usual = dict(zip(SUBSETS, (0.7, 0.15, 0.15), strict=True))
         assert float(words[3]) > usual[empty]  # type: ignore[index]
         assert CliRunner().invoke(app, words).exit_code == 0
-        counts = [sum(row.split == subset for row in splitting.in_force(Path("photos")).manifest.rows) for subset in SUBSETS]
+        counts = [
+            sum(row.split == subset for row in splitting.current_split(Path("photos")).manifest.rows) for subset in SUBSETS
+        ]
         assert min(counts) > 0

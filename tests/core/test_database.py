@@ -61,9 +61,9 @@ def test_an_error_takes_back_what_is_not_committed_and_closes(error: type[BaseEx
     with pytest.raises(error), database.opened(file, TABLES) as db, db.writing():
         db.put("INSERT INTO words VALUES (?)", [("lost",)])
         raise error
-    with database.begun(file, TABLES, lambda db: list(db.rows("SELECT word FROM words"))) as words:
+    with database.running(file, TABLES, lambda db: list(db.rows("SELECT word FROM words"))) as words:
         assert words == [("first",)]
-    with pytest.raises(error), database.begun(file, TABLES, lambda db: keep(db, "second")):
+    with pytest.raises(error), database.running(file, TABLES, lambda db: keep(db, "second")):
         raise error
     assert list(file.parent.iterdir()) == [file]
 
@@ -340,7 +340,7 @@ def test_damage_of_another_file_is_handed_on(file: Path, tmp_path: Path) -> None
         begun.append(1)
         raise Damaged(tmp_path / "another", (0, 0), "why")
 
-    with pytest.raises(Damaged, match="another"), database.begun(file, TABLES, begin):
+    with pytest.raises(Damaged, match="another"), database.running(file, TABLES, begin):
         pass
     assert begun == [1]
     assert [path.name for path in file.parent.iterdir()] == ["a.sqlite"]

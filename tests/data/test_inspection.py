@@ -12,7 +12,7 @@ from imgclf.core.config import Subset
 from imgclf.core.progress import Progress
 from imgclf.data import duplicates, inspection
 from imgclf.data.checks import Issue
-from imgclf.data.layout import Found
+from imgclf.data.layout import DataFile
 from imgclf.data.scanned import Scanned
 from imgclf.images import measurements, similarity
 
@@ -49,10 +49,10 @@ def known(files: dict[str, dict[str, Any]], *alike: tuple[int, int, float, bool]
     return scanned
 
 
-def found(paths: Sequence[str], subsets: Sequence[Subset | None] | None = None) -> list[Found]:
+def found(paths: Sequence[str], subsets: Sequence[Subset | None] | None = None) -> list[DataFile]:
     labels = [path.split("/")[-2] for path in paths]
     return [
-        Found(path, label, subset) for path, label, subset in zip(paths, labels, subsets or [None] * len(paths), strict=True)
+        DataFile(path, label, subset) for path, label, subset in zip(paths, labels, subsets or [None] * len(paths), strict=True)
     ]
 
 
@@ -124,14 +124,15 @@ def test_what_follows_from_another_fault_is_not_named() -> None:
     files = crowd(
         blank=everything,
         dark={"dark": 1.0, "low-contrast": 1.0, "grayscale": 1.0},
+        night={"dark": 1.0, "low-contrast": 1.0, "blurry": 1.0},
         pale={"low-contrast": 1.0, "blurry": 1.0},
         soft={"blurry": 1.0},
         bright={"bright": 1.0, "low-contrast": 1.0, "grayscale": 1.0},
         tiny={"blurry": 1.0, "width": 20, "height": 20},
     )
     assert [(one[0], one[1][2:-4]) for one in issues(known(files))] == [
-        ("blank", "blank"), ("dark", "dark"), ("bright", "bright"), ("low-contrast", "pale"), ("blurry", "soft"),
-        ("tiny", "tiny"),
+        ("blank", "blank"), ("dark", "dark"), ("dark", "night"), ("bright", "bright"), ("low-contrast", "pale"),
+        ("blurry", "soft"), ("tiny", "tiny"),
     ]  # fmt: skip
 
 

@@ -9,7 +9,8 @@ from conftest import write
 from imgclf.core.config import SplitConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.data import grouping, issue_report
-from imgclf.data.checks import AUDIT_CHECKS, CHECKS, CLEAN_CHECKS, IMPLIED, Issue
+from imgclf.data.checks import AUDIT_CHECKS, CHECKS, CLEAN_CHECKS, Issue
+from imgclf.images import quality
 
 ISSUE = Issue("a/1.png", "label", 0.123456, "words", "a/2.png", "a", "b", "relabel", "b/1.png")
 
@@ -26,7 +27,8 @@ def test_what_each_policy_moves() -> None:
     assert set(AUDIT_CHECKS) == {"label", "outlier", "similar"}
     assert CHECKS == {**CLEAN_CHECKS, **AUDIT_CHECKS}
     assert list(CHECKS) == [check.name for check in CHECKS.values()]
-    assert {*IMPLIED, *(other for others in IMPLIED.values() for other in others)} <= set(CLEAN_CHECKS)
+    assert {other for check in CHECKS.values() for other in check.implied_by} <= set(CLEAN_CHECKS)
+    assert {name for name, check in CHECKS.items() if check.detail} == {*quality.SCORES, *quality.SIZE_SCORES}
     assert {check.threshold for check in AUDIT_CHECKS.values()} == {None}
     assert Issue("p", "c", 1.0, "d") == Issue("p", "c", 1.0, "d", "", "", "", "report", "")
 

@@ -8,7 +8,7 @@ from conftest import tree, write
 
 from imgclf.core.errors import ImgclfError
 from imgclf.data import layout
-from imgclf.data.layout import Found, scan
+from imgclf.data.layout import DataFile, scan
 
 
 def made(root: Path, *paths: str) -> Path:
@@ -22,15 +22,15 @@ def test_every_file_is_named_with_its_class_or_the_rule_that_leaves_it_out(tmp_p
                 ".git/6.png", "loose.png", "Thumbs.db", ".imgclf/index/7", "b/.imgclf/8")  # fmt: skip
     folder = "in a hidden or system folder"
     assert scan(root) == [
-        Found(".git/6.png", None, None, folder),
-        Found("Thumbs.db", None, None, "a system file"),
-        Found("a/.cache/4.png", "a", None, folder),
-        Found("a/.hidden.png", "a", None, "a hidden file"),
-        Found("a/1.png", "a", None, ""),
-        Found("a/@eaDir/x/5.png", "a", None, folder),
-        Found("a/deep/er/3.png", "a", None, ""),
-        Found("b/2.png", "b", None, ""),
-        Found("loose.png", None, None, "not in a class folder"),
+        DataFile(".git/6.png", None, None, folder),
+        DataFile("Thumbs.db", None, None, "a system file"),
+        DataFile("a/.cache/4.png", "a", None, folder),
+        DataFile("a/.hidden.png", "a", None, "a hidden file"),
+        DataFile("a/1.png", "a", None, ""),
+        DataFile("a/@eaDir/x/5.png", "a", None, folder),
+        DataFile("a/deep/er/3.png", "a", None, ""),
+        DataFile("b/2.png", "b", None, ""),
+        DataFile("loose.png", None, None, "not in a class folder"),
     ]
     assert layout.class_folders(root) == ["a", "b"]
     assert layout.subset_folders(root) == {}
@@ -41,13 +41,13 @@ def test_a_folder_that_is_split(tmp_path: Path) -> None:
                 "test/4.png", "loose.png")  # fmt: skip
     assert layout.subset_folders(root) == {"Training": "train", "dev": "val"}
     assert scan(root) == [
-        Found("Training/.DS_Store", None, "train", "a hidden file"),
-        Found("Training/.git/2", None, "train", "in a hidden or system folder"),
-        Found("Training/a/1.png", "a", "train", ""),
-        Found("Training/loose.png", None, "train", "not in a class folder"),
-        Found("dev/a/3.png", "a", "val", ""),
-        Found("loose.png", None, None, "not in a class folder"),
-        Found("test/4.png", None, None, "not in a class folder"),
+        DataFile("Training/.DS_Store", None, "train", "a hidden file"),
+        DataFile("Training/.git/2", None, "train", "in a hidden or system folder"),
+        DataFile("Training/a/1.png", "a", "train", ""),
+        DataFile("Training/loose.png", None, "train", "not in a class folder"),
+        DataFile("dev/a/3.png", "a", "val", ""),
+        DataFile("loose.png", None, None, "not in a class folder"),
+        DataFile("test/4.png", None, None, "not in a class folder"),
     ]
     assert layout.unlabelled_note(root) == [
         f"{root / 'test'} has no class folders, so its images are not used; classify them with `imgclf predict`"

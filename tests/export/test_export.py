@@ -119,7 +119,7 @@ def test_the_example_scripts_say_what_predict_says(
 def test_an_export_is_measured(name: str, form: Format, quantize: Quantize, made: Made, runs: dict[str, Bundle]) -> None:
     result, run = made(name, form, quantize), runs[name]
     assert (result.subset, result.images) == ("test", 3 * len(run.class_names))
-    answer = formats.open_(Path(result.path), form)
+    answer = formats.open_exported(Path(result.path), form)
     rows = [row for row in read_manifest(run.path / "split.csv").rows if row.split == "test"]
     pixels = [preprocess.load(run.preprocessing, Path(run.info.data.path) / row.path) for row in rows]
     after, before = np.array([answer(image) for image in pixels]), run.probabilities(pixels)
@@ -135,7 +135,7 @@ def test_an_export_is_measured(name: str, form: Format, quantize: Quantize, made
     assert result.interval_after == wilson_interval(int((after.argmax(1) == true).sum()), len(true))
     assert result.agreement_interval[1] == 1.0
     assert (result.baseline.class_name, result.baseline.accuracy) == (run.class_names[0], (true == 0).mean())
-    assert result.fitted_to == (4 * len(run.class_names) if quantize == "int8" else 0)
+    assert result.representative_images == (4 * len(run.class_names) if quantize == "int8" else 0)
     files = [file for file in (Path(result.path), *Path(result.path).rglob("*")) if file.is_file()]
     assert result.size_after == sum(file.stat().st_size for file in files)
     assert result.ms_before > 0 and result.ms_after > 0
@@ -154,7 +154,7 @@ def test_the_answers_are_calibrated(made: Made, runs: dict[str, Bundle]) -> None
         assert run.temperature == 1.3
         image = preprocess.resize(np.array(photo(5)), 32, 32)
         raw = keras.saving.load_model(run.path / "model.keras")(image[np.newaxis].astype(np.float32)).numpy()[0]
-        assert np.abs(formats.open_(Path(made(name, "keras", "none").path), "keras")(image)[-1] - raw[-1]) > 1e-3
+        assert np.abs(formats.open_exported(Path(made(name, "keras", "none").path), "keras")(image)[-1] - raw[-1]) > 1e-3
 
 
 @pytest.mark.parametrize(("form", "quantize"), ALL)
@@ -315,13 +315,13 @@ def test_what_an_earlier_export_left_stays_when_the_next_fails(form: Format, pro
 
 
 def test_int8_is_held_to_its_labels(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, honest = run_of(project), formats.open_
+    run, honest = run_of(project), formats.open_exported
 
     def turned(path: Path, form: Format) -> Predict:
         answer = honest(path, form)
         return lambda image: answer(image)[::-1]
 
-    monkeypatch.setattr(formats, "open_", turned)
+    monkeypatch.setattr(formats, "open_exported", turned)
     with pytest.raises(ImgclfError, match=r"differs from the run's for 6 of 9 test images; the allowed fraction is 0.02;"):
         verb.export(run, ExportConfig("litert", "int8"))
     assert not (run.path / "export").exists()
@@ -457,7 +457,7 @@ def test_a_backbone_whose_layers_onnx_lacks_is_written_with_others(name: Model, 
     pixels = random.integers(0, 256, (4, 64, 64, 3)).astype(np.uint8)
     note = {"class_names": ["a", "b", "c"], "preprocessing": dataclasses.asdict(Preprocessing(64, 64))}
     formats.write(whole, tmp_path / "model.onnx", "onnx", "none", note)
-    answer = formats.open_(tmp_path / "model.onnx", "onnx")
+    answer = formats.open_exported(tmp_path / "model.onnx", "onnx")
     expected = whole.predict_on_batch(pixels.astype(np.float32))
     assert np.ptp(expected, axis=0).min() > 1e-4
     np.testing.assert_allclose([answer(image) for image in pixels], expected, atol=2e-6)

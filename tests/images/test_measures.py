@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import encoded, photo, write
 
-from imgclf.images import augment, decode, header, measurements, similarity, sources
+from imgclf.images import augment, decode, header, measurements, quality, similarity, sources
 from imgclf.images.formats import containers
 
 
@@ -33,7 +33,7 @@ def record(**changes: object) -> np.ndarray:
         ({"bytes": 1, "trailing": 0}, True), ({"bytes": 0, "trailing": 0}, False), ({"trailing": 100}, False),
         ({"bytes": decode.MAX_BYTES}, True), ({"bytes": decode.MAX_BYTES + 1}, False), ({"endless": 1}, True),
         ({"endless": 2}, False), ({"animated": 2}, False), ({"flat": 255}, False), ({"brightness": np.inf}, False),
-        *(({name: np.nan}, False) for name in measurements.SCORES),
+        *(({name: np.nan}, False) for name in quality.SCORES),
         ({"problem": b"damaged", "format": b"HEIC", "width": 0, "bytes": 0}, True),
         ({"problem": b"damaged", "format": b"\x80"}, False), ({"problem": b"damaged", "format": b"\x7f"}, True),
         ({"problem": b"damaged", "dark": np.nan}, False), ({"problem": b"damaged", "flat": 2}, False),

@@ -334,13 +334,13 @@ def test_shares_are_taken_up_and_what_is_damaged_is_what_is_set_aside(tmp_path: 
 
     features.extract(Counting(), store, images[:2000])
     damage(share())
-    assert features.take_up(store) == []
+    assert features.merge(store) == []
     aside = tmp_path / "a.shard-1-of-2-1.sqlite"
     assert sorted(tmp_path.iterdir()) == [aside, store]
     assert len(features.known(store)) == 2000
     share()
     damage(store)
-    assert features.take_up(store) == [shards.Shard(1, 2)]
+    assert features.merge(store) == [shards.Shard(1, 2)]
     assert features.known(store) == {digest for digest, _read in images[1000:]}
     assert sorted(tmp_path.iterdir()) == [tmp_path / "a-1.sqlite", aside, store]
 

@@ -60,9 +60,9 @@ def test_wrong_features_of_a_share_are_not_taken_up(values: str, tmp_path: Path)
     extract(store)
     share = tmp_path / "store.shard-1-of-2.sqlite"
     share.write_bytes(store.read_bytes())
-    assert features.take_up(store) == [Shard(1, 2)]
+    assert features.merge(store) == [Shard(1, 2)]
     share.write_bytes(store.read_bytes())
     with contextlib.closing(sqlite3.connect(share)) as db, db:
         db.execute(f"INSERT INTO features VALUES ({values})")
-    assert features.take_up(store) == []
+    assert features.merge(store) == []
     assert features.known(store) == {"a", "b"}
