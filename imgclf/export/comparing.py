@@ -17,8 +17,8 @@ from imgclf.core.parallel import ordered_map
 from imgclf.core.progress import Stages
 from imgclf.data.manifest import Row
 from imgclf.evaluation.intervals import wilson_interval
-from imgclf.export import formats
-from imgclf.export.contents import Predict
+from imgclf.export import saved_model
+from imgclf.export.predicting import Predict
 from imgclf.images import decode, preprocess
 from imgclf.images.formats import filetypes
 from imgclf.models.bundle import Bundle
@@ -123,7 +123,7 @@ def compare_files(path: Path, run: Bundle, root: Path, rows: list[Row], report: 
     Returns:
         The comparison (None without such files), and notes on the files that the SavedModel cannot decode.
     """
-    predict = formats.open_bytes(path)
+    predict = saved_model.open_bytes(path)
 
     def classify(row: Row) -> tuple[NDArray[np.float64], NDArray[np.float64] | None] | None:
         try:

@@ -1,14 +1,10 @@
 """The metadata that every exported file contains in addition to its weights."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 NOTE = "imgclf"  # the name of the metadata; inside an archive or a folder, it is the file imgclf.json
-Predict = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 
 
 def as_json(note: Mapping[str, Any]) -> str:

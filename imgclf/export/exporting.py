@@ -85,14 +85,14 @@ def check(config: ExportConfig, out: Path | None) -> None:
         ImgclfError: A package is not installed, or --out cannot be created.
     """
     form, quantize = config.format, config.quantize
-    supported = formats.QUANTIZED[form]
+    supported = formats.FORMATS[form].quantize
     if quantize not in supported:
-        others = ", ".join(name for name, kinds in formats.QUANTIZED.items() if quantize in kinds)
+        others = ", ".join(name for name, one in formats.FORMATS.items() if quantize in one.quantize)
         raise UsageError(
             f"--format {form} does not support --quantize {quantize}, only {', '.join(supported)}; "
             f"{quantize} is supported by {others}"
         )
-    ending = formats.ENDINGS[form]
+    ending = formats.FORMATS[form].ending
     if out and ending and out.suffix != ending:
         raise UsageError(f"--out {out}: the name of a {form} file must end with {ending}")
     if out and out.exists():
@@ -111,7 +111,11 @@ def default_path(run: Path, config: ExportConfig) -> Path:
     with contained.Folder.named(run) as folder, contextlib.suppress(FileNotFoundError):
         folder.below(FOLDER).close()
     stem = "saved-model" if config.format == "saved-model" else "model"
-    return run / FOLDER / f"{stem}{'' if config.quantize == 'none' else '-' + config.quantize}{formats.ENDINGS[config.format]}"
+    return (
+        run
+        / FOLDER
+        / f"{stem}{'' if config.quantize == 'none' else '-' + config.quantize}{formats.FORMATS[config.format].ending}"
+    )
 
 
 def export(

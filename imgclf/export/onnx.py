@@ -1,7 +1,7 @@
 """Write and open ONNX files, with tf2onnx and onnxruntime."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgclf.core.config import Quantize
-from imgclf.export.contents import NOTE, Predict, as_json
+from imgclf.export.contents import NOTE, as_json
+from imgclf.export.predicting import Predict
 
 if TYPE_CHECKING:
     import keras
@@ -18,8 +19,13 @@ PACKAGES = ("onnx", "onnxruntime", "tf2onnx")
 _SMALL = 64  # tensors with fewer weights stay in float32
 
 
-def write_onnx(network: "keras.Sequential", path: Path, quantize: Quantize, note: Mapping[str, Any]) -> None:
-    """Write a network to an ONNX file with named batch axes, output `probabilities` and the metadata `note`."""
+def write_onnx(
+    network: "keras.Sequential", path: Path, quantize: Quantize, note: Mapping[str, Any], examples: Iterable[NDArray[np.uint8]]
+) -> None:
+    """Write a network to an ONNX file with named batch axes, output `probabilities` and the metadata `note`.
+
+    See `formats.write` for the arguments.
+    """
     import onnx
 
     network = _convertible(network)

@@ -53,7 +53,7 @@ def main(run_dir: Path) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         for form in get_args(Format):
-            done = export(run, ExportConfig(form), out=Path(folder, f"model{formats.ENDINGS[form]}"))
+            done = export(run, ExportConfig(form), out=Path(folder, f"model{formats.FORMATS[form].ending}"))
             same = round(done.agreement * done.images)
             print(f"{form}: largest probability difference {done.difference:.2e}, {same} of {done.images} labels agree")
 

@@ -61,7 +61,7 @@ def test_any_name_goes_through_every_quick_command(
 
 
 @pytest.mark.parametrize(
-    "form", [pytest.param(form, marks=() if form == "saved-model" else pytest.mark.long) for form in formats.ENDINGS]
+    "form", [pytest.param(form, marks=() if form == "saved-model" else pytest.mark.long) for form in formats.FORMATS]
 )
 def test_exports_into_folders_of_any_name(form: Any, trained: Path, tmp_path: Path) -> None:
     """TensorFlow takes [1] and the like anywhere in a path for a pattern."""
@@ -70,7 +70,7 @@ def test_exports_into_folders_of_any_name(form: Any, trained: Path, tmp_path: Pa
     bundle = Bundle.load(trained / "runs" / "toy")
     folder = tmp_path / NAMES["shell"]
     folder.mkdir()
-    path = folder / f"{folder.name}{formats.ENDINGS[form]}"
+    path = folder / f"{folder.name}{formats.FORMATS[form].ending}"
     done = exporting.export(bundle, ExportConfig(form), data=trained / "data", out=path)
     assert path.exists()
     assert done.difference < 1e-4

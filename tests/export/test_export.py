@@ -33,8 +33,8 @@ from imgclf.split import splitting
 from imgclf.train import train
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-ALL: list[tuple[Format, Quantize]] = [(form, kind) for form, kinds in formats.QUANTIZED.items() for kind in kinds]
-EXACT: list[tuple[Format, Quantize]] = [(form, "none") for form in formats.QUANTIZED]
+ALL: list[tuple[Format, Quantize]] = [(form, kind) for form, one in formats.FORMATS.items() for kind in one.quantize]
+EXACT: list[tuple[Format, Quantize]] = [(form, "none") for form in formats.FORMATS]
 OFF: dict[Quantize, float] = {"none": 2e-6, "float16": 2e-3, "int8": 0.05}  # a toy's answers differ by less
 
 Made = Callable[[str, Format, Quantize], verb.Export]
@@ -66,7 +66,7 @@ def made(runs: dict[str, Bundle], tmp_path_factory: pytest.TempPathFactory) -> M
     def make(name: str, form: Format, quantize: Quantize) -> verb.Export:
         key = f"{name}-{form}-{quantize}"
         if key not in done:
-            done[key] = verb.export(runs[name], ExportConfig(form, quantize), out=root / f"{key}{formats.ENDINGS[form]}")
+            done[key] = verb.export(runs[name], ExportConfig(form, quantize), out=root / f"{key}{formats.FORMATS[form].ending}")
         return done[key]
 
     return make
