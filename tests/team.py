@@ -122,8 +122,8 @@ def _as_user(user: int, team: bool, umask: int, *words: str) -> tuple[int, str]:
 def _command(words: list[str] | tuple[str, ...]) -> int:
     from rich.console import Console
 
-    from imgclf.cli import console
     from imgclf.cli.app import app
+    from imgclf.cli.shared import console
 
     console.err = Console(stderr=True, highlight=False, width=1000)
     console.out = Console(highlight=False, width=1000)

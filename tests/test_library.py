@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
-from imgclf.cli.training_display import TrainingDisplay
+from imgclf.cli.train_output import TrainingDisplay
 from imgclf.core import signals
 from imgclf.core.config import ServeConfig, TrainConfig
 from imgclf.core.errors import ImgclfError

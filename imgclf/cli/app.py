@@ -11,23 +11,21 @@ from imgclf.cli import (
     audit,
     clean,
     compare,
-    console,
-    defaults,
     evaluate,
     explain,
     export,
-    help_,
+    help,
     info,
     predict,
     preview,
     runs,
     schema,
     serve,
-    shell,
     split,
     train,
 )
-from imgclf.cli.shell import Command, Commands
+from imgclf.cli.shared import console, defaults, shell
+from imgclf.cli.shared.shell import Command, Commands
 from imgclf.core import process
 from imgclf.core.errors import UsageError
 
@@ -80,7 +78,7 @@ app.command(cls=Command, rich_help_panel="Use")(predict.predict)
 app.command(cls=Command, rich_help_panel="Use")(serve.serve)
 app.command(cls=Command, rich_help_panel="Use")(export.export)
 app.command(cls=Command, rich_help_panel="More")(schema.schema)
-app.command("help", cls=Command, rich_help_panel="More")(help_.help_)
+app.command("help", cls=Command, rich_help_panel="More")(help.help_)
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgclf.cli import console
-from imgclf.cli.console import (
+from imgclf.cli.shared import console
+from imgclf.cli.shared.console import (
     MAX_ROWS,
     as_json,
     one_line_each,
@@ -14,7 +14,7 @@ from imgclf.cli.console import (
     printable,
     say,
 )
-from imgclf.cli.options import Data, Json, Seed, ShardOf, print_shard
+from imgclf.cli.shared.options import Data, Json, Seed, ShardOf, print_shard
 from imgclf.core.config import AuditConfig, Backbone
 from imgclf.core.errors import UsageError
 from imgclf.core.files.state_folder import command

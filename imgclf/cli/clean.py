@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgclf.cli import console, shell
-from imgclf.cli.console import (
+from imgclf.cli.shared import console, shell
+from imgclf.cli.shared.console import (
     MAX_ROWS,
     add_row,
     as_json,
@@ -22,8 +22,8 @@ from imgclf.cli.console import (
     say,
     say_errors,
 )
-from imgclf.cli.options import Data, Json, ShardOf, print_shard
-from imgclf.cli.shell import Command
+from imgclf.cli.shared.options import Data, Json, ShardOf, print_shard
+from imgclf.cli.shared.shell import Command
 from imgclf.core.config import Policy
 from imgclf.core.errors import UsageError
 from imgclf.core.files.state_folder import command

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgclf.cli import console
-from imgclf.cli.console import (
+from imgclf.cli.shared import console
+from imgclf.cli.shared.console import (
     MAX_ROWS,
     add_row,
     as_json,
@@ -18,7 +18,7 @@ from imgclf.cli.console import (
     say,
     say_skipped,
 )
-from imgclf.cli.options import Json, load_run
+from imgclf.cli.shared.options import Json, load_run
 from imgclf.core.config import Subset
 
 if TYPE_CHECKING:

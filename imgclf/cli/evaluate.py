@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgclf.cli import console
-from imgclf.cli.console import (
+from imgclf.cli.shared import console
+from imgclf.cli.shared.console import (
     add_row,
     counted,
     new_table,
@@ -18,7 +18,7 @@ from imgclf.cli.console import (
     say,
     say_skipped,
 )
-from imgclf.cli.options import Json, Run, load_run
+from imgclf.cli.shared.options import Json, Run, load_run
 from imgclf.core.config import Subset
 from imgclf.core.errors import ImgclfError
 

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from imgclf.cli.console import (
+from imgclf.cli.shared.console import (
     as_json,
     half_blocks,
     on_terminal,
     out,
     printable,
 )
-from imgclf.cli.options import Json, Run, load_run
-from imgclf.cli.stdin import with_stdin
+from imgclf.cli.shared.options import Json, Run, load_run
+from imgclf.cli.shared.stdin import with_stdin
 
 if TYPE_CHECKING:
     from imgclf.explain import Explanation

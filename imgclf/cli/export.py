@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgclf.cli import console
-from imgclf.cli.console import (
+from imgclf.cli.shared import console
+from imgclf.cli.shared.console import (
     add_row,
     as_json,
     counted,
@@ -15,7 +15,7 @@ from imgclf.cli.console import (
     new_table,
     say,
 )
-from imgclf.cli.options import Json, Run, load_run
+from imgclf.cli.shared.options import Json, Run, load_run
 from imgclf.core.config import ExportConfig, Format, Quantize
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from imgclf.cli.console import as_json, out, printable
-from imgclf.cli.options import Json, load_run
+from imgclf.cli.shared.console import as_json, out, printable
+from imgclf.cli.shared.options import Json, load_run
 
 
 def info(

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgclf.cli import console, shell
-from imgclf.cli.options import Json, Run, ShardOf, load_run, refuse
-from imgclf.cli.predictions import WATCHED, line_format, print_predictions, print_sorted_into, print_unsorted
-from imgclf.cli.stdin import open_stdin, with_stdin
+from imgclf.cli.predict_output import WATCHED, line_format, print_predictions, print_sorted_into, print_unsorted
+from imgclf.cli.shared import console, shell
+from imgclf.cli.shared.options import Json, Run, ShardOf, load_run, refuse
+from imgclf.cli.shared.stdin import open_stdin, with_stdin
 from imgclf.core.errors import ImgclfError, UsageError
 
 if TYPE_CHECKING:

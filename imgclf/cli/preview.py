@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgclf.cli import console
-from imgclf.cli.console import (
+from imgclf.cli.shared import console
+from imgclf.cli.shared.console import (
     MAX_ROWS,
     add_row,
     counted,
@@ -20,7 +20,7 @@ from imgclf.cli.console import (
     say,
     say_skipped,
 )
-from imgclf.cli.options import Data, Json, Seed
+from imgclf.cli.shared.options import Data, Json, Seed
 from imgclf.core.config import Aspect, Augment, PreviewConfig, Subset, TrainConfig
 from imgclf.core.fields import bounds
 

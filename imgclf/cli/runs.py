@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgclf.cli import console
-from imgclf.cli.console import add_row, as_json, counted, new_table, out, say
 from imgclf.cli.info import info
-from imgclf.cli.options import Json
-from imgclf.cli.shell import Command
+from imgclf.cli.shared import console
+from imgclf.cli.shared.console import add_row, as_json, counted, new_table, out, say
+from imgclf.cli.shared.options import Json
+from imgclf.cli.shared.shell import Command
 
 if TYPE_CHECKING:
     from imgclf.runs import Run

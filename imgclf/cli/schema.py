@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from imgclf.cli import console
-from imgclf.cli.console import data
+from imgclf.cli.shared import console
+from imgclf.cli.shared.console import data
 
 
 def schema(name: Annotated[str | None, typer.Argument(help="Name of a schema; by default list all.")] = None) -> None:

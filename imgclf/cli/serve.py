@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from imgclf.cli import console
-from imgclf.cli.options import load_run
+from imgclf.cli.shared import console
+from imgclf.cli.shared.options import load_run
 from imgclf.core.config import ServeConfig
 from imgclf.core.fields import bounds
 

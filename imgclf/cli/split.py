@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgclf.cli import console, shell
-from imgclf.cli.console import (
+from imgclf.cli.shared import console, shell
+from imgclf.cli.shared.console import (
     MAX_ROWS,
     add_row,
     as_json,
@@ -19,7 +19,7 @@ from imgclf.cli.console import (
     say,
     say_skipped,
 )
-from imgclf.cli.options import Data, Json, Seed
+from imgclf.cli.shared.options import Data, Json, Seed
 from imgclf.core.config import Link, SplitConfig
 from imgclf.core.errors import UsageError
 from imgclf.core.files.state_folder import command

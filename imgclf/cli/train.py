@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from imgclf.cli import console, shell
-from imgclf.cli.console import (
+from imgclf.cli.shared import console, shell
+from imgclf.cli.shared.console import (
     add_row,
     as_json,
     data,
@@ -18,10 +18,10 @@ from imgclf.cli.console import (
     printable,
     say,
 )
-from imgclf.cli.options import Data, refuse
-from imgclf.cli.shell import Command
+from imgclf.cli.shared.options import Data, refuse
+from imgclf.cli.shared.shell import Command
 from imgclf.cli.split import print_split
-from imgclf.cli.training_display import TrainingDisplay
+from imgclf.cli.train_output import TrainingDisplay
 from imgclf.core.config import Aspect, Augment, Model, Precision, Schedule, TrainConfig
 from imgclf.core.errors import ImgclfError, UsageError
 from imgclf.core.fields import bounds

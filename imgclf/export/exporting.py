@@ -111,11 +111,8 @@ def default_path(run: Path, config: ExportConfig) -> Path:
     with contained.Folder.named(run) as folder, contextlib.suppress(FileNotFoundError):
         folder.below(FOLDER).close()
     stem = "saved-model" if config.format == "saved-model" else "model"
-    return (
-        run
-        / FOLDER
-        / f"{stem}{'' if config.quantize == 'none' else '-' + config.quantize}{formats.FORMATS[config.format].ending}"
-    )
+    quantized = "" if config.quantize == "none" else f"-{config.quantize}"
+    return run / FOLDER / f"{stem}{quantized}{formats.FORMATS[config.format].ending}"
 
 
 def export(

@@ -237,7 +237,7 @@ def test_a_broken_file_stops_only_commands_that_use_it(
 
 def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One of others stops nothing, our own is named with the remedy."""
-    from imgclf.cli import config_file
+    from imgclf.cli.shared import config_file
     from imgclf.core.errors import UsageError
 
     def refuse(path: Path) -> bytes:

@@ -70,7 +70,7 @@ def test_serve_never_loads_tensorflow(project: Path) -> None:
     preparation = """
 import sys, threading, urllib.request, os, signal
 sys.argv = ["imgclf", "serve", "--port", "0"]
-from imgclf.cli import console
+from imgclf.cli.shared import console
 def ready(url):
     def ask():
         image = open("data/red/000.png", "rb").read()

@@ -20,7 +20,7 @@ from conftest import Run, encoded, make_classes, photo, started, write
 from described import as_described
 
 from imgclf.cli.train import print_rate_search
-from imgclf.cli.training_display import TrainingDisplay
+from imgclf.cli.train_output import TrainingDisplay
 from imgclf.core.config import Preprocessing, Subset, TrainConfig
 from imgclf.core.errors import ImgclfError
 from imgclf.data import file_index, loader, prepared_images

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imgclf.cli.console import (
+from imgclf.cli.shared.console import (
     as_json,
     counted,
     data,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgclf.cli.console import (
+from imgclf.cli.shared.console import (
     new_bar,
     say,
 )

@@ -11,8 +11,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 import imgclf
-from imgclf.cli import console
-from imgclf.cli.defaults import TOP_LEVEL, Defaults, options_of
+from imgclf.cli.shared import console
+from imgclf.cli.shared.defaults import TOP_LEVEL, Defaults, options_of
 from imgclf.core import extras
 from imgclf.core.errors import ImgclfError
 from imgclf.core.remedies import why

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from imgclf.cli import config_file
+from imgclf.cli.shared import config_file
 from imgclf.core.errors import UsageError
 
 TOP_LEVEL = ("data", "run", "seed")  # keys that may stand above all sections of the config file

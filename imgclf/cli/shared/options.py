@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgclf.cli import console
-from imgclf.cli.console import as_json, counted, say
+from imgclf.cli.shared import console
+from imgclf.cli.shared.console import as_json, counted, say
 from imgclf.core.config import TrainConfig
 from imgclf.core.errors import UsageError
 from imgclf.core.fields import bounds

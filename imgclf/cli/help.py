@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from imgclf.cli import console
+from imgclf.cli.shared import console
 from imgclf.core.errors import UsageError
 
 
