@@ -7,10 +7,10 @@ from pathlib import Path
 
 from conftest import tree, write
 
-from imgclf.core.files import journal
-from imgclf.core.files import undo as operations
+from imgclf.core.files import operations
 from imgclf.core.files.plans import Move
 from imgclf.core.files.state_folder import state_folder
+from imgclf.core.files.undo import undo_operations
 
 _SWAP = """
 import contextlib, os, random, sys, time
@@ -54,14 +54,14 @@ def race(folder: Path, rounds: int, files: int = 20) -> tuple[int, int]:
         try:
             for number in range(1, rounds + 1):
                 moves = [Move(f"a/z/{name}", f".imgclf/quarantine/{number:04d}/{name}") for name in names]
-                failures = journal.apply(data, state, "clean", moves)
+                failures = operations.apply(data, state, "clean", moves)
                 assert tree(out) == before, f"round {number}: a file outside was moved"
                 taken = {path.read_bytes() for path in (state / "quarantine").rglob("*.jpg")}
                 assert taken <= {b"ours"}, f"round {number}: a file from outside was taken"
                 made, refused = made + files - len(failures), refused + len(failures)
                 deadline = time.monotonic() + 30
                 while (state / "quarantine").exists() and any((state / "quarantine").rglob("*.jpg")):
-                    operations.undo(data, state)
+                    undo_operations(data, state)
                     assert tree(out) == before, f"round {number}: a file was put outside"
                     assert time.monotonic() < deadline, f"round {number}: files stay in quarantine"
         finally:

@@ -9,7 +9,7 @@ from imgclf.clean.done import DONE
 from imgclf.clean.planning import free_name
 from imgclf.core import csv_files, names
 from imgclf.core.errors import ImageError, ImgclfError
-from imgclf.core.files import journal, locks
+from imgclf.core.files import locks, operations
 from imgclf.core.files.paths import STATE_NAME
 from imgclf.core.files.state_folder import is_inside, not_writable, state_folder
 from imgclf.data import issue_report, layout
@@ -35,15 +35,15 @@ def apply(data: Path, report: Path, *, dry_run: bool = False) -> tuple[list[Issu
     if not is_inside(state, data):
         raise ImgclfError(not_writable(data, "nothing can be moved"))
     with locks.locked(state, "clean --apply"):
-        notes = [] if dry_run else journal.recover(data, state)
+        notes = [] if dry_run else operations.recover(data, state)
         classes = layout.class_folders(data)
         known = {file.path: file for file in layout.scan(data)}
-        earlier = [one for one in journal.history(data, state) if one.command == "clean --apply" and one.state != "undone"]
+        earlier = [one for one in operations.history(data, state) if one.command == "clean --apply" and one.state != "undone"]
         moved = {names.nfc(move.source) for one in earlier for move in one.moves}
         wanted, passed = _requested(data, report, known, classes, moved)
         if passed:
             notes.append(f"{passed:,} lines were carried out by an earlier --apply")
-        operation = journal.next_number(state)
+        operation = operations.next_number(state)
         taken = set(known)
         issues = []
         for path, (action, label) in wanted.items():

@@ -15,7 +15,7 @@ from imgclf.core import shards
 from imgclf.core.config import Policy
 from imgclf.core.errors import ImgclfError
 from imgclf.core.fields import check
-from imgclf.core.files import journal, locks, plans
+from imgclf.core.files import locks, operations, plans
 from imgclf.core.files.paths import StrPath
 from imgclf.core.files.state_folder import is_inside, not_writable, state_folder
 from imgclf.core.progress import Progress, Stages, stage
@@ -105,7 +105,7 @@ def clean(
     if not dry_run and not is_inside(state, data):
         raise ImgclfError(not_writable(data, "nothing can be moved (use --dry-run to see the issues)"))
     with locks.locked(state, "clean"):
-        notes = [] if dry_run else journal.recover(data, state)
+        notes = [] if dry_run else operations.recover(data, state)
         everything = layout.scan(data)
         files = tuple(file for file in everything if not file.ignored)
         ignored = tuple((file.path, file.ignored) for file in everything if file.ignored)
@@ -164,9 +164,9 @@ def act(data: Path, state: Path, command: str, issues: Sequence[Issue]) -> list[
     """Move each file once, and return the issues with the action that was taken."""
     moves = dict.fromkeys(plans.Move(issue.path, issue.moved_to) for issue in issues if issue.moved_to)
     try:
-        stuck = {failure.move: failure.reason for failure in journal.apply(data, state, command, moves)}
+        stuck = {failure.move: failure.reason for failure in operations.apply(data, state, command, moves)}
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("; ".join(journal.recover(data, state))) from None
+        raise KeyboardInterrupt("; ".join(operations.recover(data, state))) from None
     done = []
     for issue in issues:
         reason = stuck.get(plans.Move(issue.path, issue.moved_to))

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from imgclf.core import names
-from imgclf.core.files import journal
+from imgclf.core.files import operations
 from imgclf.core.files.paths import STATE_NAME
 from imgclf.data import layout
 from imgclf.data.checks import Issue
@@ -61,7 +61,7 @@ def plan(
             else:
                 leaving.add(issue.path)
                 staying.add(issue.other)
-    operation = journal.next_number(state)
+    operation = operations.next_number(state)
     taken = set(scanned.paths)
     result = []
     for issue, action in planned:

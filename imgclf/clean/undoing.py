@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from imgclf.core.errors import ImgclfError
-from imgclf.core.files import journal, locks
-from imgclf.core.files import undo as operations
+from imgclf.core.files import locks, operations
 from imgclf.core.files.paths import STATE_NAME, StrPath
 from imgclf.core.files.state_folder import is_inside, not_writable, state_folder
+from imgclf.core.files.undo import no_operation, undo_operations
 
 
 def undo(data: StrPath, number: int | None = None, *, dry_run: bool = False) -> tuple[list[str], list[str], list[str]]:
@@ -21,17 +21,17 @@ def undo(data: StrPath, number: int | None = None, *, dry_run: bool = False) -> 
     """
     data = Path(data)
     state = state_folder(data)
-    if not dry_run and not is_inside(state, data) and journal.history(data, data / STATE_NAME):
+    if not dry_run and not is_inside(state, data) and operations.history(data, data / STATE_NAME):
         raise ImgclfError(not_writable(data, "nothing can be moved back"))
     with locks.locked(state, "clean --undo"):
         if dry_run:
             found = [one for one in history(data) if one.state != "undone" and one.command != "predict"]
             found = [one for one in found if number in (None, one.number)]
             if number is not None and not found:
-                raise operations.no_operation(state, number)
+                raise no_operation(state, number)
             return [move.source for one in reversed(found) for move in reversed(one.moves)], [], []
-        notes = journal.recover(data, state)
-        made, failed = operations.undo(data, state, number)
+        notes = operations.recover(data, state)
+        made, failed = undo_operations(data, state, number)
     problems = [f"{failure.move.source} could not go back to {failure.move.target}: {failure.reason}" for failure in failed]
     return [move.target for move in made], problems, notes
 
@@ -45,15 +45,15 @@ def recover(data: Path) -> list[str]:
     if not is_inside(state, data):
         raise ImgclfError(not_writable(data, "nothing can be moved"))
     with locks.locked(state, "clean --recover"):
-        notes = journal.recover(data, state, foreign=True)
+        notes = operations.recover(data, state, foreign=True)
     if not notes:
         raise ImgclfError(f"{data}: no command was interrupted here, so there is nothing to recover")
     return notes
 
 
-def history(data: Path) -> list[journal.Operation]:
+def history(data: Path) -> list[operations.Operation]:
     """Return every operation in the folder, the oldest first, those of `predict --move-to` too."""
-    return journal.history(data, _journal(data))
+    return operations.history(data, _journal(data))
 
 
 def _journal(data: Path) -> Path:

@@ -30,7 +30,7 @@ from imgclf.core.files.state_folder import command
 
 if TYPE_CHECKING:
     from imgclf.clean.cleaning import Cleaning
-    from imgclf.core.files.journal import Operation
+    from imgclf.core.files.operations import Operation
     from imgclf.data.checks import Issue
 
 

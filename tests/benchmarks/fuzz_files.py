@@ -37,7 +37,7 @@ from imgclf.clean import applying, cleaning, undoing, writing
 from imgclf.core import csv_files
 from imgclf.core.config import SplitConfig
 from imgclf.core.errors import ImgclfError
-from imgclf.core.files import journal, locks, placing, plans
+from imgclf.core.files import locks, operations, placing, plans
 from imgclf.data import file_index, layout
 from imgclf.data.manifest import read_manifest
 from imgclf.images import archives
@@ -195,10 +195,10 @@ def targets(folder: Path) -> list[Target]:
         placing.undo(placed, foreign=True)
 
     def read_journal(path: Path) -> None:
-        journal.history(data, data / ".imgclf")
+        operations.history(data, data / ".imgclf")
         undoing.undo(data, dry_run=True)
         with locks.locked(data / ".imgclf", "fuzz"):
-            journal.recover(data, data / ".imgclf")
+            operations.recover(data, data / ".imgclf")
 
     return [
         *found,
@@ -216,7 +216,7 @@ def targets(folder: Path) -> list[Target]:
 def _journal_plan(data: Path) -> Path:
     """Make a journal with one operation of two moves; return its plan."""
     moves = [plans.Move(f"a/00{number}.png", f".imgclf/quarantine/0001/a/00{number}.png") for number in range(2)]
-    journal.apply(data, data / ".imgclf", "clean", moves)
+    operations.apply(data, data / ".imgclf", "clean", moves)
     return next((data / ".imgclf/journal").glob("*.json"))
 
 

@@ -55,7 +55,7 @@ def test_messages_name_no_package_of_our_own(monkeypatch: pytest.MonkeyPatch) ->
     package = Path(imgclf.__file__).parent
     found = [path for path in package.rglob("*.py") if re.search(r"pip install |imgclf\[[a-z]", path.read_text("utf-8"))]
     assert [path.name for path in found] == ["shell.py"]
-    assert (package / "cli" / "shell.py").read_text("utf-8").count("pip install opencv-python-headless") == 1
+    assert (package / "cli" / "shared" / "shell.py").read_text("utf-8").count("pip install opencv-python-headless") == 1
     monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImgclfError) as raised:
         formats.check_packages("onnx")

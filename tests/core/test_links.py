@@ -19,7 +19,7 @@ from imgclf import runs
 from imgclf.clean import applying, cleaning, undoing
 from imgclf.core.config import SplitConfig
 from imgclf.core.errors import ImgclfError
-from imgclf.core.files import atomic, contained, journal, locks, placing, plans, seal
+from imgclf.core.files import atomic, contained, journal, locks, operations, placing, plans, seal
 from imgclf.core.files.links import LinkError
 from imgclf.preview import overview
 from imgclf.split import splitting
@@ -190,7 +190,7 @@ def test_ones_own_plan_is_finished_and_a_changed_one_is_not(data: Path) -> None:
     ):
         assert not seal.is_own(data, content | changed)
     assert not seal.is_own(data / "cats", content), "a seal is for one folder"
-    assert journal.recover(data, state) == ["finished an interrupted undo of clean"]
+    assert operations.recover(data, state) == ["finished an interrupted undo of clean"]
 
 
 def test_without_a_key_every_plan_waits(data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -211,17 +211,17 @@ def test_the_key_is_the_users_alone(data: Path) -> None:
 
 def test_a_file_that_changed_since_it_was_planned_stays(data: Path) -> None:
     state = data / ".imgclf"
-    with plans.opened(data, state) as opened:
+    with journal.opened(data, state) as opened:
         move = plans.Move("cats/000.png", "cats/moved.png", plans.mark(opened.status("cats/000.png")))
         write(data / "cats/000.png", b"another one")
-        assert journal._move(opened, move) == "changed meanwhile"
+        assert operations._move(opened, move) == "changed meanwhile"
     assert (data / "cats/000.png").read_bytes() == b"another one"
     assert not (data / "cats/moved.png").exists()
     assert not state.exists()
 
 
 def test_a_folder_is_no_file_to_move(data: Path) -> None:
-    failures = journal.apply(data, data / ".imgclf", "clean", [plans.Move("cats", "elsewhere")])
+    failures = operations.apply(data, data / ".imgclf", "clean", [plans.Move("cats", "elsewhere")])
     assert [failure.reason for failure in failures] == ["a folder, not a file"]
 
 

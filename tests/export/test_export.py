@@ -24,7 +24,7 @@ from imgclf.data.manifest import read_manifest
 from imgclf.evaluation.intervals import wilson_interval
 from imgclf.export import exporting as verb
 from imgclf.export import formats
-from imgclf.export.contents import Predict
+from imgclf.export.predicting import Predict
 from imgclf.images import preprocess
 from imgclf.models import cnn
 from imgclf.models.bundle import Bundle

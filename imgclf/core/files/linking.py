@@ -4,8 +4,8 @@ import os
 
 from imgclf.core.files import contained
 from imgclf.core.files.contained import Folder
+from imgclf.core.files.journal import Journal
 from imgclf.core.files.links import LinkError
-from imgclf.core.files.plans import Journal
 from imgclf.core.remedies import why
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from imgclf.core import names
 from imgclf.core.errors import ImgclfError
-from imgclf.core.files import contained, journal, locks
-from imgclf.core.files import undo as operations
+from imgclf.core.files import contained, locks, operations
 from imgclf.core.files.contained import Folder
 from imgclf.core.files.paths import STATE_NAME
 from imgclf.core.files.plans import Failure, How, Move
+from imgclf.core.files.undo import undo_operations
 
 _PATIENCE = 20.0  # seconds to wait for another command that uses the folder
 _ELSEWHERE = os.strerror(errno.EXDEV)
@@ -43,7 +43,7 @@ def place(folder: Path, wishes: Sequence[tuple[str, str]], how: How) -> Placed:
     planned: dict[str, tuple[str, str]] = {}  # target: the file's name as given, its label
     moves: dict[str, Move] = {}  # by source
     with _held(folder):
-        journal.recover(folder, state, command="predict")
+        operations.recover(folder, state, command="predict")
         with Folder.named(folder) as root:
             for name, label in wishes:
                 source = _whole(name)
@@ -55,7 +55,9 @@ def place(folder: Path, wishes: Sequence[tuple[str, str]], how: How) -> Placed:
                 else:
                     planned[target] = (name, label)
                     moves[source] = Move(source, target)
-        failed = {one.move: one.reason for one in journal.apply(folder, state, "predict", moves.values(), how)} if moves else {}
+        failed = (
+            {one.move: one.reason for one in operations.apply(folder, state, "predict", moves.values(), how)} if moves else {}
+        )
     for move in moves.values():
         name, label = planned[move.target]
         if reason := failed.get(move):
@@ -122,12 +124,12 @@ def undo(folder: Path, *, foreign: bool = False) -> tuple[list[str], list[tuple[
     name; so does a file that is not the one that was placed. Raises ImgclfError when nothing was placed there.
     """
     state = folder / STATE_NAME
-    if not journal.remaining(folder, state, "predict"):
+    if not operations.remaining(folder, state, "predict"):
         raise ImgclfError(f"{folder}: nothing was sorted into this folder, or all was taken back")
     with _held(folder):
-        journal.recover(folder, state, foreign=foreign, command="predict")
-        made, failed = operations.undo(folder, state, command="predict", foreign=foreign)
-        interrupted = [plan for plan in journal.remaining(folder, state, "predict") if not plan.name.endswith(".done.json")]
+        operations.recover(folder, state, foreign=foreign, command="predict")
+        made, failed = undo_operations(folder, state, command="predict", foreign=foreign)
+        interrupted = [plan for plan in operations.remaining(folder, state, "predict") if not plan.name.endswith(".done.json")]
     waiting = [(str(plan), "interrupted, and made by someone else; if you trust it, add --recover") for plan in interrupted]
     back = [move.target or str(folder / move.source) for move in made]
     return back, waiting + [(str(folder / one.move.source), _stays(one)) for one in failed]

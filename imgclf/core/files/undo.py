@@ -8,11 +8,12 @@ from imgclf.core import names
 from imgclf.core.errors import ImgclfError
 from imgclf.core.files import contained, linking, moving
 from imgclf.core.files.contained import Folder
+from imgclf.core.files.journal import Journal, opened
 from imgclf.core.files.paths import STATE_NAME
-from imgclf.core.files.plans import Command, Failure, Journal, Move, Plan, command_of, is_moved_file, is_of, number_of, opened
+from imgclf.core.files.plans import Command, Failure, Move, Plan, command_of, is_moved_file, is_of, number_of
 
 
-def undo(
+def undo_operations(
     data: Path, state: Path, number: int | None = None, *, command: Command = "clean", foreign: bool = False
 ) -> tuple[list[Move], list[Failure]]:
     """Undo the operations of a command that are done, the newest first, or the one with this number.
