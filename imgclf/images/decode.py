@@ -73,6 +73,7 @@ def _decode_with_end_restored(data: bytes, kind: str, error: ImageError) -> Imag
 
 
 def _decode(data: bytes, kind: str) -> Image:
+    """Decode an image that is complete with its end mark. Errors of OpenCV become ImageErrors."""
     try:
         return _pixels(data, kind)
     except MemoryError as error:
@@ -84,6 +85,7 @@ def _decode(data: bytes, kind: str) -> Image:
 
 
 def _pixels(data: bytes, kind: str) -> Image:
+    """Decode with the decoder of the format. Raises ImageError, and cv2.error or MemoryError where OpenCV does."""
     if kind == "TIFF":
         return tiff.decode(data)
     if kind == "PNM":

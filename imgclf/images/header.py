@@ -63,6 +63,7 @@ def refuse_raw(file: BinaryIO, kind: str, extension: str) -> None:
 
 
 def _header(file: BinaryIO, extension: str) -> Header:
+    """Read the header from the start of an open file. Raises ImageError."""
     kind = detect_format(file.read(filetypes.HEAD), extension)
     refuse_raw(file, kind, extension)
     file.seek(0)

@@ -71,6 +71,7 @@ def framed(preprocessing: Preprocessing, width: int, height: int) -> tuple[Regio
 
 
 def _centred(size: tuple[int, int], whole: tuple[int, int]) -> Region:
+    """Return the region of this (height, width) in the middle of a whole of (height, width)."""
     top, left = (whole[0] - size[0]) // 2, (whole[1] - size[1]) // 2
     return slice(top, top + size[0]), slice(left, left + size[1])
 

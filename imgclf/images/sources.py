@@ -144,11 +144,13 @@ def _below(folder: str, without: Path | None) -> Iterator[Source]:
 
 
 def _identity(path: str | Path) -> tuple[int, int]:
+    """Return what identifies a file or folder on this machine, whatever its path: (device, inode)."""
     status = os.stat(path)
     return status.st_dev, status.st_ino
 
 
 def _listing_problem(error: OSError) -> Source:
+    """Return a source that reports a folder that cannot be listed."""
     return Source(str(error.filename), problem=f"cannot be listed: {error.strerror}")
 
 

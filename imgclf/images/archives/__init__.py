@@ -23,6 +23,6 @@ def members(archive: str) -> Iterator[Member]:
     except OSError as error:
         yield Member("", problem=f"cannot be read: {error.strerror or error}".lower())
     except TooMuchError as error:
-        yield Member("", problem=f"not read to its end: {error}")
+        yield Member("", problem=f"not fully read: {error}")
     except DAMAGED as error:
-        yield Member("", problem=f"damaged or no archive: {describe(error)}")
+        yield Member("", problem=f"damaged or not an archive: {describe(error)}")

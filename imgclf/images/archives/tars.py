@@ -104,6 +104,7 @@ def members(file: IO[bytes]) -> Iterator[Member]:
 
 
 def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> Iterator[Member]:
+    """Yield the member for one entry, or nothing if it is not an image."""
     if record := too_long(name):
         yield record
     elif member.islnk() or member.issym():
