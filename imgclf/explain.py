@@ -78,7 +78,7 @@ def explain(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ImgclfError(f"{out}: cannot create this folder: {why(error, 'choose another with --out')}") from error
-    listed = sources.listed(inputs)
+    listed = sources.as_iterable(inputs)
     known = listed if isinstance(listed, list) else []  # reading an iterator here would consume it
     given = [os.fspath(name) for name in known if not isinstance(name, Source)]
     if any(os.path.isdir(name) and os.path.samefile(name, out) for name in given):

@@ -373,7 +373,7 @@ def test_arrivals(tmp_path: Path) -> None:
     write(tmp_path / "a.jpg", b"another")
     assert (next(rounds), next(rounds)) == ([], [Source.on_disk(str(tmp_path / "a.jpg"))])
     shutil.rmtree(tmp_path)
-    with pytest.raises(ImgclfError, match="no longer a folder"):
+    with pytest.raises(ImgclfError, match="the folder no longer exists"):
         next(rounds)
 
 

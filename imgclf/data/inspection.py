@@ -106,7 +106,7 @@ def _file_issues(scanned: Scanned) -> list[Issue]:
         name = kind.decode()
         for index in _indices(usable & (formats == kind)):
             suffix = PurePosixPath(scanned.paths[index]).suffix
-            if not filetypes.is_right(suffix, name):
+            if not filetypes.is_valid_extension(suffix, name):
                 detail = f"{name} named {suffix}" if suffix else f"{name} without an extension"
                 found.append(Issue(scanned.paths[index], "extension", 1.0, detail))
     return found

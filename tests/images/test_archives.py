@@ -26,7 +26,7 @@ from imgclf.images.archives.member import Member
 from imgclf.images.sources import Source, expand
 
 PHOTO = encoded(photo(1))
-BEYOND = "not read to its end: unpacks to more than 200 times its size; if you trust it, unpack it and use the folder"
+BEYOND = "not fully read: unpacks to more than 200 times its size; if you trust it, unpack it and use the folder"
 
 
 def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
@@ -71,7 +71,7 @@ def test_a_long_header_is_not_read(kind: bytes, tmp_path: Path) -> None:
     found = read(tmp_path / "a.tar", image("1.jpg") + header("x", 3 << 30, kind) + bytes(1 << 20))
     assert found == [
         Member("1.jpg", PHOTO),
-        Member("", problem="not read to its end: a header of 3,221,225,472 bytes, more than 262,144"),
+        Member("", problem="not fully read: a header of 3,221,225,472 bytes, more than 262,144"),
     ]
 
 
@@ -165,7 +165,7 @@ def test_memory_of_lzma(tmp_path: Path) -> None:
             packed[20:24] = struct.pack("<I", zlib.crc32(packed[12:20]))
         found = read(tmp_path / "a.tar.xz", bytes(packed))
         assert [member.name for member in found] == names
-    assert found[0].problem == "damaged or no archive: Memory usage limit exceeded"
+    assert found[0].problem == "damaged or not an archive: Memory usage limit exceeded"
 
 
 def zipped(path: Path, entries: Sequence[tuple[str, bytes]], method: int = zipfile.ZIP_STORED) -> bytearray:
@@ -243,7 +243,7 @@ def test_the_directory_of_a_zip_is_bounded(tmp_path: Path) -> None:
     whole = zipped(tmp_path / "a.zip", [("1.jpg", PHOTO)])
     end = whole.index(b"PK\5\6")
     whole[end + 12 : end + 16] = struct.pack("<I", 1 << 31)
-    assert "damaged or no archive" in said(read(tmp_path / "a.zip", bytes(whole)))[""]
+    assert "damaged or not an archive" in said(read(tmp_path / "a.zip", bytes(whole)))[""]
     big = bytes(1 << 25) + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, (1 << 25) - 10, 10, 0)
     assert "its directory is too large (33,554,422 bytes); unpack it" in said(read(tmp_path / "b.zip", big))[""]
 

@@ -7,10 +7,10 @@ from conftest import photo
 from imgclf.images import augment
 
 
-@pytest.mark.parametrize("number", range(len(augment._MORE)))
+@pytest.mark.parametrize("number", range(len(augment._STRONG_CHANGES)))
 def test_each_further_change_keeps_shape_and_range_and_changes_something(number: int) -> None:
     image = np.asarray(photo(1, 48, 40))
-    first, second = (augment._MORE[number](image, np.random.default_rng(3)) for _time in range(2))
+    first, second = (augment._STRONG_CHANGES[number](image, np.random.default_rng(3)) for _time in range(2))
     assert (first.shape, first.dtype) == (image.shape, np.uint8)
     np.testing.assert_array_equal(first, second)
     assert (first != image).any()
@@ -30,9 +30,9 @@ def test_light_is_gentler_where_images_are_many() -> None:
     """Half as far: a grey image's brightness and contrast move by half of what they move with few."""
     grey = np.full((16, 16, 3), 128, np.uint8)
     for seed in range(20):
-        few, many = (augment.changes("light", True, count)(grey, seed).astype(int) for count in (9_999, 10_000))
+        few, many = (augment.image_augmentation("light", True, count)(grey, seed).astype(int) for count in (9_999, 10_000))
         np.testing.assert_allclose(few - 128, 2 * (many - 128), atol=2)
-    assert (augment.changes("strong", True, 10_000)(grey, 3) == augment.strong(grey, 3)).all()
+    assert (augment.image_augmentation("strong", True, 10_000)(grey, 3) == augment.strong(grey, 3)).all()
 
 
 def test_mixing_mixes_targets_as_it_mixes_pixels() -> None:
@@ -51,6 +51,6 @@ def test_mixing_mixes_targets_as_it_mixes_pixels() -> None:
 
 
 def test_without_augmentation_nothing_is_done() -> None:
-    assert augment.changer("none", True, 1) is None
+    assert augment.batch_augmentation("none", True, 1) is None
     image = np.asarray(photo(1, 16, 16))
-    np.testing.assert_array_equal(augment.changes("none", True, 1)(image, 5), image)
+    np.testing.assert_array_equal(augment.image_augmentation("none", True, 1)(image, 5), image)

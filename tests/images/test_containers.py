@@ -99,7 +99,7 @@ def test_nonsense_ends_nowhere(form: str) -> None:
             assert end is None or 0 < end <= len(wrong)
             assert containers.is_animated(wrong, form) in (True, False)
             list(containers.completions(wrong, form))
-            containers.falls_short(wrong, form)
+            containers.is_incomplete(wrong, form)
 
 
 @pytest.mark.parametrize(

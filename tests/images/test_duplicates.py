@@ -37,8 +37,8 @@ def test_changed_copies_are_similar_and_strangers_are_not(change: object) -> Non
     hashes, _ranks, thumbnails, colours = features([*originals, *(change(image) for image in originals)])  # type: ignore[operator]
     own, bits = similarity.similarity(thumbnails[:30], thumbnails[30:]), similarity.distance(hashes[:30], hashes[30:])
     assert bits.max() <= similarity.MAX_DISTANCE
-    assert (own >= similarity.least_similarity(bits)).all()
-    assert similarity.colour_likeness(colours[:30], colours[30:]).min() > 0.95
+    assert (own >= similarity.min_similarity(bits)).all()
+    assert similarity.colour_similarity(colours[:30], colours[30:]).min() > 0.95
     others = similarity.similarity(np.roll(thumbnails[:30], 1, axis=0), thumbnails[30:])
     assert others.max() < 0.8
 
@@ -62,7 +62,7 @@ def test_pairs_link_every_group_once() -> None:
     turned = pairs[pairs["mirrored"]]
     assert len(turned) == 10
     assert all((pair["second"] >= 80) != (pair["first"] >= 80) for pair in turned)
-    assert (pairs["similarity"] >= similarity.least_similarity(pairs["distance"])).all()
+    assert (pairs["similarity"] >= similarity.min_similarity(pairs["distance"])).all()
 
 
 def test_the_search_misses_next_to_nothing_that_looking_at_every_pair_finds() -> None:
@@ -134,7 +134,7 @@ def test_colours_tell_apart_what_has_the_same_shape() -> None:
     grey = np.asarray(scene(3).convert("L").resize((32, 32)), np.uint8)
     noisy = np.clip(grey + random.normal(0, 32, grey.shape), 0, 255).astype(np.uint8)
     alike = similarity.similarity(grey[None], noisy[None])[0]
-    assert similarity.least_similarity(np.array([2], np.uint8))[0] < alike < similarity.CERTAIN
+    assert similarity.min_similarity(np.array([2], np.uint8))[0] < alike < similarity.CERTAIN
     hashes, ranks = np.array([5, 5], np.uint64), np.tile(np.arange(64, dtype=np.uint8), (2, 1))
     red, blue = np.zeros((2, 8, 8, 3), np.uint8)
     red[2:5, 2:5, 0] = blue[2:5, 2:5, 2] = 200

@@ -213,7 +213,7 @@ def test_a_jpeg_under_another_name(name: str, action: str, target: str, tmp_path
 def test_one_table_of_endings() -> None:
     decoded = [ending for endings in filetypes.FORMATS.values() for ending in endings]
     assert len(decoded) == len(set(decoded))
-    assert not set(decoded) & filetypes.OTHER_ENDINGS
+    assert not set(decoded) & filetypes.OTHER_EXTENSIONS
     page = (Path(filetypes.__file__).parents[2] / "reports" / "page" / "serve.html").read_text("utf-8")
     accepted = page.split('id="files" accept="')[1].split('"')[0].split(",")
-    assert set(accepted) - {"image/*"} <= filetypes.ENDINGS
+    assert set(accepted) - {"image/*"} <= filetypes.EXTENSIONS

@@ -112,18 +112,18 @@ def test_endings_are_those_that_pillow_knows() -> None:
     Image.init()
     known = {ending: kind for ending, kind in Image.registered_extensions().items() if kind in names}
     assert len(known) > 15
-    assert [ending for ending, kind in known.items() if not filetypes.is_right(ending.upper(), names[kind])] == []
+    assert [ending for ending, kind in known.items() if not filetypes.is_valid_extension(ending.upper(), names[kind])] == []
     foreign = {ending: kind for ending, kind in Image.registered_extensions().items() if kind in others}
-    missing = [ending for ending, kind in foreign.items() if ending not in filetypes.OTHERS[others[kind]].endings]
+    missing = [ending for ending, kind in foreign.items() if ending not in filetypes.OTHERS[others[kind]].extensions]
     assert set(missing) <= {".rgba"}
-    assert {ending for ending in (".ppm", ".pgm", ".pbm", ".pnm") if not filetypes.is_right(ending, "PNM")} == set()
+    assert {ending for ending in (".ppm", ".pgm", ".pbm", ".pnm") if not filetypes.is_valid_extension(ending, "PNM")} == set()
     cameras = ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl"
     endings = {*foreign, *cameras.split(), ".sr2", ".srw", ".x3f"} - {".rgba"}
-    assert [ending for ending in endings if not filetypes.names_another(ending.upper())] == []
-    assert not filetypes.names_another(".heic")
+    assert [ending for ending in endings if not filetypes.is_unsupported_extension(ending.upper())] == []
+    assert not filetypes.is_unsupported_extension(".heic")
     assert [filetypes.FORMATS[kind][0] for kind in ("JPEG", "TIFF", "PNM")] == [".jpg", ".tif", ".ppm"]
     cut = {"a/x.png": "a/x", "a/x.HEIC": "a/x", "a/x 1.5 m": "a/x 1.5 m", "a/.png": "a/.png", "IMG.2021": "IMG.2021"}
-    assert {path: filetypes.without_wrong_ending(path) for path in cut} == cut
+    assert {path: filetypes.without_image_extension(path) for path in cut} == cut
 
 
 # -- JPEG ---------------------------------------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ RESTARTS = b"\x12\xff\xd0\x34\xff\xd1\x56\xff\xd2\x78"  # three markers, four in
     ],
 )
 def test_whether_the_scans_of_a_jpeg_are_there(content: bytes, expected: bool) -> None:
-    assert jpeg.jpeg_scans_are_there(b"\xff\xd8" + content) == expected
+    assert jpeg.jpeg_reaches_last_scan(b"\xff\xd8" + content) == expected
 
 
 def test_the_frame_of_a_jpeg() -> None:
@@ -207,7 +207,7 @@ def test_the_frame_of_a_jpeg() -> None:
     for stop in (b"\xff\xd8", b"\xff\xd9"):
         assert jpeg.jpeg_size(b"\xff\xd8" + stop + frame()) is None
     assert jpeg.jpeg_size(b"\xff\xd8\xff\xe0\0") is None
-    most = b"\xff\x01" * (jpeg.MOST_SEGMENTS - 1)
+    most = b"\xff\x01" * (jpeg.MAX_SEGMENTS - 1)
     assert jpeg.jpeg_size(b"\xff\xd8" + most + frame()) == (16, 16)
     assert jpeg.jpeg_size(b"\xff\xd8" + most + b"\xff\x01" + frame()) is None
 

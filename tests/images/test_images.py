@@ -195,7 +195,7 @@ def test_jpeg_2000_of_12_bits_and_of_four_bands() -> None:
     at = deep.index(b"\xff\x4f\xff\x51")
     assert deep[at + 42] == 15
     deep[at + 42] = 11
-    assert decode._full(bytes(deep), "JPEG 2000") == 4095
+    assert decode._max_value(bytes(deep), "JPEG 2000") == 4095
     for mode in ("LA", "YCbCr"):
         with pytest.raises(ImageError, match=r"JPEG 2000 of .* not supported") as caught:
             decode.decode(encoded(photo(3).convert(mode), "JPEG2000"))

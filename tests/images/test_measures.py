@@ -73,7 +73,7 @@ def test_likeness_of_colours_is_a_correlation() -> None:
     second = np.clip(first.astype(int) + random.integers(-40, 40, first.shape), 0, 255).astype(np.uint8)
     second[1] = 255 - first[1]
     second[2] = second[2].mean(axis=-1, keepdims=True).astype(np.uint8)
-    found = similarity.colour_likeness(first, second)
+    found = similarity.colour_similarity(first, second)
     for number in range(6):
         one, other = (
             (image - image.mean(axis=-1, keepdims=True)).ravel() for image in (first[number] + 0.0, second[number] + 0.0)
@@ -96,7 +96,7 @@ def test_coarse_thumbnails_are_block_means_of_length_one() -> None:
 
 
 def test_how_similar_images_must_be() -> None:
-    found = similarity.least_similarity(np.arange(17, dtype=np.uint8))
+    found = similarity.min_similarity(np.arange(17, dtype=np.uint8))
     assert found[:12].tolist() == [0.93] * 12
     np.testing.assert_allclose(found[12:], [0.934, 0.941, 0.948, 0.955, 0.962])
 
@@ -223,5 +223,5 @@ def test_files_that_arrive_are_given_once_when_they_are_whole(tmp_path: Path) ->
     file.unlink()
     assert next(rounds) == []
     tmp_path.rmdir()
-    with pytest.raises(sources.ImgclfError, match="no longer a folder that could be watched"):
+    with pytest.raises(sources.ImgclfError, match="cannot be watched, because the folder no longer exists"):
         next(rounds)

@@ -127,7 +127,7 @@ def test_missing_bytes_are_damage_in_every_compression(compression: int, tile: t
     layout = Layout("u8", RGB, compression=compression, tile=tile)
     values = tiffs.samples(layout, 3)
     whole = tiffs.written(layout, values)
-    tags = tiff_layout.directory(io.BytesIO(whole))
+    tags = tiff_layout.read_tags(io.BytesIO(whole))
     sizes = tags[325 if tile else 279]
     for place, size in enumerate(sizes):
         cut = (*sizes[:place], size // 2, *sizes[place + 1 :])
@@ -141,7 +141,7 @@ def test_missing_bytes_are_damage_in_every_compression(compression: int, tile: t
 def test_flipped_bits_in_deflate_are_found() -> None:
     layout = Layout("u8", RGB, compression=8, rows=1000)
     data = bytearray(made(layout)[0])
-    (start,), (size,) = (tiff_layout.directory(io.BytesIO(data))[tag] for tag in (273, 279))
+    (start,), (size,) = (tiff_layout.read_tags(io.BytesIO(data))[tag] for tag in (273, 279))
     for place in range(start, start + size, 37):
         data[place] ^= 1
         assert refused(bytes(data)) == "damaged"
@@ -184,7 +184,7 @@ def test_fax_that_breaks_off_is_damaged(compression: str) -> None:
     noise = np.random.default_rng(0).random((64, 80)) > 0.5
     file = io.BytesIO()
     Image.fromarray(noise).save(file, "TIFF", compression=compression)
-    tags = tiff_layout.directory(file)
+    tags = tiff_layout.read_tags(file)
     (place,), (size,) = tags[tiff_layout.STRIPS], tags[tiff_layout.STRIP_SIZES]
     whole = {256: (4, (80,)), 257: (4, (64,)), 258: (3, (1,)), 259: (3, tags[259]), 262: (3, tags[262]), 278: (4, (64,))}
     piece = file.getvalue()[place : place + size]
