@@ -50,8 +50,8 @@ def test_warnings() -> None:
         (50, 45, "on the same images; add images"),  # at one half, the classes are even
         (50, 55, "on the same images; score more images, or add images"),
         (50, 50, "on the same images; add images"),
-        (60, 62, "; score more images, or add images; with uneven classes, look at F1 and the recall of each class"),
-        (51, 45, "on the same images; add images; with uneven classes, look at F1 and the recall of each class"),
+        (60, 62, "; score more images, or add images; with imbalanced classes, check F1 and the recall of each class"),
+        (51, 45, "on the same images; add images; with imbalanced classes, check F1 and the recall of each class"),
     ):
         text = warned(of_class, right, 100)
         assert text.endswith(end)
@@ -59,7 +59,7 @@ def test_warnings() -> None:
         assert f"test accuracy {right / 100:.4f} (" in text
         assert "is not significantly better than the baseline" in text
     few = warned(2, 3, 3)
-    assert few.endswith("; score more images; with uneven classes, look at F1 and the recall of each class"), "nothing is wrong"
+    assert few.endswith("; score more images; with imbalanced classes, check F1 and the recall of each class"), "nothing is wrong"
     assert "(0.439 to 1.000)" in few
     words = baseline.baseline("cat", 50, 90, 100).words
     assert words == "baseline 0.5000 (95% interval 0.404 to 0.596): always predicting cat"

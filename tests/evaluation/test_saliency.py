@@ -113,7 +113,7 @@ def test_patches_cover_every_pixel() -> None:
 def test_as_many_pixels_as_asked_for() -> None:
     for order in (np.zeros((20, 30)), np.random.default_rng(0).random((20, 30))):
         for share in (0.05, 0.1, 0.5):
-            assert saliency._most(order, share).sum() == round(600 * share)
+            assert saliency._highest(order, share).sum() == round(600 * share)
 
 
 @pytest.mark.parametrize("aspect", ["squash", "crop", "pad"])
@@ -209,7 +209,7 @@ def test_what_is_too_faint_is_blank_and_the_rest_reaches_one() -> None:
 
 
 def test_random_patches_are_a_tenth_of_each_side() -> None:
-    found = saliency._patchwork((20, 40), np.random.default_rng(0))
+    found = saliency._random_patches((20, 40), np.random.default_rng(0))
     assert found.shape == (20, 40)
     expected = np.random.default_rng(0).random((10, 10))
     np.testing.assert_array_equal(found, expected.repeat(2, axis=0).repeat(4, axis=1))
@@ -238,7 +238,7 @@ def test_fidelity_covers_the_shares_with_the_blurred_image() -> None:
     seeds = [saliency.fidelity(first, canvas, 1, heat, seed=seed, rounds=1) for seed in (0, 0, 1)]
     assert seeds[0] == seeds[1] != seeds[2]
     assert seeds[0].marked == pytest.approx((0.5, 0, 0, 0))
-    masks = [saliency._most(saliency._patchwork((20, 40), np.random.default_rng(0)), share) for share in saliency.SHARES]
+    masks = [saliency._highest(saliency._random_patches((20, 40), np.random.default_rng(0)), share) for share in saliency.SHARES]
     assert seeds[0].random == pytest.approx([1 - mask[:2].mean() for mask in masks])
 
 
