@@ -44,7 +44,7 @@ def calibration_error(true: NDArray[np.int64], probabilities: NDArray[np.float64
     return float(np.nansum(counts * np.abs(confidence - accuracies)) / len(true))
 
 
-def tempered(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+def apply_temperature(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
     """Return the probabilities (..., classes) that the network gives if its logits are divided by a temperature.
 
     The predicted classes do not change.
@@ -56,7 +56,7 @@ def tempered(probabilities: NDArray[np.float64], temperature: float) -> NDArray[
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
-def temperature(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
+def fit_temperature(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
     """Fit the temperature that minimises the cross-entropy (Guo et al., On Calibration of Modern Neural Networks, 2017).
 
     The range is 0.05 to 20: the best of 40 points on a logarithmic grid, refined by golden-section search. Two terms keep the
@@ -74,7 +74,7 @@ def temperature(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -> 
     targets = (np.eye(len(occurs))[true] * len(true) + occurs) / (len(true) + occurs.sum())
 
     def loss(log_temperature: float) -> float:
-        scaled = np.maximum(tempered(probabilities, math.exp(log_temperature)), 1e-300)
+        scaled = np.maximum(apply_temperature(probabilities, math.exp(log_temperature)), 1e-300)
         return float(-(targets * np.log(scaled)).sum(axis=1).mean()) + log_temperature * log_temperature / (2 * len(true))
 
     grid = np.linspace(low, high, 40).tolist()
@@ -112,7 +112,7 @@ class Calibration:
         return self.fitted if self.gain > 0 else 1.0
 
 
-def calibration(
+def calibrate(
     true: NDArray[np.int64], probabilities: NDArray[np.float64], groups: NDArray[np.int64], *, count: int = 5, seed: int = 0
 ) -> Calibration:
     """Fit a temperature and cross-validate it, because a temperature fitted on few images can increase the log loss.
@@ -129,10 +129,10 @@ def calibration(
     for fold in range(count):
         outside = fold_of == fold
         if outside.any() and not outside.all():
-            fitted = temperature(true[~outside], probabilities[~outside])
-            held_out[outside] = tempered(probabilities[outside], fitted)
+            fitted = fit_temperature(true[~outside], probabilities[~outside])
+            held_out[outside] = apply_temperature(probabilities[outside], fitted)
     gain = cross_entropy(true, probabilities) - cross_entropy(true, held_out)
-    return Calibration(temperature(true, probabilities), gain)
+    return Calibration(fit_temperature(true, probabilities), gain)
 
 
 def risk_coverage(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:

@@ -195,19 +195,19 @@ class LabelErrors:
 
     Attributes:
         wrong: (n,) whether the label is likely wrong.
-        order: (n,) indices of all images, the most likely label error first.
-        likelier: (n,) suggested class: the label itself, unless it is likely wrong or another class is more probable.
+        ranking: (n,) indices of all images, the most likely label error first.
+        suggested: (n,) class number: the label itself, unless it is likely wrong or another class is more probable.
         predicted: (n,) class with the highest probability.
-        kept: (n,) probability of the label.
-        likely: (n,) probability of the suggested class.
+        label_probability: (n,) probability of the label.
+        suggested_probability: (n,) probability of the suggested class.
     """
 
     wrong: NDArray[np.bool_]
-    order: NDArray[np.int64]
-    likelier: NDArray[np.int64]
+    ranking: NDArray[np.int64]
+    suggested: NDArray[np.int64]
     predicted: NDArray[np.int64]
-    kept: NDArray[np.float64]
-    likely: NDArray[np.float64]
+    label_probability: NDArray[np.float64]
+    suggested_probability: NDArray[np.float64]
 
 
 def label_errors(probabilities: Probabilities, labels: NDArray[np.int64], progress: Progress | None = None) -> LabelErrors:
@@ -223,13 +223,13 @@ def label_errors(probabilities: Probabilities, labels: NDArray[np.int64], progre
         labels: (n,) class numbers.
         progress: called with (images done, images in total).
     """
-    kept, likely, margin = np.empty(len(labels)), np.empty(len(labels)), np.empty(len(labels))
-    predicted, confident, likelier = np.empty_like(labels), np.empty_like(labels), np.empty_like(labels)
+    label_probability, suggested_probability, margin = np.empty(len(labels)), np.empty(len(labels)), np.empty(len(labels))
+    predicted, confident, suggested = np.empty_like(labels), np.empty_like(labels), np.empty_like(labels)
     for rows in _blocks(np.arange(len(labels))):
         found = probabilities(rows)
-        kept[rows], predicted[rows] = found[np.arange(len(rows)), labels[rows]], found.argmax(axis=1)
+        label_probability[rows], predicted[rows] = found[np.arange(len(rows)), labels[rows]], found.argmax(axis=1)
     sizes = np.bincount(labels, minlength=found.shape[1])
-    thresholds = np.where(sizes, np.bincount(labels, kept, len(sizes)) / np.maximum(1, sizes), 1.0)
+    thresholds = np.where(sizes, np.bincount(labels, label_probability, len(sizes)) / np.maximum(1, sizes), 1.0)
     for rows in _blocks(np.arange(len(labels))):
         found, own = probabilities(rows), labels[rows]
         each = np.arange(len(rows))
@@ -237,15 +237,15 @@ def label_errors(probabilities: Probabilities, labels: NDArray[np.int64], progre
         confident[rows] = np.where(reached.max(axis=1) >= 0, reached.argmax(axis=1), own)
         others = found.copy()
         others[each, own] = -1.0
-        margin[rows] = kept[rows] - others.max(axis=1)
-        likelier[rows] = np.where(
+        margin[rows] = label_probability[rows] - others.max(axis=1)
+        suggested[rows] = np.where(
             confident[rows] != own, confident[rows], np.where(margin[rows] < 0, others.argmax(axis=1), own)
         )
-        likely[rows] = found[each, likelier[rows]]
+        suggested_probability[rows] = found[each, suggested[rows]]
         if progress:
             progress(int(rows[-1]) + 1, len(labels))
     wrong = confident != labels
-    return LabelErrors(wrong, np.lexsort((margin, ~wrong)), likelier, predicted, kept, likely)
+    return LabelErrors(wrong, np.lexsort((margin, ~wrong)), suggested, predicted, label_probability, suggested_probability)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,15 +255,15 @@ class Neighbours:
     Attributes:
         nearest: (n,) index of the most similar other image.
         similarity: (n,) cosine similarity to `nearest`, from -1 to 1. For a single image, it is -2.
-        tenth: (n,) cosine similarity to the tenth nearest image, or to the farthest one if there are fewer than ten others.
-        apart: (n,) outlier score: number of median absolute deviations by which the mean distance to the ten nearest images is
-            above the median of these distances. Distance is 1 - cosine similarity.
+        tenth_similarity: (n,) cosine similarity to the tenth nearest image, or to the farthest one of fewer than ten.
+        outlier_score: (n,) (distance - median) / median absolute deviation. The distance of an image is the mean of
+            1 - cosine similarity over its ten nearest images.
     """
 
     nearest: NDArray[np.int64]
     similarity: NDArray[np.float64]
-    tenth: NDArray[np.float64]
-    apart: NDArray[np.float64]
+    tenth_similarity: NDArray[np.float64]
+    outlier_score: NDArray[np.float64]
 
 
 def neighbours(features: NDArray[np.float32], progress: Progress | None = None) -> Neighbours:

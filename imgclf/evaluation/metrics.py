@@ -77,7 +77,7 @@ def cross_entropy(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -
     return float(-np.log(np.clip(own, 1e-7, 1 - 1e-7)).mean())
 
 
-def top_k(true: NDArray[np.int64], probabilities: NDArray[np.float64], k: int) -> float:
+def top_k_accuracy(true: NDArray[np.int64], probabilities: NDArray[np.float64], k: int) -> float:
     """Return the fraction of images whose true class is among the k most probable ones; NaN without images.
 
     Of equal probabilities, that of the true class ranks first.
@@ -191,7 +191,7 @@ def average_precision(positive: NDArray[np.bool_], scores: NDArray[np.float64]) 
     return float((np.diff(recall, prepend=0) * hits[ends] / (ends + 1)).sum())
 
 
-def one_against_rest(
+def one_versus_rest(
     true: NDArray[np.int64],
     probabilities: NDArray[np.float64],
     measure: Callable[[NDArray[np.bool_], NDArray[np.float64]], float],
@@ -213,7 +213,7 @@ def one_against_rest(
     return float(np.mean([measure(true == number, probabilities[:, number]) for number in present]))
 
 
-def note_on_absent(support: NDArray[np.int64], class_names: tuple[str, ...], shown: int = 4) -> str:
+def note_on_absent_classes(support: NDArray[np.int64], class_names: tuple[str, ...], shown: int = 4) -> str:
     """Return a note that the means exclude the classes without images, or "" if every class has images.
 
     Args:

@@ -19,8 +19,8 @@ Probability = Callable[[Image], NDArray[np.float64]]  # (h, w, 3) uint8 RGB at t
 # Patches along the shorter side; neighbouring patches overlap by half. Smaller patches, or patches of two sizes, give maps that
 # are not more faithful and take three times as long.
 PATCHES = 4
-FAINT = 0.05  # changes of the logit up to this size count as no influence
-SHARES = (0.05, 0.1, 0.2, 0.3)  # fractions of the pixels that are covered to measure how faithful a map is
+NEGLIGIBLE = 0.05  # changes of the logit up to this size count as no influence
+FRACTIONS = (0.05, 0.1, 0.2, 0.3)  # fractions of the pixels that are covered to measure how faithful a map is
 
 
 def occlusion(probability: Probability, image: Image, target: int) -> Map:
@@ -89,9 +89,9 @@ def logit(probabilities: NDArray[np.float64], target: int) -> float:
 
 
 def _scaled(values: Map) -> Map:
-    """Divide by the maximum; return zeros if the maximum is at most FAINT."""
+    """Divide by the maximum; return zeros if the maximum is at most NEGLIGIBLE."""
     largest = float(values.max(initial=0.0))
-    return values / largest if largest > FAINT else np.zeros_like(values)
+    return values / largest if largest > NEGLIGIBLE else np.zeros_like(values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +100,8 @@ class Fidelity:
 
     Attributes:
         before: probability with no pixel covered.
-        marked: probability with the most salient pixels covered, for each fraction in SHARES.
-        random: mean probability with random pixels covered, for each fraction in SHARES.
+        marked: probability with the most salient pixels covered, for each fraction in FRACTIONS.
+        random: mean probability with random pixels covered, for each fraction in FRACTIONS.
     """
 
     before: float
@@ -130,8 +130,8 @@ def fidelity(probability: Probability, image: Image, target: int, heat: Map, *, 
 
     random = np.random.default_rng(seed)
     maps = [heat, *(_random_patches(image.shape[:2], random) for _round in range(rounds))]
-    masks = [_highest(values, fraction) for values in maps for fraction in SHARES]
-    found = np.array(list(ordered_map(after, masks))).reshape(len(maps), len(SHARES))
+    masks = [_highest(values, fraction) for values in maps for fraction in FRACTIONS]
+    found = np.array(list(ordered_map(after, masks))).reshape(len(maps), len(FRACTIONS))
     before = float(probability(image)[target])
     return Fidelity(before, tuple(found[0].tolist()), tuple(found[1:].mean(axis=0).tolist()))
 
@@ -153,7 +153,7 @@ def _highest(values: Map, fraction: float) -> NDArray[np.bool_]:
 # -- on the original image ----------------------------------------------------------------------------------------------------
 
 
-def onto(preprocessing: Preprocessing, heat: Map, height: int, width: int) -> Map:
+def to_original(preprocessing: Preprocessing, heat: Map, height: int, width: int) -> Map:
     """Transform a saliency map of the model's input to the original image.
 
     Args:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from imgclf.evaluation.intervals import wilson_interval
 
-LEAST = 10  # images in a slice
+MIN_IMAGES = 10  # images in a slice
 BINS = 4
 
 
@@ -38,7 +38,7 @@ class Slice:
 def slices(correct: NDArray[np.bool_], columns: Mapping[str, NDArray[np.float64] | Sequence[str]]) -> list[Slice]:
     """Return the accuracy on slices of the images, in the order of the columns and with the lowest accuracy first in each.
 
-    Slices of fewer than `LEAST` images and slices that contain all images are skipped.
+    Slices of fewer than `MIN_IMAGES` images and slices that contain all images are skipped.
 
     Args:
         correct: (n,) whether each prediction is correct.
@@ -47,7 +47,7 @@ def slices(correct: NDArray[np.bool_], columns: Mapping[str, NDArray[np.float64]
     found = []
     for by, values in columns.items():
         members = _quarters(values) if isinstance(values, np.ndarray) else _by_text(values)
-        members = [(name, chosen) for name, chosen in members if LEAST <= chosen.sum() < len(correct)]
+        members = [(name, chosen) for name, chosen in members if MIN_IMAGES <= chosen.sum() < len(correct)]
         found += [(by, name, int(chosen.sum()), int(correct[chosen].sum())) for name, chosen in members]
     overall = float(correct.mean()) if len(correct) else 0.0
     # Bonferroni correction: with many slices, some are below the mean by chance.
@@ -81,4 +81,4 @@ def _by_text(values: Sequence[str]) -> list[tuple[str, NDArray[np.bool_]]]:
     Rare values are dropped before masks are made: with one folder for each patient, there may be thousands of them.
     """
     array, counts = np.array(values, dtype=object), collections.Counter(values)
-    return [(value, array == value) for value in sorted(counts) if counts[value] >= LEAST]
+    return [(value, array == value) for value in sorted(counts) if counts[value] >= MIN_IMAGES]

@@ -59,7 +59,9 @@ def test_warnings() -> None:
         assert f"test accuracy {right / 100:.4f} (" in text
         assert "is not significantly better than the baseline" in text
     few = warned(2, 3, 3)
-    assert few.endswith("; score more images; with imbalanced classes, check F1 and the recall of each class"), "nothing is wrong"
+    assert few.endswith("; score more images; with imbalanced classes, check F1 and the recall of each class"), (
+        "nothing is wrong"
+    )
     assert "(0.439 to 1.000)" in few
     words = baseline.baseline("cat", 50, 90, 100).words
     assert words == "baseline 0.5000 (95% interval 0.404 to 0.596): always predicting cat"

@@ -18,11 +18,11 @@ def test_what_is_told_of_each_image() -> None:
     found = label_errors.label_errors(PROBABILITIES.__getitem__, LABELS, lambda done, total: told.append((done, total)))
     assert found.wrong.tolist() == [False] * 5 + [True]
     assert found.predicted.tolist() == [0, 0, 1, 1, 1, 1]
-    assert found.likelier.tolist() == [0, 0, 1, 1, 1, 1], "the third is likelier of another class, but not surely"
-    assert found.kept.tolist() == [0.7, 0.5, 0.3, 0.8, 0.6, 0.05]
-    assert found.likely.tolist() == [0.7, 0.5, 0.45, 0.8, 0.6, 0.9]
+    assert found.suggested.tolist() == [0, 0, 1, 1, 1, 1], "the third is likelier of another class, but not surely"
+    assert found.label_probability.tolist() == [0.7, 0.5, 0.3, 0.8, 0.6, 0.05]
+    assert found.suggested_probability.tolist() == [0.7, 0.5, 0.45, 0.8, 0.6, 0.9]
     margins = [0.5, 0.2, -0.15, 0.65, 0.3, -0.85]  # own less the largest of the others; the surely wrong one comes first
-    assert found.order.tolist() == sorted(range(6), key=lambda index: margins[index])
+    assert found.ranking.tolist() == sorted(range(6), key=lambda index: margins[index])
     assert told == [(6, 6)]
 
 
@@ -36,15 +36,15 @@ def test_a_wrong_label_comes_before_a_smaller_margin() -> None:
         sure = [name for name in range(3) if row[name] >= means[name]]
         assert found.wrong[place] == (bool(sure) and max(sure, key=lambda name: row[name]) != label)
     margin = [row[label] - np.delete(row, label).max() for row, label in zip(probabilities, labels, strict=True)]
-    assert found.order.tolist() == sorted(range(5), key=lambda index: (not found.wrong[index], margin[index]))
+    assert found.ranking.tolist() == sorted(range(5), key=lambda index: (not found.wrong[index], margin[index]))
 
 
 def test_a_tie_is_no_error() -> None:
     """Equal probabilities: the label stays, and so it does where no class is likely enough."""
     found = label_errors.label_errors(np.full((4, 2), 0.5).__getitem__, np.array([0, 0, 1, 1]))
-    assert found.likelier.tolist() == [0, 0, 0, 0]
+    assert found.suggested.tolist() == [0, 0, 0, 0]
     even = label_errors.label_errors(np.array([[0.6, 0.4], [0.4, 0.6], [0.5, 0.5]]).__getitem__, np.array([0, 1, 1]))
-    assert even.likelier.tolist() == [0, 1, 1]
+    assert even.suggested.tolist() == [0, 1, 1]
     assert not even.wrong.any()
 
 
@@ -56,24 +56,26 @@ def test_neighbours_of_few_images(count: int) -> None:
     found = label_errors.neighbours(features, lambda done, total: told.append((done, total)))
     assert told == [(count, count)]
     if count == 1:
-        assert (found.nearest.tolist(), found.similarity.tolist(), found.apart.tolist()) == ([0], [-2.0], [0.0])
-        assert found.tenth.tolist() == [-1.0]
+        assert (found.nearest.tolist(), found.similarity.tolist(), found.outlier_score.tolist()) == ([0], [-2.0], [0.0])
+        assert found.tenth_similarity.tolist() == [-1.0]
         return
     plain = features - features.mean(axis=0)
     plain /= np.linalg.norm(plain, axis=1, keepdims=True)
     others = np.array([np.delete(row, place) for place, row in enumerate(plain @ plain.T)])
     near = -np.sort(-others, axis=1)[:, :10]
     np.testing.assert_allclose(found.similarity, near[:, 0], atol=1e-6)
-    np.testing.assert_allclose(found.tenth, near[:, -1], atol=1e-6)
+    np.testing.assert_allclose(found.tenth_similarity, near[:, -1], atol=1e-6)
     far = 1 - near.mean(axis=1)
     spread = max(float(np.median(np.abs(far - np.median(far)))), 1e-6)
-    np.testing.assert_allclose(found.apart, (far - np.median(far)) / spread, rtol=1e-3, atol=0.3 if count == 2 else 1e-3)
+    np.testing.assert_allclose(
+        found.outlier_score, (far - np.median(far)) / spread, rtol=1e-3, atol=0.3 if count == 2 else 1e-3
+    )
     assert all(found.nearest[place] != place for place in range(count))
 
 
 def test_images_that_are_all_the_same_lie_nowhere_apart() -> None:
     found = label_errors.neighbours(np.ones((20, 4), np.float32))
-    assert found.apart.tolist() == [0.0] * 20
+    assert found.outlier_score.tolist() == [0.0] * 20
     assert np.isfinite(found.similarity).all()
 
 

@@ -94,14 +94,14 @@ def test_equal_to_scikit_learn(seed: int) -> None:
     assert metrics.cross_entropy(true, probabilities) == pytest.approx(reference.log_loss(true, probabilities), **near)
     one_hot = np.eye(classes)[true] if classes > 2 else true
     fed = probabilities if classes > 2 else probabilities[:, 1]
-    found = metrics.one_against_rest(true, probabilities, metrics.roc_auc)
+    found = metrics.one_versus_rest(true, probabilities, metrics.roc_auc)
     assert found == pytest.approx(reference.roc_auc_score(one_hot, fed, average="macro"), **near)
-    found = metrics.one_against_rest(true, probabilities, metrics.average_precision)
+    found = metrics.one_versus_rest(true, probabilities, metrics.average_precision)
     assert found == pytest.approx(reference.average_precision_score(one_hot, fed, average="macro"), **near)
     if not seed % 2 and classes > 2:
         for k in range(1, classes):
             expected = reference.top_k_accuracy_score(true, probabilities, k=k, labels=range(classes))
-            assert metrics.top_k(true, probabilities, k) == pytest.approx(expected, **near)
+            assert metrics.top_k_accuracy(true, probabilities, k) == pytest.approx(expected, **near)
 
 
 @pytest.mark.parametrize("seed", range(24))
@@ -128,11 +128,11 @@ def test_absent_classes_as_scikit_learn_has_them(seed: int) -> None:
         (metrics.average_precision, reference.average_precision_score),
     ):
         expected = np.mean([theirs(true == number, answers[:, number]) for number in present])
-        assert metrics.one_against_rest(true, answers, own) == pytest.approx(expected, abs=1e-9)
+        assert metrics.one_versus_rest(true, answers, own) == pytest.approx(expected, abs=1e-9)
     clipped = np.clip(answers, 1e-7, 1)
     expected = reference.log_loss(true, clipped / clipped.sum(axis=1, keepdims=True), labels=range(classes))
     assert metrics.cross_entropy(true, answers) == pytest.approx(expected, abs=1e-5)
-    assert metrics.top_k(true, answers, 2) == pytest.approx(
+    assert metrics.top_k_accuracy(true, answers, 2) == pytest.approx(
         reference.top_k_accuracy_score(true, answers, k=2, labels=range(classes)), abs=1e-9
     )
     if seed % 2:  # then nothing changes where they are not known at all
@@ -144,8 +144,10 @@ def test_absent_classes_as_scikit_learn_has_them(seed: int) -> None:
         assert calibration.calibration_error(few, known) == pytest.approx(
             calibration.calibration_error(true, answers), abs=1e-6
         )
-        found = calibration.temperature(few, known)
-        assert found == pytest.approx(calibration.temperature(true, answers), rel=1e-3) or found > 3  # where 1e-9 becomes much
+        found = calibration.fit_temperature(few, known)
+        assert (
+            found == pytest.approx(calibration.fit_temperature(true, answers), rel=1e-3) or found > 3
+        )  # where 1e-9 becomes much
 
 
 def test_a_class_that_occurs_nowhere_counts_nothing() -> None:
@@ -156,10 +158,10 @@ def test_a_class_that_occurs_nowhere_counts_nothing() -> None:
     assert [float(value) for value in metrics.f1_scores(matrix)] == [1.0, 1.0]
     assert metrics.bootstrap_f1(matrix) == (wilson_interval(5, 5), wilson_interval(5, 5))
     for measure in (metrics.roc_auc, metrics.average_precision):
-        assert metrics.one_against_rest(true, answers, measure) == 1
-    assert "here: c; ROC-AUC" in metrics.note_on_absent(matrix.sum(axis=1), ("a", "b", "c"))
-    assert "here: b, c, d, e and 5 more; " in metrics.note_on_absent(np.array([3] + [0] * 9), tuple("abcdefghij"))
-    assert metrics.note_on_absent(np.array([1, 1]), ("a", "b")) == ""
+        assert metrics.one_versus_rest(true, answers, measure) == 1
+    assert "here: c; ROC-AUC" in metrics.note_on_absent_classes(matrix.sum(axis=1), ("a", "b", "c"))
+    assert "here: b, c, d, e and 5 more; " in metrics.note_on_absent_classes(np.array([3] + [0] * 9), tuple("abcdefghij"))
+    assert metrics.note_on_absent_classes(np.array([1, 1]), ("a", "b")) == ""
 
 
 def test_what_is_undefined_is_nan() -> None:
@@ -168,8 +170,8 @@ def test_what_is_undefined_is_nan() -> None:
     assert math.isnan(metrics.average_precision(np.array([False, False]), scores))
     for measure in (metrics.roc_auc, metrics.average_precision):
         for only in (0, 1):  # one of two classes has no image
-            assert math.isnan(metrics.one_against_rest(np.array([only, only]), np.array([[0.9, 0.1], [0.3, 0.7]]), measure))
-    assert math.isnan(metrics.top_k(TRUE[:0], np.zeros((0, 3)), 1))
+            assert math.isnan(metrics.one_versus_rest(np.array([only, only]), np.array([[0.9, 0.1], [0.3, 0.7]]), measure))
+    assert math.isnan(metrics.top_k_accuracy(TRUE[:0], np.zeros((0, 3)), 1))
     assert math.isnan(calibration.calibration_error(TRUE[:0], np.zeros((0, 3))))
 
 
@@ -190,14 +192,14 @@ def test_the_planted_temperature_is_found(planted: float) -> None:
     random = np.random.default_rng(3)
     honest = random.dirichlet([0.7, 0.7, 0.7], 20_000)
     true = (random.random((20_000, 1)) > honest.cumsum(axis=1)).sum(axis=1)
-    told = calibration.tempered(honest, 1 / planted)
-    found = calibration.temperature(true, told)
+    told = calibration.apply_temperature(honest, 1 / planted)
+    found = calibration.fit_temperature(true, told)
     assert found == pytest.approx(planted, rel=0.03)
-    mended = calibration.tempered(told, found)
+    mended = calibration.apply_temperature(told, found)
     np.testing.assert_array_equal(mended.argmax(axis=1), told.argmax(axis=1))
     np.testing.assert_allclose(mended.sum(axis=1), 1)
     assert calibration.calibration_error(true, mended) < 0.015
-    steps = [metrics.cross_entropy(true, calibration.tempered(told, found * factor)) for factor in (0.97, 1, 1.03)]
+    steps = [metrics.cross_entropy(true, calibration.apply_temperature(told, found * factor)) for factor in (0.97, 1, 1.03)]
     assert steps[1] == min(steps)
 
 
@@ -205,9 +207,9 @@ def test_a_temperature_is_a_division_of_logits() -> None:
     logits = np.array([[1.0, -2.0, 0.5]])
     softmax = np.exp(logits) / np.exp(logits).sum()
     cooler = np.exp(logits / 0.4) / np.exp(logits / 0.4).sum()
-    np.testing.assert_allclose(calibration.tempered(softmax, 0.4), cooler)
-    assert calibration.tempered(softmax, 1.0) is softmax
-    np.testing.assert_allclose(calibration.tempered(np.array([1.0, 0.0]), 0.5), [1, 0], atol=1e-12)
+    np.testing.assert_allclose(calibration.apply_temperature(softmax, 0.4), cooler)
+    assert calibration.apply_temperature(softmax, 1.0) is softmax
+    np.testing.assert_allclose(calibration.apply_temperature(np.array([1.0, 0.0]), 0.5), [1, 0], atol=1e-12)
 
 
 def test_bootstrap_covers_as_promised() -> None:
@@ -281,10 +283,10 @@ def test_the_temperature_is_the_best_of_all() -> None:
         targets = (np.eye(classes)[true] * count + seen) / (count + seen.sum())
 
         def loss(found: float, targets: Any = targets, answers: Any = answers, count: int = count) -> float:
-            told = np.maximum(calibration.tempered(answers, found), 1e-300)
+            told = np.maximum(calibration.apply_temperature(answers, found), 1e-300)
             return float(-(targets * np.log(told)).sum(1).mean() + np.log(found) ** 2 / (2 * count))
 
-        assert loss(calibration.temperature(true, answers)) <= min(loss(one) for one in np.geomspace(0.05, 20, 400)) + 1e-6
+        assert loss(calibration.fit_temperature(true, answers)) <= min(loss(one) for one in np.geomspace(0.05, 20, 400)) + 1e-6
 
 
 def drawn(count: int, classes: int, factor: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -292,7 +294,7 @@ def drawn(count: int, classes: int, factor: float, seed: int) -> tuple[np.ndarra
     random = np.random.default_rng(seed)
     honest = random.dirichlet(np.full(classes, 0.4), count)
     true = np.array([random.choice(classes, p=row) for row in honest])
-    return true, calibration.tempered(honest, 1 / factor)
+    return true, calibration.apply_temperature(honest, 1 / factor)
 
 
 def test_a_temperature_is_kept_only_where_held_out_images_gain() -> None:
@@ -300,13 +302,13 @@ def test_a_temperature_is_kept_only_where_held_out_images_gain() -> None:
     kept = 0
     for seed in range(20):
         true, answers = drawn(51, 10, 1.0, seed)
-        found = calibration.calibration(true, answers, np.arange(51))
-        assert found == calibration.calibration(true, answers, np.arange(51))
-        assert found.fitted == calibration.temperature(true, answers) != 1
+        found = calibration.calibrate(true, answers, np.arange(51))
+        assert found == calibration.calibrate(true, answers, np.arange(51))
+        assert found.fitted == calibration.fit_temperature(true, answers) != 1
         assert found.temperature == (found.fitted if found.gain > 0 else 1.0)
         kept += found.temperature != 1
         true, answers = drawn(400, 10, 2.5, seed)
-        helped = calibration.calibration(true, answers, np.arange(400))
+        helped = calibration.calibrate(true, answers, np.arange(400))
         assert helped.temperature == helped.fitted == pytest.approx(2.5, rel=0.3)
         assert helped.gain > 0.1
     assert kept <= 12
@@ -316,11 +318,11 @@ def test_what_fits_all_images_is_not_kept_where_cross_validation_shows_no_gain()
     true, answers = next(
         (true, answers)
         for true, answers in (drawn(51, 3, 1.0, seed) for seed in range(100))
-        if calibration.calibration(true, answers, np.arange(51)).gain < 0
-        and metrics.cross_entropy(true, calibration.tempered(answers, calibration.temperature(true, answers)))
+        if calibration.calibrate(true, answers, np.arange(51)).gain < 0
+        and metrics.cross_entropy(true, calibration.apply_temperature(answers, calibration.fit_temperature(true, answers)))
         < metrics.cross_entropy(true, answers)
     )
-    assert calibration.calibration(true, answers, np.arange(51)).temperature == 1
+    assert calibration.calibrate(true, answers, np.arange(51)).temperature == 1
 
 
 def test_a_temperature_is_not_kept_for_what_one_group_shows() -> None:
@@ -328,7 +330,7 @@ def test_a_temperature_is_not_kept_for_what_one_group_shows() -> None:
     true = np.array([0] * 40 + [0, 1] * 30)
     answers = np.array([[0.02, 0.98]] * 40 + [[0.97, 0.03], [0.03, 0.97]] * 30)
     alone, together = np.arange(100), np.array([0] * 40 + list(range(1, 61)))
-    assert calibration.calibration(true, answers, alone).gain > calibration.calibration(true, answers, together).gain
+    assert calibration.calibrate(true, answers, alone).gain > calibration.calibrate(true, answers, together).gain
 
 
 def test_folds_are_even_and_tear_no_group() -> None:
@@ -343,8 +345,8 @@ def test_folds_are_even_and_tear_no_group() -> None:
 def test_a_few_wrong_answers_do_not_make_all_worthless() -> None:
     """Three that are surely wrong; as many times thirty say more."""
     true, answers = np.array([0, 1, 2]), np.array([[0.05, 0.9, 0.05], [0.05, 0.05, 0.9], [0.9, 0.05, 0.05]])
-    few = calibration.temperature(true, answers)
-    many = calibration.temperature(np.tile(true, 30), np.tile(answers, (30, 1)))
+    few = calibration.fit_temperature(true, answers)
+    many = calibration.fit_temperature(np.tile(true, 30), np.tile(answers, (30, 1)))
     assert 1.5 < few < 4
     assert many > 2 * few
 

@@ -127,7 +127,7 @@ def test_back_onto_the_photograph(aspect: str, height: int, width: int) -> None:
     heat = preprocess.apply(preprocessing, photo)[..., 0] / 255.0
     if aspect == "pad":
         heat[preprocess.apply(preprocessing, photo + 1)[..., 0] == 128] = 0  # the bars
-    whole = saliency.onto(preprocessing, heat, height, width)
+    whole = saliency.to_original(preprocessing, heat, height, width)
     assert whole.shape == (height, width)
     seen = ~np.isnan(whole)
     assert middle(np.nan_to_num(whole)) == pytest.approx((row - 0.5, column - 0.5), abs=2.5)
@@ -238,7 +238,9 @@ def test_fidelity_covers_the_shares_with_the_blurred_image() -> None:
     seeds = [saliency.fidelity(first, canvas, 1, heat, seed=seed, rounds=1) for seed in (0, 0, 1)]
     assert seeds[0] == seeds[1] != seeds[2]
     assert seeds[0].marked == pytest.approx((0.5, 0, 0, 0))
-    masks = [saliency._highest(saliency._random_patches((20, 40), np.random.default_rng(0)), share) for share in saliency.SHARES]
+    masks = [
+        saliency._highest(saliency._random_patches((20, 40), np.random.default_rng(0)), share) for share in saliency.FRACTIONS
+    ]
     assert seeds[0].random == pytest.approx([1 - mask[:2].mean() for mask in masks])
 
 
