@@ -6,11 +6,11 @@ import math
 def mcnemar(only_first: int, only_second: int) -> float:
     """Return the p-value of the exact two-sided McNemar test (McNemar, 1947).
 
-    Under the null hypothesis, each image that exactly one classifier gets right is equally likely to be right for either.
+    Under the null hypothesis, an image that only one classifier predicts correctly is equally likely for both.
 
     Args:
-        only_first: number of images that only the first classifier gets right.
-        only_second: number of images that only the second classifier gets right.
+        only_first: number of images that only the first classifier predicts correctly.
+        only_second: number of images that only the second classifier predicts correctly.
     """
     total, fewer = only_first + only_second, min(only_first, only_second)
     term = tail = 1
@@ -27,8 +27,8 @@ def paired_interval(only_first: int, only_second: int, total: int, *, z: float =
     interval would have zero width for two classifiers that agree on all images, even if there are only five.
 
     Args:
-        only_first: number of images that only the first classifier gets right.
-        only_second: number of images that only the second classifier gets right.
+        only_first: number of images that only the first classifier predicts correctly.
+        only_second: number of images that only the second classifier predicts correctly.
         total: number of images.
         z: quantile of the standard normal distribution; the default gives 95%.
     """
