@@ -37,16 +37,12 @@ def held_out(
 ) -> Probabilities:
     """Cross-validate a linear classifier: each image is predicted by a classifier that is not trained on it or its group.
 
-    The classifier is a ridge regression on standardised features with one-hot targets. A softmax with one temperature turns
-    its scores into probabilities. The penalty and the temperature minimise the log loss of the held-out scores. Memory in
-    addition to the features: about 24 arrays of (width, classes).
+    The classifier is a ridge regression on standardised features with one-hot targets, and a softmax with a temperature. The
+    penalty and the temperature minimise the held-out log loss. Memory: the features and about 24 arrays (width, classes).
 
     Args:
         features: (n, width), may be memory-mapped.
-        labels: (n,) class numbers.
-        groups: (n,) group numbers. All images of a group are in one fold.
-        folds: number of folds.
-        seed: seed of the assignment to folds.
+        labels, groups: (n,) class and group numbers. All images of a group are in one of the `folds`, assigned with `seed`.
         progress: called with (steps done, steps in total); each fold has three steps.
 
     Returns:
