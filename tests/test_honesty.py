@@ -68,7 +68,7 @@ def test_verdict_and_warning(of_class: int, right: int, total: int, verdict: str
     if (of_class, right) == (720, 300):
         assert text == (
             "Warning: accuracy 0.3000 (0.272 to 0.329) is worse than the baseline: always predicting a scores 0.7200 on "
-            "the same images; do this; with uneven classes, look at F1 and the recall of each class"
+            "the same images; do this; with imbalanced classes, check F1 and the recall of each class"
         )
 
 
