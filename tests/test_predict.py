@@ -480,7 +480,7 @@ def test_images_that_cannot_be_moved_are_named(photos: Path, imgclf: Run) -> Non
     assert "not placed some.zip/red-0.png: not a separate file" in done.stderr
     assert [json.loads(line)["error"] for line in done.stdout.splitlines()] == [None, None]
     done = imgclf("predict", "photos", "--move-to", "runs/toy")
-    assert "this is the folder of a run; choose another folder for the photos" in done.stderr
+    assert "this is the folder of a run; choose another folder for the images" in done.stderr
     for options, words in (
         (["--move-to", "a", "--link-to", "b", "photos"], "give one of them"),
         (["--watch", "photos", "--json"], "use --jsonl"),

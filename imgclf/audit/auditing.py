@@ -152,7 +152,7 @@ def _issues(
 def _similar(near: label_errors.Neighbours) -> NDArray[np.bool_]:
     """Return (n,): whether each image is a near-duplicate of its nearest neighbour.
 
-    Of 1,000 photos of cats and dogs, no two had a similarity above 0.80. Copies of them that were recompressed, rotated by 10
+    Of 1,000 images of cats and dogs, no two had a similarity above 0.80. Copies of them that were recompressed, rotated by 10
     degrees, mirrored, or cropped by a tenth on each side had 0.95, 0.91, 0.95 and 0.86 (medians). If all images of a folder are
     similar, such as flowers in a bed, different images reach that too. Therefore the nearest neighbour must also be much nearer
     than the tenth nearest.

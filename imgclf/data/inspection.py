@@ -94,7 +94,7 @@ def _file_issues(scanned: Scanned) -> list[Issue]:
         found.append(Issue(scanned.paths[index], "missing-end", 1.0, CHECKS["missing-end"].meaning))
     for index in _indices(usable & (measured["trailing"] > 0)):
         if scanned.paths[index].lower().endswith(".mpo"):
-            continue  # a stereo photo's second image
+            continue  # the second image of a stereo pair
         trailing, size = int(measured["trailing"][index]), int(measured["bytes"][index])
         found.append(
             Issue(scanned.paths[index], "trailing", round(trailing / size, 4), f"{trailing:,} bytes after the end of the image")

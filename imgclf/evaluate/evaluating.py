@@ -135,7 +135,7 @@ def _grouped(scored: scoring.Scored) -> dict[str, NDArray[np.float64] | list[str
     folders = [PurePosixPath(sample.path).parent.parts for sample in scored.samples]
     columns["folder"] = [
         # If the class in the manifest is not a folder of the path, use the whole path.
-        "/".join(parts[parts.index(sample.label) + 1 :] if sample.label in parts else parts) or "."
-        for parts, sample in zip(folders, scored.samples, strict=True)
+        "/".join(names[names.index(sample.label) + 1 :] if sample.label in names else names) or "."
+        for names, sample in zip(folders, scored.samples, strict=True)
     ]
     return columns
