@@ -52,7 +52,7 @@ def test_packbits_runs() -> None:
     assert unpacked(32773, bytes([127]) + bytes(range(128)), 200) == bytes(range(128))
     assert unpacked(32773, bytes([129, 7]), 200) == b"\x07" * 128
     assert unpacked(32773, example + b"\xfe", 99) == expected, "a count without a byte is ignored"
-    with pytest.raises(ValueError, match="a run continues after the end"):
+    with pytest.raises(ValueError, match="a run is longer than the data"):
         unpacked(32773, b"\x02ab", 99)
 
 
