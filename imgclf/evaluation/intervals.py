@@ -44,7 +44,7 @@ def wilson_interval(hits: int, total: int, *, z: float = 1.959963984540054) -> t
 
     Args:
         hits: number of successes.
-        total: number of trials.
+        total: number of images or events.
         z: quantile of the standard normal distribution; the default gives 95%.
     """
     if total == 0:

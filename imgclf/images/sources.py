@@ -68,7 +68,7 @@ def expand(inputs: Inputs, without: Path | None = None) -> Iterator[Source]:
             matches = sorted(glob.glob(_pattern(name), recursive=True))
             folders = {Path(match) for match in matches if os.path.isdir(match)}
             for match in matches:
-                if folders.isdisjoint(Path(match).parents) or not _comes_with_folder(match):  # as in `photos/**`
+                if folders.isdisjoint(Path(match).parents) or not _comes_with_folder(match):  # as in `images/**`
                     yield from _in_path(match, without)
             if not matches:
                 yield Source(name, problem="no file matches this pattern")
@@ -77,7 +77,7 @@ def expand(inputs: Inputs, without: Path | None = None) -> Iterator[Source]:
 
 
 def _pattern(name: str) -> str:
-    """Return a glob pattern with existing folders escaped: in `photos [1]/*.jpg`, only the star is special."""
+    """Return a glob pattern with existing folders escaped: in `images [1]/*.jpg`, only the star is special."""
     literal = name
     while glob.has_magic(literal) and not os.path.isdir(literal):
         literal = os.path.dirname(literal)

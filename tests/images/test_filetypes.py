@@ -70,14 +70,14 @@ RAWS = [
 
 @pytest.mark.parametrize(("content", "kind"), RAWS)
 def test_a_raw_is_recognised_under_any_name(content: bytes, kind: str, tmp_path: Path) -> None:
-    expected = f"a camera RAW photo ({kind}); convert it to JPEG or TIFF, for example with darktable-cli"
+    expected = f"a camera RAW image ({kind}); convert it to JPEG or TIFF, for example with darktable-cli"
     for name in ("photo", "photo.jpg", "photo.tif"):
         path = write(tmp_path / name, content)
         for read in (decode.read, header.read_header):
             with pytest.raises(ImageError) as caught:
                 read(path)
             assert (caught.value.reason, str(caught.value)) == ("unsupported", expected)
-    with pytest.raises(ImageError, match="a camera RAW photo"):
+    with pytest.raises(ImageError, match="a camera RAW image"):
         decode.decode(content)
 
 
@@ -87,7 +87,7 @@ def test_an_ordinary_tiff_is_no_raw_unless_its_ending_is(tmp_path: Path) -> None
         assert filetypes.raw(io.BytesIO(content)) == ""
         assert header.header(content).format == "TIFF"
     for ending in (".NEF", ".dng", ".arw", ".3fr"):
-        with pytest.raises(ImageError, match=rf"a camera RAW photo \({ending[1:].upper()}\)"):
+        with pytest.raises(ImageError, match=rf"a camera RAW image \({ending[1:].upper()}\)"):
             decode.read(write(tmp_path / f"x{ending}", plain))
 
 
@@ -112,9 +112,9 @@ def test_damaged_directories_raise_no_error() -> None:
 
 
 OTHERS = {
-    "x.heic": (b"\0\0\0\x18ftypheim\0\0\0\0mif1heim", "a HEIC photo, .* heif-convert"),
-    "x.heif": (b"\0\0\0\x18ftypheis\0\0\0\0", "a HEIC photo"),
-    "x1.heic": (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "a HEIC photo"),
+    "x.heic": (b"\0\0\0\x18ftypheim\0\0\0\0mif1heim", "a HEIC image, .* heif-convert"),
+    "x.heif": (b"\0\0\0\x18ftypheis\0\0\0\0", "a HEIC image"),
+    "x1.heic": (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "a HEIC image"),
     "x.jxl": (b"\xff\x0a\xfa\x1f", "a JPEG XL image, .* djxl"),
     "x1.jxl": (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image"),
     "x.dcm": (bytes(128) + b"DICM" + bytes(60), r"a DICOM image, .* dcmj2pnm"),

@@ -45,7 +45,7 @@ class Other:
 
 _MAGICK = "PNG with ImageMagick (magick FILE FILE.png)"
 OTHERS: dict[str, Other] = {
-    "HEIC": Other("a HEIC photo", (".heic", ".heif", ".hif", ".heics", ".heifs"), "JPEG with heif-convert (libheif)"),
+    "HEIC": Other("a HEIC image", (".heic", ".heif", ".hif", ".heics", ".heifs"), "JPEG with heif-convert (libheif)"),
     "JPEG XL": Other("a JPEG XL image", (".jxl",), "PNG with djxl (libjxl)"),
     "JPEG XR": Other("a JPEG XR image", (".jxr", ".wdp", ".hdp"), "PNG with JxrDecApp (jxrlib)"),
     "DICOM": Other("a DICOM image", (".dcm", ".dicom", ".ima"), "PNG with dcmj2pnm (DCMTK)"),
@@ -174,7 +174,7 @@ def _magic(head: bytes, table: tuple[tuple[int, bytes, str], ...]) -> str | None
 
 def raw_refusal(kind: str) -> str:
     """Return why a camera RAW cannot be used, and how to convert it."""
-    return f"a camera RAW photo ({kind}); convert it to JPEG or TIFF, for example with darktable-cli"
+    return f"a camera RAW image ({kind}); convert it to JPEG or TIFF, for example with darktable-cli"
 
 
 def raw(file: BinaryIO, extension: str = "") -> str:
@@ -244,7 +244,7 @@ def is_unsupported_extension(extension: str) -> bool:
 
 
 def without_image_extension(path: str) -> str:
-    """Remove the extension of an image format. Text that only looks like an extension stays: `photo 1.5 m`, `IMG.2021`."""
+    """Remove the extension of an image format. Text that only looks like an extension stays: `image 1.5 m`, `IMG.2021`."""
     stem, dot, extension = path.rpartition(".")
     known = EXTENSIONS.union(OTHERS["HEIC"].extensions)
     return stem if dot and f".{extension.lower()}" in known and not stem.endswith("/") else path
