@@ -27,7 +27,8 @@ def data(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("source", "target"),
     [
-        ("a/1.jpg", "a/2.jpg"), ("1.jpg", "b/c/1.jpg"), ("a/1.jpg", f"{QUARANTINE}/a/1.jpg"), ("a/1.jpg", f"{QUARANTINE}/1.jpg"),
+        ("a/1.jpg", "a/2.jpg"), ("1.jpg", "b/c/1.jpg"), ("a/1.jpg", f"{QUARANTINE}/a/1.jpg"),
+        ("a/1.jpg", f"{QUARANTINE}/1.jpg"),
         ("/photos/1.jpg", "cats/1.jpg"), ("/photos/.1.jpg", "cats/.1.jpg"), ("/home/me/.photos/1.jpg", "cats/1.jpg"),
     ],
 )  # fmt: skip
