@@ -172,7 +172,8 @@ def test_icons_and_pcx_by_all_bytes_that_count() -> None:
     [
         (b"<svg>", "", "SVG"), (b"<!DOCTYPE svg [", ".svg", "SVG"), (b"<!doctype svg><svg>", "", "SVG"),
         (b"<?xml?><SVG>", "", "SVG"),
-        (b"<?xml?><g>", "", None), (b"<?xml?><g>", ".xml", None), (b"<?xml?><g>", ".svg", "SVG"), (b"<html><svg>", ".svg", None),
+        (b"<?xml?><g>", "", None), (b"<?xml?><g>", ".xml", None), (b"<?xml?><g>", ".svg", "SVG"),
+        (b"<html><svg>", ".svg", None),
     ],
 )  # fmt: skip
 def test_vector_images(text: bytes, ending: str, expected: str | None) -> None:
@@ -360,6 +361,24 @@ def test_components_of_a_jpeg_2000() -> None:
         changed = bytearray(plain)
         changed[start + place] = value
         assert declared.jpeg_2000(bytes(changed)).bits == (0 if place in odd else 8), place
+
+
+def test_colours_of_a_jpeg_2000() -> None:
+    """Grey and RGB by number, any by an ICC profile; no palette; a fourth band is alpha if its channel is one."""
+    data = encoded(photo(1, 16, 16).convert("RGBA"), "JPEG2000")
+    colour, channels, start = data.index(b"colr"), data.index(b"cdef"), data.index(b"\xff\x4f\xff\x51")
+
+    def changed(place: int, value: int) -> declared.Jpeg2000:
+        return declared.jpeg_2000(bytes([*data[:place], value, *data[place + 1 :]]))
+
+    assert (data[colour + 4], data[colour + 10]) == (1, 16)
+    assert [number for number in range(256) if changed(colour + 10, number).is_plain] == [16, 17]
+    assert changed(colour + 4, 2).is_plain, "an ICC profile"
+    assert not declared.jpeg_2000(data[:start] + b"\0\0\0\x08pclr" + data[start:]).is_plain
+    assert data[channels + 24 : channels + 30] == b"\0\3\0\1\0\0"
+    for place in (25, 27):
+        assert not changed(channels + place, 2).has_alpha
+    assert not declared.jpeg_2000(data[:channels] + b"cdeg" + data[channels + 4 :]).has_alpha
 
 
 # -- scaling ------------------------------------------------------------------------------------------------------------------
