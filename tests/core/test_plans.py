@@ -146,6 +146,16 @@ def test_an_undo_by_number_leaves_later_operations_alone(data: Path) -> None:
     assert [(one.number, one.state) for one in operations.history(data, state)] == [(1, "undone"), (2, "done")]
 
 
+def test_an_earlier_operation_of_another_file_is_not_to_be_undone_first(data: Path) -> None:
+    """The first operation moved away what had the name before; undoing it would not help."""
+    state = state_folder(data)
+    operations.apply(data, state, "clean", [Move("a/1.jpg", "a/9.jpg")])
+    operations.apply(data, state, "clean", [Move("b/1.jpg", "a/1.jpg")])
+    write(data / "b/1.jpg", b"new")
+    _made, failed = undo_operations(data, state, 2)
+    assert [failure.reason for failure in failed] == ["1.jpg exists already; make way for it and undo again"]
+
+
 def test_only_moves_that_failed_stay_in_the_plan(data: Path) -> None:
     state = state_folder(data)
     operations.apply(data, state, "clean", [Move("a/1.jpg", "a/8.jpg"), Move("a/2.jpg", "a/9.jpg")])

@@ -86,17 +86,18 @@ def test_the_longest_problem_that_a_row_may_have(data: Path, length: int) -> Non
     assert scan(data).taken == [Shard(1, 1)]
 
 
-def test_an_index_that_is_damaged_keeps_no_shard_from_being_merged(data: Path) -> None:
-    """The damage is the index's own: it is rebuilt, and the shard's results are used."""
-    scan(data)
-    write(data / "a" / "3.png", encoded(scene(3, 60, 40), "PNG"))
+def test_damage_of_the_index_is_not_taken_for_damage_of_a_shard(data: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It shows when a shard is merged: the index is rebuilt from the shard, and no file is read again."""
     file = shard_file(data)
+    kept = file.rename(file.with_name("kept"))
+    scan(data)
+    kept.rename(file)
     index = index_tables.index_path(data)
     change(index, "UPDATE sqlite_sequence SET seq = 'text'")
     scanned = scan(data)
-    assert (scanned.taken, scanned.read) == ([Shard(1, 1)], 3)  # those that the shard took from the old index
+    assert (scanned.taken, scanned.read) == ([Shard(1, 1)], 0)
     assert sorted(path.name for path in index.parent.iterdir()) == [f"{index.stem}-1.sqlite", index.name]
-    assert not file.exists()
+    assert [line.startswith(f"{index}: damaged (") for line in caplog.messages] == [True]
 
 
 def test_a_file_without_a_thumbnail_gets_none_from_another(data: Path) -> None:
