@@ -85,7 +85,9 @@ def test_tags_that_contradict_themselves_are_damaged(fields: dict[str, Any]) -> 
         {"colours": 0, "samples": 2, "extra": 1}, {"compression": 50_000},
         {"compression": 4}, {"compression": 2, "samples": 2, "bits": (1, 1)}, {"compression": 3, "bits": 2},
         {"compression": 7, "bits": 16}, {"compression": 7, "colours": PALETTE, "palette": (0,) * 768},
-        {"compression": 7, "colours": CMYK, "samples": 4}, {"compression": 7, "samples": 2},
+        {"compression": 7, "colours": CMYK, "samples": 4},
+        {"compression": 7, "colours": CMYK, "samples": 4, "planar": 2, "strips": (8,) * 4, "sizes": (9,) * 4},
+        {"compression": 7, "samples": 2},
         {"compression": 7, **rgb(samples=4)}, {"compression": 7, **rgb(colours=YCBCR, planar=2)},
         {"bits": 32, "format": 3, "colours": CMYK, "samples": 4}, {"bits": 32, "format": 3, "colours": PALETTE},
         {"colours": CMYK, "samples": 4, "bits": 16}, {"colours": CMYK, "samples": 4, "inks": 2},
@@ -157,6 +159,8 @@ def test_places_of_tiles_and_planes() -> None:
     assert layout(**rgb(bits=(4, 4, 4), width=3)).row_bytes == 5, "nine samples of four bits"
     strips = layout(**rgb(tile_width=6, tile_height=4, strips=8, sizes=72))
     assert strips.pieces == ((8, 72),), "some writers give tiles the tags of strips"
+    packed = layout(**rgb(compression=5, tile_width=6, tile_height=4, strips=8, sizes=50))
+    assert packed.pieces == ((8, 50),)
 
 
 # -- directories --------------------------------------------------------------------------------------------------------------
