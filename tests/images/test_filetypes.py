@@ -107,8 +107,9 @@ def tagged(*directories: tuple[bytes, int, int]) -> io.BytesIO:
         behind = here + 2 + 3 * 12 + 4
         maker = make + b"\0" * 8
         last = number == len(directories)
-        out += struct.pack("<HHHIIHHIHHHHIHHI", 3, 271 if make else 305, 2, len(maker), behind, 259, 3, 1, compression, 0, 262, 3, 1, colours, 0,
-                           0 if last else behind + len(maker)) + maker  # fmt: skip
+        following = 0 if last else behind + len(maker)
+        out += struct.pack("<HHHII", 3, 271 if make else 305, 2, len(maker), behind)
+        out += struct.pack("<HHIHHHHIHHI", 259, 3, 1, compression, 0, 262, 3, 1, colours, 0, following) + maker
     return io.BytesIO(out)
 
 
