@@ -273,3 +273,39 @@ def test_an_image_in_a_part_is_better_than_a_larger_one_in_none() -> None:
     assert resembling(scanned, [None, "train"]) == [
         ("near-duplicate", "extra/a/1.png", "train/a/2.png", "1.0", "the same pixels as train/a/2.png"),
     ]
+
+
+def test_a_chain_is_followed_from_its_best_image_in_both_directions() -> None:
+    """Pairs name the lower index first; the image with the most pixels may be the last, or in the middle."""
+    for best, expected in (
+        (3, [("a/2.png", "a/3.png"), ("a/1.png", "a/2.png"), ("a/0.png", "a/1.png")]),
+        (2, [("a/3.png", "a/2.png"), ("a/1.png", "a/2.png"), ("a/0.png", "a/1.png")]),
+    ):
+        files = {f"a/{number}.png": {"width": 300 if number == best else 100} for number in range(4)}
+        scanned = known(files, (0, 1, 0.94, False), (1, 2, 0.95, False), (2, 3, 0.96, False))
+        assert [one[:3] for one in resembling(scanned)] == [("near-duplicate", *pair) for pair in expected]
+
+
+def test_images_that_are_as_similar_come_in_the_order_of_their_paths() -> None:
+    files = {"a/0.png": {"width": 300}, "a/z.png": {}, "a/b.png": {}, "a/y.png": {}}
+    scanned = known(files, (0, 1, 0.95, False), (0, 2, 0.95, False), (0, 3, 0.97, False), (1, 2, 0.99, False))
+    assert [one[1:3] for one in resembling(scanned)] == [("a/y.png", "a/0.png"), ("a/b.png", "a/0.png"), ("a/z.png", "a/0.png")]
+
+
+def test_a_leak_across_classes_is_also_a_conflict() -> None:
+    """The same pixels in train as one class and in test as another: both issues have their own remedy."""
+    scanned = known({"test/a/1.png": SAME, "train/b/2.png": SAME})
+    assert [one[:3] for one in resembling(scanned, ["test", "train"])] == [
+        ("leakage", "train/b/2.png", "test/a/1.png"),
+        ("conflict", "train/b/2.png", "test/a/1.png"),
+        ("conflict", "test/a/1.png", "train/b/2.png"),
+    ]
+
+
+def test_identical_images_leak_at_every_threshold() -> None:
+    """Their similarity is exactly 1; the highest threshold is 1 too."""
+    files = {"test/a/1.png": SAME, "train/a/2.png": SAME, "train/a/3.png": {}}
+    scanned = known(files, (0, 2, 0.96, False))
+    subsets: list[Subset | None] = ["test", "train", "train"]
+    assert [one[:3] for one in resembling(scanned, subsets, at_least=1.0)] == [("leakage", "train/a/2.png", "test/a/1.png")]
+    assert [one[1] for one in resembling(scanned, subsets, at_least=0.96)] == ["train/a/2.png", "train/a/3.png"]

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import encoded, write
 from numpy.typing import NDArray
+from PIL import Image
 
 from imgclf.core.config import Preprocessing
-from imgclf.data import loader
+from imgclf.data import dataset, loader, prepared_images
 from imgclf.data.prepared_images import Prepared
 from imgclf.images import preprocess
 
@@ -145,3 +147,26 @@ def test_memory_for_images_is_a_quarter_of_what_is_free(monkeypatch: pytest.Monk
     for text, expected in texts.items():
         monkeypatch.setattr(loader, "open", lambda *_place, text=text, **_options: io.StringIO(text), raising=False)
         assert loader.memory_budget() == expected
+
+
+@pytest.mark.parametrize("memory", [0, 1 << 30])
+def test_keras_reads_every_prepared_image_into_its_place(memory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 130 images in batches of 64, image n has the colour (n, 100, 255 - n); in memory and in a file."""
+    monkeypatch.setattr(loader, "memory_budget", lambda: memory)
+    for number in range(130):
+        colour = (number, 100, 255 - number)
+        write(tmp_path / "ab"[number % 2] / f"{number}.png", encoded(Image.new("RGB", (4, 4), colour), "PNG"))
+    everything, _skipped = dataset.index(tmp_path)
+    made = prepared_images.prepare(tmp_path, {"train": everything}, Preprocessing(4, 4))
+    told: list[tuple[int, int]] = []
+    some = loader.Images(made, "train", lambda *step: told.append(step))
+    assert told == [(64, 130), (128, 130), (130, 130)]
+    sources = [made.files["train"][name] for name in loader.names_in_order(made, "train")]
+    numbers = [int(Path(source).stem) for source in sources]
+    assert some.labels.tolist() == [number % 2 for number in numbers] == [0] * 65 + [1] * 65
+    expected = np.array([(number, 100, 255 - number) for number in numbers], np.uint8)
+    np.testing.assert_array_equal(some.pixels, np.broadcast_to(expected[:, None, None], (130, 4, 4, 3)))
+    assert isinstance(some.pixels, np.memmap) == (memory == 0)
+    again = loader.Images(made, "train", lambda *step: told.append(step))
+    np.testing.assert_array_equal(again.pixels, some.pixels)
+    assert len(told) == (3 if memory == 0 else 6), "the file is read, and not made again"

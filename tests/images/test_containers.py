@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import encoded, photo
+from conftest import encoded, photo, png_chunk
 from planted import apng_of_one_frame, scene
 
 from imgclf.core.errors import ImageError
@@ -237,3 +237,116 @@ def test_a_jpeg_with_sampling_factors_of_zero_is_damaged() -> None:
     for data in (file, file[:-200]):
         with pytest.raises(ImageError, match="damaged or truncated JPEG"):
             decode.decode(bytes(data))
+
+
+# -- exact bytes --------------------------------------------------------------------------------------------------------------
+
+
+def frame(marker: int, width: int, height: int) -> bytes:
+    """The first 15 bytes of a grey JPEG."""
+    return b"\xff\xd8\xff" + bytes([marker]) + struct.pack(">HBHHB", 11, 8, height, width, 1) + b"\1\x11\0"
+
+
+def test_a_jpeg_has_a_bit_for_each_block_of_its_pixels() -> None:
+    """15 bytes are 120 bits, of blocks of 8 x 8 in up to 4:2:0: at most 160 x 96 pixels; arithmetic coding may take fewer."""
+    for marker in (0xC0, 0xC1, 0xC2):
+        assert not containers.is_incomplete(frame(marker, 160, 96), "JPEG")
+        assert containers.is_incomplete(frame(marker, 160, 97), "JPEG")
+    for marker in (0xC3, 0xC9, 0xCA):
+        assert not containers.is_incomplete(frame(marker, 65_000, 65_000), "JPEG")
+
+
+def test_a_png_chunk_may_end_with_the_file() -> None:
+    """The decoder reports a missing checksum by itself; only content that is missing counts."""
+    head = encoded(photo(1), "PNG")[:33]
+    for length, short in ((5, False), (6, True), (0, False)):
+        assert containers.is_incomplete(head + struct.pack(">I", length) + b"tEXt12345", "PNG") == short
+        assert not containers.is_incomplete(head + struct.pack(">I", length)[:3], "PNG")
+    after = struct.pack(">I", 1 << 30) + b"tEXt"
+    assert not containers.is_incomplete(head + containers.PNG_END + after, "PNG"), "behind the end nothing is read"
+
+
+def test_tiles_of_a_jpeg_2000_are_counted_from_their_own_corner() -> None:
+    """Four tiles of 16 x 16; the size and the corner of the tiles are those of a larger canvas."""
+    data = bytearray(encoded(photo(1, 32, 32), "JPEG2000", no_jp2=True, tile_size=(16, 16)))
+    tiles = [at for at in range(len(data)) if data[at : at + 4] == b"\xff\x90\0\x0a"]
+    assert len(tiles) == 4
+    assert not containers.is_incomplete(bytes(data), "JPEG 2000")
+    moved = bytearray(data)
+    struct.pack_into(">8I", moved, 8, 40, 48, 8, 16, 16, 16, 8, 16)
+    assert not containers.is_incomplete(bytes(moved), "JPEG 2000")
+    struct.pack_into(">8I", moved, 8, 41, 48, 8, 16, 16, 16, 8, 16)
+    assert containers.is_incomplete(bytes(moved), "JPEG 2000"), "a third column of tiles"
+    struct.pack_into(">8I", moved, 8, 40, 49, 8, 16, 16, 16, 8, 16)
+    assert containers.is_incomplete(bytes(moved), "JPEG 2000"), "a third row"
+    last = bytearray(data)
+    struct.pack_into(">I", last, tiles[3] + 6, 0)
+    assert not containers.is_incomplete(bytes(last), "JPEG 2000"), "the last tile may go up to the end"
+    twice = bytearray(data)
+    struct.pack_into(">H", twice, tiles[3] + 4, 2)
+    assert containers.is_incomplete(bytes(twice), "JPEG 2000"), "a tile in two parts is one tile"
+
+
+def test_an_animation_is_announced_before_the_pixels() -> None:
+    whole = encoded(photo(1), "PNG")
+    place = whole.index(b"IDAT") - 4
+    for frames, animated in ((0, False), (1, False), (2, True), (500, True)):
+        control = png_chunk(b"acTL", struct.pack(">II", frames, 0))
+        assert containers.is_animated(whole[:place] + control + whole[place:], "PNG") == animated
+        assert not containers.is_animated(whole[:-12] + control + whole[-12:], "PNG")
+
+
+def test_a_webp_with_metadata_or_alpha_is_no_animation() -> None:
+    plain = encoded(photo(1), "WEBP", exif=b"Exif\0\0x")
+    assert plain[12:16] == b"VP8X"
+    assert plain[20] == 8
+    for flags in range(64):
+        assert containers.is_animated(plain[:20] + bytes([flags]) + plain[21:], "WEBP") == bool(flags & 2)
+        assert not containers.is_animated(b"RIFF\0\0\0\0WEBPVP8 \0\0\0\0" + bytes([flags]), "WEBP")
+
+
+def test_a_still_png_has_no_chunk_of_an_animation() -> None:
+    """Whatever of it is left: OpenCV must not see one alone either."""
+    plain = encoded(photo(1), "PNG")
+    assert containers.without_animation(plain, "PNG") is plain
+    assert containers.without_animation(plain + b"acTL", "GIF") == plain + b"acTL"
+    control = png_chunk(b"acTL", struct.pack(">II", 2, 0))
+    between = png_chunk(b"fcTL", bytes(26)), png_chunk(b"fdAT", bytes(30))
+    for before in ((control,), between[:1], between[1:], (control, *between)):
+        for after in ((), between, (control,)):
+            data = plain[:33] + b"".join(before) + plain[33:-12] + b"".join(after) + plain[-12:]
+            assert containers.without_animation(data, "PNG") == plain
+
+
+def gif(screen: int | None, *palettes: int | None) -> bytes:
+    """A GIF with frames of 1 x 1 pixel; a palette of n has 2 ^ (n + 1) colours, all bytes are those of a trailer."""
+
+    def colours(size: int | None) -> tuple[int, bytes]:
+        return (0, b"") if size is None else (0x80 | size, b";" * (3 << size + 1))
+
+    flags, table = colours(screen)
+    data = b"GIF89a" + struct.pack("<HHBBB", 1, 1, flags, 0, 0) + table
+    for palette in palettes:
+        flags, table = colours(palette)
+        data += b"\x21\xf9\4" + b";" * 4 + b"\0" + b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, flags) + table + b"\2\2;;\0"
+    return data + b"\x3b"
+
+
+@pytest.mark.parametrize("screen", [None, 0, 3, 7])
+@pytest.mark.parametrize("palette", [None, 0, 3, 7])
+def test_palettes_of_a_gif_have_the_size_that_they_declare(screen: int | None, palette: int | None) -> None:
+    for count in (1, 2, 3):
+        data = gif(screen, *[palette] * count)
+        assert containers.end(data + b"behind", "GIF") == len(data)
+        assert containers.is_animated(data, "GIF") == (count > 1)
+        assert containers.end(data[:-1], "GIF") is None
+
+
+def test_a_png_ends_with_the_checksum_of_its_last_chunk() -> None:
+    data = encoded(photo(1), "PNG")
+    for cut in range(1, 13):
+        assert containers.end(data[:-cut], "PNG") is None
+    assert containers.end(data, "PNG") == containers.end(data + b"x" * 20, "PNG") == len(data)
+    longer = data[:-12] + struct.pack(">I", 3) + b"IENDabc" + data[-4:]
+    assert containers.end(longer, "PNG") == len(longer)
+    assert containers.end(longer[:-1], "PNG") is None

@@ -158,3 +158,106 @@ def test_one_image_and_no_images_give_no_pairs() -> None:
 def test_flat_images_are_recognised() -> None:
     assert similarity.is_flat(np.full((32, 32), 200, np.uint8))
     assert not similarity.is_flat(similarity.perceptual(preprocess.thumbnail(np.asarray(scene(1)), 128))[0])
+
+
+# -- exact values -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_hash_is_the_sign_of_the_lowest_cosine_waves() -> None:
+    """Indexes on disk store it: bit k is the k-th lowest frequency, its rank is the size of its wave."""
+    waves = [(y, x) for y in range(32) for x in range(32) if (y, x) != (0, 0)]
+    waves.sort(key=lambda wave: (wave[0] ** 2 + wave[1] ** 2, wave))
+    assert waves[:4] == [(0, 1), (1, 0), (1, 1), (0, 2)]
+    place = np.arange(32) + 0.5
+    cosines = np.cos(np.pi / 32 * np.arange(32)[:, None] * place) * np.where(np.arange(32) == 0, 0.5**0.5, 1)[:, None]
+    for seed in range(5):
+        thumbnail, found, ranks = similarity.perceptual(preprocess.thumbnail(np.asarray(scene(seed)), 128))
+        sizes = np.array([cosines[y] @ thumbnail.astype(float) @ cosines[x] for y, x in waves[:64]])
+        assert found == sum(1 << bit for bit, size in enumerate(sizes.tolist()) if size > 0)
+        assert list(ranks) == np.abs(sizes).argsort().tolist()
+    assert int(similarity.MIRROR) == sum(1 << bit for bit, (_y, x) in enumerate(waves[:64]) if x % 2)
+    flat = similarity.perceptual(np.full((40, 40), 9, np.uint8))
+    assert (flat[1], list(flat[2])) == (0, list(range(64)))
+
+
+def a_pair(noise: float, *, turned: bool = False) -> tuple[float, Features]:
+    """(similarity, features) of a thumbnail and a noisy copy of it, with one hash and no colours."""
+    grey = np.asarray(scene(3).convert("L").resize((32, 32)), np.uint8)
+    random = np.random.default_rng(0)
+    noisy = np.clip(grey + random.normal(0, noise, grey.shape), 0, 255).astype(np.uint8)
+    alike = float(similarity.similarity(grey[None], noisy[None])[0])
+    hashes = np.array([5, 5], np.uint64)
+    if turned:
+        hashes[1] ^= similarity.MIRROR
+        noisy = np.ascontiguousarray(noisy[:, ::-1])
+    ranks = np.tile(np.arange(64, dtype=np.uint8), (2, 1))
+    return alike, (hashes, ranks, np.array([grey, noisy]), np.zeros((2, 8, 8, 3), np.uint8))
+
+
+def test_a_mirror_image_must_be_nearly_the_same_whatever_its_colours() -> None:
+    """Two things of one shape are often each other's mirror image."""
+    red = np.zeros((2, 8, 8, 3), np.uint8)
+    red[:, 2:5, 2:5, 0] = 200
+    for noise, fair in ((32, True), (4, False)):
+        alike, plain = a_pair(noise)
+        assert (0.93 < alike < similarity.CERTAIN) == fair
+        assert len(search((*plain[:3], red))) == 1
+        _alike, turned = a_pair(noise, turned=True)
+        pairs = search((*turned[:3], red))
+        assert pairs["mirrored"].tolist() == ([] if fair else [True])
+    assert pairs[["first", "second", "distance"]].tolist() == [(0, 1, 0)]
+    assert pairs["similarity"][0] == pytest.approx(alike)
+
+
+@pytest.mark.parametrize(("likeness", "count"), [(0.83, 0), (0.87, 1), (1.0, 1), (-1.0, 0)])
+def test_colours_that_agree_by_85_of_100(likeness: float, count: int) -> None:
+    """In the left half of both images the first colour, in the right half a second one of another strength."""
+    alike, (hashes, ranks, grey, colours) = a_pair(32)
+    assert alike < similarity.CERTAIN
+    colours = np.full((2, 8, 8, 3), 100, np.uint8)
+    colours[0, :, :4] += np.array([100, 0, 0], np.uint8)
+    other = np.zeros((8, 8, 3))
+    other[:, :4, 0], other[:, 4:, 0] = 100 * likeness, 100 * np.sqrt(1 - likeness**2)
+    colours[1] = np.clip(100 + other, 0, 255).round()
+    assert similarity.colour_similarity(colours[:1], colours[1:])[0] == pytest.approx(likeness, abs=0.01)
+    assert len(search((hashes, ranks, grey, colours))) == count
+
+
+def test_a_threshold_that_is_reached_is_enough() -> None:
+    alike, features = a_pair(4)
+    assert alike > similarity.CERTAIN
+    for at_least, count in ((alike, 1), (np.nextafter(alike, 2), 0), (0.0, 1)):
+        assert len(search(features, at_least)) == count
+
+
+def test_hashes_may_differ_in_16_bits() -> None:
+    """They are none of the bits by which the search finds a pair."""
+    grey, colours = np.repeat(features([scene(3)])[2], 2, axis=0), np.zeros((2, 8, 8, 3), np.uint8)
+    ranks = np.tile(np.arange(64, dtype=np.uint8), (2, 1))
+    for count, found in ((8, 1), (16, 1), (17, 0)):
+        hashes = np.array([0, sum(1 << bit for bit in range(40, 40 + count))], np.uint64)
+        pairs = similarity.pairs(hashes, ranks, similarity.coarse(grey), lambda some: (grey[some], colours[some]))
+        assert (len(pairs), pairs["distance"].tolist()) == (found, [count] * found)
+
+
+def test_pairs_are_sorted_and_progress_ends_at_its_total() -> None:
+    images = [scene(1), scene(2), scene(3)]
+    copies = [image.resize((200, 150)) for image in images]
+    hashes, ranks, grey, colours = features([*images, *copies[::-1]])
+    told: list[tuple[int, int]] = []
+    pairs = similarity.pairs(
+        hashes,
+        ranks,
+        similarity.coarse(grey),
+        lambda some: (grey[some], colours[some]),
+        progress=lambda *step: told.append(step),
+    )
+    assert pairs[["first", "second"]].tolist() == [(0, 5), (1, 4), (2, 3)]
+    assert told == [(number, 4) for number in range(1, 5)]
+    many = np.zeros(129, np.uint64) + np.arange(129, dtype=np.uint64) * np.uint64(0x123456789ABCDEF)
+    told.clear()
+    similarity.pairs(
+        many, np.repeat(ranks[:1], 129, axis=0), np.zeros((129, 64), np.float16), lambda _some: (grey, colours),
+        progress=lambda *step: told.append(step),
+    )  # fmt: skip
+    assert told == [(number, 8) for number in range(1, 9)]

@@ -98,6 +98,48 @@ def test_a_make_tag_that_is_no_text_is_ignored(tmp_path: Path) -> None:
     assert dataset._not_an_image(tmp_path / "x.tif") == ""
 
 
+def tagged(*directories: tuple[bytes, int, int]) -> io.BytesIO:
+    """A TIFF of directories in a row: (name of the maker, if it has one, colours, compression) of each."""
+    out = bytearray(struct.pack("<2sHI", b"II", 42, 8))
+    for number, (make, colours, compression) in enumerate(directories, 1):
+        here = len(out)
+        behind = here + 2 + 3 * 12 + 4
+        maker = make + b"\0" * 8
+        last = number == len(directories)
+        following = 0 if last else behind + len(maker)
+        out += struct.pack("<HHHII", 3, 271 if make else 305, 2, len(maker), behind)
+        out += struct.pack("<HHIHHHHIHHI", 259, 3, 1, compression, 0, 262, 3, 1, colours, 0, following) + maker
+    return io.BytesIO(out)
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (b"NIKON CORPORATION", "NEF"), (b"SONY", "ARW"), (b"PENTAX Corporation", "PEF"), (b"RICOH IMAGING", "PEF"),
+        (b"Samsung", "SRW"), (b"OLYMPUS IMAGING CORP.", "ORF"), (b"Panasonic", "RW2"), (b"Hasselblad", "3FR"),
+        (b"Eastman Kodak Company", "DCR"), (b"SEIKO EPSON CORP.", "ERF"), (b"Mamiya-OP Co.,Ltd.", "MEF"), (b"Leaf", "MOS"),
+        (b"Phase One A/S", "IIQ"), (b"Canon", "CR2"), (b"LEICA CAMERA AG", "RWL"), (b"", "sensor data in a TIFF"),
+    ],
+)  # fmt: skip
+def test_sensor_data_is_named_by_the_maker_of_the_camera(make: bytes, kind: str) -> None:
+    """A colour filter array, linear sensor data, or one of the compressions that only cameras write."""
+    signs = [(32803, 1), (34892, 1), *((1, code) for code in (32767, 32769, 32770, 32867, 34713, 65_000, 65_535))]
+    for colours, compression in signs:
+        assert filetypes.raw(tagged((make, colours, compression))) == kind
+        assert filetypes.raw(tagged((make, colours, compression)), ".nrw") == "NRW", "the extension says more"
+    for colours, compression in ((1, 1), (2, 7), (32804, 1), (34893, 1), (1, 32768), (1, 34712), (1, 32773)):
+        assert filetypes.raw(tagged((make, colours, compression))) == ""
+
+
+def test_directories_of_a_raw_may_come_in_any_order() -> None:
+    """The first maker counts; after a thumbnail or before it, in any of the first 32 directories."""
+    plain = (b"", 2, 1)
+    assert filetypes.raw(tagged((b"SONY", 2, 1), (b"NIKON", 32803, 1))) == "ARW"
+    assert filetypes.raw(tagged((b"", 32803, 1), (b"SONY", 2, 1))) == "ARW"
+    assert filetypes.raw(tagged(*[plain] * 31, (b"SONY", 32803, 1))) == "ARW"
+    assert filetypes.raw(tagged(*[plain] * 32, (b"SONY", 32803, 1))) == ""
+
+
 def test_damaged_directories_raise_no_error() -> None:
     random = np.random.default_rng(0)
     for content in (raw(), raw(big=True, signs="dng"), raw(order=">")):

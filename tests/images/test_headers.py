@@ -35,9 +35,9 @@ SIGNATURES: dict[str, tuple[tuple[int, bytes], ...]] = {
     "SGI": ((0, b"\x01\xda\0\1"), (0, b"\x01\xda\1\1"), (0, b"\x01\xda\1\2")),
 }
 RAW_SIGNATURES = {
-    "CR2": (8, b"CR\x02"), "CR3": (4, b"ftypcrx "), "CRW": (6, b"HEAPCCDR"), "ORF": (0, b"IIRO"), "RW2": (0, b"IIU\0"),
-    "RAF": (0, b"FUJIFILMCCD-RAW"), "MRW": (0, b"\0MRM"), "X3F": (0, b"FOVb"), "IIQ": (8, b"IIIITMMR"),
-    "ARI": (0, b"ARRI\x12\x34\x56\x78"),
+    "CR2": ((8, b"CR\x02"),), "CR3": ((4, b"ftypcrx "),), "CRW": ((6, b"HEAPCCDR"),), "RW2": ((0, b"IIU\0"),),
+    "ORF": ((0, b"IIRO"), (0, b"IIRS"), (0, b"MMOR")), "RAF": ((0, b"FUJIFILMCCD-RAW"),), "MRW": ((0, b"\0MRM"),),
+    "X3F": ((0, b"FOVb"),), "IIQ": ((8, b"IIIITMMR"), (8, b"IIIICwaR")), "ARI": ((0, b"ARRI\x12\x34\x56\x78"),),
 }  # fmt: skip
 
 
@@ -55,9 +55,9 @@ def test_every_byte_of_a_signature_counts(kind: str, place: tuple[int, bytes]) -
     assert filetypes.other(b"\x07" + head) != kind
 
 
-@pytest.mark.parametrize("kind", RAW_SIGNATURES)
-def test_every_byte_of_a_camera_signature_counts(kind: str) -> None:
-    offset, magic = RAW_SIGNATURES[kind]
+@pytest.mark.parametrize(("kind", "place"), [(kind, place) for kind, places in RAW_SIGNATURES.items() for place in places])
+def test_signatures_of_cameras(kind: str, place: tuple[int, bytes]) -> None:
+    offset, magic = place
     head = bytes([7] * offset) + magic + bytes([7] * 40)
     assert filetypes.refusal(head) == ("unsupported", filetypes.raw_refusal(kind))
     for changed in range(offset, offset + len(magic)):
@@ -124,6 +124,60 @@ def test_endings_include_those_of_pillow() -> None:
     assert [filetypes.FORMATS[kind][0] for kind in ("JPEG", "TIFF", "PNM")] == [".jpg", ".tif", ".ppm"]
     cut = {"a/x.png": "a/x", "a/x.HEIC": "a/x", "a/x 1.5 m": "a/x 1.5 m", "a/.png": "a/.png", "IMG.2021": "IMG.2021"}
     assert {path: filetypes.without_image_extension(path) for path in cut} == cut
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"\xff\xd8\xff", "JPEG"), (b"\xff\xd8\xfe", None), (b"GIF87a", "GIF"), (b"GIF89a", "GIF"), (b"GIF88a", None),
+        (b"BM\1\2\3\4\0\0\0\0", "BMP"), (b"BM\1\2\3\4\0\0\0\1", None), (b"RIFF\1\2\3\4WEBP", "WEBP"),
+        (b"RIFF\1\2\3\4WAVE", None), (b"XIFF\1\2\3\4WEBP", None), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"II+\0", "TIFF"),
+        (b"MM\0+", "TIFF"), (b"II\0*", None), (b"MM*\0", None),
+        (b"\0\0\0\x18ftypavif", "AVIF"), (b"\0\0\0\x18ftypavis", "AVIF"),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avif", "AVIF"), (b"\0\0\0\x1cftypmif1\0\0\0\0mif1heic", None),
+        (b"\0\0\0\x0cjP  ", "JPEG 2000"), (b"\xff\x4f\xff\x51", "JPEG 2000"), (b"\xff\x4f\xff\x52", None),
+        *((f"P{number} 1".encode(), "PNM") for number in range(1, 7)), (b"P7 1", None), (b"P0 1", None), (b"P5x1", None),
+        (b"P5", None), (b"P5#", None), (b"P5\t", "PNM"), (b"", None),
+    ],
+)  # fmt: skip
+def test_the_format_by_the_first_bytes(head: bytes, kind: str | None) -> None:
+    assert filetypes.sniff(head) == kind
+    assert filetypes.sniff(head.ljust(32, b"\x07") if len(head) > 2 else head) == kind
+
+
+@pytest.mark.parametrize(
+    "brand", [b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"]
+)
+def test_brands_of_heic(brand: bytes) -> None:
+    head = b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0"
+    assert filetypes.other(head) == "HEIC"
+    assert filetypes.refusal(head)[0] == "unsupported"
+    assert filetypes.refusal(head.replace(brand, b"isom")) == ("not-an-image", "not an image but a video (isom)")
+
+
+def test_icons_and_pcx_by_all_bytes_that_count() -> None:
+    icon, pcx = b"\0\0\1\0\2\0\x10\x10\0\0", b"\n\5\1\x08"
+    for head in (icon, b"\0\0\2\0" + icon[4:], icon[:4] + b"\xff\0" + icon[6:]):
+        assert filetypes.other(head) == "ICO"
+    for place, value in ((2, 3), (3, 1), (4, 0), (5, 1), (9, 1)):
+        assert filetypes.other(bytes([*icon[:place], value, *icon[place + 1 :]])) is None
+    assert [filetypes.other(bytes([10, version, 1, 8])) for version in range(7)] == ["PCX", None, *["PCX"] * 4, None]
+    assert [bits for bits in range(10) if filetypes.other(bytes([10, 5, 1, bits])) == "PCX"] == [1, 2, 4, 8]
+    assert filetypes.other(b"\n\5\0\x08") is None
+    assert filetypes.other(pcx[:3]) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "ending", "expected"),
+    [
+        (b"<svg>", "", "SVG"), (b"<!DOCTYPE svg [", ".svg", "SVG"), (b"<!doctype svg><svg>", "", "SVG"),
+        (b"<?xml?><SVG>", "", "SVG"),
+        (b"<?xml?><g>", "", None), (b"<?xml?><g>", ".xml", None), (b"<?xml?><g>", ".svg", "SVG"),
+        (b"<html><svg>", ".svg", None),
+    ],
+)  # fmt: skip
+def test_vector_images(text: bytes, ending: str, expected: str | None) -> None:
+    assert filetypes.other(text, ending) == expected
 
 
 # -- JPEG ---------------------------------------------------------------------------------------------------------------------
@@ -307,6 +361,24 @@ def test_components_of_a_jpeg_2000() -> None:
         changed = bytearray(plain)
         changed[start + place] = value
         assert declared.jpeg_2000(bytes(changed)).bits == (0 if place in odd else 8), place
+
+
+def test_colours_of_a_jpeg_2000() -> None:
+    """Grey and RGB by number, any by an ICC profile; no palette; a fourth band is alpha if its channel is one."""
+    data = encoded(photo(1, 16, 16).convert("RGBA"), "JPEG2000")
+    colour, channels, start = data.index(b"colr"), data.index(b"cdef"), data.index(b"\xff\x4f\xff\x51")
+
+    def changed(place: int, value: int) -> declared.Jpeg2000:
+        return declared.jpeg_2000(bytes([*data[:place], value, *data[place + 1 :]]))
+
+    assert (data[colour + 4], data[colour + 10]) == (1, 16)
+    assert [number for number in range(256) if changed(colour + 10, number).is_plain] == [16, 17]
+    assert changed(colour + 4, 2).is_plain, "an ICC profile"
+    assert not declared.jpeg_2000(data[:start] + b"\0\0\0\x08pclr" + data[start:]).is_plain
+    assert data[channels + 24 : channels + 30] == b"\0\3\0\1\0\0"
+    for place in (25, 27):
+        assert not changed(channels + place, 2).has_alpha
+    assert not declared.jpeg_2000(data[:channels] + b"cdeg" + data[channels + 4 :]).has_alpha
 
 
 # -- scaling ------------------------------------------------------------------------------------------------------------------
