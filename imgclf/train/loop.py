@@ -134,7 +134,7 @@ def _epoch(state: TrainingState, strategy: Strategy, batches: _Batches) -> tuple
 
 
 def _must_stop(state: TrainingState, began: float) -> bool:
-    """Return whether the training ends after this epoch, because of Ctrl-C or the time budget of the chief."""
+    """Return whether the training ends after this epoch, because of Ctrl-C or the time budget. All workers follow the chief."""
     budget, number = state.config.time_budget, len(state.history)
     late = budget is not None and time.monotonic() - began > budget
     stop, late = state.machine.broadcast([state.listener.stop(), late]).astype(bool).tolist()

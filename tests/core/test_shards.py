@@ -326,5 +326,5 @@ def test_the_job_array_for_slurm(project: Path, imgclf: Run) -> None:
         # 72 images and then the missing file, which is the first shard's
         assert task(number, "predict", "data", "missing.jpg", SLURM_ARRAY_TASK_COUNT="1", SHARDS="2") == 2 - number
     assert "merged 2 of 2 shards" in imgclf("clean", "data").stderr
-    merged = imgclf("predict", "--merge", "part-1-of-2.jsonl", "part-2-of-2.jsonl", "--jsonl").stdout
+    merged = imgclf("predict", "--merge", "shard-1-of-2.jsonl", "shard-2-of-2.jsonl", "--jsonl").stdout
     assert merged == imgclf("predict", "data", "missing.jpg", "--jsonl").stdout
