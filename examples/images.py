@@ -71,7 +71,7 @@ def draw(data: Path, run: Path, folder: Path) -> Iterator[tuple[str, Path]]:
     imgclf("clean", data, "--dry-run", "--html", folder / "found.html")
     imgclf("evaluate", "--run", run, "--html", folder / "report.html")
     files = [path for path in sorted(data.rglob("*.*")) if path.suffix.lower() in (".jpg", ".jpeg", ".png")]
-    photo = next(path for path in files if not any(part.startswith(".") for part in path.relative_to(data).parts))
+    photo = next(path for path in files if not any(name.startswith(".") for name in path.relative_to(data).parts))
     imgclf("explain", photo, "--run", run, "--out", folder / "explained")
     with chromium() as browser:
         if browser:

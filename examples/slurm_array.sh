@@ -4,7 +4,7 @@
 #
 #     sbatch --wait examples/slurm_array.sh clean data && imgclf clean data
 #     sbatch --wait examples/slurm_array.sh audit data && imgclf audit data --html found.html
-#     sbatch --wait examples/slurm_array.sh predict photos --run best && imgclf predict --merge part-*-of-8.jsonl --csv > all.csv
+#     sbatch --wait examples/slurm_array.sh predict photos --run best && imgclf predict --merge shard-*-of-8.jsonl --csv > all.csv
 #
 # Every node must see the folder. To process shards 3 and 5 of 8 again: SHARDS=8 sbatch --array 3,5 ...
 set -euo pipefail
@@ -13,8 +13,8 @@ shard=$SLURM_ARRAY_TASK_ID/$count
 if [ "$1" != predict ]; then
     exec imgclf "$@" --shard "$shard"
 fi
-part=part-$SLURM_ARRAY_TASK_ID-of-$count.jsonl
+output=shard-$SLURM_ARRAY_TASK_ID-of-$count.jsonl
 status=0
-imgclf "$@" --shard "$shard" --jsonl > "$part.tmp" || status=$?
-mv "$part.tmp" "$part" # also after an error: --merge reports a file that ended early
+imgclf "$@" --shard "$shard" --jsonl > "$output.tmp" || status=$?
+mv "$output.tmp" "$output" # also after an error: --merge reports a file that ended early
 exit "$status"

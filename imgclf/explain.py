@@ -31,7 +31,7 @@ class Explanation:
     """The saliency map of one input for the class `target`, and its fidelity.
 
     label: the predicted class. probability: of `target`, for the original image. marked, random: that probability if
-    saliency.SHARES of the pixels are covered: the pixels with the highest saliency, or random pixels. sheet: path of the PNG.
+    saliency.FRACTIONS of the pixels are covered: the pixels with the highest saliency, or random pixels. sheet: PNG path.
     small: the image and its overlay side by side, for display in a terminal.
     """
 
@@ -49,7 +49,7 @@ class Explanation:
     def to_dict(self) -> dict[str, Any]:
         """Return the record for JSON."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "small"}
-        fractions = [f"{fraction:g}" for fraction in saliency.SHARES]
+        fractions = [f"{fraction:g}" for fraction in saliency.FRACTIONS]
         for name in ("marked", "random"):
             values[name] = dict(zip(fractions, values[name], strict=False))
         return {"schema": "explain/1", **values}
@@ -78,7 +78,7 @@ def explain(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ImgclfError(f"{out}: cannot create this folder: {why(error, 'choose another with --out')}") from error
-    listed = sources.listed(inputs)
+    listed = sources.as_iterable(inputs)
     known = listed if isinstance(listed, list) else []  # reading an iterator here would consume it
     given = [os.fspath(name) for name in known if not isinstance(name, Source)]
     if any(os.path.isdir(name) and os.path.samefile(name, out) for name in given):
@@ -117,7 +117,7 @@ def _explain_one(
     heat = compute_map(prepared, target)
     fidelity = saliency.fidelity(bundle.probability, prepared, target, heat)
     small = preprocess.fit(image, min(SIDE, max(image.shape[:2])))
-    overlay = saliency.overlay(small, saliency.onto(bundle.preprocessing, heat, *small.shape[:2]))
+    overlay = saliency.overlay(small, saliency.to_original(bundle.preprocessing, heat, *small.shape[:2]))
     is_blank = not heat.any()
     path = _sheet_path(out, source.name, taken)
     label, name = bundle.class_names[best], bundle.class_names[target]
@@ -155,7 +155,9 @@ def _sheet(
     if label != target:
         title += f"   (predicted: {drawing.shorten(label, 24)})"
     drawing.write(canvas, title, gap, height + 2 * gap + 22, drawing.INK, 18)
-    covered = f"{saliency.SHARES[-1]:.0%} covered: {fidelity.marked[-1]:.3f} where marked, {fidelity.random[-1]:.3f} at random"
+    covered = (
+        f"{saliency.FRACTIONS[-1]:.0%} covered: {fidelity.marked[-1]:.3f} where marked, {fidelity.random[-1]:.3f} at random"
+    )
     text = "no part of the image changes this" if is_blank else covered
     drawing.write(canvas, text, gap, height + 2 * gap + 48, drawing.SOFT, 14)
     return canvas

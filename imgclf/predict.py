@@ -136,11 +136,11 @@ def _records(name: str, stack: contextlib.ExitStack) -> Iterator[Prediction]:
 
 
 class Sorting:
-    """Sorts predicted photos into class folders inside `folder`, in operations of a thousand photos each.
+    """Sorts predicted images into class folders inside `folder`, in operations of a thousand images each.
 
     Creates the folder; raises ImgclfError if that fails. known: data folders, in which nothing may be placed. report: called
-    with (input, reason) for each photo that cannot be placed. counts: number of placed photos by label. there: number of
-    photos that were in the right folder already. failed: number of photos that could not be placed.
+    with (input, reason) for each image that cannot be placed. counts: number of placed images by label. there: number of
+    images that were in the right folder already. failed: number of images that could not be placed.
     """
 
     def __init__(
@@ -151,19 +151,19 @@ class Sorting:
         known: Iterable[Path] = (),
     ) -> None:
         if any(os.path.lexists(folder / name) for name in ("bundle.json", "config.json")):
-            raise ImgclfError(f"{folder}: this is the folder of a run; choose another folder for the photos")
+            raise ImgclfError(f"{folder}: this is the folder of a run; choose another folder for the images")
         check_outside(folder, f"--{how}-to", *known)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ImgclfError(f"{folder}: photos cannot be sorted into this folder: {why(error)}") from error
+            raise ImgclfError(f"{folder}: images cannot be sorted into this folder: {why(error)}") from error
         self.folder, self.how, self.report = folder, how, report
         self.counts: collections.Counter[str] = collections.Counter()
         self.there = self.failed = 0
         self._waiting: list[tuple[str, str]] = []
 
     def through(self, records: Iterable[Prediction]) -> Generator[Prediction, None, None]:
-        """Yield the records unchanged, and place their photos in operations of a thousand, the rest when the records end."""
+        """Yield the records unchanged, and place their images in operations of a thousand, the rest when the records end."""
         try:
             for record in records:
                 if record.label is not None and record.is_file:
@@ -177,12 +177,12 @@ class Sorting:
         finally:
             try:
                 self.place()
-            except (KeyboardInterrupt, SystemExit):  # a signal before `place` deferred signals: place the waiting photos anyway
+            except (KeyboardInterrupt, SystemExit):  # a signal before `place` deferred signals: place the waiting images anyway
                 self.place()
                 raise
 
     def place(self) -> None:
-        """Place the waiting photos. Signals are deferred until this is done."""
+        """Place the waiting images. Signals are deferred until this is done."""
         with signals.deferred():
             done = placing.place(self.folder, self._waiting, self.how)
         self._waiting = []
@@ -193,10 +193,10 @@ class Sorting:
             self.report(path, reason)
 
     def check(self, inputs: Iterable[str]) -> None:
-        """Raise UsageError if photos would be sorted into the folder that they come from."""
+        """Raise UsageError if images would be sorted into the folder that they come from."""
         for name in inputs:
             if os.path.isdir(name) and os.path.samefile(name, self.folder):
-                raise UsageError(f"{self.folder}: photos cannot be sorted into the folder that they come from; choose another")
+                raise UsageError(f"{self.folder}: images cannot be sorted into the folder that they come from; choose another")
 
 
 def watch(

@@ -236,7 +236,7 @@ def test_memory_does_not_grow_with_images_times_classes() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 48e6, f"{peak / 1e6:.0f} MB, including 16 MB for a block of similarities"
-    assert len(near.nearest) == len(errors.order) == 4000
+    assert len(near.nearest) == len(errors.ranking) == 4000
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -259,12 +259,12 @@ def test_flipped_labels_are_ranked_first(seed: int) -> None:
     given = labels.copy()
     given[flipped] = (labels[flipped] + random.integers(1, 3, 50)) % 3
     errors = label_errors.label_errors(label_errors.held_out(features, given, np.arange(1000)), given)
-    assert len(set(errors.order[:70].tolist()) & set(flipped.tolist())) >= 45
+    assert len(set(errors.ranking[:70].tolist()) & set(flipped.tolist())) >= 45
     found = np.flatnonzero(errors.wrong)
     assert len(set(found.tolist()) & set(flipped.tolist())) >= 40
     assert len(found) <= 75
-    assert np.mean(errors.likelier[flipped] == labels[flipped]) > 0.9
-    assert sorted(errors.order.tolist()) == list(range(1000))
+    assert np.mean(errors.suggested[flipped] == labels[flipped]) > 0.9
+    assert sorted(errors.ranking.tolist()) == list(range(1000))
 
 
 def test_confident_learning_uses_the_mean_confidence_of_each_class_as_threshold() -> None:
@@ -274,8 +274,8 @@ def test_confident_learning_uses_the_mean_confidence_of_each_class_as_threshold(
     assert not errors.wrong.any()
     errors = label_errors.label_errors(np.vstack([probabilities, [[0.05, 0.95]]]).__getitem__, np.array([0, 0, 0, 1, 1, 1, 0]))
     assert np.flatnonzero(errors.wrong).tolist() == [6]
-    assert errors.order[0] == 6
-    assert errors.likelier.tolist() == [0, 0, 0, 1, 1, 1, 1]
+    assert errors.ranking[0] == 6
+    assert errors.suggested.tolist() == [0, 0, 0, 1, 1, 1, 1]
 
 
 def test_neighbours_equal_the_full_similarity_matrix() -> None:
@@ -295,4 +295,4 @@ def test_neighbours_equal_the_full_similarity_matrix() -> None:
     np.testing.assert_array_equal(near.nearest, alike.argmax(axis=1))
     far = 1 - np.sort(alike, axis=1)[:, -10:].mean(axis=1)
     middle = np.median(far)
-    np.testing.assert_allclose(near.apart, (far - middle) / np.median(np.abs(far - middle)), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(near.outlier_score, (far - middle) / np.median(np.abs(far - middle)), rtol=1e-3, atol=1e-3)

@@ -36,7 +36,7 @@ def test_metrics_equal_those_of_keras_on_the_test_set(project: Path) -> None:
     network = keras.models.load_model(run.path / "model.keras")
     pixels = np.stack([preprocess.load(run.preprocessing, project / "data" / row.path) for row in rows]).astype(np.float32)
     labels = np.eye(3)[[run.class_names.index(row.label) for row in rows]]
-    calibrated = calibration.tempered(network.predict(pixels, verbose=0).astype(np.float64), run.temperature)
+    calibrated = calibration.apply_temperature(network.predict(pixels, verbose=0).astype(np.float64), run.temperature)
     measured = keras.metrics.CategoricalCrossentropy(), keras.metrics.CategoricalAccuracy(), keras.metrics.F1Score("macro")
     loss, accuracy, f1 = (float(metric(labels, calibrated)) for metric in measured)
     assert result.loss == pytest.approx(loss, abs=1e-5)
@@ -75,11 +75,11 @@ def test_calibration_is_fitted_on_the_validation_set_and_used_everywhere(project
     paths = [project / "data" / row["path"] for row in before.predictions]
     pixels = [preprocess.load(run.preprocessing, path) for path in paths]
     raw_probabilities = raw.probabilities(pixels)
-    assert known.fitted == pytest.approx(calibration.temperature(true, raw_probabilities), rel=1e-6)
+    assert known.fitted == pytest.approx(calibration.fit_temperature(true, raw_probabilities), rel=1e-6)
     assert known.temperature == (known.fitted if known.gain > 0 else 1.0)
-    kept = calibration.tempered(raw_probabilities, known.temperature)
+    kept = calibration.apply_temperature(raw_probabilities, known.temperature)
     assert known.error_after == pytest.approx(calibration.calibration_error(true, kept))
-    np.testing.assert_allclose(run.probabilities(pixels), calibration.tempered(raw_probabilities, 1.7), atol=1e-12)
+    np.testing.assert_allclose(run.probabilities(pixels), calibration.apply_temperature(raw_probabilities, 1.7), atol=1e-12)
     assert [one["predicted"] for one in before.predictions] == [one["predicted"] for one in after.predictions]
     assert after.uncalibrated_error == pytest.approx(before.calibration_error, abs=1e-6)
     assert known.images == 12

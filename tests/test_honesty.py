@@ -68,7 +68,7 @@ def test_verdict_and_warning(of_class: int, right: int, total: int, verdict: str
     if (of_class, right) == (720, 300):
         assert text == (
             "Warning: accuracy 0.3000 (0.272 to 0.329) is worse than the baseline: always predicting a scores 0.7200 on "
-            "the same images; do this; with uneven classes, look at F1 and the recall of each class"
+            "the same images; do this; with imbalanced classes, check F1 and the recall of each class"
         )
 
 
@@ -78,8 +78,8 @@ def test_verdict_and_warning(of_class: int, right: int, total: int, verdict: str
         ("cnn", "imagenet", [0.5, 2.0], "try `imgclf train 'my photos' --model efficientnet-lite0`, or `--class-weights none`"),
         ("cnn-large", "imagenet", None, "try `imgclf train 'my photos' --model efficientnet-lite0`"),
         ("vgg16", "none", None, "try `imgclf train 'my photos' --model efficientnet-lite0`"),
-        ("vgg16", "/w.h5", None, "look for wrong labels with `imgclf audit 'my photos'`, or add images"),
-        ("efficientnet-lite0", "imagenet", [1.0], "look for wrong labels with `imgclf audit 'my photos'`, or add images"),
+        ("vgg16", "/w.h5", None, "search for wrong labels with `imgclf audit 'my photos'`, or add images"),
+        ("efficientnet-lite0", "imagenet", [1.0], "search for wrong labels with `imgclf audit 'my photos'`, or add images"),
     ],
 )
 def test_the_next_step_is_an_untried_one(

@@ -373,7 +373,7 @@ def test_arrivals(tmp_path: Path) -> None:
     write(tmp_path / "a.jpg", b"another")
     assert (next(rounds), next(rounds)) == ([], [Source.on_disk(str(tmp_path / "a.jpg"))])
     shutil.rmtree(tmp_path)
-    with pytest.raises(ImgclfError, match="no longer a folder"):
+    with pytest.raises(ImgclfError, match="the folder no longer exists"):
         next(rounds)
 
 
@@ -480,7 +480,7 @@ def test_images_that_cannot_be_moved_are_named(photos: Path, imgclf: Run) -> Non
     assert "not placed some.zip/red-0.png: not a separate file" in done.stderr
     assert [json.loads(line)["error"] for line in done.stdout.splitlines()] == [None, None]
     done = imgclf("predict", "photos", "--move-to", "runs/toy")
-    assert "this is the folder of a run; choose another folder for the photos" in done.stderr
+    assert "this is the folder of a run; choose another folder for the images" in done.stderr
     for options, words in (
         (["--move-to", "a", "--link-to", "b", "photos"], "give one of them"),
         (["--watch", "photos", "--json"], "use --jsonl"),

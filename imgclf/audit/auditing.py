@@ -55,7 +55,7 @@ def audit(data: StrPath, config: AuditConfig | None = None, *, progress: Stages 
         raise ImgclfError(f"{data}: too few images; an audit needs at least 20, and 2 of every class")
     near, similar, errors = compare(vectors, labels, config.seed, progress)
     found = list(_issues(paths, labels, errors, near, similar, images.class_names))
-    ranked = tuple(paths[index] for index in errors.order.tolist())
+    ranked = tuple(paths[index] for index in errors.ranking.tolist())
     right, total = int((errors.predicted == labels).sum()), len(labels)
     counts = collections.Counter(label[path] for path in paths)
     trivial = baseline(largest(counts), max(counts.values()), right, total)
@@ -125,16 +125,16 @@ def _issues(
     similar: NDArray[np.bool_],
     classes: tuple[str, ...],
 ) -> Iterator[Issue]:
-    for index in errors.order[: int(errors.wrong.sum())].tolist():
-        own, other = classes[labels[index]], classes[errors.likelier[index]]
-        likely, current = errors.likely[index], errors.kept[index]
+    for index in errors.ranking[: int(errors.wrong.sum())].tolist():
+        own, other = classes[labels[index]], classes[errors.suggested[index]]
+        likely, current = errors.suggested_probability[index], errors.label_probability[index]
         detail = f"{other} {likely:.2f}, {own} {current:.2f}"
         yield Issue(paths[index], "label", float(1 - current), detail, label=own, suggestion=other)
-    for index in np.argsort(-near.apart, kind="stable").tolist():
-        if near.apart[index] < OUTLIER_DISTANCE:
+    for index in np.argsort(-near.outlier_score, kind="stable").tolist():
+        if near.outlier_score[index] < OUTLIER_DISTANCE:
             break
-        detail = f"distance to its nearest images is {near.apart[index]:.0f} median deviations above the median"
-        yield Issue(paths[index], "outlier", float(1 - 4 / near.apart[index]), detail, label=classes[labels[index]])
+        detail = f"distance to its nearest images is {near.outlier_score[index]:.0f} median deviations above the median"
+        yield Issue(paths[index], "outlier", float(1 - 4 / near.outlier_score[index]), detail, label=classes[labels[index]])
     shown = set()
     for index in np.argsort(-near.similarity, kind="stable").tolist():
         if not similar[index]:
@@ -152,12 +152,12 @@ def _issues(
 def _similar(near: label_errors.Neighbours) -> NDArray[np.bool_]:
     """Return (n,): whether each image is a near-duplicate of its nearest neighbour.
 
-    Of 1,000 photos of cats and dogs, no two had a similarity above 0.80. Copies of them that were recompressed, rotated by 10
+    Of 1,000 images of cats and dogs, no two had a similarity above 0.80. Copies of them that were recompressed, rotated by 10
     degrees, mirrored, or cropped by a tenth on each side had 0.95, 0.91, 0.95 and 0.86 (medians). If all images of a folder are
     similar, such as flowers in a bed, different images reach that too. Therefore the nearest neighbour must also be much nearer
     than the tenth nearest.
     """
-    return np.asarray((near.similarity >= SIMILAR) & (1 - near.similarity <= NEARER * (1 - near.tenth)))
+    return np.asarray((near.similarity >= SIMILAR) & (1 - near.similarity <= NEARER * (1 - near.tenth_similarity)))
 
 
 def _groups(same: NDArray[np.int64]) -> NDArray[np.int64]:

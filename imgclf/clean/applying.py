@@ -50,7 +50,7 @@ def apply(data: Path, report: Path, *, dry_run: bool = False) -> tuple[list[Issu
             if action == "quarantine":
                 target = f"{STATE_NAME}/quarantine/{operation:04d}/{path}"
             elif action == "rename":
-                target = free_name(filetypes.without_wrong_ending(path), _extension(data / path), taken, data)
+                target = free_name(filetypes.without_image_extension(path), _extension(data / path), taken, data)
             else:
                 inner = path.split("/", 2 if known[path].subset else 1)[-1]
                 stem, suffix = os.path.splitext(f"{names.spelled(data, _class_folder(known[path], label))}/{inner}")

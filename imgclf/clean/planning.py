@@ -41,7 +41,7 @@ def plan(
         action = todo[issue.check]
         if action == "ignore":
             continue
-        if action == "rename" and filetypes.names_another(PurePosixPath(issue.path).suffix):
+        if action == "rename" and filetypes.is_unsupported_extension(PurePosixPath(issue.path).suffix):
             action = "report"  # trust the name more than the first bytes
         if (action == "rename" or issue.other) and _place(data / issue.path) in led_to:
             action = "report"  # a link to this file would break
@@ -73,7 +73,7 @@ def plan(
             action = "report"
         elif action == "rename":
             target = free_name(
-                filetypes.without_wrong_ending(issue.path), filetypes.FORMATS[formats[issue.path]][0], taken, data
+                filetypes.without_image_extension(issue.path), filetypes.FORMATS[formats[issue.path]][0], taken, data
             )
             taken.add(target)
         result.append(dataclasses.replace(issue, action=action, moved_to=target))

@@ -238,7 +238,7 @@ def _why(issue: "Issue") -> str:
 
 
 def print_undone(restored: Sequence[str], problems: Sequence[str], notes: Sequence[str], dry_run: bool, json: bool) -> None:
-    """What an undo put back or would, and what it could not."""
+    """Print the files that an undo moves back, and those that it cannot move back."""
     for note in notes:
         say(note)
     if json:
@@ -254,7 +254,7 @@ def print_undone(restored: Sequence[str], problems: Sequence[str], notes: Sequen
 
 
 def print_recovered(notes: Sequence[str], json: bool) -> None:
-    """What was finished of interrupted commands."""
+    """Print what `--recover` finished of interrupted commands."""
     if json:
         as_json({"schema": "clean-recover/1", "notes": list(notes)})
     else:

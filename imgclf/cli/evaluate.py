@@ -89,12 +89,12 @@ def print_evaluation(result: "Evaluation") -> None:
         out.print()
         lines = [(e["label"], e["predicted"], f"{e['probability']:.3f}", e["path"]) for e in result.errors[:5]]
         one_line_each(lines, "true", "predicted", "probability", f"worst of {counted(len(result.errors), 'error')}")
-    worse = [part for part in result.slices if part.is_worse]
+    worse = [one for one in result.slices if one.is_worse]
     if worse:
         out.print()
         table = new_table("low accuracy by", "value", "accuracy", "images", numbers=False)
-        for part in worse:
-            add_row(table, part.by, part.value, f"{part.accuracy:.3f} ({_between(part.interval)})", f"{part.images:,}")
+        for one in worse:
+            add_row(table, one.by, one.value, f"{one.accuracy:.3f} ({_between(one.interval)})", f"{one.images:,}")
         out.print(table)
     if not result.unwritten:
         files = (f"predictions-{result.name}.csv", f"confusion-{result.name}.png", f"calibration-{result.name}.png")

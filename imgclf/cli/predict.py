@@ -138,7 +138,7 @@ def _undo(folder: Path, recover: bool, given: set[str]) -> None:
     from imgclf import predict as verb
 
     if given - {"undo", "recover"}:
-        raise UsageError("--undo goes alone or with --recover: leave the other options out")
+        raise UsageError("--undo can be combined only with --recover; omit the other options")
     back, problems = verb.undo(folder, foreign=recover)
     print_unsorted(back, problems, folder)
     if problems:

@@ -107,8 +107,8 @@ def preview(
 
 
 def print_preview(result: "Preview") -> None:
-    """Print counts, shares, sizes and formats by class."""
-    table = new_table("class", "images", "share", "median", "smallest", "largest", "formats")
+    """Print counts, fractions, sizes and formats by class."""
+    table = new_table("class", "images", "fraction", "median", "smallest", "largest", "formats")
     total = sum(info.count for info in result.classes)
     for info in result.classes:
         formats = ", ".join(f"{name} {count:,}" for name, count in info.formats)

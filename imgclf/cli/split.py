@@ -35,18 +35,20 @@ def split(
     train: Annotated[
         float | None,
         typer.Option(
-            help="Share of images in the training set, such as 0.7 or 70 (percent).", show_default=f"{SplitConfig.train:g}"
+            help="Fraction of images in the training set, such as 0.7 or 70 (percent).", show_default=f"{SplitConfig.train:g}"
         ),
     ] = None,
     val: Annotated[
         float | None,
         typer.Option(
-            help="Share of images in the validation set, which selects the best epoch.", show_default=f"{SplitConfig.val:g}"
+            help="Fraction of images in the validation set, which selects the best epoch.", show_default=f"{SplitConfig.val:g}"
         ),
     ] = None,
     test: Annotated[
         float | None,
-        typer.Option(help="Share of images in the test set, for the final evaluation.", show_default=f"{SplitConfig.test:g}"),
+        typer.Option(
+            help="Fraction of images in the test set, for the final evaluation.", show_default=f"{SplitConfig.test:g}"
+        ),
     ] = None,
     seed: Seed = SplitConfig.seed,
     group_by: Annotated[

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 EXAMPLES = """imgclf train --epochs 20
-imgclf train photos/ --model efficientnet-lite0 --fine-tune 2"""
+imgclf train data/ --model efficientnet-lite0 --fine-tune 2"""
 
 
 class TrainCommand(Command):

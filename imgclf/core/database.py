@@ -262,16 +262,16 @@ def opened(path: Path, tables: Tables) -> Iterator[Database]:
 
 
 @contextlib.contextmanager
-def running(path: Path, tables: Tables, work: Callable[[Database], T]) -> Iterator[T]:
-    """Open the file and yield the result of `work`. The file stays open until the block ends.
+def running(path: Path, tables: Tables, use: Callable[[Database], T]) -> Iterator[T]:
+    """Open the file and yield the result of `use`. The file stays open until the block ends.
 
-    If `work` finds it damaged, the file is renamed with a warning, and `work` is called again with a new one.
+    If `use` finds it damaged, the file is renamed with a warning, and `use` is called again with a new one.
     """
     with contextlib.ExitStack() as until_the_end:
 
         def attempt() -> T:
             with contextlib.ExitStack() as stack:
-                result = work(stack.enter_context(opened(path, tables)))
+                result = use(stack.enter_context(opened(path, tables)))
                 until_the_end.push(stack.pop_all())
                 return result
 

@@ -52,32 +52,32 @@ def _schema(name: str) -> dict[str, Any]:
 
 def _check(value: object, schema: Mapping[str, Any], whole: Mapping[str, Any], place: str) -> None:
     known: dict[str, Any] = {}
-    parts = list(_parts(schema, whole))
-    for part, root in parts:
-        _check_value(value, part, place)
-        if "anyOf" in part and not any(_fits(value, one, root, place) for one in part["anyOf"]):
+    schemas = list(_resolved(schema, whole))
+    for one, root in schemas:
+        _check_value(value, one, place)
+        if "anyOf" in one and not any(_fits(value, option, root, place) for option in one["anyOf"]):
             raise MismatchError(f"{place} is invalid: it is {_shown(value)}")
-        if isinstance(value, list) and "items" in part:
+        if isinstance(value, list) and "items" in one:
             for number, item in enumerate(value):
-                _check(item, part["items"], root, f"{place}[{number}]")
+                _check(item, one["items"], root, f"{place}[{number}]")
         if isinstance(value, dict):
-            for field in part.get("required", ()):
+            for field in one.get("required", ()):
                 if field not in value:
                     raise MismatchError(f"{_below(place, field)} is missing")
-            for field, inner in part.get("properties", {}).items():
+            for field, inner in one.get("properties", {}).items():
                 known[field] = inner
                 if field in value:
                     _check(value[field], inner, root, _below(place, field))
     if isinstance(value, dict):
-        _check_others(value, [part for part, _root in parts], known, whole, place)
+        _check_others(value, [one for one, _root in schemas], known, whole, place)
 
 
 def _check_others(
-    value: Mapping[str, Any], parts: list[Mapping[str, Any]], known: Mapping[str, Any], whole: Mapping[str, Any], place: str
+    value: Mapping[str, Any], schemas: list[Mapping[str, Any]], known: Mapping[str, Any], whole: Mapping[str, Any], place: str
 ) -> None:
     """Check the fields that the schema does not name. Raises MismatchError if it allows no others."""
-    for part in parts:
-        allowed = part.get("additionalProperties", part.get("unevaluatedProperties", True))
+    for one in schemas:
+        allowed = one.get("additionalProperties", one.get("unevaluatedProperties", True))
         if allowed is True:
             continue
         for field in value.keys() - known.keys():
@@ -86,7 +86,7 @@ def _check_others(
             _check(value[field], allowed, whole, _below(place, field[:60]))
 
 
-def _parts(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+def _resolved(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
     """Return the schema and the schemas it refers to, each with the document in which its own references are resolved."""
     found = [(schema, whole)]
     while "$ref" in schema:

@@ -42,7 +42,7 @@ CHECKS = {
         Check("duplicate", "the same pixels as another image of its class", default="quarantine"),
         Check("conflict", "the same or nearly the same image in another class"),
         Check("leakage", "the same or nearly the same image in another subset of the split"),
-        Check("near-duplicate", "nearly the same as another image of its class", threshold=similarity.LEAST_SIMILARITY),
+        Check("near-duplicate", "nearly the same as another image of its class", threshold=similarity.MIN_SIMILARITY),
         Check("mirrored", "the mirror image of another image of its class"),
         Check(
             "blank",

@@ -209,12 +209,12 @@ def content_hashes(
     path = index_path(root)
     with shards.result(path, shard) if shard else contextlib.nullcontext(path) as file:
 
-        def work(db: Database) -> dict[str, str]:
+        def hash_files(db: Database) -> dict[str, str]:
             if not shard:
                 merge_shards(db)
             return _content_hashes(db, root, paths, progress)
 
-        with database.running(file, index_tables.TABLES, work) as hashes:
+        with database.running(file, index_tables.TABLES, hash_files) as hashes:
             return hashes
 
 
@@ -256,11 +256,11 @@ def update_stamps(root: Path, linked: Sequence[tuple[str, bytes, bytes]]) -> Non
     same = [(after, os.fsencode(path), before) for path, before, after in linked if before[:8] == after[:8]]
     path = index_path(root)
 
-    def work(db: Database) -> None:
+    def update(db: Database) -> None:
         with db.writing():
             db.put("UPDATE files SET stamp = ? WHERE path = ? AND stamp = ?", same)
 
     if same and path.exists():
         # If the index is locked, the files are read again.
-        with contextlib.suppress(ImgclfError), database.running(path, index_tables.TABLES, work):
+        with contextlib.suppress(ImgclfError), database.running(path, index_tables.TABLES, update):
             pass

@@ -23,7 +23,7 @@ def keys_by_regex(paths: Sequence[str], pattern: str) -> dict[str, str]:
             f"--group-by {pattern!r} has no capture group; put parentheses around the group's name, as in 'patient([0-9]+)'"
         )
     found = {path: compiled.search(names.nfc(path)) for path in paths}
-    keys = {path: "/".join(part or "" for part in match.groups()) for path, match in found.items() if match}
+    keys = {path: "/".join(text or "" for text in match.groups()) for path, match in found.items() if match}
     if not keys:
         raise UsageError(f"--group-by {pattern!r} matches none of the {len(paths)} paths; the first one is {paths[0]!r}")
     return keys

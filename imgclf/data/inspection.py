@@ -94,7 +94,7 @@ def _file_issues(scanned: Scanned) -> list[Issue]:
         found.append(Issue(scanned.paths[index], "missing-end", 1.0, CHECKS["missing-end"].meaning))
     for index in _indices(usable & (measured["trailing"] > 0)):
         if scanned.paths[index].lower().endswith(".mpo"):
-            continue  # a stereo photo's second image
+            continue  # the second image of a stereo pair
         trailing, size = int(measured["trailing"][index]), int(measured["bytes"][index])
         found.append(
             Issue(scanned.paths[index], "trailing", round(trailing / size, 4), f"{trailing:,} bytes after the end of the image")
@@ -106,7 +106,7 @@ def _file_issues(scanned: Scanned) -> list[Issue]:
         name = kind.decode()
         for index in _indices(usable & (formats == kind)):
             suffix = PurePosixPath(scanned.paths[index]).suffix
-            if not filetypes.is_right(suffix, name):
+            if not filetypes.is_valid_extension(suffix, name):
                 detail = f"{name} named {suffix}" if suffix else f"{name} without an extension"
                 found.append(Issue(scanned.paths[index], "extension", 1.0, detail))
     return found

@@ -15,7 +15,7 @@ from imgclf.core.parallel import cpu_count
 from imgclf.core.progress import Progress
 from imgclf.data.prepared_images import Prepared
 from imgclf.images import preprocess
-from imgclf.images.augment import Change
+from imgclf.images.augment import BatchAugmentation
 from imgclf.models import keras_settings
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class Feed:
     side: Resize images to this many pixels a side before `change`; None keeps their size.
     """
 
-    change: Change | None = None
+    change: BatchAugmentation | None = None
     weights: NDArray[np.float32] | None = None
     smoothing: float = 0.0
     side: int | None = None

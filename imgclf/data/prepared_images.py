@@ -63,7 +63,7 @@ def prepare(
             if digest in fresh and "." not in file.parts[-4]:  # skip a folder that another run is just making
                 with contained.at(file.parent) as place:
                     temporary = contained.temporary_name(file.name)
-                    link_or_copy(pixel_files.place(store, digest), place.path / temporary)
+                    link_or_copy(pixel_files.stored_path(store, digest), place.path / temporary)
                     place.replace(temporary, file.name)
     if not folder.exists():
         _link_view(folder, store, files, class_names)
@@ -93,7 +93,7 @@ def store_pixels(
     fresh: set[str] = set()
     try:
         with contextlib.closing(
-            process_map(pixel_files.keep, shared, [(path, hashes.get(path, "")) for path in paths])
+            process_map(pixel_files.store_image, shared, [(path, hashes.get(path, "")) for path in paths])
         ) as kept:
             for done, (path, (digest, new, reason)) in enumerate(zip(paths, kept, strict=True), 1):
                 if not digest:
@@ -116,7 +116,7 @@ def store_pixels(
 
 def stored(root: Path, preprocessing: Preprocessing, digest: str) -> Path:
     """Return the path of one stored image, lossless and at the model's size."""
-    return pixel_files.place(_base(root, preprocessing) / "store", digest)
+    return pixel_files.stored_path(_base(root, preprocessing) / "store", digest)
 
 
 def _base(root: Path, preprocessing: Preprocessing) -> Path:
@@ -158,7 +158,7 @@ def _link_view(folder: Path, store: Path, files: Mapping[Subset, Mapping[str, st
         for label in class_names:
             contained.make_folder(temporary / subset / label)
         for name in names:
-            source = pixel_files.place(store, content_of(name))
+            source = pixel_files.stored_path(store, content_of(name))
             link_or_copy(source, temporary / subset / name)
     try:
         with contained.at(folder.parent) as base:

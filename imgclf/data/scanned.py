@@ -79,7 +79,7 @@ class Scanned:
         Args:
             at_least: The minimum similarity of each pair.
         """
-        large = np.minimum(self.measurements["width"], self.measurements["height"]) >= similarity.SMALLEST
+        large = np.minimum(self.measurements["width"], self.measurements["height"]) >= similarity.MIN_SIDE
         comparable = self.usable() & large & ~self.measurements["flat"]
         chosen = np.flatnonzero(comparable & (self.same_pixels() == np.arange(len(self.paths))))
         pixels = self.measurements["pixels"][chosen]

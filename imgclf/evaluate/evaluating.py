@@ -48,8 +48,8 @@ def evaluate(
     matrix = metrics.confusion(truth, predicted, classes)
     right = int(np.trace(matrix))
     interval = wilson_interval(right, len(truth))
-    top = {k: metrics.top_k(truth, probabilities, k) for k in (2, 3, 5) if k < classes}
-    absent = metrics.note_on_absent(matrix.sum(axis=1), bundle.class_names)
+    top = {k: metrics.top_k_accuracy(truth, probabilities, k) for k in (2, 3, 5) if k < classes}
+    absent = metrics.note_on_absent_classes(matrix.sum(axis=1), bundle.class_names)
     trivial, groups = scoring.baseline_of(bundle, scored, right), scoring.groups(on, scored)
     warning = trivial.warning("accuracy", right / len(truth), interval, bundle.info.next_step)
     macro, weighted = (float(value) for value in metrics.f1_scores(matrix))
@@ -72,10 +72,12 @@ def evaluate(
         macro_f1_interval=macro_interval,
         weighted_f1=weighted,
         weighted_f1_interval=weighted_interval,
-        auc=metrics.one_against_rest(truth, probabilities, metrics.roc_auc),
-        average_precision=metrics.one_against_rest(truth, probabilities, metrics.average_precision),
+        auc=metrics.one_versus_rest(truth, probabilities, metrics.roc_auc),
+        average_precision=metrics.one_versus_rest(truth, probabilities, metrics.average_precision),
         calibration_error=calibration.calibration_error(truth, probabilities),
-        uncalibrated_error=calibration.calibration_error(truth, calibration.tempered(probabilities, 1 / bundle.temperature)),
+        uncalibrated_error=calibration.calibration_error(
+            truth, calibration.apply_temperature(probabilities, 1 / bundle.temperature)
+        ),
         temperature=bundle.temperature,
         classes=tuple(metrics.class_scores(matrix, bundle.class_names)),
         confusion=matrix,
@@ -133,7 +135,7 @@ def _grouped(scored: scoring.Scored) -> dict[str, NDArray[np.float64] | list[str
     folders = [PurePosixPath(sample.path).parent.parts for sample in scored.samples]
     columns["folder"] = [
         # If the class in the manifest is not a folder of the path, use the whole path.
-        "/".join(parts[parts.index(sample.label) + 1 :] if sample.label in parts else parts) or "."
-        for parts, sample in zip(folders, scored.samples, strict=True)
+        "/".join(names[names.index(sample.label) + 1 :] if sample.label in names else names) or "."
+        for names, sample in zip(folders, scored.samples, strict=True)
     ]
     return columns

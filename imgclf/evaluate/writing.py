@@ -34,8 +34,8 @@ def write(evaluation: Evaluation, run_dir: Path) -> None:
             f"{evaluation.name}: {evaluation.accuracy:.1%} of {evaluation.images} images correct ({low:.1%} to {high:.1%})\n"
             f"always {evaluation.baseline.class_name}: {evaluation.baseline.accuracy:.1%}"
         )
-        figure = plots.confusion(evaluation.confusion, evaluation.class_names, title)
-        plots.save(figure, run_dir / f"confusion-{evaluation.name}.png")
+        plot = plots.confusion(evaluation.confusion, evaluation.class_names, title)
+        plots.save(plot, run_dir / f"confusion-{evaluation.name}.png")
         plots.save(_calibration(evaluation), run_dir / f"calibration-{evaluation.name}.png")
     except OSError as error:
         raise ImgclfError(f"{run_dir}: the results cannot be written: {why(error, 'copy the run elsewhere')}") from error

@@ -1,1 +1,1 @@
-"""Metrics, intervals, label errors and saliency: NumPy only."""
+"""Metrics, intervals, calibration, label errors and saliency maps, computed with NumPy and OpenCV and without TensorFlow."""

@@ -1,4 +1,4 @@
-"""Calibration: how far probabilities agree with accuracies, and a temperature that corrects them."""
+"""Calibration: measure how well confidence matches accuracy, and fit a temperature that corrects the probabilities."""
 
 import dataclasses
 import math
@@ -15,24 +15,40 @@ BINS = 15  # of confidence, as in Guo et al., 2017
 def reliability(
     true: NDArray[np.int64], probabilities: NDArray[np.float64], bins: int = BINS
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """(images, mean confidence, accuracy) in each of equally wide bins of confidence; NaN in an empty one."""
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == true
-    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)  # (low, high], as there
-    counts = np.bincount(place, minlength=bins)
-    some = np.where(counts, counts, math.nan)
-    return counts, np.bincount(place, confidence, bins) / some, np.bincount(place, right, bins) / some
+    """Compute the reliability diagram: mean confidence and accuracy in bins of equal width.
+
+    Args:
+        true: (n,) class numbers.
+        probabilities: (n, classes).
+        bins: number of bins between confidence 0 and 1. Each bin excludes its lower bound and includes its upper bound, as in
+            Guo et al., 2017.
+
+    Returns:
+        (number of images, mean confidence, accuracy), each (bins,); the last two are NaN in empty bins.
+    """
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == true
+    bin_of = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    counts = np.bincount(bin_of, minlength=bins)
+    divisor = np.where(counts, counts, math.nan)
+    return counts, np.bincount(bin_of, confidence, bins) / divisor, np.bincount(bin_of, correct, bins) / divisor
 
 
 def calibration_error(true: NDArray[np.int64], probabilities: NDArray[np.float64], bins: int = BINS) -> float:
-    """Expected calibration error: how far confidence and accuracy lie apart in a bin, on average over images."""
+    """Compute the expected calibration error (Guo et al., 2017); NaN without images.
+
+    It is the absolute difference between mean confidence and accuracy in each bin, averaged over images.
+    """
     if not len(true):
         return math.nan
-    counts, confidence, accurate = reliability(true, probabilities, bins)
-    return float(np.nansum(counts * np.abs(confidence - accurate)) / len(true))
+    counts, confidence, accuracies = reliability(true, probabilities, bins)
+    return float(np.nansum(counts * np.abs(confidence - accuracies)) / len(true))
 
 
-def tempered(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
-    """Probabilities (..., classes) as if the network's logits had been divided by a temperature: labels stay as they are."""
+def apply_temperature(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """Return the probabilities (..., classes) that the network gives if its logits are divided by a temperature.
+
+    The predicted classes do not change.
+    """
     if temperature == 1:
         return probabilities
     logits = np.log(np.clip(probabilities, 1e-12, 1)) / temperature
@@ -40,44 +56,51 @@ def tempered(probabilities: NDArray[np.float64], temperature: float) -> NDArray[
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
-def temperature(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
-    """The temperature with the least cross-entropy (Guo et al., On Calibration of Modern Neural Networks, 2017).
+def fit_temperature(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
+    """Fit the temperature that minimises the cross-entropy (Guo et al., On Calibration of Modern Neural Networks, 2017).
 
-    Golden-section search between 0.05 and 20, around the best of 40 points. Targets are slightly smoothed, as if every class
-    that occurs had one more image (Platt, 1999), so a few correct images do not make the network infallible. A normal prior on
-    the logarithm (mean 0, deviation 1) keeps a few errors from making the predictions worthless.
+    The range is 0.05 to 20: the best of 40 points on a logarithmic grid, refined by golden-section search. Two terms keep the
+    result sensible for few images. Targets are smoothed as if each class that occurs had one more image (Platt, 1999), so
+    that a few correct predictions do not make the network infallible. A standard normal prior on the logarithm of the
+    temperature ensures that a few errors do not make the predictions useless.
+
+    Args:
+        true: (n,) class numbers.
+        probabilities: (n, classes).
     """
     low, high = math.log(0.05), math.log(20)
     golden = (math.sqrt(5) - 1) / 2
-    seen = np.bincount(true, minlength=probabilities.shape[1]) > 0
-    targets = (np.eye(len(seen))[true] * len(true) + seen) / (len(true) + seen.sum())
+    occurs = np.bincount(true, minlength=probabilities.shape[1]) > 0
+    targets = (np.eye(len(occurs))[true] * len(true) + occurs) / (len(true) + occurs.sum())
 
-    def loss(place: float) -> float:
-        softened = np.maximum(tempered(probabilities, math.exp(place)), 1e-300)
-        return float(-(targets * np.log(softened)).sum(axis=1).mean()) + place * place / (2 * len(true))
+    def loss(log_temperature: float) -> float:
+        scaled = np.maximum(apply_temperature(probabilities, math.exp(log_temperature)), 1e-300)
+        return float(-(targets * np.log(scaled)).sum(axis=1).mean()) + log_temperature * log_temperature / (2 * len(true))
 
-    places = np.linspace(low, high, 40).tolist()
-    best = min(range(40), key=lambda number: loss(places[number]))
-    low, high = places[max(0, best - 1)], places[min(39, best + 1)]
+    grid = np.linspace(low, high, 40).tolist()
+    best = min(range(40), key=lambda number: loss(grid[number]))
+    low, high = grid[max(0, best - 1)], grid[min(39, best + 1)]
     left, right = high - golden * (high - low), low + golden * (high - low)
-    below, above = loss(left), loss(right)
+    left_loss, right_loss = loss(left), loss(right)
     while high - low > 1e-6:
-        if below <= above:
-            high, right, above = right, left, below
+        if left_loss <= right_loss:
+            high, right, right_loss = right, left, left_loss
             left = high - golden * (high - low)
-            below = loss(left)
+            left_loss = loss(left)
         else:
-            low, left, below = left, right, above
+            low, left, left_loss = left, right, right_loss
             right = low + golden * (high - low)
-            above = loss(right)
+            right_loss = loss(right)
     return math.exp((low + high) / 2)
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """A temperature. fitted: the temperature fitted on all images; it is used only if it improves the held-out log loss.
+    """A fitted temperature and its effect on held-out images.
 
-    gain: that improvement in nats per image, from cross-validation; negative if the log loss gets worse.
+    Attributes:
+        fitted: the temperature fitted on all images.
+        gain: decrease of the log loss in cross-validation, in nats per image; negative if the log loss increases.
     """
 
     fitted: float
@@ -85,44 +108,55 @@ class Calibration:
 
     @property
     def temperature(self) -> float:
-        """The temperature to use: 1 (no change) unless the fitted one is better on held-out images."""
+        """The temperature to use: `fitted` if it improves the predictions on held-out images, else 1 (no change)."""
         return self.fitted if self.gain > 0 else 1.0
 
 
-def calibration(
+def calibrate(
     true: NDArray[np.int64], probabilities: NDArray[np.float64], groups: NDArray[np.int64], *, count: int = 5, seed: int = 0
 ) -> Calibration:
-    """Fit a temperature and cross-validate it: with few images it can do harm.
+    """Fit a temperature and cross-validate it, because a temperature fitted on few images can increase the log loss.
 
-    groups: (n,) group number of each image; groups stay in one fold.
+    Args:
+        true: (n,) class numbers.
+        probabilities: (n, classes).
+        groups: (n,) group numbers. All images of a group are in one fold.
+        count: number of folds.
+        seed: seed of the assignment to folds.
     """
     fold_of = assign_folds(true, groups, count, seed)
     held_out = probabilities.copy()
     for fold in range(count):
         outside = fold_of == fold
         if outside.any() and not outside.all():
-            found = temperature(true[~outside], probabilities[~outside])
-            held_out[outside] = tempered(probabilities[outside], found)
+            fitted = fit_temperature(true[~outside], probabilities[~outside])
+            held_out[outside] = apply_temperature(probabilities[outside], fitted)
     gain = cross_entropy(true, probabilities) - cross_entropy(true, held_out)
-    return Calibration(temperature(true, probabilities), gain)
+    return Calibration(fit_temperature(true, probabilities), gain)
 
 
 def risk_coverage(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-    """Return (thresholds, coverage, accuracy) of the predictions at or above each confidence, the highest confidence first.
+    """Compute coverage and accuracy at each confidence threshold (El-Yaniv and Wiener, 2010; accuracy is 1 - risk).
 
-    El-Yaniv and Wiener, 2010; accuracy is one less their risk.
+    Returns:
+        (thresholds, coverage, accuracy), each (k,), with the highest threshold first. Coverage is the fraction of images
+        whose confidence is at least the threshold; accuracy is the accuracy on these images.
     """
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == true
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == true
     order = np.argsort(-confidence, kind="stable")
     ends = np.append(np.flatnonzero(np.diff(confidence[order])), len(order) - 1)  # equal confidences share a threshold
-    return confidence[order][ends], (ends + 1) / len(order), np.cumsum(right[order])[ends] / (ends + 1)
+    return confidence[order][ends], (ends + 1) / len(order), np.cumsum(correct[order])[ends] / (ends + 1)
 
 
 def useful_thresholds(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -> list[tuple[float, float, float]]:
-    """(threshold, accuracy, coverage), both rising but coverage: those that no lower one beats in accuracy."""
+    """Return the thresholds whose accuracy is higher than at every lower threshold.
+
+    Returns:
+        (threshold, accuracy, coverage) of each, with the lowest threshold first. Accuracy increases and coverage decreases.
+    """
     found: list[tuple[float, float, float]] = []
-    thresholds, coverage, accurate = risk_coverage(true, probabilities)
-    for point in zip(thresholds[::-1].tolist(), accurate[::-1].tolist(), coverage[::-1].tolist(), strict=True):
+    thresholds, coverage, accuracies = risk_coverage(true, probabilities)
+    for point in zip(thresholds[::-1].tolist(), accuracies[::-1].tolist(), coverage[::-1].tolist(), strict=True):
         if not found or point[1] > found[-1][1]:
             found.append(point)
     return found

@@ -1,23 +1,30 @@
-"""Folds for cross-validation inside the program: stratified, groups kept together, the same for the same seed."""
+"""Folds for cross-validation: stratified by class, with each group in one fold, and reproducible for a given seed."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 def assign_folds(labels: NDArray[np.int64], groups: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """(n,) fold of each image, from 0. Every class is spread evenly, and groups stay together.
+    """Assign each image to a fold. Images of a group share a fold, and each class is spread evenly over the folds.
 
-    labels, groups: (n,) numbers. The class of a group is that of its first drawn image. Each class starts at another fold, so
-    that many small classes do not fill the first folds and leave the last ones empty.
+    Args:
+        labels: (n,) class numbers.
+        groups: (n,) group numbers. The class of a group is that of its first image in random order.
+        count: number of folds.
+        seed: seed of the random order.
+
+    Returns:
+        (n,) fold numbers from 0 to count - 1.
     """
-    order = np.random.default_rng(seed).permutation(len(labels))
+    permutation = np.random.default_rng(seed).permutation(len(labels))
     result = np.full(len(labels), -1)
-    of_group: dict[int, int] = {}
-    next_of_class = np.arange(int(labels.max(initial=0)) + 1)
-    for index in order.tolist():
+    fold_of_group: dict[int, int] = {}
+    # Class k starts at fold k % count. If all classes started at fold 0, many small classes would leave the last folds empty.
+    next_fold = np.arange(int(labels.max(initial=0)) + 1)
+    for index in permutation.tolist():
         group = int(groups[index])
-        if group not in of_group:
-            of_group[group] = int(next_of_class[labels[index]] % count)
-            next_of_class[labels[index]] += 1
-        result[index] = of_group[group]
+        if group not in fold_of_group:
+            fold_of_group[group] = int(next_fold[labels[index]] % count)
+            next_fold[labels[index]] += 1
+        result[index] = fold_of_group[group]
     return result

@@ -1,4 +1,4 @@
-"""Groups among the scored images. Intervals and tests do not take them into account yet."""
+"""Groups among the scored images. Intervals and tests do not account for groups yet."""
 
 import collections
 import dataclasses
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 @dataclasses.dataclass(frozen=True)
 class Groups:
-    """Number of scored images, of their groups (a single image is a group), and of images in the largest group."""
+    """Number of scored images, number of their groups (an ungrouped image counts as a group), and size of the largest group."""
 
     images: int
     groups: int
@@ -15,15 +15,17 @@ class Groups:
 
 
 def count(names: Iterable[str]) -> Groups:
-    """Count the groups, given the group of each image."""
+    """Count the groups. names: the group of each image."""
     sizes = collections.Counter(names)
     return Groups(sizes.total(), len(sizes), max(sizes.values(), default=0))
 
 
 def note(found: Groups | None, what: str) -> str:
-    """A note that `what`, such as "the intervals", treats the images as independent; "" if all groups are single images.
+    """Return a note that intervals or tests ignore the groups, or "" if every group is a single image.
 
-    found: None if the groups are unknown.
+    Args:
+        found: the groups, or None if they are unknown.
+        what: plural subject of the note, such as "the intervals".
     """
     if found is None or found.largest < 2:
         return ""

@@ -1,4 +1,4 @@
-"""How good a classifier is: pure functions of true class numbers and probabilities."""
+"""Classification metrics: pure functions of true class numbers, probabilities and confusion matrices."""
 
 import dataclasses
 import math
@@ -13,9 +13,9 @@ from imgclf.evaluation.intervals import wilson_interval
 
 @dataclasses.dataclass(frozen=True)
 class ClassScore:
-    """Scores of one class: precision, recall and F1 in 0..1 (0 if undefined), and its number of images.
+    """Scores of one class: precision, recall and F1 from 0 to 1 (0 if undefined), and support, its number of images.
 
-    The intervals are 95% Wilson intervals; 0 to 1 if undefined.
+    The intervals are 95% Wilson intervals; (0, 1) if undefined.
     """
 
     name: str
@@ -28,19 +28,28 @@ class ClassScore:
 
 
 def confusion(true: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
-    """(num_classes, num_classes) counts: rows are the true class, columns the predicted one."""
+    """Count the images of each true class (rows) and predicted class (columns).
+
+    Args:
+        true: (n,) class numbers.
+        predicted: (n,) class numbers.
+        num_classes: number of classes.
+
+    Returns:
+        (num_classes, num_classes) counts.
+    """
     flat = np.bincount(true * num_classes + predicted, minlength=num_classes * num_classes)
     return flat.reshape(num_classes, num_classes)
 
 
 def accuracy(matrix: NDArray[np.int64]) -> float:
-    """Share of images on the diagonal of a confusion matrix; NaN for none."""
+    """Return the fraction of images on the diagonal of a confusion matrix; NaN without images."""
     total = int(matrix.sum())
     return float(np.trace(matrix)) / total if total else math.nan
 
 
 def class_scores(matrix: NDArray[np.int64], class_names: tuple[str, ...]) -> list[ClassScore]:
-    """Precision, recall and F1 a class from a confusion matrix."""
+    """Compute precision, recall and F1 of each class from a confusion matrix."""
     scores = []
     for number, name in enumerate(class_names):
         hits = int(matrix[number, number])
@@ -48,21 +57,31 @@ def class_scores(matrix: NDArray[np.int64], class_names: tuple[str, ...]) -> lis
         precision = hits / predicted if predicted else 0.0
         recall = hits / support if support else 0.0
         f1 = 2 * hits / (predicted + support) if predicted + support else 0.0
-        between = wilson_interval(hits, predicted), wilson_interval(hits, support)
-        scores.append(ClassScore(name, precision, recall, f1, support, *between))
+        intervals = wilson_interval(hits, predicted), wilson_interval(hits, support)
+        scores.append(ClassScore(name, precision, recall, f1, support, *intervals))
     return scores
 
 
 def cross_entropy(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
-    """Mean of -log p(true class), as Keras' losses compute it (probabilities clipped at 1e-7); NaN for none."""
+    """Return the mean of -log p(true class) in nats; NaN without images.
+
+    Probabilities are clipped to 1e-7 and 1 - 1e-7, as in the losses of Keras.
+
+    Args:
+        true: (n,) class numbers.
+        probabilities: (n, classes).
+    """
     if not len(true):
         return math.nan
-    chosen = probabilities[np.arange(len(true)), true]
-    return float(-np.log(np.clip(chosen, 1e-7, 1 - 1e-7)).mean())
+    own = probabilities[np.arange(len(true)), true]
+    return float(-np.log(np.clip(own, 1e-7, 1 - 1e-7)).mean())
 
 
-def top_k(true: NDArray[np.int64], probabilities: NDArray[np.float64], k: int) -> float:
-    """Share of images whose class is among the k likeliest; NaN for none."""
+def top_k_accuracy(true: NDArray[np.int64], probabilities: NDArray[np.float64], k: int) -> float:
+    """Return the fraction of images whose true class is among the k most probable ones; NaN without images.
+
+    Of equal probabilities, that of the true class ranks first.
+    """
     if not len(true):
         return math.nan
     own = probabilities[np.arange(len(true)), true]
@@ -70,9 +89,15 @@ def top_k(true: NDArray[np.int64], probabilities: NDArray[np.float64], k: int) -
 
 
 def f1_scores(matrices: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(macro, weighted) F1 of confusion matrices (..., classes, classes): the mean over classes, and the mean over images.
+    """Compute macro F1 (mean over classes) and weighted F1 (mean over images).
 
-    Only classes that occur as a label or a prediction count, as in scikit-learn without `labels`.
+    Macro F1 includes only classes that occur as a label or a prediction, as scikit-learn does without `labels`.
+
+    Args:
+        matrices: (..., classes, classes) confusion matrices.
+
+    Returns:
+        (macro, weighted), each (...).
     """
     hits = np.diagonal(matrices, axis1=-2, axis2=-1)
     support, predicted = matrices.sum(axis=-1), matrices.sum(axis=-2)
@@ -82,7 +107,7 @@ def f1_scores(matrices: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray
 def _means_of_f1(
     hits: NDArray[Any], support: NDArray[Any], predicted: NDArray[Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(macro, weighted) F1 from the counts of each class (last axis)."""
+    """Compute (macro, weighted) F1, each (...), from counts of each class: (..., classes), or (classes,) for `support`."""
     f1 = 2 * hits / np.maximum(1, support + predicted)
     occurring = (support + predicted > 0).sum(axis=-1)
     weighted = (f1 * support).sum(axis=-1) / np.maximum(1, support.sum(axis=-1))
@@ -92,21 +117,31 @@ def _means_of_f1(
 def bootstrap_f1(
     matrix: NDArray[np.int64], *, seed: int = 0, rounds: int = 2000
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """95% percentile intervals (Efron, 1979) of macro and weighted F1, from drawing each class's images again.
+    """Compute 95% percentile intervals (Efron, 1979) of macro and weighted F1 by a stratified bootstrap.
 
-    With replacement, and as many as the class has, so that no draw lacks a class. F1 needs no more of an image than its cell
-    in the confusion matrix, so cells are drawn: a multinomial for each row. Where all are right, or none, no draw could be
-    otherwise: then the interval is that of the accuracy, which is the same metric. For the same reason, classes whose images
-    all have the same prediction share one extra image, whose prediction may be any class that occurs.
+    Each round resamples the images of each class with replacement, so that every class keeps its size. F1 depends only on the
+    confusion matrix, so each row is drawn from a multinomial distribution.
+
+    Rows with a single nonzero cell never vary between rounds, which would make the interval too narrow. These rows share one
+    extra image, whose prediction is any class that occurs. If all predictions are correct, or none is, the result is the
+    Wilson interval of the accuracy, which is equal to both F1 scores.
+
+    Args:
+        matrix: (classes, classes) confusion matrix.
+        seed: seed of the resampling.
+        rounds: number of bootstrap rounds.
+
+    Returns:
+        The intervals of (macro, weighted) F1, each (low, high).
     """
     total = int(matrix.sum())
     support = matrix.sum(axis=1)
-    if (right := int(np.trace(matrix))) in (0, total):
-        interval = wilson_interval(right, total)
+    if (correct := int(np.trace(matrix))) in (0, total):
+        interval = wilson_interval(correct, total)
         return interval, interval
     random = np.random.default_rng(seed)
     hits, predicted = np.zeros((rounds, len(matrix))), np.zeros((rounds, len(matrix)))
-    alike = int(((matrix > 0).sum(axis=1) == 1).sum())
+    single_cell_rows = int(((matrix > 0).sum(axis=1) == 1).sum())
     occurring = np.flatnonzero(support + matrix.sum(axis=0))
     for number, row in enumerate(matrix):
         cells = np.flatnonzero(row)
@@ -114,32 +149,39 @@ def bootstrap_f1(
             rates = row[cells] / support[number]
             if len(cells) == 1:
                 cells = occurring
-                rates = (row[cells] + 1 / (alike * len(cells))) / (support[number] + 1 / alike)
+                rates = (row[cells] + 1 / (single_cell_rows * len(cells))) / (support[number] + 1 / single_cell_rows)
             drawn = random.multinomial(support[number], rates, size=rounds)
             predicted[:, cells] += drawn
             hits[:, number] = drawn[:, cells == number].sum(axis=1)
-    found = _means_of_f1(hits, support, predicted)
-    macro, weighted = (tuple(np.percentile(values, [2.5, 97.5]).tolist()) for values in found)
+    scores = _means_of_f1(hits, support, predicted)
+    macro, weighted = (tuple(np.percentile(values, [2.5, 97.5]).tolist()) for values in scores)
     return macro, weighted
 
 
 def roc_auc(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
-    """Area under the ROC curve: how often a positive scores above a negative, ties half; NaN without one of the two.
+    """Compute the area under the ROC curve by ranks (Mann and Whitney, 1947); NaN without positives or without negatives.
 
-    By ranks (Mann and Whitney, 1947).
+    It is the probability that a positive scores higher than a negative; a tie counts one half.
+
+    Args:
+        positive: (n,) whether each image is of the class.
+        scores: (n,) its score for the class.
     """
-    yes = int(positive.sum())
-    no = len(positive) - yes
-    if not yes or not no:
+    positives = int(positive.sum())
+    negatives = len(positive) - positives
+    if not positives or not negatives:
         return math.nan
-    _values, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    _values, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
-    ranks = (last - (counts - 1) / 2)[place]
-    return float((ranks[positive].sum() - yes * (yes + 1) / 2) / (yes * no))
+    ranks = (last - (counts - 1) / 2)[inverse]
+    return float((ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
 def average_precision(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
-    """Precision at each threshold, weighed by the recall that it adds; NaN without a positive."""
+    """Return the mean of the precision at each threshold, weighted by the increase in recall; NaN without positives.
+
+    This is the definition of scikit-learn's `average_precision_score`, without interpolation.
+    """
     if not positive.any():
         return math.nan
     order = np.argsort(-scores, kind="stable")
@@ -149,14 +191,19 @@ def average_precision(positive: NDArray[np.bool_], scores: NDArray[np.float64]) 
     return float((np.diff(recall, prepend=0) * hits[ends] / (ends + 1)).sum())
 
 
-def one_against_rest(
+def one_versus_rest(
     true: NDArray[np.int64],
     probabilities: NDArray[np.float64],
     measure: Callable[[NDArray[np.bool_], NDArray[np.float64]], float],
 ) -> float:
-    """Mean of a binary metric over the classes that have images; with two classes, the metric of the second.
+    """Return the one-versus-rest mean of a binary metric over the classes that have images.
 
-    NaN if all images are of one class.
+    With two classes, return the metric of the second class. NaN if all images are of one class.
+
+    Args:
+        true: (n,) class numbers.
+        probabilities: (n, classes).
+        measure: the metric of (whether each image is of the class, its probability), such as `roc_auc`.
     """
     present = np.unique(true)
     if len(present) < 2:
@@ -166,8 +213,14 @@ def one_against_rest(
     return float(np.mean([measure(true == number, probabilities[:, number]) for number in present]))
 
 
-def note_on_absent(support: NDArray[np.int64], class_names: tuple[str, ...], shown: int = 4) -> str:
-    """A note on classes without images, which are not part of the means over classes; "" if there are none."""
+def note_on_absent_classes(support: NDArray[np.int64], class_names: tuple[str, ...], shown: int = 4) -> str:
+    """Return a note that the means exclude the classes without images, or "" if every class has images.
+
+    Args:
+        support: (classes,) number of images of each class.
+        class_names: names of the classes.
+        shown: maximum number of names in the note.
+    """
     names = [name for name, count in zip(class_names, support.tolist(), strict=True) if not count]
     if not names:
         return ""

@@ -1,4 +1,4 @@
-"""Where a classifier does worse: its accuracy on images that share a size, a brightness, a folder."""
+"""Find subsets of the images, such as a size, a brightness or a folder, on which a classifier is less accurate."""
 
 import collections
 import dataclasses
@@ -10,15 +10,21 @@ from numpy.typing import NDArray
 
 from imgclf.evaluation.intervals import wilson_interval
 
-LEAST = 10  # images in a slice
+MIN_IMAGES = 10  # images in a slice
 BINS = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-    """Images that are alike in one way. by: which; value: its range, or the word; interval: of the accuracy, 95%, Wilson.
+    """A subset of the images that are similar in one property, and the accuracy on it.
 
-    is_worse: whether its accuracy is below that of all images by more than chance explains, however many slices were tried.
+    Attributes:
+        by: name of the property.
+        value: range of a numeric property, or the value of a text property.
+        images: number of images.
+        accuracy: fraction of them that is classified correctly.
+        interval: 95% Wilson interval of `accuracy`.
+        is_worse: whether `accuracy` is significantly below the accuracy on all images, corrected for the number of slices.
     """
 
     by: str
@@ -29,32 +35,25 @@ class Slice:
     is_worse: bool
 
 
-def slices(right: NDArray[np.bool_], columns: Mapping[str, NDArray[np.float64] | Sequence[str]]) -> list[Slice]:
-    """Return the accuracy of slices of the images, the worst first within each column.
+def slices(correct: NDArray[np.bool_], columns: Mapping[str, NDArray[np.float64] | Sequence[str]]) -> list[Slice]:
+    """Return the accuracy on slices of the images, in the order of the columns and with the lowest accuracy first in each.
 
-    Columns with one value, and slices of fewer than ten images, are skipped.
+    Slices of fewer than `MIN_IMAGES` images and slices that contain all images are skipped.
 
     Args:
-        right: (n,) whether each prediction is correct.
-        columns: (n,) values by name. Numbers are divided at their quartiles, and each word is a slice.
+        correct: (n,) whether each prediction is correct.
+        columns: (n,) values of each property. Numbers are split at their quartiles; each text value is a slice.
     """
     found = []
     for by, values in columns.items():
-        members = _quarters(values) if isinstance(values, np.ndarray) else _words(values)
-        members = [(name, chosen) for name, chosen in members if LEAST <= chosen.sum() < len(right)]
-        found += [(by, name, int(chosen.sum()), int(right[chosen].sum())) for name, chosen in members]
-    share = float(right.mean()) if len(right) else 0.0
+        members = _quarters(values) if isinstance(values, np.ndarray) else _by_text(values)
+        members = [(name, chosen) for name, chosen in members if MIN_IMAGES <= chosen.sum() < len(correct)]
+        found += [(by, name, int(chosen.sum()), int(correct[chosen].sum())) for name, chosen in members]
+    overall = float(correct.mean()) if len(correct) else 0.0
     # Bonferroni correction: with many slices, some are below the mean by chance.
-    strict = statistics.NormalDist().inv_cdf(1 - 0.025 / max(1, len(found)))
+    z = statistics.NormalDist().inv_cdf(1 - 0.025 / max(1, len(found)))
     made = [
-        Slice(
-            by,
-            name,
-            count,
-            hits / count,
-            wilson_interval(hits, count),
-            hits / count < share and wilson_interval(hits, count, z=strict)[1] < share,
-        )
+        Slice(by, name, count, hits / count, wilson_interval(hits, count), wilson_interval(hits, count, z=z)[1] < overall)
         for by, name, count, hits in found
     ]
     order = list(columns)
@@ -62,19 +61,24 @@ def slices(right: NDArray[np.bool_], columns: Mapping[str, NDArray[np.float64] |
 
 
 def _quarters(values: NDArray[np.float64]) -> list[tuple[str, NDArray[np.bool_]]]:
+    """Split numbers at their quartiles. Return (range, (n,) mask) for each bin; equal quartiles make one bin."""
     if not len(values):
         return []
     starts = np.unique(np.quantile(values, np.arange(BINS) / BINS, method="lower"))
-    place = np.searchsorted(starts, values, side="right") - 1
-    return [(_range(values[place == bin_]), place == bin_) for bin_ in range(len(starts))]
+    bins = np.searchsorted(starts, values, side="right") - 1
+    return [(_range(values[bins == number]), bins == number) for number in range(len(starts))]
 
 
 def _range(values: NDArray[np.float64]) -> str:
+    """Return the smallest and largest value as text; one number if both have the same text."""
     low, high = (f"{value:.2f}" if value < 10 else f"{value:.0f}" for value in (values.min(), values.max()))
     return low if low == high else f"{low} to {high}"
 
 
-def _words(values: Sequence[str]) -> list[tuple[str, NDArray[np.bool_]]]:
-    """Those with enough images: of a folder for each patient, say, there may be thousands."""
+def _by_text(values: Sequence[str]) -> list[tuple[str, NDArray[np.bool_]]]:
+    """Return (value, (n,) mask) for each text value with enough images.
+
+    Rare values are dropped before masks are made: with one folder for each patient, there may be thousands of them.
+    """
     array, counts = np.array(values, dtype=object), collections.Counter(values)
-    return [(value, array == value) for value in sorted(counts) if counts[value] >= LEAST]
+    return [(value, array == value) for value in sorted(counts) if counts[value] >= MIN_IMAGES]

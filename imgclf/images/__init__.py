@@ -1,1 +1,1 @@
-"""Bytes to pixels: the decoder, the preprocessing, augmentation, and measurements of images."""
+"""Turn bytes into pixels: decoding, preprocessing, augmentation, and measurements of images."""

@@ -1,4 +1,4 @@
-"""Random changes to training images: one OpenCV warp and one table of levels an image, on uint8, all drawn from one seed."""
+"""Augment training images at random: one OpenCV warp and one lookup table per image, on uint8, drawn from one seed."""
 
 import functools
 from collections.abc import Callable
@@ -10,23 +10,27 @@ from numpy.typing import NDArray
 from imgclf.core.config import Augment
 from imgclf.images.decode import Image
 
-ROTATION = 15.0  # degrees either way
+ROTATION = 15.0  # degrees in both directions
 ZOOM = 0.15
-SHIFT = 0.10  # of the side
+SHIFT = 0.10  # fraction of the width or height
 BRIGHTNESS = 25.0  # grey levels
 CONTRAST = 0.2
-COLOUR = 0.08  # of each channel's levels
-STRENGTH = 1.6  # how much further `strong` goes
-MANY, REACH_OF_MANY = 10_000, 0.5  # training images from which `light` is gentler: they vary enough, and it costs accuracy
+COLOUR = 0.08  # fraction of the levels of each channel
+STRENGTH = 1.6  # factor on these limits in `strong`
+# From this many training images on, `light` has this factor: they vary enough, and stronger changes cost accuracy.
+MANY_IMAGES, STRENGTH_FOR_MANY = 10_000, 0.5
 
 Pixels = NDArray[np.uint8]  # (n, h, w, 3)
 Targets = NDArray[np.float32]  # (n, outputs)
-ChangeOne = Callable[[Image, int], Image]
-Change = Callable[[Pixels, Targets, NDArray[np.int64]], tuple[Pixels, Targets]]
+ImageAugmentation = Callable[[Image, int], Image]
+BatchAugmentation = Callable[[Pixels, Targets, NDArray[np.int64]], tuple[Pixels, Targets]]
 
 
 def light(image: Image, seed: int, flip: bool = True, strength: float = 1.0) -> Image:
-    """Flip, rotate, zoom, shift, brighten, stretch contrast, tint: the same seed, the same pixels."""
+    """Flip, rotate, zoom and shift an image; change its brightness, contrast and colours. The same seed gives the same pixels.
+
+    strength: factor on the limits of all changes.
+    """
     random = np.random.default_rng(seed)
     height, width = image.shape[:2]
     draws = random.uniform(-1, 1, 9)
@@ -35,7 +39,7 @@ def light(image: Image, seed: int, flip: bool = True, strength: float = 1.0) -> 
         cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), strength * ROTATION * draws[0], zoom), np.float64
     )
     warp[:, 2] += strength * SHIFT * draws[2:4] * (width, height)
-    if flip and random.random() < 0.5:  # mirror first: x becomes width - 1 - x
+    if flip and random.random() < 0.5:  # flip before the warp: x becomes width - 1 - x
         warp[:, 2] += warp[:, 0] * (width - 1)
         warp[:, 0] *= -1
     moved = cv2.warpAffine(image, warp, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
@@ -47,25 +51,25 @@ def light(image: Image, seed: int, flip: bool = True, strength: float = 1.0) -> 
 
 
 def strong(image: Image, seed: int, flip: bool = True) -> Image:
-    """`light`, further, and two of seven more changes drawn at random (after Cubuk et al., RandAugment, 2020)."""
+    """Apply `light` with more strength, then two of seven other changes at random (after Cubuk et al., RandAugment, 2020)."""
     moved = light(image, seed, flip, STRENGTH)
     random = np.random.default_rng((seed, 1))
-    for number in random.choice(len(_MORE), 2, replace=False):
-        moved = _MORE[number](moved, random)
+    for number in random.choice(len(_STRONG_CHANGES), 2, replace=False):
+        moved = _STRONG_CHANGES[number](moved, random)
     return moved
 
 
 def _grey(image: Image, random: np.random.Generator) -> Image:
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    share = random.uniform(0.3, 1)
-    return cv2.addWeighted(image, 1 - share, grey, share, 0)  # type: ignore[return-value]
+    weight = random.uniform(0.3, 1)
+    return cv2.addWeighted(image, 1 - weight, grey, weight, 0)  # type: ignore[return-value]
 
 
 def _hue(image: Image, random: np.random.Generator) -> Image:
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-    turn, more = int(random.integers(-12, 13)), random.uniform(0.6, 1.5)
+    turn, gain = int(random.integers(-12, 13)), random.uniform(0.6, 1.5)
     levels = np.arange(256)
-    table = np.stack([(levels + turn) % 180, np.clip(levels * more, 0, 255), levels], axis=-1).astype(np.uint8)
+    table = np.stack([(levels + turn) % 180, np.clip(levels * gain, 0, 255), levels], axis=-1).astype(np.uint8)
     return cv2.cvtColor(cv2.LUT(hsv, table[None]), cv2.COLOR_HSV2RGB)  # type: ignore[return-value]
 
 
@@ -78,8 +82,8 @@ def _blur(image: Image, random: np.random.Generator) -> Image:
 
 
 def _sharpen(image: Image, random: np.random.Generator) -> Image:
-    more = random.uniform(0.3, 1.2)
-    return cv2.addWeighted(image, 1 + more, cv2.GaussianBlur(image, (0, 0), 1.0), -more, 0)  # type: ignore[return-value]
+    gain = random.uniform(0.3, 1.2)
+    return cv2.addWeighted(image, 1 + gain, cv2.GaussianBlur(image, (0, 0), 1.0), -gain, 0)  # type: ignore[return-value]
 
 
 def _noise(image: Image, random: np.random.Generator) -> Image:
@@ -87,21 +91,21 @@ def _noise(image: Image, random: np.random.Generator) -> Image:
     return np.clip(image + noise, 0, 255).astype(np.uint8)
 
 
-def _hole(image: Image, random: np.random.Generator) -> Image:
-    """A grey square of up to two fifths of the side (DeVries and Taylor, Cutout, 2017)."""
+def _cutout(image: Image, random: np.random.Generator) -> Image:
+    """Cover a square with grey; its side is 15 to 40% of the shorter side (DeVries and Taylor, Cutout, 2017)."""
     height, width = image.shape[:2]
     side = int(random.uniform(0.15, 0.4) * min(height, width))
     top, left = int(random.integers(0, height - side + 1)), int(random.integers(0, width - side + 1))
-    changed = image.copy()
-    changed[top : top + side, left : left + side] = 128
-    return changed
+    augmented = image.copy()
+    augmented[top : top + side, left : left + side] = 128
+    return augmented
 
 
-_MORE = (_grey, _hue, _posterize, _blur, _sharpen, _noise, _hole)
+_STRONG_CHANGES = (_grey, _hue, _posterize, _blur, _sharpen, _noise, _cutout)
 
 
 def mix(pixels: Pixels, targets: Targets, seed: int) -> tuple[Pixels, Targets]:
-    """Half of the time nothing, else mixup or cutmix of the whole batch with itself shuffled.
+    """Mix a batch with a shuffled copy of itself: 50% unchanged, 25% mixup, 25% CutMix.
 
     Zhang et al., mixup, 2018, with alpha 0.2; Yun et al., CutMix, 2019, with alpha 1.
     """
@@ -109,40 +113,40 @@ def mix(pixels: Pixels, targets: Targets, seed: int) -> tuple[Pixels, Targets]:
     draw = random.random()
     if draw < 0.5 or len(pixels) < 2:
         return pixels, targets
-    other = random.permutation(len(pixels))
+    partners = random.permutation(len(pixels))
     if draw < 0.75:
-        share = float(random.beta(0.2, 0.2))
-        mixed = np.rint(share * pixels + (1 - share) * pixels[other].astype(np.float32)).astype(np.uint8)
+        weight = float(random.beta(0.2, 0.2))
+        mixed = np.rint(weight * pixels + (1 - weight) * pixels[partners].astype(np.float32)).astype(np.uint8)
     else:
         height, width = pixels.shape[1:3]
         cut = np.sqrt(1 - random.beta(1.0, 1.0))
         tall, wide = int(cut * height), int(cut * width)
         top, left = int(random.integers(0, height - tall + 1)), int(random.integers(0, width - wide + 1))
         mixed = pixels.copy()
-        mixed[:, top : top + tall, left : left + wide] = pixels[other, top : top + tall, left : left + wide]
-        share = 1 - tall * wide / (height * width)
-    return mixed, (share * targets + (1 - share) * targets[other]).astype(np.float32)
+        mixed[:, top : top + tall, left : left + wide] = pixels[partners, top : top + tall, left : left + wide]
+        weight = 1 - tall * wide / (height * width)
+    return mixed, (weight * targets + (1 - weight) * targets[partners]).astype(np.float32)
 
 
-def changes(kind: Augment, flip: bool, images: int) -> ChangeOne:
-    """What changes one image by a seed, where there are so many to train on."""
+def image_augmentation(kind: Augment, flip: bool, images: int) -> ImageAugmentation:
+    """Return the augmentation of one image. images: the number of training images."""
     if kind == "none":
         return lambda image, _seed: image
     if kind == "light":
-        return functools.partial(light, flip=flip, strength=REACH_OF_MANY if images >= MANY else 1.0)
+        return functools.partial(light, flip=flip, strength=STRENGTH_FOR_MANY if images >= MANY_IMAGES else 1.0)
     return functools.partial(strong, flip=flip)
 
 
-def changer(kind: Augment, flip: bool, images: int) -> Change | None:
-    """What makes of pixels, targets and a seed for each image what the network is fed; None for `none`."""
+def batch_augmentation(kind: Augment, flip: bool, images: int) -> BatchAugmentation | None:
+    """Return the augmentation of a batch with one seed per image; None for `none`. images: the number of training images."""
     if kind == "none":
         return None
-    one = changes(kind, flip, images)
+    augment_image = image_augmentation(kind, flip, images)
 
-    def change(pixels: Pixels, targets: Targets, seeds: NDArray[np.int64]) -> tuple[Pixels, Targets]:
-        changed = np.empty_like(pixels)
+    def augment_batch(pixels: Pixels, targets: Targets, seeds: NDArray[np.int64]) -> tuple[Pixels, Targets]:
+        augmented = np.empty_like(pixels)
         for number, (image, seed) in enumerate(zip(pixels, seeds.tolist(), strict=True)):
-            changed[number] = one(image, seed)
-        return mix(changed, targets, int(seeds[0])) if kind == "strong" else (changed, targets)
+            augmented[number] = augment_image(image, seed)
+        return mix(augmented, targets, int(seeds[0])) if kind == "strong" else (augmented, targets)
 
-    return change
+    return augment_batch

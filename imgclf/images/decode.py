@@ -1,8 +1,8 @@
-"""THE decoder, bytes to pixels. Nothing else in imgclf decodes an image.
+"""Decode images from bytes to pixels. This is the only decoder: nothing else in imgclf decodes an image.
 
-Every image comes out as (height, width, 3) uint8 RGB: EXIF orientation applied, grey copied to three channels, palettes
-expanded, CMYK converted, transparency laid over white, deeper samples scaled by the declared depth, first frame of an
-animation. TIFF and PNM are read by `tiff` and `pnm`, everything else by OpenCV.
+Every decoded image is (height, width, 3) uint8 RGB: EXIF orientation is applied, grey copied to three channels, palettes are
+expanded, CMYK is converted, transparency blended with white, and deeper samples are scaled by the declared depth. Of an
+animation, the first frame is decoded. `tiff` and `pnm` read TIFF and PNM; OpenCV reads the other formats.
 """
 
 import struct
@@ -15,21 +15,25 @@ from numpy.typing import NDArray
 
 from imgclf.core.errors import ImageError
 from imgclf.images.formats import containers, declared, filetypes, pnm, scaling, tiff
-from imgclf.images.header import Header, header, opened, refuse_raw, sniffed
+from imgclf.images.header import Header, detect_format, header, open_image, refuse_raw
 
-cv2.setNumThreads(1)  # imgclf runs one image a core; OpenCV's own threads would only get in the way
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged files are reported by us, with their names
+cv2.setNumThreads(1)  # imgclf processes one image per core; more threads inside OpenCV would only slow it down
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # imgclf reports damaged files itself, with their names
 
 Image = NDArray[np.uint8]  # (height, width, 3) RGB
 
-MAX_BYTES = 1 << 30
+MAX_BYTES = 1 << 30  # of a file
 
 
 def read(path: Path) -> bytes:
-    """An image file's bytes. Raises ImageError for what is not a regular file, unreadable, empty, no image or over 1 GiB."""
-    with opened(path) as (file, size):
+    """Return the bytes of an image file.
+
+    Raises:
+        ImageError: the file is missing, unreadable, not regular, empty, not a supported image or larger than MAX_BYTES.
+    """
+    with open_image(path) as (file, size):
         data = file.read(1 << 16)
-        refuse_raw(file, sniffed(data[: filetypes.HEAD], path.suffix.lower()), path.suffix.lower())
+        refuse_raw(file, detect_format(data[: filetypes.HEAD], path.suffix.lower()), path.suffix.lower())
         file.seek(len(data))
         if size > MAX_BYTES:
             raise ImageError("too-large", f"{size:,} bytes, more than the limit of {MAX_BYTES:,}")
@@ -37,9 +41,10 @@ def read(path: Path) -> bytes:
 
 
 def decode(data: bytes, head: Header | None = None) -> Image:
-    """Decode a whole image to (height, width, 3) uint8 RGB; raises ImageError. A truncated file never passes.
+    """Decode a complete image to (height, width, 3) uint8 RGB. Raises ImageError for damaged, truncated or unsupported files.
 
-    One that lacks nothing but the mark at its end (JPEG, PNG, GIF) does: every pixel is there. head: its `header`, if at hand.
+    A JPEG, PNG or GIF that lacks only the mark at its end is accepted, because no pixel is missing. head: the image's `header`,
+    if the caller has read it.
     """
     kind = (head or header(data)).format
     try:
@@ -47,11 +52,11 @@ def decode(data: bytes, head: Header | None = None) -> Image:
     except ImageError as error:
         if error.reason != "damaged" or not containers.has_end(kind) or containers.end(data, kind) is not None:
             raise
-        return _decode_without_end(data, kind, error)
+        return _decode_with_end_restored(data, kind, error)
 
 
-def _decode_without_end(data: bytes, kind: str, error: ImageError) -> Image:
-    """Decode with the end put back, if that shows that no pixel was missing; else raise the error that led here."""
+def _decode_with_end_restored(data: bytes, kind: str, error: ImageError) -> Image:
+    """Decode with the end mark restored. Raises `error` unless the result shows that no pixel was missing."""
     first: Image | None = None
     for whole in containers.completions(data, kind):
         try:
@@ -68,6 +73,7 @@ def _decode_without_end(data: bytes, kind: str, error: ImageError) -> Image:
 
 
 def _decode(data: bytes, kind: str) -> Image:
+    """Decode an image that is complete with its end mark. Errors of OpenCV become ImageErrors."""
     try:
         return _pixels(data, kind)
     except MemoryError as error:
@@ -79,19 +85,20 @@ def _decode(data: bytes, kind: str) -> Image:
 
 
 def _pixels(data: bytes, kind: str) -> Image:
+    """Decode with the decoder of the format. Raises ImageError, and cv2.error or MemoryError where OpenCV does."""
     if kind == "TIFF":
         return tiff.decode(data)
     if kind == "PNM":
         return pnm.decode(data)
     damaged = ImageError("damaged", f"damaged or truncated {kind}: it cannot be decoded to the end")
-    if containers.falls_short(data, kind):
+    if containers.is_incomplete(data, kind):
         raise damaged
     try:
-        full = _full(data, kind)
+        max_value = _max_value(data, kind)
     except struct.error as error:
         raise damaged from error
-    buffer = np.frombuffer(containers.still(data, kind), np.uint8)
-    if kind == "JPEG":  # the common case in one call: EXIF, grey and CMYK are handled by OpenCV
+    buffer = np.frombuffer(containers.without_animation(data, kind), np.uint8)
+    if kind == "JPEG":  # the most common format, in one call: OpenCV handles EXIF, grey and CMYK
         image: Any = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
     else:
         image, kinds, metadata = cv2.imdecodeWithMetadata(buffer, flags=cv2.IMREAD_UNCHANGED)
@@ -103,7 +110,7 @@ def _pixels(data: bytes, kind: str) -> Image:
         return image  # type: ignore[no-any-return]
     if image.dtype not in (np.uint8, np.uint16):
         raise ImageError("unsupported", f"{kind} with {image.dtype} samples, which is not supported; convert it to 8 bits")
-    image = _to_rgb(image, data, kind, full)
+    image = _to_rgb(image, data, kind, max_value)
     if kind in ("PNG", "WEBP"):
         exif = next((bytes(m) for k, m in zip(kinds, metadata, strict=True) if k == cv2.IMAGE_METADATA_EXIF), b"")
         return scaling.orient(image, _exif_orientation(exif))
@@ -112,34 +119,39 @@ def _pixels(data: bytes, kind: str) -> Image:
     return np.ascontiguousarray(image)
 
 
-def _full(data: bytes, kind: str) -> int:
-    """Maximum value of samples that OpenCV decodes to more than 8 bits. Raises ImageError for layouts it decodes wrongly."""
+def _max_value(data: bytes, kind: str) -> int:
+    """Return the maximum value of samples that OpenCV decodes to more than 8 bits.
+
+    Raises ImageError for layouts that OpenCV decodes wrongly.
+    """
     if kind == "AVIF":
         return (1 << declared.avif_depth(data)) - 1
     if kind == "BMP" and not declared.bmp(data).depths:
-        raise ImageError("unsupported", "BMP with unusual colour masks, which is not supported; save it with 24 bits a pixel")
+        raise ImageError("unsupported", "BMP with unusual colour masks, which is not supported; save it with 24 bits per pixel")
     if kind != "JPEG 2000":
         return 65535
-    has = declared.jpeg_2000(data)
-    if has.count not in (1, 3, 4) or not 8 <= has.bits <= 16 or not has.is_plain:
-        depth = f"{has.bits} bits" if has.bits else "signed, uneven or subsampled samples, or with an offset"
-        what = f"{has.count} bands of {depth}" if has.is_plain else "colours other than RGB and grey"
+    codestream = declared.jpeg_2000(data)
+    if codestream.count not in (1, 3, 4) or not 8 <= codestream.bits <= 16 or not codestream.is_plain:
+        depth = f"{codestream.bits} bits" if codestream.bits else "signed, uneven or subsampled samples, or with an offset"
+        what = f"{codestream.count} bands of {depth}" if codestream.is_plain else "colours other than RGB and grey"
         raise ImageError("unsupported", f"JPEG 2000 of {what}, which is not supported; convert it to RGB of 8 or 16 bits")
-    return (1 << has.bits) - 1
+    return (1 << codestream.bits) - 1
 
 
-def _to_rgb(image: NDArray[Any], data: bytes, kind: str, full: int) -> NDArray[np.uint8]:
-    """Convert 8- or 16-bit grey, BGR or BGRA from OpenCV to 8-bit RGB, with transparency laid over white."""
-    scaled = _png_to_uint8(image, data) if kind == "PNG" else scaling.to_uint8(image, 255 if image.dtype == np.uint8 else full)
+def _to_rgb(image: NDArray[Any], data: bytes, kind: str, max_value: int) -> NDArray[np.uint8]:
+    """Convert 8- or 16-bit grey, BGR or BGRA from OpenCV to 8-bit RGB, with transparency blended with white."""
+    scaled = (
+        _png_to_uint8(image, data) if kind == "PNG" else scaling.to_uint8(image, 255 if image.dtype == np.uint8 else max_value)
+    )
     if scaled.ndim == 2 or scaled.shape[2] == 1:
         rgb = np.asarray(cv2.cvtColor(scaled, cv2.COLOR_GRAY2RGB), np.uint8)
         level = declared.png_transparent_grey(data) if kind == "PNG" else None
-        if level is not None:  # OpenCV ignores this level and spreads 1, 2 and 4 bits over 8
+        if level is not None:  # OpenCV ignores this level and scales 1, 2 and 4 bits to 8
             rgb[image.reshape(rgb.shape[:2]) == level * (255 // ((1 << data[24]) - 1) if data[24] < 8 else 1)] = 255
         return rgb
     if scaled.shape[2] == 3:
         rgb = np.asarray(cv2.cvtColor(scaled, cv2.COLOR_BGR2RGB), np.uint8)
-        return _spread(rgb, declared.bmp(data).depths) if kind == "BMP" else rgb
+        return _scale_bmp_colours(rgb, declared.bmp(data).depths) if kind == "BMP" else rgb
     rgb = np.asarray(cv2.cvtColor(scaled, cv2.COLOR_BGRA2RGB), np.uint8)
     if _has_alpha(data, kind):
         scaling.over_white(rgb, scaled[..., 3])
@@ -147,14 +159,14 @@ def _to_rgb(image: NDArray[Any], data: bytes, kind: str, full: int) -> NDArray[n
 
 
 def _has_alpha(data: bytes, kind: str) -> bool:
-    """Whether the fourth channel is alpha. BMP and JPEG 2000 must declare it."""
+    """Return whether the fourth channel is alpha. BMP and JPEG 2000 must declare it."""
     if kind == "BMP":
         return declared.bmp(data).has_alpha
     return kind != "JPEG 2000" or declared.jpeg_2000(data).has_alpha
 
 
-def _spread(rgb: NDArray[np.uint8], depths: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Scale 5- and 6-bit BMP colours to the full range: OpenCV only shifts them, so white would be 248 instead of 255."""
+def _scale_bmp_colours(rgb: NDArray[np.uint8], depths: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Scale 5- and 6-bit BMP colours to the full range. OpenCV only shifts them: white would be 248 instead of 255."""
     for channel, bits in enumerate(depths):
         if bits < 8:
             rgb[..., channel] = scaling.to_uint8(rgb[..., channel] >> (8 - bits), (1 << bits) - 1)
@@ -162,7 +174,7 @@ def _spread(rgb: NDArray[np.uint8], depths: tuple[int, ...]) -> NDArray[np.uint8
 
 
 def _png_to_uint8(image: NDArray[Any], data: bytes) -> NDArray[np.uint8]:
-    """Scale by the declared significant bits, the upper ones of 16; the others repeat them."""
+    """Scale 16-bit samples by their declared significant bits: the upper bits, which the lower bits repeat."""
     if image.dtype == np.uint8:
         return image
     samples = image.reshape(*image.shape[:2], -1)
@@ -173,7 +185,7 @@ def _png_to_uint8(image: NDArray[Any], data: bytes) -> NDArray[np.uint8]:
 
 
 def _exif_orientation(exif: bytes) -> int:
-    """The orientation tag (1 to 8) of an EXIF block's first directory; 1 when there is none."""
+    """Return the orientation (1 to 8) from the first directory of an EXIF block; 1 if there is none."""
     exif = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if order is None:
@@ -191,7 +203,7 @@ def _exif_orientation(exif: bytes) -> int:
 
 
 def _avif_orient(image: NDArray[Any], data: bytes) -> Image:
-    """Apply AVIF's own rotation and mirror boxes, which OpenCV leaves out (a turn to the left in steps of 90 degrees)."""
+    """Apply the rotation and mirror boxes of AVIF, which OpenCV ignores. `irot` counts counterclockwise turns of 90 degrees."""
     end = 1 << 16
     turn = data.find(b"\0\0\0\x09irot", 0, end)
     if turn >= 0 and turn + 8 < len(data):

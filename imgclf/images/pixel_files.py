@@ -1,4 +1,4 @@
-"""Decoded images at the network's size as lossless files named after their content; all that a worker process loads."""
+"""Store images, resized to the network's input, as lossless files named after their content. Worker processes import this."""
 
 import contextlib
 import hashlib
@@ -11,27 +11,32 @@ from imgclf.core.files import contained
 from imgclf.images import decode, preprocess
 
 
-def place(store: Path, digest: str) -> Path:
-    """Where the image with this content lies."""
+def stored_path(store: Path, digest: str) -> Path:
+    """Return the path of the stored image with this content hash."""
     return store / digest[:2] / f"{digest}.bmp"
 
 
-def is_whole(path: Path, size: int) -> bool:
-    """Whether a stored file is there with all its bytes."""
+def is_complete(path: Path, size: int) -> bool:
+    """Return whether a stored file exists and has `size` bytes."""
     try:
         return os.stat(path).st_size == size
     except OSError:
         return False
 
 
-def keep(shared: tuple[str, str, Preprocessing, int], item: tuple[str, str]) -> tuple[str, bool, str]:
-    """(content hash, whether it was decoded now, why it cannot be used) of an image.
+def store_image(shared: tuple[str, str, Preprocessing, int], item: tuple[str, str]) -> tuple[str, bool, str]:
+    """Store an image unless it is stored already.
 
-    shared: the data folder, the store, the preprocessing, bytes of a stored file. item: path and content hash, "" if not known.
+    Args:
+        shared: (data folder, folder of the store, preprocessing, bytes of each stored file).
+        item: (path below the data folder, content hash or "" if unknown).
+
+    Returns:
+        (content hash or "", whether it was decoded now, why the image cannot be used or "").
     """
     root, store, preprocessing, size = shared
     path, digest = item
-    if digest and is_whole(place(Path(store), digest), size):
+    if digest and is_complete(stored_path(Path(store), digest), size):
         return digest, False, ""
     try:
         data = decode.read(Path(root, path))
@@ -39,8 +44,8 @@ def keep(shared: tuple[str, str, Preprocessing, int], item: tuple[str, str]) -> 
     except ImageError as error:
         return "", False, str(error)
     digest = hashlib.sha256(data).hexdigest()
-    target = place(Path(store), digest)
-    # Not synced to disk one by one: a file cut short by a power failure is found by its size above.
+    target = stored_path(Path(store), digest)
+    # Not synced to disk, which is slow for each file: after a power failure, the size check above finds truncated files.
     with contained.at(target.parent, make=True) as folder:
         temporary = contained.temporary_name(target.name)
         try:

@@ -24,7 +24,7 @@ Sides = NDArray[np.float64]  # (n,) pixels
 
 @dataclasses.dataclass(frozen=True)
 class Thumbnails:
-    """What the scores are computed from.
+    """The inputs of the scores.
 
     grey: `preprocess.thumbnail(image, SIDE)`. colour: (h, w, 3) RGB, `preprocess.grid(image, 64)`.
     """

@@ -122,7 +122,7 @@ def is_depthwise(network: "keras.Model") -> bool:
     """Return whether the network has depthwise convolutions."""
     import keras
 
-    inner = [layer for part in network.layers for layer in getattr(part, "layers", [])]
+    inner = [layer for outer in network.layers for layer in getattr(outer, "layers", [])]
     return any(isinstance(layer, keras.layers.DepthwiseConv2D) for layer in inner)
 
 
@@ -175,9 +175,9 @@ def _load(network: "keras.Model", path: Path, name: str) -> None:
             return
         saved = keras.models.load_model(path, compile=False)
         wanted = [tuple(variable.shape) for variable in network.weights]
-        for part in (saved, *(layer for layer in saved.layers if layer.weights)):
-            if [tuple(variable.shape) for variable in part.weights] == wanted:
-                network.set_weights(part.get_weights())
+        for source in (saved, *(layer for layer in saved.layers if layer.weights)):
+            if [tuple(variable.shape) for variable in source.weights] == wanted:
+                network.set_weights(source.get_weights())
                 return
         raise ValueError(f"it contains no {name}")
     except (OSError, ValueError, KeyError, TypeError) as error:

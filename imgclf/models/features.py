@@ -18,7 +18,7 @@ from imgclf.core.files.state_folder import state_folder
 from imgclf.core.parallel import ordered_map
 from imgclf.core.progress import Progress
 from imgclf.core.shards import Shard
-from imgclf.images.augment import ChangeOne
+from imgclf.images.augment import ImageAugmentation
 from imgclf.images.decode import Image
 from imgclf.models import backbones
 from imgclf.models.litert import Engines
@@ -94,7 +94,7 @@ class Views:
     """Views of each image, by name: "" is the original; the others are augmented by `change`, seeded by image and name."""
 
     names: tuple[str, ...] = ("",)
-    change: ChangeOne | None = None
+    change: ImageAugmentation | None = None
 
 
 def extract(

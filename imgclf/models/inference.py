@@ -43,7 +43,7 @@ class InferenceModel:
             raise ImgclfError(f"{self.file}: broken bundle, the outputs of the model are not probabilities (0 to 1); retrain")
         if len(self.class_names) == 2:
             output = np.array([1 - output[0], output[0]])
-        return calibration.tempered(output, self.temperature)
+        return calibration.apply_temperature(output, self.temperature)
 
     def probabilities(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
         """Return the probabilities, (n, classes), of n images at the preprocessing's size, computed on all cores."""

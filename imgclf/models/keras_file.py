@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgclf.core.files import reading
-from imgclf.images.archives.zips import Directory
+from imgclf.images.archives.zips import BoundedZip
 from imgclf.models import keras_settings
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def check(path: Path) -> None:
         ValueError: The content is different.
         ImgclfError: The file cannot be read.
     """
-    with reading.opened(path) as file, Directory(file) as whole, zipfile.ZipFile(whole) as archive:
+    with reading.opened(path) as file, BoundedZip(file) as whole, zipfile.ZipFile(whole) as archive:
         entries = archive.infolist()
         if sorted(entry.filename for entry in entries) != sorted(_FILES):
             raise ValueError("it contains other files than Keras writes")

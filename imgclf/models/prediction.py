@@ -139,4 +139,4 @@ def overlay(bundle: Bundle, image: decode.Image, shown: decode.Image, label: str
     prepared = preprocess.apply(bundle.preprocessing, image)
     target = int(bundle.probability(prepared).argmax()) if label is None else bundle.class_names.index(label)
     heat = saliency.occlusion(bundle.probability, prepared, target)
-    return saliency.overlay(shown, saliency.onto(bundle.preprocessing, heat, *shown.shape[:2]))
+    return saliency.overlay(shown, saliency.to_original(bundle.preprocessing, heat, *shown.shape[:2]))

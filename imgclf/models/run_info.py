@@ -140,7 +140,7 @@ class RunInfo:
         path, here = Path(self.data.path), Path.cwd()
         path = path.relative_to(here) if path.is_relative_to(here) else path
         if self.model not in SCRATCH and self.config.weights != "none":
-            return f"look for wrong labels with {command('audit', path)}, or add images"
+            return f"search for wrong labels with {command('audit', path)}, or add images"
         weights = ", or `--class-weights none`" if self.class_weights is not None else ""
         return f"try {command('train', path, '--model', 'efficientnet-lite0')}{weights}"
 

@@ -26,7 +26,7 @@ def sheet(
     *,
     columns: int = 8,
     seed: int = 0,
-    feed: tuple[Preprocessing, augment.ChangeOne] | None = None,
+    feed: tuple[Preprocessing, augment.ImageAugmentation] | None = None,
 ) -> decode.Image:
     """Return a contact sheet, (h, w, 3) uint8 RGB: one row for each class, with its name, count, sizes and random samples.
 
@@ -53,7 +53,7 @@ def sheet(
     return canvas
 
 
-def _tile(root: Path, sample: Sample, seed: int, feed: tuple[Preprocessing, augment.ChangeOne] | None) -> decode.Image:
+def _tile(root: Path, sample: Sample, seed: int, feed: tuple[Preprocessing, augment.ImageAugmentation] | None) -> decode.Image:
     try:
         image = decode.decode(decode.read(root / sample.path))
     except ImageError:

@@ -82,7 +82,7 @@ def preview(
     fed = None
     if feed:
         side = feed.image_size or dataset.auto_image_size(shown, feed.seed)
-        fed = (Preprocessing(side, side, feed.aspect), augment.changes(feed.augment, feed.flip, len(shown.samples)))
+        fed = (Preprocessing(side, side, feed.aspect), augment.image_augmentation(feed.augment, feed.flip, len(shown.samples)))
     image = sheet(shown, classes, columns=config.columns, seed=config.seed, feed=fed)
     try:
         drawing.save(image, out)

@@ -83,7 +83,7 @@ def _interval(pair: Sequence[float]) -> str:
 
 
 def _bar(fraction: float) -> str:
-    return f"<td class=bar style='--share:{100 * fraction:.1f}%'>{fraction:.3f}"
+    return f"<td class=bar style='--fraction:{100 * fraction:.1f}%'>{fraction:.3f}"
 
 
 def _head(title: str, metrics: Mapping[str, Any], about: str) -> str:
@@ -125,7 +125,7 @@ def _confusion(metrics: Mapping[str, Any], plots: Mapping[str, bytes]) -> str:
     for place, (name, row) in enumerate(zip(names, matrix, strict=True)):
         total = max(1, sum(row))
         cells = "".join(
-            f"<td class={'right' if column == place else 'wrong'} style='--share:{100 * count / total:.1f}%'>{count:,}"
+            f"<td class={'right' if column == place else 'wrong'} style='--fraction:{100 * count / total:.1f}%'>{count:,}"
             for column, count in enumerate(row)
         )
         rows.append(f"<tr><th scope=row>{_e(name)}{cells}")

@@ -154,14 +154,14 @@ class Service:
         return preprocess.encode(overlay(self.bundle, image, shown, label), ".jpg")
 
 
-async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Return the result of the work. If the client disconnects, cancel the work and raise Disconnected."""
+async def _unless_disconnected(request: Request, coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Return the result of the coroutine. If the client disconnects, cancel it and raise Disconnected."""
 
     async def disconnect() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
-    task, disconnection = asyncio.ensure_future(work), asyncio.ensure_future(disconnect())
+    task, disconnection = asyncio.ensure_future(coroutine), asyncio.ensure_future(disconnect())
     try:
         await asyncio.wait((task, disconnection), return_when=asyncio.FIRST_COMPLETED)
         if not task.done():

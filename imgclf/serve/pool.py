@@ -35,8 +35,8 @@ class _Request(Generic[Result]):
         self.waiting = collections.deque(self.futures)
 
 
-class _RecentWork:
-    """Seconds of recent work by client: halved every _HALF_LIFE seconds."""
+class _RecentSeconds:
+    """Seconds of recent jobs by client: halved every _HALF_LIFE seconds."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
@@ -69,7 +69,7 @@ class Pool:
         self._threads = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="imgclf-serve")
         self._count, self._limit, self._watch = threads, limit, watch
         self._running = self._long = 0  # running jobs, and the long jobs among them
-        self._recent = _RecentWork()
+        self._recent = _RecentSeconds()
         self._requests: dict[str, list[_Request[Any]]] = {}  # requests with waiting jobs, by client
         self._waiting: dict[str, int] = {}  # number of waiting jobs, by client
         self._lock = threading.Lock()

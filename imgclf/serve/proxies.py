@@ -94,7 +94,7 @@ class Hosts:
         for name in allowed:
             if not name or any(letter in "/@?#, *" or not letter.isascii() or not letter.isprintable() for letter in name):
                 raise UsageError(
-                    f"--allowed-host: {name!r} is not a host name; give one such as photos.example or 10.0.0.5:8443"
+                    f"--allowed-host: {name!r} is not a host name; give one such as images.example or 10.0.0.5:8443"
                 )
         self._allowed = {name.lower() for name in allowed}
         self._any = not self._allowed and not is_loopback(listening)

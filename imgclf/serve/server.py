@@ -59,7 +59,7 @@ def serve(
     Hosts(config.host, config.allowed_host)
     if config.root_path and not re.fullmatch(r"(/[\w.~-]+)+", config.root_path, re.ASCII):
         raise UsageError(
-            f"--root-path: {config.root_path!r} is not a valid prefix; begin with a slash and end without one: /photos"
+            f"--root-path: {config.root_path!r} is not a valid prefix; begin with a slash and end without one: /images"
         )
     try:
         import h11  # noqa: F401  (these lines check whether the extra is installed)

@@ -32,7 +32,7 @@ class Leak:
 class Leakage:
     """The leakage between the subsets of a folder.
 
-    where: What defines the subsets: "its folders", or the path of the manifest.
+    where: The place that defines the subsets: "its folders", or the path of the manifest.
     images: Number of images compared, by subset.
     skipped: (path, reason) of unusable files.
     """

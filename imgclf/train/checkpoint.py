@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from imgclf.core.errors import ImgclfError
 from imgclf.core.fields import Checked, Within
 from imgclf.core.files import atomic, reading
-from imgclf.images.archives.zips import Directory
+from imgclf.images.archives.zips import BoundedZip
 from imgclf.train.state import CHECKPOINT, Epoch, TrainingState, content
 from imgclf.train.trainer import Trainer
 
@@ -59,7 +59,7 @@ def restore(state: TrainingState) -> dict[str, NDArray[Any]]:
     if not os.path.lexists(path):
         return {}
     try:
-        with reading.opened(path) as file, Directory(file) as whole:
+        with reading.opened(path) as file, BoundedZip(file) as whole:
             arrays = _arrays(whole, os.fstat(file.fileno()).st_size)
         text = arrays.pop("state")
         if text.dtype.kind != "U" or text.shape:

@@ -19,8 +19,8 @@ from imgclf.models import keras_settings
 class Devices:
     """The devices that share every training step: `workers` processes with `local` devices each.
 
-    Every worker runs the same program. Decisions that could differ between workers (time limits, Ctrl-C) are made by the
-    chief and sent to the others with `broadcast`.
+    Every worker runs the same program. The chief tests conditions that could differ between workers (time limits, Ctrl-C)
+    and sends the results to the others with `broadcast`.
     """
 
     def __init__(self, strategy: Any, *, index: int = 0, workers: int = 1) -> None:

@@ -130,8 +130,8 @@ def _calibration(model: InferenceModel, prepared: prepared_images.Prepared, mani
     true = np.array([prepared.class_names.index(name.split("/", 1)[0]) for name in names])
     group_of = {row.sha256: row.group for row in manifest.rows}
     groups = [group_of.get(prepared_images.content_of(name), name) for name in names]
-    fit = calibration.calibration(true, probabilities, np.unique(groups, return_inverse=True)[1])
-    calibrated = calibration.tempered(probabilities, fit.temperature)
+    fit = calibration.calibrate(true, probabilities, np.unique(groups, return_inverse=True)[1])
+    calibrated = calibration.apply_temperature(probabilities, fit.temperature)
     return Calibration(
         temperature=fit.temperature,
         fitted=fit.fitted,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from imgclf.core.config import TrainConfig
 from imgclf.core.errors import ImgclfError
 from imgclf.data.loader import Feed
-from imgclf.images.augment import Change
+from imgclf.images.augment import BatchAugmentation
 from imgclf.train import schedule
 from imgclf.train.run_files import RunFiles, saved_best
 from imgclf.train.state import Epoch, TrainingState, improves
@@ -60,7 +60,7 @@ class _Batches:
     own: int
     images: int
     size: int
-    change: Change | None
+    change: BatchAugmentation | None
 
     @staticmethod
     def of(state: TrainingState, strategy: Strategy) -> "_Batches":
@@ -134,7 +134,7 @@ def _epoch(state: TrainingState, strategy: Strategy, batches: _Batches) -> tuple
 
 
 def _must_stop(state: TrainingState, began: float) -> bool:
-    """Return whether the training ends after this epoch, because of Ctrl-C or the time budget: the chief's decision."""
+    """Return whether the training ends after this epoch, because of Ctrl-C or the time budget of the chief."""
     budget, number = state.config.time_budget, len(state.history)
     late = budget is not None and time.monotonic() - began > budget
     stop, late = state.machine.broadcast([state.listener.stop(), late]).astype(bool).tolist()

@@ -25,13 +25,13 @@ from imgclf.train.strategies import Scratch
 SAMPLE = 400  # images that the backbone is scored on, or ten for each class if that is more
 GOOD_ENOUGH = 0.95  # accuracy from which a model is not compared with another
 HINT_FROM, HINT_BELOW = 100, 10_000  # numbers of training images for which `hint` compares the network with the backbone
-# A full training reaches about 0.6 times the error of a trial. The error is proportional to the number of images to the power
-# of -0.08 (frozen backbone) or -0.2 (from scratch). Measured errors on a sample and on all images: flowers 0.29 and 0.24
+# A full training reaches about 0.6 times the error of a short one. The error is proportional to the number of images to the
+# power of -0.08 (frozen backbone) or -0.2 (from scratch). Measured errors on a sample and on all images: flowers 0.29 and 0.24
 # frozen, 0.35 and 0.18 from scratch; cats and dogs 0.02 and 0.01 frozen, 0.33 and 0.14 from scratch; Fashion-MNIST 0.21 and
 # 0.07 from scratch.
-FULL_TO_TRIAL_ERROR, EXPONENT_FROZEN, EXPONENT_SCRATCH = 0.6, 0.08, 0.2
-TRIAL_NEEDS = 500  # training images: the result of a trial on fewer is too uncertain
-TRIAL_IMAGES, TRIAL_EPOCHS, TRIAL_SIDE = 1500, 8, 64  # at most so many images; side in pixels
+FULL_TO_SHORT_ERROR, EXPONENT_FROZEN, EXPONENT_SCRATCH = 0.6, 0.08, 0.2
+SHORT_NEEDS = 500  # training images: the result of a short training on fewer is too uncertain
+SHORT_IMAGES, SHORT_EPOCHS, SHORT_SIDE = 1500, 8, 64  # at most so many images; side in pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +129,7 @@ def choose(
     count = sum(1 for row in manifest.rows if row.split == "train")
     training_set = _training_set(data, manifest, listener)
     frozen = try_backbone(data, manifest, config, listener, training_set)
-    if frozen and (frozen.accuracy >= GOOD_ENOUGH or count < TRIAL_NEEDS):
+    if frozen and (frozen.accuracy >= GOOD_ENOUGH or count < SHORT_NEEDS):
         why = f"; {count} training images are too few to try cnn" if frozen.accuracy < GOOD_ENOUGH else ""
         listener.note(f"--model auto: {backbones.OFFLINE}; {backbones.OFFLINE} {_describe(frozen)}{why}")
         return dataclasses.replace(config, model=backbones.OFFLINE), None
@@ -139,7 +139,7 @@ def choose(
     own = f"{backbones.OFFLINE} {_describe(frozen)}" if frozen else f"too few images for {backbones.OFFLINE}"
     both = f"{backbones.OFFLINE} {accuracies[0]:.2f}, " if frozen else ""
     listener.note(
-        f"--model auto: {chosen}; {own}, a short trial of cnn {_describe(scratch)}; "
+        f"--model auto: {chosen}; {own}, a short training of cnn {_describe(scratch)}; "
         f"expected accuracy with all {count:,} training images: {both}cnn {accuracies[1]:.2f}"
     )
     return dataclasses.replace(config, model=chosen), accuracies[1] if chosen in SCRATCH else None
@@ -150,7 +150,7 @@ def expected(frozen: Candidate | None, scratch: Candidate, count: int) -> tuple[
     accuracies = []
     for candidate, factor, exponent in (
         (frozen, 1.0, EXPONENT_FROZEN),
-        (scratch, FULL_TO_TRIAL_ERROR, EXPONENT_SCRATCH),
+        (scratch, FULL_TO_SHORT_ERROR, EXPONENT_SCRATCH),
     ):
         error = factor * (1 - candidate.accuracy) if candidate else 1.0
         growth = max(1.0, count / candidate.trained_on) if candidate else 1.0
@@ -207,26 +207,26 @@ def try_scratch(
     training_set: the training set, if it is already loaded.
     """
     training_set = training_set or _training_set(data, manifest, listener)
-    chosen = _sample(training_set, TRIAL_IMAGES, config.seed)
+    chosen = _sample(training_set, SHORT_IMAGES, config.seed)
     group_of = {row.path: row.group for row in manifest.rows}
     groups = {sample.path: group_of.get(sample.path) or sample.path for sample in chosen}
     fractions: dict[Subset, float] = {"train": 0.8, "val": 0.2}
     subset_of = allocation.allocate(chosen, groups, fractions, config.seed)
     held_out, inside = ([path for path, own in subset_of.items() if own == subset] for subset in ("val", "train"))
-    side = min(TRIAL_SIDE, config.image_size or dataset.auto_image_size(training_set, config.seed))
-    trial = dataclasses.replace(config, model="cnn", epochs=TRIAL_EPOCHS, image_size=side, progressive=False, ema=0.0)
+    side = min(SHORT_SIDE, config.image_size or dataset.auto_image_size(training_set, config.seed))
+    short = dataclasses.replace(config, model="cnn", epochs=SHORT_EPOCHS, image_size=side, progressive=False, ema=0.0)
     subsets: dict[Subset, dataset.Dataset] = {"train": training_set.subset(inside), "val": training_set.subset(held_out)}
     prepared = prepared_images.prepare(data, subsets, Preprocessing(side, side, config.aspect), listener.preparing)
     if not all(prepared.files.values()):
         raise ImgclfError(f"{data}: too few usable images for --model auto; name a model")
-    state = TrainingState(data, trial, manifest, prepared, None, Path(), Silent(), machine, TRIAL_EPOCHS)
+    state = TrainingState(data, short, manifest, prepared, None, Path(), Silent(), machine, SHORT_EPOCHS)
     listener.stage("trying a network from scratch")
     strategy = Scratch(state)
     steps = math.ceil(len(strategy.images) / config.batch_size)
-    rates = (schedule.rate("cosine", config.learning_rate, step, TRIAL_EPOCHS * steps) for step in range(TRIAL_EPOCHS * steps))
+    rates = (schedule.rate("cosine", config.learning_rate, step, SHORT_EPOCHS * steps) for step in range(SHORT_EPOCHS * steps))
     count = len(strategy.images)
     feed = Feed(strategy.change(count), smoothing=config.label_smoothing)
-    for epoch in range(1, TRIAL_EPOCHS + 1):
+    for epoch in range(1, SHORT_EPOCHS + 1):
         batches = strategy.images.shuffled(config.batch_size, seed=config.seed, epoch=epoch, feed=feed)
         strategy.trainer.epoch(batches, rates)
         listener.batch(epoch, count, count)

@@ -48,7 +48,7 @@ class Strategy(Protocol):
     @property
     def about(self) -> tuple[str, ...]: ...
 
-    def change(self, images: int) -> augment.Change | None:
+    def change(self, images: int) -> augment.BatchAugmentation | None:
         """Return the augmentation of a batch; it depends on the number of training images."""
 
     def network(self, weights: Sequence[NDArray[Any]]) -> "keras.Sequential":
@@ -87,8 +87,8 @@ class Scratch:
         depth = sum(1 for layer in exported.layers if layer.name.startswith("conv2d"))
         self.about = f"{config.model}: {depth} convolutions, {exported.count_params():,} parameters", f"{self.kind}: {why}"
 
-    def change(self, images: int) -> augment.Change | None:
-        return augment.changer(self._config.augment, self._config.flip, images)
+    def change(self, images: int) -> augment.BatchAugmentation | None:
+        return augment.batch_augmentation(self._config.augment, self._config.flip, images)
 
     def network(self, weights: Sequence[NDArray[Any]]) -> "keras.Sequential":
         exported = self.trainer.exported
@@ -135,8 +135,8 @@ class Frozen:
 
     def _features(self, prepared: prepared_images.Prepared, subset: Subset, views: int) -> NDArray[np.float32]:
         config = self._state.config
-        change = augment.changes(config.augment, config.flip, len(self._state.prepared.files["train"]))
-        gentle = len(self._state.prepared.files["train"]) >= augment.MANY
+        change = augment.image_augmentation(config.augment, config.flip, len(self._state.prepared.files["train"]))
+        gentle = len(self._state.prepared.files["train"]) >= augment.MANY_IMAGES
         drawn = [f"{config.augment} {'flip' if config.flip else ''} {gentle} {number}" for number in range(1, views)]
         return features.extract(
             self._extractor,
@@ -152,7 +152,7 @@ class Frozen:
         values /= self._deviation.astype(np.float32)
         return values
 
-    def change(self, images: int) -> augment.Change | None:
+    def change(self, images: int) -> augment.BatchAugmentation | None:
         return None
 
     def network(self, weights: Sequence[NDArray[Any]]) -> "keras.Sequential":
@@ -206,8 +206,8 @@ class Tuned:
             f"{self.kind}: {why}",
         )
 
-    def change(self, images: int) -> augment.Change | None:
-        return augment.changer(self._config.augment, self._config.flip, images)
+    def change(self, images: int) -> augment.BatchAugmentation | None:
+        return augment.batch_augmentation(self._config.augment, self._config.flip, images)
 
     def network(self, weights: Sequence[NDArray[Any]]) -> "keras.Sequential":
         self.trainer.exported.set_weights(weights)

@@ -36,7 +36,7 @@ def main(run_dir: Path) -> None:
     expected = np.concatenate([network.predict_on_batch(pixels.astype(np.float32)) for pixels, _targets, _weights in batches])
     if expected.shape[1] == 1:
         expected = np.hstack([1 - expected, expected])
-    expected = calibration.tempered(expected.astype(np.float64), run.temperature)
+    expected = calibration.apply_temperature(expected.astype(np.float64), run.temperature)
     paths = [str(root / prepared.files["test"][name]) for name in files]
     probabilities = [dict(record.top) for record in predict(run, paths, top=len(run.class_names))]
     found = np.array([[by_class[name] for name in run.class_names] for by_class in probabilities])

@@ -157,7 +157,7 @@ def elsewhere(tmp_path: Path) -> Iterator[Path]:
 def test_a_file_on_another_disk_is_linked_by_a_symbolic_link_and_not_moved(photos: Path, elsewhere: Path) -> None:
     file, folder = write(elsewhere / "a.jpg", b"a"), photos.parent / "sorted"
     done = placing.place(folder, [(str(file), "cat")], "move")
-    reason = "on another disk; choose a folder on the same disk as the photos, or use --link-to"
+    reason = "on another disk; choose a folder on the same disk as the images, or use --link-to"
     assert (done.labels, done.problems) == ({}, [(str(file), reason)])
     assert file.read_bytes() == b"a"
     (elsewhere / "link.jpg").symlink_to("a.jpg")

@@ -203,7 +203,7 @@ def test_order_and_augmentation_follow_seed_and_epoch(data: Path) -> None:
     images = loader.Images(prepare(data), "train")
 
     def epoch(seed: int, number: int) -> list[bytes]:
-        batches = images.shuffled(4, seed=seed, epoch=number, feed=loader.Feed(augment.changer("light", True, 1)))
+        batches = images.shuffled(4, seed=seed, epoch=number, feed=loader.Feed(augment.batch_augmentation("light", True, 1)))
         return [pixels.tobytes() for pixels, _targets, _weights in batches]
 
     first = epoch(3, 1)
@@ -245,11 +245,11 @@ def test_augmented_batches_are_the_augmentation_of_the_prepared_pixels(kind: str
     targets, seeds = images.targets(np.arange(len(images))), np.arange(len(images)) + 100
     for first in range(40):  # batches that are not mixed
         seeds[0] = first
-        changed, same = augment.changer(kind, True, 1)(images.pixels, targets, seeds)  # type: ignore[arg-type, misc]
+        changed, same = augment.batch_augmentation(kind, True, 1)(images.pixels, targets, seeds)  # type: ignore[arg-type, misc]
         if np.array_equal(same, targets):
             break
     for image, source, seed in zip(changed, images.pixels, seeds.tolist(), strict=True):
-        np.testing.assert_array_equal(image, augment.changes(kind, True, 1)(source, seed))  # type: ignore[arg-type]
+        np.testing.assert_array_equal(image, augment.image_augmentation(kind, True, 1)(source, seed))  # type: ignore[arg-type]
     assert images.pixels.tobytes() != changed.tobytes()
 
 

@@ -184,7 +184,7 @@ def test_answers_are_those_of_each_run_and_measures_those_of_the_image(tmp_path:
     assert scoring.groups(on, found) == grouped.Groups(images=5, groups=5, largest=1)
     assert scoring.groups(dataclasses.replace(on, group_of=None), found) is None
     name = run.info.metrics.val_baseline.class_name
-    assert scoring.beside(run, found, 3) == baseline.baseline(name, 2, 3, 5)
+    assert scoring.baseline_of(run, found, 3) == baseline.baseline(name, 2, 3, 5)
     assert name == "blue"
 
 

@@ -1,4 +1,4 @@
-"""Augmentation: the same seed, the same pixels; mixed images have mixed targets."""
+"""Test augmentation: a seed determines the pixels, and mixed images have mixed targets."""
 
 import cv2
 import numpy as np
@@ -8,17 +8,17 @@ from conftest import photo
 from imgclf.images import augment
 
 
-@pytest.mark.parametrize("number", range(len(augment._MORE)))
-def test_each_further_change_keeps_shape_and_range_and_changes_something(number: int) -> None:
+@pytest.mark.parametrize("number", range(len(augment._STRONG_CHANGES)))
+def test_each_strong_change_keeps_the_shape_and_changes_pixels(number: int) -> None:
     image = np.asarray(photo(1, 48, 40))
-    first, second = (augment._MORE[number](image, np.random.default_rng(3)) for _time in range(2))
+    first, second = (augment._STRONG_CHANGES[number](image, np.random.default_rng(3)) for _time in range(2))
     assert (first.shape, first.dtype) == (image.shape, np.uint8)
     np.testing.assert_array_equal(first, second)
     assert (first != image).any()
     assert abs(first.astype(int).mean() - image.mean()) < 40
 
 
-def test_strong_goes_further_than_light() -> None:
+def test_strong_changes_more_than_light() -> None:
     image = np.asarray(photo(2, 64, 64))
 
     def change(one: object) -> float:
@@ -27,34 +27,34 @@ def test_strong_goes_further_than_light() -> None:
     assert change(augment.strong) > 1.1 * change(augment.light)
 
 
-def test_light_is_gentler_where_images_are_many() -> None:
-    """Half as far: a grey image's brightness and contrast move by half of what they move with few."""
+def test_light_changes_less_if_there_are_many_images() -> None:
+    """With 10,000 images or more, brightness and contrast change by half as much."""
     grey = np.full((16, 16, 3), 128, np.uint8)
     for seed in range(20):
-        few, many = (augment.changes("light", True, count)(grey, seed).astype(int) for count in (9_999, 10_000))
+        few, many = (augment.image_augmentation("light", True, count)(grey, seed).astype(int) for count in (9_999, 10_000))
         np.testing.assert_allclose(few - 128, 2 * (many - 128), atol=2)
-    assert (augment.changes("strong", True, 10_000)(grey, 3) == augment.strong(grey, 3)).all()
+    assert (augment.image_augmentation("strong", True, 10_000)(grey, 3) == augment.strong(grey, 3)).all()
 
 
-def test_mixing_mixes_targets_as_it_mixes_pixels() -> None:
-    """Black images of one class and white ones of another: the mean brightness is the second class's share."""
+def test_targets_are_mixed_like_pixels() -> None:
+    """One class is black and the other white, so the mean brightness is the target of the second class."""
     pixels = np.zeros((8, 40, 40, 3), np.uint8)
     pixels[4:] = 255
     targets = np.repeat(np.eye(2, dtype=np.float32), 4, axis=0)
     kinds = set()
     for seed in range(60):
-        mixed, shares = augment.mix(pixels, targets, seed)
-        np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-6)
-        np.testing.assert_allclose(mixed.mean(axis=(1, 2, 3)) / 255, shares[:, 1], atol=0.003)
-        whole = np.array_equal(mixed, pixels)
-        kinds.add("none" if whole else "cutmix" if set(np.unique(mixed)) == {0, 255} else "mixup")
+        mixed, mixed_targets = augment.mix(pixels, targets, seed)
+        np.testing.assert_allclose(mixed_targets.sum(axis=1), 1, atol=1e-6)
+        np.testing.assert_allclose(mixed.mean(axis=(1, 2, 3)) / 255, mixed_targets[:, 1], atol=0.003)
+        unchanged = np.array_equal(mixed, pixels)
+        kinds.add("none" if unchanged else "cutmix" if set(np.unique(mixed)) == {0, 255} else "mixup")
     assert kinds == {"none", "cutmix", "mixup"}
 
 
-def test_without_augmentation_nothing_is_done() -> None:
-    assert augment.changer("none", True, 1) is None
+def test_no_augmentation_changes_nothing() -> None:
+    assert augment.batch_augmentation("none", True, 1) is None
     image = np.asarray(photo(1, 16, 16))
-    np.testing.assert_array_equal(augment.changes("none", True, 1)(image, 5), image)
+    np.testing.assert_array_equal(augment.image_augmentation("none", True, 1)(image, 5), image)
 
 
 # -- how far images change ----------------------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ def test_without_flips_the_left_side_stays_the_left_side(kind: augment.Augment) 
     image[:] = np.linspace(20, 230, 40, dtype=np.uint8)[:, None]
 
     def flips(flip: bool) -> int:
-        change = augment.changes(kind, flip, 100)
+        change = augment.image_augmentation(kind, flip, 100)
         changed = [change(image, seed).astype(float) for seed in range(60)]
         return sum(one[:, :20].mean() > one[:, 20:].mean() for one in changed)
 
@@ -131,7 +131,7 @@ def test_only_strong_mixes_images_and_each_has_its_own_seed() -> None:
     targets, mixed = np.eye(4, dtype=np.float32), 0
     for start in range(20):
         seeds = np.arange(start, start + 4)
-        light, strong = augment.changer("light", True, 100), augment.changer("strong", True, 100)
+        light, strong = augment.batch_augmentation("light", True, 100), augment.batch_augmentation("strong", True, 100)
         assert light is not None
         assert strong is not None
         changed, own = light(pixels, targets, seeds)
@@ -174,7 +174,7 @@ def test_a_hole_is_a_grey_square_of_up_to_two_fifths_of_the_shorter_side() -> No
     image = np.full((60, 100, 3), 255, np.uint8)
     sides = []
     for seed in range(100):
-        changed = augment._hole(image, np.random.default_rng(seed))
+        changed = augment._cutout(image, np.random.default_rng(seed))
         rows, columns = np.nonzero((changed == 128).all(axis=-1))
         side = rows.max() - rows.min() + 1
         assert columns.max() - columns.min() + 1 == side

@@ -1,4 +1,4 @@
-"""Containers: where an image ends, what follows it, and images that lack nothing but their end."""
+"""Test containers: the end of an image, trailing bytes, images without their end marker, and animations."""
 
 import contextlib
 import struct
@@ -21,16 +21,16 @@ FORMS = {"JPEG": {}, "PNG": {}, "GIF": {}, "BMP": {}, "WEBP": {}}
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("behind", [b"", b"x", b"garbage" * 30, b"\xff\xd9", b"\0" * 3])
-def test_the_end_is_found_whatever_lies_behind(form: str, behind: bytes) -> None:
+@pytest.mark.parametrize("trailing", [b"", b"x", b"garbage" * 30, b"\xff\xd9", b"\0" * 3])
+def test_the_end_is_found_before_trailing_bytes(form: str, trailing: bytes) -> None:
     data = encoded(scene(1), form)
-    assert containers.end(data + behind, form) == len(data)
+    assert containers.end(data + trailing, form) == len(data)
 
 
 def test_the_end_of_unusual_jpegs() -> None:
     image = scene(2)
     thumbnail = encoded(image.resize((60, 40)))
-    exif = b"Exif\0\0" + thumbnail  # a whole JPEG, with an end of its own, inside a segment
+    exif = b"Exif\0\0" + thumbnail  # a complete JPEG with its own end marker inside a segment
     for options in (
         {"progressive": True},
         {"restart_marker_blocks": 4},
@@ -44,11 +44,11 @@ def test_the_end_of_unusual_jpegs() -> None:
         assert containers.end(data[:-2], "JPEG") is None
 
 
-def _crumbs(number: int) -> dict[str, tuple[str, bytes]]:
-    """(format, content) of images in which so many empty segments, chunks or blocks lie before the pixels or the end."""
+def _fragmented(number: int) -> dict[str, tuple[str, bytes]]:
+    """Return (format, content) of images with this many empty segments, chunks or blocks before the pixels or the end."""
     jpeg, png, gif = (encoded(scene(1), form) for form in ("JPEG", "PNG", "GIF"))
     text = struct.pack(">I4sI", 0, b"tEXt", zlib.crc32(b"tEXt"))
-    behind = 13 + (3 << (gif[10] & 7) + 1)
+    header_end = 13 + (3 << (gif[10] & 7) + 1)
     codestream = encoded(scene(1), "JPEG2000", no_jp2=True)
     return {
         "nothing else": ("JPEG", b"\xff\xd8" + b"\xff\xe0\0\2" * number),
@@ -58,17 +58,17 @@ def _crumbs(number: int) -> dict[str, tuple[str, bytes]]:
         "many ends": ("JPEG", jpeg[:-2] + b"\xff\xfe\0\4\xff\xd9" * number + jpeg[-2:]),
         "chunks": ("PNG", png[:33] + text * number + png[33:]),
         "chunks without an end": ("PNG", png[:33] + text * number),
-        "blocks": ("GIF", gif[:behind] + b"\x21\xfe\0" * number + gif[behind:]),
-        "sub-blocks": ("GIF", gif[:behind] + b"\x21\xfe" + b"\1x" * number + b"\0" + gif[behind:]),
+        "blocks": ("GIF", gif[:header_end] + b"\x21\xfe\0" * number + gif[header_end:]),
+        "sub-blocks": ("GIF", gif[:header_end] + b"\x21\xfe" + b"\1x" * number + b"\0" + gif[header_end:]),
         "codestream": ("JPEG 2000", codestream[:51] + b"\xff\x64\0\2" * number + codestream[51:]),
         "boxes": ("JPEG 2000", b"\0\0\0\x0cjP  \r\n\x87\n\0\0\0\x14ftypjp2 \0\0\0\0jp2 " + b"\0\0\0\x08free" * number),
     }
 
 
-@pytest.mark.parametrize("name", _crumbs(0))
-def test_many_empty_pieces_take_no_time(name: str, tmp_path: Path) -> None:
-    """Parsers in Python took three seconds for each 10 MB, and the one of sizes held up all clients of `serve` meanwhile."""
-    form, data = _crumbs(2_500_000)[name]
+@pytest.mark.parametrize("name", _fragmented(0))
+def test_many_empty_pieces_take_little_time(name: str, tmp_path: Path) -> None:
+    """A parser in Python without limits takes three seconds for each 10 MB and blocks all clients of `serve`."""
+    form, data = _fragmented(2_500_000)[name]
     (tmp_path / "x.jpg").write_bytes(data)
     actions = [
         lambda: header.header(data), lambda: decode.decode(data), lambda: header.read_header(tmp_path / "x.jpg"),
@@ -81,8 +81,8 @@ def test_many_empty_pieces_take_no_time(name: str, tmp_path: Path) -> None:
     assert time.process_time() - began < 2.5
 
 
-def test_a_few_thousand_pieces_are_read() -> None:
-    for name, (form, data) in _crumbs(5_000).items():
+def test_a_few_thousand_empty_pieces_are_read() -> None:
+    for name, (form, data) in _fragmented(5_000).items():
         if name not in ("nothing else", "markers alone", "chunks without an end", "boxes"):
             assert header.header(data).width == scene(1).width, name
             assert decode.decode(data).shape[1] == scene(1).width, name
@@ -90,8 +90,8 @@ def test_a_few_thousand_pieces_are_read() -> None:
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG 2000"])
-def test_nonsense_ends_nowhere(form: str) -> None:
-    """Whatever a damaged header claims: None or a place in the data, never an error."""
+def test_damaged_headers_raise_no_error(form: str) -> None:
+    """The end is None or a position in the data, whatever a damaged header declares."""
     data = encoded(photo(1), form.replace(" ", ""))
     for cut in range(4, 400, 3):
         for wrong in (data[:cut], data[:cut] + b"\xff" * 50, data[:cut] + b"\0" * 50):
@@ -99,7 +99,7 @@ def test_nonsense_ends_nowhere(form: str) -> None:
             assert end is None or 0 < end <= len(wrong)
             assert containers.is_animated(wrong, form) in (True, False)
             list(containers.completions(wrong, form))
-            containers.falls_short(wrong, form)
+            containers.is_incomplete(wrong, form)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_nonsense_ends_nowhere(form: str) -> None:
         ("JPEG", {"restart_marker_blocks": 4}, (1, 2)), ("PNG", {}, tuple(range(1, 13))), ("GIF", {}, (1,)),
     ],
 )  # fmt: skip
-def test_an_image_that_lacks_only_its_end_decodes_to_the_same_pixels(
+def test_an_image_without_its_end_marker_decodes_to_the_same_pixels(
     form: str, options: dict[str, object], cuts: tuple[int, ...]
 ) -> None:
     for seed in range(4):
@@ -126,8 +126,8 @@ def test_an_image_that_lacks_only_its_end_decodes_to_the_same_pixels(
         ("PNG", {}), ("GIF", {}),
     ],
 )  # fmt: skip
-def test_an_image_that_lacks_a_pixel_never_passes(form: str, options: dict[str, object]) -> None:
-    """A decoder makes up what is missing: the pixels that come out must be the image's, or none."""
+def test_an_image_with_missing_pixels_is_damaged(form: str, options: dict[str, object]) -> None:
+    """Decoders of libraries invent missing pixels. The result must be the pixels of the complete image or an error."""
     for seed in range(4):
         data = encoded(scene(seed, 120, 90), form, **options)
         whole = decode.decode(data)
@@ -140,19 +140,19 @@ def test_an_image_that_lacks_a_pixel_never_passes(form: str, options: dict[str, 
                 np.testing.assert_array_equal(decoded, whole)
 
 
-def test_scans_that_are_missing_altogether_are_missed() -> None:
-    """A progressive JPEG cut between two scans decodes without complaint, only less sharp."""
+def test_missing_scans_are_damage() -> None:
+    """OpenCV decodes a progressive JPEG that is cut between two scans without an error, but less sharp."""
     data = encoded(scene(3), progressive=True)
     starts = [at for at in range(len(data) - 1) if data[at : at + 2] == b"\xff\xda"]
     assert len(starts) > 5
     for start in starts[1:]:
-        table = data.rfind(b"\xff\xc4", 0, start)  # a scan's own tables stand before it
+        table = data.rfind(b"\xff\xc4", 0, start)  # the tables of a scan precede it
         for cut in {start, table}:
             with pytest.raises(ImageError, match="damaged or truncated JPEG"):
                 decode.decode(data[:cut])
 
 
-def test_animations() -> None:
+def test_animations_are_recognised() -> None:
     frames = [scene(4), scene(5)]
     for form in ("GIF", "PNG", "WEBP", "TIFF", "AVIF"):
         assert containers.is_animated(encoded(frames[0], form, save_all=True, append_images=frames[1:]), form), form
@@ -160,20 +160,20 @@ def test_animations() -> None:
     assert not containers.is_animated(apng_of_one_frame(), "PNG")
 
 
-def test_the_size_of_a_jpeg_is_what_the_decoder_finds() -> None:
-    """libjpeg skips bytes between segments up to the next marker, and takes the first frame header that comes."""
+def test_the_size_of_a_jpeg_is_that_of_the_decoder() -> None:
+    """libjpeg skips bytes between segments up to the next marker and uses the first frame header."""
     whole = encoded(photo(0, 24, 16), "JPEG")
     frame = whole.index(b"\xff\xc0")
     for between in (b"\x00", b"\xff\xff", b"\xff\x00\x12", b"rubbish \xff\x00 rubbish"):
         data = whole[:frame] + between + whole[frame:]
         assert header.header(data) == header.Header("JPEG", 24, 16)
         assert decode.decode(data).shape == (16, 24, 3)
-    hidden = whole[:frame] + b"\0" + encoded(photo(0, 500, 16), "JPEG")[2:] + whole[frame:]  # and the second frame is behind it
+    hidden = whole[:frame] + b"\0" + encoded(photo(0, 500, 16), "JPEG")[2:] + whole[frame:]  # two frame headers
     assert header.header(hidden) == header.Header("JPEG", 500, 16)
 
 
-def test_a_chunk_that_claims_more_than_there_is_takes_no_memory() -> None:
-    """OpenCV made room for two gigabytes, and took ten seconds, before it found that a file of a hundred bytes was damaged."""
+def test_a_chunk_that_declares_too_many_bytes_takes_no_memory() -> None:
+    """OpenCV allocates two gigabytes and takes ten seconds to find that a file of a hundred bytes is damaged."""
     whole = encoded(photo(0, 24, 16), "PNG")
     place = whole.index(b"IDAT") - 4
     child = (
@@ -187,22 +187,22 @@ def test_a_chunk_that_claims_more_than_there_is_takes_no_memory() -> None:
         *reason, memory = done.stdout.decode().split()
         return " ".join(reason), int(memory)
 
-    plain = peak(whole)[1]
-    end = b"\0\0\0\x03IEND..." + bytes(4)  # an end of some length, which is none
+    ordinary = peak(whole)[1]
+    end = b"\0\0\0\x03IEND..." + bytes(4)  # an IEND chunk with content is not the end
     for data in (
         whole[:place] + (0x7FFFFFFF).to_bytes(4, "big") + whole[place + 4 :],
         whole[:place] + end + (0x7FFFFFFF).to_bytes(4, "big") + whole[place + 4 :],
     ):
         reason, memory = peak(data)
         assert reason == "damaged"
-        assert memory < 1.5 * plain
+        assert memory < 1.5 * ordinary
 
 
-def test_damaged_animations_do_not_end_the_process(tmp_path: Path) -> None:
-    """OpenCV 5.0 follows damaged animation chunks of a PNG into memory that is not its own: one in eleven of these."""
+def test_damaged_animations_do_not_crash_the_process(tmp_path: Path) -> None:
+    """OpenCV 5.0 accesses invalid memory for one in eleven of these PNG files, whose animation chunks are damaged."""
     frames = [photo(seed, 24, 16) for seed in range(3)]
     whole = encoded(frames[0], "PNG", save_all=True, append_images=frames[1:], default_image=True)
-    assert np.array_equal(decode.decode(whole), np.asarray(frames[0]))  # what a viewer that knows no animations shows
+    assert np.array_equal(decode.decode(whole), np.asarray(frames[0]))  # as in a viewer without animations
     (tmp_path / "animated.png").write_bytes(whole)
     child = """
 import random, sys
@@ -228,8 +228,8 @@ print(decoded)
     assert 0 < int(done.stdout) < 500
 
 
-def test_a_jpeg_without_sampling_factors_that_breaks_off_is_damaged() -> None:
-    """The size of its units would be divided by zero."""
+def test_a_jpeg_with_sampling_factors_of_zero_is_damaged() -> None:
+    """Such a JPEG is refused before the number of its units is computed, which would divide by zero."""
     file = bytearray(encoded(photo(1, 64, 64), "JPEG", restart_marker_blocks=2))
     frame = file.index(b"\xff\xc0")
     for component in range(3):
@@ -250,20 +250,20 @@ def frame(marker: int, width: int, height: int) -> bytes:
 def test_a_jpeg_has_a_bit_for_each_block_of_its_pixels() -> None:
     """15 bytes are 120 bits, of blocks of 8 x 8 in up to 4:2:0: at most 160 x 96 pixels; arithmetic coding may take fewer."""
     for marker in (0xC0, 0xC1, 0xC2):
-        assert not containers.falls_short(frame(marker, 160, 96), "JPEG")
-        assert containers.falls_short(frame(marker, 160, 97), "JPEG")
+        assert not containers.is_incomplete(frame(marker, 160, 96), "JPEG")
+        assert containers.is_incomplete(frame(marker, 160, 97), "JPEG")
     for marker in (0xC3, 0xC9, 0xCA):
-        assert not containers.falls_short(frame(marker, 65_000, 65_000), "JPEG")
+        assert not containers.is_incomplete(frame(marker, 65_000, 65_000), "JPEG")
 
 
 def test_a_png_chunk_may_end_with_the_file() -> None:
     """The decoder reports a missing checksum by itself; only content that is missing counts."""
     head = encoded(photo(1), "PNG")[:33]
     for length, short in ((5, False), (6, True), (0, False)):
-        assert containers.falls_short(head + struct.pack(">I", length) + b"tEXt12345", "PNG") == short
-        assert not containers.falls_short(head + struct.pack(">I", length)[:3], "PNG")
+        assert containers.is_incomplete(head + struct.pack(">I", length) + b"tEXt12345", "PNG") == short
+        assert not containers.is_incomplete(head + struct.pack(">I", length)[:3], "PNG")
     after = struct.pack(">I", 1 << 30) + b"tEXt"
-    assert not containers.falls_short(head + containers.PNG_END + after, "PNG"), "behind the end nothing is read"
+    assert not containers.is_incomplete(head + containers.PNG_END + after, "PNG"), "behind the end nothing is read"
 
 
 def test_tiles_of_a_jpeg_2000_are_counted_from_their_own_corner() -> None:
@@ -271,20 +271,20 @@ def test_tiles_of_a_jpeg_2000_are_counted_from_their_own_corner() -> None:
     data = bytearray(encoded(photo(1, 32, 32), "JPEG2000", no_jp2=True, tile_size=(16, 16)))
     tiles = [at for at in range(len(data)) if data[at : at + 4] == b"\xff\x90\0\x0a"]
     assert len(tiles) == 4
-    assert not containers.falls_short(bytes(data), "JPEG 2000")
+    assert not containers.is_incomplete(bytes(data), "JPEG 2000")
     moved = bytearray(data)
     struct.pack_into(">8I", moved, 8, 40, 48, 8, 16, 16, 16, 8, 16)
-    assert not containers.falls_short(bytes(moved), "JPEG 2000")
+    assert not containers.is_incomplete(bytes(moved), "JPEG 2000")
     struct.pack_into(">8I", moved, 8, 41, 48, 8, 16, 16, 16, 8, 16)
-    assert containers.falls_short(bytes(moved), "JPEG 2000"), "a third column of tiles"
+    assert containers.is_incomplete(bytes(moved), "JPEG 2000"), "a third column of tiles"
     struct.pack_into(">8I", moved, 8, 40, 49, 8, 16, 16, 16, 8, 16)
-    assert containers.falls_short(bytes(moved), "JPEG 2000"), "a third row"
+    assert containers.is_incomplete(bytes(moved), "JPEG 2000"), "a third row"
     last = bytearray(data)
     struct.pack_into(">I", last, tiles[3] + 6, 0)
-    assert not containers.falls_short(bytes(last), "JPEG 2000"), "the last tile may go up to the end"
+    assert not containers.is_incomplete(bytes(last), "JPEG 2000"), "the last tile may go up to the end"
     twice = bytearray(data)
     struct.pack_into(">H", twice, tiles[3] + 4, 2)
-    assert containers.falls_short(bytes(twice), "JPEG 2000"), "a tile in two parts is one tile"
+    assert containers.is_incomplete(bytes(twice), "JPEG 2000"), "a tile in two parts is one tile"
 
 
 def test_an_animation_is_announced_before_the_pixels() -> None:
@@ -308,14 +308,14 @@ def test_a_webp_with_metadata_or_alpha_is_no_animation() -> None:
 def test_a_still_png_has_no_chunk_of_an_animation() -> None:
     """Whatever of it is left: OpenCV must not see one alone either."""
     plain = encoded(photo(1), "PNG")
-    assert containers.still(plain, "PNG") is plain
-    assert containers.still(plain + b"acTL", "GIF") == plain + b"acTL"
+    assert containers.without_animation(plain, "PNG") is plain
+    assert containers.without_animation(plain + b"acTL", "GIF") == plain + b"acTL"
     control = png_chunk(b"acTL", struct.pack(">II", 2, 0))
     between = png_chunk(b"fcTL", bytes(26)), png_chunk(b"fdAT", bytes(30))
     for before in ((control,), between[:1], between[1:], (control, *between)):
         for after in ((), between, (control,)):
             data = plain[:33] + b"".join(before) + plain[33:-12] + b"".join(after) + plain[-12:]
-            assert containers.still(data, "PNG") == plain
+            assert containers.without_animation(data, "PNG") == plain
 
 
 def gif(screen: int | None, *palettes: int | None) -> bytes:

@@ -1,4 +1,4 @@
-"""Duplicates: the hash and the comparison tell copies from strangers, and the search finds what looking at every pair would."""
+"""Test duplicates: hash and similarity separate copies from other images, and the search finds nearly all similar pairs."""
 
 import itertools
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ Features = tuple[NDArray[np.uint64], NDArray[np.uint8], NDArray[np.uint8], NDArr
 
 
 def features(images: Sequence[bytes | Image.Image]) -> Features:
-    """(hashes, ranks, grey thumbnails, colour thumbnails)."""
+    """Return (hashes, ranks, grey thumbnails, colour thumbnails) of images."""
     made, colours = [], []
     for image in images:
         pixels = decode.decode(image) if isinstance(image, bytes) else np.asarray(image)
@@ -32,41 +32,41 @@ def search(features: Features, at_least: float = 0.0) -> NDArray[np.void]:
 
 
 @pytest.mark.parametrize("change", COPIES, ids=lambda change: change.__name__)
-def test_changed_copies_are_similar_and_strangers_are_not(change: object) -> None:
+def test_changed_copies_are_similar_and_other_images_are_not(change: object) -> None:
     originals = [scene(seed) for seed in range(30)]
     hashes, _ranks, thumbnails, colours = features([*originals, *(change(image) for image in originals)])  # type: ignore[operator]
     own, bits = similarity.similarity(thumbnails[:30], thumbnails[30:]), similarity.distance(hashes[:30], hashes[30:])
     assert bits.max() <= similarity.MAX_DISTANCE
-    assert (own >= similarity.least_similarity(bits)).all()
-    assert similarity.colour_likeness(colours[:30], colours[30:]).min() > 0.95
+    assert (own >= similarity.min_similarity(bits)).all()
+    assert similarity.colour_similarity(colours[:30], colours[30:]).min() > 0.95
     others = similarity.similarity(np.roll(thumbnails[:30], 1, axis=0), thumbnails[30:])
     assert others.max() < 0.8
 
 
 def test_mirroring_flips_known_bits() -> None:
-    """Exactly those of the odd waves, but for waves whose size is zero."""
+    """The bits of the odd horizontal frequencies flip. A coefficient near zero can differ."""
     hashes, *_others = features([*(scene(seed) for seed in range(20)), *(scene(seed).transpose(0) for seed in range(20))])
     flipped = similarity.distance(hashes[:20], hashes[20:] ^ similarity.MIRROR)
     assert flipped.max() <= 1
     assert bin(int(similarity.MIRROR)).count("1") in range(26, 38)
 
 
-def test_pairs_link_every_group_once() -> None:
+def test_pairs_connect_each_group_once() -> None:
     originals = [scene(seed) for seed in range(40)]
     copies = [change(image) for image, change in zip(originals, itertools.cycle(COPIES), strict=False)]
     more = [mirrored(image) for image in originals[:10]]
     pairs = search(features([*originals, *copies, *more]))
     assert len(pairs) == 50  # 40 copies and 10 mirror images, each linked to its group once
-    kin = {frozenset((int(pair["first"]) % 40, int(pair["second"]) % 40)) for pair in pairs}
-    assert kin == {frozenset((number,)) for number in range(40)}
-    turned = pairs[pairs["mirrored"]]
-    assert len(turned) == 10
-    assert all((pair["second"] >= 80) != (pair["first"] >= 80) for pair in turned)
-    assert (pairs["similarity"] >= similarity.least_similarity(pairs["distance"])).all()
+    groups = {frozenset((int(pair["first"]) % 40, int(pair["second"]) % 40)) for pair in pairs}
+    assert groups == {frozenset((number,)) for number in range(40)}
+    mirror_pairs = pairs[pairs["mirrored"]]
+    assert len(mirror_pairs) == 10
+    assert all((pair["second"] >= 80) != (pair["first"] >= 80) for pair in mirror_pairs)
+    assert (pairs["similarity"] >= similarity.min_similarity(pairs["distance"])).all()
 
 
-def test_the_search_misses_next_to_nothing_that_looking_at_every_pair_finds() -> None:
-    """Hashes at all distances from random ones, their weakest bits the likeliest to differ, as with images."""
+def test_the_search_finds_nearly_all_close_hashes() -> None:
+    """Hashes have all distances from random ones. As with images, the weakest bits are the most likely to differ."""
     random = np.random.default_rng(0)
     waves = random.normal(size=(3000, 64))
     near = waves[:1500] + random.normal(size=(1500, 64)) * random.uniform(0, 0.45, (1500, 1))
@@ -74,8 +74,8 @@ def test_the_search_misses_next_to_nothing_that_looking_at_every_pair_finds() ->
     hashes = np.packbits(both > 0, axis=1, bitorder="little").view(np.uint64).ravel()
     ranks = np.abs(both).argsort(axis=1).astype(np.uint8)
     found = set()
-    for first, second, turned in similarity._candidates(hashes, ranks):
-        if not turned:
+    for first, second, is_mirrored in similarity._candidates(hashes, ranks):
+        if not is_mirrored:
             found |= {frozenset(pair) for pair in zip(first.tolist(), second.tolist(), strict=True)}
     distances = similarity.distance(hashes[:1500], hashes[3000:])
     expected = {frozenset((int(index), int(index) + 3000)) for index in np.flatnonzero(distances <= similarity.MAX_DISTANCE)}
@@ -85,56 +85,56 @@ def test_the_search_misses_next_to_nothing_that_looking_at_every_pair_finds() ->
     assert similarity.distance(hashes[one], hashes[other]).max() <= similarity.MAX_DISTANCE
 
 
-def test_a_crowd_of_alike_images_costs_few_comparisons() -> None:
-    """A camera that stood still for a day: linked images are not compared again."""
+def test_many_identical_images_need_few_comparisons() -> None:
+    """Images that are already connected are not compared again."""
     hashes, ranks, grey, colours = features([scene(1)])
-    asked = 0
+    compared = 0
 
     def count(some: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        nonlocal asked
-        asked += len(some)
+        nonlocal compared
+        compared += len(some)
         return np.repeat(grey, len(some), axis=0), np.repeat(colours, len(some), axis=0)
 
     pairs = similarity.pairs(
         np.repeat(hashes, 2000), np.repeat(ranks, 2000, axis=0), similarity.coarse(np.repeat(grey, 2000, axis=0)), count
     )
     assert len(pairs) == 1999
-    assert asked < 2000 * 64
+    assert compared < 2000 * 64
 
 
-def test_a_crowd_that_is_alike_and_not_the_same_costs_few_comparisons() -> None:
-    """A camera that never moves, with something new before it each time: the same hash, and no two the same."""
+def test_many_different_images_with_one_hash_need_few_comparisons() -> None:
+    """A fixed camera can give such images, with a new object in each."""
     hashes, ranks, grey, _colours = features([scene(1)])
     random = np.random.default_rng(0)
-    asked = 0
+    compared = 0
 
-    def strangers(some: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        nonlocal asked
-        asked += len(some)
+    def unrelated(some: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        nonlocal compared
+        compared += len(some)
         return random.integers(0, 256, (len(some), 32, 32), np.uint8), np.zeros((len(some), 8, 8, 3), np.uint8)
 
     pairs = similarity.pairs(
-        np.repeat(hashes, 1500), np.repeat(ranks, 1500, axis=0), similarity.coarse(np.repeat(grey, 1500, axis=0)), strangers
+        np.repeat(hashes, 1500), np.repeat(ranks, 1500, axis=0), similarity.coarse(np.repeat(grey, 1500, axis=0)), unrelated
     )
     assert len(pairs) == 0
-    assert asked <= 2 * 2 * 32 * 1500  # thirty-two for each piece, two thumbnails each
+    assert compared <= 2 * 2 * 32 * 1500  # at most 32 pairs for each piece of the hash, two thumbnails each
 
 
-def test_two_crowds_are_linked() -> None:
-    """Many copies of one image and many of a brighter one: the nearest of each are of its own crowd."""
+def test_two_sets_of_copies_are_connected() -> None:
+    """The nearest images of each copy are in its own set. The brighter set must still be connected."""
     image = scene(1)
     found = [np.repeat(column, 100, axis=0) for column in features([image, brightened(image)])]
     pairs = search((found[0], found[1], found[2], found[3]))
     assert len(pairs) == 199
 
 
-def test_colours_tell_apart_what_has_the_same_shape() -> None:
-    """A red shape and a blue one in the same place: a fair likeness in grey does not make them one."""
+def test_equal_shapes_of_different_colours_are_no_duplicates() -> None:
+    """The grey thumbnails are similar enough, but one shape is red and the other blue."""
     random = np.random.default_rng(0)
     grey = np.asarray(scene(3).convert("L").resize((32, 32)), np.uint8)
     noisy = np.clip(grey + random.normal(0, 32, grey.shape), 0, 255).astype(np.uint8)
     alike = similarity.similarity(grey[None], noisy[None])[0]
-    assert similarity.least_similarity(np.array([2], np.uint8))[0] < alike < similarity.CERTAIN
+    assert similarity.min_similarity(np.array([2], np.uint8))[0] < alike < similarity.CERTAIN
     hashes, ranks = np.array([5, 5], np.uint64), np.tile(np.arange(64, dtype=np.uint8), (2, 1))
     red, blue = np.zeros((2, 8, 8, 3), np.uint8)
     red[2:5, 2:5, 0] = blue[2:5, 2:5, 2] = 200
@@ -144,18 +144,18 @@ def test_colours_tell_apart_what_has_the_same_shape() -> None:
     assert len(search((hashes, ranks, both, np.array([red, red])), at_least=0.99)) == 0
 
 
-def test_a_grey_copy_is_a_copy() -> None:
+def test_a_grey_copy_is_a_duplicate() -> None:
     image = scene(5)
     assert len(search(features([image, image.convert("L").convert("RGB")]))) == 1
 
 
-def test_no_images_and_one() -> None:
+def test_one_image_and_no_images_give_no_pairs() -> None:
     one = features([scene(1)])
     assert len(search(one)) == 0
     assert len(search((one[0][:0], one[1][:0], one[2][:0], one[3][:0]))) == 0
 
 
-def test_flat_images_are_told() -> None:
+def test_flat_images_are_recognised() -> None:
     assert similarity.is_flat(np.full((32, 32), 200, np.uint8))
     assert not similarity.is_flat(similarity.perceptual(preprocess.thumbnail(np.asarray(scene(1)), 128))[0])
 
@@ -219,7 +219,7 @@ def test_colours_that_agree_by_85_of_100(likeness: float, count: int) -> None:
     other = np.zeros((8, 8, 3))
     other[:, :4, 0], other[:, 4:, 0] = 100 * likeness, 100 * np.sqrt(1 - likeness**2)
     colours[1] = np.clip(100 + other, 0, 255).round()
-    assert similarity.colour_likeness(colours[:1], colours[1:])[0] == pytest.approx(likeness, abs=0.01)
+    assert similarity.colour_similarity(colours[:1], colours[1:])[0] == pytest.approx(likeness, abs=0.01)
     assert len(search((hashes, ranks, grey, colours))) == count
 
 

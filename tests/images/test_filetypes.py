@@ -1,4 +1,4 @@
-"""What files are by their bytes and endings: camera RAWs in TIFF containers, formats only named, endings left alone."""
+"""Test the format of files by their bytes and endings: camera RAWs, formats that are not decoded, and endings to rename."""
 
 import io
 import struct
@@ -23,7 +23,7 @@ from imgclf.images.sources import expand
 def raw(
     make: bytes = b"NIKON CORPORATION", *, order: str = "<", big: bool = False, signs: str = "cfa", start: bytes = b""
 ) -> bytes:
-    """A RAW as cameras write it: a thumbnail of RGB in the first directory, sensor data in a directory below it."""
+    """Return a camera RAW: an RGB thumbnail in the first directory, and sensor data in its subdirectory."""
     thumbnail = np.asarray(photo(1, 160, 120)).tobytes()
     out = bytearray((b"II" if order == "<" else b"MM") + struct.pack(order + "H", 43 if big else 42))
     out += struct.pack(order + "HHQ", 8, 0, 0) if big else bytes(4)
@@ -43,7 +43,7 @@ def raw(
             content += struct.pack(order + "HH" + word, tag, kind, count) + field.ljust(8 if big else 4, b"\0")
         return put(content + bytes(8 if big else 4))
 
-    place, maker = put(thumbnail), put(make + b"\0")
+    place, text = put(thumbnail), put(make + b"\0")
     sensor = put(np.random.default_rng(0).integers(0, 16383, (60, 80), np.uint16).tobytes())
     about = [(256, 4, 1, 80), (257, 4, 1, 60), (258, 3, 1, 16), (273, 4, 1, sensor), (277, 3, 1, 1), (278, 4, 1, 60),
              (279, 4, 1, 9600)]  # fmt: skip
@@ -51,7 +51,7 @@ def raw(
     below = directory(*about)
     bits = put(struct.pack(order + "3H", 8, 8, 8))
     first = [(256, 4, 1, 160), (257, 4, 1, 120), (258, 3, 3, struct.pack(order + word, bits)), (259, 3, 1, 1), (262, 3, 1, 2),
-             (271, 2, len(make) + 1, struct.pack(order + word, maker)), (273, 4, 1, place), (277, 3, 1, 3), (278, 4, 1, 120),
+             (271, 2, len(make) + 1, struct.pack(order + word, text)), (273, 4, 1, place), (277, 3, 1, 3), (278, 4, 1, 120),
              (279, 4, 1, len(thumbnail)), (330, 4, 1, struct.pack(order + word, below))]  # fmt: skip
     top = directory(*first, *([(50706, 1, 4, b"\1\4\0\0")] if signs == "dng" else []))
     struct.pack_into(order + word, out, 8 if big else 4, top)
@@ -69,30 +69,29 @@ RAWS = [
 
 
 @pytest.mark.parametrize(("content", "kind"), RAWS)
-def test_a_raw_is_named_whatever_it_is_called(content: bytes, kind: str, tmp_path: Path) -> None:
-    expected = f"a camera RAW photo ({kind}); convert it to JPEG or TIFF, for example with darktable-cli"
+def test_a_raw_is_recognised_under_any_name(content: bytes, kind: str, tmp_path: Path) -> None:
+    expected = f"a camera RAW image ({kind}); convert it to JPEG or TIFF, for example with darktable-cli"
     for name in ("photo", "photo.jpg", "photo.tif"):
         path = write(tmp_path / name, content)
         for read in (decode.read, header.read_header):
             with pytest.raises(ImageError) as caught:
                 read(path)
             assert (caught.value.reason, str(caught.value)) == ("unsupported", expected)
-    with pytest.raises(ImageError, match="a camera RAW photo"):
+    with pytest.raises(ImageError, match="a camera RAW image"):
         decode.decode(content)
 
 
-def test_an_ordinary_tiff_is_no_raw(tmp_path: Path) -> None:
+def test_an_ordinary_tiff_is_no_raw_unless_its_ending_is(tmp_path: Path) -> None:
     plain, pages = encoded(photo(1), "TIFF"), encoded(photo(1), "TIFF", save_all=True, append_images=[photo(2)])
     for content in (plain, pages, encoded(photo(1), "TIFF", big_tiff=True), raw(signs="none")):
         assert filetypes.raw(io.BytesIO(content)) == ""
         assert header.header(content).format == "TIFF"
-    for ending in (".NEF", ".dng", ".arw", ".3fr"):  # but who calls it a RAW is believed
-        with pytest.raises(ImageError, match=rf"a camera RAW photo \({ending[1:].upper()}\)"):
+    for ending in (".NEF", ".dng", ".arw", ".3fr"):
+        with pytest.raises(ImageError, match=rf"a camera RAW image \({ending[1:].upper()}\)"):
             decode.read(write(tmp_path / f"x{ending}", plain))
 
 
-def test_a_maker_that_is_no_text(tmp_path: Path) -> None:
-    """Numbers where a camera's name should be are no name; the file is what it is."""
+def test_a_make_tag_that_is_no_text_is_ignored(tmp_path: Path) -> None:
     odd = tiffs.written(Layout("u8", BLACK_0), np.zeros((8, 8, 1), np.uint8), {271: (3, (300, 400, 500))})
     assert decode.decode(odd).shape == (8, 8, 3)
     assert decode.read(write(tmp_path / "x.tif", odd)) == odd
@@ -141,7 +140,7 @@ def test_directories_of_a_raw_may_come_in_any_order() -> None:
     assert filetypes.raw(tagged(*[plain] * 32, (b"SONY", 32803, 1))) == ""
 
 
-def test_damaged_directories_end_the_search() -> None:
+def test_damaged_directories_raise_no_error() -> None:
     random = np.random.default_rng(0)
     for content in (raw(), raw(big=True, signs="dng"), raw(order=">")):
         for _number in range(200):
@@ -155,9 +154,9 @@ def test_damaged_directories_end_the_search() -> None:
 
 
 OTHERS = {
-    "x.heic": (b"\0\0\0\x18ftypheim\0\0\0\0mif1heim", "a HEIC photo, .* heif-convert"),
-    "x.heif": (b"\0\0\0\x18ftypheis\0\0\0\0", "a HEIC photo"),
-    "x1.heic": (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "a HEIC photo"),
+    "x.heic": (b"\0\0\0\x18ftypheim\0\0\0\0mif1heim", "a HEIC image, .* heif-convert"),
+    "x.heif": (b"\0\0\0\x18ftypheis\0\0\0\0", "a HEIC image"),
+    "x1.heic": (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "a HEIC image"),
     "x.jxl": (b"\xff\x0a\xfa\x1f", "a JPEG XL image, .* djxl"),
     "x1.jxl": (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image"),
     "x.dcm": (bytes(128) + b"DICM" + bytes(60), r"a DICOM image, .* dcmj2pnm"),
@@ -187,7 +186,7 @@ def test_formats_that_are_not_decoded_are_named_with_a_tool(name: str, tmp_path:
     assert caught.value.reason == "unsupported"
 
 
-def test_clean_reports_what_is_unsupported_and_never_moves_it(tmp_path: Path) -> None:
+def test_clean_reports_unsupported_files_and_never_moves_them(tmp_path: Path) -> None:
     data = make_classes(tmp_path, {"a": 3, "b": 3}, size=40)
     for name, (content, _words) in OTHERS.items():
         write(data / "a" / name, content)
@@ -204,7 +203,7 @@ def test_clean_reports_what_is_unsupported_and_never_moves_it(tmp_path: Path) ->
     assert {path for path, _reason in skipped} == set(found)
     assert not [reason for _path, reason in skipped if reason == "not an image"]
     problems = {source.name for source in expand([str(data)]) if not source.name.endswith(".png")}
-    assert problems == {str(data / path) for path in found}  # none is passed over in silence
+    assert problems == {str(data / path) for path in found}  # every skipped file has a reason
 
 
 def mpo() -> bytes:
@@ -222,7 +221,7 @@ def mpo() -> bytes:
         ("many.btf", encoded(photo(6, 90, 60), "TIFF", big_tiff=True)),
     ],
 )  # fmt: skip
-def test_endings_that_are_right_are_left_alone(name: str, content: bytes, tmp_path: Path) -> None:
+def test_correct_endings_are_not_renamed(name: str, content: bytes, tmp_path: Path) -> None:
     data = make_classes(tmp_path, {"a": 3, "b": 3}, size=40)
     write(data / "a" / name, content)
     result = cleaning.clean(data, on={"blurry": "ignore"})
@@ -231,7 +230,7 @@ def test_endings_that_are_right_are_left_alone(name: str, content: bytes, tmp_pa
     assert preprocess.load(Preprocessing(60, 90), data / "a" / name).shape == (60, 90, 3)
 
 
-def test_an_mpo_is_its_first_image(tmp_path: Path) -> None:
+def test_an_mpo_decodes_to_its_first_image(tmp_path: Path) -> None:
     stereo = Image.open(io.BytesIO(mpo()))
     np.testing.assert_array_equal(decode.decode(mpo()), np.asarray(stereo.convert("RGB")))
 
@@ -244,18 +243,18 @@ def test_an_mpo_is_its_first_image(tmp_path: Path) -> None:
         ("x.backup", "renamed", "a/x.backup.jpg"), ("x", "renamed", "a/x.jpg"),
     ],
 )  # fmt: skip
-def test_a_jpeg_under_another_name(name: str, action: str, target: str, tmp_path: Path) -> None:
-    """Renamed, unless the name is that of a format which is not read; HEIC's is what phones call JPEGs."""
+def test_a_jpeg_with_another_ending(name: str, action: str, target: str, tmp_path: Path) -> None:
+    """It is renamed, unless the ending is that of an unsupported format. Phones name JPEG files .heic, so these are renamed."""
     data = make_classes(tmp_path, {"a": 3, "b": 3}, size=40)
     write(data / "a" / name, encoded(photo(9, 90, 60)))
     issues = [issue for issue in cleaning.clean(data, on={"blurry": "ignore"}).issues if issue.path == f"a/{name}"]
     assert [(one.check, one.action, one.moved_to) for one in issues] == [("extension", action, target)]
 
 
-def test_one_table_of_endings() -> None:
+def test_each_ending_belongs_to_one_format() -> None:
     decoded = [ending for endings in filetypes.FORMATS.values() for ending in endings]
     assert len(decoded) == len(set(decoded))
-    assert not set(decoded) & filetypes.OTHER_ENDINGS
+    assert not set(decoded) & filetypes.OTHER_EXTENSIONS
     page = (Path(filetypes.__file__).parents[2] / "reports" / "page" / "serve.html").read_text("utf-8")
     accepted = page.split('id="files" accept="')[1].split('"')[0].split(",")
-    assert set(accepted) - {"image/*"} <= filetypes.ENDINGS
+    assert set(accepted) - {"image/*"} <= filetypes.EXTENSIONS

@@ -1,4 +1,4 @@
-"""Headers by the published layouts: signatures, endings, JPEG segments, declared depths."""
+"""Test headers against the published layouts: signatures, endings, JPEG segments, declared depths and scaling."""
 
 import io
 import struct
@@ -56,7 +56,7 @@ def test_every_byte_of_a_signature_counts(kind: str, place: tuple[int, bytes]) -
 
 
 @pytest.mark.parametrize(("kind", "place"), [(kind, place) for kind, places in RAW_SIGNATURES.items() for place in places])
-def test_signatures_of_cameras(kind: str, place: tuple[int, bytes]) -> None:
+def test_every_byte_of_a_camera_signature_counts(kind: str, place: tuple[int, bytes]) -> None:
     offset, magic = place
     head = bytes([7] * offset) + magic + bytes([7] * 40)
     assert filetypes.refusal(head) == ("unsupported", filetypes.raw_refusal(kind))
@@ -66,7 +66,7 @@ def test_signatures_of_cameras(kind: str, place: tuple[int, bytes]) -> None:
         assert filetypes.raw_refusal(kind) not in filetypes.refusal(bytes(broken))
 
 
-def test_formats_without_a_signature_go_by_their_ending_too() -> None:
+def test_formats_without_a_signature_need_their_ending() -> None:
     targa = bytes([0, 0, 2]) + bytes(13) + bytes([24, 0])
     assert {filetypes.other(targa, ending) for ending in (".tga", ".icb", ".vda", ".vst")} == {"Targa"}
     assert {filetypes.other(targa, ending) for ending in (".png", "")} == {None}
@@ -104,7 +104,7 @@ def test_what_is_no_image_is_named(head: bytes, words: str) -> None:
     assert not filetypes.is_image(head, "")
 
 
-def test_endings_are_those_that_pillow_knows() -> None:
+def test_endings_include_those_of_pillow() -> None:
     names = {"JPEG": "JPEG", "PNG": "PNG", "GIF": "GIF", "BMP": "BMP", "DIB": "BMP", "WEBP": "WEBP", "TIFF": "TIFF",
              "AVIF": "AVIF", "JPEG2000": "JPEG 2000", "MPO": "JPEG"}  # fmt: skip
     others = {"PSD": "PSD", "DDS": "DDS", "SGI": "SGI", "TGA": "Targa", "PCX": "PCX", "ICO": "ICO", "CUR": "ICO", "EPS": "EPS",
@@ -112,18 +112,18 @@ def test_endings_are_those_that_pillow_knows() -> None:
     Image.init()
     known = {ending: kind for ending, kind in Image.registered_extensions().items() if kind in names}
     assert len(known) > 15
-    assert [ending for ending, kind in known.items() if not filetypes.is_right(ending.upper(), names[kind])] == []
+    assert [ending for ending, kind in known.items() if not filetypes.is_valid_extension(ending.upper(), names[kind])] == []
     foreign = {ending: kind for ending, kind in Image.registered_extensions().items() if kind in others}
-    missing = [ending for ending, kind in foreign.items() if ending not in filetypes.OTHERS[others[kind]].endings]
+    missing = [ending for ending, kind in foreign.items() if ending not in filetypes.OTHERS[others[kind]].extensions]
     assert set(missing) <= {".rgba"}
-    assert {ending for ending in (".ppm", ".pgm", ".pbm", ".pnm") if not filetypes.is_right(ending, "PNM")} == set()
+    assert {ending for ending in (".ppm", ".pgm", ".pbm", ".pnm") if not filetypes.is_valid_extension(ending, "PNM")} == set()
     cameras = ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl"
     endings = {*foreign, *cameras.split(), ".sr2", ".srw", ".x3f"} - {".rgba"}
-    assert [ending for ending in endings if not filetypes.names_another(ending.upper())] == []
-    assert not filetypes.names_another(".heic")
+    assert [ending for ending in endings if not filetypes.is_unsupported_extension(ending.upper())] == []
+    assert not filetypes.is_unsupported_extension(".heic")
     assert [filetypes.FORMATS[kind][0] for kind in ("JPEG", "TIFF", "PNM")] == [".jpg", ".tif", ".ppm"]
     cut = {"a/x.png": "a/x", "a/x.HEIC": "a/x", "a/x 1.5 m": "a/x 1.5 m", "a/.png": "a/.png", "IMG.2021": "IMG.2021"}
-    assert {path: filetypes.without_wrong_ending(path) for path in cut} == cut
+    assert {path: filetypes.without_image_extension(path) for path in cut} == cut
 
 
 @pytest.mark.parametrize(
@@ -240,16 +240,16 @@ RESTARTS = b"\x12\xff\xd0\x34\xff\xd1\x56\xff\xd2\x78"  # three markers, four in
         (frame(factors=(0x22, 0x11)) + interval(1) + scan(1, 2, data=b"\x12"), True),  # one unit of 16 x 16
         (frame(factors=(0x21, 0x11)) + interval(1) + scan(1, 2, data=b"\x12\xff\xd0\x34"), True),
         (frame(factors=(0x12, 0x11)) + interval(1) + scan(1, 2, data=b"\x12\xff\xd0\x34"), True),
-        (frame(factors=(0x22,)) + interval(1) + scan(1, data=RESTARTS), True),  # the factor of a single component is nothing
+        (frame(factors=(0x22,)) + interval(1) + scan(1, data=RESTARTS), True),  # factors have no effect on a single component
         (frame(factors=(0x11, 0x11)) + interval(1) + scan(1, data=RESTARTS) + scan(2, data=RESTARTS), False),
     ],
 )
-def test_whether_the_scans_of_a_jpeg_are_there(content: bytes, expected: bool) -> None:
-    assert jpeg.jpeg_scans_are_there(b"\xff\xd8" + content) == expected
+def test_missing_scans_of_a_jpeg_are_found(content: bytes, expected: bool) -> None:
+    assert jpeg.jpeg_reaches_last_scan(b"\xff\xd8" + content) == expected
 
 
 def test_the_frame_of_a_jpeg() -> None:
-    """Behind padding, markers that stand alone, and segments, but not behind another beginning or the end."""
+    """The frame header may follow padding, markers without content and segments, but not a start or end marker."""
     before = b"\xff\xe0\0\3x" + b"\xff\x01" + b"\xff\xd3" + b"\xff\xff\xff\xfe\0\2" + b"junk"
     for marker in (0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xCF):
         data = b"\xff\xd8" + before + frame(marker, width=300, height=513)
@@ -261,7 +261,7 @@ def test_the_frame_of_a_jpeg() -> None:
     for stop in (b"\xff\xd8", b"\xff\xd9"):
         assert jpeg.jpeg_size(b"\xff\xd8" + stop + frame()) is None
     assert jpeg.jpeg_size(b"\xff\xd8\xff\xe0\0") is None
-    most = b"\xff\x01" * (jpeg.MOST_SEGMENTS - 1)
+    most = b"\xff\x01" * (jpeg.MAX_SEGMENTS - 1)
     assert jpeg.jpeg_size(b"\xff\xd8" + most + frame()) == (16, 16)
     assert jpeg.jpeg_size(b"\xff\xd8" + most + b"\xff\x01" + frame()) is None
 
@@ -297,10 +297,10 @@ def test_significant_bits_of_a_png(kind: int, bits: tuple[int, ...], expected: t
     chunk = png_chunk(b"sBIT", bytes(bits))
     assert declared.png_significant_bits(png(kind, chunk)) == expected
     assert declared.png_significant_bits(png(kind, png_chunk(b"tEXt", b"a\0b"), chunk)) == expected
-    assert declared.png_significant_bits(png(kind) + chunk) == (), "behind the pixels it says nothing"
+    assert declared.png_significant_bits(png(kind) + chunk) == (), "a chunk after the pixels has no effect"
 
 
-def test_the_transparent_grey_of_a_png() -> None:
+def test_the_transparent_grey_level_of_a_png() -> None:
     assert declared.png_transparent_grey(png(0, png_chunk(b"tRNS", b"\x12\x34"))) == 0x1234
     assert declared.png_transparent_grey(png(0, png_chunk(b"tRNS", b"\x12\x34\x56"))) == 0x1234
     assert declared.png_transparent_grey(png(0, png_chunk(b"tRNS", b"\x12"))) is None
@@ -342,12 +342,12 @@ RGB = (0xFF0000, 0xFF00, 0xFF)
         (bitmap(124, 16, 3, 0xF800, 0x7E0, 0x1F, 0x8000), (5, 6, 5), False),
     ],
 )
-def test_masks_of_a_bmp(content: bytes, depths: tuple[int, ...], has_alpha: bool) -> None:
+def test_colour_masks_of_a_bmp(content: bytes, depths: tuple[int, ...], has_alpha: bool) -> None:
     assert declared.bmp(content) == declared.Bmp(depths, has_alpha)
 
 
 def test_components_of_a_jpeg_2000() -> None:
-    """As Pillow writes it, and with changes of single fields of the SIZ segment."""
+    """Files of Pillow, and files with a changed field in the SIZ segment."""
     for mode, count, has_alpha in (("L", 1, False), ("RGB", 3, False), ("RGBA", 4, True)):
         found = declared.jpeg_2000(encoded(photo(1, 16, 16).convert(mode), "JPEG2000"))
         assert found == declared.Jpeg2000(count, 8, has_alpha, True)
@@ -386,7 +386,7 @@ def test_colours_of_a_jpeg_2000() -> None:
 
 @pytest.mark.parametrize("full", [1, 2, 3, 15, 100, 254, 255, 256, 1023, 4095, 65534, 65535])
 def test_samples_are_scaled_by_the_declared_depth_and_rounded(full: int) -> None:
-    """To the nearest of 256 levels; halves may go up or down only where they cannot be helped."""
+    """Values are rounded to the nearest of 256 levels. A half may be rounded up or down."""
     for kind in (np.uint8, np.uint16):
         most = int(np.iinfo(kind).max)
         values = np.arange(most + 1).astype(kind).reshape(-1, 16)
@@ -409,8 +409,8 @@ def test_floats_are_black_at_0_and_white_at_1() -> None:
         assert error.value.reason == "unsupported"
 
 
-def test_transparency_is_laid_over_white() -> None:
-    """Every colour under every alpha, in more rows than one strip has."""
+def test_transparency_is_composited_over_white() -> None:
+    """Test every colour with every alpha, in more rows than one strip has."""
     colour, alpha = np.mgrid[0:256, 0:256].astype(np.uint8)
     rows = np.concatenate([colour, colour[:3]])
     over = np.repeat(rows[..., None], 3, axis=2)
@@ -423,7 +423,7 @@ def test_transparency_is_laid_over_white() -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientations_as_pillow_has_them(orientation: int) -> None:
+def test_orientations_equal_those_of_pillow(orientation: int) -> None:
     from PIL import ImageOps
 
     image = photo(1, 7, 5)
@@ -436,8 +436,8 @@ def test_orientations_as_pillow_has_them(orientation: int) -> None:
 @pytest.mark.parametrize(
     "content", [b"P1\n3 2\n0 1 0\n1 1 0\n", b"P1 3 2 010110", b"P1\n3 2\n01 01\n10\n", b"P4\n3 2\n\x40\xc0"]
 )
-def test_images_of_bits_as_pillow_has_them(content: bytes) -> None:
-    """1 is black; in the plain form digits need no spaces between them."""
+def test_bilevel_pnm_equals_that_of_pillow(content: bytes) -> None:
+    """1 is black. The plain format needs no spaces between digits."""
     expected = np.array([[255, 0, 255], [0, 0, 255]], np.uint8)
     np.testing.assert_array_equal(decode.decode(content), np.repeat(expected[..., None], 3, axis=2))
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content)).convert("L")), expected)

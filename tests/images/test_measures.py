@@ -1,4 +1,4 @@
-"""Measurements and comparisons by their formulas: what a record may hold, colours, coarse thumbnails, pages, sources."""
+"""Test measurements, comparisons of images, ends of files, and sources against their formulas."""
 
 import hashlib
 import os
@@ -15,6 +15,7 @@ from imgclf.images.formats import containers
 
 
 def record(**changes: object) -> np.ndarray:
+    """Return (1,) a sound record of measurements with these changes."""
     made = np.zeros(1, measurements.DTYPE)
     good = {"format": b"PNG", "bytes": 100, "width": 10, "height": 20, "trailing": 99}
     for name, value in {**good, **changes}.items():
@@ -39,13 +40,13 @@ def record(**changes: object) -> np.ndarray:
         ({"problem": b"damaged", "dark": np.nan}, False), ({"problem": b"damaged", "flat": 2}, False),
     ],
 )  # fmt: skip
-def test_records_that_an_image_can_have(changes: dict[str, object], sound: bool) -> None:
-    """Among good ones; of a file without pixels only what would break a computation counts."""
+def test_unsound_records_are_found(changes: dict[str, object], sound: bool) -> None:
+    """For a file without pixels, a record is unsound only if it would break a computation."""
     assert measurements.are_sound(record(**changes)) == sound
     assert measurements.are_sound(np.concatenate([record(), record(**changes), record()])) == sound
 
 
-def test_what_is_known_of_a_file_is_not_decoded(tmp_path: Path) -> None:
+def test_a_file_with_a_known_digest_is_not_decoded(tmp_path: Path) -> None:
     content = encoded(photo(1), "PNG")
     path = write(tmp_path / "a.png", content)
     digest, measured, problem, thumbnail = measurements.measure_file((str(tmp_path), frozenset()), "a.png")
@@ -67,13 +68,13 @@ def test_what_is_known_of_a_file_is_not_decoded(tmp_path: Path) -> None:
 # -- comparisons --------------------------------------------------------------------------------------------------------------
 
 
-def test_likeness_of_colours_is_a_correlation() -> None:
+def test_colour_likeness_is_a_correlation() -> None:
     random = np.random.default_rng(0)
     first = random.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
     second = np.clip(first.astype(int) + random.integers(-40, 40, first.shape), 0, 255).astype(np.uint8)
     second[1] = 255 - first[1]
     second[2] = second[2].mean(axis=-1, keepdims=True).astype(np.uint8)
-    found = similarity.colour_likeness(first, second)
+    found = similarity.colour_similarity(first, second)
     for number in range(6):
         one, other = (
             (image - image.mean(axis=-1, keepdims=True)).ravel() for image in (first[number] + 0.0, second[number] + 0.0)
@@ -83,7 +84,7 @@ def test_likeness_of_colours_is_a_correlation() -> None:
     assert (found[1], found[2]) == (pytest.approx(-1), 0)
 
 
-def test_coarse_thumbnails_are_block_means_of_length_one() -> None:
+def test_coarse_thumbnails_are_normalised_block_means() -> None:
     thumbnails = np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8)
     thumbnails[2] = 9
     found = similarity.coarse(thumbnails)
@@ -95,13 +96,13 @@ def test_coarse_thumbnails_are_block_means_of_length_one() -> None:
     assert not found[2].any()
 
 
-def test_how_similar_images_must_be() -> None:
-    found = similarity.least_similarity(np.arange(17, dtype=np.uint8))
+def test_the_least_similarity_grows_with_the_distance() -> None:
+    found = similarity.min_similarity(np.arange(17, dtype=np.uint8))
     assert found[:12].tolist() == [0.93] * 12
     np.testing.assert_allclose(found[12:], [0.934, 0.941, 0.948, 0.955, 0.962])
 
 
-def test_flat_is_less_than_four_levels_of_deviation() -> None:
+def test_flat_thumbnails_have_a_deviation_below_four() -> None:
     for step, flat in ((3, True), (4, False), (5, False)):
         thumbnail = np.full((32, 32), 100, np.uint8)
         thumbnail[:, ::2] += 2 * step
@@ -110,7 +111,7 @@ def test_flat_is_less_than_four_levels_of_deviation() -> None:
 
 
 def test_similarity_explains_brightness_contrast_and_shifts() -> None:
-    """By plain least squares of the seven terms; twice the contrast explains all, noise nothing."""
+    """Similarity is the explained variance of a least-squares fit of seven terms."""
     random = np.random.default_rng(1)
     first = np.stack([np.asarray(photo(number, 32, 32).convert("L")) for number in range(3)])
     second = np.stack([(first[0] // 2 + 20), np.roll(first[1], 1, axis=1), random.integers(0, 256, (32, 32))]).astype(np.uint8)
@@ -127,8 +128,8 @@ def test_similarity_explains_brightness_contrast_and_shifts() -> None:
         terms = [np.ones((32, 32)), centred, centred**2 / 64, across, down, across * x, down * y]
         design = np.stack([term[1:-1:2, 1:-1:2].ravel() for term in terms], axis=1)
         wanted = target[1:-1:2, 1:-1:2].ravel()
-        left = wanted - design @ np.linalg.lstsq(design, wanted, rcond=None)[0]
-        return float(np.clip(1 - (left**2).sum() / (((wanted - wanted.mean()) ** 2).sum() + 1), 0, 1))
+        residual = wanted - design @ np.linalg.lstsq(design, wanted, rcond=None)[0]
+        return float(np.clip(1 - (residual**2).sum() / (((wanted - wanted.mean()) ** 2).sum() + 1), 0, 1))
 
     expected = [max(explained(one, other), explained(other, one)) for one, other in zip(first, second, strict=True)]
     np.testing.assert_allclose(found, expected, atol=1e-3)
@@ -137,8 +138,8 @@ def test_similarity_explains_brightness_contrast_and_shifts() -> None:
     assert found[2] < 0.3
 
 
-def test_flipping_mirrors_the_image_first() -> None:
-    """About half of the seeds flip, and then the result is that of the mirrored image."""
+def test_flipping_precedes_the_other_changes() -> None:
+    """About half of the seeds flip the image. The result equals that for the mirrored image without flipping."""
     image = np.asarray(photo(3, 40, 40))
     flipped = 0
     for seed in range(60):
@@ -162,7 +163,7 @@ def test_pages_of_a_tiff_are_images_unless_they_are_reduced_copies(kind: int | N
     assert not containers.is_animated(encoded(photo(1), "TIFF", tiffinfo=info, big_tiff=big), "TIFF")
 
 
-def test_ends_by_the_sizes_that_headers_give() -> None:
+def test_ends_from_the_sizes_in_headers() -> None:
     odd = b"RIFF" + struct.pack("<I", 5) + b"WEBPx"
     assert containers.end(odd + b"\0", "WEBP") == 14
     assert containers.end(odd[:-1], "WEBP") is None
@@ -178,8 +179,8 @@ def test_ends_by_the_sizes_that_headers_give() -> None:
     ]
 
 
-def test_what_a_person_names_as_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each file once, by its folder or by its own name; patterns within folders whose names look like patterns."""
+def test_inputs_are_expanded_to_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inputs are folders, files and patterns. Patterns also work in folders whose names contain pattern characters."""
     monkeypatch.chdir(tmp_path)
     for name in ("photos [1]/a.png", "photos [1]/deep/b.png", "photos [1]/c", "photos [1]/Thumbs.db", "photos [1]/.git/d.png"):
         write(tmp_path / name, encoded(photo(1), "PNG"))
@@ -206,7 +207,7 @@ def test_what_a_person_names_as_images(tmp_path: Path, monkeypatch: pytest.Monke
     assert [source.file for source in sources.expand("photos [1]/a.png")] == [Path("photos [1]/a.png")]
 
 
-def test_files_that_arrive_are_given_once_when_they_are_whole(tmp_path: Path) -> None:
+def test_arriving_files_are_returned_once_they_are_complete(tmp_path: Path) -> None:
     rounds = sources.arrivals(tmp_path, every=0)
     assert next(rounds) == []
     file = write(tmp_path / "a.png", encoded(photo(1), "PNG"))
@@ -214,7 +215,7 @@ def test_files_that_arrive_are_given_once_when_they_are_whole(tmp_path: Path) ->
     assert next(rounds) == []
     write(file, encoded(photo(2), "PNG"))
     os.utime(file, (2, 2))
-    assert next(rounds) == [], "it was still being written"
+    assert next(rounds) == [], "the file is still being written"
     assert [source.name for source in next(rounds)] == [str(file)]
     assert next(rounds) == []
     os.utime(file, (3, 3))
@@ -223,5 +224,5 @@ def test_files_that_arrive_are_given_once_when_they_are_whole(tmp_path: Path) ->
     file.unlink()
     assert next(rounds) == []
     tmp_path.rmdir()
-    with pytest.raises(sources.ImgclfError, match="no longer a folder that could be watched"):
+    with pytest.raises(sources.ImgclfError, match="cannot be watched, because the folder no longer exists"):
         next(rounds)

@@ -1,4 +1,4 @@
-"""Quality scores: from 0 to 1, right at both ends, the same for every size of image."""
+"""Test quality scores: they are from 0 to 1, exact at both ends, and independent of the image size."""
 
 import cv2
 import numpy as np
@@ -30,7 +30,7 @@ def bright(grid: NDArray[np.uint8]) -> float:
     return quality.bright(quality.extremes(grid)[1])
 
 
-def test_ends_of_the_scales() -> None:
+def test_scores_at_both_ends() -> None:
     black, white, both = levels(*[0] * 100), levels(*[255] * 100), levels(*[0] * 50, *[255] * 50)
     ends = [quality.ends(counts) for counts in (black, white, both)]
     assert [dark(flat(*colour)) for colour in ((0, 0, 0), (255, 255, 255), (255, 0, 0))] == [1, 0, 0]
@@ -40,8 +40,8 @@ def test_ends_of_the_scales() -> None:
     assert [quality.brightness(counts) for counts in (black, white, both)] == [0, 1, 0.5]
 
 
-def test_a_few_pixels_decide_nothing() -> None:
-    """A spot of light in the dark, a speck on a white page: 2% may be otherwise."""
+def test_a_few_pixels_have_no_effect() -> None:
+    """Up to 2% of the pixels, such as a lamp at night, do not change the scores."""
     lamp = levels(*[10] * 99, 255)
     assert quality.ends(lamp) == (10, 10)
     assert quality.low_contrast(quality.ends(lamp)) == 1
@@ -58,13 +58,13 @@ def test_brightness_is_the_mean() -> None:
     assert quality.brightness(quality.levels(grey)) == pytest.approx(grey.mean() / 255)
 
 
-def test_seven_neighbouring_levels_are_alike() -> None:
+def test_seven_neighbouring_levels_are_one_colour() -> None:
     assert quality.blank(levels(100, 106)) == 1
     assert quality.blank(levels(100, 107)) == 0.5
     assert quality.blank(levels(0, 6, 249, 250)) == 0.5
 
 
-def test_blur_grows_with_blurring() -> None:
+def test_the_blur_score_grows_with_blurring() -> None:
     for seed in range(5):
         image = np.asarray(scene(seed))
         scores = [
@@ -76,8 +76,8 @@ def test_blur_grows_with_blurring() -> None:
         assert min(scores[3:]) > 0.8
 
 
-def test_blur_by_its_definition() -> None:
-    """Crété et al.: one minus the share of neighbouring differences that a blur takes away, in the worse direction."""
+def test_the_blur_score_equals_its_definition() -> None:
+    """Crété et al., 2007: 1 - fraction of the neighbouring differences that a blur removes, in the worse direction."""
     grey = preprocess.thumbnail(np.asarray(scene(7)), quality.SIDE)
     worst = 0.0
     for axis in (0, 1):
@@ -88,32 +88,32 @@ def test_blur_by_its_definition() -> None:
     assert quality.blurry(grey) == pytest.approx(worst, abs=1e-9)
 
 
-def test_blur_along_one_direction_counts() -> None:
+def test_motion_blur_in_one_direction_is_found() -> None:
     image = np.asarray(scene(8))
     moved = preprocess.thumbnail(cv2.blur(image, (25, 1)), quality.SIDE)
     assert quality.blurry(moved) > 0.7
 
 
-def test_blur_says_nothing_about_a_few_pixels_or_one_colour() -> None:
+def test_small_and_uniform_images_are_not_blurry() -> None:
     assert quality.blurry(np.zeros((15, 200), np.uint8)) == 0
     assert quality.blurry(np.full((100, 100), 7, np.uint8)) == 0
 
 
-def test_grayscale_is_the_share_of_pixels_without_colour() -> None:
+def test_grayscale_is_the_fraction_of_pixels_without_colour() -> None:
     grid = np.zeros((10, 10, 3), np.uint8)
     grid[:, :5] = (100, 108, 100)
     grid[:, 5:] = (100, 100, 109)
     assert quality.grayscale(*quality.extremes(grid)) == 0.5
 
 
-def test_sizes_and_shapes() -> None:
+def test_scores_of_size_and_aspect() -> None:
     sides = np.array([1, 32, 64, 1000])
     assert quality.tiny(sides, np.array([1000] * 4)).tolist() == [1 - 1 / 64, 0.5, 0, 0]
     assert quality.odd_aspect(np.array([10, 20, 10, 40]), np.array([10, 10, 20, 10])).tolist() == [0, 0.5, 0.5, 0.75]
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3.7])
-def test_the_same_image_scores_the_same_at_every_size(scale: float) -> None:
+def test_scores_do_not_depend_on_the_image_size(scale: float) -> None:
     image = np.asarray(scene(9, 400, 300))
     larger = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     small, large = (preprocess.thumbnail(each, quality.SIDE) for each in (image, larger))

@@ -32,7 +32,7 @@ def test_the_limit_of_pixels() -> None:
         with pytest.raises(ImageError, match=f"{width} x {height} pixels, more than the limit of 134 megapixels"):
             header.header(png_of(width, height))
     for width, height in ((0, 40), (40, 0), (0, 0)):
-        with pytest.raises(ImageError, match="damaged PNG: its header gives no size"):
+        with pytest.raises(ImageError, match="damaged PNG: its header has no valid size"):
             header.header(png_of(width, height))
 
 
@@ -44,13 +44,13 @@ def test_a_jpeg_whose_header_comes_after_megabytes_of_metadata(tmp_path: Path) -
         if found:
             assert header.read_header(path) == header.header(path.read_bytes()) == header.Header("JPEG", 60, 40)
         else:
-            with pytest.raises(ImageError, match="damaged JPEG: its header gives no size"):
+            with pytest.raises(ImageError, match="damaged JPEG: its header has no valid size"):
                 header.read_header(path)
 
 
 def test_a_jpeg_without_a_size() -> None:
     for content in (b"\xff\xd8\xff\xe0\0\2", b"\xff\xd8" + frame(0, 40), b"\xff\xd8" + frame(60, 0)):
-        with pytest.raises(ImageError, match="damaged JPEG: its header gives no size"):
+        with pytest.raises(ImageError, match="damaged JPEG: its header has no valid size"):
             header.header(content)
 
 
@@ -77,9 +77,9 @@ def test_the_size_of_a_jpeg_2000_is_without_its_offset() -> None:
 def test_an_extension_of_a_camera_counts_in_capitals_too(tmp_path: Path) -> None:
     plain = encoded(photo(1), "TIFF")
     for ending in (".nef", ".NEF", ".Dng"):
-        with pytest.raises(ImageError, match="a camera RAW photo"):
+        with pytest.raises(ImageError, match="a camera RAW image"):
             header.header(plain, ending)
-        with pytest.raises(ImageError, match="a camera RAW photo"):
+        with pytest.raises(ImageError, match="a camera RAW image"):
             header.read_header(write(tmp_path / f"x{ending}", plain))
     assert header.header(encoded(photo(1), "PNG"), ".nef").format == "PNG", "only a TIFF may be one"
 
@@ -87,7 +87,7 @@ def test_an_extension_of_a_camera_counts_in_capitals_too(tmp_path: Path) -> None
 def test_a_link_that_leads_back_to_itself(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").symlink_to("b.jpg")
     (tmp_path / "b.jpg").symlink_to("a.jpg")
-    with pytest.raises(ImageError, match="a link that leads back to itself") as caught:
+    with pytest.raises(ImageError, match="a loop of symbolic links") as caught:
         header.read_header(tmp_path / "a.jpg")
     assert caught.value.reason == "missing"
     os.symlink(tmp_path / "none.jpg", tmp_path / "c.jpg")

@@ -49,7 +49,7 @@ def test_the_extension_of_a_member_counts() -> None:
     content = encoded(photo(1), "TIFF")
     assert Source("some.zip/a.tif", content).pixels().shape == (40, 60, 3)
     for name in ("some.zip/a.nef", "some.zip/a.NEF"):
-        with pytest.raises(ImageError, match=r"a camera RAW photo \(NEF\)"):
+        with pytest.raises(ImageError, match=r"a camera RAW image \(NEF\)"):
             Source(name, content).pixels()
 
 

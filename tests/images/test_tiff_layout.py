@@ -51,7 +51,7 @@ def rgb(**fields: Any) -> dict[str, Any]:
 def test_what_tags_mean_that_are_missing() -> None:
     """One sample of one bit, uncompressed, in one strip, upright."""
     made = layout(bits=NONE, sizes=NONE)
-    assert (made.bits, made.is_float, made.compression, made.kept, made.alpha) == (1, False, 1, 1, 0)
+    assert (made.bits, made.is_float, made.compression, made.samples, made.alpha) == (1, False, 1, 1, 0)
     assert (made.planar, made.tiled, made.tall, made.wide, made.predictor, made.orientation) == (False, False, 4, 6, 1, 1)
     assert made.pieces == ((8, 4),), "four rows of one byte each"
     assert layout(rows=0).tall == 4
@@ -174,14 +174,14 @@ def directory(*entries: tuple[int, int, int, int], following: int = 0) -> bytes:
 
 def test_the_first_of_two_entries_of_a_tag_counts() -> None:
     data = directory((256, 4, 1, 6), (256, 4, 1, 600), (257, 3, 1, 4), (257, 99, 1, 7), (262, 3, 0, 0), (9999, 4, 1, 5))
-    assert tiff_layout.directory(io.BytesIO(data)) == {256: (6,), 257: (4,)}
+    assert tiff_layout.read_tags(io.BytesIO(data)) == {256: (6,), 257: (4,)}
 
 
 def test_values_that_are_in_the_entry_or_elsewhere() -> None:
     data = directory((258, 3, 2, 8 | 16 << 16), (273, 3, 3, 26 + 12 + 4), (529, 5, 1, 42)) + struct.pack("<3H", 7, 8, 9)
     data = data.replace(struct.pack("<I", 42), struct.pack("<I", 8 + 2 + 36 + 4)) + bytes(2)
-    assert tiff_layout.directory(io.BytesIO(data))[258] == (8, 16)
-    assert tiff_layout.directory(io.BytesIO(data))[273] == (7, 8, 9)
+    assert tiff_layout.read_tags(io.BytesIO(data))[258] == (8, 16)
+    assert tiff_layout.read_tags(io.BytesIO(data))[273] == (7, 8, 9)
 
 
 def test_a_tag_of_too_many_values_is_unsupported_before_they_are_read() -> None:
@@ -189,22 +189,22 @@ def test_a_tag_of_too_many_values_is_unsupported_before_they_are_read() -> None:
     assert most == 1 << 18
     for count, reason in ((most, "damaged"), (most + 1, "unsupported"), ((1 << 32) - 1, "unsupported")):
         with pytest.raises(ImageError) as caught:
-            tiff_layout.directory(io.BytesIO(directory((273, 4, count, 100))))
+            tiff_layout.read_tags(io.BytesIO(directory((273, 4, count, 100))))
         assert caught.value.reason == reason, count
     whole = directory((320, 3, most, 8 + 2 + 12 + 4)) + b"\1\0" * most
-    assert tiff_layout.directory(io.BytesIO(whole))[320] == (1,) * most
+    assert tiff_layout.read_tags(io.BytesIO(whole))[320] == (1,) * most
 
 
 def test_where_the_next_directory_is() -> None:
     data = directory((256, 4, 1, 6), following=1234)
-    start = tiff_layout.beginning(io.BytesIO(data))
+    start = tiff_layout.read_start(io.BytesIO(data))
     assert start == tiff_layout.Start("<", False, 8)
-    assert tiff_layout.tags_at(io.BytesIO(data), start, 8, {256}) == ({256: (6,)}, 1234)
-    assert tiff_layout.tags_at(io.BytesIO(data[:-1]), start, 8, {256}) == ({256: (6,)}, 0)
-    assert tiff_layout.tags_at(io.BytesIO(data), start, 8, {257}) == ({}, 1234)
+    assert tiff_layout.read_directory(io.BytesIO(data), start, 8, {256}) == ({256: (6,)}, 1234)
+    assert tiff_layout.read_directory(io.BytesIO(data[:-1]), start, 8, {256}) == ({256: (6,)}, 0)
+    assert tiff_layout.read_directory(io.BytesIO(data), start, 8, {257}) == ({}, 1234)
     for cut in (7, 4):
         with pytest.raises(ImageError, match="damaged or truncated TIFF"):
-            tiff_layout.beginning(io.BytesIO(data[:cut]))
+            tiff_layout.read_start(io.BytesIO(data[:cut]))
 
 
 def test_offsets_of_more_than_32_bits_are_read() -> None:
@@ -212,14 +212,14 @@ def test_offsets_of_more_than_32_bits_are_read() -> None:
     big = Layout("u8", BLACK_0, big=True)
     values = np.zeros((8, 8, 1), np.uint8)
     far = tiffs.written(big, values, {273: (16, ((1 << 40) + 8, 9))})
-    assert tiff_layout.directory(io.BytesIO(far))[273] == ((1 << 40) + 8, 9)
+    assert tiff_layout.read_tags(io.BytesIO(far))[273] == ((1 << 40) + 8, 9)
     for value, fits in (((1 << 32) - 1, True), (1 << 32, False)):
         data = tiffs.written(big, values, {274: (16, (value,))})
         if fits:
-            assert tiff_layout.directory(io.BytesIO(data))[274] == (value,)
+            assert tiff_layout.read_tags(io.BytesIO(data))[274] == (value,)
         else:
             with pytest.raises(ImageError, match="damaged"):
-                tiff_layout.directory(io.BytesIO(data))
+                tiff_layout.read_tags(io.BytesIO(data))
 
 
 def test_an_uncompressed_tiff_without_sizes_of_its_strips_is_decoded() -> None:

@@ -1,4 +1,4 @@
-"""Byte-based compressions of TIFF against Pillow's encoder and plain decoders, at the ends of their tables and chunks."""
+"""Test byte-based TIFF compressions against the encoders of Pillow and zlib, and at the limits of tables and blocks."""
 
 import io
 import random
@@ -12,7 +12,7 @@ from imgclf.images.formats import unpacking
 
 
 def packed(content: bytes, compression: str) -> bytes:
-    """The strip of a grey TIFF one row high, as libtiff compresses it."""
+    """Return the strip of a grey TIFF of one row, as libtiff compresses it."""
     buffer = io.BytesIO()
     pixels = np.frombuffer(content, np.uint8)[None]
     Image.fromarray(pixels).save(buffer, "TIFF", compression=compression)
@@ -33,31 +33,31 @@ def contents() -> list[bytes]:
 
 
 @pytest.mark.parametrize(("compression", "name"), [(5, "tiff_lzw"), (8, "tiff_adobe_deflate"), (32773, "packbits")])
-def test_what_libtiff_compressed(compression: int, name: str) -> None:
+def test_data_compressed_by_libtiff_is_unpacked(compression: int, name: str) -> None:
     for content in contents():
         piece = packed(content, name)
         assert unpacked(compression, piece, len(content)) == content
         for size in (1, len(content) // 2):
-            assert unpacked(compression, piece, size) == content[:size], "no more than asked for"
+            assert unpacked(compression, piece, size) == content[:size], "no more than the requested size"
         rows = b"".join(map(bytes, unpacking.blocks(compression, memoryview(piece), len(content), 1)))
         assert rows == content
 
 
-def test_runs_of_packbits() -> None:
-    """The example of TIFF 6.0; a count of 128 says nothing; a run that breaks off is an error, and so is a missing byte."""
+def test_packbits_runs() -> None:
+    """Test the example of TIFF 6.0. A count of 128 has no effect, and a truncated literal run is an error."""
     example = bytes([0xFE, 0xAA, 0x02, 0x80, 0x00, 0x2A, 0xFD, 0xAA, 0x03, 0x80, 0x00, 0x2A, 0x22, 0xF7, 0xAA])
     expected = bytes.fromhex("AA AA AA 80 00 2A AA AA AA AA 80 00 2A 22 AA AA AA AA AA AA AA AA AA AA")
     assert unpacked(32773, example, 99) == expected
     assert unpacked(32773, b"\x80" + example[:2] + b"\x80\x80" + example[2:], 99) == expected
     assert unpacked(32773, bytes([127]) + bytes(range(128)), 200) == bytes(range(128))
     assert unpacked(32773, bytes([129, 7]), 200) == b"\x07" * 128
-    assert unpacked(32773, example + b"\xfe", 99) == expected, "a count without a byte ends it"
-    with pytest.raises(ValueError, match="a run continues after the end"):
+    assert unpacked(32773, example + b"\xfe", 99) == expected, "a count without a byte is ignored"
+    with pytest.raises(ValueError, match="a run is longer than the data"):
         unpacked(32773, b"\x02ab", 99)
 
 
-def test_codes_of_lzw() -> None:
-    """Of 9 bits: clear, 65, 258 (which is being made), 66, end; then what is no code yet."""
+def test_lzw_codes() -> None:
+    """Codes have 9 bits. 256 clears the table, 257 ends the data, and a code may be the one that is being added."""
 
     def written(*codes: int) -> bytes:
         bits = "".join(f"{code:09b}" for code in codes)
@@ -84,7 +84,7 @@ def test_deflate_is_read_to_its_checksum() -> None:
     assert len(unpacked(8, piece[:1000], len(content))) < len(content)
 
 
-def test_blocks_are_of_whole_rows_and_all_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_have_whole_rows_and_none_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unpacking, "BLOCK", 50)
     content = random.Random(2).randbytes(300)
     for compression, piece in ((1, content), (8, zlib.compress(content))):

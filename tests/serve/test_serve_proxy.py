@@ -104,7 +104,7 @@ def test_origins(origin: str, host: str, expected: bool) -> None:
         (["--allowed-host", "*"], "--allowed-host: '*' is not a host name; give"),
         (
             ["--root-path", "photos/"],
-            "--root-path: 'photos/' is not a valid prefix; begin with a slash and end without one: /photos",
+            "--root-path: 'photos/' is not a valid prefix; begin with a slash and end without one: /images",
         ),
     ],
 )

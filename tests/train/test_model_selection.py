@@ -137,7 +137,7 @@ def test_auto_tries_both_where_it_is_not(textures: Path, monkeypatch: pytest.Mon
     """The backbone's score is made low; the trial of a network from scratch is real, and uses training images only."""
     heard = Hears()
     config = TrainConfig(model="auto", batch_size=8)
-    monkeypatch.setattr(model_selection, "TRIAL_NEEDS", 10)
+    monkeypatch.setattr(model_selection, "SHORT_NEEDS", 10)
     monkeypatch.setattr(model_selection, "try_backbone", lambda *_any: Candidate(20, 42, 33))
     machine = devices.choose(None)
     trial = model_selection.try_scratch(textures / "data", manifest(textures), config, machine, Silent())
@@ -152,7 +152,7 @@ def test_auto_tries_both_where_it_is_not(textures: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(model_selection, "try_backbone", lambda *_any: None)
     assert model_selection.choose(textures / "data", manifest(textures), config, machine, heard)[0].model == "cnn"
     assert heard.notes[1].startswith(
-        "--model auto: cnn; too few images for efficientnet-lite0, a short trial of cnn reaches an accuracy of "
+        "--model auto: cnn; too few images for efficientnet-lite0, a short training of cnn reaches an accuracy of "
     )
     assert "efficientnet-lite0 " not in heard.notes[1].partition(" training images: ")[2]
 

@@ -97,7 +97,7 @@ def test_predictions_equal_the_keras_model_on_prepared_pixels(trained: Path) -> 
     files = sorted(prepared.files["test"])
     fed = loader.Images(prepared, "test").pixels
     raw = network.predict_on_batch(fed.astype(np.float32))
-    expected = calibration.tempered(raw.astype(np.float64), run.temperature)
+    expected = calibration.apply_temperature(raw.astype(np.float64), run.temperature)
     from imgclf.predict import predict
 
     paths = [str(trained / "data" / prepared.files["test"][name]) for name in files]
@@ -118,7 +118,7 @@ def test_two_classes_have_one_sigmoid_unit(tmp_path: Path) -> None:
     answer = run.probability(pixels)
     assert answer.sum() == pytest.approx(1)
     raw = float(network.predict_on_batch(pixels[None].astype(np.float32))[0, 0])
-    assert answer == pytest.approx(calibration.tempered(np.array([1 - raw, raw]), run.temperature), abs=1e-5)
+    assert answer == pytest.approx(calibration.apply_temperature(np.array([1 - raw, raw]), run.temperature), abs=1e-5)
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:

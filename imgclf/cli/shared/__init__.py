@@ -1,1 +1,1 @@
-"""What several commands share: options and their defaults, the console, exit codes."""
+"""Shared by several commands: options and their defaults, the console, exit codes."""

@@ -1,4 +1,4 @@
-"""What all commands share: exit codes of errors, --quiet and --verbose, and defaults from the config file."""
+"""The base of all commands: exit codes of errors, --quiet and --verbose, and defaults from the config file."""
 
 import contextlib
 import faulthandler

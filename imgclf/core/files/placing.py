@@ -68,7 +68,7 @@ def place(folder: Path, wishes: Sequence[tuple[str, str]], how: How) -> Placed:
 
 
 def _elsewhere() -> str:
-    return "on another disk; choose a folder on the same disk as the photos, or use --link-to"
+    return "on another disk; choose a folder on the same disk as the images, or use --link-to"
 
 
 @contextlib.contextmanager

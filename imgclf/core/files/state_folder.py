@@ -42,7 +42,7 @@ def is_writable(folder: Path) -> bool:
 
 
 def command(verb: str, data: Path, *options: str) -> str:
-    """Return a command on a data folder, ready to paste, such as `imgclf split photos --force`."""
+    """Return a command on a data folder, ready to paste, such as `imgclf split data --force`."""
     folder = os.fspath(data)
     return f"`{shlex.join(['imgclf', verb, f'./{folder}' if folder.startswith('-') else folder, *options])}`"
 
@@ -60,7 +60,7 @@ def check_outside(place: Path, option: str, *known: Path, itself: bool = False) 
     above = (resolved, *resolved.parents) if itself else resolved.parents
     marked = (folder for folder in above if any(os.path.lexists(folder / STATE_NAME / mark) for mark in _MARKS))
     for data in (*(folder.resolve() for folder in known), *marked):
-        if data in above and not any(part.startswith(".") for part in resolved.relative_to(data).parts):
+        if data in above and not any(name.startswith(".") for name in resolved.relative_to(data).parts):
             raise ImgclfError(
                 f"{place}: is inside the data folder {data} and would become part of the data; "
                 f"choose a place outside it for {option}"

@@ -67,7 +67,7 @@ def _later(journal: Journal, name: str, failure: Failure) -> str:
 
 
 def carry_back(journal: Journal, name: str) -> list[Failure]:
-    """Take back every move of a plan, the last one first; safe to call again after a kill. What fails stays in the plan."""
+    """Undo every move of a plan, the last one first; safe to call again after a kill. A move that fails stays in the plan."""
     plan = journal.read(name)
     failures = []
     for move in reversed(plan.moves):

@@ -1,4 +1,4 @@
-"""What archives of all formats share: a member, the limits, and the budget of what may be decompressed."""
+"""Shared by all archive formats: the member type, the limits, and the decompression budget."""
 
 import bz2
 import contextlib
@@ -16,12 +16,12 @@ from typing import IO, Any
 from imgclf.core import names
 from imgclf.images.formats import filetypes
 
-MAX_MEMBER = 1 << 26  # bytes of one image in an archive
-SLACK, RATIO = 1 << 26, 200  # decompressed bytes: so many, and so many for each byte of the archive
-MAX_MEMORY = 1 << 27  # bytes of an LZMA decoder; `xz -9` needs half of it
-MAX_NAME = 4096
+MAX_MEMBER = 1 << 26  # bytes of one decompressed image
+SLACK, RATIO = 1 << 26, 200  # decompressed bytes: a fixed allowance, and a multiple of the bytes read from the archive
+MAX_MEMORY = 1 << 27  # bytes of memory of an LZMA decoder; `xz -9` needs half of this
+MAX_NAME = 4096  # characters
 
-DAMAGED = (  # the last two lines: of the parsers, at odd bytes
+DAMAGED = (  # the last two lines: what the parsers raise for unexpected bytes
     EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
     ValueError, IndexError, KeyError, TypeError, AttributeError, struct.error,
     NotImplementedError, RuntimeError, OverflowError, MemoryError,
@@ -30,7 +30,10 @@ DAMAGED = (  # the last two lines: of the parsers, at odd bytes
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Member:
-    """An image in an archive, or why it cannot be read. name: in the archive; "" where the archive itself has a problem."""
+    """An image in an archive, or the reason why it cannot be read.
+
+    name: in the archive; "" if the problem is the archive itself. content: the file's bytes; None if there is a problem.
+    """
 
     name: str
     content: bytes | None = None
@@ -38,20 +41,25 @@ class Member:
 
 
 class TooMuchError(tarfile.TarError):
-    """An archive that would take more memory or time than its size justifies."""
+    """Raised for an archive that would take more memory or time than its size justifies."""
 
 
 class Budget:
-    """How much may be decompressed: SLACK bytes and RATIO times what was read of the archive. Photographs need little more than
-    once; an archive of zeros or of overlapping entries would need thousands of times its size."""
+    """Limit the decompressed bytes to SLACK plus RATIO times the bytes read from the archive.
+
+    Images expand little: their formats are compressed already. An archive of zeros or of overlapping entries would expand to
+    thousands of times its size.
+    """
 
     def __init__(self) -> None:
-        self.spent = self.packed = 0
+        self.spent = self.compressed = 0
 
     def allows(self, size: int) -> bool:
-        return self.spent + size <= SLACK + RATIO * self.packed
+        """Return whether `size` more bytes may be decompressed."""
+        return self.spent + size <= SLACK + RATIO * self.compressed
 
     def spend(self, size: int) -> None:
+        """Count `size` decompressed bytes. Raises TooMuchError if they exceed the budget."""
         if not self.allows(size):
             raise TooMuchError(EXPANDS)
         self.spent += size
@@ -60,16 +68,25 @@ class Budget:
 EXPANDS = f"unpacks to more than {RATIO} times its size; if you trust it, unpack it and use the folder"
 
 
-def words(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
+    """Return an error as text that is never empty."""
     return "not enough memory" if isinstance(error, MemoryError) else str(error) or type(error).__name__
 
 
-def image(name: str, size: int, opening: Callable[[], contextlib.AbstractContextManager[IO[bytes]]]) -> Iterator[Member]:
-    """The image of an entry, if it is one."""
+def read_image(
+    name: str, size: int, open_entry: Callable[[], contextlib.AbstractContextManager[IO[bytes]]]
+) -> Iterator[Member]:
+    """Yield the member for an entry, or nothing if it is not an image.
+
+    Args:
+        name: in the archive.
+        size: decompressed bytes that the entry declares.
+        open_entry: opens the entry for reading.
+    """
     if not size and not is_image(name, b""):
         return
     try:
-        with opening() as file:
+        with open_entry() as file:
             head = file.read(filetypes.HEAD)
             if not is_image(name, head):
                 return
@@ -80,27 +97,27 @@ def image(name: str, size: int, opening: Callable[[], contextlib.AbstractContext
                 yield Member(name, head + file.read(MAX_MEMBER - len(head)))
     except TooMuchError:
         raise
-    except RuntimeError as error:  # zipfile's words for a method that it does not know
-        yield Member(name, problem=f"cannot be unpacked: {words(error)}")
+    except RuntimeError as error:  # zipfile raises it for an unknown compression method
+        yield Member(name, problem=f"cannot be unpacked: {describe(error)}")
     except DAMAGED as error:
-        yield Member(name, problem=f"damaged in the archive: {words(error)}")
+        yield Member(name, problem=f"damaged in the archive: {describe(error)}")
 
 
 def is_image(name: str, head: bytes) -> bool:
-    """Whether an entry is an image, by its extension or its first bytes."""
-    ending = Path(name).suffix.lower()
-    return ending in filetypes.ENDINGS or filetypes.is_image(head, ending)
+    """Return whether an entry is an image, by its extension or its first bytes."""
+    extension = Path(name).suffix.lower()
+    return extension in filetypes.EXTENSIONS or filetypes.is_image(head, extension)
 
 
 def is_foreign(name: str) -> bool:
-    """Whether an entry is hidden or a system's own, as in a folder."""
+    """Return whether an entry is a hidden or system file, by the same rules as in a folder."""
     *folders, last = name.split("/")
-    inside = (part for part in folders if part not in (".", ".."))
+    inside = (folder for folder in folders if folder not in (".", ".."))
     return any(map(names.is_foreign_folder, inside)) or bool(names.foreign_file(last))
 
 
 def too_long(name: str) -> Member | None:
-    """The record of an entry whose name no file can have."""
+    """Return a member that reports a name of more than MAX_NAME characters; None for a shorter name."""
     if len(name) <= MAX_NAME:
         return None
     return Member(name[:60] + "...", problem=f"a name of {len(name):,} characters, more than {MAX_NAME:,}")
@@ -110,9 +127,11 @@ Decoder = bz2.BZ2Decompressor | lzma.LZMADecompressor
 
 
 class Decoded(io.RawIOBase):
-    """A decompressed file, step by step.
+    """A raw file that decompresses step by step.
 
-    Unlike lzma.LZMAFile it takes a decoder with a limit on its memory, and unlike zipfile it decompresses no more than asked.
+    Unlike lzma.LZMAFile, it accepts a decoder with a memory limit. Unlike zipfile, it decompresses only what is requested.
+
+    read: returns at most that many compressed bytes. start: makes a new decoder, one for each compressed stream.
     """
 
     def __init__(self, read: Callable[[int], bytes], start: Callable[[], Decoder]) -> None:
@@ -123,15 +142,15 @@ class Decoded(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while True:
-            packed = b""
-            if self._decoder.eof:  # several streams may follow each other, with zeros between them
-                packed = self._decoder.unused_data.lstrip(b"\0") or self._read(1 << 16).lstrip(b"\0")
-                if not packed:
+            compressed = b""
+            if self._decoder.eof:  # more streams may follow, with zeros between them
+                compressed = self._decoder.unused_data.lstrip(b"\0") or self._read(1 << 16).lstrip(b"\0")
+                if not compressed:
                     return 0
                 self._decoder = self._start()
-            elif self._decoder.needs_input and not (packed := self._read(1 << 16)):
-                raise EOFError("it ends too early")
-            content = self._decoder.decompress(packed, len(buffer))
+            elif self._decoder.needs_input and not (compressed := self._read(1 << 16)):
+                raise EOFError("its data is truncated")
+            content = self._decoder.decompress(compressed, len(buffer))
             if content:
                 buffer[: len(content)] = content
                 return len(content)

@@ -1,4 +1,4 @@
-"""Images in a ZIP file, with a bounded list of entries and no entry that is unpacked twice."""
+"""Read images from a ZIP file. The size of its directory is limited, and overlapping entries are refused."""
 
 import bz2
 import contextlib
@@ -21,28 +21,33 @@ from imgclf.images.archives.member import (  # fmt: skip
     Decoded,
     Decoder,
     Member,
-    image,
     is_foreign,
+    read_image,
     too_long,
 )
 
 
-class Directory(io.BufferedReader):
-    """A ZIP file whose list of entries is bounded: zipfile reads it as a whole, and makes 600 bytes of each entry's 46."""
+class BoundedZip(io.BufferedReader):
+    """A ZIP file that refuses to read a directory (list of entries) that is too large.
+
+    zipfile reads the directory as a whole and needs 600 bytes of memory for each entry of 46 bytes.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(io.FileIO(file.fileno(), closefd=False))
-        self._most = (1 << 24) + os.fstat(file.fileno()).st_size // 4
+        self._max_read = (1 << 24) + os.fstat(file.fileno()).st_size // 4
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size and size > self._most:
+        """Read as any file. Raises BadZipFile for more bytes at once than a directory may have."""
+        if size and size > self._max_read:
             raise zipfile.BadZipFile(f"its directory is too large ({size:,} bytes); unpack it and use the folder")
         return super().read(size)
 
 
 def members(file: IO[bytes]) -> Iterator[Member]:
+    """Yield the images of a ZIP file. Raises one of `DAMAGED` for a damaged file."""
     budget = Budget()
-    with Directory(file) as whole, zipfile.ZipFile(whole) as archive:
+    with BoundedZip(file) as bounded, zipfile.ZipFile(bounded) as archive:
         overlapping = _overlapping(archive)
         for member in archive.infolist():
             name = member.filename.removeprefix("./")
@@ -51,16 +56,18 @@ def members(file: IO[bytes]) -> Iterator[Member]:
             if problem := _refusal(member, member.header_offset in overlapping, budget):
                 yield too_long(name) or Member(name, problem=f"cannot be unpacked: {problem}")
                 continue
-            budget.packed += member.compress_size
+            budget.compressed += member.compress_size
             for found in (
-                [told] if (told := too_long(name)) else image(name, member.file_size, _opening(archive, member, whole))
+                [record]
+                if (record := too_long(name))
+                else read_image(name, member.file_size, _opener(archive, member, bounded))
             ):
                 budget.spent += len(found.content or b"")
                 yield found
 
 
 def _refusal(member: zipfile.ZipInfo, overlaps: bool, budget: Budget) -> str:
-    """Why an entry is not read at all; "" if it is."""
+    """Return why an entry must not be read; "" if it may."""
     if stat.S_ISLNK(member.external_attr >> 16):
         return "a link; unpack the archive first"
     if member.flag_bits & 1:
@@ -73,7 +80,10 @@ def _refusal(member: zipfile.ZipInfo, overlaps: bool, budget: Budget) -> str:
 
 
 def _overlapping(archive: zipfile.ZipFile) -> set[int]:
-    """Where entries begin that run into the next one, or into the directory: the same bytes would be unpacked many times."""
+    """Return the offsets of entries that overlap the next entry or the directory.
+
+    The same bytes would be decompressed many times.
+    """
     found: set[int] = set()
     next_start = archive.start_dir
     for member in sorted(archive.infolist(), key=lambda member: member.header_offset, reverse=True):
@@ -83,35 +93,40 @@ def _overlapping(archive: zipfile.ZipFile) -> set[int]:
     return found
 
 
-def _opening(
+def _opener(
     archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: IO[bytes]
 ) -> Callable[[], contextlib.AbstractContextManager[IO[bytes]]]:
+    """Return a function that opens an entry with bounded memory."""
     if member.compress_type in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
-        return lambda: contextlib.nullcontext(cast(IO[bytes], _Checked(member, file)))
+        return lambda: contextlib.nullcontext(cast(IO[bytes], _BoundedEntry(member, file)))
     return lambda: archive.open(member)
 
 
-class _Checked:
-    """An entry compressed by bzip2 or LZMA; zipfile would decompress 4 kB of it to 80 MB, with a dictionary of 4 GB."""
+class _BoundedEntry:
+    """A bzip2 or LZMA entry, read with bounded memory.
+
+    zipfile would decompress 4 kB of it to 80 MB at once, with a dictionary of up to 4 GB.
+    """
 
     def __init__(self, member: zipfile.ZipInfo, file: IO[bytes]) -> None:
         file.seek(member.header_offset)
         local = file.read(30)
         if len(local) < 30 or not local.startswith(b"PK\3\4"):
-            raise zipfile.BadZipFile("no header where the entry should begin")
+            raise zipfile.BadZipFile("an entry has no header")
         file.seek(sum(struct.unpack("<HH", local[26:30])), os.SEEK_CUR)
         self._file, self._member, self._left = file, member, member.compress_size
         self._crc, self._size = 0, 0
         is_lzma = member.compress_type == zipfile.ZIP_LZMA
-        start: Callable[[], Decoder] = _lzma_of(self._packed(9)) if is_lzma else bz2.BZ2Decompressor
-        self._content = io.BufferedReader(Decoded(self._packed, start), 1 << 16)
+        start: Callable[[], Decoder] = _lzma_decoder(self._compressed(9)) if is_lzma else bz2.BZ2Decompressor
+        self._content = io.BufferedReader(Decoded(self._compressed, start), 1 << 16)
 
-    def _packed(self, size: int) -> bytes:
+    def _compressed(self, size: int) -> bytes:
         content = self._file.read(min(size, self._left))
         self._left -= len(content)
         return content
 
     def read(self, size: int) -> bytes:
+        """Return the next `size` bytes, fewer at the end. Raises BadZipFile for a wrong checksum."""
         content = self._content.read(min(size, self._member.file_size - self._size))
         self._size += len(content)
         self._crc = zlib.crc32(content, self._crc)
@@ -120,16 +135,18 @@ class _Checked:
         return content
 
 
-def _lzma_of(head: bytes) -> Callable[[], Decoder]:
-    """The decoder for the five bytes of properties at the start of an LZMA entry, behind four of version and length."""
+def _lzma_decoder(head: bytes) -> Callable[[], Decoder]:
+    """Return a function that makes the decoder of an LZMA entry from its first bytes: 2 version, 2 length, 5 properties."""
     if len(head) < 9 or head[2:4] != b"\5\0":
-        raise zipfile.BadZipFile("no properties of LZMA")
+        raise zipfile.BadZipFile("its LZMA properties are missing")
     mode, size = struct.unpack("<BI", head[4:])
     if size > MAX_MEMORY:
         raise zipfile.BadZipFile(
             f"needs {size:,} bytes of memory to unpack, limit {MAX_MEMORY:,}; unpack it and use the folder"
         )
-    rest, literal = divmod(mode, 9)
-    of_position, of_literals = divmod(rest, 5)
-    filters = [{"id": lzma.FILTER_LZMA1, "dict_size": size, "lc": literal, "lp": of_literals, "pb": of_position}]
+    rest, context_bits = divmod(mode, 9)
+    position_bits, literal_position_bits = divmod(rest, 5)
+    filters = [
+        {"id": lzma.FILTER_LZMA1, "dict_size": size, "lc": context_bits, "lp": literal_position_bits, "pb": position_bits}
+    ]
     return lambda: lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters)

@@ -1,1 +1,1 @@
-"""File formats of images: recognise them, read their headers, decode what OpenCV cannot."""
+"""Recognise image file formats, read their headers, and decode what OpenCV cannot."""

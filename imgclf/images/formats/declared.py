@@ -1,11 +1,11 @@
-"""Read what OpenCV ignores in PNG, BMP, AVIF and JPEG 2000 headers: depth, transparency, colours."""
+"""Read the depth, transparency and colours that OpenCV ignores in the headers of PNG, BMP, AVIF and JPEG 2000."""
 
 import dataclasses
 import struct
 
 
 def png_chunk(data: bytes, name: bytes) -> bytes:
-    """Content of the first PNG chunk with this name before the pixels; empty if there is none."""
+    """Return the content of the first PNG chunk with this name before the pixels; empty if there is none."""
     position = 8
     while position + 8 <= len(data):
         length, kind = int.from_bytes(data[position : position + 4], "big"), data[position + 4 : position + 8]
@@ -18,9 +18,9 @@ def png_chunk(data: bytes, name: bytes) -> bytes:
 
 
 def png_significant_bits(data: bytes) -> tuple[int, ...]:
-    """Significant bits of each channel (red, green, blue, optional alpha; or grey) declared by a 16-bit PNG.
+    """Return the significant bits that a 16-bit PNG declares for each channel: red, green, blue, optional alpha; or grey.
 
-    Empty if none are declared. By the PNG specification these are the upper bits; the others repeat them.
+    Empty if none are declared. By the PNG specification, these are the upper bits, and the lower bits repeat them.
     """
     bits = tuple(png_chunk(data, b"sBIT"))
     kind = data[25]
@@ -30,13 +30,13 @@ def png_significant_bits(data: bytes) -> tuple[int, ...]:
 
 
 def png_transparent_grey(data: bytes) -> int | None:
-    """The transparent level of a grey PNG, in the depth of the file; None if there is none."""
+    """Return the transparent level of a grey PNG, in the depth of the file; None if there is none."""
     level = png_chunk(data, b"tRNS") if data[25] == 0 else b""
     return int.from_bytes(level[:2], "big") if len(level) >= 2 else None
 
 
 def avif_depth(data: bytes) -> int:
-    """Bits per sample from the first `av1C` box of an AVIF: 8, 10 or 12."""
+    """Return the bits per sample from the first `av1C` box of an AVIF: 8, 10 or 12."""
     at = data.find(b"av1C", 0, 1 << 16)
     flags = data[at + 6] if 0 <= at < len(data) - 6 else 0
     return (8, 12 if flags & 0x20 else 10)[flags >> 6 & 1]
@@ -44,7 +44,10 @@ def avif_depth(data: bytes) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Bmp:
-    """depths: bits of (red, green, blue) in a 16-bit pixel, otherwise 8 each; empty for masks that OpenCV decodes wrongly."""
+    """The declared colours of a BMP.
+
+    depths: bits of (red, green, blue); empty for masks that OpenCV decodes wrongly.
+    """
 
     depths: tuple[int, ...]
     has_alpha: bool
@@ -58,21 +61,22 @@ _MASKS = {
 def bmp(data: bytes) -> Bmp:
     """Read the header and masks of a BMP. Raises struct.error if they are truncated."""
     (head,) = struct.unpack_from("<I", data, 14)
-    if head < 40:  # of OS/2
+    if head < 40:  # an OS/2 header
         return Bmp((8, 8, 8), False)
-    bits, packed = struct.unpack_from("<HI", data, 28)
-    if bits not in (16, 32) or packed not in (3, 6):  # without masks
+    bits, compression = struct.unpack_from("<HI", data, 28)
+    if bits not in (16, 32) or compression not in (3, 6):  # without masks
         return Bmp((5, 5, 5) if bits == 16 else (8, 8, 8), False)
     masks = struct.unpack_from("<III", data, 54)
-    has_fourth = head >= 56 or packed == 6
+    has_fourth = head >= 56 or compression == 6
     return Bmp(_MASKS.get((bits, *masks), ()), bits == 32 and has_fourth and data[54 + 12 : 54 + 16] != bytes(4))
 
 
 @dataclasses.dataclass(frozen=True)
 class Jpeg2000:
-    """count: components. bits: per component; 0 if they differ, are signed or subsampled, or the image does not start at 0, 0.
+    """The declared components of a JPEG 2000.
 
-    is_plain: grey or RGB without a palette.
+    count: number of components. bits: per component; 0 if components differ, are signed or subsampled, or if the image does not
+    start at 0, 0. is_plain: grey or RGB without a palette.
     """
 
     count: int
@@ -85,8 +89,8 @@ def jpeg_2000(data: bytes) -> Jpeg2000:
     """Read the SIZ segment of the codestream and the boxes before it. Raises struct.error if they are truncated."""
     start = data.find(b"\xff\x4f\xff\x51")
     (count,) = struct.unpack_from(">H", data, start + 40)
-    kinds = {data[at : at + 3] for at in range(start + 42, min(start + 42 + 3 * count, len(data) - 2), 3)}
-    depth, across, down = kinds.pop() if len(kinds) == 1 else (0x80, 1, 1)
+    components = {data[at : at + 3] for at in range(start + 42, min(start + 42 + 3 * count, len(data) - 2), 3)}
+    depth, across, down = components.pop() if len(components) == 1 else (0x80, 1, 1)
     boxes = data[:start]
     colour, channels = boxes.find(b"colr"), boxes.find(b"cdef")
     is_plain = b"pclr" not in boxes and (

@@ -1,6 +1,6 @@
-"""Recognise formats by first bytes and extension: the table of supported and unsupported image formats.
+"""Recognise supported and unsupported image formats by first bytes and extension.
 
-A magic number alone is not enough: camera RAWs are TIFF containers with a thumbnail that TIFF readers take for the image.
+A magic number is not enough: many camera RAWs are TIFF containers, and TIFF readers decode only their thumbnail.
 """
 
 import dataclasses
@@ -10,11 +10,11 @@ from typing import BinaryIO
 from imgclf.core.errors import ImageError
 from imgclf.images.formats import tiff_layout
 
-HEAD = 256  # first bytes of a file, for `sniff` and `other`
+HEAD = 256  # first bytes of a file that `refusal` and `other` need
 
-# Formats that the decoder reads, with their valid extensions, the usual one first.
+# Supported formats and their valid extensions, the most common one first.
 FORMATS: dict[str, tuple[str, ...]] = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".jps"),  # .mpo, .jps: stereo, whose first image is a JPEG
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".jps"),  # .mpo, .jps: stereo images; the first one is a JPEG
     "PNG": (".png", ".apng"),
     "GIF": (".gif",),
     "BMP": (".bmp", ".dib"),
@@ -24,25 +24,28 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "JPEG 2000": (".jp2", ".j2k", ".jpx", ".j2c", ".jpc", ".jpf"),
     "PNM": (".ppm", ".pgm", ".pbm", ".pnm"),
 }
-ENDINGS = frozenset(ending for endings in FORMATS.values() for ending in endings)
+EXTENSIONS = frozenset(extension for extensions in FORMATS.values() for extension in extensions)
 
 
 @dataclasses.dataclass(frozen=True)
 class Other:
-    """An unsupported image format: its name in words, its extensions, and a tool that converts it."""
+    """An unsupported image format.
 
-    words: str
-    endings: tuple[str, ...]
+    description: with its article, for messages. tool: the target format and a tool that converts to it.
+    """
+
+    description: str
+    extensions: tuple[str, ...]
     tool: str
 
     def refusal(self) -> str:
-        """Why a file of this format cannot be used, and what to do."""
-        return f"{self.words}, which imgclf does not read; convert it to {self.tool}"
+        """Return why a file of this format cannot be used, and how to convert it."""
+        return f"{self.description}, which imgclf does not read; convert it to {self.tool}"
 
 
 _MAGICK = "PNG with ImageMagick (magick FILE FILE.png)"
 OTHERS: dict[str, Other] = {
-    "HEIC": Other("a HEIC photo", (".heic", ".heif", ".hif", ".heics", ".heifs"), "JPEG with heif-convert (libheif)"),
+    "HEIC": Other("a HEIC image", (".heic", ".heif", ".hif", ".heics", ".heifs"), "JPEG with heif-convert (libheif)"),
     "JPEG XL": Other("a JPEG XL image", (".jxl",), "PNG with djxl (libjxl)"),
     "JPEG XR": Other("a JPEG XR image", (".jxr", ".wdp", ".hdp"), "PNG with JxrDecApp (jxrlib)"),
     "DICOM": Other("a DICOM image", (".dcm", ".dicom", ".ima"), "PNG with dcmj2pnm (DCMTK)"),
@@ -68,12 +71,12 @@ OTHERS: dict[str, Other] = {
     "FLIF": Other("a FLIF image", (".flif",), "PNG with flif"),
     "DjVu": Other("a DjVu document", (".djvu", ".djv"), "TIFF with ddjvu (DjVuLibre)"),
 }  # fmt: skip
-RAW_ENDINGS = frozenset((
+RAW_EXTENSIONS = frozenset((
     ".3fr", ".ari", ".arw", ".bay", ".cap", ".cr2", ".cr3", ".crw", ".dcr", ".dcs", ".dng", ".drf", ".eip", ".erf",
     ".fff", ".gpr", ".iiq", ".k25", ".kdc", ".mdc", ".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".ori", ".pef",
     ".ptx", ".pxn", ".r3d", ".raf", ".raw", ".rw2", ".rwl", ".rwz", ".sr2", ".srf", ".srw", ".x3f",
 ))  # fmt: skip
-OTHER_ENDINGS = frozenset(ending for kind in OTHERS.values() for ending in kind.endings) | RAW_ENDINGS
+OTHER_EXTENSIONS = frozenset(extension for kind in OTHERS.values() for extension in kind.extensions) | RAW_EXTENSIONS
 
 _MAGICS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xff\x0a", "JPEG XL"), (0, b"\0\0\0\x0cJXL ", "JPEG XL"), (0, b"II\xbc\x01", "JPEG XR"), (128, b"DICM", "DICOM"),
@@ -93,7 +96,7 @@ _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b
 
 
 def sniff(head: bytes) -> str | None:
-    """The supported format of a file with these first 32 bytes, or None."""
+    """Return the supported format of a file with these first 32 bytes, or None."""
     if head.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -115,14 +118,14 @@ def sniff(head: bytes) -> str | None:
     return None
 
 
-def refusal(head: bytes, ending: str = "") -> tuple[str, str]:
-    """(reason for ImageError, message with the remedy) for a file in an unsupported format.
+def refusal(head: bytes, extension: str = "") -> tuple[str, str]:
+    """Return (reason for ImageError, message with the remedy) for a file in an unsupported format.
 
-    head: the first HEAD bytes. ending: extension with the dot; a few formats have no magic number.
+    head: the first HEAD bytes. extension: with the dot; it identifies the few formats without a magic number.
     """
     if raw := _magic(head, _RAW_MAGICS):
         return "unsupported", raw_refusal(raw)
-    if kind := other(head, ending):
+    if kind := other(head, extension):
         return "unsupported", OTHERS[kind].refusal()
     text = head.lstrip().lower()
     if text.startswith((b"<!doctype html", b"<html", b"<head")):
@@ -136,30 +139,30 @@ def refusal(head: bytes, ending: str = "") -> tuple[str, str]:
     return "not-an-image", "not an image"
 
 
-def other(head: bytes, ending: str = "") -> str | None:
-    """The unsupported image format of a file with these first bytes: a key of OTHERS, or None."""
+def other(head: bytes, extension: str = "") -> str | None:
+    """Return the unsupported image format of a file with these first HEAD bytes: a key of OTHERS, or None."""
     if found := _magic(head, _MAGICS):
         return found
     if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
         return "HEIC"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith(b"<svg") or (text.startswith((b"<?xml", b"<!doctype svg")) and (b"<svg" in text or ending == ".svg")):
+    if text.startswith(b"<svg") or (text.startswith((b"<?xml", b"<!doctype svg")) and (b"<svg" in text or extension == ".svg")):
         return "SVG"
     if head[:1] == b"\n" and head[1:2] in b"\0\2\3\4\5" and head[2:3] == b"\1" and head[3:4] in b"\1\2\4\x08" and len(head) > 3:
         return "PCX"
     if head.startswith((b"\0\0\1\0", b"\0\0\2\0")) and 0 < int.from_bytes(head[4:6], "little") < 256 and head[9:10] == b"\0":
         return "ICO"
-    if ending in OTHERS["Targa"].endings and len(head) > 17:
-        is_one = head[1] in (0, 1) and head[2] in (1, 2, 3, 9, 10, 11, 32, 33) and head[16] in (8, 15, 16, 24, 32)
-        return "Targa" if is_one else None
-    if ending in OTHERS["NIfTI"].endings and head[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c"):
+    if extension in OTHERS["Targa"].extensions and len(head) > 17:
+        is_targa = head[1] in (0, 1) and head[2] in (1, 2, 3, 9, 10, 11, 32, 33) and head[16] in (8, 15, 16, 24, 32)
+        return "Targa" if is_targa else None
+    if extension in OTHERS["NIfTI"].extensions and head[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c"):
         return "NIfTI"
     return None
 
 
-def is_image(head: bytes, ending: str) -> bool:
-    """Whether the first HEAD bytes of a file are those of an image, supported or not."""
-    return bool(sniff(head) or _magic(head, _RAW_MAGICS) or other(head, ending))
+def is_image(head: bytes, extension: str) -> bool:
+    """Return whether a file with these first HEAD bytes is an image, supported or not."""
+    return bool(sniff(head) or _magic(head, _RAW_MAGICS) or other(head, extension))
 
 
 def _magic(head: bytes, table: tuple[tuple[int, bytes, str], ...]) -> str | None:
@@ -170,14 +173,15 @@ def _magic(head: bytes, table: tuple[tuple[int, bytes, str], ...]) -> str | None
 
 
 def raw_refusal(kind: str) -> str:
-    """Why a camera RAW cannot be used, and what to do."""
-    return f"a camera RAW photo ({kind}); convert it to JPEG or TIFF, for example with darktable-cli"
+    """Return why a camera RAW cannot be used, and how to convert it."""
+    return f"a camera RAW image ({kind}); convert it to JPEG or TIFF, for example with darktable-cli"
 
 
-def raw(file: BinaryIO, ending: str = "") -> str:
-    """The kind of camera RAW in a TIFF container, such as `NEF`; "" for an ordinary TIFF. A RAW extension is enough.
+def raw(file: BinaryIO, extension: str = "") -> str:
+    """Return the kind of camera RAW in a TIFF container, such as `NEF`; "" for an ordinary TIFF.
 
-    Otherwise decided by DNGVersion, by sensor data (colour filter array, linear raw) in any directory, or by a RAW compression.
+    It is a RAW if it has a RAW extension, the tag DNGVersion, sensor data (colour filter array or linear raw) in any directory,
+    or a compression that only cameras use.
     """
     file.seek(0)
     if found := _magic(file.read(HEAD), _RAW_MAGICS):
@@ -188,8 +192,8 @@ def raw(file: BinaryIO, ending: str = "") -> str:
             return "DNG"
         make = make or bytes(value & 255 for value in tags.get(_MAKE, ())).decode("ascii", "replace").upper()
         photometric, compression = (tags.get(tag, (-1,))[0] for tag in (tiff_layout.PHOTOMETRIC, tiff_layout.COMPRESSION))
-        is_raw = is_raw or photometric in (32803, 34892) or compression in _OF_CAMERAS
-    named = ending[1:].upper() if ending in RAW_ENDINGS else ""
+        is_raw = is_raw or photometric in (32803, 34892) or compression in _CAMERA_COMPRESSIONS
+    named = extension[1:].upper() if extension in RAW_EXTENSIONS else ""
     if is_raw:
         return named or next((kind for maker, kind in _MAKERS if maker in make), "sensor data in a TIFF")
     return named
@@ -197,50 +201,50 @@ def raw(file: BinaryIO, ending: str = "") -> str:
 
 _MAKE, _SUB_DIRECTORIES, _DNG_VERSION = 271, 330, 50706
 _TAGS = {tiff_layout.PHOTOMETRIC, tiff_layout.COMPRESSION, _MAKE, _SUB_DIRECTORIES, _DNG_VERSION}
-_OF_CAMERAS = {32767, 32769, 32770, 32867, 34713, 65000, 65535}  # Sony, Epson and Samsung, Kodak, Nikon, Kodak, Pentax
+_CAMERA_COMPRESSIONS = {32767, 32769, 32770, 32867, 34713, 65000, 65535}  # Sony, Epson and Samsung, Kodak, Nikon, Kodak, Pentax
 _MAKERS = (
     ("NIKON", "NEF"), ("SONY", "ARW"), ("PENTAX", "PEF"), ("RICOH", "PEF"), ("SAMSUNG", "SRW"), ("OLYMPUS", "ORF"),
     ("PANASONIC", "RW2"), ("HASSELBLAD", "3FR"), ("KODAK", "DCR"), ("EPSON", "ERF"), ("MAMIYA", "MEF"), ("LEAF", "MOS"),
     ("PHASE ONE", "IIQ"), ("CANON", "CR2"), ("LEICA", "RWL"),
 )  # fmt: skip
-_MOST_DIRECTORIES = 32
+_MAX_DIRECTORIES = 32
 
 
 def _directories(file: BinaryIO) -> Iterator[tiff_layout.Tags]:
-    """The readable directories and subdirectories of a TIFF, each once."""
+    """Yield the readable directories and subdirectories of a TIFF, each once."""
     seen: set[int] = set()
     try:
-        start = tiff_layout.beginning(file)
+        start = tiff_layout.read_start(file)
         todo = [start.first]
-        while todo and len(seen) < _MOST_DIRECTORIES:
-            here = todo.pop(0)
-            if here and here not in seen:
-                seen.add(here)
-                tags, following = tiff_layout.tags_at(file, start, here, _TAGS)
+        while todo and len(seen) < _MAX_DIRECTORIES:
+            offset = todo.pop(0)
+            if offset and offset not in seen:
+                seen.add(offset)
+                tags, next_offset = tiff_layout.read_directory(file, start, offset, _TAGS)
                 yield tags
-                todo += [*tags.get(_SUB_DIRECTORIES, ()), following]
+                todo += [*tags.get(_SUB_DIRECTORIES, ()), next_offset]
     except (ImageError, OSError):
         return
 
 
-# -- endings -------------------------------------------------------------------------------------------------------------------
+# -- extensions ----------------------------------------------------------------------------------------------------------------
 
 
-def is_right(ending: str, kind: str) -> bool:
-    """Whether an extension, with its dot, is valid for a supported format."""
-    return ending.lower() in FORMATS[kind]
+def is_valid_extension(extension: str, kind: str) -> bool:
+    """Return whether an extension, with its dot, is valid for a supported format."""
+    return extension.lower() in FORMATS[kind]
 
 
-def names_another(ending: str) -> bool:
-    """Whether an extension is that of an unsupported format. Such a file is never renamed, whatever its first bytes.
+def is_unsupported_extension(extension: str) -> bool:
+    """Return whether an extension belongs to an unsupported format. Files with such an extension are never renamed.
 
     HEIC is an exception: phones and messengers save JPEGs with this extension, and no HEIC starts like a JPEG.
     """
-    return ending.lower() in OTHER_ENDINGS.difference(OTHERS["HEIC"].endings)
+    return extension.lower() in OTHER_EXTENSIONS.difference(OTHERS["HEIC"].extensions)
 
 
-def without_wrong_ending(path: str) -> str:
-    """Drop the extension of an image format; keep text that only looks like one, as in `photo 1.5 m` or `IMG.2021`."""
-    stem, dot, ending = path.rpartition(".")
-    known = ENDINGS.union(OTHERS["HEIC"].endings)
-    return stem if dot and f".{ending.lower()}" in known and not stem.endswith("/") else path
+def without_image_extension(path: str) -> str:
+    """Remove the extension of an image format. Text that only looks like an extension stays: `image 1.5 m`, `IMG.2021`."""
+    stem, dot, extension = path.rpartition(".")
+    known = EXTENSIONS.union(OTHERS["HEIC"].extensions)
+    return stem if dot and f".{extension.lower()}" in known and not stem.endswith("/") else path

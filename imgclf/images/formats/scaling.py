@@ -1,7 +1,7 @@
-"""Scale samples to 8 bits by the declared depth, lay transparency over white, apply orientation. Shared by all decoders.
+"""Scale samples to 8 bits by their depth, blend transparency with white, and apply orientation. Shared by all decoders.
 
-The depth is the declared one (PNG sBIT, TIFF BitsPerSample, PNM maxval, AVIF av1C), else all bits of the sample. It never comes
-from the values found, so that all frames of one camera map alike.
+The depth is the declared one (PNG sBIT, TIFF BitsPerSample, PNM maxval, AVIF av1C), or all bits of the sample. It never depends
+on the values in the image, so that all frames of one camera are scaled equally.
 """
 
 from typing import Any
@@ -12,28 +12,30 @@ from numpy.typing import NDArray
 
 from imgclf.core.errors import ImageError
 
-BEYOND = 0.25  # allowed excess of floating-point values outside 0..1, as after resampling; it is clipped
+MAX_EXCESS = 0.25  # floating-point values may lie this far outside 0..1, as after resampling; they are clipped
 
 
-def to_uint8(values: NDArray[Any], full: int) -> NDArray[np.uint8]:
-    """Scale unsigned samples from 0..full to 0..255, rounded. Values above `full` are clipped."""
-    if full == 255 and values.dtype == np.uint8:
+def to_uint8(values: NDArray[Any], max_value: int) -> NDArray[np.uint8]:
+    """Scale unsigned samples from 0..max_value to 0..255, rounded. Larger values are clipped."""
+    if max_value == 255 and values.dtype == np.uint8:
         return values
-    if values.dtype == np.uint8 or full % 2 == 0:  # OpenCV would round ties to even
-        table = ((np.arange(1 << (8 * values.dtype.itemsize)) * 255 + full // 2) // full).clip(max=255).astype(np.uint8)
+    if values.dtype == np.uint8 or max_value % 2 == 0:  # OpenCV would round halves to even numbers
+        table = (
+            ((np.arange(1 << (8 * values.dtype.itemsize)) * 255 + max_value // 2) // max_value).clip(max=255).astype(np.uint8)
+        )
         flat = np.ascontiguousarray(values).reshape(len(values), -1)
         return np.asarray(cv2.LUT(flat, table) if flat.dtype == np.uint8 else table[flat], np.uint8).reshape(values.shape)
-    return np.asarray(cv2.convertScaleAbs(values, alpha=255 / full), np.uint8).reshape(values.shape)
+    return np.asarray(cv2.convertScaleAbs(values, alpha=255 / max_value), np.uint8).reshape(values.shape)
 
 
 def unit_to_uint8(values: NDArray[Any], kind: str) -> NDArray[np.uint8]:
     """Scale floating-point samples from 0 (black) to 1 (white) to 0..255.
 
-    Values up to BEYOND outside 0..1 are clipped. Values further outside mean another scale, which no file declares: they raise
-    ImageError `unsupported`.
+    Values up to MAX_EXCESS outside 0..1 are clipped. Values further outside belong to another scale, which no file declares:
+    they raise ImageError `unsupported`.
     """
     low, high = float(values.min()), float(values.max())
-    if not (low >= -BEYOND and high <= 1 + BEYOND):  # also true for NaN
+    if not (low >= -MAX_EXCESS and high <= 1 + MAX_EXCESS):  # also true for NaN
         raise ImageError(
             "unsupported",
             f"{kind} with floating-point values from {low:.3g} to {high:.3g}; only 0 to 1 is supported: rescale the values",
@@ -42,8 +44,11 @@ def unit_to_uint8(values: NDArray[Any], kind: str) -> NDArray[np.uint8]:
 
 
 def over_white(colours: NDArray[np.uint8], alpha: NDArray[np.uint8], premultiplied: bool = False) -> None:
-    """Blend (h, w, 3) with white by alpha (h, w), in place. premultiplied: colours are already multiplied by alpha."""
-    for top in range(0, len(colours), 256):  # in strips: uint16 copies of a large image would take too much memory
+    """Blend colours (h, w, 3) with white by alpha (h, w), in place.
+
+    premultiplied: whether the colours are already multiplied by alpha.
+    """
+    for top in range(0, len(colours), 256):  # in strips: a uint16 copy of a whole image takes too much memory
         strip, weight = colours[top : top + 256], alpha[top : top + 256, :, np.newaxis].astype(np.uint16)
         if premultiplied:
             strip[:] = (strip + (255 - weight)).clip(max=255)

@@ -12,7 +12,7 @@ let current = null;
 let model = null;
 let stream = null;
 let live = null; // a new object for each live session, so that an older loop notices that its session has ended
-let photos = 0;
+let captured = 0;
 let busy = 0;
 
 // -- the server ------------------------------------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ async function startCamera() {
   current = null;
   by("verdict").className = "waiting";
   by("verdict").textContent = "The camera is on";
-  by("confidence").textContent = "Take a photo, or press Live to classify continuously.";
+  by("confidence").textContent = "Capture an image, or press Live to classify continuously.";
   showBars([]);
   showHistory();
   by("shoot").focus();
@@ -322,10 +322,10 @@ function frame(side) {
 async function shoot() {
   problem("");
   const blob = await frame(4096);
-  photos += 1;
+  captured += 1;
   stopCamera();
   by("camera").focus();
-  await add(blob, `photo ${photos}.jpg`);
+  await add(blob, `camera ${captured}.jpg`);
 }
 
 async function goLive() {
