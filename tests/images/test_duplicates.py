@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from planted import COPIES, brightened, mirrored, scene
+from planted import COPIES, all_at_once, brightened, mirrored, scene
 
 from imgclf.images import decode, preprocess, similarity
 
@@ -242,8 +242,8 @@ def test_hashes_may_differ_in_16_bits() -> None:
 
 def test_pairs_are_sorted_and_progress_ends_at_its_total() -> None:
     images = [scene(1), scene(2), scene(3)]
-    copies = [image.resize((200, 150)) for image in images]
-    hashes, ranks, grey, colours = features([*images, *copies[::-1]])
+    hashes, ranks, grey, colours = features([*images, images[2], all_at_once(images[1]), all_at_once(images[0])])
+    assert similarity.distance(hashes[:3], hashes[:2:-1]).tolist()[2] == 0, "the last pair is found first"
     told: list[tuple[int, int]] = []
     pairs = similarity.pairs(
         hashes,

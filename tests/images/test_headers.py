@@ -56,7 +56,7 @@ def test_every_byte_of_a_signature_counts(kind: str, place: tuple[int, bytes]) -
 
 
 @pytest.mark.parametrize(("kind", "place"), [(kind, place) for kind, places in RAW_SIGNATURES.items() for place in places])
-def test_signatures_of_cameras(kind: str, place: tuple[int, bytes]) -> None:
+def test_every_byte_of_a_camera_signature_counts(kind: str, place: tuple[int, bytes]) -> None:
     offset, magic = place
     head = bytes([7] * offset) + magic + bytes([7] * 40)
     assert filetypes.refusal(head) == ("unsupported", filetypes.raw_refusal(kind))
