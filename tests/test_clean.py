@@ -140,7 +140,7 @@ def test_one_operation_is_undone_by_its_number(data: Path) -> None:
     assert (restored, problems) == (["cats/late.jpg"], [])
     assert [operation.state for operation in undoing.history(data)] == ["done", "undone"]
     for dry_run in (True, False):
-        with pytest.raises(ImgclfError, match="no operation 2 that could be undone; --history lists them"):
+        with pytest.raises(ImgclfError, match="no operation 2 to undo; --history lists them"):
             undoing.undo(data, 2, dry_run=dry_run)
 
 
@@ -151,8 +151,8 @@ def test_operations_are_undone_in_any_order_or_the_one_to_undo_first_is_named(da
     applying.apply(data, data.parent / "r.csv")
     _restored, problems, _notes = undoing.undo(data, 1)
     (problem,) = problems
-    assert problem.startswith("dogs/taken-2.png could not go back to ")
-    assert problem.endswith("operation 2 (clean --apply) moved it on; undo that first")
+    assert problem.startswith("dogs/taken-2.png cannot be moved back to ")
+    assert problem.endswith("operation 2 (clean --apply) moved it again; undo that first")
     planned, _problems, _notes = undoing.undo(data, dry_run=True)
     restored, problems, _notes = undoing.undo(data)
     assert problems == []
@@ -649,7 +649,7 @@ def test_command_tables(data: Path, imgclf: Run) -> None:
     assert done.returncode == 0
     assert done.stdout.splitlines()[-2:] == [
         "23 files: 5 kept, 5 to be renamed, 7 to be quarantined, 6 ignored",
-        "usable images by class: cats 5 to 4, dogs 6 to 6",
+        "usable images by class: cats 5 -> 4, dogs 6 -> 6",
     ]
     assert "PNG named .jpg, to become taken-2.png" in done.stdout
     done = imgclf("clean")
@@ -710,7 +710,7 @@ def test_a_folder_with_few_images_is_refused(tmp_path: Path, imgclf: Run) -> Non
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "imgclf: error: code: 11 of 12 files are not images, so this is probably not a data folder; nothing was moved. "
-        "See them with --dry-run; to move them all the same, add --on broken=quarantine\n"
+        "See them with --dry-run; to move them anyway, add --on broken=quarantine\n"
     )
     assert imgclf("clean", "code", "--dry-run").returncode == 0
     assert tree(tmp_path / "code") == before

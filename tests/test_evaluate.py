@@ -211,7 +211,7 @@ def test_renamed_and_relabelled_images_of_the_split_are_scored(project: Path) ->
     shutil.rmtree(project / "data" / "blue")
     for path in [*(project / "data").glob("*/renamed *"), project / "data/red/was blue.png"]:
         path.unlink()
-    with pytest.raises(ImgclfError, match="no image to evaluate in the test set of the run's own split; images of "):
+    with pytest.raises(ImgclfError, match="no image to evaluate: the test set of the run's own split; images of "):
         evaluate(run, project / "data")
 
 
@@ -367,10 +367,10 @@ def test_a_lost_split_or_data_folder_is_named(project: Path) -> None:
         evaluate(run)
     table = project / "runs" / "toy" / "split.csv"
     table.write_text(table.read_text().replace(",test,", ",train,", 1))
-    with pytest.raises(ImgclfError, match=r"split.csv: broken bundle, the split was changed after training"):
+    with pytest.raises(ImgclfError, match=r"split.csv: broken run: the split was changed after training"):
         evaluate(run_of(project), project / "moved")
     (project / "runs" / "toy" / "split.csv").unlink()
-    with pytest.raises(ImgclfError, match=r"split.csv: broken bundle, the file is missing"):
+    with pytest.raises(ImgclfError, match=r"split.csv: broken run: the file is missing"):
         evaluate(run_of(project), project / "moved")
 
 

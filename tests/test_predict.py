@@ -565,9 +565,9 @@ def test_one_history_names_the_command_that_undoes(photos: Path, imgclf: Run) ->
     assert operations[1]["moves"][0]["source"] == operations[0]["moves"][0]["target"] == "red/the-same-again.png"
     done = imgclf("predict", "--undo", "data")
     assert done.returncode == 1
-    assert "data/red/the-same-again.png: operation 2 (clean) moved it on; undo that first" in done.stderr
+    assert "data/red/the-same-again.png: operation 2 (clean) moved it again; undo that first" in done.stderr
     refused = imgclf("clean", "data", "--undo", "1")
-    assert "no operation 1 that could be undone" in refused.stderr  # clean undoes its own
+    assert "no operation 1 to undo" in refused.stderr  # clean undoes its own
     assert imgclf("clean", "data", "--undo").returncode == 0
     assert imgclf("predict", "--undo", "data").stdout == f"{photos}/photos/the-same-again.png\n"
 
@@ -593,7 +593,7 @@ def test_undo_leaves_changed_files_alone(photos: Path, imgclf: Run) -> None:
     os.replace(photos / "sorted/red/new.png", photos / "sorted/red/red-1.png")
     done = imgclf("predict", "--undo", "sorted")
     assert done.returncode == 1
-    assert "sorted/red/red-1.png: another file lies there now; it came from" in done.stderr
+    assert "sorted/red/red-1.png: another file is there now; it came from" in done.stderr
     assert (photos / "sorted/red/red-1.png").read_bytes() == b"edited"
     assert (photos / "photos/red-2.png").exists()
     imgclf("predict", "photos/blue-1.png", "--link-to", "links")

@@ -214,7 +214,7 @@ def test_the_page_of_one_subset_and_of_a_sample(tmp_path: Path) -> None:
     page.write_page(page.survey(tmp_path / "data", None), tmp_path / "p.html", limit=12, seed=0)
     shown = content_of(tmp_path / "p.html")
     assert collections.Counter(image["label"] for image in shown["images"]) == {"a": 6, "b": 6}
-    assert "12 of them are shown, random samples of every class (raise --limit to show more)" in shown["about"]
+    assert "12 files are shown, random samples of every class (raise --limit to show more)" in shown["about"]
 
 
 def test_histograms_as_a_plot(data: Path, imgclf: Run) -> None:

@@ -130,7 +130,7 @@ def test_commands(folder: Path, imgclf: Run) -> None:
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines[:6]] == ["run", "half", "broken", "equal", "better", "toy"]
     assert "5 runs in runs" in done.stderr
-    assert "runs/broken/model.tflite: broken bundle, the file was changed after training" in done.stderr
+    assert "runs/broken/model.tflite: broken run: the file was changed after training" in done.stderr
     assert {run["name"] for run in json.loads(imgclf("runs", "list", "--json").stdout)} >= {"toy", "half"}
     assert imgclf("runs", "best").stdout == "runs/equal\n"
     known = json.loads(imgclf("info", "toy", "--json").stdout)

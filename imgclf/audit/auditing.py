@@ -133,7 +133,9 @@ def _issues(
     for index in np.argsort(-near.outlier_score, kind="stable").tolist():
         if near.outlier_score[index] < OUTLIER_DISTANCE:
             break
-        detail = f"distance to its nearest images is {near.outlier_score[index]:.0f} median deviations above the median"
+        detail = (
+            f"distance to its nearest images is {near.outlier_score[index]:.0f} median absolute deviations above the median"
+        )
         yield Issue(paths[index], "outlier", float(1 - 4 / near.outlier_score[index]), detail, label=classes[labels[index]])
     shown = set()
     for index in np.argsort(-near.similarity, kind="stable").tolist():

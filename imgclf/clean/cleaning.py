@@ -110,7 +110,8 @@ def clean(
         files = tuple(file for file in everything if not file.ignored)
         ignored = tuple((file.path, file.ignored) for file in everything if file.ignored)
         with file_index.inspect(data, [file.path for file in files], stage(progress, "decoding")) as scanned:
-            issues = inspection.find(scanned, files, scores, stage(progress, "comparing"))
+            dropped = [name for name, action in todo.items() if action == "ignore"]
+            issues = inspection.find(scanned, files, scores, stage(progress, "comparing"), ignored=dropped)
         issues = plan(data, state, issues, todo, scanned)
         if not dry_run:
             if "broken" not in (on or {}):
@@ -135,7 +136,7 @@ def _check_holds_images(data: Path, scanned: Scanned, issues: Sequence[Issue]) -
     if len(moving) > max(_FEW, int(scanned.usable().sum())):
         raise ImgclfError(
             f"{data}: {len(moving):,} of {len(scanned.paths):,} files are not images, so this is probably not a data folder; "
-            "nothing was moved. See them with --dry-run; to move them all the same, add --on broken=quarantine"
+            "nothing was moved. See them with --dry-run; to move them anyway, add --on broken=quarantine"
         )
 
 

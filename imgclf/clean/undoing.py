@@ -32,7 +32,7 @@ def undo(data: StrPath, number: int | None = None, *, dry_run: bool = False) -> 
             return [move.source for one in reversed(found) for move in reversed(one.moves)], [], []
         notes = operations.recover(data, state)
         made, failed = undo_operations(data, state, number)
-    problems = [f"{failure.move.source} could not go back to {failure.move.target}: {failure.reason}" for failure in failed]
+    problems = [f"{failure.move.source} cannot be moved back to {failure.move.target}: {failure.reason}" for failure in failed]
     return [move.target for move in made], problems, notes
 
 

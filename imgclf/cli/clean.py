@@ -56,7 +56,8 @@ def clean(
         ),
     ] = "default",
     on: Annotated[
-        list[str] | None, typer.Option(metavar="CHECK=ACTION", help="Change the action of a check: report, quarantine, ignore.")
+        list[str] | None,
+        typer.Option(metavar="CHECK=ACTION", help="Set the action of a check: report, quarantine, ignore (extension: rename)."),
     ] = None,
     threshold: Annotated[
         list[str] | None,
@@ -85,8 +86,8 @@ def clean(
 ) -> None:
     """Find broken, duplicated and doubtful images; quarantine them.
 
-    Decode every file in every class folder completely. Move unusable files and exact copies to DATA/.imgclf/quarantine, and
-    report all other issues. No file is deleted or rewritten, and --undo moves every file back.
+    Fully decode all files in the class folders. Move unusable files and exact copies to DATA/.imgclf/quarantine, correct
+    wrong extensions, and report all other issues. No file is deleted or rewritten, and --undo moves every file back.
     """
     from imgclf.clean import applying, undoing, writing
     from imgclf.clean import cleaning as verb
@@ -217,7 +218,7 @@ def print_cleaning(result: "Cleaning") -> None:
         + (f"; issues reported for {counts['reported']:,} of the kept files" if counts["reported"] else "")
     )
     if any(before != after for before, after in result.images.values()):
-        changes = (f"{label} {before:,} to {after:,}" for label, (before, after) in result.images.items())
+        changes = (f"{label} {before:,} -> {after:,}" for label, (before, after) in result.images.items())
         out.print(printable(f"usable images by class: {', '.join(changes)}"))
     for note in result.notes:
         say(note)

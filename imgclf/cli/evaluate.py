@@ -109,7 +109,7 @@ def _print_scores(result: "Evaluation") -> None:
     out.print(printable(result.baseline.words))
     macro, weighted = result.macro_f1_interval, result.weighted_f1_interval
     out.print(
-        f"F1 {result.macro_f1:.4f} ({macro[0]:.3f} to {macro[1]:.3f}), weighted by images {result.weighted_f1:.4f} "
+        f"F1 {result.macro_f1:.4f} ({macro[0]:.3f} to {macro[1]:.3f}), weighted F1 {result.weighted_f1:.4f} "
         f"({weighted[0]:.3f} to {weighted[1]:.3f})"
     )
     if result.top:

@@ -133,5 +133,5 @@ def print_unsorted(back: "Sequence[str]", problems: "Sequence[tuple[str, str]]",
     """Print the files that an undo restored, and the errors."""
     for path in back:
         data(path)
-    say(f"{counted(len(back), 'image')} removed from {folder} again")
+    say(f"undone in {folder}: {counted(len(back), 'image')}")
     say_errors([f"{path}: {reason}" for path, reason in problems])

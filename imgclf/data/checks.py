@@ -79,7 +79,7 @@ CHECKS = {
             implied_by=("blank", "low-contrast", "tiny"),
         ),
         Check("tiny", "much smaller than most images of the folder", threshold=0.50, detail="{width} x {height} pixels"),
-        Check("odd-aspect", "much longer than wide", threshold=0.70, detail="{width} x {height} pixels"),
+        Check("odd-aspect", "an unusual aspect ratio", threshold=0.70, detail="{width} x {height} pixels"),
         Check(
             "grayscale",
             "without colour, unlike nearly all images of the folder",

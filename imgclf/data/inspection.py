@@ -1,7 +1,7 @@
 """Find issues in the measurements of a scan. No file is read or moved here."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -21,17 +21,20 @@ def find(
     files: Sequence[DataFile],
     thresholds: Mapping[str, float] | None = None,
     progress: Progress | None = None,
+    *,
+    ignored: Collection[str] = (),
 ) -> list[Issue]:
     """Return all issues, sorted by check in the order of CHECKS, then with the worst first.
 
     Args:
         files: Class and subset of each file of `scanned.paths`, in the same order.
         thresholds: Lowest score that is an issue, by check; the others keep their defaults.
+        ignored: Checks whose issues the caller drops. They do not hide the issues that they imply.
     """
     given = dict(thresholds or {})
     least = given.pop("near-duplicate", 0.0)
     found = [*_file_issues(scanned), *similarity_issues(scanned, files, least, progress)]
-    for name, flagged, scores in _flagged(scanned, given):
+    for name, flagged, scores in _flagged(scanned, given, ignored):
         for index in _indices(flagged):
             score, measured = float(scores[index]), scanned.measurements[index]
             detail = CHECKS[name].detail.format(score=score, rest=1 - score, width=measured["width"], height=measured["height"])
@@ -51,7 +54,9 @@ def scores(scanned: Scanned) -> dict[str, NDArray[np.float64]]:
     return {name: np.where(scanned.usable(), column, 0) for name, column in columns.items()}
 
 
-def _flagged(scanned: Scanned, given: Mapping[str, float]) -> list[tuple[str, NDArray[np.bool_], NDArray[np.float64]]]:
+def _flagged(
+    scanned: Scanned, given: Mapping[str, float], ignored: Collection[str]
+) -> list[tuple[str, NDArray[np.bool_], NDArray[np.float64]]]:
     """Return (check, mask of the flagged files, score of every file) for each quality check, without implied issues.
 
     `blurry`, `tiny` and `grayscale` are relative to the folder: soft scans, thumbnails or grey photographs are not an issue if
@@ -74,7 +79,8 @@ def _flagged(scanned: Scanned, given: Mapping[str, float]) -> list[tuple[str, ND
     reported = dict(flags)
     for name in flags:
         for other in CHECKS[name].implied_by:  # also if `other` itself is implied and not reported
-            reported[name] = reported[name] & ~flags[other]
+            if other not in ignored:
+                reported[name] = reported[name] & ~flags[other]
     return [(name, reported[name], columns[name]) for name in CLEAN_CHECKS if name in flags]
 
 

@@ -93,7 +93,7 @@ def images(bundle: Bundle, data: Path | None = None, subset: Subset | None = Non
     if name != "train":
         notes += seen_in_training(bundle, root, samples)
     if not samples:
-        raise ImgclfError("; ".join([f"{root}: no image to evaluate in {on}", *notes]))
+        raise ImgclfError("; ".join([f"{root}: no image to evaluate: {on}", *notes]))
     return Images(root, on, name, tuple(samples), tuple(skipped), tuple(notes), group_of)
 
 
@@ -139,7 +139,7 @@ def score(bundles: Sequence[Bundle], on: Images, progress: Callable[[int, int], 
             progress(done, len(on.samples))
     if not rows:
         raise ImgclfError(
-            f"{on.root}: none of the {len(on.samples)} images in {on.on} can be read; run {command('clean', on.root)}"
+            f"{on.root}: none of the {len(on.samples)} images can be read ({on.on}); run {command('clean', on.root)}"
         )
     true = np.array([class_names.index(sample.label or "") for sample in kept], np.int64)
     by_run = tuple(np.array(rows_) for rows_ in zip(*rows, strict=True))
@@ -150,10 +150,10 @@ def manifest_of(bundle: Bundle) -> Manifest:
     """Return the split that the run was trained with; raises ImgclfError if the file is missing or was changed."""
     path = bundle.path / MANIFEST
     if not path.exists():
-        raise ImgclfError(f"{path}: broken bundle, the file is missing; copy the run folder again or retrain")
+        raise ImgclfError(f"{path}: broken run: the file is missing; copy the run folder again or retrain")
     manifest = read_manifest(path)
     if manifest.hash != bundle.info.data.split_hash:
-        raise ImgclfError(f"{path}: broken bundle, the split was changed after training; copy the run folder again")
+        raise ImgclfError(f"{path}: broken run: the split was changed after training; copy the run folder again")
     return manifest
 
 

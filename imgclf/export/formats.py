@@ -33,7 +33,7 @@ class ExportFormat:
     """A format of `imgclf export`.
 
     ending: Extension of the file; "" for a folder. quantize: Supported values of --quantize. write, open: Functions with the
-    arguments of `write` and `open_exported`. packages: Packages of the extra `onnx` that it needs.
+    arguments of `write` and `open_exported`, without `form`. packages: Packages of the extra `onnx` that it needs.
     """
 
     ending: str

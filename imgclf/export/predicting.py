@@ -1,4 +1,4 @@
-"""The function that every opened export is, whatever its format."""
+"""The type of an opened export, and how to make one from a TensorFlow function."""
 
 from collections.abc import Callable
 from typing import Any

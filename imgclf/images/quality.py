@@ -1,7 +1,6 @@
 """Score the quality of an image: pure functions that return 0 (no defect) to 1 (the worst defect).
 
-`SCORES` and `SIZE_SCORES` list the scores. They are computed from thumbnails of a fixed size, so that a score means the same
-for small and large images.
+`SCORES` are computed from thumbnails, so that a score means the same for small and large images; `SIZE_SCORES` from the size.
 """
 
 import dataclasses
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from imgclf.images import preprocess
 
-SIDE = 128  # longer side of the measured grey thumbnail, in pixels
+SIDE = 128  # pixels at most along each axis of the measured grey thumbnail
 _NOT_TINY = 64  # an image whose shorter side has this many pixels is not tiny at all
 
 Grey = NDArray[np.uint8]  # (h, w)
@@ -26,7 +25,8 @@ Sides = NDArray[np.float64]  # (n,) pixels
 class Thumbnails:
     """The inputs of the scores.
 
-    grey: `preprocess.thumbnail(image, SIDE)`. colour: (h, w, 3) RGB, `preprocess.grid(image, 64)`.
+    grey: `preprocess.thumbnail(image, SIDE)`. colour: (h, w, 3) RGB, `preprocess.grid(image, 64)`. levels, ends: of `grey`, see
+    the functions of these names. brightest, darkest: `extremes(colour)`.
     """
 
     grey: Grey
@@ -105,7 +105,8 @@ def blurry(grey: Grey) -> float:
     """Return how little an image changes when it is blurred again: 1 if it does not change, 0 if it is perfectly sharp.
 
     Source: Crété, Dolmiere, Ladret, Nicolas: The blur effect (Proc. SPIE 6492, 2007), with a window of five pixels; the larger
-    of the horizontal and the vertical value. 0 for images under 16 pixels a side, which are too small to measure.
+    of the horizontal and the vertical value. 0 for an image of one level, and for one under 16 pixels a side, which is too
+    small to measure.
     """
     if min(grey.shape) < 16:
         return 0.0

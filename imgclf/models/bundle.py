@@ -44,7 +44,7 @@ class Bundle(InferenceModel):
             path = self.path / name
             actual = path.stat().st_size if path.is_file() else None
             if actual is None:
-                raise ImgclfError(f"{path}: broken bundle, the file is missing; copy the run folder again or retrain")
+                raise ImgclfError(f"{path}: broken run: the file is missing; copy the run folder again or retrain")
             if actual != expected.bytes or (name == LITERT and _sha256(path) != expected.sha256):
                 raise _changed(path)
 
@@ -56,7 +56,7 @@ class Bundle(InferenceModel):
         try:
             keras_file.check(path)
         except _NO_NETWORK as error:
-            raise ImgclfError(f"{path}: broken bundle, not a Keras file written by imgclf: {error}; retrain") from error
+            raise ImgclfError(f"{path}: broken run: not a Keras file written by imgclf: {error}; retrain") from error
         with keras_settings.pinned():
             import keras
 
@@ -78,7 +78,7 @@ _NO_NETWORK = (
 
 
 def _changed(path: Path) -> ImgclfError:
-    return ImgclfError(f"{path}: broken bundle, the file was changed after training; copy the run folder again or retrain")
+    return ImgclfError(f"{path}: broken run: the file was changed after training; copy the run folder again or retrain")
 
 
 def saved_files(path: Path) -> dict[str, SavedFile]:

@@ -15,7 +15,7 @@ from imgclf.models import litert_probe
 from imgclf.models.litert import Engines
 
 LITERT = "model.tflite"
-_BROKEN = "broken bundle, the model cannot be loaded; retrain"
+_BROKEN = "broken run: the model cannot be loaded; retrain"
 
 
 class InferenceModel:
@@ -40,7 +40,7 @@ class InferenceModel:
         """Return the calibrated probabilities, (classes,), of one (h, w, 3) uint8 image at the preprocessing's size."""
         output = self._engines.output(image).astype(np.float64)
         if not ((output >= 0) & (output <= 1)).all():  # true for NaN too
-            raise ImgclfError(f"{self.file}: broken bundle, the outputs of the model are not probabilities (0 to 1); retrain")
+            raise ImgclfError(f"{self.file}: broken run: the outputs of the model are not probabilities (0 to 1); retrain")
         if len(self.class_names) == 2:
             output = np.array([1 - output[0], output[0]])
         return calibration.apply_temperature(output, self.temperature)
@@ -65,7 +65,7 @@ class InferenceModel:
     def _check_engine(self, engine: Any) -> None:
         """Raise ImgclfError if the network does not match bundle.json."""
         if problem := litert_probe.mismatch(engine, self._side, self._outputs):
-            raise ImgclfError(f"{self.file}: broken bundle, the model does not match bundle.json: {problem}; retrain")
+            raise ImgclfError(f"{self.file}: broken run: the model does not match bundle.json: {problem}; retrain")
 
     def _test(self) -> None:
         """Raise ImgclfError for a model that is not safe to load."""

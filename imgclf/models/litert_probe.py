@@ -38,7 +38,7 @@ def check(file: Path, sha256: str, side: tuple[int, int], outputs: int) -> None:
         return
     problem = _problem(file, side, outputs)
     if problem:
-        raise ImgclfError(f"{file}: broken bundle, the model cannot be used: {problem}; copy the run folder again or retrain")
+        raise ImgclfError(f"{file}: broken run: the model cannot be used: {problem}; copy the run folder again or retrain")
     _keep(folder, mark)
 
 

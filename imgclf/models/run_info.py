@@ -160,13 +160,13 @@ def read(run: Path) -> RunInfo:
         json_schema.check(document, "bundle")
         _check_values(document)
     except ValueError as error:
-        raise ImgclfError(f"{file}: broken bundle, {error}; copy the run folder again or retrain") from error
+        raise ImgclfError(f"{file}: broken run: {error}; copy the run folder again or retrain") from error
     if document["preprocessing_hash"] != preprocessing.hash:
         raise ImgclfError(
-            f"{file}: broken bundle, the preprocessing does not match its hash; copy the run folder again or retrain"
+            f"{file}: broken run: the preprocessing does not match its hash; copy the run folder again or retrain"
         )
     if document["checksum"] != checksum(document):
-        raise ImgclfError(f"{file}: broken bundle, it was edited after it was written; copy the run again or retrain")
+        raise ImgclfError(f"{file}: broken run: it was edited after it was written; copy the run again or retrain")
     return RunInfo.from_dict(document)
 
 
@@ -175,7 +175,7 @@ def finished(run: Path) -> str:
     try:
         return str(reading.read_json(run / FILE)["finished"])
     except KeyError as error:
-        raise ImgclfError(f"{run / FILE}: broken bundle, finished is missing; copy the run folder again or retrain") from error
+        raise ImgclfError(f"{run / FILE}: broken run: finished is missing; copy the run folder again or retrain") from error
 
 
 def write(run: Path, info: RunInfo) -> None:
@@ -198,7 +198,7 @@ def _document(file: Path) -> dict[str, Any]:
     except ImgclfError as error:
         raise ImgclfError(f"{error}; copy the run folder again or retrain") from error
     if type(found.get("format")) is not int or found["format"] < 1:
-        raise ImgclfError(f"{file}: broken bundle, the format number is invalid; copy the run folder again or retrain")
+        raise ImgclfError(f"{file}: broken run: the format number is invalid; copy the run folder again or retrain")
     if found["format"] > FORMAT:
         number = found["format"] if found["format"] < json_schema.LARGEST else "unknown"
         raise ImgclfError(f"{file}: written by a newer imgclf (format {number}, this version reads {FORMAT}); update imgclf")

@@ -83,7 +83,7 @@ def write_page(result: Survey, path: Path, *, limit: int, seed: int, progress: P
     images = issue_page.with_issues(known, (result.files[index].path for index in chosen), result.issues, lambda _issue: "")
     about = f"{len(result.files):,} files, {len({issue.path for issue in result.issues}):,} with issues"
     if len(chosen) < len(result.files):
-        about += f"; {len(chosen):,} of them are shown, random samples of every class (raise --limit to show more)"
+        about += f"; {len(chosen):,} files are shown, random samples of every class (raise --limit to show more)"
     page = image_page.Page(str(result.data), about, "class", issue_page.checks(result.issues), result.histograms())
     image_page.write(path, result.data, images, page, progress)
 

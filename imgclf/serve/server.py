@@ -31,7 +31,7 @@ def warning(host: str, token: str | None) -> str:
     """Return a warning if other machines can reach the server without a token; else an empty string."""
     if is_loopback(host) or token:
         return ""
-    return f"--host {host} without --token: every machine that can reach this one can use the server"
+    return f"--host {host} without --token: any machine that can reach this one can use it; add --token"
 
 
 def serve(

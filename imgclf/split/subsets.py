@@ -100,7 +100,7 @@ def from_folders(material: Material, fractions: Mapping[Subset, float], seed: in
             raise UsageError("the data folder has no validation set, and --val 0 draws none from train; set --val above 0")
         training = [sample for sample in material.samples if subsets[sample.path] == "train"]
         subsets |= allocation.allocate(training, material.groups, {"train": 1 - inner, "val": inner}, seed)
-        notes.append(f"no validation folder: {inner:.0%} of train was moved to the validation set")
+        notes.append(f"no validation folder: {inner:.0%} of train is used for validation")
     if "test" not in folders.values():
         notes.append("no test folder: `imgclf evaluate` scores the validation set")
     return subsets, notes

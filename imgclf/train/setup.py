@@ -171,7 +171,7 @@ def check_agreement(state: TrainingState) -> None:
     machine = state.machine
     few = min((len(files), subset) for subset, files in state.prepared.files.items())
     if few[0] < machine.count:
-        raise ImgclfError(f"{state.data}: {few[0]} images in the {few[1]} subset are too few for {machine}; train on fewer")
+        raise ImgclfError(f"{state.data}: {few[0]} images in the {few[1]} subset are too few for {machine}; use fewer devices")
     kind = precision.choose(state.config.precision)[0]
     text = repr((content(state), state.config, kind, state.weights is not None and state.weights.tolist(), state.history))
     digest = hashlib.sha256(text.encode()).digest()

@@ -86,7 +86,8 @@ def test_a_bug_leaves_its_traceback_in_a_log(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (3, "")
     found = re.fullmatch(
-        r"imgclf: error: a bug in imgclf \(ZeroDivisionError: division by zero\); the details are in (.*)\n", done.stderr
+        r"imgclf: error: a bug in imgclf \(ZeroDivisionError: division by zero\); please report it with the log (.*)\n",
+        done.stderr,
     )
     assert found, done.stderr
     log = Path(found[1]).read_text()

@@ -183,7 +183,7 @@ def test_what_commands_read_of_a_bundle_is_there(
     run = shutil.copytree(trained / "runs/toy", tmp_path / "toy")
     info = json.loads((run / "bundle.json").read_bytes())
     change(info)
-    with pytest.raises(ImgclfError, match=f"broken bundle, {word} is (missing|invalid: )"):
+    with pytest.raises(ImgclfError, match=f"broken run: {word} is (missing|invalid: )"):
         Bundle.load(sign(run, info))
 
 

@@ -98,10 +98,10 @@ def test_batches_are_counted_beyond_four_digits(data: Path) -> None:
         operations.apply(data, state, "clean", [Move(*names)])
     assert [(one.number, one.state) for one in operations.history(data, state)] == [(9999, "done"), (10000, "done")]
     _made, failed = undo_operations(data, state, 9999)
-    assert [failure.reason for failure in failed] == ["operation 10000 (clean) moved it on; undo that first"]
+    assert [failure.reason for failure in failed] == ["operation 10000 (clean) moved it again; undo that first"]
     assert undo_operations(data, state)[1] == []
     assert tree(data) == before
-    with pytest.raises(ImgclfError, match="no operation 9999 that could be undone"):
+    with pytest.raises(ImgclfError, match="no operation 9999 to undo"):
         undo_operations(data, state, 9999)
 
 
@@ -134,7 +134,7 @@ def test_an_undo_takes_no_other_file_for_the_one_that_was_moved(data: Path) -> N
     (data / "a/9.jpg").rename(data / "elsewhere.jpg")
     write(data / "a/9.jpg", b"another one")
     _made, failed = undo_operations(data, state)
-    assert [failure.reason for failure in failed] == ["another file lies there now"]
+    assert [failure.reason for failure in failed] == ["another file is there now"]
     (data / "elsewhere.jpg").replace(data / "a/9.jpg")
     with open(data / "a/9.jpg", "ab") as file:
         file.write(b" edited")
@@ -227,7 +227,7 @@ def test_a_file_put_back_after_a_kill_does_not_orphan_the_one_in_quarantine(data
     write(data / "a/1.jpg", b"new")
     operations.recover(data, state, foreign=True)
     _made, failed = undo_operations(data, state)
-    assert [failure.reason for failure in failed] == ["1.jpg exists already; make way for it and undo again"]
+    assert [failure.reason for failure in failed] == ["1.jpg exists already; move that file and undo again"]
     assert (data / "a/1.jpg").read_bytes() == b"new"
     (data / "a/1.jpg").unlink()
     assert undo_operations(data, state)[1] == []
@@ -308,7 +308,7 @@ def test_two_spellings_of_one_name_are_two_files(tmp_path: Path) -> None:
     (data / moves[1].target).unlink()  # what the user threw away does not come back as its neighbour
     made, failed = undo_operations(data, state)
     assert [move.target for move in made] == [nfc]
-    assert [failure.reason for failure in failed] == ["another file lies there now"]
+    assert [failure.reason for failure in failed] == ["another file is there now"]
     assert (data / nfc).read_bytes() == b"1"
     assert not (data / nfd).exists()
 

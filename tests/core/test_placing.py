@@ -83,7 +83,7 @@ def test_a_hidden_file_is_placed_and_comes_back(photos: Path, tmp_path: Path) ->
     placing.place(folder, [(str(hidden), "cat")], "move")
     shutil.copy2(folder / "cat/.hidden.jpg", tmp_path / "copy")
     os.replace(tmp_path / "copy", folder / "cat/.hidden.jpg")
-    reason = f"another file lies there now; it came from {hidden}"
+    reason = f"another file is there now; it came from {hidden}"
     assert placing.undo(folder) == ([], [(str(folder / "cat/.hidden.jpg"), reason)])
     assert not hidden.exists()
 
@@ -95,14 +95,14 @@ def test_an_edited_file_does_not_leave_the_folder(photos: Path, tmp_path: Path) 
     with open(folder / "cat/a.jpg", "ab") as file:
         file.write(b" edited")
     back, problems = placing.undo(folder)
-    assert (back, [reason.split(";")[0] for _file, reason in problems]) == ([], ["another file lies there now"])
+    assert (back, [reason.split(";")[0] for _file, reason in problems]) == ([], ["another file is there now"])
     assert (folder / "cat/a.jpg").read_bytes() == b"a.jpg edited"
 
 
 # -- links --------------------------------------------------------------------------------------------------------------------
 
 
-def stays(link: Path, reason: str = "no longer the link that was made, or its file is gone; it stays") -> tuple[str, str]:
+def stays(link: Path, reason: str = "no longer the link that was made, or its file is gone; the link stays") -> tuple[str, str]:
     return str(link), f"{reason}; it came from {link.parents[2]}/photos/a.jpg"
 
 

@@ -153,7 +153,7 @@ def test_an_earlier_operation_of_another_file_is_not_to_be_undone_first(data: Pa
     operations.apply(data, state, "clean", [Move("b/1.jpg", "a/1.jpg")])
     write(data / "b/1.jpg", b"new")
     _made, failed = undo_operations(data, state, 2)
-    assert [failure.reason for failure in failed] == ["1.jpg exists already; make way for it and undo again"]
+    assert [failure.reason for failure in failed] == ["1.jpg exists already; move that file and undo again"]
 
 
 def test_only_moves_that_failed_stay_in_the_plan(data: Path) -> None:
@@ -162,7 +162,7 @@ def test_only_moves_that_failed_stay_in_the_plan(data: Path) -> None:
     write(data / "a/1.jpg", b"new")
     made, failed = undo_operations(data, state)
     assert made == [Move("a/9.jpg", "a/2.jpg")]
-    assert failed == [Failure(Move("a/8.jpg", "a/1.jpg"), "1.jpg exists already; make way for it and undo again")]
+    assert failed == [Failure(Move("a/8.jpg", "a/1.jpg"), "1.jpg exists already; move that file and undo again")]
     (operation,) = operations.history(data, state)
     assert (operation.state, operation.moves) == ("done", (Move("a/1.jpg", "a/8.jpg"),))
 

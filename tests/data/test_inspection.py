@@ -125,6 +125,7 @@ def test_what_follows_from_another_fault_is_not_named() -> None:
         blank=everything,
         dark={"dark": 1.0, "low-contrast": 1.0, "grayscale": 1.0},
         night={"dark": 1.0, "low-contrast": 1.0, "blurry": 1.0},
+        fog={"bright": 1.0, "low-contrast": 1.0, "blurry": 1.0},
         pale={"low-contrast": 1.0, "blurry": 1.0},
         soft={"blurry": 1.0},
         bright={"bright": 1.0, "low-contrast": 1.0, "grayscale": 1.0},
@@ -134,6 +135,18 @@ def test_what_follows_from_another_fault_is_not_named() -> None:
         ("blank", "blank"), ("dark", "dark"), ("dark", "night"), ("bright", "bright"), ("low-contrast", "pale"),
         ("blurry", "soft"), ("tiny", "tiny"),
     ]  # fmt: skip
+
+
+def test_an_ignored_issue_does_not_hide_those_that_it_implies() -> None:
+    """A dark image has no contrast and is not sharp: without `dark`, the lack of contrast is the reason, then the blur."""
+    night = known(crowd(night={"dark": 1.0, "low-contrast": 1.0, "blurry": 1.0}))
+    files = found(night.paths)
+    for ignored, reported in (
+        ((), ["dark"]),
+        (("dark",), ["dark", "low-contrast"]),
+        (("dark", "low-contrast"), ["dark", "low-contrast", "blurry"]),
+    ):
+        assert [issue.check for issue in inspection.find(night, files, ignored=ignored)] == reported
 
 
 def test_scores_of_what_has_no_pixels_are_nothing() -> None:

@@ -146,7 +146,7 @@ def test_a_part_of_another_folder_that_is_split(tmp_path: Path) -> None:
     assert [path for path, _reason in found.skipped] == ["test/green/page.png"]
     assert (found.name, found.on) == ("other-other-test", f"the test folder of {other}")
     assert len(scoring.images(run, other).samples) == 4
-    with pytest.raises(ImgclfError, match=r"no image to evaluate in the val folder"):
+    with pytest.raises(ImgclfError, match=r"no image to evaluate: the val folder"):
         scoring.images(run, other, "val")
 
 
@@ -155,7 +155,7 @@ def test_nothing_to_score(tmp_path: Path) -> None:
     for label in CLASSES:
         for index in (3, 4):
             (tmp_path / f"data/{label}/{index}.png").unlink()
-    with pytest.raises(ImgclfError, match=r"no image to evaluate in the test set of the run's own split; images of the test"):
+    with pytest.raises(ImgclfError, match=r"no image to evaluate: the test set of the run's own split; images of the test"):
         scoring.images(run)
 
 
@@ -195,7 +195,7 @@ def test_no_image_that_can_be_read(tmp_path: Path) -> None:
     for path in (tmp_path / "data").rglob("*.png"):
         path.write_bytes(b"nothing")
     with pytest.raises(
-        ImgclfError, match="none of the 6 images in the test set of the run's own split can be read; run `imgclf"
+        ImgclfError, match="none of the 6 images can be read \\(the test set of the run's own split\\); run `imgclf"
     ):
         scoring.score([run], on)
 
@@ -207,5 +207,5 @@ def test_a_run_whose_split_is_gone_or_another(tmp_path: Path) -> None:
     with pytest.raises(ImgclfError, match="the split was changed after training"):
         scoring.manifest_of(run)
     (run.path / scoring.MANIFEST).unlink()
-    with pytest.raises(ImgclfError, match="broken bundle, the file is missing"):
+    with pytest.raises(ImgclfError, match="broken run: the file is missing"):
         scoring.manifest_of(run)

@@ -79,7 +79,7 @@ def test_a_network_that_is_not_ours(make: Callable[[], bytes], words: str, folde
     rewrite(run)
     with pytest.raises(ImgclfError, match=words) as raised:
         Bundle.load(run).probability(IMAGE)
-    assert str(raised.value).startswith(f"{run}/model.tflite: broken bundle, ")
+    assert str(raised.value).startswith(f"{run}/model.tflite: broken run: ")
     assert "\n" not in str(raised.value)
 
 
@@ -95,7 +95,7 @@ def test_what_crashes_litert_crashes_a_child(folder: Path, imgclf: Run, monkeypa
         done = imgclf("predict", "photo.png", "--run", "bad", env={**os.environ, "PYTHONPATH": str(site.parent)})
         assert done.returncode == 1
         assert done.stdout == ""
-        assert done.stderr.startswith("imgclf: error: runs/bad/model.tflite: broken bundle, the model cannot be used: ")
+        assert done.stderr.startswith("imgclf: error: runs/bad/model.tflite: broken run: the model cannot be used: ")
         assert done.stderr.count("\n") == 1
 
 

@@ -90,7 +90,7 @@ def test_what_another_keras_has_written_is_not_called_broken(project: Path) -> N
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in content.items():
             archive.writestr(name, data)
-    with pytest.raises(ImgclfError, match=r"model\.keras: broken bundle, the file was changed after training"):
+    with pytest.raises(ImgclfError, match=r"model\.keras: broken run: the file was changed after training"):
         Bundle.load(run).network()  # found by its content: its size may be that of the file that was written
     info = json.loads((run / "bundle.json").read_text())
     info["packages"]["keras"] = "3.99.0"

@@ -557,13 +557,13 @@ def test_a_broken_model_is_one_line(trained: Path, tmp_path: Path, imgclf: Run) 
     (tmp_path / "toy" / "model.tflite").write_bytes(b"x")
     done = imgclf("serve", tmp_path / "toy")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "model.tflite: broken bundle" in done.stderr
+    assert "model.tflite: broken run" in done.stderr
 
 
 def test_other_machines_are_let_in_with_a_warning(trained: Path) -> None:
     with served(trained / "runs" / "toy", "--host", "0.0.0.0", cwd=trained) as server:
         assert server.ask("GET", "/model", headers={"Host": "photos.example"})[0] == 200
         _code, err = server.end()
-    assert "without --token: every machine that can reach this one can use the server" in err
+    assert "without --token: any machine that can reach this one can use it; add --token" in err
     with served(trained / "runs" / "toy", "--host", "0.0.0.0", "--token", "x", cwd=trained) as server:
         assert server.end() == (0, "")

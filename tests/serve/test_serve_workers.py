@@ -119,7 +119,7 @@ def test_sigterm_while_one_waits_to_be_started(server: Server, run: Path) -> Non
 def test_one_that_cannot_start_at_all_ends_the_command(run: Path, tmp_path: Path) -> None:
     (run / "model.tflite").unlink()
     with (
-        pytest.raises(AssertionError, match=r"model\.tflite: broken bundle, the file is missing"),
+        pytest.raises(AssertionError, match=r"model\.tflite: broken run: the file is missing"),
         served(run, "--workers", 2, cwd=tmp_path),
     ):
         pass

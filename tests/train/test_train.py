@@ -239,17 +239,17 @@ def test_find_takes_the_newest_finished_run(project: Path, monkeypatch: pytest.M
         (lambda run: (run / "bundle.json").write_text("[]"), r"bundle.json: cannot be read: not a JSON object"),
         (lambda run: (run / "bundle.json").write_text('{"format": 1}'), r"bundle.json: Preprocessing: expected a JSON object"),
         (lambda run: (run / "bundle.json").write_text('{"format": 99}'), r"written by a newer imgclf \(format 99"),
-        (lambda run: (run / "model.tflite").unlink(), r"model.tflite: broken bundle, the file is missing"),
+        (lambda run: (run / "model.tflite").unlink(), r"model.tflite: broken run: the file is missing"),
         (
             lambda run: (run / "model.keras").write_bytes(b"x"),
-            r"model.keras: broken bundle, the file was changed after training",
+            r"model.keras: broken run: the file was changed after training",
         ),
-        (lambda run: _flip(run / "model.tflite"), r"model.tflite: broken bundle, the file was changed after training"),
+        (lambda run: _flip(run / "model.tflite"), r"model.tflite: broken run: the file was changed after training"),
         (lambda run: _edit(run, "preprocessing", {"height": 64, "width": 64}), r"preprocessing: aspect is missing"),
         (lambda run: _edit(run, "preprocessing", {"tall": 64}), r"preprocessing: tall is unknown"),
-        (lambda run: _edit(run, "files", []), r"broken bundle"),
+        (lambda run: _edit(run, "files", []), r"broken run"),
         (lambda run: shutil.rmtree(run), "no such run folder"),
-        (lambda run: _replace(run / "bundle.json", '"blue"', '"violet"'), "broken bundle, it was edited after it was written"),
+        (lambda run: _replace(run / "bundle.json", '"blue"', '"violet"'), "broken run: it was edited after it was written"),
     ],
 )
 def test_broken_bundles_are_named(harm: object, words: str, project: Path) -> None:

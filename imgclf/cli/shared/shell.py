@@ -156,7 +156,7 @@ class Commands(TyperGroup):
             # Typer's own usage errors carry an exit code and print themselves.
             if hasattr(error, "exit_code"):
                 raise
-            console.error(f"a bug in imgclf ({type(error).__name__}: {error}); the details are in {_log_bug()}")
+            console.error(f"a bug in imgclf ({type(error).__name__}: {error}); please report it with the log {_log_bug()}")
             raise typer.Exit(3) from None
 
 

@@ -1,4 +1,5 @@
-"""The journal: the folder `.imgclf/journal` with one file per operation, its plan. It keeps every operation, without a limit.
+"""The journal: the folder `.imgclf/journal` with one file per operation, its plan. It keeps every operation that
+moved a file; their number is not limited.
 
 A plan is written before the first file moves, and read again after a kill or for an undo. `operations.py` carries plans out,
 `undo.py` takes them back.

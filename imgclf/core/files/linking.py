@@ -41,7 +41,7 @@ def unlink(root: Folder, source: str, target: str) -> str:
             except OSError:
                 is_link = False
             if not is_link:
-                return "no longer the link that was made, or its file is gone; it stays"
+                return "no longer the link that was made, or its file is gone; the link stays"
             folder.unlink(name)
     except FileNotFoundError:
         return ""

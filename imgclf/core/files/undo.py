@@ -45,7 +45,7 @@ def undo_operations(
 
 
 def no_operation(state: Path, number: int) -> ImgclfError:
-    return ImgclfError(f"{state}: no operation {number} that could be undone; --history lists them")
+    return ImgclfError(f"{state}: no operation {number} to undo; --history lists them")
 
 
 def _waits(plan: Plan) -> str:
@@ -62,8 +62,8 @@ def _later(journal: Journal, name: str, failure: Failure) -> str:
     """Why a file could not go back, and what to do: a later operation may have moved it on."""
     for other in reversed(journal.names(".done.json")):
         if number_of(other) > number_of(name) and failure.move.source in {move.source for move in journal.read(other).moves}:
-            return f"operation {number_of(other)} ({command_of(other)}) moved it on; undo that first"
-    return f"{failure.reason}; make way for it and undo again" if "exists" in failure.reason else failure.reason
+            return f"operation {number_of(other)} ({command_of(other)}) moved it again; undo that first"
+    return f"{failure.reason}; move that file and undo again" if "exists" in failure.reason else failure.reason
 
 
 def carry_back(journal: Journal, name: str) -> list[Failure]:
@@ -94,7 +94,7 @@ def _move_back(journal: Journal, move: Move, plan: Plan) -> str:
 
     def refused(status: os.stat_result) -> str:
         is_it = is_sure or is_moved_file(status, move, is_own=plan.is_own)
-        return "" if is_it else "another file lies there now"
+        return "" if is_it else "another file is there now"
 
     with journal.place(goes) as target:
         there = contained.status(*target)
