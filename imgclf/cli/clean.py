@@ -57,7 +57,7 @@ def clean(
     ] = "default",
     on: Annotated[
         list[str] | None,
-        typer.Option(metavar="CHECK=ACTION", help="Set the action of a check: report, quarantine, ignore (extension: rename)."),
+        typer.Option(metavar="CHECK=ACTION", help="Set a check's action: report, quarantine, ignore, rename."),
     ] = None,
     threshold: Annotated[
         list[str] | None,

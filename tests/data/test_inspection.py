@@ -132,8 +132,8 @@ def test_what_follows_from_another_fault_is_not_named() -> None:
         tiny={"blurry": 1.0, "width": 20, "height": 20},
     )
     assert [(one[0], one[1][2:-4]) for one in issues(known(files))] == [
-        ("blank", "blank"), ("dark", "dark"), ("dark", "night"), ("bright", "bright"), ("low-contrast", "pale"),
-        ("blurry", "soft"), ("tiny", "tiny"),
+        ("blank", "blank"), ("dark", "dark"), ("dark", "night"), ("bright", "bright"), ("bright", "fog"),
+        ("low-contrast", "pale"), ("blurry", "soft"), ("tiny", "tiny"),
     ]  # fmt: skip
 
 
