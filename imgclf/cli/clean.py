@@ -56,8 +56,7 @@ def clean(
         ),
     ] = "default",
     on: Annotated[
-        list[str] | None,
-        typer.Option(metavar="CHECK=ACTION", help="Set a check's action: report, quarantine, ignore, rename."),
+        list[str] | None, typer.Option(metavar="CHECK=ACTION", help="Set a check's action: report, quarantine, ignore, rename.")
     ] = None,
     threshold: Annotated[
         list[str] | None,
