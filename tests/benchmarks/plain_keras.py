@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers
 
 SIDE = 256
@@ -60,6 +61,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--probabilities", type=Path, help="file (.npy) for the probabilities of the test images, by path")
     options = parser.parse_args()
     keras.utils.set_random_seed(options.seed)
     classes = sum(1 for path in (options.folder / "train").iterdir() if path.is_dir())
@@ -69,6 +71,7 @@ def main() -> None:
             options.folder / subset,
             label_mode="binary" if classes == 2 else "categorical",
             image_size=(SIDE, SIDE),
+            shuffle=subset != "test",
             seed=options.seed,
             verbose=False,
         ).prefetch(2)
@@ -80,9 +83,12 @@ def main() -> None:
     model.set_weights(best.weights)
     test = load("test")
     _loss, accuracy = model.evaluate(test, verbose=0)
+    if options.probabilities:
+        found = model.predict(test, verbose=0)
+        np.save(options.probabilities, np.hstack([1 - found, found]) if classes == 2 else found)
     count = sum(len(labels) for _images, labels in test)
-    found = {"accuracy": accuracy, "images": count, "best_epoch": best.epoch, "epochs": best.epochs, "seconds": spent}
-    print(json.dumps(found))
+    result = {"accuracy": accuracy, "images": count, "best_epoch": best.epoch, "epochs": best.epochs, "seconds": spent}
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":
